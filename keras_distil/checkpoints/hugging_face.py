@@ -1,0 +1,143 @@
+"""A local Hugging Face directory as weights for Keras variables."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keras_distil.checkpoints.config import read_config
+from keras_distil.checkpoints.safetensors_files import (
+    StoredTensor,
+    list_tensors,
+)
+from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
+
+
+class HuggingFaceCheckpoint:
+    """A BERT or DistilBERT checkpoint in a local directory.
+
+    Opening it reads `config.json` and the headers of the weight files; the
+    values are read by `read`.
+
+    Args:
+        directory: str or path. Holds `config.json` and either
+            `model.safetensors` or `model.safetensors.index.json` with its
+            shards.
+
+    Raises:
+        ValueError: if the directory, its configuration or its weight files
+            are missing, broken or unsupported.
+    """
+
+    def __init__(self, directory: str | os.PathLike) -> None:
+        self.directory = Path(directory)
+        self.config = read_config(self.directory)
+        self.table = WEIGHT_TABLES[self.config.architecture]
+        self._tensors = self._canonical(list_tensors(self.directory))
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether any weight of the pooler is stored."""
+        return any(
+            rule.hugging_face in self._tensors for rule in self.table.pooler
+        )
+
+    @property
+    def has_masked_lm_head(self) -> bool:
+        """Whether any weight of the masked-LM head is stored."""
+        return any(
+            rule.hugging_face in self._tensors for rule in self.table.masked_lm
+        )
+
+    def read(
+        self, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the weights, after checking that all of them fit.
+
+        Args:
+            shapes: the shape of every Keras variable, by its path.
+
+        Yields:
+            A variable's path and its value, float32. The pooler and the
+            masked-LM head come if they are stored, and are left out otherwise.
+
+        Raises:
+            ValueError: if a tensor is missing, left over or misshapen, or if
+                two tensors that must be equal are not.
+        """
+        rules = self.table.rules(
+            self.config.backbone["num_layers"],
+            pooler=self.has_pooler,
+            masked_lm=self.has_masked_lm_head,
+        )
+        expected = {
+            rule.hugging_face: rule.layout.hugging_face_shape(
+                shapes[rule.keras]
+            )
+            for rule in rules
+        }
+        self._check_names_and_shapes(expected)
+        self._check_duplicates()
+        for rule in rules:
+            tensor = self._tensors[rule.hugging_face].read()
+            yield rule.keras, rule.layout.to_keras(tensor, shapes[rule.keras])
+
+    def _canonical(
+        self, stored: dict[str, StoredTensor]
+    ) -> dict[str, StoredTensor]:
+        """Keys the tensors by the table's names, without the ignored."""
+        tensors: dict[str, StoredTensor] = {}
+        for name, tensor in stored.items():
+            canonical = self.table.canonical_name(name)
+            if self.table.ignored.fullmatch(canonical):
+                continue
+            if canonical in tensors:
+                raise ValueError(
+                    f"`{name}` and `{tensors[canonical].name}` in "
+                    f"`{tensor.file}` are two names of the same weight."
+                )
+            tensors[canonical] = tensor
+        # Files written without the original hold its value under the other
+        # name.
+        for duplicate, original in self.table.duplicates.items():
+            if duplicate in tensors and original not in tensors:
+                tensors[original] = tensors.pop(duplicate)
+        return tensors
+
+    def _check_names_and_shapes(
+        self, expected: dict[str, tuple[int, ...]]
+    ) -> None:
+        for name, shape in expected.items():
+            if name not in self._tensors:
+                raise ValueError(
+                    f"`{self.directory}` lacks the tensor `{name}` of shape "
+                    f"{shape}."
+                )
+            tensor = self._tensors[name]
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"`{tensor.name}` in `{tensor.file}` must have the shape "
+                    f"{shape} by `config.json`. Received: {tensor.shape}."
+                )
+        known = expected.keys() | self.table.duplicates.keys()
+        for name, tensor in self._tensors.items():
+            if name not in known:
+                raise ValueError(
+                    f"`{tensor.name}` of shape {tensor.shape} in "
+                    f"`{tensor.file}` belongs to no layer of a "
+                    f"{self.config.architecture} masked-LM model with "
+                    f"{self.config.backbone['num_layers']} layers."
+                )
+
+    def _check_duplicates(self) -> None:
+        for duplicate, original in self.table.duplicates.items():
+            if duplicate not in self._tensors:
+                continue
+            copy = self._tensors[duplicate]
+            if not np.array_equal(copy.read(), self._tensors[original].read()):
+                raise ValueError(
+                    f"`{copy.name}` in `{copy.file}` differs from "
+                    f"`{self._tensors[original].name}`: an untied output "
+                    "layer is not supported."
+                )

@@ -1,0 +1,172 @@
+"""The command line: parse, call, print."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich.console
+import rich.table
+import typer
+
+from keras_distil import config, quiet
+from keras_distil.progress import Progress
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Distil large transformer encoders into small, fast ones.",
+)
+
+# What bad input, a full disk or an interrupted download raise. Anything else
+# is a mistake of ours, and shows its traceback.
+_EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)
+
+RecipePath = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe, a YAML file.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Replace a value of the recipe. May be repeated.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(help="The run's folder. Default: saved_models/<name>."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+@app.callback()
+def _program() -> None:
+    """Distil large transformer encoders into small, fast ones."""
+
+
+@app.command(
+    epilog="Example: keras-distil run recipes/quickstart.yaml "
+    "--set distill.steps=50 --output /tmp/first"
+)
+def run(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Output = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check and summarise; start nothing."),
+    ] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices to assume for --dry-run.")
+    ] = 1,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Move a finished run aside, run again."),
+    ] = False,
+    quiet_: Quiet = False,
+) -> None:
+    """Run every stage of a recipe, and print what the student kept."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    progress = Progress(quiet=quiet_)
+    if dry_run:
+        from keras_distil import plan
+
+        _print_summary(plan.summarise(resolved, devices=devices))
+        return
+    stages = _stages()
+    folder = output or Path("saved_models") / resolved.name
+    made = stages.open_run(resolved, folder, progress, fresh=fresh)
+    report = stages.run_recipe(made)
+    _print_report(report)
+    _say(f"Results: {folder}")
+    _say(f"Next: tensorboard --logdir {folder / 'logs'}")
+
+
+@app.command(
+    epilog="Example: keras-distil prepare recipes/quickstart.yaml",
+)
+def prepare(
+    recipe: RecipePath, set_: Overrides = None, quiet_: Quiet = False
+) -> None:
+    """Turn a recipe's text into tokens, cached for its runs."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    stages = _stages()
+    made = stages.Run(resolved, Path("."), Progress(quiet=quiet_))
+    prepared = stages.prepare(made)
+    _say(
+        f"Training: {len(prepared.train):,} sequences of "
+        f"{resolved.data.sequence_length} tokens; held out: "
+        f"{len(prepared.held_out):,}"
+    )
+    _say(f"Next: keras-distil run {recipe}")
+
+
+def main() -> None:
+    """Runs the command line; bad input ends in one line and status 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("Interrupted.")
+    except config.RecipeError as error:
+        # One line for each mistake in the recipe.
+        _fail(str(error))
+    except _EXPECTED as error:
+        _fail(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _fail(message: str) -> None:
+    print(f"keras-distil: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _stages() -> Any:
+    quiet.import_tensorflow()
+    from keras_distil import stages
+
+    return stages
+
+
+def _say(text: str) -> None:
+    print(text)
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    console = rich.console.Console()
+    for title, values in summary.items():
+        table = rich.table.Table(
+            title=title, show_header=False, title_justify="left"
+        )
+        for name, value in values.items():
+            table.add_row(name, str(value))
+        console.print(table)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    rows = report["rows"]
+    table = rich.table.Table(title=f"{report['name']}, held-out text")
+    table.add_column("model")
+    columns = {
+        "mlm_accuracy": ("masked accuracy %", lambda v: f"{100 * v:.1f}"),
+        "mlm_loss": ("MLM loss", lambda v: f"{v:.3f}"),
+        "teacher_agreement": ("agreement %", lambda v: f"{100 * v:.1f}"),
+        "parameters": ("parameters", lambda v: f"{v / 1e6:.1f} M"),
+        "latency_ms": ("CPU ms", lambda v: f"{v:.1f}"),
+        "size_mb": ("size MB", lambda v: f"{v:.1f}"),
+    }
+    shown = [key for key in columns if key in rows["teacher"]]
+    for key in shown:
+        table.add_column(columns[key][0], justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(columns[key][1](row[key]) for key in shown))
+    rich.console.Console().print(table)
+    if "kept_percent" in report:
+        _say(
+            f"The student keeps {report['kept_percent']:.1f}% of the "
+            "teacher's masked accuracy."
+        )
+    _say(f"Duration: {report['duration_s']:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""Recipes: their schema, and their loading from YAML.
+
+Imports no TensorFlow, so that a recipe can be checked in a fraction of a
+second and on a machine that cannot train.
+"""
+
+from keras_distil.config.loading import RecipeError as RecipeError
+from keras_distil.config.loading import dump_recipe as dump_recipe
+from keras_distil.config.loading import load_recipe as load_recipe
+from keras_distil.config.schema import Recipe as Recipe

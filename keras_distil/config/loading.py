@@ -1,0 +1,304 @@
+"""Reading a recipe: YAML, overrides, and all its errors in one message."""
+
+import difflib
+import re
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from keras_distil.config.schema import Recipe
+
+_Location = tuple[str | int, ...]
+
+# For received values: a recipe with YAML aliases can be enormous when written
+# out.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2
+
+# Similarity (0 to 1) from which a key is worth proposing for another.
+_NEAR = 0.65
+
+
+class RecipeError(ValueError):
+    """Everything that is wrong with a recipe, one line for each error."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a repeated key is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.composer.ComposerError(
+                    problem=f"the key `{key.value}` is given twice",
+                    problem_mark=key.start_mark,
+                )
+            seen.add(key.value)
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that quotes text which `_Loader` would take for a number."""
+
+
+# YAML 1.1 wants a dot in every float and a sign in every exponent, so that
+# `1e-3` and `5.0e4` would be strings. This is the rule of YAML 1.2.
+for _yaml_class in (_Loader, _Dumper):
+    _yaml_class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def load_recipe(
+    path: str | PathLike[str], overrides: Sequence[str] = ()
+) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: strings `key.path=value`, applied in order. The value is
+            YAML; an entry of a list is named by its index, counted from 0
+            (`data.sources.0.packages=[numpy]`).
+
+    Returns:
+        The recipe, with every default filled in.
+
+    Raises:
+        RecipeError: with one line for each thing that is wrong.
+
+    Example:
+        >>> recipe = load_recipe(
+        ...     "recipes/quickstart.yaml", ["distill.steps=2"]
+        ... )
+        >>> recipe.distill.steps
+        2
+    """
+    values = _parse(_read(path), where=str(path))
+    if values is None:
+        raise RecipeError(f"{path}: the file is empty; it must hold a recipe.")
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{path}: a recipe must be a mapping of keys such as `name:`. "
+            f"Received: a {type(values).__name__}."
+        )
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{path}: {_describe(dict(details), values)}"
+            for details in error.errors(include_url=False)
+        ]
+    raise RecipeError("\n".join(lines))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Returns the recipe as YAML with every default written out.
+
+    `load_recipe` reads it back to an equal recipe.
+    """
+    return yaml.dump(
+        recipe.model_dump(mode="json"),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+    )
+
+
+def _read(path: str | PathLike[str]) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(
+            f"{path}: cannot be read: {error.strerror}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from error
+
+
+def _parse(text: str, *, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = error.problem or error.context
+        if isinstance(error, yaml.constructor.ConstructorError):
+            problem = f"{problem}; a recipe holds plain data only"
+        raise RecipeError(f"{where}: line {line}: {problem}.") from error
+    except RecursionError as error:
+        raise RecipeError(f"{where}: is nested too deeply.") from error
+    # ValueError: a date or a number of impossible digits.
+    except (yaml.YAMLError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise RecipeError(f"{where}: is not valid YAML: {problem}.") from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    """Writes one `key.path=value` into the nested `values`."""
+    key_path, equals, text = override.partition("=")
+    keys = key_path.strip().split(".")
+    where = f"--set {key_path.strip()}"
+    if not equals or not all(keys):
+        raise RecipeError(
+            f"--set: must have the form key.path=value. Received: {override!r}."
+        )
+    try:
+        value = _parse(text, where=where)
+    except RecipeError as error:
+        raise RecipeError(
+            f"{error} Quote text with special characters for YAML too: "
+            f"""'{key_path.strip()}="..."'."""
+        ) from error
+    node: Any = values
+    for key in keys[:-1]:
+        index = _entry(node, key, where)
+        if isinstance(node, dict) and node.get(index) is None:
+            node[index] = {}  # the section was absent or null
+        node = node[index]
+    node[_entry(node, keys[-1], where)] = value
+
+
+def _entry(node: Any, key: str, where: str) -> str | int:
+    """Returns `key` as what indexes `node`: a key or a position."""
+    if isinstance(node, dict):
+        return key
+    if isinstance(node, list):
+        if key.isdecimal() and int(key) < len(node):
+            return int(key)
+        raise RecipeError(
+            f"{where}: `{key}` must be an index below {len(node)}, the length "
+            "of the list in the recipe."
+        )
+    raise RecipeError(
+        f"{where}: `{key}` cannot be set inside {_BRIEF.repr(node)}, which "
+        "is neither a mapping nor a list."
+    )
+
+
+def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
+    """Returns `path: what is wrong` for one of pydantic's errors."""
+    kind, context = details["type"], details.get("ctx", {})
+    location = _without_tags(details["loc"], kind, values)
+    path = ".".join(map(str, location))
+    if kind == "missing":
+        return f"{path}: required key is missing."
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key; {_suggest(location, values)}."
+    if kind == "value_error":
+        return f"{path}: {context['error']}"
+    if kind == "union_tag_not_found":
+        return f"{path}.kind: required key is missing."
+    received = _BRIEF.repr(details["input"])
+    if kind == "union_tag_invalid":
+        return (
+            f"{path}.kind: must be one of {context['expected_tags']}. "
+            f"Received: {_BRIEF.repr(details['input']['kind'])}."
+        )
+    if kind in ("model_type", "model_attributes_type"):
+        problem = "must be a mapping of keys"
+    else:
+        problem = details["msg"].replace("Input should", "must")
+    return f"{path}: {problem}. Received: {received}."
+
+
+def _without_tags(
+    location: _Location, kind: str, values: dict[str, Any]
+) -> _Location:
+    """Drops the tags of unions, which pydantic puts among the keys."""
+    kept: list[str | int] = []
+    node: Any = values
+    tagged = False
+    for entry in location:
+        is_mapping = isinstance(node, Mapping)
+        if is_mapping and not tagged and node.get("kind") == entry:
+            tagged = True
+            continue
+        tagged = False
+        kept.append(entry)
+        if is_mapping:
+            node = node.get(entry)
+        elif isinstance(node, list) and isinstance(entry, int):
+            node = node[entry]
+    return tuple(kept)
+
+
+def _suggest(location: _Location, values: dict[str, Any]) -> str:
+    """Returns the nearest valid key to the unknown one at `location`."""
+    *parents, unknown = location
+    siblings = _keys_at(parents, values)
+    prefix = "".join(f"{parent}." for parent in parents)
+    everywhere = list(_all_keys(Recipe))
+    if _schema_path(location) in everywhere:  # the key of another `kind`
+        return f"valid keys for this kind: {', '.join(siblings)}"
+    candidates = [f"{prefix}{key}" for key in siblings] + everywhere
+
+    def nearness(path: str) -> float:
+        leaf = path.removeprefix(prefix).rpartition(".")[2]
+        ratio = difflib.SequenceMatcher(None, str(unknown), leaf).ratio()
+        # Of equally near keys, the one of the same section comes first, then
+        # one below it: a slip of the hand is likelier than a wrong place.
+        return ratio + (
+            0.1 if path == prefix + leaf else 0.05 * path.startswith(prefix)
+        )
+
+    best = max(candidates, key=nearness)
+    if nearness(best) < _NEAR:
+        return f"valid keys here: {', '.join(siblings)}"
+    return f"nearest valid key: {best}"
+
+
+def _keys_at(parents: Sequence[str | int], values: Any) -> list[str]:
+    """Returns the valid keys of the section at the path `parents`."""
+    models: list[type[BaseModel]] = [Recipe]
+    node = values
+    for entry in parents:
+        node = node[entry]
+        if isinstance(entry, int):
+            continue
+        annotation = models[0].model_fields[entry].annotation
+        models = list(_models_in(annotation))
+    if len(models) > 1:
+        models = [
+            model
+            for model in models
+            if node["kind"] in get_args(model.model_fields["kind"].annotation)
+        ]
+    return list(models[0].model_fields)
+
+
+def _schema_path(location: Sequence[str | int]) -> str:
+    """Returns `location` as `_all_keys` writes it."""
+    return ".".join("N" if isinstance(e, int) else e for e in location)
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yields the path of every key below `model`; N is a list index."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        inner = f"{prefix}{name}."
+        if field.annotation is not None and "list[" in str(field.annotation):
+            inner += "N."
+        for section in _models_in(field.annotation):
+            yield from _all_keys(section, inner)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yields the section classes inside a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,337 @@
+"""What a recipe may say: one class for each section of the YAML file.
+
+The classes hold values and check them; they build nothing. A check across
+keys is a validator of the later key that reads the earlier ones, and is
+skipped when one of those is itself wrong: so all errors of a recipe are found
+in one pass, each at the key to change.
+"""
+
+import math
+import reprlib
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from keras_distil.config.schedules import TemperatureSchedule, WeightSchedule
+from keras_distil.config.section import (
+    Count,
+    NonEmptyText,
+    NonNegative,
+    Positive,
+    Section,
+    StepCount,
+)
+
+DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
+LAYER_CHOICES = ("alternate", "paper_code", "first", "last")
+DEFAULT_ADAPTER_RANK = 16
+
+# BERT's position table has 512 rows.
+Length: TypeAlias = Annotated[int, Field(ge=8, le=512)]
+# One name, no dots: looking up a submodule would import its parent.
+PackageName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+
+
+class TeacherTraining(Section):
+    """`teacher.train`: masked language modelling of the teacher itself.
+
+    `adapter` trains low-rank additions to the encoder and the head, and needs
+    `rank`; `all_weights` trains everything and has no rank.
+    """
+
+    method: Literal["all_weights", "adapter"]
+    rank: Annotated[Count | None, Field(validate_default=True)] = None
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup_steps: StepCount = 0
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive | None = 1.0
+
+    @field_validator("rank")
+    @classmethod
+    def _rank_belongs_to_adapter(
+        cls, rank: int | None, info: ValidationInfo
+    ) -> int | None:
+        method = info.data.get("method")
+        if method == "all_weights" and rank is not None:
+            raise ValueError(
+                "is for `method: adapter` only; remove it, or change the "
+                f"method. Received: method='all_weights', rank={rank}."
+            )
+        if method == "adapter" and rank is None:
+            return DEFAULT_ADAPTER_RANK
+        return rank
+
+
+class TeacherSection(Section):
+    """`teacher`: where the teacher comes from, and its own training if any."""
+
+    source: NonEmptyText
+    allow_new_head: bool = False
+    train: TeacherTraining | None = None
+
+
+class StudentSection(Section):
+    """`student`: the shape of the student; null takes the teacher's.
+
+    `num_layers: null` is half the teacher's layers, or the length of `layers`
+    when that is a list of teacher layer indices.
+    """
+
+    num_layers: Count | None = None
+    layers: Literal["alternate", "paper_code", "first", "last"] | list[int] = (
+        "alternate"
+    )
+    hidden_dim: Count | None = None
+    intermediate_dim: Count | None = None
+    num_heads: Count | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers_are_known(cls, layers: Any, info: ValidationInfo) -> Any:
+        if isinstance(layers, str) and layers in LAYER_CHOICES:
+            return layers
+        if not isinstance(layers, list) or not all(
+            type(index) is int and index >= 0 for index in layers
+        ):
+            raise ValueError(
+                f"must be one of {', '.join(LAYER_CHOICES)}, or a list of "
+                "teacher layer indices counted from 0. "
+                f"Received: {reprlib.repr(layers)}."
+            )
+        if not layers or len(set(layers)) < len(layers):
+            raise ValueError(
+                "must name at least one teacher layer, and each once. "
+                f"Received: {reprlib.repr(layers)}."
+            )
+        num_layers = info.data.get("num_layers")
+        if num_layers is not None and num_layers != len(layers):
+            raise ValueError(
+                f"must list `num_layers` indices, here {num_layers}; leave "
+                f"`num_layers` out to take the list's length. Received: "
+                f"{len(layers)} indices, {reprlib.repr(layers)}."
+            )
+        return layers
+
+    @field_validator("num_heads")
+    @classmethod
+    def _heads_divide_width(
+        cls, num_heads: int | None, info: ValidationInfo
+    ) -> int | None:
+        width = info.data.get("hidden_dim")
+        if num_heads and width and width % num_heads:
+            raise ValueError(
+                "must divide `hidden_dim`. "
+                f"Received: num_heads={num_heads}, hidden_dim={width}."
+            )
+        return num_heads
+
+
+class DocumentationSource(Section):
+    """A source of text: the docstrings of installed packages."""
+
+    kind: Literal["documentation"]
+    packages: Annotated[list[PackageName], Field(min_length=1)] = list(
+        DOCUMENTED_PACKAGES
+    )
+
+
+class FilesSource(Section):
+    """A source of text: files under `data.root` that match a glob pattern.
+
+    `field` is the key that holds the text in the records of JSON lines files.
+    """
+
+    kind: Literal["files"]
+    pattern: NonEmptyText
+    field: NonEmptyText | None = None
+
+
+class TfdsSource(Section):
+    """A source of text: a feature of a TensorFlow Datasets data set."""
+
+    kind: Literal["tfds"]
+    name: NonEmptyText
+    split: NonEmptyText = "train"
+    field: NonEmptyText = "text"
+
+
+Source: TypeAlias = Annotated[
+    DocumentationSource | FilesSource | TfdsSource, Field(discriminator="kind")
+]
+
+
+class MaskingSettings(Section):
+    """`data.masking`: which tokens the model has to guess.
+
+    Tokens are chosen with weight `count ** -rare_token_exponent`: 0 treats
+    all alike, 0.7 favours rare ones as the authors of DistilBERT did.
+    """
+
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    rare_token_exponent: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class DataSection(Section):
+    """`data`: the corpus and how it becomes batches."""
+
+    root: NonEmptyText | None = None
+    sources: Annotated[list[Source], Field(min_length=1)]
+    sequence_length: Length = 128
+    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    masking: MaskingSettings = MaskingSettings()
+
+
+class ScheduleSettings(Section):
+    """`distill.schedules`: each replaces the constant of the same name."""
+
+    temperature: TemperatureSchedule | None = None
+    mlm_weight: WeightSchedule | None = None
+    soft_target_weight: WeightSchedule | None = None
+    cosine_weight: WeightSchedule | None = None
+
+
+class LossSettings(Section):
+    """`distill.losses`: the parts of the triple loss."""
+
+    mlm_weight: NonNegative = 1.0
+    soft_target_weight: NonNegative = 1.0
+    cosine_weight: NonNegative = 1.0
+    temperature: Positive = 2.0
+    soft_target_positions: Literal["all", "masked"] = "all"
+
+    @field_validator("cosine_weight")
+    @classmethod
+    def _some_weight_is_positive(
+        cls, cosine_weight: float, info: ValidationInfo
+    ) -> float:
+        weights = (
+            info.data.get("mlm_weight"),
+            info.data.get("soft_target_weight"),
+            cosine_weight,
+        )
+        if weights == (0, 0, 0):
+            raise ValueError(
+                "at least one of `mlm_weight`, `soft_target_weight` and "
+                "`cosine_weight` must be positive. Received: 0 for all."
+            )
+        return cosine_weight
+
+
+class DistillSection(Section):
+    """`distill`: the training of the student with AdamW.
+
+    `batch_size` is the global batch: all replicas and all micro-batches.
+    """
+
+    steps: Count | None = None
+    epochs: Annotated[Positive | None, Field(validate_default=True)] = None
+    batch_size: Count
+    micro_batches: Count = 1
+    learning_rate: Positive
+    warmup_steps: StepCount = 0
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: NonNegative = 0.01
+    beta_2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    clip_norm: Positive | None = 1.0
+    losses: LossSettings = LossSettings()
+    schedules: ScheduleSettings = ScheduleSettings()
+    twin: bool = False
+    strategy: Literal["none", "mirrored"] = "none"
+
+    @field_validator("epochs")
+    @classmethod
+    def _one_duration(
+        cls, epochs: float | None, info: ValidationInfo
+    ) -> float | None:
+        # Absent from `info.data` only when `steps` itself is wrong.
+        steps = info.data.get("steps", math.nan)
+        if (steps is None) == (epochs is None):
+            raise ValueError(
+                "set exactly one of `steps` and `epochs`, the other to null. "
+                f"Received: steps={steps}, epochs={epochs}."
+            )
+        return epochs
+
+    @field_validator("micro_batches")
+    @classmethod
+    def _divides_batch(cls, micro_batches: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size", micro_batches)
+        if batch_size % micro_batches:
+            raise ValueError(
+                "must divide `batch_size`. Received: "
+                f"micro_batches={micro_batches}, batch_size={batch_size}."
+            )
+        return micro_batches
+
+
+class EvaluateSection(Section):
+    """`evaluate`: the held-out measures; `sequences: null` takes all."""
+
+    sequences: Count | None = None
+    batch_size: Count = 32
+    latency_length: Length = 128
+
+
+class Recipe(Section):
+    """A whole recipe.
+
+    A recipe without `distill` only trains its teacher and has no `student`; a
+    `distill` without `student` trains a student of the default shape.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]
+    # The seeds of TensorFlow's stateless random operations are int32.
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    teacher: TeacherSection
+    student: StudentSection | None = None
+    data: DataSection
+    distill: Annotated[DistillSection | None, Field(validate_default=True)] = (
+        None
+    )
+    evaluate: EvaluateSection = EvaluateSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_student(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("distill") is not None:
+            if values.get("student") is None:
+                return {**values, "student": {}}
+        return values
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_float16(cls, precision: Any) -> Any:
+        if precision == "mixed_float16":
+            raise ValueError(
+                "needs loss scaling, which is not supported; use "
+                "mixed_bfloat16. Received: 'mixed_float16'."
+            )
+        return precision
+
+    @field_validator("distill")
+    @classmethod
+    def _something_to_train(
+        cls, distill: DistillSection | None, info: ValidationInfo
+    ) -> DistillSection | None:
+        if distill is not None:
+            return distill
+        if info.data.get("student") is not None:
+            raise ValueError(
+                "required with a `student` section, which it trains; add it, "
+                "or remove `student`."
+            )
+        if "teacher" in info.data and info.data["teacher"].train is None:
+            raise ValueError(
+                "required, unless `teacher.train` is given: this recipe would "
+                "train nothing."
+            )
+        return distill

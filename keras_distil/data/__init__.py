@@ -1,0 +1,33 @@
+"""From text to training batches; no models, no losses.
+
+Names are loaded when first used: preparing a corpus imports no TensorFlow.
+"""
+
+import importlib
+
+_HOMES = {
+    "CorpusReport": "corpus",
+    "Source": "corpus",
+    "TextFiles": "corpus",
+    "InstalledDocumentation": "documentation",
+    "is_held_out": "split",
+    "SpecialTokens": "tokenize",
+    "encode_paragraphs": "tokenize",
+    "load_tokenizer": "tokenize",
+    "vocabulary_hash": "tokenize",
+    "PreparedCorpus": "prepare",
+    "prepare_corpus": "prepare",
+    "mask_tokens": "mask",
+    "rare_token_weights": "mask",
+    "held_out_dataset": "pipeline",
+    "masked_lm_dataset": "pipeline",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    return getattr(module, name)

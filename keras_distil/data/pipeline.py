@@ -1,0 +1,229 @@
+"""Batches for masked language modelling, as `tf.data` datasets."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_distil.data.mask import mask_tokens
+from keras_distil.data.tokenize import SpecialTokens
+
+_ORDER = 1  # third part of the shuffle's seed; sets it apart from the masks
+
+
+def masked_lm_dataset(
+    sequences: np.ndarray,
+    *,
+    special: SpecialTokens,
+    vocabulary_size: int,
+    batch_size: int,
+    seed: int,
+    steps: int | None = None,
+    first_step: int = 0,
+    rate: float = 0.15,
+    token_weights: np.ndarray | None = None,
+    shuffle: bool = True,
+    fixed_masks: bool = False,
+) -> tf.data.Dataset:
+    """One stream of training batches, the same however it is entered.
+
+    Example `i` of the stream depends on `seed`, the epoch `i // n` and the
+    place `i % n` only, `n` being the number of sequences. Each epoch has an
+    order and masks of its own. Batches run across the ends of epochs, so no
+    sequence is left out.
+
+    Args:
+        sequences: integers, (n, length), packed sequences.
+        special: the ids of the special tokens.
+        vocabulary_size: int, random replacements are drawn below it.
+        batch_size: int, sequences a batch.
+        seed: int, of order and masks.
+        steps: int, batches in the stream from its very beginning; endless if
+            None.
+        first_step: int, batches to leave out at the beginning, without
+            computing them: `steps - first_step` remain.
+        rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
+        token_weights: float, (vocabulary,), see `mask_tokens`.
+        shuffle: bool, False keeps the order of `sequences` in each epoch.
+        fixed_masks: bool, True repeats the masks of epoch 0 in each epoch.
+
+    Returns:
+        A dataset of `({"token_ids", "padding_mask"}, y, sample_weight)`,
+        each of shape (batch_size, length): masked ids, 1 at real tokens and
+        the original ids in int32; 1 at tokens to predict in float32.
+
+    Raises:
+        ValueError: if there are fewer sequences than one batch takes, or
+            `batch_size`, `steps`, `first_step` or `rate` is out of range.
+    """
+    count = _check(sequences, batch_size)
+    if count < batch_size:
+        raise ValueError(
+            f"The corpus has {count} sequences, fewer than one batch of "
+            f"{batch_size}. Lower `batch_size` or `sequence_length`, or add "
+            "text."
+        )
+    if first_step < 0 or (steps is not None and first_step > steps):
+        raise ValueError(
+            "`first_step` must be at least 0 and at most `steps`. Received: "
+            f"first_step={first_step}, steps={steps}."
+        )
+    make = _BatchMaker(
+        sequences, special, vocabulary_size, seed, rate, token_weights
+    )
+
+    def batch(step: tf.Tensor):
+        example = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        epoch, row = example // count, example % count
+        if shuffle:
+            row = _shuffled(row, seed, epoch, count)
+        return make(row, tf.zeros_like(epoch) if fixed_masks else epoch)
+
+    if steps is None:
+        numbers = tf.data.Dataset.counter(first_step)
+    else:
+        numbers = tf.data.Dataset.range(first_step, steps)
+    return _parallel(numbers, batch)
+
+
+def held_out_dataset(
+    sequences: np.ndarray,
+    *,
+    special: SpecialTokens,
+    vocabulary_size: int,
+    batch_size: int,
+    seed: int,
+    rate: float = 0.15,
+    token_weights: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """One pass over all sequences, in order, always with the same masks.
+
+    The masks are those of epoch 0 of `masked_lm_dataset` with this seed, and
+    do not depend on `batch_size`.
+
+    Args:
+        sequences: integers, (n, length), packed sequences.
+        special: the ids of the special tokens.
+        vocabulary_size: int, random replacements are drawn below it.
+        batch_size: int, sequences a batch; the last may have fewer.
+        seed: int, of the masks.
+        rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
+        token_weights: float, (vocabulary,), see `mask_tokens`.
+
+    Returns:
+        A dataset as from `masked_lm_dataset`, of shape (None, length).
+
+    Raises:
+        ValueError: if there are no sequences, or `batch_size` or `rate` is
+            out of range.
+    """
+    count = _check(sequences, batch_size)
+    if not count:
+        raise ValueError(
+            "There are no held-out sequences. Raise `held_out_fraction` or "
+            "add text."
+        )
+    make = _BatchMaker(
+        sequences, special, vocabulary_size, seed, rate, token_weights
+    )
+
+    def batch(rows: tf.Tensor):
+        return make(rows, tf.zeros_like(rows))
+
+    return _parallel(tf.data.Dataset.range(count).batch(batch_size), batch)
+
+
+class _BatchMaker:
+    """Gathers and masks rows; holds the corpus as tensors, not constants."""
+
+    def __init__(
+        self,
+        sequences: np.ndarray,
+        special: SpecialTokens,
+        vocabulary_size: int,
+        seed: int,
+        rate: float,
+        token_weights: np.ndarray | None,
+    ):
+        if token_weights is not None:
+            _check_weights(np.asarray(token_weights), vocabulary_size)
+        # Eager tensors are captured as inputs of the mapped function; a
+        # graph constant would be copied, and is limited to 2 GB.
+        with tf.device("cpu"):
+            self.sequences = tf.convert_to_tensor(sequences)
+            self.token_weights = (
+                None
+                if token_weights is None
+                else tf.convert_to_tensor(token_weights, tf.float32)
+            )
+        self.special = special
+        self.vocabulary_size = vocabulary_size
+        self.seed = seed
+        self.rate = rate
+
+    def __call__(self, rows: tf.Tensor, epochs: tf.Tensor):
+        token_ids = tf.cast(tf.gather(self.sequences, rows), tf.int32)
+        seeds = tf.fill(tf.shape(rows), tf.constant(self.seed, tf.int64))
+        masked_ids, selected = mask_tokens(
+            token_ids,
+            tf.stack([seeds, epochs, rows], axis=-1),
+            special=self.special,
+            vocabulary_size=self.vocabulary_size,
+            rate=self.rate,
+            token_weights=self.token_weights,
+        )
+        padding_mask = tf.cast(token_ids != self.special.pad_id, tf.int32)
+        x = {"token_ids": masked_ids, "padding_mask": padding_mask}
+        return x, token_ids, selected
+
+
+def _shuffled(
+    rows: tf.Tensor, seed: int, epochs: tf.Tensor, count: int
+) -> tf.Tensor:
+    """Each epoch's permutation of 0 ... count - 1 at `rows`, int64."""
+    parts = tf.stack(
+        [
+            tf.fill(tf.shape(rows), tf.constant(seed, tf.int64)),
+            epochs,
+            tf.fill(tf.shape(rows), tf.constant(_ORDER, tf.int64)),
+        ],
+        axis=-1,
+    )
+    # `tf.random.experimental.index_shuffle` is this operation, but pads a
+    # matrix of seeds to a wrong shape (TensorFlow 2.21).
+    return tf.raw_ops.RandomIndexShuffle(
+        index=rows, seed=parts, max_index=tf.constant(count - 1, tf.int64)
+    )
+
+
+def _parallel(numbers: tf.data.Dataset, batch) -> tf.data.Dataset:
+    mapped = numbers.map(
+        batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return mapped.prefetch(tf.data.AUTOTUNE)
+
+
+def _check_weights(token_weights: np.ndarray, vocabulary_size: int) -> None:
+    if token_weights.shape != (vocabulary_size,):
+        raise ValueError(
+            "`token_weights` must have one weight a token, shape "
+            f"({vocabulary_size},). Received: shape {token_weights.shape}."
+        )
+    if not (np.isfinite(token_weights) & (token_weights > 0)).all():
+        raise ValueError(
+            "`token_weights` must be positive and finite. Received: minimum "
+            f"{token_weights.min()}, maximum {token_weights.max()}. "
+            "`rare_token_weights` makes such weights from counts."
+        )
+
+
+def _check(sequences: np.ndarray, batch_size: int) -> int:
+    if batch_size < 1:
+        raise ValueError(
+            "`batch_size` must be at least 1. "
+            f"Received: batch_size={batch_size}."
+        )
+    if np.ndim(sequences) != 2:
+        raise ValueError(
+            "`sequences` must have shape (sequences, length). "
+            f"Received: shape {np.shape(sequences)}."
+        )
+    return len(sequences)

@@ -1,0 +1,475 @@
+"""The Distiller: one forward of each model, the losses, one update."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_distil.losses import DistillationLoss, chunked
+from keras_distil.models import forward
+from keras_distil.objectives import MaskedLMBatch, MaskedLMObjective
+
+Tensor = Any
+
+_NON_FINITE = "keras_distil: the loss or its gradient is not finite"
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class Distiller(keras.Model):
+    """Trains a student on a teacher's outputs.
+
+    The teacher is frozen and runs once a step, in inference mode and outside
+    the gradient tape; the student runs once a step (once a micro-batch). All
+    means divide by counts over the whole global batch, and vocabulary logits
+    exist only a chunk at a time.
+
+    Args:
+        teacher: a KerasHub masked-LM task model, or None if no loss needs a
+            teacher (plain masked-LM training with the same step).
+        student: a KerasHub masked-LM task model over the same vocabulary.
+        losses: the losses to add up; see `losses.triple_loss`.
+        name: string, the model's name.
+
+    Call arguments:
+        inputs: "token_ids" and "padding_mask", int32, (batch, length), and
+            optionally "mask_positions". Returns the student's logits.
+
+    Raises:
+        TypeError: if a model is not a masked-LM task model, or a loss not a
+            distillation loss.
+        ValueError: if the vocabularies differ, if loss names repeat, if a
+            loss needs a teacher and there is none, or under `mixed_float16`.
+
+    Example:
+        >>> distiller = Distiller(
+        ...     teacher, student, losses.triple_loss()
+        ... )                                               # doctest: +SKIP
+        >>> distiller.compile(
+        ...     keras.optimizers.AdamW(5e-4), clip_norm=1.0
+        ... )                                               # doctest: +SKIP
+        >>> distiller.fit(batches, steps_per_epoch=100)     # doctest: +SKIP
+
+    Reference:
+        Sanh et al. 2019, arXiv:1910.01108.
+        Differs: means are over tokens of the global batch, never means of
+        per-device or per-micro-batch means.
+    """
+
+    # Keras's, None until it is first needed.
+    train_function: Any
+
+    def __init__(
+        self,
+        teacher: keras.Model | None,
+        student: keras.Model,
+        losses: Sequence[DistillationLoss],
+        name: str = "distiller",
+    ) -> None:
+        super().__init__(name=name)
+        objective = MaskedLMObjective(teacher, student, losses)
+        self.teacher = teacher
+        self.student = student
+        self.distillation_losses = list(losses)
+        self.projection = objective.projection
+        self._objective = objective
+        if teacher is not None:
+            teacher.trainable = False
+        self.tokens_seen = self.add_weight(
+            name="tokens_seen",
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+        self._schedules: list[tuple[keras.Variable, Callable]] = []
+        self.built = True
+
+    def loss_named(self, name: str) -> DistillationLoss:
+        """The loss called `name`.
+
+        Args:
+            name: string, such as "soft_target".
+
+        Returns:
+            The loss.
+
+        Raises:
+            ValueError: if there is none, naming those there are.
+        """
+        for loss in self.distillation_losses:
+            if loss.name == name:
+                return loss
+        raise ValueError(
+            f"The Distiller has no loss named {name!r}. Its losses: "
+            f"{[loss.name for loss in self.distillation_losses]}."
+        )
+
+    def schedule(
+        self, variable: keras.Variable, schedule: Callable | None
+    ) -> None:
+        """Drives `variable` by `schedule`, evaluated in the graph.
+
+        The value is set from the optimizer's step counter at the start of
+        every update, so it is exact inside `steps_per_execution` too.
+
+        Args:
+            variable: a loss's weight or temperature.
+            schedule: a callable from step to value, or None to stop.
+        """
+        others = [pair for pair in self._schedules if pair[0] is not variable]
+        added = [] if schedule is None else [(variable, schedule)]
+        self._schedules = others + added
+        # The next `fit` traces its step anew, with the schedules it has now.
+        self.train_function = None
+
+    # === Keras protocol ===
+
+    def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
+        """The student's logits, float32, (batch, length, vocabulary)."""
+        return forward.logits(self.student, inputs, training=training)
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "adamw",
+        *,
+        micro_batches: int = 1,
+        jit_compile: bool = False,
+        clip_norm: float | None = None,
+        chunk_size: int = chunked.DEFAULT_CHUNK_SIZE,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+    ) -> None:
+        """Configures training.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            micro_batches: int >= 1. The batch goes through the models in so
+                many parts, one after the other; the update is that of the
+                whole batch.
+            jit_compile: must be False: the step has shapes that depend on the
+                data, which XLA cannot compile.
+            clip_norm: float > 0 or None. Bound on the global norm of the
+                gradient of the whole batch.
+            chunk_size: int >= 1, tokens that go through the vocabulary at a
+                time.
+            run_eagerly: run without a graph, to debug.
+            steps_per_execution: int >= 1, updates per call into the graph.
+
+        Raises:
+            TypeError: if a count is not an integer.
+            ValueError: if a value is out of range, or the optimizer clips or
+                accumulates gradients itself.
+        """
+        _check_at_least_one("micro_batches", micro_batches)
+        _check_at_least_one("chunk_size", chunk_size)
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(
+                "`clip_norm` must be positive, or None for no clipping. "
+                f"Received: clip_norm={clip_norm}."
+            )
+        if jit_compile:
+            raise ValueError(
+                "`jit_compile=True` is not supported: the step drops padding, "
+                "so its shapes depend on the data. Use `jit_compile=False`."
+            )
+        optimizer = keras.optimizers.get(optimizer)
+        _check_optimizer(optimizer)
+        self._compile_arguments = {
+            "micro_batches": micro_batches,
+            "clip_norm": clip_norm,
+            "chunk_size": chunk_size,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+        }
+        self.micro_batches = micro_batches
+        self.clip_norm = clip_norm
+        self._objective.chunk_size = chunk_size
+        super().compile(
+            optimizer=optimizer,
+            jit_compile=False,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+        )
+        with self.distribute_strategy.scope():
+            optimizer.build(self._objective.variables)
+            self._make_metrics()
+
+    def _make_metrics(self) -> None:
+        names = [*self._objective.ratios, "gradient_norm"]
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        # Values of the latest update, for callbacks that draw every step.
+        self.step_values = {
+            name: keras.Variable(
+                0.0,
+                trainable=False,
+                autocast=False,
+                name=f"step_{name}",
+                aggregation="only_first_replica",
+            )
+            for name in ["loss", *names]
+        }
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running means that Keras resets at every epoch."""
+        return list(getattr(self, "_means", {}).values())
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Trains the student; the arguments are those of `keras.Model.fit`."""
+        if isinstance(x, tf.data.Dataset):
+            # A dataset has its own order, and Keras warns if asked to shuffle.
+            kwargs.setdefault("shuffle", False)
+        return super().fit(x, y, **kwargs)
+
+    # === One step ===
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """One update of the student. Returns the logs."""
+        batch = MaskedLMBatch.from_triple(data)
+        learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
+        for variable, schedule in self._schedules:
+            variable.assign(schedule(self.optimizer.iterations))
+        sizes = _all_reduce(self._objective.sizes(batch))
+        sums, gradients = self._accumulate(batch, sizes)
+        sums, gradients = _all_reduce(sums), _all_reduce(gradients)
+        norm = tf.linalg.global_norm(gradients)
+        values = {**self._values(sums, sizes), "gradient_norm": norm}
+        with tf.control_dependencies(self._check_finite(values)):
+            self._update(gradients, norm)
+        self._update_metrics(values, sizes)
+        self.tokens_seen.assign_add(tf.cast(sizes["tokens"], tf.int64))
+        return {
+            **self._logs(),
+            **self._temperature_log(),
+            "learning_rate": learning_rate,
+            "gradient_norm": self._means["gradient_norm"].result(),
+        }
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        """Losses and metrics of one batch, without an update."""
+        batch = MaskedLMBatch.from_triple(data)
+        sizes = _all_reduce(self._objective.sizes(batch))
+        sums, _ = self._objective.evaluate(batch, sizes, training=False)
+        values = self._values(_all_reduce(sums), sizes)
+        self._update_metrics(values, sizes)
+        return self._logs()
+
+    def _accumulate(
+        self, batch: MaskedLMBatch, sizes: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Sums and gradients of this replica's batch, by micro-batches."""
+        evaluate = self._objective.evaluate
+        parts = self.micro_batches
+        if parts == 1:
+            return evaluate(batch, sizes, training=True)
+
+        def body(index: Tensor, totals: Any) -> tuple[Tensor, Any]:
+            found = evaluate(batch.part(index, parts), sizes, training=True)
+            return index + 1, tf.nest.map_structure(tf.add, totals, found)
+
+        keys = {key for key, _ in self._objective.ratios.values()}
+        zeros = (
+            {key: tf.zeros([]) for key in keys},
+            [tf.zeros(v.shape, v.dtype) for v in self._objective.variables],
+        )
+        _, totals = tf.while_loop(
+            lambda index, _: index < parts,
+            body,
+            (tf.constant(0), zeros),
+            parallel_iterations=1,
+        )
+        return totals
+
+    def _values(
+        self, sums: dict[str, Tensor], sizes: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The batch's losses and metrics, means over its tokens."""
+        values = {
+            name: tf.math.divide_no_nan(sums[key], sizes[size])
+            for name, (key, size) in self._objective.ratios.items()
+        }
+        return {"loss": self._weighted_total(values), **values}
+
+    def _weighted_total(self, values: dict[str, Tensor]) -> Tensor:
+        return tf.add_n(
+            [
+                tf.convert_to_tensor(loss.weight) * values[f"{loss.name}_loss"]
+                for loss in self.distillation_losses
+            ]
+        )
+
+    def _check_finite(self, values: dict[str, Tensor]) -> list[Any]:
+        """Keeps the step's values, then asserts that they are finite."""
+        kept = [
+            self.step_values[name].assign(value)
+            for name, value in values.items()
+        ]
+        if tf.executing_eagerly():
+            kept = []
+        finite = tf.math.is_finite(values["loss"] + values["gradient_norm"])
+        with tf.control_dependencies(kept):
+            # Eager execution raises here and returns None.
+            check = tf.debugging.Assert(finite, [_NON_FINITE])
+        return [] if check is None else [check]
+
+    def _update(self, gradients: list[Tensor], norm: Tensor) -> None:
+        """Clips and applies gradients that are summed over all replicas."""
+        # The optimizer sums over the replicas what is already the sum.
+        factor = 1.0 / _replica_count()
+        if self.clip_norm is not None:
+            factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)
+        if self.clip_norm is not None or _replica_count() > 1:
+            gradients = [gradient * factor for gradient in gradients]
+        self.optimizer.apply(gradients, self._objective.variables)
+
+    def _update_metrics(
+        self, values: dict[str, Tensor], sizes: dict[str, Tensor]
+    ) -> None:
+        for name, (_, size) in self._objective.ratios.items():
+            self._means[name].update_state(
+                values[name], sample_weight=sizes[size]
+            )
+        if "gradient_norm" in values:
+            self._means["gradient_norm"].update_state(values["gradient_norm"])
+
+    def _logs(self) -> dict[str, Tensor]:
+        """Means over the epoch so far; `loss` is their weighted sum."""
+        means = {
+            name: self._means[name].result() for name in self._objective.ratios
+        }
+        return {"loss": self._weighted_total(means), **means}
+
+    def _temperature_log(self) -> dict[str, Tensor]:
+        for loss in self.distillation_losses:
+            if hasattr(loss, "temperature"):
+                # Read here, after the schedules have set it for this step.
+                return {"temperature": tf.convert_to_tensor(loss.temperature)}
+        return {}
+
+    def make_train_function(self, force: bool = False) -> Callable:
+        """Wraps Keras's step so that a non-finite loss ends with a reason."""
+        if self.train_function is not None and not force:
+            return self.train_function
+        super().make_train_function(force=True)
+        run = self.train_function
+
+        def checked(iterator: Any) -> dict[str, Tensor]:
+            try:
+                return run(iterator)
+            except tf.errors.InvalidArgumentError as error:
+                if _NON_FINITE not in str(error):
+                    raise
+                raise RuntimeError(self._non_finite_message()) from None
+
+        self.train_function = checked
+        return checked
+
+    def _non_finite_message(self) -> str:
+        culprits = [
+            name
+            for name, variable in self.step_values.items()
+            if name != "loss"
+            and not bool(tf.math.is_finite(tf.convert_to_tensor(variable)))
+        ]
+        step = int(self.optimizer.iterations) + 1
+        return (
+            f"Training stopped at step {step}: not finite: "
+            f"{', '.join(culprits) or 'loss'}. The weights are those of the "
+            "step before. Try a lower learning rate, a higher temperature or "
+            "`clip_norm`."
+        )
+
+    # === Saving ===
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns both models and the losses, serialised."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "teacher": _serialize_model(self.teacher),
+            "student": _serialize_model(self.student),
+            "losses": [serialize(loss) for loss in self.distillation_losses],
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Distiller":
+        """Makes the Distiller that `get_config` described."""
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(
+            teacher=deserialize(config["teacher"]),
+            student=deserialize(config["student"]),
+            losses=[deserialize(loss) for loss in config["losses"]],
+            name=config["name"],
+        )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Returns the arguments of `compile`, serialised."""
+        if not self.compiled:
+            return {}
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            **self._compile_arguments,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles with what `get_compile_config` described."""
+        config = dict(config)
+        optimizer = keras.saving.deserialize_keras_object(
+            config.pop("optimizer")
+        )
+        self.compile(optimizer, **config)
+
+
+def _serialize_model(model: keras.Model | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    config = keras.saving.serialize_keras_object(model)
+    # The Distiller trains the models; how a KerasHub task would have compiled
+    # itself is not part of it (and loading it back warns).
+    config.pop("compile_config", None)
+    return config
+
+
+def _replica_count() -> int:
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context is not None else 1
+
+
+def _all_reduce(values: Any) -> Any:
+    """Sums a structure of tensors over all replicas."""
+    if _replica_count() == 1:
+        return values
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    # Both would act on each replica's part of the gradient, before the sum.
+    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+        if getattr(optimizer, name, None) is not None:
+            raise ValueError(
+                f"The optimizer must not clip by itself (`{name}`). Use "
+                "`compile(clip_norm=...)`, which clips the gradient of the "
+                "whole batch."
+            )
+    if getattr(optimizer, "gradient_accumulation_steps", None):
+        raise ValueError(
+            "The optimizer must not accumulate gradients "
+            "(`gradient_accumulation_steps`). Use "
+            "`compile(micro_batches=...)`, whose update is that of the whole "
+            "batch."
+        )
+
+
+def _check_at_least_one(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={value!r}."
+        )
+    if value < 1:
+        raise ValueError(
+            f"`{name}` must be at least 1. Received: {name}={value}."
+        )

@@ -1,0 +1,102 @@
+"""What every distillation loss has: a name, a weight, a configuration."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_distil.losses import functional
+
+Tensor = Any
+
+
+class DistillationLoss(keras.layers.Layer):
+    """A weighted term of the distillation objective.
+
+    It is a Keras layer only so that its weight and temperature are variables
+    that callbacks may change mid-run and that are saved with the Distiller.
+
+    Args:
+        weight: float >= 0, no unit. Factor of this term in the total loss.
+        name: string. The log of this term is called `<name>_loss`.
+    """
+
+    def __init__(self, *, weight: float, name: str) -> None:
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.weight = self._add_scalar("weight", weight)
+        if weight < 0:
+            raise ValueError(
+                f"`weight` must not be negative. Received: weight={weight}. "
+                "Use 0 to leave a loss out."
+            )
+        self.built = True
+
+    def _add_scalar(self, name: str, value: float) -> keras.Variable:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(
+                f"`{name}` must be a number. Received: {name}={value!r}."
+            )
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(
+                f"`{name}` must be finite. Received: {name}={value}."
+            )
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            trainable=False,
+            # Every replica assigns the same scheduled value.
+            aggregation="only_first_replica",
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal loss."""
+        return {"name": self.name, "weight": _number(self.weight)}
+
+
+class LogitsLoss(DistillationLoss):
+    """A loss on the logits of one token (or one example).
+
+    Attributes:
+        positions: "masked" if only positions chosen for masked language
+            modelling count, "all" if all non-padding positions do.
+        needs_teacher: whether `token_values` reads the teacher's logits.
+    """
+
+    positions = "all"
+    needs_teacher = True
+
+    def token_values(
+        self,
+        *,
+        token_ids: Tensor,
+        teacher_logits: Tensor | None,
+        student_logits: Tensor,
+    ) -> Tensor:
+        """Unweighted loss of each token, float32, without the mean."""
+        raise NotImplementedError
+
+
+class HiddenStateLoss(DistillationLoss):
+    """A loss on the last hidden states of one token.
+
+    Attributes:
+        needs_teacher: always true.
+    """
+
+    needs_teacher = True
+
+    def token_values(
+        self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
+    ) -> Tensor:
+        """Unweighted loss of each token, float32, without the mean."""
+        raise NotImplementedError
+
+
+def mean_loss(values: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """The mean that a loss returns when it is called by itself."""
+    return functional.weighted_mean(values, sample_weight)
+
+
+def _number(variable: keras.Variable) -> float:
+    return float(ops.convert_to_numpy(variable))

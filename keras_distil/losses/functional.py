@@ -1,0 +1,153 @@
+"""Pure loss maths on tensors, one value per token.
+
+Every function takes float tensors of any precision, computes in float32 and
+returns one float32 value per token (or per example). Means, weights and
+temperatures that change during training belong to the classes around them.
+"""
+
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+# Keeps the norm of a zero vector away from a division by zero, and is small
+# enough that it never changes a float32 norm that is not zero.
+_SQUARED_NORM_FLOOR = 1e-24
+# Below this log ratio the Taylor-safe form of the KL term is the exact one.
+_SMALL_LOG_RATIO = 0.5
+
+
+def masked_lm_crossentropy(token_ids: Tensor, logits: Tensor) -> Tensor:
+    """Crossentropy of the original tokens, per token.
+
+    Formula:
+        loss = logsumexp(logits) - logits[token_id]              # nats
+
+    Args:
+        token_ids: int, (...,), the original tokens.
+        logits: float, (..., vocabulary), unnormalised.
+
+    Returns:
+        float32, (...,).
+
+    Reference:
+        Devlin et al. 2019, arXiv:1810.04805, section 3.1.
+    """
+    logits = ops.cast(logits, "float32")
+    return ops.sparse_categorical_crossentropy(
+        token_ids, logits, from_logits=True
+    )
+
+
+def soft_target_kl_divergence(
+    teacher_logits: Tensor, student_logits: Tensor, temperature: Tensor
+) -> Tensor:
+    """KL divergence of softened distributions times temperature squared.
+
+    Formula:
+        p = softmax(teacher_logits / temperature)
+        q = softmax(student_logits / temperature)
+        loss = temperature**2 * sum(p * (log p - log q))         # nats
+
+    The sum is taken over `p * (r - 1) + q` with `r = log p - log q`, which is
+    the same because `p` and `q` both sum to one. Unlike the plain form it is
+    not spoilt, at high temperatures, by the rounding of the two normalisers.
+    The gradient for the student is `temperature * (q - p)`, written out.
+
+    Args:
+        teacher_logits: float, (..., vocabulary). Gets no gradient.
+        student_logits: float, (..., vocabulary).
+        temperature: scalar > 0, no unit.
+
+    Returns:
+        float32, (...,).
+
+    Reference:
+        Hinton et al. 2015, arXiv:1503.02531, section 2.
+    """
+    temperature = ops.cast(temperature, "float32")
+    teacher_logits = ops.cast(teacher_logits, "float32")
+    student_logits = ops.cast(student_logits, "float32")
+
+    @ops.custom_gradient
+    def divergence(student: Tensor) -> tuple[Tensor, Any]:
+        student = student / temperature
+        teacher = ops.stop_gradient(teacher_logits) / temperature
+        teacher_normaliser = ops.logsumexp(teacher, axis=-1, keepdims=True)
+        student_normaliser = ops.logsumexp(student, axis=-1, keepdims=True)
+        p = ops.exp(teacher - teacher_normaliser)
+        q = ops.exp(student - student_normaliser)
+        ratio = (teacher - student) - (teacher_normaliser - student_normaliser)
+        small = ops.abs(ratio) < _SMALL_LOG_RATIO
+        safe_ratio = ops.where(small, ratio, 0.0)
+        terms = ops.where(
+            small,
+            p * (ops.expm1(-safe_ratio) + safe_ratio),
+            p * (ratio - 1.0) + q,
+        )
+        value = temperature**2 * ops.sum(terms, axis=-1)
+
+        def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            (upstream,) = args if upstream is None else (upstream,)
+            return upstream[..., None] * (temperature * (q - p))
+
+        return value, gradient
+
+    return divergence(student_logits)
+
+
+def cosine_distance(
+    teacher_hidden_states: Tensor, student_hidden_states: Tensor
+) -> Tensor:
+    """One minus the cosine of two hidden states, per token.
+
+    Formula:
+        loss = 1 - <t, s> / (|t| |s|)                 # 0 to 2, no unit
+
+    A zero vector has distance 1 and a zero gradient.
+
+    Args:
+        teacher_hidden_states: float, (..., width).
+        student_hidden_states: float, (..., width).
+
+    Returns:
+        float32, (...,).
+    """
+    return 1.0 - ops.sum(
+        _unit(teacher_hidden_states) * _unit(student_hidden_states), axis=-1
+    )
+
+
+def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """Mean of `values` under `sample_weight`; 0 if the weights sum to 0.
+
+    Values whose weight is 0 do not matter, not even if they are NaN.
+
+    Args:
+        values: float, any shape.
+        sample_weight: float, the same shape, or None for equal weights.
+
+    Returns:
+        Scalar float32.
+    """
+    if sample_weight is None:
+        sample_weight = ops.ones_like(values)
+    sample_weight = ops.cast(sample_weight, "float32")
+    return ops.divide_no_nan(
+        weighted_sum(values, sample_weight), ops.sum(sample_weight)
+    )
+
+
+def weighted_sum(values: Tensor, sample_weight: Tensor) -> Tensor:
+    """Sum of `values * sample_weight`, values of weight 0 left out."""
+    values = ops.cast(values, "float32")
+    sample_weight = ops.cast(sample_weight, "float32")
+    # Not a plain product: 0 * NaN is NaN, and padding may hold anything.
+    return ops.sum(ops.where(sample_weight > 0.0, values * sample_weight, 0.0))
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    vectors = ops.cast(vectors, "float32")
+    squared_norm = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    return vectors * ops.rsqrt(ops.maximum(squared_norm, _SQUARED_NORM_FLOOR))

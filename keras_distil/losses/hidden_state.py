@@ -1,0 +1,70 @@
+"""The hidden-state loss: point in the direction of the teacher's states."""
+
+from typing import Any
+
+import keras
+
+from keras_distil.losses import functional
+from keras_distil.losses.base import HiddenStateLoss, mean_loss
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class HiddenStateCosineDistance(HiddenStateLoss):
+    """One minus the cosine of the last hidden states.
+
+    Formula:
+        loss = 1 - <t, s> / (|t| |s|)             # 0 to 2 per token, no unit
+
+    Args:
+        weight: float >= 0, no unit. Factor in the total loss.
+        name: string. The log is `<name>_loss`.
+
+    Call arguments:
+        teacher_hidden_states: float, (batch, length, width).
+        student_hidden_states: float, the same shape.
+        sample_weight: float, (batch, length); 0 excludes a token, as padding
+            must be. None counts every token.
+
+    Returns:
+        Scalar float32, mean over weighted tokens; 0 if there are none.
+
+    Raises:
+        TypeError: if `weight` is not a number.
+        ValueError: if `weight` is negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = HiddenStateCosineDistance()
+        >>> float(loss(np.array([[[1.0, 0.0]]]), np.array([[[0.0, 2.0]]])))
+        1.0
+
+    Reference:
+        The L_cos of Sanh et al. 2019, arXiv:1910.01108. Differs: none.
+    """
+
+    def __init__(self, weight: float = 1.0, name: str = "cosine") -> None:
+        super().__init__(weight=weight, name=name)
+
+    def call(
+        self,
+        teacher_hidden_states: Tensor,
+        student_hidden_states: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Mean over the weighted tokens."""
+        return mean_loss(
+            functional.cosine_distance(
+                teacher_hidden_states, student_hidden_states
+            ),
+            sample_weight,
+        )
+
+    def token_values(
+        self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
+    ) -> Tensor:
+        """Distance of each token."""
+        return functional.cosine_distance(
+            teacher_hidden_states, student_hidden_states
+        )

@@ -1,0 +1,20 @@
+"""Teachers and students: KerasHub task models with checkpoint weights."""
+
+from keras_distil.models.bert import ExactBertBackbone as ExactBertBackbone
+from keras_distil.models.bert import ExactBertMaskedLM as ExactBertMaskedLM
+from keras_distil.models.distil_bert import (
+    ExactDistilBertMaskedLM as ExactDistilBertMaskedLM,
+)
+from keras_distil.models.embedded import (
+    embedded_directory as embedded_directory,
+)
+from keras_distil.models.initialize_student import (
+    initialize_student as initialize_student,
+)
+from keras_distil.models.initialize_student import (
+    student_layer_indices as student_layer_indices,
+)
+from keras_distil.models.load_teacher import (
+    checkpoint_directory as checkpoint_directory,
+)
+from keras_distil.models.load_teacher import load_teacher as load_teacher

@@ -1,0 +1,245 @@
+"""Low-rank adapters: what a teacher learnt, in a few megabytes.
+
+An adapter is one safetensors file. It holds the low-rank factors of every
+kernel's and of the token embeddings' change, the new values of all biases
+and layer normalisations, and the masked-LM head. Its metadata names the
+weights it belongs to.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+_FORMAT_VERSION = "1"
+_FACTORS = ("kernel", "embeddings")
+
+
+def enable_adapter(model: keras.Model, rank: int) -> None:
+    """Freezes kernels and embeddings and adds trainable low-rank changes.
+
+    Biases, layer normalisations and the masked-LM head stay trainable as they
+    are; position and token-type embeddings are frozen.
+
+    Args:
+        model: a KerasHub BERT masked-LM task model.
+        rank: int >= 1, of every change.
+
+    Raises:
+        ValueError: if `rank` is below 1.
+
+    Reference:
+        Hu et al. 2022, arXiv:2106.09685. Differs: token embeddings too.
+    """
+    if rank < 1:
+        raise ValueError(f"`rank` must be at least 1. Received: rank={rank}.")
+    backbone = model.backbone
+    backbone.position_embedding.trainable = False
+    backbone.segment_embedding.trainable = False
+    for _, layer in _low_rank_layers(model):
+        layer.enable_lora(rank)
+
+
+def save_adapter(
+    model: keras.Model,
+    filepath: str | os.PathLike,
+    *,
+    base_sha256: str,
+) -> None:
+    """Writes what `enable_adapter` made trainable.
+
+    Args:
+        model: the trained model.
+        filepath: where to write, ending in `.safetensors`.
+        base_sha256: hash of the weights that the model started from.
+    """
+    arrays = {}
+    for path, variable in _adapter_variables(model):
+        value = np.asarray(variable)
+        # Half precision for the large ones keeps the file small; what it
+        # rounds away is far below what the factors change.
+        large = value.ndim > 1
+        arrays[path] = value.astype(np.float16 if large else np.float32)
+    scales = {
+        path: layer.lora_alpha / layer.lora_rank
+        for path, layer in _low_rank_layers(model)
+    }
+    target = Path(filepath)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _write(
+        target,
+        arrays,
+        {
+            "format_version": _FORMAT_VERSION,
+            "base_sha256": base_sha256,
+            "scales": json.dumps(scales),
+            "details": "{}",
+        },
+    )
+
+
+def merge_adapter(
+    model: keras.Model, filepath: str | os.PathLike, *, base_sha256: str
+) -> dict[str, Any]:
+    """Adds an adapter to the weights it belongs to, in place.
+
+    Args:
+        model: a model with the base weights and a masked-LM head, without
+            low-rank layers of its own.
+        filepath: the adapter.
+        base_sha256: hash of the weights file that the model came from.
+
+    Returns:
+        What `annotate_adapter` has added, such as scores.
+
+    Raises:
+        ValueError: if the file cannot be read, is of a newer format, belongs
+            to other weights or does not fit the model.
+    """
+    header, arrays = _read(filepath)
+    if header.get("format_version") != _FORMAT_VERSION:
+        raise ValueError(
+            f"The adapter {filepath} has format version "
+            f"{header.get('format_version')!r}; this version of keras_distil "
+            f"reads {_FORMAT_VERSION!r}."
+        )
+    if header.get("base_sha256") != base_sha256:
+        raise ValueError(
+            f"The adapter {filepath} belongs to other weights: it was made "
+            f"for sha256 {header.get('base_sha256')}, the teacher's is "
+            f"{base_sha256}."
+        )
+    scales = json.loads(header["scales"])
+    for path, layer in _low_rank_layers(model):
+        kind = _factor_kind(layer)
+        factors = [
+            arrays.pop(f"{path}/lora_{kind}_{side}", None) for side in "ab"
+        ]
+        variable = getattr(layer, f"_{kind}")
+        if any(factor is None for factor in factors):
+            raise ValueError(
+                f"The adapter {filepath} has no change for {path!r}."
+            )
+        change = scales[path] * np.matmul(
+            *(factor.astype(np.float32) for factor in factors)
+        )
+        _check_shape(filepath, path, change.shape, variable.shape)
+        variable.assign_add(change)
+    for path, variable in _adapter_variables(model):
+        if path not in arrays:
+            raise ValueError(f"The adapter {filepath} lacks {path!r}.")
+        value = arrays.pop(path)
+        _check_shape(filepath, path, value.shape, variable.shape)
+        variable.assign(value.astype(np.float32))
+    if arrays:
+        raise ValueError(
+            f"The adapter {filepath} holds tensors that the model has no "
+            f"place for: {sorted(arrays)[:3]}."
+        )
+    return json.loads(header["details"])
+
+
+def annotate_adapter(
+    filepath: str | os.PathLike, details: dict[str, Any]
+) -> None:
+    """Adds to what an adapter's metadata says of it, such as its scores.
+
+    Args:
+        filepath: the adapter.
+        details: entries that fit JSON.
+    """
+    header, arrays = _read(filepath)
+    known = json.loads(header["details"])
+    header["details"] = json.dumps({**known, **details})
+    _write(Path(filepath), arrays, header)
+
+
+def _write(
+    target: Path, arrays: dict[str, np.ndarray], header: dict[str, str]
+) -> None:
+    """Replaces the file in one step."""
+    partial = target.with_name(target.name + ".partial")
+    save_file(arrays, partial, metadata=header)
+    os.replace(partial, target)
+
+
+def _low_rank_layers(
+    model: keras.Model,
+) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Layers whose matrix an adapter changes, by path."""
+    backbone = model.backbone
+    yield "token_embedding", backbone.token_embedding
+    for index, block in enumerate(backbone.transformer_layers):
+        attention = block._self_attention_layer
+        layers = {
+            "query": attention.query_dense,
+            "key": attention.key_dense,
+            "value": attention.value_dense,
+            "attention_output": attention.output_dense,
+            "feedforward_intermediate": block._feedforward_intermediate_dense,
+            "feedforward_output": block._feedforward_output_dense,
+        }
+        for name, layer in layers.items():
+            yield f"transformer_layer_{index}/{name}", layer
+
+
+def _adapter_variables(
+    model: keras.Model,
+) -> Iterator[tuple[str, keras.Variable]]:
+    """Everything an adapter stores as it is: factors, biases, norms, head."""
+    for path, layer in _low_rank_layers(model):
+        if layer.lora_enabled:
+            kind = _factor_kind(layer)
+            for side in "ab":
+                name = f"lora_{kind}_{side}"
+                yield f"{path}/{name}", getattr(layer, name)
+        if getattr(layer, "bias", None) is not None:
+            yield f"{path}/bias", layer.bias
+    backbone = model.backbone
+    norms = {"embeddings_layer_norm": backbone.embeddings_layer_norm}
+    for index, block in enumerate(backbone.transformer_layers):
+        prefix = f"transformer_layer_{index}"
+        norms[f"{prefix}/attention_norm"] = block._self_attention_layer_norm
+        norms[f"{prefix}/feedforward_norm"] = block._feedforward_layer_norm
+    head = model.masked_lm_head
+    norms["masked_lm_head/layer_norm"] = head._intermediate_layer_norm
+    for path, norm in norms.items():
+        yield f"{path}/gamma", norm.gamma
+        yield f"{path}/beta", norm.beta
+    yield "masked_lm_head/dense/kernel", head._intermediate_dense.kernel
+    yield "masked_lm_head/dense/bias", head._intermediate_dense.bias
+    yield "masked_lm_head/output_bias", head._bias
+
+
+def _factor_kind(layer: keras.layers.Layer) -> str:
+    return next(kind for kind in _FACTORS if hasattr(layer, f"_{kind}"))
+
+
+def _check_shape(
+    filepath: str | os.PathLike, path: str, found: Any, expected: Any
+) -> None:
+    if tuple(found) != tuple(expected):
+        raise ValueError(
+            f"The adapter {filepath} does not fit at {path!r}: it has shape "
+            f"{tuple(found)}, the model {tuple(expected)}."
+        )
+
+
+def _read(
+    filepath: str | os.PathLike,
+) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    try:
+        with safetensors.safe_open(filepath, framework="numpy") as file:
+            names = list(file.keys())
+            arrays = {name: file.get_tensor(name) for name in names}
+            return file.metadata() or {}, arrays
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"The adapter {filepath} cannot be read: {error}."
+        ) from error

@@ -1,0 +1,73 @@
+"""BERT as its checkpoints were trained, on KerasHub's classes."""
+
+import keras
+import keras_hub
+
+# Of the head's layer normalisation in the released checkpoints.
+HEAD_EPSILON = 1e-12
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactBertBackbone(keras_hub.models.BertBackbone):
+    """KerasHub's BERT encoder with the exact GELU.
+
+    KerasHub computes the tanh approximation of GELU, while BERT checkpoints
+    were trained with the exact function. The difference reaches the third
+    decimal of the last hidden states. Arguments, inputs, outputs and weights
+    are those of `keras_hub.models.BertBackbone`.
+
+    Args:
+        *args: see `keras_hub.models.BertBackbone`.
+        **kwargs: see `keras_hub.models.BertBackbone`.
+
+    Example:
+        >>> from keras_distil import models
+        >>> backbone = models.ExactBertBackbone(
+        ...     vocabulary_size=32, num_layers=1, num_heads=2,
+        ...     hidden_dim=8, intermediate_dim=16, max_sequence_length=12,
+        ... )
+        >>> backbone.count_params()
+        1056
+
+    Reference:
+        Hendrycks and Gimpel 2016, arXiv:1606.08415.
+        Differs: none.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        exact_gelu = keras.activations.get("gelu")
+        # A functional model calls its layers anew every time, so changing
+        # them after its construction is enough.
+        for layer in self.transformer_layers:
+            layer.activation = exact_gelu
+            layer._feedforward_intermediate_dense.activation = exact_gelu
+
+
+def set_head_epsilon(task: keras_hub.models.MaskedLM) -> None:
+    """Gives a KerasHub masked-LM head the epsilon of the checkpoints."""
+    head = task.masked_lm_head
+    head.layer_norm_epsilon = HEAD_EPSILON
+    head._intermediate_layer_norm.epsilon = HEAD_EPSILON
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactBertMaskedLM(keras_hub.models.BertMaskedLM):
+    """KerasHub's BERT for masked-LM with the head of its checkpoints.
+
+    The layer normalisation of the head has an epsilon of 1e-12 instead of
+    KerasHub's 1e-5. All else is that of `keras_hub.models.BertMaskedLM`.
+
+    Args:
+        *args: see `keras_hub.models.BertMaskedLM`.
+        compile: bool, whether to compile with KerasHub's defaults. Defaults
+            to False; KerasHub's own classes do it, and then warn when a
+            model saved without an optimizer is loaded.
+        **kwargs: see `keras_hub.models.BertMaskedLM`.
+    """
+
+    backbone_cls = ExactBertBackbone
+
+    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        super().__init__(*args, compile=compile, **kwargs)
+        set_head_epsilon(self)

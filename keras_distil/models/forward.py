@@ -1,0 +1,129 @@
+"""The forward pass of a masked-LM task model, cut where the losses need it.
+
+KerasHub's task models go from token ids to the logits of given positions in
+one call. Distillation needs the last hidden states as well, and the logits
+only a chunk at a time; these functions stop at both places.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+from keras_hub.models import MaskedLM
+
+from keras_distil.losses.chunked import VocabularyProjection
+
+Tensor = Any
+
+
+def encode(
+    model: MaskedLM, inputs: dict[str, Tensor], *, training: bool
+) -> Tensor:
+    """Last hidden states of the encoder.
+
+    Args:
+        model: a KerasHub masked-LM task model.
+        inputs: "token_ids" and "padding_mask", int32, (batch, length). Token
+            types, where the encoder has them, are those of a first segment.
+        training: whether dropout is active.
+
+    Returns:
+        float in the compute precision, (batch, length, width).
+    """
+    backbone = model.backbone
+    features = {
+        "token_ids": inputs["token_ids"],
+        "padding_mask": inputs["padding_mask"],
+    }
+    if "segment_ids" in backbone.input:
+        features["segment_ids"] = ops.zeros_like(inputs["token_ids"])
+    outputs = backbone(features, training=training)
+    if isinstance(outputs, dict):
+        return outputs["sequence_output"]
+    return outputs
+
+
+def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
+    """The masked-LM head up to, but without, the product that makes logits.
+
+    Args:
+        model: a KerasHub masked-LM task model with a tied decoder.
+        hidden_rows: float, (rows, width), last hidden states.
+
+    Returns:
+        The `VocabularyProjection` of these rows.
+    """
+    head = model.masked_lm_head
+    features = head._intermediate_dense(hidden_rows)
+    features = head._intermediate_layer_norm(features)
+    features = ops.cast(features, head.compute_dtype)
+    return VocabularyProjection(
+        features=features,
+        kernel=ops.cast(head.token_embedding.embeddings, head.compute_dtype),
+        bias=ops.cast(head._bias, "float32"),
+    )
+
+
+def logits(
+    model: MaskedLM,
+    inputs: dict[str, Tensor],
+    *,
+    training: bool = False,
+) -> Tensor:
+    """Vocabulary logits.
+
+    Args:
+        model: a KerasHub masked-LM task model.
+        inputs: as for `encode`; with "mask_positions", int32, (batch,
+            positions), the logits of these positions only.
+        training: whether dropout is active.
+
+    Returns:
+        float32, (batch, length or positions, vocabulary).
+    """
+    hidden_states = encode(model, inputs, training=training)
+    if "mask_positions" in inputs:
+        positions = ops.expand_dims(inputs["mask_positions"], axis=-1)
+        hidden_states = ops.take_along_axis(hidden_states, positions, axis=1)
+    features, kernel, bias = project(model, hidden_states)
+    product = ops.matmul(features, ops.transpose(kernel))
+    return ops.cast(product, "float32") + bias
+
+
+def check_masked_lm(model: keras.Model, role: str) -> None:
+    """Raises TypeError unless `model` is a masked-LM task model.
+
+    Args:
+        model: what was given.
+        role: the argument's name, for the message.
+
+    Raises:
+        TypeError: if it is anything else.
+        ValueError: if its decoder is not tied to the token embeddings.
+    """
+    if not isinstance(model, MaskedLM):
+        raise TypeError(
+            f"`{role}` must be a keras_hub masked-LM task model, such as "
+            "`models.load_teacher` and `models.initialize_student` return. "
+            f"Received: {role}={model!r} (of type {type(model).__name__})."
+        )
+    if not model.masked_lm_head.token_embedding.tie_weights:
+        raise ValueError(
+            f"The decoder of `{role}` must be tied to its token embeddings. "
+            f"Received: {role}={model.name!r} with an untied decoder."
+        )
+
+
+def gather_rows(hidden_states: Tensor, rows: Tensor) -> Tensor:
+    """Picks tokens out of a batch.
+
+    Args:
+        hidden_states: float, (batch, length, width).
+        rows: int, (rows,), indices into the batch * length tokens.
+
+    Returns:
+        float, (rows, width).
+    """
+    width = hidden_states.shape[-1]
+    return tf.gather(tf.reshape(hidden_states, [-1, width]), rows)

@@ -1,0 +1,309 @@
+"""A student with fewer layers, started from its teacher's weights."""
+
+import difflib
+import logging
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import keras_hub
+
+from keras_distil.models.distil_bert import ExactDistilBertMaskedLM
+from keras_distil.models.weights import assign, copy_weights, seeded_build
+
+_LOGGER = logging.getLogger("keras_distil")
+
+# The layers that the DistilBERT authors' extraction script takes, from 12.
+_PAPER_CODE_LAYERS = [0, 2, 4, 7, 9, 11]
+_CHOICES = ("alternate", "paper_code", "first", "last")
+
+
+def initialize_student(
+    teacher: keras_hub.models.MaskedLM,
+    num_layers: int | None = None,
+    layers: str | Sequence[int] = "alternate",
+    *,
+    hidden_dim: int | None = None,
+    intermediate_dim: int | None = None,
+    num_heads: int | None = None,
+    dropout: float = 0.1,
+    dtype: str | keras.DTypePolicy | None = None,
+    seed: int = 0,
+) -> ExactDistilBertMaskedLM:
+    """Builds a DistilBERT student from layers of its teacher.
+
+    Embeddings, the chosen layers and the masked-LM head are copied. The
+    pooler and the token-type embeddings are dropped; the embedding of segment
+    0 is added to those of the positions, so a student of all layers computes
+    exactly what the teacher computes on a single segment.
+
+    A student of another width can not take the teacher's weights: it starts
+    from fresh ones, and a warning says so.
+
+    Args:
+        teacher: BERT or DistilBERT, a `keras_hub` masked-LM model.
+        num_layers: int, from 1 to the teacher's. Defaults to the number of
+            `layers` if they are a list, else to half the teacher's.
+        layers: which of the teacher's layers to copy, see
+            `student_layer_indices`. Defaults to `"alternate"`.
+        hidden_dim: int, width. Defaults to the teacher's.
+        intermediate_dim: int, width inside the feed-forward layers. Defaults
+            to the teacher's, in proportion to `hidden_dim`.
+        num_heads: int, attention heads. Defaults to the teacher's.
+        dropout: float in [0, 1). Defaults to 0.1.
+        dtype: Keras dtype policy, or None for Keras's global policy.
+        seed: int. Sets fresh weights and the dropout layers; Keras's and
+            Python's global random state is neither read nor changed.
+
+    Returns:
+        A `keras_hub.models.DistilBertMaskedLM`, not compiled.
+
+    Raises:
+        TypeError: if `teacher` is no BERT or DistilBERT masked-LM model, or
+            a size is no integer.
+        ValueError: if a size or a layer is out of range.
+
+    Example:
+        >>> from keras_distil import models
+        >>> backbone = models.ExactBertBackbone(
+        ...     vocabulary_size=32, num_layers=4, num_heads=2,
+        ...     hidden_dim=8, intermediate_dim=16, max_sequence_length=12,
+        ... )
+        >>> teacher = models.ExactBertMaskedLM(backbone)
+        >>> student = models.initialize_student(teacher, 2, "alternate")
+        >>> student.backbone.num_layers
+        2
+
+    Reference:
+        Sanh et al. 2019, arXiv:1910.01108, section 3.
+        Differs: the embedding of segment 0 is kept, folded into the
+        positions; "alternate" takes layers 0, 2, 4, 6, 8, 10 of 12, the
+        authors' code 0, 2, 4, 7, 9, 11 ("paper_code").
+    """
+    source = _check_teacher(teacher)
+    indices = student_layer_indices(source.num_layers, num_layers, layers)
+    sizes = _student_sizes(source, hidden_dim, intermediate_dim, num_heads)
+    if not 0 <= dropout < 1:
+        raise ValueError(
+            f"`dropout` must be in [0, 1). Received: dropout={dropout}."
+        )
+    with seeded_build(seed):
+        backbone = keras_hub.models.DistilBertBackbone(
+            vocabulary_size=source.vocabulary_size,
+            num_layers=len(indices),
+            max_sequence_length=source.max_sequence_length,
+            dropout=dropout,
+            dtype=dtype,
+            **sizes,
+        )
+        student = ExactDistilBertMaskedLM(backbone)
+    different = [
+        f"{name} {getattr(source, name)} -> {size}"
+        for name, size in sizes.items()
+        if size != getattr(source, name)
+    ]
+    if different:
+        _LOGGER.warning(
+            "Nothing was copied from the teacher, its layers included: the "
+            "student's weights are fresh, because its sizes differ (%s).",
+            ", ".join(different),
+        )
+    else:
+        _copy_embeddings(source, backbone)
+        for index, layer in zip(
+            indices, backbone.transformer_layers, strict=True
+        ):
+            copy_weights(source.transformer_layers[index], layer)
+        _copy_head(teacher.masked_lm_head, student.masked_lm_head)
+    return student
+
+
+def student_layer_indices(
+    teacher_num_layers: int,
+    num_layers: int | None = None,
+    layers: str | Sequence[int] = "alternate",
+) -> list[int]:
+    """Returns the teacher's layer that each student layer starts from.
+
+    Args:
+        teacher_num_layers: int, depth of the teacher.
+        num_layers: int, depth of the student, or None as for
+            `initialize_student`.
+        layers: `"alternate"` (evenly spaced from layer 0: every second one
+            for half the depth), `"paper_code"` (0, 2, 4, 7, 9, 11, for 12 to
+            6 layers only), `"first"`, `"last"`, or a list of indices without
+            repetition.
+
+    Returns:
+        List of int, one per student layer.
+
+    Raises:
+        TypeError: if `num_layers` or an index is no integer, or `layers` is
+            neither a name nor a list.
+        ValueError: if the depth, an index or the name is not possible.
+
+    Example:
+        >>> from keras_distil import models
+        >>> models.student_layer_indices(12, 6)
+        [0, 2, 4, 6, 8, 10]
+        >>> models.student_layer_indices(12, 4)
+        [0, 3, 6, 9]
+    """
+    if not isinstance(layers, str | Iterable):
+        raise TypeError(
+            "`layers` must be a name or a list of layer indices. "
+            f"Received: layers={layers!r}."
+        )
+    if not isinstance(layers, str):
+        return _listed_indices(teacher_num_layers, num_layers, layers)
+    if layers not in _CHOICES:
+        near = difflib.get_close_matches(layers, _CHOICES, n=1, cutoff=0.0)
+        raise ValueError(
+            f"`layers` must be one of {list(_CHOICES)} or a list of layer "
+            f"indices. Received: layers={layers!r}. Did you mean {near[0]!r}?"
+        )
+    if num_layers is None:
+        num_layers = max(1, teacher_num_layers // 2)
+    num_layers = _check_num_layers(teacher_num_layers, num_layers)
+    if layers == "paper_code":
+        if (teacher_num_layers, num_layers) != (12, 6):
+            raise ValueError(
+                '`layers="paper_code"` is for a teacher of 12 layers and a '
+                f"student of 6. Received: {teacher_num_layers} and "
+                f'{num_layers}. Use "alternate" or a list.'
+            )
+        return list(_PAPER_CODE_LAYERS)
+    if layers == "first":
+        return list(range(num_layers))
+    if layers == "last":
+        return list(range(teacher_num_layers - num_layers, teacher_num_layers))
+    return [i * teacher_num_layers // num_layers for i in range(num_layers)]
+
+
+def _check_num_layers(teacher_num_layers: int, num_layers: int) -> int:
+    num_layers = _check_integer("num_layers", num_layers)
+    if not 1 <= num_layers <= teacher_num_layers:
+        raise ValueError(
+            "`num_layers` must be from 1 to the teacher's "
+            f"{teacher_num_layers}. Received: num_layers={num_layers}."
+        )
+    return num_layers
+
+
+def _listed_indices(
+    teacher_num_layers: int, num_layers: int | None, layers: Sequence[int]
+) -> list[int]:
+    indices = [_check_integer("layers", index) for index in layers]
+    if not indices:
+        raise ValueError("`layers` must name at least one layer. Received: [].")
+    for index in indices:
+        if not 0 <= index < teacher_num_layers:
+            raise ValueError(
+                f"`layers` must be from 0 to {teacher_num_layers - 1}, for a "
+                f"teacher of {teacher_num_layers} layers. "
+                f"Received: index {index}."
+            )
+    if len(set(indices)) != len(indices):
+        raise ValueError(
+            f"`layers` must not name a layer twice. Received: layers={indices}."
+        )
+    if num_layers is not None and (
+        _check_integer("num_layers", num_layers) != len(indices)
+    ):
+        raise ValueError(
+            "`num_layers` must be None or the number of `layers`. Received: "
+            f"num_layers={num_layers} and {len(indices)} layers."
+        )
+    return indices
+
+
+def _check_integer(name: str, value: Any) -> int:
+    """Returns an integer of any integer type, but not a bool."""
+    if isinstance(value, bool):
+        raise TypeError(f"`{name}` must be an integer. Received: {value!r}.")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {value!r}."
+        ) from None
+
+
+def _check_teacher(
+    teacher: keras_hub.models.MaskedLM,
+) -> keras_hub.models.Backbone:
+    """Returns the teacher's backbone if its weights can be taken over."""
+    supported = (
+        keras_hub.models.BertMaskedLM,
+        keras_hub.models.DistilBertMaskedLM,
+    )
+    if not isinstance(teacher, supported):
+        raise TypeError(
+            "`teacher` must be a `keras_hub` BertMaskedLM or "
+            f"DistilBertMaskedLM. Received: {type(teacher).__name__}. "
+            "`load_teacher` makes one."
+        )
+    return teacher.backbone
+
+
+def _student_sizes(
+    source: keras_hub.models.Backbone,
+    hidden_dim: int | None,
+    intermediate_dim: int | None,
+    num_heads: int | None,
+) -> dict[str, int]:
+    """Returns the student's widths, the teacher's where not given."""
+    if hidden_dim is None:
+        hidden_dim = source.hidden_dim
+    if num_heads is None:
+        num_heads = source.num_heads
+    if intermediate_dim is None:
+        intermediate_dim = (
+            source.intermediate_dim * hidden_dim // source.hidden_dim
+        )
+    sizes = {
+        "hidden_dim": hidden_dim,
+        "intermediate_dim": intermediate_dim,
+        "num_heads": num_heads,
+    }
+    for name, size in sizes.items():
+        sizes[name] = _check_integer(name, size)
+        if sizes[name] < 1:
+            raise ValueError(
+                f"`{name}` must be positive. Received: {name}={size}."
+            )
+    if sizes["hidden_dim"] % sizes["num_heads"]:
+        raise ValueError(
+            "`hidden_dim` must be divisible by `num_heads`. Received: "
+            f"hidden_dim={hidden_dim}, num_heads={num_heads}."
+        )
+    return sizes
+
+
+def _copy_embeddings(
+    source: keras_hub.models.Backbone,
+    target: keras_hub.models.DistilBertBackbone,
+) -> None:
+    assign(target.token_embedding.embeddings, source.token_embedding.embeddings)
+    new = target.embeddings.position_embedding.position_embeddings
+    if isinstance(source, keras_hub.models.BertBackbone):
+        # (positions, width) + (width,): what segment 0 adds everywhere.
+        old = source.position_embedding.position_embeddings
+        segment = source.segment_embedding.embeddings[0]
+        assign(
+            new,
+            keras.ops.cast(old, "float32") + keras.ops.cast(segment, "float32"),
+        )
+    else:
+        assign(new, source.embeddings.position_embedding.position_embeddings)
+    copy_weights(source.embeddings_layer_norm, target.embeddings_layer_norm)
+
+
+def _copy_head(source: keras.Layer, target: keras.Layer) -> None:
+    # Part by part: the head also lists the token embedding as its own.
+    copy_weights(source._intermediate_dense, target._intermediate_dense)
+    copy_weights(
+        source._intermediate_layer_norm, target._intermediate_layer_norm
+    )
+    assign(target._bias, source._bias)

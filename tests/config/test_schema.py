@@ -1,0 +1,425 @@
+"""Every value that a recipe may not hold, by its message."""
+
+import math
+
+import pydantic
+import pytest
+import yaml
+
+from keras_distil.config import RecipeError, load_recipe
+
+TRAIN = (
+    "teacher.train={method: %s, steps: 1, batch_size: 1, learning_rate: 1%s}"
+)
+TEMPERATURE = "distill.schedules.temperature="
+WEIGHT = "distill.schedules.cosine_weight="
+
+
+def errors_of(path, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    lines = str(caught.value).splitlines()
+    prefix = f"{path}: "
+    assert all(line.startswith(prefix) for line in lines)
+    return [line.removeprefix(prefix) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        # Types are not converted.
+        ("seed='1'", "seed: must be a valid integer. Received: '1'."),
+        ("seed=true", "seed: must be a valid integer. Received: True."),
+        ("seed=1.0", "seed: must be a valid integer. Received: 1.0."),
+        ("name=3", "name: must be a valid string. Received: 3."),
+        ("distill.twin=1", "distill.twin: must be a valid boolean. Rec"),
+        ("student.dropout=a", "student.dropout: must be a valid number. Rec"),
+        ("student.dropout=true", "student.dropout: must be a valid number. "),
+        ("distill.steps=1.5", "distill.steps: must be a valid integer. Rec"),
+        ("data.sources=3", "data.sources: must be a valid list. Received: 3."),
+        ("distill.losses=3", "distill.losses: must be a mapping of keys. Rec"),
+        ("evaluate=", "evaluate: must be a mapping of keys. Received: None."),
+        # Ranges.
+        ("name=A b", "name: String should match pattern '^[a-z0-9_-]+$'. Rec"),
+        ("name=a\n", None),  # YAML trims the line break
+        ("seed=-1", "seed: must be greater than or equal to 0. Received: -1."),
+        ("seed=2147483648", "seed: must be less than 2147483648. Received"),
+        ("teacher.source=''", "teacher.source: String should have at least 1"),
+        ("student.dropout=1", "student.dropout: must be less than 1. Rec"),
+        ("student.dropout=-0.1", "student.dropout: must be greater than or"),
+        ("student.num_layers=0", "student.num_layers: must be greater than or"),
+        ("data.sources=[]", "data.sources: List should have at least 1 item"),
+        ("data.sequence_length=7", "data.sequence_length: must be greater "),
+        ("data.sequence_length=513", "data.sequence_length: must be less than"),
+        ("data.held_out_fraction=0", "data.held_out_fraction: must be greater"),
+        ("data.held_out_fraction=0.6", "data.held_out_fraction: must be less"),
+        ("data.masking.rate=0", "data.masking.rate: must be greater than 0."),
+        ("data.masking.rate=1", "data.masking.rate: must be less than 1. Rec"),
+        (
+            "data.masking.rare_token_exponent=1.1",
+            "data.masking.rare_token_exponent: must be less than or equal to",
+        ),
+        (
+            "data.sources.0.packages=[os.path]",
+            "data.sources.0.packages.0: String should match pattern",
+        ),
+        (
+            "data.sources.0.packages=[]",
+            "data.sources.0.packages: List should have at least 1 item",
+        ),
+        ("distill.batch_size=0", "distill.batch_size: must be greater than or"),
+        ("distill.learning_rate=0", "distill.learning_rate: must be greater "),
+        ("distill.learning_rate=.inf", "distill.learning_rate: must be a fini"),
+        ("distill.learning_rate=.nan", "distill.learning_rate: must be a fini"),
+        ("distill.warmup_steps=-1", "distill.warmup_steps: must be greater "),
+        ("distill.weight_decay=-1", "distill.weight_decay: must be greater "),
+        ("distill.beta_2=1", "distill.beta_2: must be less than 1. Received"),
+        ("distill.clip_norm=0", "distill.clip_norm: must be greater than 0."),
+        (
+            "distill.losses.temperature=0",
+            "distill.losses.temperature: must be greater than 0. Received: 0.",
+        ),
+        (
+            "distill.losses.mlm_weight=-1",
+            "distill.losses.mlm_weight: must be greater than or equal to 0. ",
+        ),
+        ("evaluate.sequences=0", "evaluate.sequences: must be greater than or"),
+        ("evaluate.latency_length=513", "evaluate.latency_length: must be les"),
+        # Choices.
+        ("precision=fp16", "precision: must be 'float32' or 'mixed_bfloat16'."),
+        (
+            "precision=mixed_float16",
+            "precision: needs loss scaling, which is not supported; use "
+            "mixed_bfloat16. Received: 'mixed_float16'.",
+        ),
+        ("distill.decay=step", "distill.decay: must be 'linear', 'cosine' or "),
+        ("distill.strategy=tpu", "distill.strategy: must be 'none' or 'mirro"),
+        (
+            "distill.losses.soft_target_positions=some",
+            "distill.losses.soft_target_positions: must be 'all' or 'masked'.",
+        ),
+        (
+            TRAIN % ("lora", ""),
+            "teacher.train.method: must be 'all_weights' or",
+        ),
+        # Unions.
+        ("data.sources.0=text", "data.sources.0: must be a mapping of keys."),
+        (
+            "data.sources.0={pattern: a}",
+            "data.sources.0.kind: required key is missing.",
+        ),
+        (
+            "data.sources.0.kind=file",
+            "data.sources.0.kind: must be one of 'documentation', 'files', "
+            "'tfds'. Received: 'file'.",
+        ),
+        (
+            "data.sources.0.kind=[files]",
+            "data.sources.0.kind: must be one of 'documentation', 'files', ",
+        ),
+        (
+            "data.sources.0={kind: files}",
+            "data.sources.0.pattern: required key is missing.",
+        ),
+        (
+            "data.sources.0={kind: files, pattern: 3}",
+            "data.sources.0.pattern: must be a valid string. Received: 3.",
+        ),
+        # Checks across keys.
+        (
+            TRAIN % ("all_weights", ", rank: 4"),
+            "teacher.train.rank: is for `method: adapter` only; remove it, or "
+            "change the method. Received: method='all_weights', rank=4.",
+        ),
+        (
+            "student.layers=alternte",
+            "student.layers: must be one of alternate, paper_code, first, "
+            "last, or a list of teacher layer indices counted from 0. "
+            "Received: 'alternte'.",
+        ),
+        ("student.layers=[0, -1]", "student.layers: must be one of alternate"),
+        ("student.layers=[true]", "student.layers: must be one of alternate"),
+        ("student.layers=[0.0]", "student.layers: must be one of alternate"),
+        (
+            "student.layers=[]",
+            "student.layers: must name at least one teacher layer, and each",
+        ),
+        (
+            "student.layers=[1, 1]",
+            "student.layers: must name at least one teacher layer, and each "
+            "once. Received: [1, 1].",
+        ),
+        (
+            "student={num_layers: 3, layers: [0, 1]}",
+            "student.layers: must list `num_layers` indices, here 3; leave "
+            "`num_layers` out to take the list's length. Received: 2 indices",
+        ),
+        (
+            "student={hidden_dim: 10, num_heads: 4}",
+            "student.num_heads: must divide `hidden_dim`. Received: "
+            "num_heads=4, hidden_dim=10.",
+        ),
+        (
+            "distill.losses={mlm_weight: 0, soft_target_weight: 0, "
+            "cosine_weight: 0}",
+            "distill.losses.cosine_weight: at least one of `mlm_weight`, "
+            "`soft_target_weight` and `cosine_weight` must be positive. "
+            "Received: 0 for all.",
+        ),
+        (
+            "distill.epochs=1",
+            "distill.epochs: set exactly one of `steps` and `epochs`, the "
+            "other to null. Received: steps=4, epochs=1.0.",
+        ),
+        (
+            "distill.steps=null",
+            "distill.epochs: set exactly one of `steps` and `epochs`, the "
+            "other to null. Received: steps=None, epochs=None.",
+        ),
+        (
+            "distill.micro_batches=3",
+            "distill.micro_batches: must divide `batch_size`. Received: "
+            "micro_batches=3, batch_size=8.",
+        ),
+        # Schedules.
+        (
+            TEMPERATURE + "{kind: step}",
+            "distill.schedules.temperature.kind: must be one of 'constant', "
+            "'linear', 'cosine', 'exponential', 'piecewise'. Received: 'step'.",
+        ),
+        (
+            TEMPERATURE + "{kind: linear, start: 4, end: 0, steps: 2}",
+            "distill.schedules.temperature: must stay positive: it divides "
+            "logits. Received: values [4.0, 0.0].",
+        ),
+        (
+            TEMPERATURE + "{kind: piecewise, boundaries: [3], values: [1, -1]}",
+            "distill.schedules.temperature: must stay positive",
+        ),
+        (
+            WEIGHT + "{kind: constant, value: -1}",
+            "distill.schedules.cosine_weight: must stay at 0 or above: it "
+            "weighs a loss. Received: values [-1.0].",
+        ),
+        (
+            WEIGHT + "{kind: exponential, start: 1, end: 0, steps: 2}",
+            "distill.schedules.cosine_weight.end: must be greater than 0. Rec",
+        ),
+        (
+            WEIGHT + "{kind: piecewise, boundaries: [3, 3], values: [1, 2, 3]}",
+            "distill.schedules.cosine_weight.boundaries: must increase from "
+            "step to step. Received: [3, 3].",
+        ),
+        (
+            WEIGHT + "{kind: piecewise, boundaries: [3], values: [1]}",
+            "distill.schedules.cosine_weight.values: must hold one value more "
+            "than `boundaries`. Received: 1 values, 1 boundaries.",
+        ),
+        # Sections that need each other.
+        (
+            "distill=null",
+            "distill: required, unless `teacher.train` is given: this recipe "
+            "would train nothing.",
+        ),
+    ],
+)
+def test_wrong_value_is_one_error(recipe_path, override, message):
+    if message is None:
+        load_recipe(recipe_path, [override])
+        return
+    (error,) = errors_of(recipe_path, override)
+    assert error.startswith(message)
+
+
+def test_student_needs_distill(recipe_path):
+    (error,) = errors_of(
+        recipe_path, TRAIN % ("adapter", ""), "distill=null", "student={}"
+    )
+    assert error == (
+        "distill: required with a `student` section, which it trains; add it, "
+        "or remove `student`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sed=1", "sed: unknown key; nearest valid key: seed."),
+        (
+            "distill.temprature=1",
+            "distill.temprature: unknown key; nearest valid key: "
+            "distill.losses.temperature.",
+        ),
+        (
+            "learning_rat=1",
+            "learning_rat: unknown key; nearest valid key: "
+            "teacher.train.learning_rate.",
+        ),
+        (
+            "distill.loses.temperature=1",
+            "distill.loses: unknown key; nearest valid key: distill.losses.",
+        ),
+        (
+            "evaluate.batchsize=1",
+            "evaluate.batchsize: unknown key; nearest valid key: "
+            "evaluate.batch_size.",
+        ),
+        (
+            "data.sources.0.package=1",
+            "data.sources.0.package: unknown key; nearest valid key: "
+            "data.sources.0.packages.",
+        ),
+        (
+            "data.patern=1",
+            "data.patern: unknown key; nearest valid key: "
+            "data.sources.N.pattern.",
+        ),
+        (
+            "evaluate.qqqqq=1",
+            "evaluate.qqqqq: unknown key; valid keys here: sequences, "
+            "batch_size, latency_length.",
+        ),
+        (
+            TEMPERATURE + "{kind: constant, value: 1, start: 1}",
+            "distill.schedules.temperature.start: unknown key; valid keys for "
+            "this kind: kind, value.",
+        ),
+        (
+            "data.sources.0.field=text",
+            "data.sources.0.field: unknown key; valid keys for this kind: "
+            "kind, packages.",
+        ),
+    ],
+)
+def test_unknown_key_names_the_nearest(recipe_path, override, message):
+    assert errors_of(recipe_path, override) == [message]
+
+
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("", ["name", "teacher", "data"]),
+        ("teacher", ["source"]),
+        ("data", ["sources"]),
+        ("distill", ["batch_size", "learning_rate"]),
+        ("teacher.train", ["method", "steps", "batch_size", "learning_rate"]),
+    ],
+)
+def test_required_keys_are_all_reported(recipe_path, section, keys):
+    if section:
+        errors = errors_of(recipe_path, f"{section}={{}}")
+    else:
+        recipe_path.write_text("seed: 0\n")
+        errors = errors_of(recipe_path)
+    missing = [error for error in errors if "required key" in error]
+    prefix = f"{section}." if section else ""
+    assert missing == [
+        f"{prefix}{key}: required key is missing." for key in keys
+    ]
+
+
+def test_all_errors_come_together(recipe_path):
+    errors = errors_of(
+        recipe_path,
+        "seed=-1",
+        "student.dropout=2",
+        "distill.batch_size=x",
+        "distill.epochs=1",
+        "distill.temprature=1",
+        "distill.losses.cosine_weight=-1",
+        "data.sources.0.packages=[1]",
+        "evaluate.sequences=0",
+    )
+    paths = [error.partition(":")[0] for error in errors]
+    assert sorted(paths) == [
+        "data.sources.0.packages.0",
+        "distill.batch_size",
+        "distill.epochs",
+        "distill.losses.cosine_weight",
+        "distill.temprature",
+        "evaluate.sequences",
+        "seed",
+        "student.dropout",
+    ]
+
+
+def test_key_that_is_no_text(recipe_path):
+    with recipe_path.open("a", encoding="utf-8") as file:
+        file.write("1: 2\n")
+    assert errors_of(recipe_path) == ["1: Keys should be strings. Received: 1."]
+
+
+def test_a_key_named_as_a_kind_keeps_its_path(recipe_path):
+    errors = errors_of(recipe_path, "data.sources.0={kind: files, files: 1}")
+    assert [error.partition(" ")[0] for error in errors] == [
+        "data.sources.0.pattern:",
+        "data.sources.0.files:",
+    ]
+
+
+def test_recipe_is_frozen(recipe_path):
+    recipe = load_recipe(recipe_path)
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        recipe.seed = 1
+
+
+def test_teacher_only_recipe(recipe_path):
+    values = yaml.safe_load(recipe_path.read_text())
+    del values["distill"]
+    recipe_path.write_text(yaml.safe_dump(values))
+    recipe = load_recipe(recipe_path, [TRAIN % ("adapter", "")])
+    assert recipe.distill is None
+    assert recipe.student is None
+    assert recipe.teacher.train.rank == 16
+
+
+def test_rank_is_the_adapters_only(recipe_path):
+    recipe = load_recipe(recipe_path, [TRAIN % ("all_weights", "")])
+    assert recipe.teacher.train.rank is None
+    recipe = load_recipe(recipe_path, [TRAIN % ("adapter", ", rank: 4")])
+    assert recipe.teacher.train.rank == 4
+
+
+def test_distill_without_student_takes_the_default(recipe_path):
+    recipe = load_recipe(recipe_path)
+    assert recipe.student == load_recipe(recipe_path, ["student={}"]).student
+    assert recipe.student.dropout == 0.1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "extremes"),
+    [
+        ("{kind: constant, value: 2}", [2.0]),
+        ("{kind: linear, start: 4, end: 1, steps: 9}", [4.0, 1.0]),
+        ("{kind: cosine, start: 4, end: 1, steps: 9}", [4.0, 1.0]),
+        ("{kind: exponential, start: 4, end: 1, steps: 9}", [4.0, 1.0]),
+        ("{kind: piecewise, boundaries: [5], values: [3, 1]}", [3.0, 1.0]),
+    ],
+)
+def test_schedules(recipe_path, schedule, extremes):
+    recipe = load_recipe(recipe_path, [TEMPERATURE + schedule])
+    assert recipe.distill.schedules.temperature.extremes() == extremes
+    assert recipe.distill.schedules.mlm_weight is None
+
+
+def test_weight_schedule_may_reach_zero(recipe_path):
+    load_recipe(
+        recipe_path, [WEIGHT + "{kind: linear, start: 1, end: 0, steps: 2}"]
+    )
+
+
+def test_bounds_are_inclusive_where_stated(recipe_path):
+    recipe = load_recipe(
+        recipe_path,
+        [
+            "student.dropout=0",
+            "data.sequence_length=512",
+            "data.held_out_fraction=0.5",
+            "data.masking.rare_token_exponent=1",
+            "evaluate.latency_length=8",
+            "distill.losses={mlm_weight: 0, soft_target_weight: 0, "
+            "cosine_weight: 1}",
+        ],
+    )
+    assert math.isclose(recipe.data.held_out_fraction, 0.5)
+    assert recipe.distill.losses.cosine_weight == 1.0

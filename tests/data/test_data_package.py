@@ -1,0 +1,39 @@
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import keras_distil.data
+
+MODULES = sorted(
+    f"keras_distil.data.{module.name}"
+    for module in pkgutil.iter_modules(keras_distil.data.__path__)
+)
+
+
+@pytest.mark.parametrize("name", keras_distil.data.__all__)
+def test_public_names_exist(name):
+    assert getattr(keras_distil.data, name).__module__.startswith(
+        "keras_distil.data."
+    )
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = keras_distil.data.nothing
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_preparing_imports_no_tensorflow():
+    code = (
+        "import sys; from keras_distil.data import prepare_corpus, TextFiles;"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

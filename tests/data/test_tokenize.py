@@ -1,0 +1,149 @@
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+import tokenizers
+
+from keras_distil.data.tokenize import (
+    SpecialTokens,
+    encode_paragraphs,
+    load_tokenizer,
+    token_dtype,
+    vocabulary_hash,
+)
+
+
+def encode(tokenizer, text):
+    return tokenizer.encode(text, add_special_tokens=False).tokens
+
+
+def test_vocabulary_file_lower_cases_and_strips_accents(tokenizer):
+    assert encode(tokenizer, "The Café, suns.") == (
+        ["the", "cafe", ",", "sun", "##s", "."]
+    )
+
+
+def test_lower_casing_is_read_from_the_configuration(tokenizer_dir):
+    config = {"do_lower_case": False}
+    (tokenizer_dir / "tokenizer_config.json").write_text(json.dumps(config))
+    tokens = encode(load_tokenizer(tokenizer_dir), "The café the")
+    assert tokens == ["[UNK]", "[UNK]", "the"]
+
+
+def test_missing_lower_casing_means_true(tokenizer_dir):
+    (tokenizer_dir / "tokenizer_config.json").write_text("{}")
+    assert encode(load_tokenizer(tokenizer_dir), "THE") == ["the"]
+
+
+def test_special_tokens_frame_a_sequence(tokenizer):
+    assert tokenizer.encode("the [MASK]").tokens == (
+        ["[CLS]", "the", "[MASK]", "[SEP]"]
+    )
+
+
+def test_words_over_100_characters_are_unknown(tokenizer):
+    assert encode(tokenizer, "sun" + "s" * 97)[0] == "sun"
+    assert encode(tokenizer, "sun" + "s" * 98) == ["[UNK]"]
+
+
+def test_tokenizer_json_is_preferred_and_unlimited(tokenizer, tmp_path):
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=9)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "vocab.txt").write_text("nonsense")
+    loaded = load_tokenizer(str(tmp_path))
+    assert encode(loaded, "the sun of the sea") == (
+        ["the", "sun", "of", "the", "sea"]
+    )
+
+
+def test_no_tokenizer(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No tokenizer in .*vocab.txt"):
+        load_tokenizer(tmp_path)
+
+
+def test_damaged_tokenizer_json(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match="not a readable tokenizer.json"):
+        load_tokenizer(tmp_path)
+
+
+def test_vocabulary_without_unknown(tmp_path):
+    (tmp_path / "vocab.txt").write_text("a\nb\n")
+    with pytest.raises(ValueError, match=r"has no \[UNK\] line"):
+        load_tokenizer(tmp_path)
+
+
+def test_vocabulary_without_other_special_tokens(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[PAD]\n")
+    with pytest.raises(ValueError, match=r"lacks \[SEP\], \[MASK\]\."):
+        load_tokenizer(tmp_path)
+
+
+def test_special_tokens(tokenizer, special):
+    assert SpecialTokens.from_tokenizer(tokenizer) == special
+    assert special.ids == (1, 6, 7, 12, 14)
+
+
+def test_hash_follows_the_order_of_the_vocabulary():
+    def tokenizer_of(*tokens):
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        return tokenizers.Tokenizer(
+            tokenizers.models.WordPiece(vocabulary, unk_token="a")
+        )
+
+    original = vocabulary_hash(tokenizer_of("a", "b", "c"))
+    assert len(original) == 64
+    assert vocabulary_hash(tokenizer_of("a", "b", "c")) == original
+    assert vocabulary_hash(tokenizer_of("a", "c", "b")) != original
+    assert vocabulary_hash(tokenizer_of("a", "b")) != original
+
+
+def test_smallest_type_for_ids():
+    assert token_dtype(65_536) == np.uint16
+    assert token_dtype(65_537) == np.int32
+
+
+def test_paragraphs_in_order_over_batches(tokenizer, monkeypatch):
+    monkeypatch.setattr("keras_distil.data.tokenize._BATCH", 2)
+    texts = ["the sun", "", "moon", "sea of rain", "zzz"]
+    encoded = list(encode_paragraphs(tokenizer, iter(texts)))
+    assert [ids.tolist() for ids in encoded] == (
+        [[0, 3], [], [4], [10, 2, 18], [6]]
+    )
+    assert {ids.dtype for ids in encoded} == {np.dtype(np.uint16)}
+
+
+def test_paragraphs_are_read_lazily(tokenizer, monkeypatch):
+    monkeypatch.setattr("keras_distil.data.tokenize._BATCH", 2)
+    taken = []
+
+    def texts():
+        for text in ["sun"] * 10:
+            taken.append(text)
+            yield text
+
+    next(encode_paragraphs(tokenizer, texts()))
+    assert len(taken) == 2
+
+
+def test_special_tokens_in_a_text_are_text(tokenizer):
+    ids = next(encode_paragraphs(tokenizer, ["the [MASK] [PAD]"]))
+    tokens = [tokenizer.id_to_token(i) for i in ids.tolist()]
+    assert tokens == ["the", "[", "mask", "]", "[", "[UNK]", "]"]
+    # The tokenizer itself is left as it was.
+    assert encode(tokenizer, "the [MASK]") == ["the", "[MASK]"]
+
+
+def test_no_warning_at_a_fork(tokenizer, capfd):
+    list(encode_paragraphs(tokenizer, ["sun"] * 64))
+    with warnings.catch_warnings():
+        # Python's own warning about threads is not what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert "parallelism" not in capfd.readouterr().err

@@ -1,0 +1,88 @@
+"""Makes the golden checkpoints and outputs beside this file.
+
+They come from the Hugging Face implementation, so they are independent of
+this package. Run once, with torch and transformers installed, from here:
+
+    python make_golden.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+LENGTH = 9
+
+
+def randomize(model):
+    """Makes every weight matter: no zero bias, no unit scale."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        # Activations of order 1, where the forms of GELU differ most.
+        scale = 0.6 if name.endswith("embeddings.weight") else 0.4
+        offset = 1.0 if "orm.weight" in name else 0.0
+        parameter.data = offset + scale * noise
+    return model.eval()
+
+
+def inputs(with_segments):
+    """Two rows: the first has a second segment, the other is padded."""
+    generator = np.random.default_rng(2)
+    arrays = {
+        "token_ids": generator.integers(5, 64, (2, LENGTH), dtype="int32"),
+        "padding_mask": np.ones((2, LENGTH), "int32"),
+    }
+    arrays["padding_mask"][1, 6:] = 0
+    if with_segments:
+        arrays["segment_ids"] = np.zeros((2, LENGTH), "int32")
+        arrays["segment_ids"][0, 5:] = 1
+    return arrays
+
+
+def save(name, model):
+    """Writes the checkpoint and its outputs."""
+    folder = Path(__file__).parent / name
+    model.save_pretrained(folder, safe_serialization=True)
+    arrays = inputs(with_segments=name == "bert")
+    names = {
+        "token_ids": "input_ids",
+        "padding_mask": "attention_mask",
+        "segment_ids": "token_type_ids",
+    }
+    tensors = {
+        names[key]: torch.tensor(value).long() for key, value in arrays.items()
+    }
+    with torch.no_grad():
+        outputs = model(**tensors, output_hidden_states=True)
+    np.savez(
+        folder / "outputs.npz",
+        **arrays,
+        hidden_states=outputs.hidden_states[-1].numpy(),
+        logits=outputs.logits.numpy(),
+    )
+
+
+if __name__ == "__main__":
+    bert = transformers.BertConfig(
+        vocab_size=64,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=12,
+    )
+    save("bert", randomize(transformers.BertForMaskedLM(bert)))
+    distil_bert = transformers.DistilBertConfig(
+        vocab_size=64,
+        dim=16,
+        n_layers=2,
+        n_heads=2,
+        hidden_dim=32,
+        max_position_embeddings=12,
+    )
+    save(
+        "distil_bert",
+        randomize(transformers.DistilBertForMaskedLM(distil_bert)),
+    )

@@ -1,0 +1,40 @@
+import pytest
+
+from keras_distil.models import hub
+
+
+def test_no_pickle_is_asked_for(tmp_path, monkeypatch):
+    calls = []
+
+    def download(repository, allow_patterns):
+        calls.append((repository, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert hub.download_checkpoint("hf://someone/bert") == tmp_path
+    ((repository, patterns),) = calls
+    assert repository == "someone/bert"
+    assert patterns == ["*.json", "model*.safetensors", "vocab.txt"]
+
+
+@pytest.mark.parametrize(
+    "source", ["hf://", "hf://name", "hf://a/b/c", "hf://../a", "hf://a/b?c"]
+)
+def test_malformed_name(source):
+    with pytest.raises(ValueError, match="hf://organisation/name`. Received"):
+        hub.download_checkpoint(source)
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [(OSError("timed out\ndetails"), "timed out"), (KeyError(), "KeyError")],
+)
+def test_failure_is_one_line(monkeypatch, error, reason):
+    def fail(repository, allow_patterns):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    message = f"Could not download 'hf://a/b': {reason} Check the name"
+    with pytest.raises(ConnectionError, match=message) as raised:
+        hub.download_checkpoint("hf://a/b")
+    assert "\n" not in str(raised.value)

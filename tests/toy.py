@@ -1,0 +1,103 @@
+"""Toy models and batches that several test modules share."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_distil import models
+
+VOCABULARY = 50
+SIZES = {
+    "vocabulary_size": VOCABULARY,
+    "num_layers": 2,
+    "num_heads": 2,
+    "hidden_dim": 16,
+    "intermediate_dim": 24,
+    "max_sequence_length": 12,
+}
+
+
+def randomize(model, seed, scale=0.3):
+    """Gives every weight a value that matters, biases and scales too."""
+    generator = np.random.default_rng(seed)
+    for variable in model.weights:
+        if "seed" in variable.path:
+            continue
+        offset = 1.0 if variable.path.endswith("gamma") else 0.0
+        noise = generator.normal(0.0, scale, variable.shape)
+        variable.assign((offset + noise).astype("float32"))
+    return model
+
+
+def make_teacher(dropout=0.0, dtype=None, **sizes):
+    backbone = models.ExactBertBackbone(
+        **{**SIZES, **sizes}, dropout=dropout, dtype=dtype
+    )
+    return randomize(models.ExactBertMaskedLM(backbone), seed=1)
+
+
+def make_student(teacher, dropout=0.0, dtype=None, **sizes):
+    """One layer, near its teacher but not equal to it."""
+    student = models.initialize_student(
+        teacher, 1, dropout=dropout, dtype=dtype, **sizes
+    )
+    generator = np.random.default_rng(2)
+    for variable in student.trainable_variables:
+        value = variable.numpy().astype("float32")
+        noise = generator.normal(0.0, 0.1, variable.shape)
+        variable.assign(value + noise.astype("float32"))
+    return student
+
+
+def make_batch(lengths=(7, 4, 2, 6), seed=3):
+    """A Keras triple of NumPy arrays; row i holds `lengths[i]` tokens."""
+    generator = np.random.default_rng(seed)
+    shape = len(lengths), max(lengths)
+    padding_mask = np.arange(shape[1]) < np.array(lengths)[:, None]
+    targets = generator.integers(5, VOCABULARY, shape) * padding_mask
+    masked = (generator.random(shape) < 0.4) & padding_mask
+    masked[0, 0] = True
+    token_ids = np.where(masked, 4, targets)
+    x = {
+        "token_ids": token_ids.astype("int32"),
+        "padding_mask": padding_mask.astype("int32"),
+    }
+    return x, targets.astype("int32"), masked.astype("float32")
+
+
+def dataset(*batches):
+    """A tf.data.Dataset of these batches, of any sizes."""
+    x, y, sample_weight = batches[0]
+    spec = (
+        {key: tf.TensorSpec([None, None], tf.int32) for key in x},
+        tf.TensorSpec([None, None], tf.int32),
+        tf.TensorSpec([None, None], tf.float32),
+    )
+    return tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature=spec
+    )
+
+
+def weights_of(model):
+    """NumPy copies of all weights by path."""
+    return {v.path: np.array(v.numpy()) for v in model.weights}
+
+
+def full_logits(model, x, training=False):
+    """The task model's own logits at every position."""
+    batch, length = x["token_ids"].shape
+    inputs = dict(x)
+    inputs["mask_positions"] = np.tile(
+        np.arange(length, dtype="int32"), (batch, 1)
+    )
+    if "segment_ids" in model.backbone.input:
+        inputs["segment_ids"] = np.zeros((batch, length), "int32")
+    return model(inputs, training=training)
+
+
+def hidden_states(model, x):
+    """The encoder's own last hidden states."""
+    inputs = dict(x)
+    if "segment_ids" in model.backbone.input:
+        inputs["segment_ids"] = np.zeros_like(x["token_ids"])
+        return model.backbone(inputs, training=False)["sequence_output"]
+    return model.backbone(inputs, training=False)
