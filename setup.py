@@ -33,6 +33,8 @@ setup(
     package_data={"keras_distil": ["assets/*"]},
     install_requires=[
         "huggingface_hub>=0.34",
+        # TFDS 4.9.10 imports it and declares it for Python 3.8 only.
+        "importlib_resources>=6.0",
         "keras>=3.15",
         "keras-hub>=0.32",
         "keras-nlp>=0.32",

@@ -70,6 +70,7 @@ def run(
     resolved = config.load_recipe(recipe, set_ or ())
     progress = Progress(quiet=quiet_)
     if dry_run:
+        quiet.import_tensorflow()
         from keras_distil import plan
 
         _print_summary(plan.summarise(resolved, devices=devices))
@@ -138,7 +139,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
             title=title, show_header=False, title_justify="left"
         )
         for name, value in values.items():
-            table.add_row(name, str(value))
+            shown = f"{value:,}" if isinstance(value, int) else str(value)
+            table.add_row(name, shown)
         console.print(table)
 
 
@@ -147,12 +149,12 @@ def _print_report(report: dict[str, Any]) -> None:
     table = rich.table.Table(title=f"{report['name']}, held-out text")
     table.add_column("model")
     columns = {
-        "mlm_accuracy": ("masked accuracy %", lambda v: f"{100 * v:.1f}"),
+        "mlm_accuracy": ("accuracy %", lambda v: f"{100 * v:.1f}"),
         "mlm_loss": ("MLM loss", lambda v: f"{v:.3f}"),
-        "teacher_agreement": ("agreement %", lambda v: f"{100 * v:.1f}"),
-        "parameters": ("parameters", lambda v: f"{v / 1e6:.1f} M"),
+        "teacher_agreement": ("agree %", lambda v: f"{100 * v:.1f}"),
+        "parameters": ("params", lambda v: f"{v / 1e6:.1f} M"),
         "latency_ms": ("CPU ms", lambda v: f"{v:.1f}"),
-        "size_mb": ("size MB", lambda v: f"{v:.1f}"),
+        "size_mb": ("MB", lambda v: f"{v:.1f}"),
     }
     shown = [key for key in columns if key in rows["teacher"]]
     for key in shown:

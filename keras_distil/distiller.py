@@ -1,6 +1,7 @@
 """The Distiller: one forward of each model, the losses, one update."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -84,7 +85,7 @@ class Distiller(keras.Model):
             autocast=False,
             aggregation="only_first_replica",
         )
-        self._schedules: list[tuple[keras.Variable, Callable]] = []
+        self._schedules = _hidden_from_keras({})
         self.built = True
 
     def loss_named(self, name: str) -> DistillationLoss:
@@ -119,11 +120,14 @@ class Distiller(keras.Model):
             variable: a loss's weight or temperature.
             schedule: a callable from step to value, or None to stop.
         """
-        others = [pair for pair in self._schedules if pair[0] is not variable]
-        added = [] if schedule is None else [(variable, schedule)]
-        self._schedules = others + added
-        # The next `fit` traces its step anew, with the schedules it has now.
-        self.train_function = None
+        schedules = dict(self._schedules)
+        schedules.pop(id(variable), None)
+        if schedule is not None:
+            schedules[id(variable)] = (variable, schedule)
+        self._schedules = _hidden_from_keras(schedules)
+        if self.train_function is not None:
+            # The next step is traced anew, with the schedules there are now.
+            self.make_train_function(force=True)
 
     # === Keras protocol ===
 
@@ -201,16 +205,18 @@ class Distiller(keras.Model):
         names = [*self._objective.ratios, "gradient_norm"]
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         # Values of the latest update, for callbacks that draw every step.
-        self.step_values = {
-            name: keras.Variable(
-                0.0,
-                trainable=False,
-                autocast=False,
-                name=f"step_{name}",
-                aggregation="only_first_replica",
-            )
-            for name in ["loss", *names]
-        }
+        self.step_values = _hidden_from_keras(
+            {
+                name: keras.Variable(
+                    0.0,
+                    trainable=False,
+                    autocast=False,
+                    name=f"step_{name}",
+                    aggregation="only_first_replica",
+                )
+                for name in ["loss", *names]
+            }
+        )
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -230,7 +236,7 @@ class Distiller(keras.Model):
         """One update of the student. Returns the logs."""
         batch = MaskedLMBatch.from_triple(data)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
-        for variable, schedule in self._schedules:
+        for variable, schedule in self._schedules.values():
             variable.assign(schedule(self.optimizer.iterations))
         sizes = _all_reduce(self._objective.sizes(batch))
         sums, gradients = self._accumulate(batch, sizes)
@@ -374,7 +380,8 @@ class Distiller(keras.Model):
             if name != "loss"
             and not bool(tf.math.is_finite(tf.convert_to_tensor(variable)))
         ]
-        step = int(self.optimizer.iterations) + 1
+        # `int` of a Keras variable fails where replicas mirror it.
+        step = int(self.optimizer.iterations.numpy()) + 1
         return (
             f"Training stopped at step {step}: not finite: "
             f"{', '.join(culprits) or 'loss'}. The weights are those of the "
@@ -421,6 +428,15 @@ class Distiller(keras.Model):
             config.pop("optimizer")
         )
         self.compile(optimizer, **config)
+
+
+def _hidden_from_keras(values: dict) -> Mapping:
+    """A view whose variables Keras does not take for the model's own.
+
+    Keras searches plain dicts and lists. What it finds it saves, and a model
+    that was compiled again, or not at all, could not be loaded from it.
+    """
+    return MappingProxyType(values)
 
 
 def _serialize_model(model: keras.Model | None) -> dict[str, Any] | None:

@@ -51,6 +51,7 @@ class Bar:
             f"{self._title}: {done:,}{of_total} {text}".rstrip()
             + f" ({now - self._started:.0f} s)",
             highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -67,7 +68,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints one line."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int | None = None) -> Iterator[Bar]:

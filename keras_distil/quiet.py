@@ -17,6 +17,10 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _held_back_stderr():
         import keras_hub  # noqa: F401
+        import tensorflow as tf
+
+        # Looks for GPUs, and says at length that it found no driver.
+        tf.config.list_physical_devices()
 
 
 @contextlib.contextmanager

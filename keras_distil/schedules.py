@@ -95,8 +95,8 @@ class Linear(_Ramp):
         steps: int >= 1.
 
     Example:
-        >>> [float(Linear(4.0, 1.0, steps=3)(step)) for step in (0, 1, 9)]
-        [4.0, 3.0, 1.0]
+        >>> [float(Linear(4.0, 1.0, steps=2)(step)) for step in (0, 1, 9)]
+        [4.0, 2.5, 1.0]
     """
 
     def __call__(self, step: Tensor) -> Tensor:

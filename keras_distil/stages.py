@@ -16,13 +16,14 @@ import numpy as np
 from keras_hub.models import MaskedLM
 
 from keras_distil import build, callbacks, config, data, evaluation, training
+from keras_distil._version import __version__
 from keras_distil.benchmark import latency, size
 from keras_distil.models import adapters, embedded
 from keras_distil.progress import Progress
 
 ADAPTER_FILE = "adapter.safetensors"
 TEACHER_FILE = "teacher.keras"
-_PACKAGES = ("keras-distil", "tensorflow", "keras", "keras-hub", "numpy")
+_PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
 
 
 @dataclasses.dataclass
@@ -142,6 +143,7 @@ def train_teacher(run: Run, prepared: data.PreparedCorpus) -> MaskedLM:
     settings = run.recipe.teacher.train
     run.progress.say(f"Teacher: {run.recipe.teacher.source}")
     teacher = build.teacher(run.recipe)
+    _check_fit(run.recipe, teacher)
     if settings is None:
         return teacher
     folder = _teacher_cache(run, teacher, prepared)
@@ -308,6 +310,24 @@ def _add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
         row["latency_ms"] = round(milliseconds[role], 2)
 
 
+def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
+    """Raises ValueError if the data would not fit the teacher."""
+    length = recipe.data.sequence_length
+    positions = teacher.backbone.max_sequence_length
+    if length > positions:
+        raise ValueError(
+            f"`data.sequence_length` is {length}, but the teacher has "
+            f"{positions} positions. Set it to {positions} or below."
+        )
+    words = build.tokenizer(recipe).get_vocab_size()
+    if words > teacher.backbone.vocabulary_size:
+        raise ValueError(
+            f"The tokenizer of {recipe.teacher.source!r} has {words} entries, "
+            f"but the teacher's vocabulary {teacher.backbone.vocabulary_size}."
+            " They do not belong together."
+        )
+
+
 def _keep_adapter_scores(run: Run, scores: dict[str, float]) -> None:
     """Writes the scores of a trained adapter into its metadata."""
     path = run.folder / ADAPTER_FILE
@@ -353,6 +373,7 @@ def environment(recipe: config.Recipe) -> dict[str, Any]:
     return {
         "versions": {
             "python": platform.python_version(),
+            "keras-distil": __version__,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
         "seed": recipe.seed,

@@ -44,3 +44,53 @@ def edit_checkpoint(tmp_path) -> Callable[..., Path]:
         return target
 
     return edit
+
+
+@pytest.fixture
+def toy_teacher(golden_bert, tmp_path) -> Path:
+    """The golden BERT with a vocabulary of letters, 12 positions."""
+    folder = tmp_path / "teacher"
+    shutil.copytree(golden_bert, folder)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
+    words += [f"##{letter}" for letter in letters] + list(".,;:!?-")
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return folder
+
+
+@pytest.fixture
+def toy_recipe(toy_teacher, tmp_path, monkeypatch) -> Path:
+    """A recipe that distils the toy teacher in a few seconds."""
+    monkeypatch.setenv("KERAS_DISTIL_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text"
+    text.mkdir()
+    lines = [f"line {number} tells of number {number}." for number in range(80)]
+    (text / "lines.txt").write_text("\n".join(lines) + "\n")
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text(
+        f"""
+name: toy
+teacher:
+  source: {toy_teacher}
+student:
+  num_layers: 1
+  dropout: 0.0
+data:
+  root: {text}
+  sources:
+    - kind: files
+      pattern: "*.txt"
+  sequence_length: 12
+  held_out_fraction: 0.2
+distill:
+  steps: 3
+  batch_size: 4
+  learning_rate: 1e-3
+  twin: true
+evaluate:
+  sequences: 8
+  batch_size: 4
+  latency_length: 8
+"""
+    )
+    return recipe

@@ -13,14 +13,26 @@ PACKAGE = ROOT / "keras_distil"
 # A part imports parts of earlier rows only: nothing of its own row.
 ROWS = (
     ("_version", "errors"),
-    ("config", "losses", "schedules", "checkpoints", "data", "edge"),
+    (
+        "config",
+        "losses",
+        "schedules",
+        "checkpoints",
+        "data",
+        "edge",
+        "progress",
+        "quiet",
+    ),
     ("models",),
     ("teachers",),
+    ("objectives",),
     ("distiller",),
     ("callbacks", "export", "benchmark"),
     ("training",),
     ("evaluation",),
+    ("plan",),
     ("build",),
+    ("stages",),
     ("search",),
     ("cli",),
 )

@@ -72,9 +72,10 @@ def dataset(*batches):
         tf.TensorSpec([None, None], tf.int32),
         tf.TensorSpec([None, None], tf.float32),
     )
-    return tf.data.Dataset.from_generator(
+    made = tf.data.Dataset.from_generator(
         lambda: iter(batches), output_signature=spec
     )
+    return made.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 def weights_of(model):

@@ -10,6 +10,7 @@ _HOMES = {
     "Source": "corpus",
     "TextFiles": "corpus",
     "InstalledDocumentation": "documentation",
+    "TfdsText": "tfds_text",
     "is_held_out": "split",
     "SpecialTokens": "tokenize",
     "encode_paragraphs": "tokenize",

@@ -118,16 +118,15 @@ def merge_adapter(
     scales = json.loads(header["scales"])
     for path, layer in _low_rank_layers(model):
         kind = _factor_kind(layer)
-        factors = [
-            arrays.pop(f"{path}/lora_{kind}_{side}", None) for side in "ab"
-        ]
+        left = arrays.pop(f"{path}/lora_{kind}_a", None)
+        right = arrays.pop(f"{path}/lora_{kind}_b", None)
         variable = getattr(layer, f"_{kind}")
-        if any(factor is None for factor in factors):
+        if left is None or right is None:
             raise ValueError(
                 f"The adapter {filepath} has no change for {path!r}."
             )
         change = scales[path] * np.matmul(
-            *(factor.astype(np.float32) for factor in factors)
+            left.astype(np.float32), right.astype(np.float32)
         )
         _check_shape(filepath, path, change.shape, variable.shape)
         variable.assign_add(change)

@@ -33,11 +33,11 @@ def encode(
     """
     backbone = model.backbone
     features = {
-        "token_ids": inputs["token_ids"],
-        "padding_mask": inputs["padding_mask"],
+        name: ops.convert_to_tensor(inputs[name])
+        for name in ("token_ids", "padding_mask")
     }
     if "segment_ids" in backbone.input:
-        features["segment_ids"] = ops.zeros_like(inputs["token_ids"])
+        features["segment_ids"] = ops.zeros_like(features["token_ids"])
     outputs = backbone(features, training=training)
     if isinstance(outputs, dict):
         return outputs["sequence_output"]

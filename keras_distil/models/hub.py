@@ -9,6 +9,17 @@ HUB_SCHEME = "hf://"
 _PATTERNS = ["*.json", "model*.safetensors", "vocab.txt"]
 
 
+def repository_of(source: str) -> str:
+    """Returns the `organisation/name` of a source, once checked."""
+    repository = source.removeprefix(HUB_SCHEME)
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
+        raise ValueError(
+            "A source on the Hugging Face Hub must have the form "
+            f"`hf://organisation/name`. Received: {source!r}."
+        )
+    return repository
+
+
 def download_checkpoint(source: str) -> Path:
     """Downloads a checkpoint, or finds it in the local cache.
 
@@ -22,12 +33,7 @@ def download_checkpoint(source: str) -> Path:
         ValueError: if `source` does not have that form.
         ConnectionError: if the checkpoint can not be downloaded.
     """
-    repository = source.removeprefix(HUB_SCHEME)
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
-        raise ValueError(
-            "A source on the Hugging Face Hub must have the form "
-            f"`hf://organisation/name`. Received: {source!r}."
-        )
+    repository = repository_of(source)
     # Imported here because local sources do not need it.
     import huggingface_hub
 

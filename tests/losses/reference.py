@@ -49,9 +49,8 @@ def cosine_distance(teacher_states, student_states, weight=None):
     inner = (teacher * student).sum(axis=-1, keepdims=True)
     cosine = inner / (teacher_norm * student_norm)
     factors = mean_factors(weight, teacher.shape[:-1])
-    gradient = (
-        cosine * student / student_norm**2
-        - teacher / (teacher_norm * student_norm)
+    gradient = cosine * student / student_norm**2 - teacher / (
+        teacher_norm * student_norm
     )
     values = 1.0 - cosine[..., 0]
     return (values * factors).sum(), gradient * factors[..., None]

@@ -1,0 +1,120 @@
+"""How long a model takes for one input, compared fairly with others."""
+
+import operator
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras_hub.models import MaskedLM
+
+from keras_distil.models import forward
+
+
+def measure_latency_ms(
+    models: dict[str, Callable[[], Any]],
+    *,
+    runs: int = 30,
+    warmup: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Measures the median latency of several callables side by side.
+
+    Every round runs each callable once, and each round starts with another
+    one: so what slows the machine down for a while, or what one callable
+    leaves in the caches for the next, touches all of them alike.
+
+    Args:
+        models: names and callables without arguments, each of which returns
+            only when its result is there.
+        runs: int >= 1, timed rounds.
+        warmup: int >= 0, rounds before them that are not timed.
+        clock: returns seconds.
+
+    Returns:
+        The median of each callable in milliseconds, by name.
+
+    Raises:
+        TypeError: if a count is no integer.
+        ValueError: if there is nothing to measure or a count is too small.
+
+    Example:
+        >>> latency_ms = measure_latency_ms({"sum": lambda: sum(range(9))})
+        >>> list(latency_ms)
+        ['sum']
+    """
+    _check_at_least("runs", runs, 1)
+    _check_at_least("warmup", warmup, 0)
+    if not models:
+        raise ValueError("`models` must hold at least one. Received: {}.")
+    names = list(models)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(warmup + runs):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            started = clock()
+            models[name]()
+            taken = clock() - started
+            if number >= warmup:
+                seconds[name].append(taken)
+    return {
+        name: 1000.0 * statistics.median(taken)
+        for name, taken in seconds.items()
+    }
+
+
+def masked_lm_encoder_call(model: MaskedLM, length: int) -> Callable[[], Any]:
+    """Prepares the encoder of a masked-LM model to be timed.
+
+    Args:
+        model: a KerasHub masked-LM task model.
+        length: int, real tokens of the one sequence that is encoded.
+
+    Returns:
+        A callable without arguments that runs the encoder in a graph, with
+        dropout off, and returns the last hidden states as a NumPy array,
+        (1, length, width). Its first call traces the graph.
+
+    Raises:
+        TypeError: if `model` is no masked-LM task model, or `length` no
+            integer.
+        ValueError: if `length` is below 1 or beyond the model's positions.
+    """
+    forward.check_masked_lm(model, "model")
+    _check_at_least("length", length, 1)
+    longest = model.backbone.max_sequence_length
+    if length > longest:
+        raise ValueError(
+            f"`length` must be at most {longest}, the positions of the model. "
+            f"Received: length={length}."
+        )
+    vocabulary_size = model.backbone.vocabulary_size
+    token_ids = np.arange(length, dtype="int32") % vocabulary_size
+    inputs = {
+        "token_ids": tf.constant(token_ids[None]),
+        "padding_mask": tf.ones((1, length), "int32"),
+    }
+
+    # The inputs are arguments: TensorFlow would compute ahead what depends
+    # on constants alone.
+    @tf.function
+    def encode(inputs: dict[str, Any]) -> Any:
+        return forward.encode(model, inputs, training=False)
+
+    # `numpy` waits for devices that compute asynchronously.
+    return lambda: encode(inputs).numpy()
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={value!r}."
+        ) from None
+    if value < least:
+        raise ValueError(
+            f"`{name}` must be at least {least}. Received: {name}={value}."
+        )

@@ -1,0 +1,273 @@
+"""The shape of an encoder and its costs, known without its weights."""
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_distil.checkpoints import read_config, read_json
+from keras_distil.models.embedded import (
+    EMBEDDED,
+    EMBEDDED_BASE,
+    embedded_directory,
+)
+from keras_distil.models.hub import HUB_SCHEME, repository_of
+from keras_distil.models.initialize_student import (
+    _student_sizes,
+    student_layer_indices,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderShape:
+    """The sizes of a BERT or DistilBERT encoder with a masked-LM head.
+
+    Attributes:
+        architecture: `"bert"` or `"distilbert"`.
+        vocabulary_size: rows of the token embedding, which the head shares.
+        num_layers: transformer layers.
+        num_heads: attention heads of a layer.
+        hidden_dim: width.
+        intermediate_dim: width inside the feed-forward layers.
+        max_sequence_length: rows of the position embedding.
+        num_segments: rows of the token-type embedding, 0 for DistilBERT.
+    """
+
+    architecture: str
+    vocabulary_size: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int
+    max_sequence_length: int
+    num_segments: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the encoder and the masked-LM head.
+
+        The vocabulary matrix counts once. BERT's pooler is included: KerasHub
+        builds it though masked language modelling does not use it.
+        """
+        width, inner = self.hidden_dim, self.intermediate_dim
+        rows = (
+            self.vocabulary_size + self.max_sequence_length + self.num_segments
+        )
+        dense = width * width + width
+        norm = 2 * width
+        feed_forward = 2 * width * inner + inner + width
+        layer = 4 * dense + feed_forward + 2 * norm
+        pooler = dense if self.architecture == "bert" else 0
+        head = dense + norm + self.vocabulary_size
+        return rows * width + norm + self.num_layers * layer + pooler + head
+
+    def flops_per_token(self, length: int) -> int:
+        """Floating-point operations of the encoder's forward pass.
+
+        Formula:
+            num_layers * (8 * hidden_dim**2 + 4 * hidden_dim * intermediate_dim
+                          + 4 * length * hidden_dim)
+
+        Matrix products only, a multiplication and an addition as 2: the four
+        projections of attention, the feed-forward part, scores and their sum.
+
+        Args:
+            length: tokens of the sequence.
+        """
+        width = self.hidden_dim
+        projections = 8 * width * width + 4 * width * self.intermediate_dim
+        return self.num_layers * (projections + 4 * length * width)
+
+    @property
+    def head_flops_per_token(self) -> int:
+        """Operations of the head for one token that needs logits.
+
+        Formula:
+            2 * hidden_dim**2 + 2 * hidden_dim * vocabulary_size
+        """
+        return 2 * self.hidden_dim * (self.hidden_dim + self.vocabulary_size)
+
+
+def _published(num_layers: int, width: int, **more: Any) -> EncoderShape:
+    sizes: dict[str, Any] = {
+        "architecture": "bert",
+        "vocabulary_size": 30522,
+        "num_layers": num_layers,
+        "num_heads": width // 64,
+        "hidden_dim": width,
+        "intermediate_dim": 4 * width,
+        "max_sequence_length": 512,
+        "num_segments": 2,
+    }
+    return EncoderShape(**(sizes | more))
+
+
+# Devlin et al. 2019, arXiv:1810.04805, and Sanh et al. 2019,
+# arXiv:1910.01108; vocabulary sizes are those of the released models.
+_PUBLISHED = {
+    "bert-base-uncased": _published(12, 768),
+    "bert-base-cased": _published(12, 768, vocabulary_size=28996),
+    "bert-large-uncased": _published(24, 1024),
+    "distilbert-base-uncased": _published(
+        6, 768, architecture="distilbert", num_segments=0
+    ),
+}
+_PUBLISHERS = ("google-bert/", "distilbert/")
+_ARCHITECTURES = {
+    "BertBackbone": "bert",
+    "ExactBertBackbone": "bert",
+    "DistilBertBackbone": "distilbert",
+}
+
+
+def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
+    """Finds the shape of a teacher without loading its weights.
+
+    For a model on the Hugging Face Hub, at most its `config.json` is
+    downloaded; and nothing for the BERT and DistilBERT of the papers.
+
+    Args:
+        source: as for `load_teacher`, but no live model and no KerasHub
+            preset by name.
+
+    Returns:
+        The shape, and where it was found, to be shown.
+
+    Raises:
+        ValueError: if there is no such source, or it is no BERT or
+            DistilBERT.
+        ConnectionError: if a `config.json` can not be downloaded.
+
+    Example:
+        >>> shape, found = encoder_shape(
+        ...     "hf://distilbert/distilbert-base-uncased"
+        ... )
+        >>> shape.num_layers, shape.parameters
+        (6, 66985530)
+    """
+    source = os.fspath(source)
+    if source in (EMBEDDED, EMBEDDED_BASE):
+        shape = _directory_shape(embedded_directory())
+        return shape, "config.json of the embedded teacher"
+    if source.startswith(HUB_SCHEME):
+        return _hub_shape(source)
+    if source.endswith(".keras"):
+        return _keras_file_shape(Path(source)), source
+    if Path(source).is_dir():
+        return _directory_shape(Path(source)), str(Path(source, "config.json"))
+    raise ValueError(
+        "`source` must be a local directory, a `.keras` file, "
+        f"`{HUB_SCHEME}organisation/name` or `{EMBEDDED}` for its shape to be "
+        f"known beforehand. Received: {source!r}."
+    )
+
+
+def student_shape(
+    teacher: EncoderShape,
+    num_layers: int | None = None,
+    layers: str | Sequence[int] = "alternate",
+    *,
+    hidden_dim: int | None = None,
+    intermediate_dim: int | None = None,
+    num_heads: int | None = None,
+) -> EncoderShape:
+    """Returns the shape of what `initialize_student` builds.
+
+    Args:
+        teacher: the teacher's shape.
+        num_layers: as for `initialize_student`, like all that follow.
+        layers: which of the teacher's layers are copied.
+        hidden_dim: width.
+        intermediate_dim: width inside the feed-forward layers.
+        num_heads: attention heads.
+
+    Raises:
+        TypeError: if a size is no integer.
+        ValueError: if a size or a layer is out of range.
+    """
+    indices = student_layer_indices(teacher.num_layers, num_layers, layers)
+    sizes = _student_sizes(teacher, hidden_dim, intermediate_dim, num_heads)
+    return EncoderShape(
+        "distilbert",
+        vocabulary_size=teacher.vocabulary_size,
+        num_layers=len(indices),
+        max_sequence_length=teacher.max_sequence_length,
+        **sizes,
+    )
+
+
+def _directory_shape(directory: Path) -> EncoderShape:
+    path = directory / "config.json"
+    if path.is_file() and "registered_name" in (config := read_json(path)):
+        return _keras_hub_shape(config, path)
+    checkpoint = read_config(directory)
+    return _shape_of(checkpoint.architecture, checkpoint.backbone)
+
+
+def _hub_shape(source: str) -> tuple[EncoderShape, str]:
+    repository = repository_of(source)
+    # Imported here because local sources do not need it.
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(repository, "config.json")
+    if not isinstance(cached, str):
+        name = repository
+        for publisher in _PUBLISHERS:
+            name = name.removeprefix(publisher)
+        if name in _PUBLISHED:
+            # Without a network, asking the Hub takes half a minute to fail.
+            found = f"published shape of {name}, not downloaded"
+            return _PUBLISHED[name], found
+        cached = _download_config(repository, source)
+    return _directory_shape(Path(cached).parent), f"config.json of {source}"
+
+
+def _download_config(repository: str, source: str) -> str:
+    import huggingface_hub
+
+    try:
+        return huggingface_hub.hf_hub_download(repository, "config.json")
+    # As in `download_checkpoint`: no narrower class covers the client.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConnectionError(
+            f"Could not download the config.json of {source!r}: {reason[0]} "
+            "Check the name and the network, or pass a local directory."
+        ) from error
+
+
+def _keras_file_shape(path: Path) -> EncoderShape:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`{path}` must be a `.keras` archive. It can not be read: {error}."
+        ) from error
+    backbone = config.get("config", {}).get("backbone")
+    if not isinstance(backbone, Mapping):
+        raise ValueError(
+            f"`{path}` must hold a `keras_hub` masked-LM model. "
+            f"Received: {config.get('class_name')}."
+        )
+    return _keras_hub_shape(backbone, path)
+
+
+def _keras_hub_shape(config: Mapping[str, Any], path: Path) -> EncoderShape:
+    """Reads how KerasHub writes a backbone down."""
+    class_name = config.get("class_name")
+    if class_name not in _ARCHITECTURES:
+        raise ValueError(
+            f"`{path}` must describe one of {sorted(_ARCHITECTURES)}. "
+            f"Received: {class_name!r}."
+        )
+    return _shape_of(_ARCHITECTURES[class_name], config["config"])
+
+
+def _shape_of(architecture: str, sizes: Mapping[str, Any]) -> EncoderShape:
+    names = {field.name for field in dataclasses.fields(EncoderShape)}
+    known = {name: sizes[name] for name in names & set(sizes)}
+    return EncoderShape(architecture, **known)

@@ -1,0 +1,221 @@
+"""What a recipe will cost, estimated without building or loading anything."""
+
+import dataclasses
+from typing import Any
+
+from keras_distil.config import Recipe
+from keras_distil.config.schema import DistillSection
+from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
+from keras_distil.models.shape import (
+    EncoderShape,
+    encoder_shape,
+    student_shape,
+)
+
+_FLOAT32_BYTES = 4
+# Tables of (chunk, vocabulary) that are alive at once: the logits of both
+# models, their softened log-probabilities, the teacher's probabilities, their
+# product, the crossentropy's log-probabilities, and the gradient.
+_CHUNK_TABLES = 8
+
+
+def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
+    """Estimates sizes, tokens, memory and operations of a recipe.
+
+    Nothing is trained and no weights are loaded; see `encoder_shape` for what
+    may be downloaded. The costs are those of the distillation; for a recipe
+    without it only the teacher and the tokens are told.
+
+    Formula:
+        micro_batch = ceil(ceil(batch_size / devices) / micro_batches)
+        tokens = micro_batch * sequence_length      # all taken as real
+
+        memory of one device, in bytes, c = 4 or with mixed_bfloat16 2:
+        teacher_weights = 4 * teacher_parameters
+        student_weights = 4 * student_parameters
+        student_gradients = 4 * student_parameters  # twice if micro-batched
+        adamw_moments = 8 * student_parameters
+        activations = c * tokens * (student_layers * kept(student)
+                                    + kept(teacher))
+            kept = 9 * hidden_dim + 2 * intermediate_dim
+                   + 2.5 * num_heads * sequence_length
+        vocabulary_chunk = 4 * vocabulary * (8 * chunk + 2 * student_width)
+
+        operations a token, in FLOP:
+        teacher_forward = teacher.flops_per_token(sequence_length)
+        student_forward_and_backward = 3 * student.flops_per_token(...)
+        vocabulary_heads = share * (teacher.head_flops_per_token
+                                    + 3 * student.head_flops_per_token)
+            share = 1 if soft targets count at all positions, else the
+                    masking rate
+
+    A backward pass counts as two forward passes. The teacher keeps no
+    activations, so one of its layers is alive at a time. Left out: copies of
+    the weights in bfloat16, TensorFlow itself and what its allocator holds
+    back, buffers of the all-reduce and of the input.
+
+    Args:
+        recipe: a checked recipe.
+        devices: int >= 1, replicas that share the global batch; above 1 only
+            with `distill.strategy: mirrored`.
+
+    Returns:
+        Names and values by section: "recipe", "teacher", "student", "tokens",
+        "memory_gb_per_device", "gflop_per_token". GB and GFLOP are 1e9.
+
+    Raises:
+        TypeError: if `devices` is no integer.
+        ValueError: if `devices` does not fit the recipe, or the student or
+            the sequences do not fit the teacher.
+        ConnectionError: if a shape can not be downloaded.
+
+    Reference:
+        Korthikanti et al. 2022, arXiv:2205.05198, section 4.1, for what a
+        layer keeps for its backward pass. Differs: the width of the
+        feed-forward part is free, and a mask takes half a value.
+    """
+    _check_devices(recipe, devices)
+    teacher, found = encoder_shape(recipe.teacher.source)
+    length = recipe.data.sequence_length
+    if length > teacher.max_sequence_length:
+        raise ValueError(
+            f"`data.sequence_length` must be at most "
+            f"{teacher.max_sequence_length}, the positions of the teacher "
+            f"{recipe.teacher.source!r}. Received: {length}."
+        )
+    summary = {
+        "recipe": {
+            "name": recipe.name,
+            "precision": recipe.precision,
+            "devices": devices,
+        },
+        "teacher": {
+            "source": recipe.teacher.source,
+            "shape_from": found,
+            **_described(teacher),
+        },
+    }
+    if recipe.distill is None or recipe.student is None:
+        return summary | {"tokens": _tokens(recipe)}
+    student = student_shape(
+        teacher, **recipe.student.model_dump(exclude={"dropout"})
+    )
+    fewer = 100 * (1 - student.parameters / teacher.parameters)
+    return summary | {
+        "student": {
+            **_described(student),
+            "fewer_parameters_percent": round(fewer, 1),
+        },
+        "tokens": _tokens(recipe),
+        "memory_gb_per_device": _in_billions(
+            _memory(recipe, recipe.distill, teacher, student, devices)
+        ),
+        "gflop_per_token": _in_billions(
+            _operations(recipe, recipe.distill, teacher, student)
+        ),
+    }
+
+
+def _check_devices(recipe: Recipe, devices: int) -> None:
+    if isinstance(devices, bool) or not isinstance(devices, int):
+        raise TypeError(
+            f"`devices` must be an integer. Received: devices={devices!r}."
+        )
+    if devices < 1:
+        raise ValueError(
+            f"`devices` must be at least 1. Received: devices={devices}."
+        )
+    mirrored = recipe.distill and recipe.distill.strategy == "mirrored"
+    if devices > 1 and not mirrored:
+        raise ValueError(
+            "`devices` above 1 needs `distill.strategy: mirrored`, for the "
+            f"others would stay idle. Received: devices={devices}."
+        )
+
+
+def _described(shape: EncoderShape) -> dict[str, Any]:
+    return {**dataclasses.asdict(shape), "parameters": shape.parameters}
+
+
+def _tokens(recipe: Recipe) -> dict[str, Any]:
+    """Tokens that each training stage goes through, padding included."""
+    length = recipe.data.sequence_length
+    tokens: dict[str, Any] = {}
+    train = recipe.teacher.train
+    if train is not None:
+        tokens["teacher_per_step"] = train.batch_size * length
+        tokens["teacher_total"] = train.steps * train.batch_size * length
+    settings = recipe.distill
+    if settings is None:
+        return tokens
+    per_step = settings.batch_size * length
+    tokens["distill_per_step"] = per_step
+    if settings.steps is None:
+        tokens["distill_total"] = (
+            f"{settings.epochs:g} times the corpus, known once it is prepared"
+        )
+    else:
+        tokens["distill_total"] = settings.steps * per_step
+    if settings.twin:
+        tokens["twin"] = "as many again, without the teacher"
+    return tokens
+
+
+def _memory(
+    recipe: Recipe,
+    settings: DistillSection,
+    teacher: EncoderShape,
+    student: EncoderShape,
+    devices: int,
+) -> dict[str, float]:
+    """Bytes on one device, by part."""
+    length = recipe.data.sequence_length
+    compute_bytes = _FLOAT32_BYTES if recipe.precision == "float32" else 2
+    of_device = -(-settings.batch_size // devices)
+    tokens = -(-of_device // settings.micro_batches) * length
+    weights = _FLOAT32_BYTES * student.parameters
+    kept = student.num_layers * _kept(student, length) + _kept(teacher, length)
+    chunk = min(tokens, DEFAULT_CHUNK_SIZE)
+    return {
+        "teacher_weights": _FLOAT32_BYTES * teacher.parameters,
+        "student_weights": weights,
+        # The sum over the micro-batches, and the part of the one at hand.
+        "student_gradients": weights * (2 if settings.micro_batches > 1 else 1),
+        "adamw_moments": 2 * weights,
+        "activations": compute_bytes * tokens * kept,
+        # The gradient of the vocabulary matrix too: the running sum and what
+        # a chunk adds to it.
+        "vocabulary_chunk": _FLOAT32_BYTES
+        * student.vocabulary_size
+        * (_CHUNK_TABLES * chunk + 2 * student.hidden_dim),
+    }
+
+
+def _kept(shape: EncoderShape, length: int) -> float:
+    """Values a token that one layer keeps for its backward pass."""
+    dense = 9 * shape.hidden_dim + 2 * shape.intermediate_dim
+    return dense + 2.5 * shape.num_heads * length
+
+
+def _operations(
+    recipe: Recipe,
+    settings: DistillSection,
+    teacher: EncoderShape,
+    student: EncoderShape,
+) -> dict[str, float]:
+    """Floating-point operations a token, by part."""
+    length = recipe.data.sequence_length
+    everywhere = settings.losses.soft_target_positions == "all"
+    share = 1.0 if everywhere else recipe.data.masking.rate
+    heads = teacher.head_flops_per_token + 3 * student.head_flops_per_token
+    return {
+        "teacher_forward": teacher.flops_per_token(length),
+        "student_forward_and_backward": 3 * student.flops_per_token(length),
+        "vocabulary_heads": share * heads,
+    }
+
+
+def _in_billions(parts: dict[str, float]) -> dict[str, float]:
+    """Adds the total, in units of 1e9 and to 4 digits behind the point."""
+    parts = parts | {"total": sum(parts.values())}
+    return {name: round(value / 1e9, 4) for name, value in parts.items()}

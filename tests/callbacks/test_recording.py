@@ -1,0 +1,142 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
+from tensorboard.util import tensor_util
+
+from keras_distil import callbacks
+
+
+def fit(distiller, triple, *more, **arguments):
+    x, y, sample_weight = triple
+    return distiller.fit(
+        x,
+        y,
+        sample_weight=sample_weight,
+        batch_size=2,
+        verbose=0,
+        shuffle=False,
+        callbacks=list(more),
+        **arguments,
+    )
+
+
+def scalars(folder):
+    """{tag: [(step, value), ...]} of a TensorBoard run."""
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return {
+        tag: [
+            (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
+            for event in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def test_tensorboard_has_every_scalar_at_its_step(
+    make_distiller, triple, tmp_path
+):
+    distiller = make_distiller()
+    history = fit(
+        distiller,
+        triple,
+        callbacks.TensorBoard(tmp_path),
+        epochs=2,
+        validation_data=triple,
+        validation_batch_size=4,
+    ).history
+    written = scalars(tmp_path / "train")
+    for name in (
+        "loss",
+        "mlm_loss",
+        "soft_target_loss",
+        "cosine_loss",
+        "mlm_accuracy",
+        "teacher_agreement",
+        "temperature",
+        "mlm_weight",
+        "soft_target_weight",
+        "cosine_weight",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+    ):
+        points = written[f"step/{name}"]
+        assert [step for step, _ in points] == list(range(1, 9)), name
+    epochs = written["epoch/mlm_loss"]
+    assert [step for step, _ in epochs] == [4, 8]
+    np.testing.assert_allclose(
+        [value for _, value in epochs], history["mlm_loss"], rtol=1e-6
+    )
+    validation = scalars(tmp_path / "validation")["epoch/mlm_loss"]
+    assert [step for step, _ in validation] == [4, 8]
+    np.testing.assert_allclose(
+        [value for _, value in validation], history["val_mlm_loss"], rtol=1e-6
+    )
+
+
+def test_steps_go_on_in_a_second_fit(make_distiller, triple, tmp_path):
+    distiller = make_distiller()
+    for _ in range(2):
+        board = callbacks.TensorBoard(tmp_path, every_steps=2)
+        fit(distiller, triple, board)
+    steps = [step for step, _ in scalars(tmp_path / "train")["step/loss"]]
+    assert steps == [2, 4, 6, 8]
+
+
+def test_every_steps_is_checked():
+    with pytest.raises(ValueError, match="`every_steps` must be at least 1"):
+        callbacks.TensorBoard("logs", every_steps=0)
+
+
+def test_the_values_of_steps_average_to_those_of_the_epoch(
+    make_distiller, triple, tmp_path
+):
+    log = callbacks.MetricsLog(tmp_path / "log.jsonl", stage="a")
+    history = fit(make_distiller(), triple, log).history
+    lines = [json.loads(x) for x in log.filepath.read_text().splitlines()]
+    # All four batches have 16 tokens, so the plain mean is the exact one.
+    np.testing.assert_allclose(
+        np.mean([line["cosine_loss"] for line in lines]),
+        history["cosine_loss"][0],
+        rtol=1e-5,
+    )
+
+
+def test_the_student_is_saved_alone(make_distiller, triple, tmp_path):
+    distiller = make_distiller()
+    path = tmp_path / "deep" / "student.keras"
+    fit(distiller, triple, callbacks.StudentCheckpoint(path))
+    loaded = keras.saving.load_model(path)
+    assert len(loaded.weights) == len(distiller.student.weights)
+    for ours, theirs in zip(
+        distiller.student.weights, loaded.weights, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [x.name for x in path.parent.iterdir()] == ["student.keras"]
+
+
+def test_only_an_improved_student_is_saved(make_distiller, tmp_path):
+    path = tmp_path / "student.keras"
+    checkpoint = callbacks.StudentCheckpoint(path, monitor="val_loss")
+    checkpoint.set_model(make_distiller())
+    checkpoint.on_epoch_end(0, {"val_loss": 1.0})
+    first = path.stat().st_mtime_ns
+    checkpoint.on_epoch_end(1, {"val_loss": 2.0})
+    assert path.stat().st_mtime_ns == first
+    checkpoint.on_epoch_end(2, {"val_loss": 0.5})
+    assert path.stat().st_mtime_ns > first
+    with pytest.raises(ValueError, match="monitors 'val_loss', which is not"):
+        checkpoint.on_epoch_end(3, {"loss": 0.5})
+
+
+def test_wrong_checkpoints_are_refused():
+    with pytest.raises(ValueError, match="must end in `.keras`"):
+        callbacks.StudentCheckpoint("student.h5")
+    with pytest.raises(ValueError, match="`mode` must be one of"):
+        callbacks.StudentCheckpoint("a.keras", monitor="x", mode="best")

@@ -1,0 +1,145 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from keras_distil import cli
+
+
+def keras_distil(capsys, *arguments):
+    """Runs the command in this process; returns status, stdout, stderr."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["keras-distil", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+def test_a_run_ends_with_a_table_and_its_folder(capsys, toy_recipe, tmp_path):
+    folder = tmp_path / "run"
+    status, out, _ = keras_distil(capsys, "run", toy_recipe, "--output", folder)
+    assert status == 0
+    for name in ("teacher", "student before", "student", "twin"):
+        assert name in out
+    assert str(folder) in out.replace("\n", "")
+    for name in (
+        "recipe.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "student.keras",
+        "report.json",
+        "logs/distill/train",
+    ):
+        assert (folder / name).exists(), name
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    assert [line["step"] for line in steps] == [1, 2, 3, 1, 2, 3]
+    assert {line["stage"] for line in steps} == {"distill", "twin"}
+    report = json.loads((folder / "report.json").read_text())
+    assert report["rows"]["teacher"]["teacher_agreement"] == 1.0
+
+
+def test_a_finished_run_is_told_again_not_run_again(
+    capsys, toy_recipe, tmp_path
+):
+    folder = tmp_path / "run"
+    keras_distil(capsys, "run", toy_recipe, "--output", folder)
+    before = (folder / "report.json").stat().st_mtime_ns
+    status, out, err = keras_distil(
+        capsys, "run", toy_recipe, "--output", folder
+    )
+    assert status == 0
+    assert "Already finished" in err
+    assert "twin" in out
+    assert (folder / "report.json").stat().st_mtime_ns == before
+    other = ["--set", "distill.steps=2", "--output", folder]
+    status, _, err = keras_distil(capsys, "run", toy_recipe, *other)
+    assert status == 1
+    assert "finished run of another recipe" in err
+    status, _, err = keras_distil(capsys, "run", toy_recipe, *other, "--fresh")
+    assert status == 0
+    assert (tmp_path / "run.old1" / "student.keras").is_file()
+
+
+def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
+    arguments = [
+        "run",
+        toy_recipe,
+        "--set",
+        "teacher.train={method: adapter, rank: 2, steps: 2, batch_size: 4, "
+        "learning_rate: 1e-3}",
+    ]
+    status, _, err = keras_distil(
+        capsys, *arguments, "--output", tmp_path / "first"
+    )
+    assert status == 0
+    assert "found done" not in err
+    assert (tmp_path / "first" / "adapter.safetensors").is_file()
+    status, _, err = keras_distil(
+        capsys, *arguments, "--output", tmp_path / "second"
+    )
+    assert status == 0
+    assert "found done" in err
+    scores = [
+        json.loads((tmp_path / name / "report.json").read_text())["rows"]
+        for name in ("first", "second")
+    ]
+    assert scores[0]["teacher"]["mlm_loss"] == scores[1]["teacher"]["mlm_loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.sequence_length=64"], "the teacher has 12 positions"),
+        (["student.num_layers=3"], "num_layers"),
+        (["student.layers=[0, 7]"], "7"),
+        (["data.root=/nowhere"], "/nowhere"),
+        (["data.sources.0.pattern=*.nothing"], "*.nothing"),
+        (["distill.batch_size=4000"], "4000"),
+        (["teacher.source=/nowhere/at-all"], "/nowhere/at-all"),
+        (["distill.losses.temperature=-1"], "temperature"),
+        (["distill.temprature=2"], "temperature"),
+        (["data.held_out_fraction=0.0001"], "held-out"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, toy_recipe, tmp_path, changes, message):
+    options = [part for change in changes for part in ("--set", change)]
+    status, out, err = keras_distil(
+        capsys, "run", toy_recipe, *options, "--output", tmp_path / "run"
+    )
+    assert status == 1
+    failure = [x for x in err.splitlines() if x.startswith("keras-distil: ")]
+    assert len(failure) == 1
+    assert message in failure[0]
+    assert "Traceback" not in err
+
+
+def test_prepare_tells_what_it_made(capsys, toy_recipe):
+    status, out, _ = keras_distil(capsys, "prepare", toy_recipe)
+    assert status == 0
+    assert "sequences of 12 tokens" in out
+
+
+def test_help_of_every_command_has_an_example(capsys):
+    for command in cli.app.registered_commands:
+        name = command.name or command.callback.__name__
+        status, out, _ = keras_distil(capsys, name, "--help")
+        assert status == 0
+        assert f"Example: keras-distil {name}" in " ".join(out.split())
+
+
+def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_distil.cli", "prepare", toy_recipe],
+        capture_output=True,
+        text=True,
+        env={
+            **{k: v for k, v in os.environ.items() if "TF_" not in k},
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    for noise in ("oneDNN", "cuda", "absl", "WARNING"):
+        assert noise not in done.stderr

@@ -1,0 +1,695 @@
+"""The Distiller as a Keras model: steps, logs, errors, saving."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+from reference_step import TEMPERATURE, WEIGHTS, reference_step
+
+from keras_distil import Distiller, losses, models, schedules
+from keras_distil.models import forward
+
+ROOT = Path(__file__).parents[1]
+
+LOSS_LOGS = {
+    "loss",
+    "mlm_loss",
+    "soft_target_loss",
+    "cosine_loss",
+    "mlm_accuracy",
+    "teacher_agreement",
+}
+STEP_LOGS = {"temperature", "learning_rate", "gradient_norm"}
+
+
+def triple():
+    return losses.triple_loss(*WEIGHTS.values(), temperature=TEMPERATURE)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return toy.make_teacher()
+
+
+def make_distiller(teacher, optimizer=None, *, student=None, **options):
+    """Compiled, eager unless told: a step of these sizes is faster so."""
+    if student is None:
+        student = toy.make_student(teacher)
+    distiller = Distiller(teacher, student, triple())
+    options.setdefault("run_eagerly", True)
+    distiller.compile(optimizer or keras.optimizers.SGD(0.1), **options)
+    return distiller
+
+
+def fit(distiller, *batches, **options):
+    """Logs of the last epoch."""
+    history = distiller.fit(toy.dataset(*batches), verbose=0, **options)
+    return {name: values[-1] for name, values in history.history.items()}
+
+
+def assert_weights_equal(actual, expected, atol=0.0):
+    actual, expected = toy.weights_of(actual), toy.weights_of(expected)
+    assert set(actual) == set(expected)
+    for path, value in expected.items():
+        np.testing.assert_allclose(
+            actual[path], value, rtol=0.0, atol=atol, err_msg=path
+        )
+
+
+def batches_of(count):
+    return [toy.make_batch(seed=seed) for seed in range(count)]
+
+
+# === One step ===
+
+
+@pytest.mark.parametrize(
+    ("clip_norm", "run_eagerly"), [(None, True), (0.5, True), (0.5, False)]
+)
+def test_a_step_equals_the_one_written_out(teacher, clip_norm, run_eagerly):
+    distiller = make_distiller(
+        teacher, clip_norm=clip_norm, run_eagerly=run_eagerly, chunk_size=5
+    )
+    before = toy.weights_of(distiller.student)
+    batch = toy.make_batch()
+    expected, gradients = reference_step(teacher, distiller.student, batch)
+    logs = fit(distiller, batch)
+    squares = [(g.astype("float64") ** 2).sum() for g in gradients.values()]
+    norm = np.sqrt(sum(squares))
+    factor = 1.0 if clip_norm is None else clip_norm / norm
+    assert norm > 0.5
+    for name, value in expected.items():
+        assert logs[name] == pytest.approx(value, rel=1e-5), name
+    assert logs["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+    moved = 0.0
+    for path, value in toy.weights_of(distiller.student).items():
+        step = 0.1 * factor * gradients.get(path, 0.0)
+        np.testing.assert_allclose(
+            value, before[path] - step, rtol=1e-5, atol=1e-6, err_msg=path
+        )
+        moved += ((value - before[path]).astype("float64") ** 2).sum()
+    if clip_norm is not None:
+        assert np.sqrt(moved) == pytest.approx(0.1 * clip_norm, rel=1e-5)
+
+
+def test_a_norm_below_the_bound_is_not_clipped(teacher):
+    batch = toy.make_batch()
+    free = make_distiller(teacher)
+    bounded = make_distiller(teacher, clip_norm=1e4)
+    fit(free, batch)
+    fit(bounded, batch)
+    assert_weights_equal(bounded.student, free.student, atol=1e-7)
+
+
+def test_logs_of_fit_and_evaluate(teacher):
+    distiller = make_distiller(teacher)
+    batches = [toy.make_batch((7, 4)), toy.make_batch((2, 2, 3), seed=5)]
+    # Means over an epoch count tokens, not batches.
+    expected = {}
+    references = [
+        reference_step(teacher, distiller.student, batch)[0]
+        for batch in batches
+    ]
+    for name, positions in (
+        ("mlm_loss", 2),
+        ("soft_target_loss", 0),
+        ("cosine_loss", 0),
+        ("mlm_accuracy", 2),
+        ("teacher_agreement", 2),
+    ):
+        sizes = [
+            (b[2] if positions else b[0]["padding_mask"]).sum() for b in batches
+        ]
+        values = [reference[name] for reference in references]
+        expected[name] = np.average(values, weights=sizes)
+    expected["loss"] = sum(
+        weight * expected[f"{name}_loss"] for name, weight in WEIGHTS.items()
+    )
+    logs = distiller.evaluate(
+        toy.dataset(*batches), return_dict=True, verbose=0
+    )
+    assert set(logs) == LOSS_LOGS
+    for name, value in expected.items():
+        assert logs[name] == pytest.approx(value, rel=1e-5), name
+
+    logs = fit(distiller, *batches, validation_data=toy.dataset(*batches))
+    validation = {f"val_{name}" for name in LOSS_LOGS}
+    assert set(logs) == LOSS_LOGS | STEP_LOGS | validation
+    assert logs["temperature"] == TEMPERATURE
+    assert logs["learning_rate"] == pytest.approx(0.1)
+    real = sum(batch[0]["padding_mask"].sum() for batch in batches)
+    assert int(distiller.tokens_seen) == real
+
+
+def test_values_of_the_latest_step(teacher):
+    distiller = make_distiller(teacher)
+    fit(distiller, toy.make_batch(seed=4))
+    batch = toy.make_batch()
+    expected, _ = reference_step(teacher, distiller.student, batch)
+    fit(distiller, batch)
+    assert set(distiller.step_values) == LOSS_LOGS | {"gradient_norm"}
+    for name, value in expected.items():
+        actual = float(distiller.step_values[name].numpy())
+        assert actual == pytest.approx(value, rel=1e-5), name
+
+
+def test_call_and_predict(teacher):
+    distiller = make_distiller(teacher)
+    x, _, _ = toy.make_batch()
+    expected = np.array(toy.full_logits(distiller.student, x))
+    np.testing.assert_allclose(distiller(x), expected, rtol=1e-5, atol=1e-6)
+    predicted = distiller.predict(x, verbose=0, batch_size=3)
+    assert predicted.shape == (4, 7, toy.VOCABULARY)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-5, atol=1e-6)
+    x["mask_positions"] = np.array([[1, 0, 6]] * 4, "int32")
+    np.testing.assert_allclose(
+        distiller(x), expected[:, [1, 0, 6]], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_step_without_masked_tokens(teacher):
+    x, y, sample_weight = toy.make_batch()
+    distiller = make_distiller(teacher)
+    logs = fit(distiller, (x, y, np.zeros_like(sample_weight)))
+    assert logs["mlm_loss"] == logs["mlm_accuracy"] == 0.0
+    assert logs["loss"] > 0.0
+    assert int(distiller.optimizer.iterations) == 1
+
+
+# === Teacher ===
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_one_forward_of_each_model(teacher, monkeypatch, micro_batches):
+    calls = []
+    encode = forward.encode
+
+    def counted(model, inputs, *, training):
+        calls.append((model, training))
+        return encode(model, inputs, training=training)
+
+    monkeypatch.setattr(forward, "encode", counted)
+    distiller = make_distiller(
+        teacher, micro_batches=micro_batches, run_eagerly=True
+    )
+    fit(distiller, *batches_of(2))
+    once = [(teacher, False), (distiller.student, True)]
+    assert calls == once * micro_batches * 2
+    del calls[:]
+    distiller.evaluate(toy.dataset(toy.make_batch()), verbose=0)
+    assert calls == [(teacher, False), (distiller.student, False)]
+
+
+def test_the_step_is_traced_once(teacher, monkeypatch):
+    traces = []
+    encode = forward.encode
+
+    def counted(model, inputs, *, training):
+        traces.append(model)
+        return encode(model, inputs, training=training)
+
+    monkeypatch.setattr(forward, "encode", counted)
+    distiller = make_distiller(teacher, run_eagerly=False)
+    schedule = schedules.Linear(4.0, 1.0, steps=3)
+    distiller.schedule(
+        distiller.loss_named("soft_target").temperature, schedule
+    )
+    batches = toy.make_batch(), toy.make_batch((3, 2))
+    fit(distiller, *batches, epochs=2)
+    assert len(traces) == 2
+    fit(distiller, *batches)
+    assert traces == [teacher, distiller.student]
+
+
+def test_the_teacher_stays_as_it_is(teacher):
+    before = toy.weights_of(teacher)
+    distiller = make_distiller(teacher, keras.optimizers.Adam(0.1))
+    watched = []
+    gradient = tf.GradientTape.gradient
+
+    class Tape(tf.GradientTape):
+        def gradient(self, *args, **kwargs):
+            watched.extend(self.watched_variables())
+            return gradient(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf, "GradientTape", Tape)
+        fit(distiller, *batches_of(2))
+    after = toy.weights_of(teacher)
+    assert before.keys() == after.keys()
+    for path, value in before.items():
+        assert value.tobytes() == after[path].tobytes(), path
+    assert not teacher.trainable_variables
+    names = {id(v.value) for v in teacher.weights}
+    assert watched
+    assert not names & {id(v) for v in watched}
+
+
+def test_the_teacher_runs_in_inference_mode(teacher):
+    noisy = toy.make_teacher(dropout=0.5)
+    batch = toy.make_batch()
+    # Weights of the student come from the teacher, which has the same seed.
+    logs = [fit(make_distiller(x), batch) for x in (teacher, noisy)]
+    for name in LOSS_LOGS:
+        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-6), name
+
+
+def test_the_student_trains_with_dropout(teacher):
+    student = toy.make_student(teacher, dropout=0.5)
+    distiller = make_distiller(teacher, student=student)
+    batch = toy.make_batch()
+    expected, _ = reference_step(teacher, student, batch)
+    logs = distiller.evaluate(toy.dataset(batch), return_dict=True, verbose=0)
+    assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert fit(distiller, batch)["loss"] != pytest.approx(
+        expected["loss"], rel=1e-3
+    )
+
+
+def test_masked_lm_without_a_teacher(teacher):
+    student = toy.make_student(teacher)
+    distiller = Distiller(None, student, [losses.MaskedLMCrossentropy()])
+    distiller.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    batch = toy.make_batch()
+    expected, _ = reference_step(teacher, student, batch)
+    logs = fit(distiller, batch)
+    assert set(logs) == {
+        "loss",
+        "mlm_loss",
+        "mlm_accuracy",
+        "learning_rate",
+        "gradient_norm",
+    }
+    assert logs["loss"] == pytest.approx(expected["mlm_loss"], rel=1e-5)
+
+
+# === Parts of a batch ===
+
+
+@pytest.mark.parametrize(("parts", "run_eagerly"), [(2, True), (3, False)])
+def test_micro_batches_equal_the_whole_batch(teacher, parts, run_eagerly):
+    # One part has most of the tokens, another hardly any.
+    batches = [
+        toy.make_batch((9, 8, 9, 1, 2, 1), seed=seed) for seed in range(5)
+    ]
+    whole = make_distiller(teacher, clip_norm=1.0)
+    split = make_distiller(
+        teacher, clip_norm=1.0, micro_batches=parts, run_eagerly=run_eagerly
+    )
+    logs = [fit(distiller, *batches) for distiller in (whole, split)]
+    # Five steps of float32 sums in another order.
+    assert_weights_equal(split.student, whole.student, atol=1e-6)
+    for name, value in logs[0].items():
+        assert logs[1][name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_more_micro_batches_than_rows(teacher):
+    batch = toy.make_batch((3, 2))
+    whole = make_distiller(teacher)
+    split = make_distiller(teacher, micro_batches=4)
+    fit(whole, batch)
+    fit(split, batch)
+    assert_weights_equal(split.student, whole.student, atol=1e-6)
+
+
+_TWO_REPLICAS = """
+import sys
+sys.path.insert(0, "tests")
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import toy
+from keras_distil import Distiller, losses
+
+# The first replica's half has 26 tokens, the second's has 4.
+batches = [toy.make_batch((9, 8, 9, 1, 2, 1), seed=s) for s in range(3)]
+
+def train(**options):
+    teacher = toy.make_teacher()
+    student = toy.make_student(teacher)
+    distiller = Distiller(teacher, student, losses.triple_loss(2.0, 5.0, 1.0))
+    distiller.compile(keras.optimizers.SGD(0.1), clip_norm=1.0, **options)
+    data = tf.data.Dataset.from_tensor_slices(
+        tf.nest.map_structure(lambda *x: np.concatenate(x), *batches)
+    ).batch(6)
+    logs = distiller.fit(data, verbose=0).history
+    logs.update(distiller.evaluate(data, verbose=0, return_dict=True))
+    weights = toy.weights_of(student)
+    assert int(distiller.tokens_seen.numpy()) == 90
+    kernel = student.masked_lm_head._intermediate_dense.kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    try:
+        distiller.fit(data, verbose=0)
+    except RuntimeError as error:
+        assert "stopped at step 4: not finite: mlm_loss" in str(error), error
+        return weights, logs
+    raise SystemExit("The loss is not finite, and training went on.")
+
+weights, logs = train(run_eagerly=True)
+# Or clipping would not show.
+assert logs["gradient_norm"][0] > 2.0
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert strategy.num_replicas_in_sync == 2
+with strategy.scope():
+    mirrored_weights, mirrored_logs = train()
+for path, value in weights.items():
+    # Three steps of float32 sums in another order.
+    np.testing.assert_allclose(
+        mirrored_weights[path], value, rtol=0, atol=1e-6, err_msg=path
+    )
+for name, value in logs.items():
+    np.testing.assert_allclose(
+        mirrored_logs[name], value, rtol=1e-5, err_msg=name
+    )
+"""
+
+
+def test_two_replicas_equal_one():
+    # The devices must be set before TensorFlow starts.
+    result = subprocess.run(
+        [sys.executable, "-c", _TWO_REPLICAS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+# === Schedules ===
+
+
+class Recorder(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.logs = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.logs.append(dict(logs))
+
+
+def test_schedules_are_exact_at_every_step(teacher):
+    distiller = make_distiller(teacher)
+    soft = distiller.loss_named("soft_target")
+    distiller.schedule(soft.temperature, schedules.Linear(4.0, 1.0, steps=3))
+    distiller.schedule(soft.weight, schedules.Piecewise([2], [5.0, 3.0]))
+    recorder = Recorder()
+    fit(distiller, *batches_of(5), callbacks=[recorder])
+    found = [log["temperature"] for log in recorder.logs]
+    np.testing.assert_allclose(found, [4.0, 3.0, 2.0, 1.0, 1.0], rtol=1e-6)
+    assert float(soft.weight.numpy()) == 3.0
+    # Without a schedule the last value stays.
+    distiller.schedule(soft.temperature, None)
+    soft.temperature.assign(7.0)
+    assert fit(distiller, toy.make_batch())["temperature"] == 7.0
+
+
+def test_schedules_inside_one_execution(teacher):
+    results = []
+    for execution in (1, 4):
+        distiller = make_distiller(
+            teacher,
+            keras.optimizers.SGD(schedules.Linear(0.1, 0.0, steps=8)),
+            run_eagerly=execution == 1,
+            steps_per_execution=execution,
+        )
+        temperature = distiller.loss_named("soft_target").temperature
+        distiller.schedule(temperature, schedules.Linear(4.0, 1.0, steps=7))
+        recorder = Recorder()
+        fit(distiller, *batches_of(8), callbacks=[recorder])
+        assert len(recorder.logs) == 8 // execution
+        last = recorder.logs[-1]
+        assert last["temperature"] == pytest.approx(1.0)
+        assert last["learning_rate"] == pytest.approx(0.0125)
+        results.append(distiller.student)
+    # A temperature that is a step late shows in the first decimals.
+    assert_weights_equal(*results, atol=1e-6)
+
+
+def test_a_schedule_may_change_during_fit(teacher):
+    distiller = make_distiller(teacher)
+    soft = distiller.loss_named("soft_target")
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            distiller.schedule(soft.temperature, schedules.Constant(epoch + 2))
+
+    recorder = Recorder()
+    fit(distiller, toy.make_batch(), epochs=2, callbacks=[Change(), recorder])
+    assert [log["temperature"] for log in recorder.logs] == [2.0, 3.0]
+
+
+def test_compiling_again_takes_effect(teacher):
+    distiller = make_distiller(teacher)
+    fit(distiller, toy.make_batch())
+    distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    before = toy.weights_of(distiller.student)
+    logs = fit(distiller, toy.make_batch())
+    assert logs["learning_rate"] == 0.0
+    for path, value in toy.weights_of(distiller.student).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_fit_takes_arrays(teacher):
+    distiller = make_distiller(teacher)
+    x, y, sample_weight = toy.make_batch()
+    distiller.fit(x, y, sample_weight=sample_weight, batch_size=2, verbose=0)
+    assert int(distiller.optimizer.iterations) == 2
+
+
+# === Losses that are not finite ===
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_a_nan_weight_stops_training(teacher, run_eagerly):
+    distiller = make_distiller(teacher, run_eagerly=run_eagerly)
+    fit(distiller, toy.make_batch())
+    kernel = distiller.student.masked_lm_head._intermediate_dense.kernel
+    kernel.assign(kernel * float("nan"))
+    before = toy.weights_of(distiller.student)
+    message = (
+        "Training stopped at step 2: not finite: mlm_loss, soft_target_loss, "
+        "gradient_norm. The weights are those of the step before."
+    )
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        fit(distiller, toy.make_batch())
+    assert int(distiller.optimizer.iterations) == 1
+    for path, value in toy.weights_of(distiller.student).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_the_component_is_named(teacher):
+    distiller = make_distiller(teacher)
+    distiller.loss_named("soft_target").temperature.assign(float("nan"))
+    with pytest.raises(
+        RuntimeError, match="at step 1: not finite: soft_target_loss, gradient"
+    ):
+        fit(distiller, toy.make_batch())
+
+
+def test_a_nan_in_the_gradient_only(teacher, monkeypatch):
+    distiller = make_distiller(teacher)
+    before = toy.weights_of(distiller.student)
+    evaluate = distiller._objective.evaluate
+
+    def spoilt(*args, **kwargs):
+        sums, gradients = evaluate(*args, **kwargs)
+        return sums, [gradients[0] * float("nan"), *gradients[1:]]
+
+    monkeypatch.setattr(distiller._objective, "evaluate", spoilt)
+    with pytest.raises(RuntimeError, match="not finite: gradient_norm"):
+        fit(distiller, toy.make_batch())
+    for path, value in toy.weights_of(distiller.student).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_other_errors_pass_through(teacher):
+    distiller = make_distiller(teacher)
+    x, y, sample_weight = toy.make_batch()
+    y = y[:, :-1]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        fit(distiller, (x, y, sample_weight))
+
+
+# === Saving ===
+
+
+def test_save_and_load(teacher, tmp_path):
+    student = toy.make_student(teacher, hidden_dim=8)
+    distiller = make_distiller(
+        teacher,
+        keras.optimizers.AdamW(1e-2),
+        student=student,
+        clip_norm=1.0,
+        micro_batches=2,
+        chunk_size=6,
+    )
+    soft = distiller.loss_named("soft_target")
+    distiller.schedule(soft.temperature, schedules.Linear(4.0, 1.0, steps=9))
+    fit(distiller, *batches_of(2))
+    soft.weight.assign(3.0)
+    path = tmp_path / "distiller.keras"
+    distiller.save(path)
+    loaded = keras.saving.load_model(path)
+    assert isinstance(loaded, Distiller)
+    assert loaded.get_compile_config() == distiller.get_compile_config()
+    assert int(loaded.tokens_seen) == int(distiller.tokens_seen) > 0
+    assert int(loaded.optimizer.iterations) == 2
+    pairs = zip(
+        distiller.optimizer.variables, loaded.optimizer.variables, strict=True
+    )
+    for old, new in pairs:
+        np.testing.assert_array_equal(new, old, old.path)
+    for name in ("teacher", "student", "projection"):
+        assert_weights_equal(getattr(loaded, name), getattr(distiller, name))
+    for old, new in zip(
+        distiller.distillation_losses, loaded.distillation_losses, strict=True
+    ):
+        assert new.get_config() == old.get_config()
+    temperature = loaded.loss_named("soft_target").temperature
+    assert float(temperature.numpy()) == pytest.approx(4.0 - 3.0 / 9)
+    # Both go on alike; a schedule is given anew, as a callback does.
+    loaded.schedule(temperature, schedules.Linear(4.0, 1.0, steps=9))
+    more = [toy.make_batch(seed=seed) for seed in (7, 8)]
+    logs = [fit(model, *more) for model in (distiller, loaded)]
+    assert logs[0] == logs[1]
+    assert_weights_equal(loaded.student, distiller.student)
+
+
+def test_load_without_compiling_and_after_compiling_twice(teacher, tmp_path):
+    distiller = make_distiller(teacher)
+    distiller.compile(keras.optimizers.SGD(0.2), run_eagerly=True)
+    fit(distiller, toy.make_batch())
+    path = tmp_path / "distiller.keras"
+    distiller.save(path)
+    for compiled in (False, True):
+        loaded = keras.saving.load_model(path, compile=compiled)
+        assert loaded.compiled == compiled
+        assert_weights_equal(loaded, distiller)
+    uncompiled = Distiller(teacher, toy.make_student(teacher), triple())
+    assert uncompiled.get_compile_config() == {}
+    uncompiled.save(path)
+    assert not keras.saving.load_model(path).compiled
+
+
+def test_save_without_a_teacher(teacher, tmp_path):
+    student = toy.make_student(teacher)
+    distiller = Distiller(None, student, [losses.MaskedLMCrossentropy()])
+    path = tmp_path / "distiller.keras"
+    distiller.save(path)
+    loaded = keras.saving.load_model(path)
+    assert loaded.teacher is None
+    assert_weights_equal(loaded.student, student)
+
+
+def test_the_student_alone_is_saved(teacher, tmp_path):
+    student = toy.make_student(teacher, hidden_dim=8)
+    distiller = make_distiller(teacher, student=student)
+    before = np.array(distiller.projection.kernel)
+    fit(distiller, toy.make_batch())
+    # The projection is trained, and is no part of the student.
+    assert not np.array_equal(before, distiller.projection.kernel)
+    path = tmp_path / "student.keras"
+    distiller.student.save(path)
+    loaded = keras.saving.load_model(path)
+    assert isinstance(loaded, models.ExactDistilBertMaskedLM)
+    assert_weights_equal(loaded, student)
+    expected = models.initialize_student(teacher, 1, hidden_dim=8)
+    assert loaded.count_params() == expected.count_params()
+    assert not any("projection" in v.path for v in loaded.weights)
+
+
+def test_losses_are_found_by_name(teacher):
+    distiller = make_distiller(teacher)
+    assert distiller.loss_named("cosine") is distiller.distillation_losses[2]
+    with pytest.raises(
+        ValueError,
+        match=r"has no loss named 'kl'. Its losses: \['mlm', 'soft_target', 'c",
+    ):
+        distiller.loss_named("kl")
+
+
+# === Precision ===
+
+
+def test_mixed_bfloat16():
+    results = {}
+    batch = toy.make_batch()
+    for dtype in ("float32", "mixed_bfloat16"):
+        teacher = toy.make_teacher(dtype=dtype)
+        distiller = make_distiller(
+            teacher,
+            student=toy.make_student(teacher, dtype=dtype),
+            run_eagerly=dtype == "float32",
+            clip_norm=1.0,
+        )
+        results[dtype] = fit(distiller, batch)
+        assert {v.dtype for v in distiller.student.trainable_variables} == {
+            "float32"
+        }
+    for name in ("loss", "mlm_loss", "cosine_loss", "gradient_norm"):
+        # 8 bits, through one layer and a head of sums of 16 products.
+        assert results["mixed_bfloat16"][name] == pytest.approx(
+            results["float32"][name], rel=0.03
+        ), name
+
+
+# === What compile refuses ===
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"micro_batches": 0}, ValueError, "`micro_batches` must be at least"),
+        ({"micro_batches": 2.0}, TypeError, "`micro_batches` must be an integ"),
+        ({"micro_batches": True}, TypeError, "micro_batches=True"),
+        ({"chunk_size": 0}, ValueError, "`chunk_size` must be at least 1. Re"),
+        ({"chunk_size": "8"}, TypeError, "`chunk_size` must be an integer. R"),
+        ({"clip_norm": 0.0}, ValueError, "`clip_norm` must be positive, or N"),
+        ({"clip_norm": -1.0}, ValueError, "Received: clip_norm=-1.0"),
+        ({"clip_norm": float("nan")}, ValueError, "`clip_norm` must be posit"),
+        ({"jit_compile": True}, ValueError, "`jit_compile=True` is not suppo"),
+    ],
+)
+def test_wrong_compile_options(teacher, options, error, message):
+    with pytest.raises(error, match=message):
+        make_distiller(teacher, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clipnorm": 1.0}, r"must not clip by itself \(`clipnorm`\)"),
+        ({"clipvalue": 1.0}, r"must not clip by itself \(`clipvalue`\)"),
+        ({"global_clipnorm": 1.0}, r"by itself \(`global_clipnorm`\). Use "),
+        (
+            {"gradient_accumulation_steps": 2},
+            "must not accumulate gradients .* Use `compile.micro_batches=",
+        ),
+    ],
+)
+def test_wrong_optimizers(teacher, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_distiller(teacher, keras.optimizers.SGD(0.1, **options))
+
+
+def test_models_are_checked(teacher):
+    other = toy.make_teacher(vocabulary_size=49)
+    with pytest.raises(ValueError, match="must share a vocabulary"):
+        Distiller(teacher, other, triple())
+    with pytest.raises(ValueError, match="needs a teacher"):
+        Distiller(None, toy.make_student(teacher), triple())
+
+
+def test_a_batch_must_be_a_triple(teacher):
+    distiller = make_distiller(teacher)
+    x, y, _ = toy.make_batch()
+    with pytest.raises(ValueError, match="Received: sample_weight=None"):
+        distiller.fit(x, y, verbose=0)

@@ -1,0 +1,222 @@
+"""The estimates, against sums written out by hand for a toy teacher."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from keras_distil import benchmark, models, plan
+from keras_distil.config import load_recipe
+from keras_distil.losses import chunked
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+# `golden_bert` has 2 layers, width 16, 2 heads, 32 within the feed-forward
+# part and 64 words.
+RECIPE = """\
+name: toy
+teacher: {source: %s}
+data:
+  sources:
+    - kind: documentation
+  sequence_length: 10
+distill:
+  steps: 7
+  batch_size: 12
+  micro_batches: 2
+  learning_rate: 1e-3
+  strategy: mirrored
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, golden_bert):
+    path = tmp_path / "toy.yaml"
+    path.write_text(RECIPE % golden_bert, encoding="utf-8")
+
+    def load(*overrides):
+        return load_recipe(path, overrides)
+
+    return load
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """Bytes and FLOP as they are, not rounded in billions."""
+    monkeypatch.setattr(plan, "_in_billions", lambda parts: parts)
+
+
+def test_models_are_those_that_would_be_built(toy, golden_bert):
+    summary = plan.summarise(toy())
+    teacher = models.load_teacher(golden_bert)
+    student = models.initialize_student(teacher)
+    counts = [benchmark.parameter_count(m) for m in (teacher, student)]
+    assert summary["teacher"]["parameters"] == counts[0]
+    assert summary["student"]["parameters"] == counts[1]
+    assert summary["student"]["num_layers"] == 1
+    assert summary["student"]["fewer_parameters_percent"] == pytest.approx(
+        100 * (counts[0] - counts[1]) / counts[0], abs=0.05
+    )
+    assert summary["teacher"]["source"] == str(golden_bert)
+    assert summary["teacher"]["shape_from"].endswith("config.json")
+
+
+def test_student_of_the_recipe(toy):
+    recipe = toy(
+        "student.layers=[1, 0]", "student.hidden_dim=8", "student.num_heads=4"
+    )
+    student = plan.summarise(recipe)["student"]
+    assert (student["num_layers"], student["num_heads"]) == (2, 4)
+    # In proportion to the width, as `initialize_student` has it.
+    assert (student["hidden_dim"], student["intermediate_dim"]) == (8, 16)
+
+
+def test_memory(toy, exact):
+    # 12 sequences on 2 devices in 2 micro-batches: 3 of 10 tokens at once.
+    summary = plan.summarise(toy(), devices=2)
+    weights = 4 * summary["student"]["parameters"]
+    teacher = 4 * summary["teacher"]["parameters"]
+    layer = 9 * 16 + 2 * 32 + 2.5 * 2 * 10
+    assert summary["memory_gb_per_device"] == {
+        "teacher_weights": teacher,
+        "student_weights": weights,
+        "student_gradients": 2 * weights,
+        "adamw_moments": 2 * weights,
+        # One layer of the student, and one of the teacher.
+        "activations": 4 * 30 * 2 * layer,
+        "vocabulary_chunk": 4 * 64 * (8 * 30 + 2 * 16),
+    }
+
+
+def test_memory_without_micro_batches_and_in_bfloat16(toy, exact):
+    memory = [
+        plan.summarise(toy("distill.micro_batches=1", *more))[
+            "memory_gb_per_device"
+        ]
+        for more in ((), ("precision=mixed_bfloat16",))
+    ]
+    assert memory[0]["student_gradients"] == memory[0]["student_weights"]
+    assert memory[1].pop("activations") == memory[0].pop("activations") / 2
+    assert memory[1] == memory[0]
+
+
+def test_sequences_that_do_not_divide_evenly(toy, exact):
+    def activations(devices, micro_batches):
+        recipe = toy(f"distill.micro_batches={micro_batches}")
+        memory = plan.summarise(recipe, devices=devices)
+        return memory["memory_gb_per_device"]["activations"]
+
+    # 12 on 5 devices: 3 on the fullest, 2 in its larger micro-batch.
+    assert activations(5, 2) == 2 * activations(12, 1)
+
+
+def test_vocabulary_chunk_is_bounded(toy, exact, monkeypatch):
+    assert plan.DEFAULT_CHUNK_SIZE == chunked.DEFAULT_CHUNK_SIZE
+    monkeypatch.setattr(plan, "DEFAULT_CHUNK_SIZE", 11)
+    memory = plan.summarise(toy())["memory_gb_per_device"]
+    assert memory["vocabulary_chunk"] == 4 * 64 * (8 * 11 + 2 * 16)
+
+
+def test_operations(toy, exact):
+    layer = 2 * (4 * 16 * 16 + 2 * 16 * 32) + 4 * 10 * 16
+    head = 2 * (16 * 16 + 16 * 64)
+    assert plan.summarise(toy())["gflop_per_token"] == {
+        "teacher_forward": 2 * layer,
+        "student_forward_and_backward": 3 * layer,
+        "vocabulary_heads": 4 * head,
+    }
+    masked = toy(
+        "distill.losses.soft_target_positions=masked", "data.masking.rate=0.25"
+    )
+    operations = plan.summarise(masked)["gflop_per_token"]
+    assert operations["vocabulary_heads"] == head
+
+
+def test_totals_are_sums_in_billions():
+    found = plan._in_billions({"a": 1.5e9, "b": 2_345_678.0})
+    assert found == {"a": 1.5, "b": 0.0023, "total": 1.5023}
+
+
+def test_tokens_of_steps(toy):
+    recipe = toy("distill.twin=true")
+    assert plan.summarise(recipe)["tokens"] == {
+        "distill_per_step": 120,
+        "distill_total": 840,
+        "twin": "as many again, without the teacher",
+    }
+
+
+def test_tokens_of_epochs_need_the_corpus(toy):
+    recipe = toy("distill.steps=null", "distill.epochs=1.5")
+    assert plan.summarise(recipe)["tokens"] == {
+        "distill_per_step": 120,
+        "distill_total": "1.5 times the corpus, known once it is prepared",
+    }
+
+
+def test_teacher_training(toy):
+    train = (
+        "teacher.train={method: adapter, steps: 3, batch_size: 2, "
+        "learning_rate: 1e-3}"
+    )
+    both = plan.summarise(toy(train))
+    assert both["tokens"]["teacher_per_step"] == 20
+    assert both["tokens"]["teacher_total"] == 60
+    assert both["tokens"]["distill_total"] == 840
+    alone = plan.summarise(toy(train, "distill=null"))
+    assert list(alone) == ["recipe", "teacher", "tokens"]
+    assert alone["tokens"] == {"teacher_per_step": 20, "teacher_total": 60}
+
+
+def test_the_papers_recipe_needs_no_network(monkeypatch):
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda *args: None
+    )
+    recipe = load_recipe(RECIPES / "distilbert_base_uncased.yaml")
+    summary = plan.summarise(recipe, devices=8)
+    assert summary["recipe"]["devices"] == 8
+    assert summary["student"]["parameters"] == 66_985_530
+    assert summary["student"]["fewer_parameters_percent"] == 39.2
+    assert summary["tokens"] == {
+        "distill_per_step": 4000 * 512,
+        "distill_total": 11_000 * 4000 * 512,
+    }
+
+
+def test_every_recipe_has_a_plan(monkeypatch, golden_bert):
+    shape, _ = plan.encoder_shape(golden_bert)
+    long = dataclasses.replace(shape, max_sequence_length=512, num_layers=12)
+    monkeypatch.setattr(plan, "encoder_shape", lambda source: (long, "toy"))
+    paths = sorted(RECIPES.glob("*.yaml"))
+    assert paths
+    for path in paths:
+        recipe = load_recipe(path, ["data.root=texts"])
+        summary = plan.summarise(recipe)
+        assert all(isinstance(part, dict) for part in summary.values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "devices", "error", "message"),
+    [
+        ((), 0, ValueError, "`devices` must be at least 1. Received: .*=0"),
+        ((), 1.0, TypeError, "`devices` must be an integer. Received: .*1.0"),
+        ((), True, TypeError, "`devices` must be an integer. .*=True"),
+        (
+            ("distill.strategy=none",),
+            2,
+            ValueError,
+            "`devices` above 1 needs `distill.strategy: mirrored`.* devices=2",
+        ),
+        (
+            ("data.sequence_length=13",),
+            1,
+            ValueError,
+            "`data.sequence_length` must be at most 12, .* Received: 13",
+        ),
+        (("student.num_layers=3",), 1, ValueError, "from 1 to the teacher's 2"),
+        (("teacher.source=nowhere",), 1, ValueError, "`source` must be a loc"),
+    ],
+)
+def test_what_can_not_be_run(toy, overrides, devices, error, message):
+    with pytest.raises(error, match=message):
+        plan.summarise(toy(*overrides), devices=devices)
