@@ -220,6 +220,7 @@ def distiller(
     made.compile(
         student_optimizer(recipe, steps),
         micro_batches=settings.micro_batches,
+        jit_compile=settings.jit_compile,
         clip_norm=settings.clip_norm,
     )
     return made

@@ -153,8 +153,9 @@ class Distiller(keras.Model):
             micro_batches: int >= 1. The batch goes through the models in so
                 many parts, one after the other; the update is that of the
                 whole batch.
-            jit_compile: must be False: the step has shapes that depend on the
-                data, which XLA cannot compile.
+            jit_compile: whether XLA compiles what the losses do with logits
+                between the matrix products. The step as a whole drops padding,
+                so its shapes depend on the data, and is never compiled.
             clip_norm: float > 0 or None. Bound on the global norm of the
                 gradient of the whole batch.
             chunk_size: int >= 1, tokens that go through the vocabulary at a
@@ -174,15 +175,11 @@ class Distiller(keras.Model):
                 "`clip_norm` must be positive, or None for no clipping. "
                 f"Received: clip_norm={clip_norm}."
             )
-        if jit_compile:
-            raise ValueError(
-                "`jit_compile=True` is not supported: the step drops padding, "
-                "so its shapes depend on the data. Use `jit_compile=False`."
-            )
         optimizer = keras.optimizers.get(optimizer)
         _check_optimizer(optimizer)
         self._compile_arguments = {
             "micro_batches": micro_batches,
+            "jit_compile": jit_compile,
             "clip_norm": clip_norm,
             "chunk_size": chunk_size,
             "run_eagerly": run_eagerly,
@@ -191,6 +188,7 @@ class Distiller(keras.Model):
         self.micro_batches = micro_batches
         self.clip_norm = clip_norm
         self._objective.chunk_size = chunk_size
+        self._objective.jit_compile = jit_compile
         super().compile(
             optimizer=optimizer,
             jit_compile=False,

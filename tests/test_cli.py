@@ -97,7 +97,7 @@ def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
         (["student.num_layers=3"], "num_layers"),
         (["student.layers=[0, 7]"], "7"),
         (["data.root=/nowhere"], "/nowhere"),
-        (["data.sources.0.pattern=*.nothing"], "*.nothing"),
+        (['data.sources.0.pattern="*.nothing"'], "*.nothing"),
         (["distill.batch_size=4000"], "4000"),
         (["teacher.source=/nowhere/at-all"], "/nowhere/at-all"),
         (["distill.losses.temperature=-1"], "temperature"),

@@ -655,7 +655,6 @@ def test_mixed_bfloat16():
         ({"clip_norm": 0.0}, ValueError, "`clip_norm` must be positive, or N"),
         ({"clip_norm": -1.0}, ValueError, "Received: clip_norm=-1.0"),
         ({"clip_norm": float("nan")}, ValueError, "`clip_norm` must be posit"),
-        ({"jit_compile": True}, ValueError, "`jit_compile=True` is not suppo"),
     ],
 )
 def test_wrong_compile_options(teacher, options, error, message):
@@ -693,3 +692,29 @@ def test_a_batch_must_be_a_triple(teacher):
     x, y, _ = toy.make_batch()
     with pytest.raises(ValueError, match="Received: sample_weight=None"):
         distiller.fit(x, y, verbose=0)
+
+
+def test_compiled_losses_give_the_same_update():
+    updates = []
+    for jit_compile in (False, True):
+        teacher = toy.make_teacher()
+        student = toy.make_student(teacher)
+        distiller = Distiller(teacher, student, losses.triple_loss(2, 5, 1))
+        distiller.compile(
+            keras.optimizers.SGD(0.1), jit_compile=jit_compile, chunk_size=5
+        )
+        distiller.fit(
+            toy.dataset(toy.make_batch(), toy.make_batch(seed=4)), verbose=0
+        )
+        updates.append(toy.weights_of(student))
+    for path, plain in updates[0].items():
+        # XLA may order a sum otherwise.
+        np.testing.assert_allclose(
+            updates[1][path], plain, rtol=1e-5, atol=1e-6, err_msg=path
+        )
+
+
+def test_one_model_cannot_be_both():
+    teacher = toy.make_teacher()
+    with pytest.raises(ValueError, match="must be two models"):
+        Distiller(teacher, teacher, losses.triple_loss())

@@ -18,11 +18,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Remembers where the step counter starts."""
-        self._start = int(self.model.optimizer.iterations)
+        self._start = int(self.model.optimizer.iterations.numpy())
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Shows the latest losses."""
-        done = int(self.model.optimizer.iterations) - self._start
+        done = int(self.model.optimizer.iterations.numpy()) - self._start
         shown = ["loss", *self._loss_names(), "mlm_accuracy"]
         values = self.model.step_values
         text = " ".join(

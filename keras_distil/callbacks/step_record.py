@@ -11,12 +11,12 @@ class StepRecorder:
     def __init__(self, model: keras.Model) -> None:
         self._model = model
         self._time = time.perf_counter()
-        self._tokens = int(model.tokens_seen)
+        self._tokens = int(model.tokens_seen.numpy())
 
     @property
     def step(self) -> int:
         """Updates made so far."""
-        return int(self._model.optimizer.iterations)
+        return int(self._model.optimizer.iterations.numpy())
 
     def read(self, logs: dict) -> dict[str, float]:
         """Values of the latest update.
@@ -38,7 +38,7 @@ class StepRecorder:
         for name in ("temperature", "learning_rate"):
             if name in logs:
                 values[name] = float(logs[name])
-        now, tokens = time.perf_counter(), int(model.tokens_seen)
+        now, tokens = time.perf_counter(), int(model.tokens_seen.numpy())
         values["tokens_per_second"] = (tokens - self._tokens) / max(
             now - self._time, 1e-9
         )
@@ -48,4 +48,4 @@ class StepRecorder:
     def restart_clock(self) -> None:
         """Leaves out of the speed what has passed since the last reading."""
         self._time = time.perf_counter()
-        self._tokens = int(self._model.tokens_seen)
+        self._tokens = int(self._model.tokens_seen.numpy())

@@ -229,12 +229,14 @@ class DistillSection(Section):
     """`distill`: the training of the student with AdamW.
 
     `batch_size` is the global batch: all replicas and all micro-batches.
+    `jit_compile` lets XLA compile what the losses do with logits.
     """
 
     steps: Count | None = None
     epochs: Annotated[Positive | None, Field(validate_default=True)] = None
     batch_size: Count
     micro_batches: Count = 1
+    jit_compile: bool = True
     learning_rate: Positive
     warmup_steps: StepCount = 0
     decay: Literal["linear", "cosine", "constant"] = "linear"

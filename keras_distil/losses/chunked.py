@@ -7,7 +7,7 @@ chunk, so that only the gradients for the features and the vocabulary matrix
 leave it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -62,8 +62,10 @@ def chunked_losses(
     teacher: VocabularyProjection | None,
     token_ids: Tensor,
     row_weights: Sequence[Tensor],
-    metric_weight: Tensor | None = None,
+    metric_weight: Tensor,
+    masked_rows: Tensor | None = None,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
+    jit_compile: bool = False,
     with_gradients: bool = True,
 ) -> ChunkedResult:
     """Evaluates `losses` on all rows, a chunk of rows at a time.
@@ -77,58 +79,77 @@ def chunked_losses(
             no loss needs them.
         token_ids: int32, (rows,), the original tokens.
         row_weights: float32, (rows,), one per loss.
-        metric_weight: float32, (rows,), the rows that accuracy and agreement
-            count, or None to leave both out (they cost a pass over the
-            logits).
+        metric_weight: float32, (rows,), what accuracy and agreement count.
+        masked_rows: int scalar or None. From this row on, losses on masked
+            positions and metrics have weight 0, so chunks without such a row
+            are spared their cost. None means that any row may have weight.
         chunk_size: rows at a time.
+        jit_compile: whether XLA compiles what happens between the matrix
+            products; the products themselves are faster outside of it.
         with_gradients: whether gradients are wanted.
 
     Returns:
         A `ChunkedResult`.
     """
     rows = tf.shape(student.features)[0]
-    # Chunks of equal size: a last chunk of a few rows would waste a full pass
-    # over the vocabulary matrix.
+    masked_rows = rows if masked_rows is None else masked_rows
     chunks = tf.maximum((rows + chunk_size - 1) // chunk_size, 1)
-    size = (rows + chunks - 1) // chunks
+    # XLA needs one static size, so the last chunk is filled up. Otherwise all
+    # chunks are made equal: none is left with a few rows.
+    size = chunk_size if jit_compile else (rows + chunks - 1) // chunks
     width = student.features.shape[-1]
 
-    def body(index: Tensor, carry: dict[str, Tensor]) -> tuple:
-        part = slice(index * size, tf.minimum((index + 1) * size, rows))
-        chunk = _chunk_of(student, part)
-        values, logits_gradient = _evaluate_chunk(
+    def body(index: Tensor, carry: dict[str, Any]) -> tuple:
+        start, stop = index * size, tf.minimum((index + 1) * size, rows)
+
+        def part(tensor: Tensor) -> Tensor:
+            tensor = tensor[start:stop]
+            if not jit_compile:
+                return tensor
+            fill = [[0, size - (stop - start)]] + [[0, 0]] * (
+                tensor.shape.rank - 1
+            )
+            filled = tf.pad(tensor, fill)
+            return tf.ensure_shape(filled, [size, *tensor.shape[1:]])
+
+        features = part(student.features)
+        chunk = _Chunk(
+            student_product=_product(student, features),
+            student_bias=student.bias,
+            teacher_product=(
+                None
+                if teacher is None
+                else _product(teacher, part(teacher.features))
+            ),
+            teacher_bias=None if teacher is None else teacher.bias,
+            token_ids=part(token_ids),
+            row_weights=[part(weight) for weight in row_weights],
+            metric_weight=part(metric_weight),
+        )
+        values, gradient, bias_gradient = _evaluate(
             losses,
             scales,
-            student_logits=_logits(chunk),
-            teacher_logits=(
-                None if teacher is None else _logits(_chunk_of(teacher, part))
-            ),
-            token_ids=token_ids[part],
-            row_weights=[weight[part] for weight in row_weights],
-            metric_weight=(
-                None if metric_weight is None else metric_weight[part]
-            ),
+            chunk,
+            any_masked=start < masked_rows,
+            jit_compile=jit_compile,
             with_gradients=with_gradients,
         )
         carry = dict(carry, values=carry["values"] + values)
         if with_gradients:
-            carry.update(_accumulate(carry, index, chunk, logits_gradient))
+            kernel_gradient = tf.matmul(gradient, features, transpose_a=True)
+            feature_gradient = tf.matmul(gradient, student.kernel)
+            carry["features"] = carry["features"].write(
+                index, feature_gradient[: stop - start]
+            )
+            # Chunks are added in float32 whatever the compute precision.
+            carry["kernel"] += tf.cast(kernel_gradient, tf.float32)
+            carry["bias"] += bias_gradient
         return index + 1, carry
 
-    start: dict[str, Any] = {"values": tf.zeros([len(losses) + 2])}
-    if with_gradients:
-        start["features"] = tf.TensorArray(
-            student.features.dtype,
-            size=chunks,
-            element_shape=[None, width],
-            infer_shape=False,
-        )
-        start["kernel"] = tf.zeros(tf.shape(student.kernel))
-        start["bias"] = tf.zeros(tf.shape(student.bias))
     _, end = tf.while_loop(
         lambda index, _: index < chunks,
         body,
-        (tf.constant(0), start),
+        (tf.constant(0), _zeros(losses, student, chunks, with_gradients)),
         parallel_iterations=1,
     )
     sums, metrics = tf.split(end["values"], [len(losses), 2])
@@ -144,86 +165,128 @@ def chunked_losses(
     )
 
 
-def _chunk_of(
-    projection: VocabularyProjection, part: slice
-) -> VocabularyProjection:
-    return projection._replace(features=projection.features[part])
+class _Chunk(NamedTuple):
+    """What the losses of one chunk of rows are made of."""
+
+    student_product: Tensor
+    student_bias: Tensor
+    teacher_product: Tensor | None
+    teacher_bias: Tensor | None
+    token_ids: Tensor
+    row_weights: list[Tensor]
+    metric_weight: Tensor
 
 
-def _logits(projection: VocabularyProjection) -> Tensor:
-    logits = tf.matmul(projection.features, projection.kernel, transpose_b=True)
-    return tf.cast(logits, tf.float32) + projection.bias
+def _zeros(
+    losses: Sequence[LogitsLoss],
+    student: VocabularyProjection,
+    chunks: Tensor,
+    with_gradients: bool,
+) -> dict[str, Any]:
+    """What the loop over the chunks starts from."""
+    zeros: dict[str, Any] = {"values": tf.zeros([len(losses) + 2])}
+    if with_gradients:
+        zeros["features"] = tf.TensorArray(
+            student.features.dtype,
+            size=chunks,
+            element_shape=[None, student.features.shape[-1]],
+            infer_shape=False,
+        )
+        zeros["kernel"] = tf.zeros(tf.shape(student.kernel))
+        zeros["bias"] = tf.zeros(tf.shape(student.bias))
+    return zeros
+
+
+def _product(projection: VocabularyProjection, features: Tensor) -> Tensor:
+    return tf.matmul(features, projection.kernel, transpose_b=True)
+
+
+def _evaluate(
+    losses: Sequence[LogitsLoss],
+    scales: Sequence[Tensor],
+    chunk: _Chunk,
+    *,
+    any_masked: Tensor,
+    jit_compile: bool,
+    with_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Chooses what the chunk needs, and compiles it where asked."""
+
+    def evaluate(masked: bool) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
+        def run(scales: Sequence[Tensor], chunk: _Chunk) -> Any:
+            return _evaluate_chunk(
+                losses,
+                scales,
+                chunk,
+                masked=masked,
+                with_gradients=with_gradients,
+            )
+
+        if jit_compile:
+            run = tf.function(run, jit_compile=True, autograph=False)
+        return lambda: run(scales, chunk)
+
+    if all(loss.positions == "masked" for loss in losses):
+        return evaluate(True)()
+    return tf.cond(any_masked, evaluate(True), evaluate(False))
 
 
 def _evaluate_chunk(
     losses: Sequence[LogitsLoss],
     scales: Sequence[Tensor],
+    chunk: _Chunk,
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor | None,
-    token_ids: Tensor,
-    row_weights: Sequence[Tensor],
-    metric_weight: Tensor | None,
+    masked: bool,
     with_gradients: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Sums of the chunk, (losses + 2,), and the total's logits gradient."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums, (losses + 2,), and the total's gradients of logits and bias."""
+    student_logits = _logits(chunk.student_product, chunk.student_bias)
+    teacher_logits = None
+    if chunk.teacher_product is not None:
+        teacher_logits = _logits(chunk.teacher_product, chunk.teacher_bias)
     sums = []
     total = tf.zeros([])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(student_logits)
         for loss, scale, weight in zip(
-            losses, scales, row_weights, strict=True
+            losses, scales, chunk.row_weights, strict=True
         ):
+            if loss.positions == "masked" and not masked:
+                sums.append(tf.zeros([]))
+                continue
             values = loss.token_values(
-                token_ids=token_ids,
+                token_ids=chunk.token_ids,
                 teacher_logits=teacher_logits,
                 student_logits=student_logits,
             )
             sums.append(functional.weighted_sum(values, weight))
             total += scale * sums[-1]
-    gradient = tape.gradient(total, student_logits) if with_gradients else None
     metrics = [tf.zeros([]), tf.zeros([])]
-    if metric_weight is not None:
-        metrics = _argmax_metrics(
-            student_logits, teacher_logits, token_ids, metric_weight
-        )
-    return tf.stack(sums + metrics), gradient
+    if masked:
+        metrics = _argmax_metrics(student_logits, teacher_logits, chunk)
+    values = tf.stack(sums + metrics)
+    if not with_gradients:
+        return values, tf.zeros([]), tf.zeros([])
+    gradient = tape.gradient(total, student_logits)
+    return (
+        values,
+        tf.cast(gradient, chunk.student_product.dtype),
+        tf.reduce_sum(gradient, axis=0),
+    )
+
+
+def _logits(product: Tensor, bias: Tensor) -> Tensor:
+    return tf.cast(product, tf.float32) + bias
 
 
 def _argmax_metrics(
-    student_logits: Tensor,
-    teacher_logits: Tensor | None,
-    token_ids: Tensor,
-    metric_weight: Tensor,
+    student_logits: Tensor, teacher_logits: Tensor | None, chunk: _Chunk
 ) -> list[Tensor]:
     best = tf.argmax(student_logits, axis=-1, output_type=tf.int32)
-    correct = tf.cast(best == token_ids, tf.float32)
-    correct_sum = tf.reduce_sum(correct * metric_weight)
+    correct = tf.cast(best == chunk.token_ids, tf.float32)
+    correct_sum = tf.reduce_sum(correct * chunk.metric_weight)
     if teacher_logits is None:
         return [correct_sum, tf.zeros([])]
     teacher_best = tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
     agreeing = tf.cast(best == teacher_best, tf.float32)
-    return [correct_sum, tf.reduce_sum(agreeing * metric_weight)]
-
-
-def _accumulate(
-    carry: dict[str, Any],
-    index: Tensor,
-    chunk: VocabularyProjection,
-    logits_gradient: Tensor,
-) -> dict[str, Any]:
-    """Adds the chunk's gradients to what the loop carries."""
-    compute_dtype = chunk.features.dtype
-    bias_gradient = tf.reduce_sum(logits_gradient, axis=0)
-    logits_gradient = tf.cast(logits_gradient, compute_dtype)
-    kernel_gradient = tf.matmul(
-        logits_gradient, chunk.features, transpose_a=True
-    )
-    return {
-        "features": carry["features"].write(
-            index, tf.matmul(logits_gradient, chunk.kernel)
-        ),
-        # Chunks are added in float32 whatever the compute precision.
-        "kernel": carry["kernel"] + tf.cast(kernel_gradient, tf.float32),
-        "bias": carry["bias"] + bias_gradient,
-    }
+    return [correct_sum, tf.reduce_sum(agreeing * chunk.metric_weight)]

@@ -14,8 +14,10 @@ Tensor = Any
 # Keeps the norm of a zero vector away from a division by zero, and is small
 # enough that it never changes a float32 norm that is not zero.
 _SQUARED_NORM_FLOOR = 1e-24
-# Below this log ratio the Taylor-safe form of the KL term is the exact one.
+# Below this log ratio, `exp(-r) - 1 + r` is summed as its series: subtracted,
+# it would be rounding noise. The ninth power is below float32's resolution.
 _SMALL_LOG_RATIO = 0.5
+_SERIES = (1 / 2, -1 / 6, 1 / 24, -1 / 120, 1 / 720, -1 / 5040, 1 / 40320)
 
 
 def masked_lm_crossentropy(token_ids: Tensor, logits: Tensor) -> Tensor:
@@ -74,16 +76,12 @@ def soft_target_kl_divergence(
     def divergence(student: Tensor) -> tuple[Tensor, Any]:
         student = student / temperature
         teacher = ops.stop_gradient(teacher_logits) / temperature
-        teacher_normaliser = ops.logsumexp(teacher, axis=-1, keepdims=True)
-        student_normaliser = ops.logsumexp(student, axis=-1, keepdims=True)
-        p = ops.exp(teacher - teacher_normaliser)
-        q = ops.exp(student - student_normaliser)
+        p, teacher_normaliser = _softmax(teacher)
+        q, student_normaliser = _softmax(student)
         ratio = (teacher - student) - (teacher_normaliser - student_normaliser)
-        small = ops.abs(ratio) < _SMALL_LOG_RATIO
-        safe_ratio = ops.where(small, ratio, 0.0)
         terms = ops.where(
-            small,
-            p * (ops.expm1(-safe_ratio) + safe_ratio),
+            ops.abs(ratio) < _SMALL_LOG_RATIO,
+            p * _exp_remainder(ratio),
             p * (ratio - 1.0) + q,
         )
         value = temperature**2 * ops.sum(terms, axis=-1)
@@ -145,6 +143,23 @@ def weighted_sum(values: Tensor, sample_weight: Tensor) -> Tensor:
     sample_weight = ops.cast(sample_weight, "float32")
     # Not a plain product: 0 * NaN is NaN, and padding may hold anything.
     return ops.sum(ops.where(sample_weight > 0.0, values * sample_weight, 0.0))
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over the last axis and its log normaliser, one exp each."""
+    # `initial` only so that a batch without tokens is allowed.
+    largest = ops.max(logits, axis=-1, keepdims=True, initial=float("-inf"))
+    powers = ops.exp(logits - largest)
+    total = ops.sum(powers, axis=-1, keepdims=True)
+    return powers / total, largest + ops.log(total)
+
+
+def _exp_remainder(ratio: Tensor) -> Tensor:
+    """`exp(-ratio) - 1 + ratio` for small ratios, by its series."""
+    series = 0.0 * ratio
+    for coefficient in reversed(_SERIES):
+        series = series * ratio + coefficient
+    return series * ratio * ratio
 
 
 def _unit(vectors: Tensor) -> Tensor:

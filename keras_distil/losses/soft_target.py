@@ -68,9 +68,7 @@ class SoftTargetKLDivergence(LogitsLoss):
                 f"`positions` must be one of {list(POSITIONS)}. "
                 f"Received: positions={positions!r}."
             )
-        self._tracker.unlock()
         self.temperature = self._add_scalar("temperature", temperature)
-        self._tracker.lock()
         if temperature <= 0:
             raise ValueError(
                 "`temperature` must be positive. "

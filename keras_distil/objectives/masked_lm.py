@@ -39,7 +39,7 @@ class MaskedLMBatch(NamedTuple):
         """Checks and names the parts of `(x, y, sample_weight)`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         wanted = {"token_ids", "padding_mask"}
-        if not isinstance(x, dict) or not wanted <= set(x):
+        if not isinstance(x, dict) or wanted != set(x):
             received = sorted(x) if isinstance(x, dict) else type(x).__name__
             raise ValueError(
                 "A batch must be `({'token_ids', 'padding_mask'}, token_ids, "
@@ -80,15 +80,6 @@ class MaskedLMBatch(NamedTuple):
         size = tf.shape(self.token_ids)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
         return MaskedLMBatch(*(tensor[start:stop] for tensor in self))
-
-
-class _Vocabulary(NamedTuple):
-    """Losses on logits, added up over masked and other rows."""
-
-    sums: dict[str, Tensor]
-    feature_gradient: Tensor | None
-    kernel_gradient: Tensor | None
-    bias_gradient: Tensor | None
 
 
 class MaskedLMObjective:
@@ -204,7 +195,11 @@ class MaskedLMObjective:
             teacher_states=teacher_states,
             with_gradients=training,
         )
-        sums = {**sums, **vocabulary.sums}
+        sums["correct"] = vocabulary.correct
+        if self.teacher is not None:
+            sums["agreeing"] = vocabulary.agreeing
+        for index, loss in enumerate(self._logits_losses):
+            sums[f"{loss.name}_sum"] = vocabulary.sums[index]
         if not training:
             return sums, []
         return sums, self._gradients(tape, projection, vocabulary, hidden_total)
@@ -258,65 +253,42 @@ class MaskedLMObjective:
         projection: chunked.VocabularyProjection,
         teacher_states: Tensor | None,
         with_gradients: bool,
-    ) -> _Vocabulary:
-        """Losses on logits: all of them on masked rows, some on the others."""
+    ) -> chunked.ChunkedResult:
+        """Losses on logits; the masked rows come first."""
         teacher = None
-        if teacher_states is not None:
+        if self.teacher is not None:
             teacher = forward.project(
                 self.teacher, forward.gather_rows(teacher_states, rows)
             )
         targets = tf.gather(tf.reshape(batch.targets, [-1]), rows)
         weights = tf.gather(tf.reshape(batch.mask_weight, [-1]), rows)
-
-        def evaluate(
-            losses: list[LogitsLoss], part: slice, metric_weight: Tensor | None
-        ) -> chunked.ChunkedResult:
-            ones = tf.ones_like(weights[part])
-            return chunked.chunked_losses(
-                losses,
-                [scales[loss.name] for loss in losses],
-                student=_part_of(projection, part),
-                teacher=None if teacher is None else _part_of(teacher, part),
-                token_ids=targets[part],
-                row_weights=[
-                    weights[part] if size_of(loss) == "masked" else ones
-                    for loss in losses
-                ],
-                metric_weight=metric_weight,
-                chunk_size=self.chunk_size,
-                with_gradients=with_gradients,
-            )
-
-        on_masked = evaluate(
-            self._logits_losses, slice(0, masked), weights[:masked]
-        )
-        everywhere = [x for x in self._logits_losses if size_of(x) != "masked"]
-        sums = _named_sums(self._logits_losses, on_masked)
-        sums["correct"] = on_masked.correct
-        if self.teacher is not None:
-            sums["agreeing"] = on_masked.agreeing
-        results = [on_masked]
-        if everywhere:
-            results.append(evaluate(everywhere, slice(masked, None), None))
-            for name, value in _named_sums(everywhere, results[1]).items():
-                sums[name] += value
-        if not with_gradients:
-            return _Vocabulary(sums, None, None, None)
-        return _Vocabulary(
-            sums,
-            tf.concat([x.feature_gradient for x in results], axis=0),
-            tf.add_n([x.kernel_gradient for x in results]),
-            tf.add_n([x.bias_gradient for x in results]),
+        ones = tf.ones_like(weights)
+        return chunked.chunked_losses(
+            self._logits_losses,
+            [scales[loss.name] for loss in self._logits_losses],
+            student=projection,
+            teacher=teacher,
+            token_ids=targets,
+            row_weights=[
+                weights if size_of(loss) == "masked" else ones
+                for loss in self._logits_losses
+            ],
+            metric_weight=weights,
+            masked_rows=masked,
+            chunk_size=self.chunk_size,
+            jit_compile=self.jit_compile,
+            with_gradients=with_gradients,
         )
 
-    # Tokens that go through the vocabulary at a time; `compile` sets it.
+    # How logits are evaluated; `Distiller.compile` sets both.
     chunk_size = chunked.DEFAULT_CHUNK_SIZE
+    jit_compile = False
 
     def _gradients(
         self,
         tape: tf.GradientTape,
         projection: chunked.VocabularyProjection,
-        vocabulary: _Vocabulary,
+        vocabulary: chunked.ChunkedResult,
         hidden_total: Tensor,
     ) -> list[Tensor]:
         """Gradients of the weighted total for `variables`."""
@@ -351,21 +323,6 @@ def size_of(loss: DistillationLoss) -> str:
     """Which size of the batch divides the sum of `loss`."""
     positions = getattr(loss, "positions", "all")
     return "masked" if positions == "masked" else "tokens"
-
-
-def _named_sums(
-    losses: Sequence[LogitsLoss], result: chunked.ChunkedResult
-) -> dict[str, Tensor]:
-    return {
-        f"{loss.name}_sum": result.sums[index]
-        for index, loss in enumerate(losses)
-    }
-
-
-def _part_of(
-    projection: chunked.VocabularyProjection, part: slice
-) -> chunked.VocabularyProjection:
-    return projection._replace(features=projection.features[part])
 
 
 def _add_gradients(
@@ -428,6 +385,11 @@ def _check_models(teacher: keras.Model | None, student: keras.Model) -> None:
     if teacher is None:
         return
     forward.check_masked_lm(teacher, "teacher")
+    if teacher is student:
+        raise ValueError(
+            "`teacher` and `student` must be two models: the teacher is "
+            f"frozen. Received: {student.name!r} for both."
+        )
     sizes = [m.backbone.vocabulary_size for m in (teacher, student)]
     if sizes[0] != sizes[1]:
         raise ValueError(

@@ -106,10 +106,16 @@ def assert_close(actual, expected, rtol):
 
 
 # 24 rows: chunks that divide them, that do not, one row, and one chunk.
-@pytest.mark.parametrize("chunk_size", [8, 12, 7, 23, 1, 24, 1000])
-def test_equals_all_logits_at_once(chunk_size):
+@pytest.mark.parametrize(
+    ("chunk_size", "jit_compile"),
+    [(8, False), (12, False), (7, False), (23, False), (1, False)]
+    + [(24, False), (1000, False), (8, True), (7, True), (1000, True)],
+)
+def test_equals_all_logits_at_once(chunk_size, jit_compile):
     problem = make_problem(24)
-    result = chunked_result(problem, chunk_size=chunk_size)
+    result = chunked_result(
+        problem, chunk_size=chunk_size, jit_compile=jit_compile
+    )
     assert_close(result, expected_result(problem), rtol=1e-5)
     assert result.feature_gradient.shape == (24, WIDTH)
 
@@ -166,27 +172,37 @@ def test_metrics_by_hand():
     assert result.bias_gradient is None
 
 
-def test_without_metrics_and_teacher():
+def test_without_a_teacher():
     problem = make_problem(9)
     student, _, token_ids, (masked, _) = problem
-    for metric_weight in (None, tf.ones(9)):
-        result = chunked.chunked_losses(
-            LOSSES[:1],
-            [tf.constant(1.0)],
-            student=chunked.VocabularyProjection(*map(tf.constant, student)),
-            teacher=None,
-            token_ids=tf.constant(token_ids),
-            row_weights=[tf.constant(masked)],
-            metric_weight=metric_weight,
-            chunk_size=4,
+    result = chunked.chunked_losses(
+        LOSSES[:1],
+        [tf.constant(1.0)],
+        student=chunked.VocabularyProjection(*map(tf.constant, student)),
+        teacher=None,
+        token_ids=tf.constant(token_ids),
+        row_weights=[tf.constant(masked)],
+        metric_weight=tf.ones(9),
+        chunk_size=4,
+    )
+    assert float(result.agreeing) == 0.0
+    expected, _ = reference.crossentropy(token_ids, logits_of(*student), masked)
+    np.testing.assert_allclose(
+        result.sums, [expected * masked.sum()], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("masked_rows", [0, 3, 4, 9, 24])
+@pytest.mark.parametrize("run", [in_a_graph, lambda function: function()])
+def test_chunks_without_masked_rows_are_spared(masked_rows, run):
+    problem = make_problem(24)
+    problem[3][0][:] = np.arange(24) < masked_rows
+    result = run(
+        lambda: chunked_result(
+            problem, chunk_size=4, masked_rows=tf.constant(masked_rows)
         )
-        assert float(result.agreeing) == 0.0
-        expected, _ = reference.crossentropy(
-            token_ids, logits_of(*student), masked
-        )
-        np.testing.assert_allclose(
-            result.sums, [expected * masked.sum()], rtol=1e-5
-        )
+    )
+    assert_close(result, expected_result(problem), rtol=1e-5)
 
 
 def test_a_row_of_weight_zero_does_not_matter():
@@ -263,9 +279,9 @@ def test_memory_of_the_rows_is_never_all_logits(monkeypatch):
     heights = []
     original = chunked._evaluate_chunk
 
-    def record(*args, student_logits, **kwargs):
-        heights.append(int(student_logits.shape[0]))
-        return original(*args, student_logits=student_logits, **kwargs)
+    def record(losses, scales, chunk, **kwargs):
+        heights.append(int(chunk.student_product.shape[0]))
+        return original(losses, scales, chunk, **kwargs)
 
     monkeypatch.setattr(chunked, "_evaluate_chunk", record)
     chunked_result(make_problem(25), chunk_size=8)

@@ -229,6 +229,10 @@ def test_names_the_parts_of_a_triple():
             lambda x, y, w: ({"token_ids": x["token_ids"]}, y, w),
             r"A batch must be .* Received: x=\['token_ids'\]",
         ),
+        (
+            lambda x, y, w: ({**x, "segment_ids": x["token_ids"]}, y, w),
+            "A batch must be .* Received: .*segment_ids",
+        ),
         (lambda x, y, w: (x,), "must hold the original .* Received: y=None"),
         (lambda x, y, w: (x, y), "Received: sample_weight=None"),
     ],
