@@ -177,6 +177,10 @@ def _fit_teacher(
     training.prepare_teacher_training(
         teacher, method=settings.method, rank=settings.rank
     )
+    if settings.initial_adapter is not None:
+        adapters.restore_adapter(
+            teacher, settings.initial_adapter, base_sha256=base_sha256
+        )
     trainer = training.masked_lm_trainer(
         teacher,
         training.make_optimizer(
@@ -344,6 +348,9 @@ def _teacher_cache(
         "weights": _weights_sha256(teacher),
         "corpus": prepared.fingerprint,
         "settings": settings.model_dump() if settings else None,
+        "initial_adapter": _file_sha256(
+            settings.initial_adapter if settings else None
+        ),
         "masking": run.recipe.data.masking.model_dump(),
         "precision": run.recipe.precision,
         "seed": run.recipe.seed,
@@ -351,6 +358,13 @@ def _teacher_cache(
     text = json.dumps(key, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return build.cache_folder() / "teachers" / digest[:32]
+
+
+def _file_sha256(path: str | None) -> str | None:
+    if path is None:
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _base_sha256(recipe: config.Recipe, teacher: MaskedLM) -> str:

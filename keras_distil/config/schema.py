@@ -41,11 +41,13 @@ class TeacherTraining(Section):
     """`teacher.train`: masked language modelling of the teacher itself.
 
     `adapter` trains low-rank additions to the encoder and the head, and needs
-    `rank`; `all_weights` trains everything and has no rank.
+    `rank`; with `initial_adapter`, a file, it goes on from there.
+    `all_weights` trains everything and has neither.
     """
 
     method: Literal["all_weights", "adapter"]
     rank: Annotated[Count | None, Field(validate_default=True)] = None
+    initial_adapter: NonEmptyText | None = None
     steps: Count
     batch_size: Count
     learning_rate: Positive
@@ -67,6 +69,18 @@ class TeacherTraining(Section):
         if method == "adapter" and rank is None:
             return DEFAULT_ADAPTER_RANK
         return rank
+
+    @field_validator("initial_adapter")
+    @classmethod
+    def _only_an_adapter_goes_on(
+        cls, initial_adapter: str | None, info: ValidationInfo
+    ) -> str | None:
+        if initial_adapter and info.data.get("method") == "all_weights":
+            raise ValueError(
+                "is for `method: adapter` only; remove it, or change the "
+                f"method. Received: {initial_adapter!r}."
+            )
+        return initial_adapter
 
 
 class TeacherSection(Section):

@@ -102,19 +102,7 @@ def merge_adapter(
         ValueError: if the file cannot be read, is of a newer format, belongs
             to other weights or does not fit the model.
     """
-    header, arrays = _read(filepath)
-    if header.get("format_version") != _FORMAT_VERSION:
-        raise ValueError(
-            f"The adapter {filepath} has format version "
-            f"{header.get('format_version')!r}; this version of keras_distil "
-            f"reads {_FORMAT_VERSION!r}."
-        )
-    if header.get("base_sha256") != base_sha256:
-        raise ValueError(
-            f"The adapter {filepath} belongs to other weights: it was made "
-            f"for sha256 {header.get('base_sha256')}, the teacher's is "
-            f"{base_sha256}."
-        )
+    header, arrays = _read_checked(filepath, base_sha256)
     scales = json.loads(header["scales"])
     for path, layer in _low_rank_layers(model):
         kind = _factor_kind(layer)
@@ -130,18 +118,26 @@ def merge_adapter(
         )
         _check_shape(filepath, path, change.shape, variable.shape)
         variable.assign_add(change)
-    for path, variable in _adapter_variables(model):
-        if path not in arrays:
-            raise ValueError(f"The adapter {filepath} lacks {path!r}.")
-        value = arrays.pop(path)
-        _check_shape(filepath, path, value.shape, variable.shape)
-        variable.assign(value.astype(np.float32))
-    if arrays:
-        raise ValueError(
-            f"The adapter {filepath} holds tensors that the model has no "
-            f"place for: {sorted(arrays)[:3]}."
-        )
+    _assign_stored(filepath, arrays, model)
     return json.loads(header["details"])
+
+
+def restore_adapter(
+    model: keras.Model, filepath: str | os.PathLike, *, base_sha256: str
+) -> None:
+    """Puts an adapter back to where `enable_adapter` left off, to train on.
+
+    Args:
+        model: a model with the base weights, after `enable_adapter` with the
+            adapter's rank.
+        filepath: the adapter.
+        base_sha256: hash of the weights that the model came from.
+
+    Raises:
+        ValueError: as for `merge_adapter`.
+    """
+    _, arrays = _read_checked(filepath, base_sha256)
+    _assign_stored(filepath, arrays, model)
 
 
 def annotate_adapter(
@@ -157,6 +153,25 @@ def annotate_adapter(
     known = json.loads(header["details"])
     header["details"] = json.dumps({**known, **details})
     _write(Path(filepath), arrays, header)
+
+
+def _assign_stored(
+    filepath: str | os.PathLike,
+    arrays: dict[str, np.ndarray],
+    model: keras.Model,
+) -> None:
+    """Assigns all of `arrays` to the variables that hold them."""
+    for path, variable in _adapter_variables(model):
+        if path not in arrays:
+            raise ValueError(f"The adapter {filepath} lacks {path!r}.")
+        value = arrays.pop(path)
+        _check_shape(filepath, path, value.shape, variable.shape)
+        variable.assign(value.astype(np.float32))
+    if arrays:
+        raise ValueError(
+            f"The adapter {filepath} holds tensors that the model has no "
+            f"place for: {sorted(arrays)[:3]}."
+        )
 
 
 def _write(
@@ -228,6 +243,26 @@ def _check_shape(
             f"The adapter {filepath} does not fit at {path!r}: it has shape "
             f"{tuple(found)}, the model {tuple(expected)}."
         )
+
+
+def _read_checked(
+    filepath: str | os.PathLike, base_sha256: str
+) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Reads an adapter that belongs to the weights of this hash."""
+    header, arrays = _read(filepath)
+    if header.get("format_version") != _FORMAT_VERSION:
+        raise ValueError(
+            f"The adapter {filepath} has format version "
+            f"{header.get('format_version')!r}; this version of keras_distil "
+            f"reads {_FORMAT_VERSION!r}."
+        )
+    if header.get("base_sha256") != base_sha256:
+        raise ValueError(
+            f"The adapter {filepath} belongs to other weights: it was made "
+            f"for sha256 {header.get('base_sha256')}, the teacher's is "
+            f"{base_sha256}."
+        )
+    return header, arrays
 
 
 def _read(

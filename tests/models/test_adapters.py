@@ -80,6 +80,25 @@ def test_kernels_and_embeddings_stay_as_they_were(trained):
     assert [path.split("/")[-2] for path in kernels] == ["intermediate_dense"]
 
 
+def test_a_restored_adapter_trains_on_from_where_it_was(
+    trained, triple, tmp_path
+):
+    path = tmp_path / "adapter.safetensors"
+    adapters.save_adapter(trained, path, base_sha256="abc")
+    restored = toy()
+    adapters.enable_adapter(restored, 2)
+    adapters.restore_adapter(restored, path, base_sha256="abc")
+    np.testing.assert_allclose(
+        forward.logits(restored, triple[0]),
+        forward.logits(trained, triple[0]),
+        atol=2e-3,  # half precision keeps 11 bits of each factor
+    )
+    other_rank = toy()
+    adapters.enable_adapter(other_rank, 3)
+    with pytest.raises(ValueError, match="does not fit at"):
+        adapters.restore_adapter(other_rank, path, base_sha256="abc")
+
+
 def test_details_are_kept(trained, tmp_path):
     path = tmp_path / "adapter.safetensors"
     adapters.save_adapter(trained, path, base_sha256="abc")
