@@ -24,6 +24,13 @@ from keras_distil.config import schema
 from keras_distil.distiller import Distiller
 
 
+def strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
+    """The distribution strategy whose scope the run is made in."""
+    if recipe.distill is not None and recipe.distill.strategy == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
 def teacher(recipe: config.Recipe, *, dtype: str | None = None) -> MaskedLM:
     """The teacher, as it comes from its source.
 

@@ -73,7 +73,7 @@ def open_run(
             f"{run.folder} holds a finished run of another recipe. Give "
             "another folder with --output, or set it aside with --fresh."
         )
-    if run.folder.is_dir() and any(run.folder.iterdir()):
+    if run.folder.is_dir() and _holds_work(run.folder):
         aside = _free_name(run.folder)
         run.folder.rename(aside)
         progress.say(f"Moved the earlier run to {aside}")
@@ -95,15 +95,27 @@ def run_recipe(run: Run) -> dict[str, Any]:
     if run.report_path.is_file():
         run.progress.say(f"Already finished: {run.folder}")
         return json.loads(_read_text(run.report_path))
+    with build.strategy(run.recipe).scope():
+        report = _run_stages(run)
+    _write_json(run.report_path, report)
+    return report
+
+
+def _run_stages(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
     keras.utils.set_random_seed(run.recipe.seed)
+    # The models first: what is wrong with them shows before the long work.
+    teacher = load_teacher(run)
+    if run.recipe.student is not None:
+        build.student(run.recipe, teacher)
     prepared = prepare(run)
     if not len(prepared.held_out):
         raise ValueError(
             "The corpus has no held-out sequence to score on. Add text, or "
             "raise `data.held_out_fraction`."
         )
-    teacher = train_teacher(run, prepared)
+    if run.recipe.teacher.train is not None:
+        teacher = train_teacher(run, teacher, prepared)
     report: dict[str, Any] = {
         "name": run.recipe.name,
         "corpus": {
@@ -122,7 +134,6 @@ def run_recipe(run: Run) -> dict[str, Any]:
     report["duration_s"] = round(time.perf_counter() - started, 1)
     if run.recipe.distill is None:
         _keep_adapter_scores(run, rows["teacher"])
-    _write_json(run.report_path, report)
     return report
 
 
@@ -134,16 +145,23 @@ def prepare(run: Run) -> data.PreparedCorpus:
     return prepared
 
 
-def train_teacher(run: Run, prepared: data.PreparedCorpus) -> MaskedLM:
-    """The teacher, after its own training if the recipe asks for it.
+def load_teacher(run: Run) -> MaskedLM:
+    """The teacher as it comes from its source, checked against the data."""
+    run.progress.say(f"Teacher: {run.recipe.teacher.source}")
+    teacher = build.teacher(run.recipe)
+    _check_fit(run.recipe, teacher)
+    return teacher
+
+
+def train_teacher(
+    run: Run, teacher: MaskedLM, prepared: data.PreparedCorpus
+) -> MaskedLM:
+    """The teacher after the training that the recipe asks for.
 
     A trained teacher is cached by the content of its weights, the corpus and
     the settings, and reused.
     """
     settings = run.recipe.teacher.train
-    run.progress.say(f"Teacher: {run.recipe.teacher.source}")
-    teacher = build.teacher(run.recipe)
-    _check_fit(run.recipe, teacher)
     if settings is None:
         return teacher
     folder = _teacher_cache(run, teacher, prepared)
@@ -153,15 +171,15 @@ def train_teacher(run: Run, prepared: data.PreparedCorpus) -> MaskedLM:
         run.progress.say(f"Teacher training: found done in {folder}")
     else:
         _fit_teacher(run, teacher, prepared, result)
-    if adapter:
-        # Merged into fresh weights: what is scored is what the file holds.
-        teacher = build.teacher(run.recipe)
-        adapters.merge_adapter(
-            teacher, result, base_sha256=_base_sha256(run.recipe, teacher)
-        )
-        (run.folder / ADAPTER_FILE).write_bytes(result.read_bytes())
-        return teacher
-    return keras.saving.load_model(result, compile=False)
+    if not adapter:
+        return keras.saving.load_model(result, compile=False)
+    # Merged into fresh weights: what is scored is what the file holds.
+    fresh = build.teacher(run.recipe)
+    adapters.merge_adapter(
+        fresh, result, base_sha256=_base_sha256(run.recipe, fresh)
+    )
+    (run.folder / ADAPTER_FILE).write_bytes(result.read_bytes())
+    return fresh
 
 
 def _fit_teacher(
@@ -426,6 +444,12 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether there is more than what a run writes before it starts."""
+    before = {"recipe.yaml", "environment.json"}
+    return any(path.name not in before for path in folder.iterdir())
 
 
 def _free_name(folder: Path) -> Path:

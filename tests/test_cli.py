@@ -64,6 +64,23 @@ def test_a_finished_run_is_told_again_not_run_again(
     assert (tmp_path / "run.old1" / "student.keras").is_file()
 
 
+def test_a_mirrored_run_on_one_device_is_the_plain_run(
+    capsys, toy_recipe, tmp_path
+):
+    rows = []
+    for strategy in ("none", "mirrored"):
+        folder = tmp_path / strategy
+        change = f"distill.strategy={strategy}"
+        status, _, err = keras_distil(
+            capsys, "run", toy_recipe, "--set", change, "--output", folder
+        )
+        assert status == 0, err
+        rows.append(json.loads((folder / "report.json").read_text())["rows"])
+    for name in ("student", "twin"):
+        plain, mirrored = (row[name]["mlm_loss"] for row in rows)
+        assert mirrored == pytest.approx(plain, rel=1e-5)
+
+
 def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
     arguments = [
         "run",

@@ -1,0 +1,58 @@
+"""Every recipe trains two steps on toy sizes."""
+
+from pathlib import Path
+
+import pytest
+
+from keras_distil import config, stages
+from keras_distil.progress import Progress
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+DATA = [
+    "data.sources=[{kind: files, pattern: '*.txt'}]",
+    "data.sequence_length=12",
+    "evaluate={sequences: 4, batch_size: 4, latency_length: 8}",
+]
+TEACHER = [
+    "teacher.train.steps=2",
+    "teacher.train.batch_size=4",
+    "teacher.train.warmup_steps=1",
+    "teacher.train.initial_adapter=null",
+    "teacher.train.rank=2",
+]
+DISTILL = [
+    "student.num_layers=1",
+    "distill.steps=2",
+    "distill.batch_size=4",
+    "distill.warmup_steps=1",
+    "distill.micro_batches=2",
+    # The step is what is tested here, not XLA's compilation.
+    "distill.jit_compile=false",
+]
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) >= 3
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_it_trains_two_steps(path, toy_teacher, toy_recipe, tmp_path):
+    overrides = [
+        f"teacher.source={toy_teacher}",
+        f"data.root={tmp_path / 'text'}",
+        *DATA,
+    ]
+    given = config.load_recipe(path)
+    if given.teacher.train is not None:
+        overrides += TEACHER
+    if given.distill is not None:
+        overrides += DISTILL
+    recipe = config.load_recipe(path, overrides)
+    run = stages.open_run(recipe, tmp_path / "run", Progress(quiet=True))
+    report = stages.run_recipe(run)
+    assert run.report_path.is_file()
+    trained = "student" if given.distill is not None else "teacher"
+    assert report["rows"][trained]["mlm_loss"] > 0
+    made = "student.keras" if given.distill is not None else "adapter"
+    assert list(run.folder.glob(f"{made}*"))
