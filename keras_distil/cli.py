@@ -8,7 +8,7 @@ import rich.console
 import rich.table
 import typer
 
-from keras_distil import config, quiet
+from keras_distil import config, quiet, run_folder
 from keras_distil.progress import Progress
 
 app = typer.Typer(
@@ -75,10 +75,9 @@ def run(
 
         _print_summary(plan.summarise(resolved, devices=devices))
         return
-    stages = _stages()
     folder = output or Path("saved_models") / resolved.name
-    made = stages.open_run(resolved, folder, progress, fresh=fresh)
-    report = stages.run_recipe(made)
+    made = run_folder.open_run(resolved, folder, progress, fresh=fresh)
+    report = _stages().run_recipe(made)
     _print_report(report)
     _say(f"Results: {folder}")
     _say(f"Next: tensorboard --logdir {folder / 'logs'}")
@@ -92,9 +91,8 @@ def prepare(
 ) -> None:
     """Turn a recipe's text into tokens, cached for its runs."""
     resolved = config.load_recipe(recipe, set_ or ())
-    stages = _stages()
-    made = stages.Run(resolved, Path("."), Progress(quiet=quiet_))
-    prepared = stages.prepare(made)
+    made = run_folder.Run(resolved, Path("."), Progress(quiet=quiet_))
+    prepared = _stages().prepare(made)
     _say(
         f"Training: {len(prepared.train):,} sequences of "
         f"{resolved.data.sequence_length} tokens; held out: "

@@ -27,7 +27,8 @@ def make_optimizer(
         steps: int >= 1, updates in all.
         warmup_steps: int >= 0, updates of the linear warm-up.
         decay: "linear" or "cosine" down to 0, or "constant".
-        weight_decay: float >= 0, decoupled; 0 for none.
+        weight_decay: float >= 0, decoupled; biases and normalisations are
+            left out.
         beta_2: float in (0, 1), decay of the second moment.
 
     Returns:
@@ -41,9 +42,12 @@ def make_optimizer(
     }[decay]
     if warmup_steps:
         following = schedules.Warmup(following, steps=warmup_steps)
-    return keras.optimizers.AdamW(
-        following, weight_decay=weight_decay or None, beta_2=beta_2
+    optimizer = keras.optimizers.AdamW(
+        following, weight_decay=weight_decay, beta_2=beta_2
     )
+    # As the authors of BERT and DistilBERT did.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def fit_steps(

@@ -23,7 +23,7 @@ ROWS = (
         "progress",
         "quiet",
     ),
-    ("models",),
+    ("models", "run_folder"),
     ("teachers",),
     ("objectives",),
     ("distiller",),

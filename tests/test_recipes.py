@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_distil import config, stages
+from keras_distil import config, run_folder, stages
 from keras_distil.progress import Progress
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -49,7 +49,7 @@ def test_it_trains_two_steps(path, toy_teacher, toy_recipe, tmp_path):
     if given.distill is not None:
         overrides += DISTILL
     recipe = config.load_recipe(path, overrides)
-    run = stages.open_run(recipe, tmp_path / "run", Progress(quiet=True))
+    run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
     report = stages.run_recipe(run)
     assert run.report_path.is_file()
     trained = "student" if given.distill is not None else "teacher"

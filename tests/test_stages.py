@@ -1,6 +1,6 @@
 import pytest
 
-from keras_distil import config, stages
+from keras_distil import config, run_folder, stages
 from keras_distil.progress import Progress
 
 
@@ -11,27 +11,27 @@ def recipe(toy_recipe):
 
 def test_a_run_that_never_started_leaves_nothing_aside(recipe, tmp_path):
     folder = tmp_path / "run"
-    stages.open_run(recipe, folder, Progress(quiet=True))
-    stages.open_run(recipe, folder, Progress(quiet=True))
+    run_folder.open_run(recipe, folder, Progress(quiet=True))
+    run_folder.open_run(recipe, folder, Progress(quiet=True))
     assert [path.name for path in tmp_path.glob("run*")] == ["run"]
 
 
 def test_unfinished_work_is_moved_aside(recipe, tmp_path):
     folder = tmp_path / "run"
-    stages.open_run(recipe, folder, Progress(quiet=True))
+    run_folder.open_run(recipe, folder, Progress(quiet=True))
     (folder / "metrics.jsonl").write_text("{}\n")
-    stages.open_run(recipe, folder, Progress(quiet=True))
+    run_folder.open_run(recipe, folder, Progress(quiet=True))
     assert (tmp_path / "run.old1" / "metrics.jsonl").read_text() == "{}\n"
     assert not (folder / "metrics.jsonl").exists()
 
 
 def test_the_resolved_recipe_can_be_run_again(recipe, tmp_path):
-    run = stages.open_run(recipe, tmp_path / "run", Progress(quiet=True))
+    run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
     assert config.load_recipe(run.folder / "recipe.yaml") == recipe
 
 
 def test_the_environment_is_told(recipe):
-    found = stages.environment(recipe)
+    found = run_folder.environment(recipe)
     assert {"python", "keras-distil", "tensorflow"} <= set(found["versions"])
     assert found["hardware"]["cpu_cores"] >= 1
     assert found["hardware"]["memory_gb"] > 0
@@ -42,7 +42,7 @@ def test_a_teacher_without_positions_for_the_text_is_refused(
     toy_recipe, tmp_path
 ):
     longer = config.load_recipe(toy_recipe, ["data.sequence_length=13"])
-    run = stages.open_run(longer, tmp_path / "run", Progress(quiet=True))
+    run = run_folder.open_run(longer, tmp_path / "run", Progress(quiet=True))
     with pytest.raises(ValueError, match="is 13, but the teacher has 12"):
         stages.run_recipe(run)
 
@@ -50,7 +50,7 @@ def test_a_teacher_without_positions_for_the_text_is_refused(
 def test_a_foreign_vocabulary_is_refused(toy_recipe, toy_teacher, tmp_path):
     vocabulary = toy_teacher / "vocab.txt"
     vocabulary.write_text(vocabulary.read_text() + "more\n")
-    run = stages.open_run(
+    run = run_folder.open_run(
         config.load_recipe(toy_recipe), tmp_path / "run", Progress(quiet=True)
     )
     with pytest.raises(ValueError, match="has 65 entries, but the teacher's"):
