@@ -51,7 +51,12 @@ def flops_per_token(model: str, length: int) -> float:
 
 
 def measure(
-    model: str, batch: int, length: int, precision: str, steps: int
+    model: str,
+    batch: int,
+    length: int,
+    precision: str,
+    steps: int,
+    jit_compile: bool,
 ) -> dict:
     """Times `steps` updates on random tokens without padding."""
     import keras
@@ -76,7 +81,9 @@ def measure(
         teacher, student_layers, dropout=0.0, dtype=precision
     )
     distiller = Distiller(teacher, student, losses.triple_loss(2.0, 5.0, 1.0))
-    distiller.compile(keras.optimizers.AdamW(5e-4), clip_norm=5.0)
+    distiller.compile(
+        keras.optimizers.AdamW(5e-4), clip_norm=5.0, jit_compile=jit_compile
+    )
     generator = np.random.default_rng(0)
     token_ids = generator.integers(1000, VOCABULARY, (batch, length), "int32")
     masked = generator.random((batch, length)) < 0.15
@@ -122,6 +129,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument(
+        "--no-xla",
+        action="store_true",
+        help="leave jit_compile of the Distiller off",
+    )
     parser.add_argument("--json", help="file to write the figures to")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -141,7 +153,9 @@ def main() -> None:
                     sys.executable,
                     __file__,
                     "--worker",
-                    json.dumps([*job, precision, arguments.steps]),
+                    json.dumps(
+                        [*job, precision, arguments.steps, not arguments.no_xla]
+                    ),
                 ],
                 check=True,
                 stdout=subprocess.PIPE,

@@ -21,6 +21,8 @@ def import_tensorflow() -> None:
 
         # Looks for GPUs, and says at length that it found no driver.
         tf.config.list_physical_devices()
+    # It warns that every model of a run traces a step of its own, as it must.
+    tf.get_logger().setLevel("ERROR")
 
 
 @contextlib.contextmanager
