@@ -5,8 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_distil.losses import functional
-
 Tensor = Any
 
 
@@ -91,11 +89,6 @@ class HiddenStateLoss(DistillationLoss):
     ) -> Tensor:
         """Unweighted loss of each token, float32, without the mean."""
         raise NotImplementedError
-
-
-def mean_loss(values: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """The mean that a loss returns when it is called by itself."""
-    return functional.weighted_mean(values, sample_weight)
 
 
 def _number(variable: keras.Variable) -> float:

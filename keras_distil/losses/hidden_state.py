@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import HiddenStateLoss, mean_loss
+from keras_distil.losses.base import HiddenStateLoss
 
 Tensor = Any
 
@@ -54,7 +54,7 @@ class HiddenStateCosineDistance(HiddenStateLoss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         """Mean over the weighted tokens."""
-        return mean_loss(
+        return functional.weighted_mean(
             functional.cosine_distance(
                 teacher_hidden_states, student_hidden_states
             ),

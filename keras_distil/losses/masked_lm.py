@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss, mean_loss
+from keras_distil.losses.base import LogitsLoss
 
 Tensor = Any
 
@@ -58,7 +58,7 @@ class MaskedLMCrossentropy(LogitsLoss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         """Mean over the weighted tokens."""
-        return mean_loss(
+        return functional.weighted_mean(
             functional.masked_lm_crossentropy(token_ids, student_logits),
             sample_weight,
         )

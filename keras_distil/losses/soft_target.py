@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss, _number, mean_loss
+from keras_distil.losses.base import LogitsLoss, _number
 
 Tensor = Any
 
@@ -83,7 +83,7 @@ class SoftTargetKLDivergence(LogitsLoss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         """Mean over the weighted tokens."""
-        return mean_loss(
+        return functional.weighted_mean(
             functional.soft_target_kl_divergence(
                 teacher_logits, student_logits, self.temperature
             ),
