@@ -21,6 +21,8 @@ _HOMES = {
     "mask_tokens": "mask",
     "rare_token_weights": "mask",
     "held_out_dataset": "pipeline",
+    "Stream": "stream",
+    "stream_of": "stream",
     "masked_lm_dataset": "pipeline",
 }
 

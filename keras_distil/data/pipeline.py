@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distil.data.mask import mask_tokens
+from keras_distil.data.stream import Stream
 from keras_distil.data.tokenize import SpecialTokens
 
 _ORDER = 1  # third part of the shuffle's seed; sets it apart from the masks
@@ -61,27 +62,19 @@ def masked_lm_dataset(
             f"{batch_size}. Lower `batch_size` or `sequence_length`, or add "
             "text."
         )
-    if first_step < 0 or (steps is not None and first_step > steps):
-        raise ValueError(
-            "`first_step` must be at least 0 and at most `steps`. Received: "
-            f"first_step={first_step}, steps={steps}."
-        )
     make = _BatchMaker(
         sequences, special, vocabulary_size, seed, rate, token_weights
     )
 
-    def batch(step: tf.Tensor):
-        example = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        example = step * batch_size + places
         epoch, row = example // count, example % count
         if shuffle:
             row = _shuffled(row, seed, epoch, count)
         return make(row, tf.zeros_like(epoch) if fixed_masks else epoch)
 
-    if steps is None:
-        numbers = tf.data.Dataset.counter(first_step)
-    else:
-        numbers = tf.data.Dataset.range(first_step, steps)
-    return _parallel(numbers, batch)
+    stream = Stream(batch, batch_size=batch_size, steps=steps)
+    return stream.dataset(first_step)
 
 
 def held_out_dataset(
@@ -125,10 +118,17 @@ def held_out_dataset(
         sequences, special, vocabulary_size, seed, rate, token_weights
     )
 
-    def batch(rows: tf.Tensor):
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        rows = step * batch_size + places
         return make(rows, tf.zeros_like(rows))
 
-    return _parallel(tf.data.Dataset.range(count).batch(batch_size), batch)
+    stream = Stream(
+        batch,
+        batch_size=batch_size,
+        steps=-(-count // batch_size),
+        examples=count,
+    )
+    return stream.dataset()
 
 
 class _BatchMaker:
@@ -192,13 +192,6 @@ def _shuffled(
     return tf.raw_ops.RandomIndexShuffle(
         index=rows, seed=parts, max_index=tf.constant(count - 1, tf.int64)
     )
-
-
-def _parallel(numbers: tf.data.Dataset, batch) -> tf.data.Dataset:
-    mapped = numbers.map(
-        batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    return mapped.prefetch(tf.data.AUTOTUNE)
 
 
 def _check_weights(token_weights: np.ndarray, vocabulary_size: int) -> None:
