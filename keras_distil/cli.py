@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,16 @@ app = typer.Typer(
 # What bad input, a full disk or an interrupted download raise. Anything else
 # is a mistake of ours, and shows its traceback.
 _EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)
+
+_GO_ON = (
+    "What was finished is kept: the same command goes on from the last "
+    "training state."
+)
+
+
+class _Terminated(BaseException):
+    """The process was asked to end (SIGTERM)."""
+
 
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe, a YAML file.")
@@ -62,7 +73,7 @@ def run(
     ] = 1,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Move a finished run aside, run again."),
+        typer.Option("--fresh", help="Move an earlier run aside, start anew."),
     ] = False,
     quiet_: Quiet = False,
 ) -> None:
@@ -103,10 +114,13 @@ def prepare(
 
 def main() -> None:
     """Runs the command line; bad input ends in one line and status 1."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
+    except _Terminated:
+        _fail(f"Terminated. {_GO_ON}", status=128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        _fail("Interrupted.")
+        _fail(f"Interrupted. {_GO_ON}", status=128 + signal.SIGINT)
     except config.RecipeError as error:
         # One line for each mistake in the recipe.
         _fail(str(error))
@@ -114,9 +128,13 @@ def main() -> None:
         _fail(" ".join(str(error).split()) or type(error).__name__)
 
 
-def _fail(message: str) -> None:
+def _terminate(number: int, frame: Any) -> None:
+    raise _Terminated
+
+
+def _fail(message: str, status: int = 1) -> None:
     print(f"keras-distil: {message}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(status)
 
 
 def _stages() -> Any:

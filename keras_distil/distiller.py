@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_distil import continuation
+from keras_distil.data import stream_of
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import forward
 from keras_distil.objectives import MaskedLMBatch, MaskedLMObjective
@@ -222,11 +224,24 @@ class Distiller(keras.Model):
         return list(getattr(self, "_means", {}).values())
 
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Trains the student; the arguments are those of `keras.Model.fit`."""
+        """Trains the student; the arguments are those of `keras.Model.fit`.
+
+        With a `callbacks.TrainingState` it goes on where the last one stopped.
+        """
         if isinstance(x, tf.data.Dataset):
             # A dataset has its own order, and Keras warns if asked to shuffle.
             kwargs.setdefault("shuffle", False)
-        return super().fit(x, y, **kwargs)
+        state = continuation.training_state(kwargs.get("callbacks"))
+        if state is None:
+            return super().fit(self.distributed(x), y, **kwargs)
+        return continuation.fit(self, super().fit, x, state, **kwargs)
+
+    def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
+        """The dataset for this strategy, from a step of its stream on."""
+        stream = stream_of(dataset)
+        if stream is None or first_step is None:
+            return dataset
+        return stream.dataset(first_step)
 
     # === One step ===
 

@@ -13,21 +13,37 @@ from keras_distil import config
 from keras_distil._version import __version__
 from keras_distil.progress import Progress
 
+# Raise it whenever an earlier keras_distil could not go on with a run.
+FORMAT_VERSION = 1
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
 
 
 @dataclasses.dataclass
 class Run:
-    """A recipe, where its results go and where it reports to."""
+    """A recipe, where its results go and where it reports to.
+
+    Attributes:
+        recipe: the resolved recipe.
+        folder: where the results go.
+        progress: where to report to.
+        writes: whether this process writes the results. Of several workers
+            only the chief does.
+    """
 
     recipe: config.Recipe
     folder: Path
     progress: Progress
+    writes: bool = True
 
     @property
     def report_path(self) -> Path:
         """The file that a finished run leaves last."""
         return self.folder / "report.json"
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """Replaces a JSON file in one step, if this process writes."""
+        if self.writes:
+            write_json(path, content)
 
 
 def open_run(
@@ -36,46 +52,112 @@ def open_run(
     progress: Progress,
     *,
     fresh: bool = False,
+    writes: bool = True,
 ) -> Run:
-    """Makes the run's folder and writes what is known before the start.
+    """Makes the run's folder, or finds a run to go on with.
 
-    An unfinished or, with `fresh`, a finished run in the folder is moved
-    aside, never deleted.
+    With `fresh`, an earlier run in the folder is moved aside, never deleted.
 
     Args:
         recipe: the resolved recipe.
         folder: the run's folder.
         progress: where to report to.
-        fresh: whether to run again what is finished.
+        fresh: whether to start anew.
+        writes: whether this process writes the results.
 
     Returns:
         The run.
 
     Raises:
-        ValueError: if the folder holds a finished run of another recipe.
+        ValueError: if the folder holds a run of another recipe, naming the
+            keys that differ, one of a later version of keras_distil, or
+            files that are no run.
+        OSError: if the folder cannot be written.
     """
-    run = Run(recipe, Path(folder), progress)
-    finished = run.report_path.is_file()
-    if finished and not fresh:
-        if read_text(run.folder / "recipe.yaml") == config.dump_recipe(recipe):
-            return run
-        raise ValueError(
-            f"{run.folder} holds a finished run of another recipe. Give "
-            "another folder with --output, or set it aside with --fresh."
-        )
-    if run.folder.is_dir() and _holds_work(run.folder):
+    run = Run(recipe, Path(folder), progress, writes)
+    if not writes:
+        return run
+    earlier = run.folder.is_dir() and any(run.folder.iterdir())
+    if earlier and fresh:
         aside = _free_name(run.folder)
         run.folder.rename(aside)
         progress.say(f"Moved the earlier run to {aside}")
+    elif earlier:
+        _check_same_run(run)
+        if not run.report_path.is_file():
+            progress.say(f"Going on with the run in {run.folder}")
+        return run
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
     write_json(run.folder / "environment.json", environment(recipe))
+    # Last: a folder with this file is a run.
+    write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
     return run
+
+
+def _check_same_run(run: Run) -> None:
+    remedy = (
+        "Give another folder with --output, or start anew with --fresh, which "
+        "moves the earlier run aside."
+    )
+    recipe_path = run.folder / "recipe.yaml"
+    if not recipe_path.is_file():
+        raise ValueError(
+            f"{run.folder} holds files, but no run: {recipe_path.name} is "
+            f"missing. {remedy}"
+        )
+    version = _format_version(run.folder / "environment.json")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"The run in {run.folder} has format version {version}; this "
+            f"keras_distil reads up to {FORMAT_VERSION}. Update keras_distil."
+        )
+    try:
+        earlier = config.load_recipe(recipe_path)
+    except config.RecipeError as error:
+        raise ValueError(
+            f"{recipe_path} cannot be read ({error}). {remedy}"
+        ) from error
+    before, now = _flat(earlier.model_dump()), _flat(run.recipe.model_dump())
+    differing = [
+        f"{key} ({before.get(key)!r}, now {now.get(key)!r})"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
+        state = "finished" if run.report_path.is_file() else "unfinished"
+        raise ValueError(
+            f"{run.folder} holds a {state} run of another recipe: "
+            f"{', '.join(differing)}. {remedy}"
+        )
+
+
+def _format_version(path: Path) -> int:
+    """The format version of a run, 0 if it cannot be told."""
+    try:
+        version = json.loads(read_text(path))["format_version"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return version if isinstance(version, int) else 0
+
+
+def _flat(values: Any, path: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as one dict, by dotted path."""
+    if isinstance(values, dict):
+        items = [(str(key), value) for key, value in values.items()]
+    elif isinstance(values, list):
+        items = [(str(index), value) for index, value in enumerate(values)]
+    else:
+        return {path: values}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat |= _flat(value, f"{path}.{key}" if path else key)
+    return flat
 
 
 def environment(recipe: config.Recipe) -> dict[str, Any]:
     """What a run depends on besides its recipe."""
     return {
+        "format_version": FORMAT_VERSION,
         "versions": {
             "python": platform.python_version(),
             "keras-distil": __version__,
@@ -117,12 +199,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-def _holds_work(folder: Path) -> bool:
-    """Whether there is more than what a run writes before it starts."""
-    before = {"recipe.yaml", "environment.json"}
-    return any(path.name not in before for path in folder.iterdir())
 
 
 def _free_name(folder: Path) -> Path:

@@ -10,14 +10,24 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras_hub.models import MaskedLM
 
-from keras_distil import build, callbacks, config, data, evaluation, training
+from keras_distil import (
+    build,
+    callbacks,
+    config,
+    data,
+    evaluation,
+    snapshots,
+    training,
+)
 from keras_distil.benchmark import latency, size
 from keras_distil.models import adapters, embedded
-from keras_distil.run_folder import Run, read_text, write_json
+from keras_distil.run_folder import Run, read_text
 
 ADAPTER_FILE = "adapter.safetensors"
+CHECKPOINTS = "checkpoints"
 TEACHER_FILE = "teacher.keras"
 
 
@@ -33,9 +43,12 @@ def run_recipe(run: Run) -> dict[str, Any]:
     if run.report_path.is_file():
         run.progress.say(f"Already finished: {run.folder}")
         return json.loads(read_text(run.report_path))
+    # What makes a run that was interrupted end with the same weights.
+    tf.config.experimental.enable_op_determinism()
     with build.strategy(run.recipe).scope():
         report = _run_stages(run)
-    write_json(run.report_path, report)
+    run.write_json(run.report_path, report)
+    _thin_out_checkpoints(run)
     return report
 
 
@@ -116,7 +129,8 @@ def train_teacher(
     adapters.merge_adapter(
         fresh, result, base_sha256=_base_sha256(run.recipe, fresh)
     )
-    (run.folder / ADAPTER_FILE).write_bytes(result.read_bytes())
+    if run.writes:
+        (run.folder / ADAPTER_FILE).write_bytes(result.read_bytes())
     return fresh
 
 
@@ -167,6 +181,9 @@ def distill(
     recipe = run.recipe
     settings = build.distill_section(recipe)
     steps = build.distill_steps(recipe, prepared)
+    # Each stage has seeds of its own: they do not depend on whether an
+    # earlier stage was found done.
+    keras.utils.set_random_seed(recipe.seed)
     student = build.student(recipe, teacher)
     rows = {
         "teacher": score(run, "teacher", teacher, teacher, prepared),
@@ -191,6 +208,7 @@ def distill(
     )
     rows["student"] = score(run, "student", student, teacher, prepared)
     if settings.twin:
+        keras.utils.set_random_seed(recipe.seed)
         twin = build.student(recipe, teacher)
         trainer = training.masked_lm_trainer(
             twin,
@@ -243,11 +261,23 @@ def _fit(
             steps=steps,
             callbacks=[
                 *(more or []),
+                callbacks.TrainingState(
+                    run.folder / CHECKPOINTS / stage,
+                    every_steps=run.recipe.checkpoint_steps,
+                ),
                 callbacks.TensorBoard(run.folder / "logs" / stage),
                 callbacks.MetricsLog(run.folder / "metrics.jsonl", stage=stage),
                 callbacks.ProgressBar(bar),
             ],
         )
+
+
+def _thin_out_checkpoints(run: Run) -> None:
+    """Keeps one training state of each stage of a finished run."""
+    folder = run.folder / CHECKPOINTS
+    if run.writes and folder.is_dir():
+        for stage in folder.iterdir():
+            snapshots.keep_newest(stage, 1)
 
 
 def _add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:

@@ -8,6 +8,7 @@ from keras_distil.callbacks.schedulers import (
 )
 from keras_distil.callbacks.student_checkpoint import StudentCheckpoint
 from keras_distil.callbacks.tensorboard import TensorBoard
+from keras_distil.callbacks.training_state import TrainingState
 
 __all__ = [
     "LossWeightScheduler",
@@ -16,4 +17,5 @@ __all__ = [
     "StudentCheckpoint",
     "TemperatureScheduler",
     "TensorBoard",
+    "TrainingState",
 ]

@@ -12,8 +12,12 @@ from keras_distil.callbacks.step_record import StepRecorder
 class MetricsLog(keras.callbacks.Callback):
     """Appends one JSON object an update to a file.
 
+    When training goes on from an earlier update, lines of later ones, which
+    are about to be made again, are dropped. Of several workers only the chief
+    writes.
+
     Args:
-        filepath: the file; made if missing, never truncated.
+        filepath: the file; made if missing.
         stage: string, kept in every line to tell the stages of a run apart.
 
     Example:
@@ -27,12 +31,19 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the file."""
-        self.filepath.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.filepath.open("a", encoding="utf-8")
         self._recorder = StepRecorder(self.model)
+        self._file = None
+        if not self.model.distribute_strategy.extended.should_checkpoint:
+            return
+        self.filepath.parent.mkdir(parents=True, exist_ok=True)
+        if self.filepath.is_file():
+            self._drop_later_lines()
+        self._file = self.filepath.open("a", encoding="utf-8")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Appends a line."""
+        if self._file is None:
+            return
         record = {
             "stage": self.stage,
             "step": self._recorder.step,
@@ -43,4 +54,25 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Closes the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _drop_later_lines(self) -> None:
+        partial = self.filepath.with_name(f".{self.filepath.name}.partial")
+        with (
+            self.filepath.open(encoding="utf-8") as old,
+            partial.open("w", encoding="utf-8") as kept,
+        ):
+            kept.writelines(line for line in old if self._is_earlier(line))
+        os.replace(partial, self.filepath)
+
+    def _is_earlier(self, line: str) -> bool:
+        """Whether a line is another stage's, or an update already made."""
+        try:
+            record = json.loads(line)
+            return (
+                record["stage"] != self.stage
+                or record["step"] <= self._recorder.step
+            )
+        except (ValueError, KeyError, TypeError):
+            return False  # A crash cut it off.

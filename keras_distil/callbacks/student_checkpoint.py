@@ -12,6 +12,7 @@ class StudentCheckpoint(keras.callbacks.Callback):
     """Saves the student, alone, at the end of every epoch.
 
     The file is replaced in one step: a crash while saving leaves the old one.
+    Of several workers only the chief writes.
 
     Args:
         filepath: where to save, ending in `.keras`.
@@ -53,10 +54,20 @@ class StudentCheckpoint(keras.callbacks.Callback):
         """Saves if there is nothing to monitor, or it improved."""
         if self.monitor is not None and not self._improved(logs or {}):
             return
+        if not self.model.distribute_strategy.extended.should_checkpoint:
+            return
         self.filepath.parent.mkdir(parents=True, exist_ok=True)
         partial = self.filepath.with_name(f".{self.filepath.name}")
         self.model.student.save(partial)
         os.replace(partial, self.filepath)
+
+    def get_training_state(self) -> dict[str, float | None]:
+        """What `TrainingState` keeps of this callback."""
+        return {"best": self.best}
+
+    def set_training_state(self, state: dict[str, float | None]) -> None:
+        """Puts back what `get_training_state` returned."""
+        self.best = state["best"]
 
     def _improved(self, logs: dict) -> bool:
         if self.monitor not in logs:

@@ -1,10 +1,12 @@
 """Scalars for TensorBoard, at the true global step."""
 
 import os
+import time
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tensorboard.compat.proto import event_pb2
 
 from keras_distil.callbacks.step_record import StepRecorder
 
@@ -14,7 +16,9 @@ class TensorBoard(keras.callbacks.Callback):
 
     The run `train` holds the values of single updates under `step/` and the
     means of epochs under `epoch/`; the run `validation` those of validation.
-    The step of every point is the number of updates made so far.
+    The step of every point is the number of updates made so far. When
+    training goes on from an earlier update, TensorBoard is told to drop the
+    points of later ones. Of several workers only the chief writes.
 
     Args:
         log_dir: folder for the event files.
@@ -43,7 +47,7 @@ class TensorBoard(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the training run."""
         self._recorder = StepRecorder(self.model)
-        self._last = self._recorder.step
+        self._first_step = self._last = self._recorder.step
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Leaves validation out of the tokens per second."""
@@ -86,10 +90,33 @@ class TensorBoard(keras.callbacks.Callback):
     def _write(
         self, run: str, prefix: str, values: dict[str, float], step: int
     ) -> None:
+        if not self.model.distribute_strategy.extended.should_checkpoint:
+            return
         if run not in self._writers:
             self._writers[run] = tf.summary.create_file_writer(
                 str(self.log_dir / run)
             )
+            self._purge_later_points(run)
         with self._writers[run].as_default():
             for name, value in values.items():
                 tf.summary.scalar(f"{prefix}/{name}", value, step=step)
+
+    def _purge_later_points(self, run: str) -> None:
+        """Tells TensorBoard that training starts again at this step.
+
+        It drops the points of an earlier process from there on.
+        """
+        folder = self.log_dir / run
+        if not self._first_step or not folder.is_dir():
+            return
+        now = time.time()
+        event = event_pb2.Event(
+            wall_time=now,
+            step=self._first_step + 1,
+            session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
+        )
+        # TensorBoard reads a folder's files in the order of their names: this
+        # is behind those there are, and before the one that follows.
+        name = f"events.out.tfevents.{int(now):010d}.-restart"
+        with tf.io.TFRecordWriter(str(folder / name)) as writer:
+            writer.write(event.SerializeToString())

@@ -299,6 +299,9 @@ class EvaluateSection(Section):
 class Recipe(Section):
     """A whole recipe.
 
+    `checkpoint_steps` is how many updates lie between two training states, to
+    one of which an interrupted run goes back.
+
     A recipe without `distill` only trains its teacher and has no `student`; a
     `distill` without `student` trains a student of the default shape.
     """
@@ -307,6 +310,7 @@ class Recipe(Section):
     # The seeds of TensorFlow's stateless random operations are int32.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    checkpoint_steps: Count = 500
     teacher: TeacherSection
     student: StudentSection | None = None
     data: DataSection

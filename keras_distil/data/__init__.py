@@ -22,6 +22,7 @@ _HOMES = {
     "rare_token_weights": "mask",
     "held_out_dataset": "pipeline",
     "Stream": "stream",
+    "first_step_of": "stream",
     "stream_of": "stream",
     "masked_lm_dataset": "pipeline",
 }

@@ -84,7 +84,7 @@ class Stream:
         )
         made = mapped.prefetch(tf.data.AUTOTUNE)
         if shares == replica_count:
-            setattr(made, _ATTRIBUTE, self)
+            setattr(made, _ATTRIBUTE, (self, first_step))
         return made
 
     def _places(
@@ -109,4 +109,9 @@ def stream_of(dataset: Any) -> Stream | None:
     A dataset made from a stream's by `map`, `batch` and the like is another
     dataset: it cannot be entered at a step.
     """
-    return getattr(dataset, _ATTRIBUTE, None)
+    return getattr(dataset, _ATTRIBUTE, (None, 0))[0]
+
+
+def first_step_of(dataset: Any) -> int:
+    """The step of its stream that `dataset` begins with."""
+    return getattr(dataset, _ATTRIBUTE, (None, 0))[1]

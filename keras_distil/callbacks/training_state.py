@@ -1,0 +1,278 @@
+"""A callback that keeps all that a training needs to go on exactly."""
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+
+from keras_distil import snapshots
+from keras_distil.continuation import Position, Source
+
+DEFAULT_EVERY_STEPS = 200
+_log = logging.getLogger(__name__)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class TrainingState(keras.callbacks.Callback):
+    """Keeps the training state on disk, and goes on from it.
+
+    Written every `every_steps` updates, at the end of every epoch, and once
+    more when the process is asked to end (SIGTERM, or Ctrl-C): the student's
+    weights and random generators, projections, the optimizer, weights and
+    temperatures of the losses, the position in the data, running metrics, and
+    the state of other callbacks of keras_distil. The next `fit` with the same
+    arguments continues there: with deterministic operations, as
+    `tf.config.experimental.enable_op_determinism()` gives, its weights at the
+    end are those of a training that was never interrupted, bit for bit.
+
+    A state is written whole or not at all, with checksums; if the newest is
+    damaged, the one before is used and a warning says so.
+
+    The dataset must be one of keras_distil, which is entered where the
+    training stopped, or an endless one whose iterator TensorFlow can save.
+
+    Args:
+        directory: folder of the states.
+        every_steps: int >= 1, updates from one state to the next.
+        keep: int >= 1, how many of the newest states to keep.
+
+    Raises:
+        TypeError: in `fit`, if the data is no `tf.data.Dataset`.
+        ValueError: if a count is below 1; in `fit`, if the dataset cannot be
+            continued, or the state is that of another model or of another
+            `steps_per_epoch`.
+
+    Example:
+        >>> state = TrainingState("checkpoints", every_steps=500)
+    """
+
+    # How `Distiller.fit` finds it.
+    keeps_training_state = True
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        every_steps: int = DEFAULT_EVERY_STEPS,
+        keep: int = 2,
+    ) -> None:
+        super().__init__()
+        for name, value in (("every_steps", every_steps), ("keep", keep)):
+            if value < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {name}={value}."
+                )
+        self.directory = Path(directory)
+        self.every_steps = every_steps
+        self.keep = keep
+        self.saved_step: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._signal: int | None = None
+
+    def start(
+        self,
+        model: keras.Model,
+        source: Source,
+        others: list[keras.callbacks.Callback],
+    ) -> Position:
+        """Restores the newest state, if there is one.
+
+        Args:
+            model: the Distiller, compiled.
+            source: the dataset.
+            others: the other callbacks of this training.
+
+        Returns:
+            Where training goes on.
+        """
+        self._source = source
+        self._stateful = {
+            f"{index}.{type(callback).__name__}": callback
+            for index, callback in enumerate(others)
+            if hasattr(callback, "get_training_state")
+        }
+        self._metrics: dict[str, np.ndarray] = {}
+        self._first_update = _updates(model)
+        self._position = Position()
+        snapshot = snapshots.newest_snapshot(self.directory, _log.warning)
+        if snapshot is None:
+            return self._position
+        values = snapshot.values
+        self._check_same(values, snapshot.path)
+        self._position = Position(**values["position"])
+        _assign(_variables(model), snapshot.tensors, snapshot.path)
+        # Keras resets the metrics before the epoch begins.
+        self._metrics = {
+            name: snapshot.tensors[name] for name in _metrics(model)
+        }
+        source.restore(snapshot.path)
+        for name, callback in self._stateful.items():
+            if name in values["callbacks"]:
+                callback.set_training_state(values["callbacks"][name])
+        self._first_update = _updates(model) - self._position.batches
+        self.saved_step = snapshot.step
+        return self._position
+
+    def _check_same(self, values: dict[str, Any], path: Path) -> None:
+        if values["steps_per_epoch"] != self._source.steps_per_epoch:
+            raise ValueError(
+                f"The training state in {path} is that of a training with "
+                f"steps_per_epoch={values['steps_per_epoch']}. Received: "
+                f"steps_per_epoch={self._source.steps_per_epoch}."
+            )
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Waits for signals."""
+        # Python allows signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            self._signal = None
+            self._handlers = {
+                number: signal.signal(number, self._remember)
+                for number in _SIGNALS
+            }
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Puts the running metrics of an interrupted epoch back."""
+        self._epoch = epoch
+        self._step = 0
+        if self._position.step and epoch == self._position.epoch:
+            _assign(_metrics(self.model), self._metrics, self.directory)
+            self._step = self._position.step
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Writes the state if it is time, or the process is to end."""
+        self._step = batch + 1
+        # Otherwise the end of the epoch, with what belongs to it, is due.
+        if self._step < self._source.steps_per_epoch:
+            since = _updates(self.model) - (self.saved_step or 0)
+            if self._signal is not None or since >= self.every_steps:
+                self._save(Position(self._epoch, self._step))
+        if self._signal is not None:
+            self._end_process()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes the state; this callback's turn is the last."""
+        self._save(Position(epoch + 1))
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Leaves the signals to whom they belonged."""
+        self._restore_handlers()
+
+    def _save(self, position: Position) -> None:
+        step = _updates(self.model)
+        if not self.model.distribute_strategy.extended.should_checkpoint:
+            self.saved_step = step
+            return
+        position = position._replace(batches=step - self._first_update)
+        variables = {**_variables(self.model), **_metrics(self.model)}
+        snapshots.write_snapshot(
+            self.directory,
+            step,
+            {name: _value(v) for name, v in variables.items()},
+            {
+                "position": position._asdict(),
+                "steps_per_epoch": self._source.steps_per_epoch,
+                "callbacks": {
+                    name: callback.get_training_state()
+                    for name, callback in self._stateful.items()
+                },
+            },
+            keep=self.keep,
+            write_more=self._source.save,
+        )
+        self.saved_step = step
+
+    def _remember(self, number: int, frame: Any) -> None:
+        """Ends after the step; asked a second time, at once."""
+        if self._signal is not None:
+            self._end_process()
+        _log.warning(
+            "Asked to end: ending after this step. The training state will be "
+            "in %s.",
+            self.directory,
+        )
+        self._signal = number
+
+    def _end_process(self) -> None:
+        number = self._signal
+        self._restore_handlers()
+        if number is not None:
+            signal.raise_signal(number)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+def _updates(model: keras.Model) -> int:
+    return int(model.optimizer.iterations.numpy())
+
+
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """All that training changes, without the metrics.
+
+    The teacher is frozen and can be loaded again.
+    """
+    left_out = {id(v) for v in _metrics(model).values()}
+    if model.teacher is not None:
+        left_out |= {id(v) for v in model.teacher.variables}
+    found = [v for v in model.variables if id(v) not in left_out]
+    names = [f"model/{v.path}" for v in found]
+    found += model.optimizer.variables
+    names += [f"optimizer/{v.path}" for v in model.optimizer.variables]
+    # What random operations without a seed of their own draw from.
+    generator = keras.src.random.seed_generator.global_seed_generator()
+    found.append(generator.state)
+    names.append("global_seed_generator")
+    return _numbered(names, found)
+
+
+def _metrics(model: keras.Model) -> dict[str, keras.Variable]:
+    found = [v for metric in model.metrics for v in metric.variables]
+    return _numbered([f"metric/{v.path}" for v in found], found)
+
+
+def _numbered(
+    names: list[str], variables: list[keras.Variable]
+) -> dict[str, keras.Variable]:
+    """Names need not be unique in Keras; their order is."""
+    return {
+        f"{index:05d}/{name}": variable
+        for index, (name, variable) in enumerate(
+            zip(names, variables, strict=True)
+        )
+    }
+
+
+def _value(variable: keras.Variable) -> np.ndarray:
+    value = np.array(variable.numpy(), order="C")
+    if value.dtype == ml_dtypes.bfloat16:
+        # NumPy's safetensors have no bfloat16: its bits are kept.
+        return value.view(np.uint16)
+    return value
+
+
+def _assign(
+    variables: dict[str, keras.Variable],
+    tensors: dict[str, np.ndarray],
+    path: Path,
+) -> None:
+    for name, variable in variables.items():
+        value = tensors.get(name)
+        if value is None or value.shape != tuple(variable.shape):
+            kept = "nothing" if value is None else f"shape {value.shape}"
+            raise ValueError(
+                f"The training state in {path} is that of another model: for "
+                f"{name.split('/', 1)[1]!r} of shape {tuple(variable.shape)} "
+                f"it holds {kept}. Train into another folder."
+            )
+        if variable.dtype == "bfloat16":
+            value = value.view(ml_dtypes.bfloat16)
+        variable.assign(value)

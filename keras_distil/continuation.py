@@ -1,0 +1,321 @@
+"""`fit` that goes on where an interrupted one stopped."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import tensorflow as tf
+
+from keras_distil.data import Stream, first_step_of, stream_of
+
+_ITERATOR = "iterator"
+
+
+class Position(NamedTuple):
+    """How far training got.
+
+    Attributes:
+        epoch: int, epochs that are complete.
+        step: int, batches of the next epoch that are done.
+        batches: int, batches read since the very beginning.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    batches: int = 0
+
+
+class Source(Protocol):
+    """A dataset whose reading can be continued.
+
+    Attributes:
+        steps_per_epoch: int, batches of an epoch.
+    """
+
+    steps_per_epoch: int
+
+    def enter(self, position: Position) -> Any:
+        """The dataset from a position on."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes what else than a position is needed into `folder`."""
+        ...
+
+    def restore(self, folder: Path) -> None:
+        """Reads what `save` has written."""
+        ...
+
+
+def training_state(callbacks: Any) -> Any:
+    """The callback among `callbacks` that keeps the training state, if any.
+
+    Raises:
+        ValueError: if there are several.
+    """
+    found = [
+        callback
+        for callback in _listed(callbacks)
+        if getattr(callback, "keeps_training_state", False)
+    ]
+    if len(found) > 1:
+        raise ValueError(
+            "`callbacks` may hold one TrainingState. "
+            f"Received: {len(found)} of them."
+        )
+    return found[0] if found else None
+
+
+def fit(
+    model: keras.Model,
+    keras_fit: Callable[..., Any],
+    dataset: Any,
+    state: Any,
+    *,
+    callbacks: Any,
+    epochs: int = 1,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    verbose: Any = "auto",
+    **kwargs: Any,
+) -> Any:
+    """Runs Keras's `fit` from the newest state in `state`.
+
+    A state in mid-epoch makes two calls: one for the rest of that epoch, one
+    for the epochs after it. Callbacks see one training.
+
+    Args:
+        model: the Distiller, compiled.
+        keras_fit: `keras.Model.fit`, bound to it.
+        dataset: a `tf.data.Dataset` of keras_distil, or an endless one whose
+            iterator can be saved.
+        state: the callback that keeps the state.
+        callbacks: all callbacks.
+        epochs: int, as for `fit`.
+        initial_epoch: int, as for `fit`.
+        steps_per_epoch: int or None, as for `fit`.
+        verbose: as for `fit`.
+        **kwargs: further arguments of `fit`.
+
+    Returns:
+        The history of the epochs of this call.
+
+    Raises:
+        TypeError: if `dataset` is no `tf.data.Dataset`.
+        ValueError: if reading it cannot be continued exactly.
+    """
+    source = _source(model, dataset, steps_per_epoch)
+    others = [x for x in _listed(callbacks) if x is not state]
+    position = state.start(model, source, others)
+    position = position._replace(epoch=max(position.epoch, initial_epoch))
+    steps = source.steps_per_epoch
+    listed = _OneTraining(
+        # What the others do at the end of an epoch is done before the state
+        # says that the epoch is complete.
+        [*others, state],
+        add_history=True,
+        add_progbar=verbose != 0,
+        verbose=verbose,
+        epochs=epochs,
+        steps=steps,
+        model=model,
+    )
+    kwargs["callbacks"] = listed
+    if position.step and position.epoch < epochs:
+        listed.offset = position.step
+        keras_fit(
+            source.enter(position),
+            initial_epoch=position.epoch,
+            epochs=position.epoch + 1,
+            steps_per_epoch=steps - position.step,
+            **kwargs,
+        )
+        listed.offset = 0
+        position = Position(
+            position.epoch + 1, 0, position.batches + steps - position.step
+        )
+    if not model.stop_training or not listed.begun:
+        keras_fit(
+            source.enter(position),
+            initial_epoch=min(position.epoch, epochs),
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            **kwargs,
+        )
+    listed.end()
+    return model.history
+
+
+class _OneTraining(keras.callbacks.CallbackList):
+    """Callbacks for which several calls of `fit` are one training."""
+
+    offset = 0  # batches of the current epoch that an earlier process did
+    begun = False
+    _logs: dict | None = None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if not self.begun:
+            self.begun = True
+            super().on_train_begin(logs)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._logs = logs
+
+    def end(self) -> None:
+        """Ends the training for all callbacks."""
+        super().on_train_end(self._logs)
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict | None = None
+    ) -> None:
+        super().on_train_batch_begin(batch + self.offset, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_end(batch + self.offset, logs)
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks.callbacks
+    if isinstance(callbacks, Sequence):
+        return list(callbacks)
+    return [] if callbacks is None else [callbacks]
+
+
+def _source(
+    model: keras.Model, dataset: Any, steps_per_epoch: int | None
+) -> Source:
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(
+            "Training with `TrainingState` needs a `tf.data.Dataset`, such as "
+            "`data.masked_lm_dataset` returns. "
+            f"Received: x of type {type(dataset).__name__}."
+        )
+    stream = stream_of(dataset)
+    if stream is not None:
+        return _StreamSource(model, dataset, stream, steps_per_epoch)
+    return _IteratorSource(model, dataset, steps_per_epoch)
+
+
+class _StreamSource:
+    """A dataset of keras_distil: entered at a step, nothing is replayed."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: tf.data.Dataset,
+        stream: Stream,
+        steps_per_epoch: int | None,
+    ) -> None:
+        self._model = model
+        self._dataset = dataset
+        # What the dataset itself leaves out at its beginning.
+        self._first_step = first_step_of(dataset)
+        length = None
+        if stream.steps is not None:
+            length = stream.steps - self._first_step
+        steps = steps_per_epoch or length
+        if steps is None:
+            raise ValueError(
+                "`steps_per_epoch` is needed with an endless dataset. "
+                "Received: steps_per_epoch=None."
+            )
+        self.steps_per_epoch = steps
+        if length is not None and length % self.steps_per_epoch:
+            raise ValueError(
+                "Training with `TrainingState` needs a dataset that is "
+                "endless or a whole number of epochs long. Received: "
+                f"{length} batches, steps_per_epoch={steps_per_epoch}."
+            )
+        self._length = length
+
+    def enter(self, position: Position) -> Any:
+        step = position.batches
+        if self._length is not None:
+            # As Keras does, which starts a finite dataset again at its end.
+            step %= self._length
+        return self._model.distributed(
+            self._dataset, first_step=self._first_step + step
+        )
+
+    def save(self, folder: Path) -> None:
+        """Nothing: a stream's position is a number."""
+
+    def restore(self, folder: Path) -> None:
+        """Nothing: a stream's position is a number."""
+
+
+class _IteratorSource:
+    """Any other endless dataset, by the state of its iterator."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: tf.data.Dataset,
+        steps_per_epoch: int | None,
+    ) -> None:
+        if model.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "Under a distribution strategy `TrainingState` can resume "
+                "keras_distil's own datasets only, such as "
+                "`data.masked_lm_dataset` returns, before any `map` or "
+                f"`batch`. Received: {dataset!r}."
+            )
+        endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+        if steps_per_epoch is None or not endless:
+            raise ValueError(
+                "`TrainingState` can resume a dataset that is not "
+                "keras_distil's only if one iterator serves all epochs: "
+                "`repeat()` it and give `steps_per_epoch`. Received: "
+                f"steps_per_epoch={steps_per_epoch}, {dataset!r}."
+            )
+        self.steps_per_epoch = steps_per_epoch
+        self._dataset = _OneIterator(dataset)
+        try:
+            self._dataset.iterator._save()
+        except tf.errors.OpError as error:
+            raise ValueError(
+                "`TrainingState` cannot resume this dataset exactly, as its "
+                f"iterator cannot be saved: {_first_line(error)} Use "
+                "`data.masked_lm_dataset`, or a dataset without Python "
+                "functions and generators."
+            ) from None
+
+    def enter(self, position: Position) -> tf.data.Dataset:
+        return self._dataset
+
+    def save(self, folder: Path) -> None:
+        self._checkpoint().write(str(folder / _ITERATOR))
+
+    def restore(self, folder: Path) -> None:
+        self._checkpoint().read(str(folder / _ITERATOR)).assert_consumed()
+
+    def _checkpoint(self) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(iterator=self._dataset.iterator)
+
+
+class _OneIterator(tf.data.Dataset):
+    """A dataset whose one iterator goes on whenever it is iterated over."""
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        self._dataset = dataset
+        super().__init__(dataset._variant_tensor)
+        self.iterator = super().__iter__()
+
+    def _inputs(self) -> list[tf.data.Dataset]:
+        return [self._dataset]
+
+    @property
+    def element_spec(self) -> Any:
+        return self._dataset.element_spec
+
+    def __iter__(self) -> Any:
+        return self.iterator
+
+
+def _first_line(error: Exception) -> str:
+    message = getattr(error, "message", str(error)).splitlines()[0]
+    return (
+        message.rsplit("}}", 1)[-1].split("[Op:")[0].strip().rstrip(".") + "."
+    )

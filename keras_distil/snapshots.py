@@ -1,0 +1,234 @@
+"""Numbered folders of tensors, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+FORMAT_VERSION = 1
+_TENSORS = "tensors.safetensors"
+_MANIFEST = "manifest.json"
+_NAME = re.compile(r"step-(\d{9,})")
+_SCRATCH = ".partial-"
+
+
+class Snapshot(NamedTuple):
+    """A folder whose checksums were verified.
+
+    Attributes:
+        path: the folder.
+        step: int, its number.
+        tensors: arrays by name.
+        values: JSON data that was written with them.
+    """
+
+    path: Path
+    step: int
+    tensors: dict[str, np.ndarray]
+    values: dict[str, Any]
+
+
+class DamagedError(Exception):
+    """A snapshot is not as it was written."""
+
+
+def write_snapshot(
+    directory: Path,
+    step: int,
+    tensors: dict[str, np.ndarray],
+    values: dict[str, Any],
+    *,
+    keep: int,
+    write_more: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes a snapshot and removes all but the newest `keep`.
+
+    Everything is written to a scratch folder and reaches the disk before that
+    is renamed: a crash at any moment leaves whole snapshots only.
+
+    Args:
+        directory: where the snapshots are; made if missing.
+        step: int >= 0, the snapshot's number.
+        tensors: arrays by name.
+        values: JSON data.
+        keep: int >= 1, snapshots to keep.
+        write_more: writes further files into the folder it is given.
+
+    Returns:
+        The snapshot's folder.
+
+    Raises:
+        OSError: if the disk is full or may not be written. The snapshots
+            there were are untouched.
+    """
+    scratch = directory / f"{_SCRATCH}{step}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _remove_scratch(directory)
+        scratch.mkdir()
+        save_file(tensors, scratch / _TENSORS)
+        if write_more is not None:
+            write_more(scratch)
+        _write_manifest(scratch, values)
+        for path in [*scratch.iterdir(), scratch]:
+            _flush(path)
+        final = directory / f"step-{step:09d}"
+        if final.exists():
+            _remove(final)
+        os.replace(scratch, final)
+        _flush(directory)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise OSError(
+            f"The training state of step {step} could not be written to "
+            f"{directory}: {_reason(error)}. Earlier states there are intact; "
+            "make room or fix the folder, and run the same command again."
+        ) from error
+    keep_newest(directory, keep)
+    return final
+
+
+def keep_newest(directory: Path, keep: int) -> None:
+    """Removes all snapshots but the newest `keep`."""
+    for _, old in list(_folders(directory))[keep:]:
+        _remove(old)
+
+
+def newest_snapshot(
+    directory: Path, say: Callable[[str], None]
+) -> Snapshot | None:
+    """The newest snapshot that is as it was written.
+
+    Args:
+        directory: where the snapshots are; need not exist.
+        say: called with a line for each damaged snapshot that is passed over.
+
+    Returns:
+        The snapshot, or None if there is none.
+
+    Raises:
+        ValueError: if the newest was written by a later version, or all that
+            there are, are damaged.
+    """
+    damaged = []
+    for step, folder in _folders(directory):
+        try:
+            return _read(step, folder)
+        except DamagedError as error:
+            damaged.append(folder)
+            say(
+                f"The training state in {folder} is damaged ({error}); "
+                "going back to the one before."
+            )
+    if damaged:
+        raise ValueError(
+            f"Every training state in {directory} is damaged. Remove the "
+            "folder, or start anew with --fresh."
+        )
+    return None
+
+
+def _folders(directory: Path) -> Iterator[tuple[int, Path]]:
+    """Number and folder of each snapshot, the newest first."""
+    if not directory.is_dir():
+        return
+    found = []
+    for path in directory.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match and path.is_dir():
+            found.append((int(match[1]), path))
+    yield from sorted(found, reverse=True)
+
+
+def _read(step: int, folder: Path) -> Snapshot:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        version = manifest["format_version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ValueError(
+                f"The training state in {folder} has format version "
+                f"{version}; this keras_distil reads up to {FORMAT_VERSION}. "
+                "Update keras_distil."
+            )
+        body = {key: manifest[key] for key in manifest if key != "sha256"}
+        if manifest["sha256"] != _sha256(_canonical(body)):
+            raise DamagedError(f"the checksum of {_MANIFEST} differs")
+        for name, digest in manifest["files"].items():
+            if Path(name).name != name:
+                raise DamagedError(f"{name!r} is no file name")
+            if _file_sha256(folder / name) != digest:
+                raise DamagedError(f"the checksum of {name} differs")
+        tensors = load_file(folder / _TENSORS)
+        return Snapshot(folder, step, tensors, manifest["values"])
+    except FileNotFoundError as error:
+        raise DamagedError(f"{Path(error.filename).name} is missing") from error
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        SafetensorError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ) as error:
+        raise DamagedError(f"{_MANIFEST} cannot be read") from error
+
+
+def _write_manifest(folder: Path, values: dict[str, Any]) -> None:
+    body = {
+        "format_version": FORMAT_VERSION,
+        "values": values,
+        "files": {
+            path.name: _file_sha256(path) for path in sorted(folder.iterdir())
+        },
+    }
+    manifest = {**body, "sha256": _sha256(_canonical(body))}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a snapshot; no half of one is left under its name."""
+    scratch = folder.with_name(f"{_SCRATCH}{folder.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.replace(folder, scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_scratch(directory: Path) -> None:
+    for path in directory.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
