@@ -273,7 +273,8 @@ class _IteratorSource:
         self.steps_per_epoch = steps_per_epoch
         self._dataset = _OneIterator(dataset)
         try:
-            self._dataset.iterator._save()
+            # What `save` will do, so that it shows now and not hours later.
+            self._dataset.iterator._serialize_to_tensors()
         except tf.errors.OpError as error:
             raise ValueError(
                 "`TrainingState` cannot resume this dataset exactly, as its "

@@ -16,15 +16,6 @@ def test_a_run_that_never_started_leaves_nothing_aside(recipe, tmp_path):
     assert [path.name for path in tmp_path.glob("run*")] == ["run"]
 
 
-def test_unfinished_work_is_moved_aside(recipe, tmp_path):
-    folder = tmp_path / "run"
-    run_folder.open_run(recipe, folder, Progress(quiet=True))
-    (folder / "metrics.jsonl").write_text("{}\n")
-    run_folder.open_run(recipe, folder, Progress(quiet=True))
-    assert (tmp_path / "run.old1" / "metrics.jsonl").read_text() == "{}\n"
-    assert not (folder / "metrics.jsonl").exists()
-
-
 def test_the_resolved_recipe_can_be_run_again(recipe, tmp_path):
     run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
     assert config.load_recipe(run.folder / "recipe.yaml") == recipe

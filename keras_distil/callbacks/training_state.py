@@ -2,13 +2,13 @@
 
 import logging
 import os
+import re
 import signal
 import threading
 from pathlib import Path
 from typing import Any
 
 import keras
-import ml_dtypes
 import numpy as np
 
 from keras_distil import snapshots
@@ -17,6 +17,7 @@ from keras_distil.continuation import Position, Source
 DEFAULT_EVERY_STEPS = 200
 _log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_NUMBER = re.compile(r"_\d+(?=/|$)")
 
 
 class TrainingState(keras.callbacks.Callback):
@@ -242,9 +243,13 @@ def _metrics(model: keras.Model) -> dict[str, keras.Variable]:
 def _numbered(
     names: list[str], variables: list[keras.Variable]
 ) -> dict[str, keras.Variable]:
-    """Names need not be unique in Keras; their order is."""
+    """Variables by order and name.
+
+    The numbers that Keras adds to names are left out: they count what the
+    process made before.
+    """
     return {
-        f"{index:05d}/{name}": variable
+        f"{index:05d}/{_NUMBER.sub('', name)}": variable
         for index, (name, variable) in enumerate(
             zip(names, variables, strict=True)
         )
@@ -252,11 +257,8 @@ def _numbered(
 
 
 def _value(variable: keras.Variable) -> np.ndarray:
-    value = np.array(variable.numpy(), order="C")
-    if value.dtype == ml_dtypes.bfloat16:
-        # NumPy's safetensors have no bfloat16: its bits are kept.
-        return value.view(np.uint16)
-    return value
+    # Safetensors writes the memory as it is: it must be in C order.
+    return np.array(variable.numpy(), order="C")
 
 
 def _assign(
@@ -273,6 +275,4 @@ def _assign(
                 f"{name.split('/', 1)[1]!r} of shape {tuple(variable.shape)} "
                 f"it holds {kept}. Train into another folder."
             )
-        if variable.dtype == "bfloat16":
-            value = value.view(ml_dtypes.bfloat16)
         variable.assign(value)

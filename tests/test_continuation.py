@@ -1,0 +1,255 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism
+from toy import SIZES, make_student, make_teacher
+
+from keras_distil import Distiller, callbacks, data, losses
+
+SPECIAL = data.SpecialTokens(
+    pad_id=0, unknown_id=1, cls_id=2, sep_id=3, mask_id=4
+)
+STEPS = 6  # an epoch
+
+
+class Stop(Exception):
+    """The process dies here."""
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, update):
+        super().__init__()
+        self.update = update
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == self.update:
+            raise Stop
+
+
+class Seen(keras.callbacks.Callback):
+    """What callbacks are told."""
+
+    def __init__(self):
+        super().__init__()
+        self.events = []
+        self.logs = []
+
+    def on_train_begin(self, logs=None):
+        self.events.append("train begin")
+
+    def on_train_end(self, logs=None):
+        self.events.append("train end")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.events.append(f"epoch {epoch}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.events.append(batch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs.append(logs)
+
+
+def stream(**arguments):
+    sequences = np.random.default_rng(0).integers(5, 50, (17, 8))
+    return data.masked_lm_dataset(
+        sequences.astype("uint16"),
+        special=SPECIAL,
+        vocabulary_size=SIZES["vocabulary_size"],
+        batch_size=4,
+        seed=1,
+        **arguments,
+    )
+
+
+def other_dataset():
+    """Endless, not of keras_distil, and its shuffling has a state."""
+    first = next(iter(stream(steps=1)))
+    batches = tf.data.Dataset.from_tensor_slices(first).repeat()
+    return batches.shuffle(16, seed=5).batch(4)
+
+
+def with_python(x, y, sample_weight):
+    y = tf.ensure_shape(tf.py_function(lambda y: y, [y], tf.int32), (4, 8))
+    return x, y, sample_weight
+
+
+def make(steps_per_execution=1):
+    keras.utils.set_random_seed(3)
+    teacher = make_teacher()
+    distiller = Distiller(
+        teacher,
+        make_student(teacher, dropout=0.2, hidden_dim=8),
+        losses.triple_loss(),
+    )
+    distiller.compile(
+        keras.optimizers.AdamW(0.01),
+        clip_norm=1.0,
+        steps_per_execution=steps_per_execution,
+    )
+    return distiller
+
+
+def train(distiller, folder, *more, batches=None, epochs=3, **arguments):
+    arguments = {"steps_per_epoch": STEPS, "every_steps": 2, **arguments}
+    state = callbacks.TrainingState(
+        folder, every_steps=arguments.pop("every_steps")
+    )
+    return distiller.fit(
+        stream() if batches is None else batches,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[
+            *more,
+            callbacks.TemperatureScheduler(lambda step: 4.0 - 0.1 * step),
+            state,
+        ],
+        **arguments,
+    )
+
+
+def final_state(distiller):
+    """Bytes of all that training changes."""
+    variables = [
+        *distiller.student.variables,
+        *distiller.variables,
+        *distiller.optimizer.variables,
+    ]
+    return [np.array(variable.numpy()).tobytes() for variable in variables]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deterministic():
+    tf.config.experimental.enable_op_determinism()
+    yield
+    disable_op_determinism()  # TensorFlow has no public name for it.
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    distiller, seen = make(), Seen()
+    train(distiller, tmp_path_factory.mktemp("whole"), seen)
+    return final_state(distiller), seen
+
+
+@pytest.mark.parametrize("update", [1, 4, 9])
+def test_resumed_equals_uninterrupted(uninterrupted, tmp_path, update):
+    with pytest.raises(Stop):
+        train(make(), tmp_path, StopAt(update))
+    resumed, seen = make(), Seen()
+    train(resumed, tmp_path, seen)
+    state, seen_whole = uninterrupted
+    assert final_state(resumed) == state
+    # The epoch that was interrupted has the means of all its updates.
+    for found, expected in zip(
+        reversed(seen.logs), reversed(seen_whole.logs), strict=False
+    ):
+        assert found == expected
+
+
+def test_many_interruptions_equal_none(uninterrupted, tmp_path):
+    for update in (3, 6, 13):
+        with pytest.raises(Stop):
+            train(make(), tmp_path, StopAt(update), every_steps=1)
+    resumed = make()
+    train(resumed, tmp_path, every_steps=1)
+    assert final_state(resumed) == uninterrupted[0]
+
+
+def test_callbacks_see_one_training(tmp_path):
+    with pytest.raises(Stop):
+        train(make(), tmp_path, StopAt(3), epochs=2)
+    seen = Seen()
+    history = train(make(), tmp_path, seen, epochs=2)
+    rest, whole = list(range(2, STEPS)), list(range(STEPS))
+    assert seen.events == [
+        *["train begin", "epoch 0", *rest, "epoch 1", *whole, "train end"]
+    ]
+    assert history.epoch == [0, 1]
+
+
+def test_a_finished_training_is_not_done_again(uninterrupted, tmp_path):
+    distiller = make()
+    train(distiller, tmp_path)
+    again, seen = make(), Seen()
+    train(again, tmp_path, seen)
+    assert final_state(again) == uninterrupted[0]
+    assert seen.events == ["train begin", "train end"]
+
+
+def test_nothing_is_read_again(tmp_path, monkeypatch):
+    """The stream is entered at the step, not wound forward to it."""
+    with pytest.raises(Stop):
+        train(make(), tmp_path, StopAt(9))
+    entered = []
+    whole = data.Stream.dataset
+
+    def spy(self, first_step=0, **arguments):
+        entered.append(first_step)
+        return whole(self, first_step, **arguments)
+
+    batches = stream()
+    monkeypatch.setattr(data.Stream, "dataset", spy)
+    train(make(), tmp_path, batches=batches)
+    assert entered == [8, 12]
+
+
+def test_a_finite_stream_starts_again_each_epoch(tmp_path):
+    def batches():
+        return stream(steps=STEPS + 2, first_step=2)
+
+    whole = make()
+    train(whole, tmp_path / "a", batches=batches(), steps_per_epoch=None)
+    with pytest.raises(Stop):
+        train(
+            make(),
+            tmp_path / "b",
+            StopAt(9),
+            batches=batches(),
+            steps_per_epoch=None,
+        )
+    resumed = make()
+    train(resumed, tmp_path / "b", batches=batches(), steps_per_epoch=None)
+    assert final_state(resumed) == final_state(whole)
+
+
+def test_steps_per_execution_keeps_the_result(uninterrupted, tmp_path):
+    with pytest.raises(Stop):
+        train(make(2), tmp_path, StopAt(10))
+    resumed = make(2)
+    train(resumed, tmp_path)
+    assert final_state(resumed) == uninterrupted[0]
+
+
+def test_another_dataset_resumes_by_its_iterator(tmp_path):
+    whole = make()
+    train(whole, tmp_path / "a", batches=other_dataset())
+    for update in (3, 9):
+        with pytest.raises(Stop):
+            train(
+                make(), tmp_path / "b", StopAt(update), batches=other_dataset()
+            )
+    resumed = make()
+    train(resumed, tmp_path / "b", batches=other_dataset())
+    assert final_state(resumed) == final_state(whole)
+
+
+def test_what_cannot_be_continued_is_refused(tmp_path):
+    first = next(iter(stream(steps=1)))
+    one_pass = tf.data.Dataset.from_tensors(first)
+    with pytest.raises(ValueError, match="only if one iterator serves all"):
+        train(make(), tmp_path, batches=one_pass, steps_per_epoch=1)
+    python = other_dataset().map(with_python)
+    with pytest.raises(ValueError, match="its iterator cannot be saved"):
+        train(make(), tmp_path, batches=python)
+    with pytest.raises(TypeError, match=r"needs a `tf.data.Dataset`.*tuple"):
+        train(make(), tmp_path, batches=(1, 2))
+    with pytest.raises(ValueError, match="is needed with an endless dataset"):
+        train(make(), tmp_path, steps_per_epoch=None)
+    with pytest.raises(ValueError, match="whole number of epochs long"):
+        train(make(), tmp_path, batches=stream(steps=STEPS + 1))
+    mapped = stream(steps=4).map(lambda *batch: batch)
+    with pytest.raises(ValueError, match="not keras_distil's only if"):
+        train(make(), tmp_path, batches=mapped)
+    assert not list(tmp_path.iterdir())

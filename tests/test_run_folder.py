@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from keras_distil import config, run_folder
+from keras_distil.progress import Progress
+
+
+@pytest.fixture
+def recipe(toy_recipe):
+    return config.load_recipe(toy_recipe)
+
+
+def open_run(recipe, folder, **arguments):
+    return run_folder.open_run(
+        recipe, folder, Progress(quiet=True), **arguments
+    )
+
+
+def test_a_run_goes_on_in_its_folder(recipe, tmp_path):
+    folder = tmp_path / "run"
+    open_run(recipe, folder)
+    (folder / "metrics.jsonl").write_text("{}\n")
+    open_run(recipe, folder)
+    assert (folder / "metrics.jsonl").read_text() == "{}\n"
+    assert [path.name for path in tmp_path.glob("run*")] == ["run"]
+
+
+def test_fresh_moves_aside_and_deletes_nothing(recipe, tmp_path):
+    folder = tmp_path / "run"
+    open_run(recipe, folder)
+    (folder / "metrics.jsonl").write_text("{}\n")
+    open_run(recipe, folder, fresh=True)
+    open_run(recipe, folder, fresh=True)
+    assert (tmp_path / "run.old1" / "metrics.jsonl").read_text() == "{}\n"
+    assert (tmp_path / "run.old2" / "recipe.yaml").is_file()
+    assert not (folder / "metrics.jsonl").exists()
+
+
+def test_a_changed_recipe_is_refused_with_the_keys(
+    toy_recipe, recipe, tmp_path
+):
+    open_run(recipe, tmp_path / "run")
+    changed = config.load_recipe(
+        toy_recipe, ["distill.steps=4", "distill.losses.temperature=3"]
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"unfinished run of another recipe: distill.steps \(3, now 4\), "
+        r"distill.losses.temperature \(2.0, now 3.0\). Give another folder",
+    ):
+        open_run(changed, tmp_path / "run")
+    open_run(changed, tmp_path / "run", fresh=True)
+
+
+def test_a_later_run_is_refused(recipe, tmp_path):
+    open_run(recipe, tmp_path / "run")
+    path = tmp_path / "run" / "environment.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "format_version": 99}))
+    with pytest.raises(ValueError, match="has format version 99; this keras_"):
+        open_run(recipe, tmp_path / "run")
+
+
+def test_files_that_are_no_run_are_left_alone(recipe, tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(ValueError, match="holds files, but no run: recipe.yam"):
+        open_run(recipe, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+
+
+def test_a_recipe_that_cannot_be_read_is_told(recipe, tmp_path):
+    open_run(recipe, tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").write_text("name: [")
+    with pytest.raises(ValueError, match="recipe.yaml cannot be read"):
+        open_run(recipe, tmp_path / "run")
+
+
+def test_who_does_not_write_touches_nothing(recipe, tmp_path):
+    run = open_run(recipe, tmp_path / "run", writes=False)
+    run.write_json(tmp_path / "report.json", {})
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "report.json").exists()
