@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil import continuation
-from keras_distil.data import stream_of
+from keras_distil.data import first_step_of, stream_of
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import forward
 from keras_distil.objectives import MaskedLMBatch, MaskedLMObjective
@@ -236,12 +236,69 @@ class Distiller(keras.Model):
             return super().fit(self.distributed(x), y, **kwargs)
         return continuation.fit(self, super().fit, x, state, **kwargs)
 
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Scores the student; the arguments are those of `keras.Model`."""
+        return super().evaluate(self.distributed(x), y, **kwargs)
+
     def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
-        """The dataset for this strategy, from a step of its stream on."""
+        """The dataset as this strategy's replicas read it.
+
+        Every replica computes its own share of each batch of a keras_distil
+        dataset. Any other dataset is returned as it is.
+
+        Args:
+            dataset: what `fit` was given.
+            first_step: the step of its stream to begin with; None for the
+                dataset's own.
+
+        Returns:
+            A dataset that Keras's `fit` takes.
+        """
         stream = stream_of(dataset)
-        if stream is None or first_step is None:
+        if stream is None:
             return dataset
-        return stream.dataset(first_step)
+        if first_step is None:
+            first_step = first_step_of(dataset)
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return stream.dataset(first_step)
+
+        def shares(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            count = context.num_replicas_in_sync
+            here = count // context.num_input_pipelines
+            first = context.input_pipeline_id * here
+            return stream.dataset(
+                first_step,
+                replicas=range(first, first + here),
+                replica_count=count,
+            )
+
+        return strategy.distribute_datasets_from_function(shares)
+
+    def _maybe_symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
+        """Nothing: a Distiller is built, optimizer included, before `fit`.
+
+        Keras 3.15 reduces a per-replica batch here eagerly, over all workers,
+        which fails under `MultiWorkerMirroredStrategy`.
+        """
+
+    def _make_function(self, step_function: Callable) -> Callable:
+        """Keras's function around a step, also for several workers.
+
+        Keras 3.15 takes the mean of logs over their axis 0 there, and a
+        scalar has none. The logs are those of the global batch already.
+        """
+        strategy = self.distribute_strategy
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return super()._make_function(step_function)
+
+        def with_axis(data: Any) -> dict[str, Tensor]:
+            logs = step_function(data)
+            return {name: value[tf.newaxis] for name, value in logs.items()}
+
+        return super()._make_function(with_axis)
 
     # === One step ===
 

@@ -167,15 +167,17 @@ class TrainingState(keras.callbacks.Callback):
 
     def _save(self, position: Position) -> None:
         step = _updates(self.model)
+        variables = {**_variables(self.model), **_metrics(self.model)}
+        # Reading may take all workers; writing takes the chief.
+        tensors = {name: _value(v) for name, v in variables.items()}
+        self.saved_step = step
         if not self.model.distribute_strategy.extended.should_checkpoint:
-            self.saved_step = step
             return
         position = position._replace(batches=step - self._first_update)
-        variables = {**_variables(self.model), **_metrics(self.model)}
         snapshots.write_snapshot(
             self.directory,
             step,
-            {name: _value(v) for name, v in variables.items()},
+            tensors,
             {
                 "position": position._asdict(),
                 "steps_per_epoch": self._source.steps_per_epoch,
@@ -187,7 +189,6 @@ class TrainingState(keras.callbacks.Callback):
             keep=self.keep,
             write_more=self._source.save,
         )
-        self.saved_step = step
 
     def _remember(self, number: int, frame: Any) -> None:
         """Ends after the step; asked a second time, at once."""

@@ -1,0 +1,119 @@
+"""One process of a training that `test_distribution.py` starts.
+
+python worker.py FOLDER STEPS MICRO_BATCHES OPTIMIZER [kill at update]
+
+FOLDER gets what this process would write: weights, logs and, in a folder
+that all share, training states.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+
+def main(folder, steps, micro_batches, optimizer, kill_at=None):
+    """Trains under the strategy that TF_CONFIG and REPLICAS ask for."""
+    replicas = int(os.environ.get("REPLICAS", "1"))
+    cpus = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpus[0], [tf.config.LogicalDeviceConfiguration()] * replicas
+    )
+    tf.config.experimental.enable_op_determinism()
+    if "TF_CONFIG" in os.environ:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    elif replicas > 1:
+        strategy = tf.distribute.MirroredStrategy(
+            [f"CPU:{index}" for index in range(replicas)]
+        )
+    else:
+        strategy = tf.distribute.get_strategy()
+    import keras
+    from toy import make_student, make_teacher
+
+    from keras_distil import Distiller, callbacks, losses
+
+    # As if the Distiller did not repair this method of Keras.
+    if "WITHOUT" in os.environ:
+        delattr(Distiller, os.environ["WITHOUT"])
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        teacher = make_teacher()
+        distiller = Distiller(
+            teacher, make_student(teacher), losses.triple_loss()
+        )
+        made = {
+            "sgd": keras.optimizers.SGD(0.05),
+            "clipped": keras.optimizers.SGD(0.05, momentum=0.9),
+        }[optimizer]
+        distiller.compile(
+            made,
+            micro_batches=micro_batches,
+            clip_norm=0.5 if optimizer == "clipped" else None,
+        )
+
+    class Kill(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch + 1 == kill_at:
+                os._exit(9)
+
+    history = distiller.fit(
+        batches(),
+        steps_per_epoch=steps,
+        verbose=0,
+        callbacks=[
+            Kill(),
+            callbacks.TensorBoard(folder / "logs"),
+            callbacks.MetricsLog(folder / "metrics.jsonl", stage="distill"),
+            callbacks.TrainingState(folder.parent / "states", every_steps=2),
+        ],
+    ).history
+    scores = distiller.evaluate(batches(steps=3), verbose=0, return_dict=True)
+    index = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
+    np.savez(
+        folder.parent / f"result{index.get('index', 0)}.npz",
+        *[np.array(v.numpy()) for v in distiller.student.trainable_variables],
+        logs=np.array(
+            [history[name][0] for name in sorted(history)]
+            + [scores[name] for name in sorted(scores)]
+        ),
+    )
+
+
+def batches(steps=None):
+    """Sequences of very unequal length: most of the padding in one half."""
+    from toy import VOCABULARY
+
+    from keras_distil import data
+
+    generator = np.random.default_rng(0)
+    sequences = generator.integers(5, VOCABULARY, (8, 10))
+    for row in range(4, 8):
+        sequences[row, 3 + row % 2 :] = 0
+    special = data.SpecialTokens(
+        pad_id=0, unknown_id=1, cls_id=2, sep_id=3, mask_id=4
+    )
+    return data.masked_lm_dataset(
+        sequences.astype("uint16"),
+        special=special,
+        vocabulary_size=VOCABULARY,
+        batch_size=8,
+        seed=1,
+        steps=steps,
+        rate=0.3,
+        shuffle=False,
+    )
+
+
+if __name__ == "__main__":
+    where, *numbers = sys.argv[1:]
+    main(
+        Path(where),
+        int(numbers[0]),
+        int(numbers[1]),
+        numbers[2],
+        *map(int, numbers[3:]),
+    )
