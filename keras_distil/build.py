@@ -14,6 +14,7 @@ from keras_distil import (
     callbacks,
     config,
     data,
+    distribution,
     losses,
     models,
     schedules,
@@ -26,9 +27,10 @@ from keras_distil.distiller import Distiller
 
 def strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
     """The distribution strategy whose scope the run is made in."""
-    if recipe.distill is not None and recipe.distill.strategy == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+    settings = recipe.distill
+    return distribution.make_strategy(
+        settings.strategy if settings is not None else "auto"
+    )
 
 
 def teacher(recipe: config.Recipe, *, dtype: str | None = None) -> MaskedLM:

@@ -9,7 +9,7 @@ import rich.console
 import rich.table
 import typer
 
-from keras_distil import config, quiet, run_folder
+from keras_distil import config, distribution, quiet, run_folder
 from keras_distil.progress import Progress
 
 app = typer.Typer(
@@ -75,6 +75,16 @@ def run(
         bool,
         typer.Option("--fresh", help="Move an earlier run aside, start anew."),
     ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="All workers, the same list in each. Or set TF_CONFIG.",
+        ),
+    ] = None,
+    worker_index: Annotated[
+        int, typer.Option(help="The place of this process in --workers.")
+    ] = 0,
     quiet_: Quiet = False,
 ) -> None:
     """Run every stage of a recipe, and print what the student kept."""
@@ -87,7 +97,12 @@ def run(
         _print_summary(plan.summarise(resolved, devices=devices))
         return
     folder = output or Path("saved_models") / resolved.name
-    made = run_folder.open_run(resolved, folder, progress, fresh=fresh)
+    if workers is not None:
+        distribution.name_workers(workers, worker_index)
+    chief = distribution.worker_index()[0] == 0
+    made = run_folder.open_run(
+        resolved, folder, progress, fresh=fresh, writes=chief
+    )
     report = _stages().run_recipe(made)
     _print_report(report)
     _say(f"Results: {folder}")

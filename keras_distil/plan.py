@@ -125,7 +125,7 @@ def _check_devices(recipe: Recipe, devices: int) -> None:
         raise ValueError(
             f"`devices` must be at least 1. Received: devices={devices}."
         )
-    mirrored = recipe.distill and recipe.distill.strategy == "mirrored"
+    mirrored = recipe.distill and recipe.distill.strategy != "none"
     if devices > 1 and not mirrored:
         raise ValueError(
             "`devices` above 1 needs `distill.strategy: mirrored`, for the "

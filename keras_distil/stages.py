@@ -169,7 +169,8 @@ def _fit_teacher(
     if settings.method == "adapter":
         adapters.save_adapter(teacher, result, base_sha256=base_sha256)
     else:
-        partial = result.with_name(f".{result.name}")
+        # Every worker keeps a copy: a name of its own each.
+        partial = result.with_name(f".{os.getpid()}-{result.name}")
         teacher.save(partial)
         os.replace(partial, result)
 
@@ -321,7 +322,7 @@ def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
 def _keep_adapter_scores(run: Run, scores: dict[str, float]) -> None:
     """Writes the scores of a trained adapter into its metadata."""
     path = run.folder / ADAPTER_FILE
-    if path.is_file():
+    if run.writes and path.is_file():
         adapters.annotate_adapter(path, {"held_out": scores})
 
 

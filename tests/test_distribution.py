@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_distil import distribution
+
 TESTS = Path(__file__).parent
 STEPS = 20
 DEADLINE_S = 150
@@ -157,3 +159,64 @@ def test_keras_still_needs_the_repair(tmp_path, monkeypatch, repair):
     status, outputs = train(tmp_path, workers=2)
     assert 0 not in status, f"Keras works without {repair} now"
     assert any("Error" in output for output in outputs), outputs
+
+
+def test_a_recipe_runs_on_two_workers(toy_recipe, tmp_path):
+    folder = tmp_path / "run"
+    alone = tmp_path / "alone"
+    workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    common = [
+        *[sys.executable, "-m", "keras_distil.cli", "run", str(toy_recipe)],
+        *["--quiet", "--set", "distill.twin=false"],
+    ]
+    processes = [
+        subprocess.Popen(
+            [
+                *[*common, "--output", str(folder), "--workers", workers],
+                *["--worker-index", str(index)],
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        outputs = [p.communicate(timeout=DEADLINE_S)[0] for p in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [p.returncode for p in processes] == [0, 0], outputs
+    subprocess.run([*common, "--output", str(alone)], check=True)
+    rows = [
+        json.loads((where / "report.json").read_text())["rows"]["student"]
+        for where in (folder, alone)
+    ]
+    assert rows[0]["mlm_loss"] == pytest.approx(rows[1]["mlm_loss"], rel=1e-5)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("addresses", "index", "message"),
+    [
+        ("a:1,b", 0, "must be host:port,.* 'b'"),
+        ("a:1,a:1", 0, "names an address twice"),
+        ("a:1,b:1", 2, "`--worker-index` must be from 0 to 1"),
+    ],
+)
+def test_wrong_workers_are_told(addresses, index, message):
+    with pytest.raises(ValueError, match=message):
+        distribution.name_workers(addresses, index)
+
+
+def test_a_wrong_variable_is_told(monkeypatch):
+    for wrong in ("{", "[]", '{"cluster": {"worker": ["a:1"]}}'):
+        monkeypatch.setenv("TF_CONFIG", wrong)
+        with pytest.raises(ValueError, match="TF_CONFIG cannot be read"):
+            distribution.worker_index()
+
+
+def test_several_workers_need_their_addresses(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="multi_worker` needs workers"):
+        distribution.make_strategy("multi_worker")

@@ -23,7 +23,7 @@ ROWS = (
         "progress",
         "quiet",
     ),
-    ("models", "run_folder", "snapshots"),
+    ("models", "run_folder", "snapshots", "distribution"),
     ("teachers",),
     ("objectives", "continuation"),
     ("distiller",),

@@ -260,7 +260,7 @@ class DistillSection(Section):
     losses: LossSettings = LossSettings()
     schedules: ScheduleSettings = ScheduleSettings()
     twin: bool = False
-    strategy: Literal["none", "mirrored"] = "none"
+    strategy: Literal["auto", "none", "mirrored", "multi_worker"] = "auto"
 
     @field_validator("epochs")
     @classmethod

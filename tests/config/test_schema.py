@@ -93,7 +93,10 @@ def errors_of(path, *overrides):
             "mixed_bfloat16. Received: 'mixed_float16'.",
         ),
         ("distill.decay=step", "distill.decay: must be 'linear', 'cosine' or "),
-        ("distill.strategy=tpu", "distill.strategy: must be 'none' or 'mirro"),
+        (
+            "distill.strategy=tpu",
+            "distill.strategy: must be 'auto', 'none', 'm",
+        ),
         (
             "distill.losses.soft_target_positions=some",
             "distill.losses.soft_target_positions: must be 'all' or 'masked'.",
