@@ -124,9 +124,9 @@ def _check_same_run(run: Run) -> None:
         if before.get(key) != now.get(key)
     ]
     if differing:
-        state = "finished" if run.report_path.is_file() else "unfinished"
+        state = "a finished" if run.report_path.is_file() else "an unfinished"
         raise ValueError(
-            f"{run.folder} holds a {state} run of another recipe: "
+            f"{run.folder} holds {state} run of another recipe: "
             f"{', '.join(differing)}. {remedy}"
         )
 
