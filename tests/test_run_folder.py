@@ -46,7 +46,8 @@ def test_a_changed_recipe_is_refused_with_the_keys(
     )
     with pytest.raises(
         ValueError,
-        match=r"an unfinished run of another recipe: distill.steps \(3, now 4\), "
+        match=r"an unfinished run of another recipe: "
+        r"distill.steps \(3, now 4\), "
         r"distill.losses.temperature \(2.0, now 3.0\). Give another folder",
     ):
         open_run(changed, tmp_path / "run")
