@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv quickstart test lint types bench clean
+.PHONY: help .venv quickstart test fuzz lint types bench clean
 
 help:
 	@echo "make quickstart  install, then distil a small student on this machine"
 	@echo "make .venv       install into .venv"
 	@echo "make test        run the tests (PYTEST_ARGS='-m slow' and the like)"
+	@echo "make fuzz        damaged and hostile files through every reader"
 	@echo "make lint        check rules and formatting"
 	@echo "make types       check types"
 	@echo "make bench       run every script in benchmarks/"
@@ -38,6 +39,9 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-test
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

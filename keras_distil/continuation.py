@@ -290,7 +290,13 @@ class _IteratorSource:
         self._checkpoint().write(str(folder / _ITERATOR))
 
     def restore(self, folder: Path) -> None:
-        self._checkpoint().read(str(folder / _ITERATOR)).assert_consumed()
+        try:
+            self._checkpoint().read(str(folder / _ITERATOR)).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            raise ValueError(
+                f"The position in the data in {folder} cannot be read: "
+                f"{_first_line(error)} Remove the folder."
+            ) from error
 
     def _checkpoint(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(iterator=self._dataset.iterator)

@@ -84,7 +84,9 @@ def open_run(
         progress.say(f"Moved the earlier run to {aside}")
     elif earlier:
         _check_same_run(run)
-        if not run.report_path.is_file():
+        if run.report_path.is_file():
+            _check_report(run.report_path)
+        else:
             progress.say(f"Going on with the run in {run.folder}")
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def _check_same_run(run: Run) -> None:
         ) from error
     before, now = _flat(earlier.model_dump()), _flat(run.recipe.model_dump())
     differing = [
-        f"{key} ({before.get(key)!r}, now {now.get(key)!r})"
+        f"{key} ({before.get(key)!r:.200}, now {now.get(key)!r:.200})"
         for key in {**before, **now}
         if before.get(key) != now.get(key)
     ]
@@ -131,11 +133,35 @@ def _check_same_run(run: Run) -> None:
         )
 
 
+def _check_report(path: Path) -> None:
+    """Raises ValueError if a finished run's report cannot be shown."""
+    try:
+        report = json.loads(read_text(path))
+        whole = isinstance(report["name"], str) and "teacher" in report["rows"]
+        values = [
+            report["duration_s"],
+            report.get("kept_percent", 0.0),
+            *(
+                report["rows"][name][key]
+                for name in report["rows"]
+                for key in report["rows"]["teacher"]
+            ),
+        ]
+        whole = whole and all(type(x) in (int, float) for x in values)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise ValueError(
+            f"{path} is damaged. Remove it, and the same command makes it "
+            "again from the run's last training state."
+        )
+
+
 def _format_version(path: Path) -> int:
     """The format version of a run, 0 if it cannot be told."""
     try:
         version = json.loads(read_text(path))["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return 0
     return version if isinstance(version, int) else 0
 

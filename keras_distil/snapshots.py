@@ -152,33 +152,43 @@ def _read(step: int, folder: Path) -> Snapshot:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
         version = manifest["format_version"]
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise ValueError(
-                f"The training state in {folder} has format version "
-                f"{version}; this keras_distil reads up to {FORMAT_VERSION}. "
-                "Update keras_distil."
-            )
-        body = {key: manifest[key] for key in manifest if key != "sha256"}
-        if manifest["sha256"] != _sha256(_canonical(body)):
-            raise DamagedError(f"the checksum of {_MANIFEST} differs")
-        for name, digest in manifest["files"].items():
-            if Path(name).name != name:
-                raise DamagedError(f"{name!r} is no file name")
-            if _file_sha256(folder / name) != digest:
-                raise DamagedError(f"the checksum of {name} differs")
-        tensors = load_file(folder / _TENSORS)
-        return Snapshot(folder, step, tensors, manifest["values"])
-    except FileNotFoundError as error:
-        raise DamagedError(f"{Path(error.filename).name} is missing") from error
+        later = isinstance(version, int) and version > FORMAT_VERSION
+        if not later:
+            return _read_body(step, folder, manifest)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        name = Path(error.filename or _TENSORS).name
+        raise DamagedError(f"{name} is missing") from error
+    # ValueError: no JSON, no UTF-8, or a tensor of an unknown type.
     except (
-        json.JSONDecodeError,
-        UnicodeDecodeError,
+        ValueError,
+        RecursionError,
         SafetensorError,
         AttributeError,
-        KeyError,
+        LookupError,
         TypeError,
     ) as error:
         raise DamagedError(f"{_MANIFEST} cannot be read") from error
+    raise ValueError(
+        f"The training state in {folder} has format version {version}; this "
+        f"keras_distil reads up to {FORMAT_VERSION}. Update keras_distil."
+    )
+
+
+def _read_body(step: int, folder: Path, manifest: dict[str, Any]) -> Snapshot:
+    body = {key: manifest[key] for key in manifest if key != "sha256"}
+    if manifest["sha256"] != _sha256(_canonical(body)):
+        raise DamagedError(f"the checksum of {_MANIFEST} differs")
+    for name, digest in manifest["files"].items():
+        if Path(name).name != name or name in ("", ".."):
+            raise DamagedError(f"{name[:40]!r} is no file name")
+        if _file_sha256(folder / name) != digest:
+            raise DamagedError(f"the checksum of {name} differs")
+    if _TENSORS not in manifest["files"]:
+        raise DamagedError(f"{_TENSORS} has no checksum")
+    values = manifest["values"]
+    if not isinstance(values, dict):
+        raise DamagedError(f"{_MANIFEST} holds no values")
+    return Snapshot(folder, step, load_file(folder / _TENSORS), values)
 
 
 def _write_manifest(folder: Path, values: dict[str, Any]) -> None:

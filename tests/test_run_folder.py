@@ -82,3 +82,11 @@ def test_who_does_not_write_touches_nothing(recipe, tmp_path):
     run.write_json(tmp_path / "report.json", {})
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '"x"'])
+def test_a_damaged_report_is_told(recipe, tmp_path, text):
+    open_run(recipe, tmp_path / "run")
+    (tmp_path / "run" / "report.json").write_text(text)
+    with pytest.raises(ValueError, match="report.json is damaged. Remove it"):
+        open_run(recipe, tmp_path / "run")

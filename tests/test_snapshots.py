@@ -132,3 +132,35 @@ def test_a_full_disk_leaves_the_earlier_ones(tmp_path, monkeypatch, moment):
         write(tmp_path, step=2, **more)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
     assert newest(tmp_path)[0].step == 1
+
+
+def signed(folder, **changes):
+    body = json.loads((folder / "manifest.json").read_text())
+    del body["sha256"]
+    body |= changes
+    digest = snapshots._sha256(snapshots._canonical(body))
+    edit_manifest(folder, **changes, sha256=digest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": [1]}, "manifest.json holds no values"),
+        ({"files": {}}, "tensors.safetensors has no checksum"),
+        ({"files": {"..": "0"}}, "'..' is no file name"),
+        ({"files": {"": "0"}}, "'' is no file name"),
+        ({"files": {"a\0b": "0"}}, "manifest.json cannot be read"),
+    ],
+)
+def test_checksums_do_not_make_it_a_state(tmp_path, changes, message):
+    write(tmp_path, step=1)
+    signed(write(tmp_path, step=2), **changes)
+    found, said = newest(tmp_path)
+    assert found.step == 1 and message in said[0]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, "{}"])
+def test_a_manifest_of_any_kind_is_damage(tmp_path, text):
+    write(tmp_path, step=1)
+    (write(tmp_path, step=2) / "manifest.json").write_text(text)
+    assert newest(tmp_path)[0].step == 1

@@ -60,7 +60,7 @@ class MetricsLog(keras.callbacks.Callback):
     def _drop_later_lines(self) -> None:
         partial = self.filepath.with_name(f".{self.filepath.name}.partial")
         with (
-            self.filepath.open(encoding="utf-8") as old,
+            self.filepath.open(encoding="utf-8", errors="replace") as old,
             partial.open("w", encoding="utf-8") as kept,
         ):
             kept.writelines(line for line in old if self._is_earlier(line))
@@ -74,5 +74,5 @@ class MetricsLog(keras.callbacks.Callback):
                 record["stage"] != self.stage
                 or record["step"] <= self._recorder.step
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False  # A crash cut it off.

@@ -67,7 +67,10 @@ class StudentCheckpoint(keras.callbacks.Callback):
 
     def set_training_state(self, state: dict[str, float | None]) -> None:
         """Puts back what `get_training_state` returned."""
-        self.best = state["best"]
+        best = state["best"]
+        if best is not None and type(best) is not float:
+            raise TypeError(f"`best` must be a float. Received: {best!r:.60}.")
+        self.best = best
 
     def _improved(self, logs: dict) -> bool:
         if self.monitor not in logs:

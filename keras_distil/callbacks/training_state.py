@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_distil import snapshots
 from keras_distil.continuation import Position, Source
+from keras_distil.snapshots import Snapshot
 
 DEFAULT_EVERY_STEPS = 200
 _log = logging.getLogger(__name__)
@@ -104,21 +105,36 @@ class TrainingState(keras.callbacks.Callback):
         snapshot = snapshots.newest_snapshot(self.directory, _log.warning)
         if snapshot is None:
             return self._position
-        values = snapshot.values
-        self._check_same(values, snapshot.path)
-        self._position = Position(**values["position"])
-        _assign(_variables(model), snapshot.tensors, snapshot.path)
-        # Keras resets the metrics before the epoch begins.
-        self._metrics = {
-            name: snapshot.tensors[name] for name in _metrics(model)
-        }
-        source.restore(snapshot.path)
-        for name, callback in self._stateful.items():
-            if name in values["callbacks"]:
-                callback.set_training_state(values["callbacks"][name])
+        try:
+            self._restore(model, snapshot)
+        # Written by no version of keras_distil, though the checksums agree.
+        except (LookupError, TypeError, AttributeError) as error:
+            raise _not_ours(snapshot.path) from error
         self._first_update = _updates(model) - self._position.batches
         self.saved_step = snapshot.step
         return self._position
+
+    def _restore(self, model: keras.Model, snapshot: Snapshot) -> None:
+        values = snapshot.values
+        self._check_same(values, snapshot.path)
+        position = Position(**values["position"])
+        if not all(type(x) is int and 0 <= x < 2**63 for x in position):
+            raise _not_ours(snapshot.path)
+        states = {
+            name: values["callbacks"][name]
+            for name in self._stateful
+            if name in values["callbacks"]
+        }
+        metrics = _metrics(model)
+        _check_fit(metrics, snapshot)
+        _check_fit(_variables(model), snapshot)
+        self._source.restore(snapshot.path)
+        _assign(_variables(model), snapshot.tensors)
+        # Keras resets the metrics before the epoch begins.
+        self._metrics = {name: snapshot.tensors[name] for name in metrics}
+        for name, state in states.items():
+            self._stateful[name].set_training_state(state)
+        self._position = position
 
     def _check_same(self, values: dict[str, Any], path: Path) -> None:
         if values["steps_per_epoch"] != self._source.steps_per_epoch:
@@ -143,7 +159,7 @@ class TrainingState(keras.callbacks.Callback):
         self._epoch = epoch
         self._step = 0
         if self._position.step and epoch == self._position.epoch:
-            _assign(_metrics(self.model), self._metrics, self.directory)
+            _assign(_metrics(self.model), self._metrics)
             self._step = self._position.step
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -262,18 +278,37 @@ def _value(variable: keras.Variable) -> np.ndarray:
     return np.array(variable.numpy(), order="C")
 
 
-def _assign(
-    variables: dict[str, keras.Variable],
-    tensors: dict[str, np.ndarray],
-    path: Path,
+def _check_fit(
+    variables: dict[str, keras.Variable], snapshot: Snapshot
 ) -> None:
     for name, variable in variables.items():
-        value = tensors.get(name)
-        if value is None or value.shape != tuple(variable.shape):
-            kept = "nothing" if value is None else f"shape {value.shape}"
-            raise ValueError(
-                f"The training state in {path} is that of another model: for "
-                f"{name.split('/', 1)[1]!r} of shape {tuple(variable.shape)} "
-                f"it holds {kept}. Train into another folder."
+        value = snapshot.tensors.get(name)
+        expected = (
+            tuple(variable.shape),
+            keras.backend.standardize_dtype(variable.dtype),
+        )
+        if value is None or (value.shape, value.dtype.name) != expected:
+            kept = (
+                "nothing"
+                if value is None
+                else f"shape {value.shape} of {value.dtype.name}"
             )
-        variable.assign(value)
+            raise ValueError(
+                f"The training state in {snapshot.path} is that of another "
+                f"model: for {name.split('/', 1)[1]!r} of shape {expected[0]} "
+                f"of {expected[1]} it holds {kept}. Train into another folder."
+            )
+
+
+def _assign(
+    variables: dict[str, keras.Variable], tensors: dict[str, np.ndarray]
+) -> None:
+    for name, variable in variables.items():
+        variable.assign(tensors[name])
+
+
+def _not_ours(path: Path) -> ValueError:
+    return ValueError(
+        f"The training state in {path} is not one that keras_distil wrote. "
+        "Remove the folder, or start anew with --fresh."
+    )

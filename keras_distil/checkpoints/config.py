@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"`{path}` is not valid JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        problem = str(error)[:200].rstrip(".")
+        raise ValueError(f"`{path}` is not valid JSON: {problem}.") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"`{path}` must hold a JSON object. "
@@ -86,10 +88,10 @@ def read_config(directory: Path) -> CheckpointConfig:
         )
     config = read_json(path)
     architecture = config.get("model_type")
-    if architecture not in WEIGHT_TABLES:
+    if not isinstance(architecture, str) or architecture not in WEIGHT_TABLES:
         raise ValueError(
             f"`model_type` in `{path}` must be one of "
-            f"{sorted(WEIGHT_TABLES)}. Received: {architecture!r}."
+            f"{sorted(WEIGHT_TABLES)}. Received: {reprlib.repr(architecture)}."
         )
     _check_computation(path, config, architecture)
     sizes = {
@@ -102,8 +104,22 @@ def read_config(directory: Path) -> CheckpointConfig:
             f"the number of attention heads {sizes['num_heads']}."
         )
     # KerasHub has one dropout rate for hidden states and attention.
-    dropout = float(config.get(_DROPOUT_NAMES[architecture], 0.1))
+    dropout = _read_rate(path, config, _DROPOUT_NAMES[architecture])
     return CheckpointConfig(architecture, {**sizes, "dropout": dropout})
+
+
+def _read_rate(path: Path, config: dict[str, Any], name: str) -> float:
+    rate = config.get(name, 0.1)
+    if (
+        isinstance(rate, bool)
+        or not isinstance(rate, int | float)
+        or not 0 <= rate < 1
+    ):
+        raise ValueError(
+            f"`{name}` in `{path}` must be a number from 0 to below 1. "
+            f"Received: {reprlib.repr(rate)}."
+        )
+    return float(rate)
 
 
 def _read_size(path: Path, config: dict[str, Any], name: str) -> int:
@@ -111,7 +127,7 @@ def _read_size(path: Path, config: dict[str, Any], name: str) -> int:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(
             f"`{name}` in `{path}` must be a positive integer. "
-            f"Received: {size!r}."
+            f"Received: {reprlib.repr(size)}."
         )
     return size
 
@@ -132,5 +148,5 @@ def _check_computation(
         if value != supported:
             raise ValueError(
                 f"`{name}` in `{path}` must be {supported!r}: no other value "
-                f"is supported. Received: {value!r}."
+                f"is supported. Received: {reprlib.repr(value)}."
             )

@@ -35,6 +35,7 @@ class HuggingFaceCheckpoint:
         self.config = read_config(self.directory)
         self.table = WEIGHT_TABLES[self.config.architecture]
         self._tensors = self._canonical(list_tensors(self.directory))
+        self._check_sizes()
 
     @property
     def has_pooler(self) -> bool:
@@ -105,9 +106,36 @@ class HuggingFaceCheckpoint:
                 tensors[original] = tensors.pop(duplicate)
         return tensors
 
+    def _check_sizes(self) -> None:
+        """Refuses sizes that the weights do not have.
+
+        This comes before a model is built: sizes from a damaged file could
+        take all memory.
+        """
+        sizes = self.config.backbone
+        last = sizes["num_layers"] - 1
+        self._check_shapes(
+            {
+                name.format(i=last): tuple(sizes[key] for key in keys)
+                for name, keys in self.table.sizes.items()
+            }
+        )
+
     def _check_names_and_shapes(
         self, expected: dict[str, tuple[int, ...]]
     ) -> None:
+        self._check_shapes(expected)
+        known = expected.keys() | self.table.duplicates.keys()
+        for name, tensor in self._tensors.items():
+            if name not in known:
+                raise ValueError(
+                    f"`{tensor.name}` of shape {tensor.shape} in "
+                    f"`{tensor.file}` belongs to no layer of a "
+                    f"{self.config.architecture} masked-LM model with "
+                    f"{self.config.backbone['num_layers']} layers."
+                )
+
+    def _check_shapes(self, expected: dict[str, tuple[int, ...]]) -> None:
         for name, shape in expected.items():
             if name not in self._tensors:
                 raise ValueError(
@@ -119,15 +147,6 @@ class HuggingFaceCheckpoint:
                 raise ValueError(
                     f"`{tensor.name}` in `{tensor.file}` must have the shape "
                     f"{shape} by `config.json`. Received: {tensor.shape}."
-                )
-        known = expected.keys() | self.table.duplicates.keys()
-        for name, tensor in self._tensors.items():
-            if name not in known:
-                raise ValueError(
-                    f"`{tensor.name}` of shape {tensor.shape} in "
-                    f"`{tensor.file}` belongs to no layer of a "
-                    f"{self.config.architecture} masked-LM model with "
-                    f"{self.config.backbone['num_layers']} layers."
                 )
 
     def _check_duplicates(self) -> None:

@@ -1,6 +1,7 @@
 """Tensors of a local directory, in one safetensors file or in shards."""
 
 import dataclasses
+import reprlib
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,8 @@ def _list_file(path: Path) -> dict[str, StoredTensor]:
             return tensors
     except SafetensorError as error:
         raise ValueError(
-            f"`{path}` is damaged or truncated: {error}. Copy or download it "
-            "again."
+            f"`{path}` is damaged or truncated: {str(error)[:200]}. Copy or "
+            "download it again."
         ) from error
 
 
@@ -102,11 +103,13 @@ def _list_shards(index: Path) -> dict[str, StoredTensor]:
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise ValueError(
                 f"`{index}` must name `.safetensors` files beside it. "
-                f"Received: {shard!r}."
+                f"Received: {reprlib.repr(shard)}."
             )
         path = index.parent / shard
         if not path.is_file():
-            raise ValueError(f"`{index}` names `{shard}`, which is missing.")
+            raise ValueError(
+                f"`{index}` names `{shard[:80]}`, which is missing."
+            )
         for name, tensor in _list_file(path).items():
             if name in tensors:
                 raise ValueError(

@@ -81,6 +81,9 @@ class WeightTable:
         duplicates: tensor name -> the name of the tensor it must equal. A
             duplicate alone stands for the original.
         ignored: names that carry no weight of ours.
+        sizes: the tensors that every size of a configuration shows in, by
+            name, with the names of the sizes that are its shape. `{i}` is the
+            last layer's index.
         head_prefixes: how the names outside the encoder start.
     """
 
@@ -91,6 +94,7 @@ class WeightTable:
     masked_lm: tuple[Rule, ...]
     duplicates: dict[str, str]
     ignored: re.Pattern
+    sizes: dict[str, tuple[str, ...]]
     head_prefixes: tuple[str, ...]
 
     def rules(
@@ -211,6 +215,24 @@ BERT = WeightTable(
         r"bert\.embeddings\.(position_ids|token_type_ids)"
         r"|cls\.seq_relationship\..*"
     ),
+    sizes={
+        "bert.embeddings.word_embeddings.weight": (
+            "vocabulary_size",
+            "hidden_dim",
+        ),
+        "bert.embeddings.position_embeddings.weight": (
+            "max_sequence_length",
+            "hidden_dim",
+        ),
+        "bert.embeddings.token_type_embeddings.weight": (
+            "num_segments",
+            "hidden_dim",
+        ),
+        "bert.encoder.layer.{i}.intermediate.dense.weight": (
+            "intermediate_dim",
+            "hidden_dim",
+        ),
+    },
     head_prefixes=("cls.",),
 )
 
@@ -257,6 +279,20 @@ DISTILBERT = WeightTable(
         ),
     },
     ignored=re.compile(r"distilbert\.embeddings\.position_ids"),
+    sizes={
+        "distilbert.embeddings.word_embeddings.weight": (
+            "vocabulary_size",
+            "hidden_dim",
+        ),
+        "distilbert.embeddings.position_embeddings.weight": (
+            "max_sequence_length",
+            "hidden_dim",
+        ),
+        "distilbert.transformer.layer.{i}.ffn.lin1.weight": (
+            "intermediate_dim",
+            "hidden_dim",
+        ),
+    },
     head_prefixes=("vocab_",),
 )
 

@@ -20,6 +20,9 @@ _Location = tuple[str | int, ...]
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 2
 
+# A recipe has a hundred; a few lines of aliases of aliases can have billions.
+_MOST_VALUES = 10_000
+
 # Similarity (0 to 1) from which a key is worth proposing for another.
 _NEAR = 0.65
 
@@ -44,6 +47,50 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_values(node, {})
+        return node
+
+    def construct_bounded_int(self, node: yaml.ScalarNode) -> int:
+        value = self.construct_yaml_int(node)
+        if abs(value) >= 2**63:
+            raise yaml.constructor.ConstructorError(
+                problem="an integer does not fit 64 bits",
+                problem_mark=node.start_mark,
+            )
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_bounded_int)
+
+
+def _count_values(node: yaml.Node, counted: dict[int, int | None]) -> int:
+    """Values in `node` once its aliases are written out."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in counted:
+        known = counted[id(node)]
+        if known is None:
+            raise yaml.composer.ComposerError(
+                problem="an alias stands for what it is part of",
+                problem_mark=node.start_mark,
+            )
+        return known
+    counted[id(node)] = None
+    count = 1
+    for entry in node.value:
+        for child in entry if isinstance(entry, tuple) else (entry,):
+            count += _count_values(child, counted)
+    if count > _MOST_VALUES:
+        raise yaml.composer.ComposerError(
+            problem=f"aliases stand for more than {_MOST_VALUES:,} values",
+            problem_mark=node.start_mark,
+        )
+    counted[id(node)] = count
+    return count
 
 
 class _Dumper(yaml.SafeDumper):
@@ -138,12 +185,13 @@ def _parse(text: str, *, where: str) -> Any:
         problem = error.problem or error.context
         if isinstance(error, yaml.constructor.ConstructorError):
             problem = f"{problem}; a recipe holds plain data only"
+        problem = _shorten(" ".join(str(problem).split()), 200)
         raise RecipeError(f"{where}: line {line}: {problem}.") from error
     except RecursionError as error:
         raise RecipeError(f"{where}: is nested too deeply.") from error
-    # ValueError: a date or a number of impossible digits.
-    except (yaml.YAMLError, ValueError) as error:
-        problem = " ".join(str(error).split())
+    # A date or a number of impossible digits.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        problem = _shorten(" ".join(str(error).split()), 200)
         raise RecipeError(f"{where}: is not valid YAML: {problem}.") from error
 
 
@@ -151,17 +199,19 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     """Writes one `key.path=value` into the nested `values`."""
     key_path, equals, text = override.partition("=")
     keys = key_path.strip().split(".")
-    where = f"--set {key_path.strip()}"
+    shown = _shorten(key_path.strip())
+    where = f"--set {shown}"
     if not equals or not all(keys):
         raise RecipeError(
-            f"--set: must have the form key.path=value. Received: {override!r}."
+            "--set: must have the form key.path=value. "
+            f"Received: {_shorten(repr(override), 200)}."
         )
     try:
         value = _parse(text, where=where)
     except RecipeError as error:
         raise RecipeError(
             f"{error} Quote text with special characters for YAML too: "
-            f"""'{key_path.strip()}="..."'."""
+            f"""'{shown}="..."'."""
         ) from error
     node: Any = values
     for key in keys[:-1]:
@@ -193,7 +243,7 @@ def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
     """Returns `path: what is wrong` for one of pydantic's errors."""
     kind, context = details["type"], details.get("ctx", {})
     location = _without_tags(details["loc"], kind, values)
-    path = ".".join(map(str, location))
+    path = ".".join(_shorten(str(entry)) for entry in location)
     if kind == "missing":
         return f"{path}: required key is missing."
     if kind == "extra_forbidden":
@@ -213,6 +263,11 @@ def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
     else:
         problem = details["msg"].replace("Input should", "must")
     return f"{path}: {problem}. Received: {received}."
+
+
+def _shorten(text: str, length: int = 60) -> str:
+    """Cuts text that no one would read to its end."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _without_tags(

@@ -8,6 +8,7 @@ weights it belongs to.
 
 import json
 import os
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def merge_adapter(
             to other weights or does not fit the model.
     """
     header, arrays = _read_checked(filepath, base_sha256)
-    scales = json.loads(header["scales"])
+    scales = _entries(filepath, header, "scales")
+    details = _entries(filepath, header, "details")
     for path, layer in _low_rank_layers(model):
         kind = _factor_kind(layer)
         left = arrays.pop(f"{path}/lora_{kind}_a", None)
@@ -113,13 +115,23 @@ def merge_adapter(
             raise ValueError(
                 f"The adapter {filepath} has no change for {path!r}."
             )
-        change = scales[path] * np.matmul(
+        scale = scales.get(path)
+        if type(scale) not in (int, float):
+            raise ValueError(
+                f"The adapter {filepath} lacks a scale of {path!r}."
+            )
+        # Before they are multiplied: the product can be far larger than they.
+        expected = tuple(variable.shape)
+        rank = left.shape[-1:]
+        _check_shape(filepath, path, left.shape, (*expected[:-1], *rank))
+        _check_shape(filepath, path, right.shape, (*rank, expected[-1]))
+        change = scale * np.matmul(
             left.astype(np.float32), right.astype(np.float32)
         )
-        _check_shape(filepath, path, change.shape, variable.shape)
+        _check_shape(filepath, path, change.shape, expected)
         variable.assign_add(change)
     _assign_stored(filepath, arrays, model)
-    return json.loads(header["details"])
+    return details
 
 
 def restore_adapter(
@@ -150,7 +162,7 @@ def annotate_adapter(
         details: entries that fit JSON.
     """
     header, arrays = _read(filepath)
-    known = json.loads(header["details"])
+    known = _entries(filepath, header, "details")
     header["details"] = json.dumps({**known, **details})
     _write(Path(filepath), arrays, header)
 
@@ -170,7 +182,7 @@ def _assign_stored(
     if arrays:
         raise ValueError(
             f"The adapter {filepath} holds tensors that the model has no "
-            f"place for: {sorted(arrays)[:3]}."
+            f"place for: {reprlib.repr(sorted(arrays)[:3])}."
         )
 
 
@@ -245,6 +257,22 @@ def _check_shape(
         )
 
 
+def _entries(
+    filepath: str | os.PathLike, header: dict[str, str], name: str
+) -> dict[str, Any]:
+    """A JSON object from an adapter's metadata."""
+    try:
+        found = json.loads(header[name])
+    except (KeyError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"The adapter {filepath} is damaged: `{name}` in its metadata must "
+            "be a JSON object."
+        )
+    return found
+
+
 def _read_checked(
     filepath: str | os.PathLike, base_sha256: str
 ) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -253,14 +281,14 @@ def _read_checked(
     if header.get("format_version") != _FORMAT_VERSION:
         raise ValueError(
             f"The adapter {filepath} has format version "
-            f"{header.get('format_version')!r}; this version of keras_distil "
-            f"reads {_FORMAT_VERSION!r}."
+            f"{header.get('format_version')!r:.40}; this version of "
+            f"keras_distil reads {_FORMAT_VERSION!r}."
         )
     if header.get("base_sha256") != base_sha256:
         raise ValueError(
             f"The adapter {filepath} belongs to other weights: it was made "
-            f"for sha256 {header.get('base_sha256')}, the teacher's is "
-            f"{base_sha256}."
+            f"for sha256 {str(header.get('base_sha256'))[:64]}, the teacher's "
+            f"is {base_sha256}."
         )
     return header, arrays
 
@@ -273,7 +301,14 @@ def _read(
             names = list(file.keys())
             arrays = {name: file.get_tensor(name) for name in names}
             return file.metadata() or {}, arrays
-    except (OSError, safetensors.SafetensorError) as error:
+    # The last three: a type of numbers that NumPy has not.
+    except (
+        OSError,
+        safetensors.SafetensorError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(
-            f"The adapter {filepath} cannot be read: {error}."
+            f"The adapter {filepath} cannot be read: {str(error)[:200]}."
         ) from error

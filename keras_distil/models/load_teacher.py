@@ -22,6 +22,11 @@ from keras_distil.models.embedded import (
     embedded_directory,
 )
 from keras_distil.models.hub import HUB_SCHEME, download_checkpoint
+from keras_distil.models.keras_archive import (
+    check_archive,
+    check_preset,
+    reason,
+)
 from keras_distil.models.weights import (
     assign,
     seeded_build,
@@ -210,6 +215,8 @@ def _load_preset(
             f"`source` must be {_ACCEPTED}. Received: {source!r}, which is "
             f"neither an existing path nor a known preset.{hint}"
         )
+    if Path(source).is_dir():
+        check_preset(Path(source), read_json(Path(source) / "config.json"))
     try:
         # `preprocessor=None`: batches hold token ids already.
         with seeded_build(seed):
@@ -219,10 +226,11 @@ def _load_preset(
     # The download clients share no class of errors.
     except Exception as error:
         if Path(source).is_dir():
-            raise
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(
+                f"The preset `{source}` cannot be loaded: {reason(error)}"
+            ) from error
         raise ConnectionError(
-            f"Could not load the preset {source!r}: {reason[0]} Check the "
+            f"Could not load the preset {source!r}: {reason(error)} Check the "
             "name and the network, or pass a local directory."
         ) from error
     if _preset_has_head(source):
@@ -262,7 +270,15 @@ def _load_keras_file(
         raise ValueError(
             f"`{path}` is damaged or truncated: it is no `.keras` archive."
         )
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    check_archive(path, keras_hub.models.MaskedLM)
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    # Whatever Keras, h5py and zipfile make of a file that is not as it was
+    # written.
+    except Exception as error:
+        raise ValueError(
+            f"`{path}` cannot be loaded: {reason(error)}"
+        ) from error
     if not isinstance(model, keras_hub.models.MaskedLM):
         raise ValueError(
             f"`{path}` must hold a `keras_hub` masked-LM model. "

@@ -140,3 +140,9 @@ def test_wrong_checkpoints_are_refused():
         callbacks.StudentCheckpoint("student.h5")
     with pytest.raises(ValueError, match="`mode` must be one of"):
         callbacks.StudentCheckpoint("a.keras", monitor="x", mode="best")
+
+
+def test_a_best_score_must_be_a_number():
+    checkpoint = callbacks.StudentCheckpoint("a.keras")
+    with pytest.raises(TypeError, match="`best` must be a float. Received: 'x"):
+        checkpoint.set_training_state({"best": "x"})

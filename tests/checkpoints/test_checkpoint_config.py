@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from keras_distil.checkpoints import read_config
@@ -83,4 +85,21 @@ def test_broken_config(tmp_path):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="must hold a JSON object.*list"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("rate", [None, "0.1", -0.1, 1.0, True, float("nan")])
+def test_a_dropout_must_be_a_rate(golden_bert, edit_checkpoint, rate):
+    directory = edit_checkpoint(golden_bert)
+    path = directory / "config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "hidden_dropout_prob": rate}))
+    with pytest.raises(ValueError, match="number from 0 to below 1. Received"):
+        read_config(directory)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000])
+def test_json_of_any_kind_is_told(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json` is not valid JSON"):
         read_config(tmp_path)

@@ -204,3 +204,16 @@ def test_tensors_that_do_not_fit(
     directory = edit_checkpoint(golden_bert, tensors=tensors)
     with pytest.raises(ValueError, match=message):
         read(directory)
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab_size", "num_hidden_layers", "intermediate_size"]
+)
+def test_sizes_are_checked_before_a_model_is_built(
+    golden_bert, edit_checkpoint, name
+):
+    directory = edit_checkpoint(golden_bert, config={name: 10**12})
+    with pytest.raises(
+        ValueError, match="must have the shape|lacks the tensor"
+    ):
+        HuggingFaceCheckpoint(directory)

@@ -224,3 +224,28 @@ def test_bad_override_is_one_line(recipe_path, override, message):
 def test_misspelt_override_is_an_unknown_key(recipe_path):
     error = refused(recipe_path, ["distil.steps=2"])
     assert "distil: unknown key; nearest valid key: distill." in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extra: &a [*a]", "line 1: an alias stands for what it is part of"),
+        (f"seed: 0x{'f' * 5000}", "an integer does not fit 64 bits"),
+        (f"seed: {2**63}", "an integer does not fit 64 bits"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, text, message):
+    assert message in refused(write(tmp_path, text))
+
+
+def test_aliases_of_aliases_are_refused_at_once(tmp_path):
+    lines = ["a0: &a0 [x]"]
+    for i in range(1, 40):
+        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]")
+    message = refused(write(tmp_path, "\n".join(lines)))
+    assert "aliases stand for more than 10,000 values" in message
+
+
+def test_long_keys_are_cut(recipe_path):
+    assert len(refused(recipe_path, [f"{'x' * 3000}=1"])) < 500
+    assert len(refused(recipe_path, ["x" * 3000])) < 500

@@ -167,3 +167,20 @@ def test_damaged_adapters_are_refused(trained, tmp_path):
 def test_a_rank_is_at_least_one():
     with pytest.raises(ValueError, match="`rank` must be at least 1"):
         adapters.enable_adapter(toy(), 0)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"scales": "{}"}, "lacks a scale of 'token_embedding'"),
+        ({"scales": "["}, "damaged: `scales` in its metadata must be a JSON"),
+        ({"details": "[]"}, "damaged: `details` in its metadata must be"),
+    ],
+)
+def test_damaged_metadata_is_told(trained, tmp_path, header, message):
+    path = tmp_path / "adapter.safetensors"
+    adapters.save_adapter(trained, path, base_sha256="0")
+    metadata, arrays = adapters._read(path)
+    save_file(arrays, path, metadata={**metadata, **header})
+    with pytest.raises(ValueError, match=message):
+        adapters.merge_adapter(toy(), path, base_sha256="0")

@@ -1,7 +1,9 @@
+import json
 import logging
 import os
 import random
 import sys
+import zipfile
 
 import keras
 import keras_hub
@@ -263,15 +265,15 @@ def test_preset_that_can_not_be_downloaded(source, monkeypatch):
         raise OSError("no route to host\nmore lines")
 
     monkeypatch.setattr(keras_hub.models.MaskedLM, "from_preset", fail)
-    message = f"Could not load the preset '{source}': no route to host Check"
+    message = f"Could not load the preset '{source}': no route to host. Check"
     with pytest.raises(ConnectionError, match=message):
         models.load_teacher(source)
 
 
-def test_broken_local_preset_keeps_its_error(stock_preset):
+def test_a_broken_local_preset_is_told(stock_preset):
     directory, _ = stock_preset
     (directory / "model.weights.h5").unlink()
-    with pytest.raises(FileNotFoundError, match="doesn't exist in preset"):
+    with pytest.raises(ValueError, match="cannot be loaded: .*doesn't exist"):
         models.load_teacher(directory)
 
 
@@ -328,8 +330,69 @@ def test_keras_file_of_another_model(tmp_path):
 def test_keras_file_with_code_is_refused(tmp_path):
     layers = [keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]
     keras.Sequential(layers).save(tmp_path / "code.keras")
-    with pytest.raises(ValueError, match="[Ll]ambda"):
+    with pytest.raises(ValueError, match="masked-LM model. Received: Seq"):
         models.load_teacher(tmp_path / "code.keras")
+
+
+def rewrite_archive(source, target, change, **more):
+    """Copies a `.keras` file with another configuration and more members."""
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    values = json.loads(members["config.json"])
+    change(values)
+    members["config.json"] = json.dumps(values).encode()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, member in {**members, **more}.items():
+            archive.writestr(name, member)
+    return target
+
+
+def test_code_inside_a_keras_file_is_refused(toy_bert, tmp_path):
+    toy_bert.save(tmp_path / "good.keras")
+    layers = [keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]
+    code = keras.saving.serialize_keras_object(keras.Sequential(layers))
+    path = rewrite_archive(
+        tmp_path / "good.keras",
+        tmp_path / "bad.keras",
+        lambda values: values["config"].update(backbone=code),
+    )
+    with pytest.raises(
+        ValueError, match="bad.keras` cannot be loaded: .*ambda"
+    ):
+        models.load_teacher(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"../escaped": b"x"}, "member '../escaped' would be unpacked outside"),
+        ({"assets/../../a": b"x"}, "would be unpacked outside of its folder"),
+        ({"/escaped": b"x"}, "would be unpacked outside of its folder"),
+        ({"assets/a": bytes(30 * 2**20)}, r"bytes would be unpacked to \d+"),
+        ({"config.json": b"{"}, "is damaged or truncated: Expecting"),
+    ],
+)
+def test_hostile_archives_are_refused(toy_bert, tmp_path, more, message):
+    toy_bert.save(tmp_path / "good.keras")
+    path = rewrite_archive(
+        tmp_path / "good.keras", tmp_path / "bad.keras", lambda _: None, **more
+    )
+    with pytest.raises(ValueError, match=f"bad.keras` is .*{message}"):
+        models.load_teacher(path)
+    assert len(list(tmp_path.rglob("*"))) == 2
+
+
+def test_sizes_that_the_weights_do_not_have_are_refused(toy_bert, tmp_path):
+    toy_bert.save(tmp_path / "good.keras")
+
+    def enlarge(values):
+        values["config"]["backbone"]["config"]["vocabulary_size"] = 10**6
+
+    path = rewrite_archive(
+        tmp_path / "good.keras", tmp_path / "bad.keras", enlarge
+    )
+    with pytest.raises(ValueError, match="vocabulary_size=1000000, more than"):
+        models.load_teacher(path)
 
 
 # === Live models and everything else ===

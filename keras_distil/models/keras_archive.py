@@ -1,0 +1,148 @@
+"""What a `.keras` file or a KerasHub preset says, before Keras acts on it.
+
+Keras builds the model first and reads its weights then. A damaged or hostile
+configuration could make it take all memory, or unpack a small archive into
+an enormous one.
+"""
+
+import json
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import keras
+
+_CONFIG = "config.json"
+_WEIGHTS = "model.weights.h5"
+# Keras stores members uncompressed. The slack is for empty parts of HDF5.
+_MOST_EXPANSION = 20
+_SLACK_BYTES = 2**20
+# Each of these is one side of a matrix whose other side is the width.
+_SIDES = (
+    "vocabulary_size",
+    "intermediate_dim",
+    "max_sequence_length",
+    "num_segments",
+    "num_layers",
+)
+
+
+def check_archive(path: Path, base: type[keras.Model]) -> None:
+    """Raises ValueError if a `.keras` file is not worth loading.
+
+    Args:
+        path: a file that is a zip archive.
+        base: the class whose subclasses are accepted.
+
+    Raises:
+        ValueError: if the archive is damaged, has members that lie outside
+            of it or that unpack to more than they can hold, or does not hold
+            a model of that class in a size that its weights have.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            refusal = _refusal_of(path, members)
+            config = None if refusal else json.loads(archive.read(_CONFIG))
+            weights_bytes = archive.getinfo(_WEIGHTS).file_size
+    # The module raises its own class and half a dozen others, by what is
+    # damaged.
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        KeyError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"`{path}` is damaged or truncated: {reason(error)} Copy or save "
+            "it again."
+        ) from error
+    if refusal:
+        raise ValueError(refusal)
+    _check_class(path, config, base)
+    check_sizes(path, config, weights_bytes)
+
+
+def check_preset(directory: Path, config: dict[str, Any]) -> None:
+    """Raises ValueError if a preset claims more than its weights have."""
+    weights = sum(path.stat().st_size for path in directory.glob("*.h5"))
+    check_sizes(directory, config, weights)
+
+
+def check_sizes(path: Path, config: Any, weights_bytes: int) -> None:
+    """Raises ValueError if a configuration needs more weights than stored.
+
+    Args:
+        path: where it comes from.
+        config: nested dicts and lists.
+        weights_bytes: int, size of the file of weights.
+
+    Raises:
+        ValueError: naming the size.
+    """
+    most = weights_bytes + _SLACK_BYTES
+    for node in _mappings(config):
+        width = node.get("hidden_dim")
+        for name, value in node.items():
+            if name == "seed" or type(value) is not int:
+                continue
+            factor = width if name in _SIDES and type(width) is int else 1
+            if abs(value) * max(abs(factor), 1) > most:
+                raise ValueError(
+                    f"`{path}` is damaged: its configuration has "
+                    f"{str(name)[:40]}={value}, more than its weights of "
+                    f"{weights_bytes} bytes can hold."
+                )
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error, as a sentence of bounded length."""
+    lines = str(error).strip().strip("\"'").splitlines() or [""]
+    first = lines[0].strip().rstrip(".:") or type(error).__name__
+    return f"{first[:300]}."
+
+
+def _refusal_of(path: Path, members: list[zipfile.ZipInfo]) -> str | None:
+    """Why the members of an archive may not be unpacked."""
+    for member in members:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in str(name):
+            return (
+                f"`{path}` is refused: its member {member.filename[:60]!r} "
+                "would be unpacked outside of its folder."
+            )
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > _MOST_EXPANSION * path.stat().st_size + _SLACK_BYTES:
+        return (
+            f"`{path}` is refused: its {path.stat().st_size} bytes would be "
+            f"unpacked to {unpacked}."
+        )
+    return None
+
+
+def _check_class(path: Path, config: Any, base: type[keras.Model]) -> None:
+    entry = config if isinstance(config, dict) else {}
+    name = entry.get("registered_name")
+    found = None
+    if isinstance(name, str):
+        found = keras.saving.get_registered_object(name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(
+            f"`{path}` must hold a `keras_hub` masked-LM model. "
+            f"Received: {str(entry.get('class_name'))[:60]}."
+        )
+
+
+def _mappings(node: Any) -> Any:
+    """Yields every dict in `node`, however deep."""
+    left = [node]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            yield node
+            left.extend(node.values())
+        elif isinstance(node, list):
+            left.extend(node)
