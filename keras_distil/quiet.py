@@ -2,20 +2,31 @@
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+# By what a program says that it was asked to end.
+_WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(*, errors: bool = True) -> None:
     """Imports TensorFlow and Keras without the notes TensorFlow prints.
 
     The notes come from C++ code before any logging level counts, so the
     process's standard error is held back for the length of the import. If the
     import fails, all that was held back is printed.
+
+    Args:
+        errors: whether C++ code may print errors later. With several workers
+            it prints pages for one that is lost, and raises them too.
     """
-    # 2 leaves errors; the user's own setting wins.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _held_back_stderr():
+    # 2 leaves errors, 3 fatal ones; the user's own setting wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
+    with _ends_at_once(), _held_back_stderr():
         import keras_hub  # noqa: F401
         import tensorflow as tf
 
@@ -26,7 +37,35 @@ def import_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def _held_back_stderr():
+def _ends_at_once() -> Iterator[None]:
+    """Ends the process at a signal, with one line.
+
+    An exception in the middle of the import would be caught, or printed, by
+    whatever is being imported.
+    """
+    # Python allows signal handlers in the main thread only.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    original = os.dup(2)
+
+    def end(number: int, frame: Any) -> None:
+        word = _WORDS[signal.Signals(number)]
+        line = f"keras-distil: {word} while loading TensorFlow.\n"
+        os.write(original, line.encode())
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _WORDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(original)
+
+
+@contextlib.contextmanager
+def _held_back_stderr() -> Iterator[None]:
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as held:

@@ -35,6 +35,7 @@ ROWS = (
     ("stages",),
     ("search",),
     ("cli",),
+    ("__main__",),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 

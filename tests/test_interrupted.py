@@ -1,0 +1,59 @@
+"""Signals in the first seconds of the program's life."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
+
+
+def interrupted(arguments, after, number):
+    """Starts the program and sends a signal; returns status and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(after)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", WORDS)
+@pytest.mark.parametrize("after", [0.15, 0.3, 1.5])
+def test_while_it_loads_it_ends_with_one_line(toy_recipe, after, number):
+    arguments = ["-m", "keras_distil", "prepare", str(toy_recipe)]
+    status, errors = interrupted(arguments, after, number)
+    assert status == 128 + number
+    assert errors.startswith(f"keras-distil: {WORDS[number]}")
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", WORDS)
+def test_importing_tensorflow_ends_at_once(number):
+    code = (
+        "import os, signal, sys; from keras_distil import quiet\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'tensorflow':\n"
+        f"            try: signal.raise_signal({int(number)})\n"
+        "            except BaseException: pass\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "quiet.import_tensorflow()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 128 + number
+    assert done.stderr == (
+        f"keras-distil: {WORDS[number]} while loading TensorFlow.\n"
+    )
