@@ -79,12 +79,18 @@ def run(
         str | None,
         typer.Option(
             metavar="HOST:PORT,...",
-            help="All workers, the same list in each. Or set TF_CONFIG.",
+            help="All workers, the same list in each. Without it they come "
+            "from TF_CONFIG, else from Slurm (srun).",
         ),
     ] = None,
     worker_index: Annotated[
-        int, typer.Option(help="The place of this process in --workers.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="The place of this process in --workers. 0 is the chief, "
+            "which alone writes.",
+        ),
+    ] = None,
     quiet_: Quiet = False,
 ) -> None:
     """Run every stage of a recipe, and print what the student kept."""
@@ -97,13 +103,11 @@ def run(
         _print_summary(plan.summarise(resolved, devices=devices))
         return
     folder = output or Path("saved_models") / resolved.name
-    if workers is not None:
-        distribution.name_workers(workers, worker_index)
-    chief = distribution.worker_index()[0] == 0
+    place, count = _find_workers(resolved, workers, worker_index)
     made = run_folder.open_run(
-        resolved, folder, progress, fresh=fresh, writes=chief
+        resolved, folder, progress, fresh=fresh, writes=place == 0
     )
-    report = _stages().run_recipe(made)
+    report = _stages(errors=count == 1).run_recipe(made)
     _print_report(report)
     _say(f"Results: {folder}")
     _say(f"Next: tensorboard --logdir {folder / 'logs'}")
@@ -152,8 +156,24 @@ def _fail(message: str, status: int = 1) -> None:
     sys.exit(status)
 
 
-def _stages() -> Any:
-    quiet.import_tensorflow()
+def _find_workers(
+    recipe: config.Recipe, workers: str | None, index: int | None
+) -> tuple[int, int]:
+    """The place of this process among its workers, and their number."""
+    if (workers is None) != (index is None):
+        raise ValueError("--workers and --worker-index need each other.")
+    if workers is not None and index is not None:
+        distribution.name_workers(workers, index)
+    elif recipe.distill is None or recipe.distill.strategy in (
+        "auto",
+        "multi_worker",
+    ):
+        distribution.find_workers()
+    return distribution.worker_index()
+
+
+def _stages(*, errors: bool = True) -> Any:
+    quiet.import_tensorflow(errors=errors)
     from keras_distil import stages
 
     return stages

@@ -18,6 +18,7 @@ from keras_distil import (
     callbacks,
     config,
     data,
+    distribution,
     evaluation,
     snapshots,
     training,
@@ -45,7 +46,10 @@ def run_recipe(run: Run) -> dict[str, Any]:
         return json.loads(read_text(run.report_path))
     # What makes a run that was interrupted end with the same weights.
     tf.config.experimental.enable_op_determinism()
-    with build.strategy(run.recipe).scope():
+    with (
+        distribution.lost_workers_told(),
+        build.strategy(run.recipe).scope(),
+    ):
         report = _run_stages(run)
     run.write_json(run.report_path, report)
     _thin_out_checkpoints(run)

@@ -122,16 +122,20 @@ def test_replicas_and_micro_batches_are_one_batch(
 
 
 @pytest.mark.parametrize(
-    ("micro_batches", "optimizer", "atol"),
+    ("replicas", "micro_batches", "optimizer", "atol"),
     # Momentum and clipping make ten times the rounding. (Adam would make
     # noise of gradients that are zero, such as those of key biases.)
-    [(1, "sgd", 1e-6), (2, "clipped", 1e-5)],
+    [(1, 1, "sgd", 1e-6), (1, 2, "clipped", 1e-5), (2, 2, "sgd", 1e-6)],
 )
 def test_two_workers_are_one_process(
-    one_process, tmp_path, micro_batches, optimizer, atol
+    one_process, tmp_path, replicas, micro_batches, optimizer, atol
 ):
     status, outputs = train(
-        tmp_path, workers=2, micro_batches=micro_batches, optimizer=optimizer
+        tmp_path,
+        workers=2,
+        replicas=replicas,
+        micro_batches=micro_batches,
+        optimizer=optimizer,
     )
     assert status == [0, 0], outputs
     for index in range(2):
@@ -199,7 +203,7 @@ def test_a_recipe_runs_on_two_workers(toy_recipe, tmp_path):
 @pytest.mark.parametrize(
     ("addresses", "index", "message"),
     [
-        ("a:1,b", 0, "must be host:port,.* 'b'"),
+        ("a:1,b", 0, "must name workers as host:port. Received: 'b'"),
         ("a:1,a:1", 0, "names an address twice"),
         ("a:1,b:1", 2, "`--worker-index` must be from 0 to 1"),
     ],

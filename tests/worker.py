@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy
 
 
 def main(folder, steps, micro_batches, optimizer, kill_at=None):
@@ -24,7 +25,11 @@ def main(folder, steps, micro_batches, optimizer, kill_at=None):
     )
     tf.config.experimental.enable_op_determinism()
     if "TF_CONFIG" in os.environ:
+        if replicas > 1:
+            use_all_cpus(replicas)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        workers = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
+        assert strategy.num_replicas_in_sync == replicas * len(workers)
     elif replicas > 1:
         strategy = tf.distribute.MirroredStrategy(
             [f"CPU:{index}" for index in range(replicas)]
@@ -81,6 +86,20 @@ def main(folder, steps, micro_batches, optimizer, kill_at=None):
             + [scores[name] for name in sorted(scores)]
         ),
     )
+
+
+def use_all_cpus(count):
+    """Makes TensorFlow take the CPUs of a worker as it takes its GPUs.
+
+    Without GPUs it uses the first CPU alone, and has no option for more.
+    """
+
+    def local_devices(self, resolver, worker_device):
+        names = [f"{worker_device}/device:CPU:{i}" for i in range(count)]
+        return tuple(names), "CPU"
+
+    extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
+    extended._initialize_local_devices = local_devices
 
 
 def batches(steps=None):
