@@ -32,6 +32,8 @@ setup(
     packages=find_packages(include=["keras_distil", "keras_distil.*"]),
     package_data={"keras_distil": ["assets/*"]},
     install_requires=[
+        "array_record>=0.8",
+        "filelock>=3.16",
         "huggingface_hub>=0.34",
         # TFDS 4.9.10 imports it and declares it for Python 3.8 only.
         "importlib_resources>=6.0",
@@ -58,6 +60,8 @@ setup(
         "beam": ["apache-beam>=2.77"],
         "hf": ["transformers>=4.57"],
         "test": [
+            # Its local runner; the tests compare what it writes.
+            "apache-beam>=2.77",
             "mypy>=1.18",
             "pytest>=8.4",
             "ruff>=0.14",

@@ -1,8 +1,9 @@
 """From a recipe's values to objects; nothing else reads both."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -63,7 +64,16 @@ def tokenizer(recipe: config.Recipe) -> tokenizers.Tokenizer:
             f"The teacher {recipe.teacher.source!r} brings no vocabulary to "
             "prepare text with. Use a directory in Hugging Face's layout."
         )
-    return data.load_tokenizer(directory)
+    try:
+        return data.load_tokenizer(directory)
+    except FileNotFoundError:
+        raise
+    # Files that are no UTF-8, no JSON, or JSON of other types.
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        problem = " ".join(str(error).split())[:300].rstrip(".")
+        raise ValueError(
+            f"The tokenizer in {directory} cannot be used: {problem}."
+        ) from error
 
 
 def sources(recipe: config.Recipe) -> list[data.Source]:
@@ -84,17 +94,81 @@ def sources(recipe: config.Recipe) -> list[data.Source]:
 
 
 def corpus(
-    recipe: config.Recipe, *, progress: Callable[[int], None] | None = None
+    recipe: config.Recipe, *, progress: Callable[[int, int], None] | None = None
 ) -> data.PreparedCorpus:
-    """The tokens of the recipe's corpus, prepared or found in the cache."""
+    """The tokens of the recipe's corpus: opened, found in the cache or made."""
+    if recipe.data.prepared is not None:
+        folder = Path(recipe.data.root or ".") / recipe.data.prepared
+        return data.open_corpus(folder, expected=corpus_settings(recipe))
     return data.prepare_corpus(
         sources(recipe),
         tokenizer(recipe),
-        sequence_length=recipe.data.sequence_length,
-        held_out_fraction=recipe.data.held_out_fraction,
+        **_sequence_settings(recipe),
         cache_dir=cache_folder() / "corpora",
+        workers=os.cpu_count() or 1,
         progress=progress,
     )
+
+
+def prepare(
+    recipe: config.Recipe,
+    *,
+    output: Path | None,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> data.PreparedCorpus:
+    """Makes the recipe's corpus, or verifies all of it.
+
+    Args:
+        recipe: the recipe.
+        output: its folder; None for the cache.
+        workers: processes; None for one a core.
+        progress: called with the steps done and their number.
+    """
+    return data.prepare_corpus(
+        sources(recipe),
+        tokenizer(recipe),
+        **_sequence_settings(recipe),
+        cache_dir=None if output else cache_folder() / "corpora",
+        output=output,
+        workers=workers or os.cpu_count() or 1,
+        progress=progress,
+        verify=True,
+    )
+
+
+def prepare_with_beam(
+    recipe: config.Recipe, *, output: str, options: Sequence[str]
+) -> None:
+    """Makes the recipe's corpus as a pipeline of Apache Beam.
+
+    Args:
+        recipe: the recipe.
+        output: its folder, one that all workers see.
+        options: Beam's pipeline options, as on a command line.
+    """
+    from keras_distil.data import beam
+
+    beam.prepare_with_beam(
+        sources(recipe),
+        tokenizer(recipe),
+        corpus_settings(recipe),
+        output=output,
+        options=options,
+    )
+
+
+def corpus_settings(recipe: config.Recipe) -> dict[str, Any]:
+    """What the manifest of the recipe's corpus has to say."""
+    return data.corpus_settings(tokenizer(recipe), **_sequence_settings(recipe))
+
+
+def _sequence_settings(recipe: config.Recipe) -> dict[str, Any]:
+    return {
+        "sequence_length": recipe.data.sequence_length,
+        "held_out_fraction": recipe.data.held_out_fraction,
+        "layout": recipe.data.layout,
+    }
 
 
 def cache_folder() -> Path:
@@ -137,8 +211,10 @@ def held_out_batches(
     training, so that the scores of recipes can be compared.
     """
     made = tokenizer(recipe)
+    count = recipe.evaluate.sequences
+    held_out = prepared.held_out
     return data.held_out_dataset(
-        prepared.held_out[: recipe.evaluate.sequences],
+        held_out if count is None else held_out[:count],
         special=data.SpecialTokens.from_tokenizer(made),
         vocabulary_size=made.get_vocab_size(),
         batch_size=recipe.evaluate.batch_size,
@@ -187,7 +263,7 @@ def distill_steps(recipe: config.Recipe, prepared: data.PreparedCorpus) -> int:
     settings = distill_section(recipe)
     if settings.steps is not None:
         return settings.steps
-    sequences = len(prepared.train) * (settings.epochs or 0.0)
+    sequences = prepared.train_sequences * (settings.epochs or 0.0)
     return max(1, round(sequences / settings.batch_size))
 
 

@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -114,21 +115,79 @@ def run(
 
 
 @app.command(
-    epilog="Example: keras-distil prepare recipes/quickstart.yaml",
+    epilog="Example: keras-distil prepare recipes/quickstart.yaml "
+    "--output corpora/quickstart",
 )
 def prepare(
-    recipe: RecipePath, set_: Overrides = None, quiet_: Quiet = False
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="The corpus's own folder, for `data.prepared`. "
+            "Default: the cache.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes. Default: one a core."),
+    ] = None,
+    beam: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OPTIONS",
+            help="Run on Apache Beam, with its pipeline options in one "
+            "string, such as '--runner=FlinkRunner'. Needs --output.",
+        ),
+    ] = None,
+    quiet_: Quiet = False,
 ) -> None:
-    """Turn a recipe's text into tokens, cached for its runs."""
+    """Turn a recipe's text into shards of tokens, or verify those there are."""
     resolved = config.load_recipe(recipe, set_ or ())
-    made = run_folder.Run(resolved, Path("."), Progress(quiet=quiet_))
-    prepared = _stages().prepare(made)
-    _say(
-        f"Training: {len(prepared.train):,} sequences of "
-        f"{resolved.data.sequence_length} tokens; held out: "
-        f"{len(prepared.held_out):,}"
-    )
-    _say(f"Next: keras-distil run {recipe}")
+    _check_prepare(resolved, output, workers, beam)
+    progress = Progress(quiet=quiet_)
+    if beam is None:
+        prepared = _stages().make_corpus(
+            resolved,
+            progress,
+            output=None if output is None else Path(output),
+            workers=workers,
+        )
+        _say(
+            f"Training: {prepared.train_sequences:,} sequences of at most "
+            f"{resolved.data.sequence_length} tokens; held out: "
+            f"{len(prepared.held_out):,}"
+        )
+        _say(f"Corpus: {prepared.folder}")
+    else:
+        _stages().make_corpus_with_beam(
+            resolved, progress, output=output, options=shlex.split(beam)
+        )
+        _say(f"Corpus: {output}")
+    shown = f" --set data.prepared={output}" if output else ""
+    _say(f"Next: keras-distil run {recipe}{shown}")
+
+
+def _check_prepare(
+    recipe: config.Recipe,
+    output: str | None,
+    workers: int | None,
+    beam: str | None,
+) -> None:
+    if recipe.data.prepared is not None:
+        raise ValueError(
+            "The recipe takes a prepared corpus, "
+            f"`data.prepared: {recipe.data.prepared}`: there is nothing to "
+            "prepare. Remove the key, or use --set data.prepared=null."
+        )
+    if beam is not None and output is None:
+        raise ValueError("`--beam` needs `--output`, a folder of the corpus.")
+    if beam is not None and workers is not None:
+        raise ValueError(
+            "`--workers` is for this machine alone; with `--beam`, give the "
+            "runner's own option, such as --direct_num_workers."
+        )
 
 
 def main() -> None:

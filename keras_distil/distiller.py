@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil import continuation
-from keras_distil.data import first_step_of, stream_of
+from keras_distil.data import first_step_of, reading_error, stream_of
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import forward
 from keras_distil.objectives import MaskedLMBatch, MaskedLMObjective
@@ -435,10 +435,10 @@ class Distiller(keras.Model):
         def checked(iterator: Any) -> dict[str, Tensor]:
             try:
                 return run(iterator)
-            except tf.errors.InvalidArgumentError as error:
-                if _NON_FINITE not in str(error):
-                    raise
-                raise RuntimeError(self._non_finite_message()) from None
+            except tf.errors.OpError as error:
+                if _NON_FINITE in str(error):
+                    raise RuntimeError(self._non_finite_message()) from None
+                raise reading_error(error) or error from None
 
         self.train_function = checked
         return checked

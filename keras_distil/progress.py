@@ -54,6 +54,14 @@ class Bar:
             soft_wrap=True,
         )
 
+    def update_of(self, done: int, total: int) -> None:
+        """Shows progress where the total is known only now."""
+        if self._total != total:
+            self._total = total
+            if self._bars is not None and self._task is not None:
+                self._bars.update(self._task, total=total)
+        self.update(done)
+
 
 class Progress:
     """Where commands report to.

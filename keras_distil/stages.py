@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from keras_distil import (
 )
 from keras_distil.benchmark import latency, size
 from keras_distil.models import adapters, embedded
+from keras_distil.progress import Progress
 from keras_distil.run_folder import Run, read_text
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -74,7 +76,7 @@ def _run_stages(run: Run) -> dict[str, Any]:
     report: dict[str, Any] = {
         "name": run.recipe.name,
         "corpus": {
-            "train_sequences": len(prepared.train),
+            "train_sequences": prepared.train_sequences,
             "held_out_sequences": len(prepared.held_out),
             "fingerprint": prepared.fingerprint,
         },
@@ -93,11 +95,39 @@ def _run_stages(run: Run) -> dict[str, Any]:
 
 
 def prepare(run: Run) -> data.PreparedCorpus:
-    """Text to packed token ids, cached by content."""
-    with run.progress.bar("Prepare corpus (paragraphs)") as bar:
-        prepared = build.corpus(run.recipe, progress=bar.update)
+    """Text to token ids, cached by content, or opened where it was made."""
+    with run.progress.bar("Prepare corpus (units)") as bar:
+        prepared = build.corpus(run.recipe, progress=bar.update_of)
     run.progress.say(f"Corpus: {prepared.report}")
     return prepared
+
+
+def make_corpus(
+    recipe: config.Recipe,
+    progress: Progress,
+    *,
+    output: Path | None,
+    workers: int | None,
+) -> data.PreparedCorpus:
+    """Makes a recipe's corpus, or verifies the one there is."""
+    with progress.bar("Prepare corpus (units)") as bar:
+        prepared = build.prepare(
+            recipe, output=output, workers=workers, progress=bar.update_of
+        )
+    progress.say(f"Corpus: {prepared.report}")
+    return prepared
+
+
+def make_corpus_with_beam(
+    recipe: config.Recipe,
+    progress: Progress,
+    *,
+    output: str,
+    options: Sequence[str],
+) -> None:
+    """Makes a recipe's corpus as a pipeline of Apache Beam."""
+    progress.say("Preparing the corpus on Apache Beam")
+    build.prepare_with_beam(recipe, output=output, options=options)
 
 
 def load_teacher(run: Run) -> MaskedLM:

@@ -194,10 +194,18 @@ class MaskingSettings(Section):
 
 
 class DataSection(Section):
-    """`data`: the corpus and how it becomes batches."""
+    """`data`: the corpus and how it becomes batches.
+
+    `prepared` is a folder that `keras-distil prepare --output` wrote; the
+    sources are then not read. `layout` is `packed`, full sequences of joined
+    paragraphs, or `bucketed`, a sequence a paragraph and batches of like
+    lengths.
+    """
 
     root: NonEmptyText | None = None
+    prepared: NonEmptyText | None = None
     sources: Annotated[list[Source], Field(min_length=1)]
+    layout: Literal["packed", "bucketed"] = "packed"
     sequence_length: Length = 128
     held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     masking: MaskingSettings = MaskingSettings()

@@ -16,7 +16,11 @@ _HOMES = {
     "encode_paragraphs": "tokenize",
     "load_tokenizer": "tokenize",
     "vocabulary_hash": "tokenize",
-    "PreparedCorpus": "prepare",
+    "CorpusError": "shards",
+    "PreparedCorpus": "shards",
+    "ShardedSequences": "shards",
+    "open_corpus": "shards",
+    "corpus_settings": "prepare",
     "prepare_corpus": "prepare",
     "mask_tokens": "mask",
     "rare_token_weights": "mask",
@@ -25,6 +29,7 @@ _HOMES = {
     "first_step_of": "stream",
     "stream_of": "stream",
     "masked_lm_dataset": "pipeline",
+    "reading_error": "pipeline",
 }
 
 __all__ = sorted(_HOMES)

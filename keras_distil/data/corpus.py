@@ -7,15 +7,18 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
-
-from keras_distil.data.split import content_digest
+from typing import IO, Any, Protocol, TypeAlias
 
 MAX_LINE_CHARACTERS = 1_000_000
 _MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS  # UTF-8 takes up to 4 a character
 _EXTENSIONS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+# Where a file is cut is part of a corpus: repeats count once, in order.
+UNIT_BYTES = 4 * 2**20
+
+# Of a record: line number, problem, keys found.
+_Failure: TypeAlias = tuple[int, str, list[str]]
 
 
 @dataclasses.dataclass
@@ -52,6 +55,14 @@ class CorpusReport:
         )
 
 
+class Unit(Protocol):
+    """A part of a source that is read by itself, also in another process."""
+
+    def paragraphs(self, report: CorpusReport) -> Iterator[str]:
+        """Yields paragraphs and adds files and skips to `report`."""
+        ...
+
+
 class Source(Protocol):
     """Where paragraphs come from."""
 
@@ -59,34 +70,9 @@ class Source(Protocol):
         """Returns JSON data that changes whenever the content may have."""
         ...
 
-    def paragraphs(self, report: CorpusReport) -> Iterator[str]:
-        """Yields paragraphs and adds files and skips to `report`."""
+    def units(self) -> Sequence[Unit]:
+        """Returns the parts, in order: the same whoever reads them."""
         ...
-
-
-def unique_paragraphs(
-    sources: Iterable[Source], report: CorpusReport
-) -> Iterator[tuple[int, str]]:
-    """Yields each paragraph of several sources once, with its digest.
-
-    Repeats are recognised by `content_digest`, hence across case and
-    spacing, and by 8 bytes each, so that a large corpus stays affordable.
-
-    Args:
-        sources: read one after another.
-        report: counts what is kept and what is skipped.
-    """
-    seen: set[int] = set()
-    for source in sources:
-        for text in source.paragraphs(report):
-            digest = content_digest(text)
-            if digest in seen:
-                report.skipped["repeated paragraph"] += 1
-                continue
-            seen.add(digest)
-            report.paragraphs += 1
-            report.characters += len(text)
-            yield digest, text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +143,26 @@ class TextFiles:
             files.append([name, status.st_size, status.st_mtime_ns])
         return {"type": "text_files", "field": self.field, "files": files}
 
+    def units(self) -> list["FileRange"]:
+        """Returns pieces of the files, in the order of their names.
+
+        Compressed files are whole, others are cut about every 4 MB.
+
+        Raises:
+            FileNotFoundError: if no file matches.
+            ValueError: if a file is of no supported kind.
+        """
+        units = []
+        for path in self.files():
+            size = path.stat().st_size
+            if path.name.endswith(".gz"):
+                starts = [0]
+            else:
+                starts = list(range(0, max(size, 1), UNIT_BYTES))
+            for start, end in zip(starts, [*starts[1:], None], strict=True):
+                units.append(FileRange(str(path), start, end, self.field))
+        return units
+
     def paragraphs(self, report: CorpusReport) -> Iterator[str]:
         """Yields the paragraphs of all files, in the order of their names.
 
@@ -166,31 +172,78 @@ class TextFiles:
         Raises:
             FileNotFoundError: if no file matches.
             ValueError: if a file is of no supported kind, is a damaged .gz,
-                or is a .jsonl file without a single usable record.
+                or is a .jsonl file whose first 4 MB have no usable record.
         """
-        for path in self.files():
+        for unit in self.units():
+            yield from unit.paragraphs(report)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileRange:
+    """The lines of a text file that begin in a range of its bytes.
+
+    Attributes:
+        path: the file.
+        start: int, the first byte.
+        end: int, the byte behind the last; None for the end of the file.
+        field: the key that holds the text in .jsonl records.
+    """
+
+    path: str
+    start: int
+    end: int | None
+    field: str | None
+
+    def paragraphs(self, report: CorpusReport) -> Iterator[str]:
+        """Yields the paragraphs; the first range of a file counts the file.
+
+        Raises:
+            ValueError: if the file is a damaged .gz, or a .jsonl file whose
+                first range has no usable record.
+        """
+        path = Path(self.path)
+        if self.start == 0:
             report.files += 1
             if path.stat().st_size == 0:
                 report.skipped["empty file"] += 1
-                continue
-            lines = _lines(path, report)
-            if _is_jsonl(path):
-                yield from _records(lines, path, self.field, report)
-            else:
-                for _, line in lines:
-                    yield line
+                return
+        lines = _lines(path, self.start, self.end, report)
+        if not _is_jsonl(path):
+            for _, line in lines:
+                yield line
+            return
+        failure = yield from _records(lines, self.field, report)
+        if failure and self.start == 0:
+            number, problem, found = failure
+            raise ValueError(
+                f"'{path}' has no usable record. First, line {number}: "
+                f"{problem} (field='{self.field}'). Keys found: "
+                f"{found or 'none'}. Correct `field` or the file."
+            )
 
 
 def _is_jsonl(path: Path) -> bool:
     return path.name.removesuffix(".gz").endswith(".jsonl")
 
 
-def _lines(path: Path, report: CorpusReport) -> Iterator[tuple[int, str]]:
-    """Yields (line number, stripped line) of the usable lines of a file."""
+def _lines(
+    path: Path, start: int, end: int | None, report: CorpusReport
+) -> Iterator[tuple[int, str]]:
+    """Yields (line number, stripped line) of the usable lines of a range.
+
+    Lines are numbered from its beginning.
+    """
     opener = gzip.open if path.name.endswith(".gz") else open
     with opener(path, "rb") as file:
         try:
-            for number, raw in enumerate(_bounded_lines(file), 1):
+            if start:
+                # The line that the byte before belongs to is not of this
+                # range; it may be one that ends right there.
+                file.seek(start - 1)
+                start += _skip_line(file) - 1
+            for number, (at, raw) in enumerate(_bounded_lines(file), 1):
+                if end is not None and start + at >= end:
+                    break
                 line = _decode(raw, report)
                 if line is not None:
                     yield number, line
@@ -200,17 +253,31 @@ def _lines(path: Path, report: CorpusReport) -> Iterator[tuple[int, str]]:
             ) from error
 
 
+def _skip_line(file: IO[bytes] | gzip.GzipFile) -> int:
+    """Reads to the end of a line in bounded pieces; returns its bytes."""
+    size = 0
+    while piece := file.readline(_MAX_LINE_BYTES):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return size
+
+
 def _bounded_lines(
     file: IO[bytes] | gzip.GzipFile,
-) -> Iterator[bytes | None]:
-    """Yields lines, None for those too long, holding one bounded piece."""
+) -> Iterator[tuple[int, bytes | None]]:
+    """Yields (offset, line), holding one bounded piece.
+
+    The line is None if it is too long.
+    """
+    at = 0
     while piece := file.readline(_MAX_LINE_BYTES + 1):
-        if len(piece) <= _MAX_LINE_BYTES:
-            yield piece
-            continue
-        while piece and not piece.endswith(b"\n"):
-            piece = file.readline(_MAX_LINE_BYTES)
-        yield None
+        size = len(piece)
+        too_long = size > _MAX_LINE_BYTES
+        if too_long and not piece.endswith(b"\n"):
+            size += _skip_line(file)
+        yield at, None if too_long else piece
+        at += size
 
 
 def _decode(raw: bytes | None, report: CorpusReport) -> str | None:
@@ -233,12 +300,9 @@ def _decode(raw: bytes | None, report: CorpusReport) -> str | None:
 
 
 def _records(
-    lines: Iterator[tuple[int, str]],
-    path: Path,
-    field: str | None,
-    report: CorpusReport,
-) -> Iterator[str]:
-    """Yields one field of JSON records; an error if no record is usable."""
+    lines: Iterator[tuple[int, str]], field: str | None, report: CorpusReport
+) -> Generator[str, None, _Failure | None]:
+    """Yields one field of JSON records; returns why if none is usable."""
     usable, failure = False, None
     for number, line in lines:
         text, problem, found = _field_of(line, field)
@@ -251,13 +315,7 @@ def _records(
             continue
         report.skipped[problem] += 1
         failure = failure or (number, problem, found)
-    if failure and not usable:
-        number, problem, found = failure
-        raise ValueError(
-            f"'{path}' has no usable record. First, line {number}: {problem} "
-            f"(field='{field}'). Keys found: {found or 'none'}. "
-            "Correct `field` or the file."
-        )
+    return None if usable else failure
 
 
 def _field_of(

@@ -79,6 +79,10 @@ class InstalledDocumentation:
             described[package] = [_version(package), digest.hexdigest()]
         return {"type": "installed_documentation", "packages": described}
 
+    def units(self) -> list["InstalledDocumentation"]:
+        """Returns the packages one by one."""
+        return [InstalledDocumentation((name,)) for name in self.packages]
+
     def paragraphs(self, report: CorpusReport) -> Iterator[str]:
         """Yields paragraphs by package and path.
 

@@ -1,17 +1,27 @@
 """Batches for masked language modelling, as `tf.data` datasets."""
 
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import tensorflow as tf
 
 from keras_distil.data.mask import mask_tokens
+from keras_distil.data.shards import CorpusError, ShardedSequences
 from keras_distil.data.stream import Stream
 from keras_distil.data.tokenize import SpecialTokens
 
-_ORDER = 1  # third part of the shuffle's seed; sets it apart from the masks
+# Third part of a shuffle's seed; sets it apart from the masks.
+_ORDER = 1
+_BUCKET_ORDER = 2  # and one more for each further bucket
+_BATCH_ORDER = -1
+
+Sequences: TypeAlias = np.ndarray | ShardedSequences
 
 
 def masked_lm_dataset(
-    sequences: np.ndarray,
+    sequences: Sequences | list[ShardedSequences],
     *,
     special: SpecialTokens,
     vocabulary_size: int,
@@ -31,8 +41,13 @@ def masked_lm_dataset(
     order and masks of its own. Batches run across the ends of epochs, so no
     sequence is left out.
 
+    With buckets, a batch has sequences of one bucket, in a random order of
+    buckets. A bucket's last few sequences of an epoch, too few for a batch,
+    are left out, others in each epoch.
+
     Args:
-        sequences: integers, (n, length), packed sequences.
+        sequences: integers, (n, length), packed sequences; or a list of
+            such with different lengths, the buckets.
         special: the ids of the special tokens.
         vocabulary_size: int, random replacements are drawn below it.
         batch_size: int, sequences a batch.
@@ -49,12 +64,19 @@ def masked_lm_dataset(
     Returns:
         A dataset of `({"token_ids", "padding_mask"}, y, sample_weight)`,
         each of shape (batch_size, length): masked ids, 1 at real tokens and
-        the original ids in int32; 1 at tokens to predict in float32.
+        the original ids in int32; 1 at tokens to predict in float32. The
+        length is that of the bucket.
 
     Raises:
         ValueError: if there are fewer sequences than one batch takes, or
             `batch_size`, `steps`, `first_step` or `rate` is out of range.
     """
+    options = (special, vocabulary_size, seed, rate, token_weights)
+    if isinstance(sequences, list):
+        batch = _bucketed(sequences, batch_size, options, shuffle, fixed_masks)
+        return Stream(batch, batch_size=batch_size, steps=steps).dataset(
+            first_step
+        )
     count = _check(sequences, batch_size)
     if count < batch_size:
         raise ValueError(
@@ -62,23 +84,77 @@ def masked_lm_dataset(
             f"{batch_size}. Lower `batch_size` or `sequence_length`, or add "
             "text."
         )
-    make = _BatchMaker(
-        sequences, special, vocabulary_size, seed, rate, token_weights
-    )
+    make = _BatchMaker(sequences, *options)
 
-    def batch(step: tf.Tensor, places: tf.Tensor):
+    def batch_of(step: tf.Tensor, places: tf.Tensor):
         example = step * batch_size + places
         epoch, row = example // count, example % count
         if shuffle:
             row = _shuffled(row, seed, epoch, count)
         return make(row, tf.zeros_like(epoch) if fixed_masks else epoch)
 
-    stream = Stream(batch, batch_size=batch_size, steps=steps)
+    stream = Stream(batch_of, batch_size=batch_size, steps=steps)
     return stream.dataset(first_step)
 
 
+def _bucketed(
+    buckets: list[ShardedSequences],
+    batch_size: int,
+    options: tuple,
+    shuffle: bool,
+    fixed_masks: bool,
+) -> Callable:
+    """The batches of several buckets as a function of step and places."""
+    seed = options[2]
+    counts = np.array([_check(b, batch_size) for b in buckets], np.int64)
+    batches = counts // batch_size  # of an epoch, in each bucket
+    total = int(batches.sum())
+    if not total:
+        raise ValueError(
+            f"No bucket of the corpus has {batch_size} sequences, as many as "
+            f"one batch (they have {counts.tolist()}). Lower `batch_size`, or "
+            "add text."
+        )
+    makers = [
+        _BatchMaker(bucket, *options, places_before=int(before))
+        for bucket, before in zip(
+            buckets, np.cumsum([0, *counts[:-1]]), strict=True
+        )
+    ]
+    ends = tf.constant(np.cumsum(batches), tf.int64)
+
+    def make(bucket: int, number: tf.Tensor, epoch: tf.Tensor, places):
+        row = number * batch_size + places
+        epochs = tf.fill(tf.shape(places), epoch)
+        if shuffle:
+            row = _shuffled(
+                row, seed, epochs, int(counts[bucket]), _BUCKET_ORDER + bucket
+            )
+        return makers[bucket](
+            row, tf.zeros_like(epochs) if fixed_masks else epochs
+        )
+
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        epoch, number = step // total, step % total
+        if shuffle:
+            number = _shuffled(
+                number[tf.newaxis], seed, epoch[tf.newaxis], total, _BATCH_ORDER
+            )[0]
+        bucket = tf.searchsorted(ends, number[tf.newaxis], side="right")[0]
+        first = tf.concat([[tf.constant(0, tf.int64)], ends], 0)[bucket]
+        return tf.switch_case(
+            bucket,
+            [
+                lambda b=b: make(b, number - first, epoch, places)
+                for b in range(len(buckets))
+            ],
+        )
+
+    return batch
+
+
 def held_out_dataset(
-    sequences: np.ndarray,
+    sequences: Sequences,
     *,
     special: SpecialTokens,
     vocabulary_size: int,
@@ -132,23 +208,28 @@ def held_out_dataset(
 
 
 class _BatchMaker:
-    """Gathers and masks rows; holds the corpus as tensors, not constants."""
+    """Gathers and masks rows, of an array or of shards on disk.
+
+    `places_before` sets the masks of several makers apart.
+    """
 
     def __init__(
         self,
-        sequences: np.ndarray,
+        sequences: Sequences,
         special: SpecialTokens,
         vocabulary_size: int,
         seed: int,
         rate: float,
         token_weights: np.ndarray | None,
+        *,
+        places_before: int = 0,
     ):
         if token_weights is not None:
             _check_weights(np.asarray(token_weights), vocabulary_size)
         # Eager tensors are captured as inputs of the mapped function; a
         # graph constant would be copied, and is limited to 2 GB.
         with tf.device("cpu"):
-            self.sequences = tf.convert_to_tensor(sequences)
+            self._rows = _row_reader(sequences)
             self.token_weights = (
                 None
                 if token_weights is None
@@ -158,13 +239,14 @@ class _BatchMaker:
         self.vocabulary_size = vocabulary_size
         self.seed = seed
         self.rate = rate
+        self.places_before = places_before
 
     def __call__(self, rows: tf.Tensor, epochs: tf.Tensor):
-        token_ids = tf.cast(tf.gather(self.sequences, rows), tf.int32)
+        token_ids = tf.cast(self._rows(rows), tf.int32)
         seeds = tf.fill(tf.shape(rows), tf.constant(self.seed, tf.int64))
         masked_ids, selected = mask_tokens(
             token_ids,
-            tf.stack([seeds, epochs, rows], axis=-1),
+            tf.stack([seeds, epochs, rows + self.places_before], axis=-1),
             special=self.special,
             vocabulary_size=self.vocabulary_size,
             rate=self.rate,
@@ -175,15 +257,47 @@ class _BatchMaker:
         return x, token_ids, selected
 
 
+def _row_reader(sequences: Sequences) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Rows by number; those of an array from memory, others from disk."""
+    if isinstance(sequences, ShardedSequences):
+
+        def read(rows: tf.Tensor) -> tf.Tensor:
+            # Stateless: under deterministic operations it may still run
+            # beside others.
+            read_rows = tf.numpy_function(
+                sequences.read, [rows], sequences.dtype, stateful=False
+            )
+            read_rows.set_shape([rows.shape[0], sequences.shape[1]])
+            return read_rows
+
+        return read
+    held = tf.convert_to_tensor(sequences)
+    return lambda rows: tf.gather(held, rows)
+
+
+def reading_error(error: Exception) -> CorpusError | None:
+    """What went wrong with a corpus on disk, from an error of TensorFlow's.
+
+    TensorFlow wraps what a reading function raises in an error of its own,
+    with a traceback in the text.
+    """
+    found = re.search(rf"{CorpusError.__name__}: (.+)", str(error))
+    return CorpusError(found[1]) if found else None
+
+
 def _shuffled(
-    rows: tf.Tensor, seed: int, epochs: tf.Tensor, count: int
+    rows: tf.Tensor,
+    seed: int,
+    epochs: tf.Tensor,
+    count: int,
+    order: int = _ORDER,
 ) -> tf.Tensor:
     """Each epoch's permutation of 0 ... count - 1 at `rows`, int64."""
     parts = tf.stack(
         [
             tf.fill(tf.shape(rows), tf.constant(seed, tf.int64)),
             epochs,
-            tf.fill(tf.shape(rows), tf.constant(_ORDER, tf.int64)),
+            tf.fill(tf.shape(rows), tf.constant(order, tf.int64)),
         ],
         axis=-1,
     )
@@ -208,15 +322,15 @@ def _check_weights(token_weights: np.ndarray, vocabulary_size: int) -> None:
         )
 
 
-def _check(sequences: np.ndarray, batch_size: int) -> int:
+def _check(sequences: Sequences, batch_size: int) -> int:
     if batch_size < 1:
         raise ValueError(
             "`batch_size` must be at least 1. "
             f"Received: batch_size={batch_size}."
         )
-    if np.ndim(sequences) != 2:
+    if len(sequences.shape) != 2:
         raise ValueError(
             "`sequences` must have shape (sequences, length). "
-            f"Received: shape {np.shape(sequences)}."
+            f"Received: shape {sequences.shape}."
         )
     return len(sequences)

@@ -1,60 +1,79 @@
-"""A corpus, from its sources to cached arrays of packed token ids."""
+"""A corpus, from its sources to shards of token ids, on one machine.
 
+Units of text are tokenized in parallel into scratch files; repeated
+paragraphs are marked; shards are written in parallel. Every file is written
+whole or not at all, so an interrupted preparation goes on where it was. Which
+process did what leaves no trace in the shards.
+"""
+
+import contextlib
 import dataclasses
-import hashlib
+import itertools
 import json
 import logging
 import os
 import shutil
-import uuid
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import tokenizers
 
-from keras_distil.data.corpus import CorpusReport, Source, unique_paragraphs
-from keras_distil.data.pack import pack_stream, packed_count
-from keras_distil.data.split import check_fraction, digest_is_held_out
+from keras_distil.data import shards
+from keras_distil.data.corpus import CorpusReport, Source, Unit
+from keras_distil.data.pack import packed_count
+from keras_distil.data.pool import Pool, tokenizer_here
+from keras_distil.data.scratch import (
+    Table,
+    chosen_paragraphs,
+    is_whole,
+    mark_repeats,
+    measure,
+    write_unit,
+)
+from keras_distil.data.shards import CorpusError, PreparedCorpus, open_corpus
+from keras_distil.data.split import check_fraction
 from keras_distil.data.tokenize import (
     SpecialTokens,
-    encode_paragraphs,
     token_dtype,
     vocabulary_hash,
+)
+from keras_distil.data.tokenized import (
+    Part,
+    parts_of,
+    tokenize_unit,
 )
 
 _log = logging.getLogger(__name__)
 
-# Raise it whenever the same sources would give other arrays.
-_FORMAT_VERSION = 1
-_ARRAYS = ("train", "held_out", "token_counts")
-_PROGRESS_EVERY = 1000  # paragraphs
 
+def corpus_settings(
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    sequence_length: int,
+    held_out_fraction: float,
+    layout: str = "packed",
+) -> dict[str, Any]:
+    """What the shards of a text depend on, as their manifest records it.
 
-@dataclasses.dataclass(frozen=True)
-class PreparedCorpus:
-    """Packed token ids, ready for `masked_lm_dataset`.
-
-    Attributes:
-        train: uint16 or int32, (sequences, length), memory-mapped.
-        held_out: the same of the held-out paragraphs; may have no rows.
-        token_counts: int64, (vocabulary,), occurrences of each token in the
-            training paragraphs.
-        fingerprint: sha256 over the arrays and the settings.
-        report: what was read and what was skipped.
+    Raises:
+        ValueError: if an argument is out of range.
     """
-
-    train: np.ndarray
-    held_out: np.ndarray
-    token_counts: np.ndarray
-    fingerprint: str
-    report: CorpusReport
-
-
-class _CacheError(Exception):
-    """A cached corpus is incomplete or damaged."""
+    check_fraction(held_out_fraction)
+    packed_count(0, sequence_length)
+    parts_of(layout, sequence_length, SpecialTokens.from_tokenizer(tokenizer))
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    return {
+        "vocabulary": vocabulary_hash(tokenizer),
+        # Equal vocabularies may still be split or lower-cased differently.
+        "tokenizer": shards.sha256(tokenizer.to_str().encode()),
+        "dtype": token_dtype(size).name,
+        "sequence_length": sequence_length,
+        "held_out_fraction": held_out_fraction,
+        "layout": layout,
+    }
 
 
 def prepare_corpus(
@@ -63,224 +82,325 @@ def prepare_corpus(
     *,
     sequence_length: int,
     held_out_fraction: float,
-    cache_dir: str | os.PathLike,
-    progress: Callable[[int], None] | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    output: str | os.PathLike | None = None,
+    layout: str = "packed",
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    verify: bool = False,
 ) -> PreparedCorpus:
     """Reads, splits, tokenizes and packs a corpus, or finds it done.
 
     Every distinct paragraph is either trained on or held out, by its content
-    (see `is_held_out`). Tokens are streamed to disk, so that memory holds
-    only 8 bytes a paragraph and the current batch. The result is kept under
-    `cache_dir` and found again as long as sources, tokenizer and settings are
-    unchanged; checksums are verified, and a damaged copy is made anew.
+    (see `is_held_out`). Memory holds a unit of text and a shard a process,
+    whatever the size of the corpus. The result is found again as long as
+    sources, tokenizer and settings are unchanged. A preparation that was
+    interrupted goes on where it was.
 
     Args:
         sources: such as `TextFiles` and `InstalledDocumentation`.
         tokenizer: as `load_tokenizer` returns it.
         sequence_length: int >= 3, tokens a sequence.
         held_out_fraction: float in [0, 1), share of paragraphs to hold out.
-        cache_dir: folder for prepared corpora; made if missing.
-        progress: called now and then with the number of paragraphs done.
+        cache_dir: folder for corpora that are named by their content; made
+            if missing.
+        output: the corpus's own folder, in place of `cache_dir`.
+        layout: "packed", paragraphs joined and cut to full sequences, or
+            "bucketed", a sequence a paragraph with those of like length
+            together.
+        workers: int >= 1, processes to use. With more than one, a script
+            must guard its start by `if __name__ == "__main__":`.
+        progress: called now and then with the steps done and their number.
+        verify: whether to compare the sha256 of a corpus that is found, and
+            to make it anew if it is damaged.
 
     Returns:
         A `PreparedCorpus`.
 
     Raises:
+        CorpusError: if `output` holds another corpus.
         FileNotFoundError: if a source matches no file.
+        OSError: if the disk is full or may not be written.
         ValueError: if the sources hold no usable training paragraph, or an
             argument is out of range.
     """
-    check_fraction(held_out_fraction)
-    packed_count(0, sequence_length)
-    settings = {
-        "format_version": _FORMAT_VERSION,
-        "vocabulary": vocabulary_hash(tokenizer),
-        # Equal vocabularies may still be split or lower-cased differently.
-        "tokenizer": _sha256(tokenizer.to_str().encode()),
-        "sequence_length": sequence_length,
-        "held_out_fraction": held_out_fraction,
-    }
-    described = [source.describe() for source in sources]
-    key = _sha256(_json({"sources": described, **settings}).encode())
-    folder = Path(cache_dir).expanduser() / key[:32]
-    if folder.exists():
-        try:
-            return _load(folder)
-        except _CacheError as error:
-            _log.warning("Preparing the corpus again: %s", error)
-            shutil.rmtree(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = folder.parent / f".tmp-{uuid.uuid4().hex}"
-    scratch.mkdir()
-    try:
-        report = _write_streams(
-            scratch, sources, tokenizer, held_out_fraction, progress
-        )
-        _write_arrays(scratch, tokenizer, sequence_length)
-        _write_manifest(scratch, settings, described, report)
-        _publish(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return _load(folder)
-
-
-class _Stream:
-    """The tokens of one part of the corpus, joined with [SEP], on disk."""
-
-    def __init__(self, path: Path, separator: bytes):
-        self._file = open(path, "wb")
-        self._separator = separator
-        self.paragraphs = 0
-        self.tokens = 0
-
-    def __enter__(self) -> "_Stream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, ids: np.ndarray) -> None:
-        if self.paragraphs:
-            self._file.write(self._separator)
-        self._file.write(ids.tobytes())
-        self.paragraphs += 1
-        self.tokens += len(ids)
-
-
-def _write_streams(
-    scratch: Path,
-    sources: Sequence[Source],
-    tokenizer: tokenizers.Tokenizer,
-    held_out_fraction: float,
-    progress: Callable[[int], None] | None,
-) -> CorpusReport:
-    """Writes the tokens of both parts and the counts of the training part."""
-    report = CorpusReport()
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
-    counts = np.zeros(size, np.int64)
-    sep_id = SpecialTokens.from_tokenizer(tokenizer).sep_id
-    separator = np.array([sep_id], token_dtype(size)).tobytes()
-    held_out_flags: deque[bool] = deque()  # of paragraphs not yet encoded
-
-    def texts() -> Iterator[str]:
-        for digest, text in unique_paragraphs(sources, report):
-            held_out_flags.append(digest_is_held_out(digest, held_out_fraction))
-            yield text
-
-    with (
-        _Stream(scratch / "train.stream", separator) as train,
-        _Stream(scratch / "held_out.stream", separator) as held_out,
-    ):
-        for done, ids in enumerate(encode_paragraphs(tokenizer, texts()), 1):
-            is_held_out = held_out_flags.popleft()
-            if not len(ids):
-                report.skipped["paragraph without tokens"] += 1
-            elif is_held_out:
-                held_out.write(ids)
-            else:
-                train.write(ids)
-                np.add.at(counts, ids, 1)
-            if progress and done % _PROGRESS_EVERY == 0:
-                progress(done)
-    report.train_tokens = train.tokens
-    report.held_out_tokens = held_out.tokens
-    report.held_out_paragraphs = held_out.paragraphs
-    if not train.paragraphs:
+    if workers < 1:
         raise ValueError(
-            f"The corpus has no usable training paragraph ({report}). Check "
-            "the sources and `held_out_fraction`."
+            f"`workers` must be at least 1. Received: workers={workers}."
         )
-    if progress:
-        progress(report.paragraphs)
-    np.save(scratch / "token_counts.npy", counts, allow_pickle=False)
-    return report
+    settings = corpus_settings(
+        tokenizer,
+        sequence_length=sequence_length,
+        held_out_fraction=held_out_fraction,
+        layout=layout,
+    )
+    described = [source.describe() for source in sources]
+    key = shards.sha256(
+        shards.canonical(
+            [described, settings, shards.FORMAT_VERSION],
+        )
+    )
+    folder = _folder(cache_dir, output, key)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Of several processes that want the same corpus, one makes it.
+    with _waiting(folder.with_name(f".{folder.name}.lock")):
+        found = _find(
+            folder, settings, described, verify=verify, ours=output is None
+        )
+        if found is not None:
+            return found
+        scratch = folder.with_name(f".{folder.name}.{key[:16]}.partial")
+        job = _Job(scratch, tokenizer, settings, workers, progress)
+        job.run(list(itertools.chain(*(s.units() for s in sources))), described)
+        os.replace(job.shard_folder, folder)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return open_corpus(folder)
 
 
-def _write_arrays(
-    scratch: Path, tokenizer: tokenizers.Tokenizer, sequence_length: int
-) -> None:
-    """Packs the streams into .npy files and removes them."""
-    special = SpecialTokens.from_tokenizer(tokenizer)
-    dtype = token_dtype(tokenizer.get_vocab_size(with_added_tokens=True))
-    for part in ("train", "held_out"):
-        path = scratch / f"{part}.stream"
-        length = path.stat().st_size // dtype.itemsize
-        shape = (packed_count(length, sequence_length), sequence_length)
-        if length:  # an empty file cannot be mapped
-            stream = np.memmap(path, dtype, mode="r")
-            packed = np.lib.format.open_memmap(
-                scratch / f"{part}.npy", mode="w+", dtype=dtype, shape=shape
-            )
-            pack_stream(stream, special, out=packed)
-            packed.flush()
-            del stream, packed
-        else:
-            np.save(scratch / f"{part}.npy", np.empty(shape, dtype))
-        path.unlink()
+@contextlib.contextmanager
+def _waiting(path: Path) -> Iterator[None]:
+    """Holds a lock file, and says so if another process has it."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        _log.warning("Waiting for another process that prepares this corpus.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _write_manifest(
+def _folder(
+    cache_dir: str | os.PathLike | None,
+    output: str | os.PathLike | None,
+    key: str,
+) -> Path:
+    if (cache_dir is None) == (output is None):
+        raise ValueError(
+            "Give exactly one of `cache_dir` and `output`. Received: "
+            f"cache_dir={cache_dir}, output={output}."
+        )
+    if output is not None:
+        return Path(output).expanduser()
+    return Path(cache_dir or "").expanduser() / key[:32]
+
+
+def _find(
     folder: Path,
     settings: dict[str, Any],
     described: list[dict[str, Any]],
-    report: CorpusReport,
-) -> None:
-    arrays = {name: _file_sha256(folder / f"{name}.npy") for name in _ARRAYS}
-    manifest = {
-        "fingerprint": _sha256(_json({**settings, **arrays}).encode()),
-        "settings": settings,
-        "arrays": arrays,
-        "report": vars(report),
-        "sources": described,
-    }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
-
-
-def _publish(scratch: Path, folder: Path) -> None:
-    """Renames the finished folder into place, all or nothing."""
-    try:
-        scratch.rename(folder)
-    except OSError:
-        # Another process may have finished the same corpus meanwhile.
-        if not (folder / "manifest.json").is_file():
-            raise
-
-
-def _load(folder: Path) -> PreparedCorpus:
-    """Opens a cached corpus; _CacheError if anything is not as written."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        for name in _ARRAYS:
-            if _file_sha256(folder / f"{name}.npy") != manifest["arrays"][name]:
-                raise _CacheError(f"checksum of '{folder / name}.npy' differs.")
-        report = manifest["report"]
-        report["skipped"] = Counter(report["skipped"])
-        return PreparedCorpus(
-            **{name: _open(folder / f"{name}.npy") for name in _ARRAYS},
-            fingerprint=manifest["fingerprint"],
-            report=CorpusReport(**report),
+    *,
+    verify: bool,
+    ours: bool,
+) -> PreparedCorpus | None:
+    """The corpus in `folder`; None if it has to be made."""
+    if not folder.exists():
+        return None
+    if not ours and not (folder / shards.MANIFEST).is_file():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            return None
+        raise CorpusError(
+            f"{folder} holds files, but no prepared corpus. Give another "
+            "folder."
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _CacheError(f"'{folder}' cannot be read ({error}).") from error
+    try:
+        found = open_corpus(folder, expected=settings, verify=verify)
+    except CorpusError as error:
+        if not ours:
+            raise
+        _log.warning("Preparing the corpus again: %s", error)
+        shutil.rmtree(folder)
+        return None
+    if not ours:
+        manifest = json.loads((folder / shards.MANIFEST).read_text("utf-8"))
+        if manifest["sources"] != described:
+            raise CorpusError(
+                f"{folder} holds a corpus of other sources, or they have "
+                "changed since. Give another folder."
+            )
+    return found
 
 
-def _open(path: Path) -> np.ndarray:
-    mapped = path.stat().st_size > 4096
-    return np.load(path, "r" if mapped else None, allow_pickle=False)
+class _Job:
+    """The preparation of one corpus in a scratch folder."""
+
+    def __init__(
+        self,
+        scratch: Path,
+        tokenizer: tokenizers.Tokenizer,
+        settings: dict[str, Any],
+        workers: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.shard_folder = scratch / "shards"
+        self._units = scratch / "units"
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._special = SpecialTokens.from_tokenizer(tokenizer)
+        self._workers = workers
+        self._progress = progress
+
+    def run(
+        self, units: Sequence[Unit], described: list[dict[str, Any]]
+    ) -> None:
+        """Leaves the finished corpus in `shard_folder`."""
+        for folder in (self._units, self.shard_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        parts = parts_of(
+            self._settings["layout"],
+            self._settings["sequence_length"],
+            self._special,
+        )
+        paths = [
+            self._units / f"{number:06d}.safetensors"
+            for number in range(len(units))
+        ]
+        with Pool(self._workers, self._tokenizer) as pool:
+            self._tokenize(pool, units, paths)
+            mark_repeats(paths)
+            table = measure(paths, parts, self._settings["held_out_fraction"])
+            report = self._report(table)
+            tasks = self._shard_tasks(paths, parts, table)
+            entries, counts = self._write_shards(pool, len(units), tasks)
+        manifest = shards.manifest_of(
+            self._settings,
+            {
+                part.name: {
+                    "length": part.length,
+                    "shards": [
+                        entry
+                        for task, entry in zip(tasks, entries, strict=True)
+                        if task.part.name == part.name
+                    ],
+                }
+                for part in parts
+            },
+            counts,
+            report,
+            described,
+        )
+        shards.write_manifest(self.shard_folder / shards.MANIFEST, manifest)
+        for sidecar in self.shard_folder.glob("*.done"):
+            sidecar.unlink()
+
+    def _tokenize(
+        self, pool: "Pool", units: Sequence[Unit], paths: Sequence[Path]
+    ) -> None:
+        todo = [
+            (unit, path)
+            for unit, path in zip(units, paths, strict=True)
+            if not is_whole(path)
+        ]
+        done = len(units) - len(todo)
+        for _ in pool.map(_tokenize_to, todo):
+            done += 1
+            self._say(done, 2 * len(units))
+
+    def _report(self, table: "Table") -> CorpusReport:
+        if not table.report.train_tokens:
+            raise ValueError(shards.no_text(table.report))
+        return table.report
+
+    def _shard_tasks(
+        self, paths: Sequence[Path], parts: Sequence[Part], table: "Table"
+    ) -> list["_ShardTask"]:
+        tasks = []
+        for part in parts:
+            ends = np.cumsum([0, *table.items[part.name]])
+            used = part.used_items(int(ends[-1]))
+            count = -(-used // part.items_per_shard)
+            for number in range(count):
+                start = number * part.items_per_shard
+                end = min(start + part.items_per_shard, used)
+                first = int(np.searchsorted(ends, start, side="right")) - 1
+                last = int(np.searchsorted(ends, end, side="left"))
+                tasks.append(
+                    _ShardTask(
+                        part,
+                        self.shard_folder
+                        / shards.shard_name(part.name, number, count),
+                        tuple(map(str, paths[first:last])),
+                        start - int(ends[first]),
+                        end - start,
+                        self._settings["held_out_fraction"],
+                    )
+                )
+        return tasks
+
+    def _write_shards(
+        self, pool: "Pool", units: int, tasks: Sequence["_ShardTask"]
+    ) -> tuple[list[dict[str, Any]], np.ndarray]:
+        entries, counts = [], []
+        for done, (entry, counted) in enumerate(pool.map(_write, tasks), 1):
+            entries.append(entry)
+            counts.append(counted)
+            self._say(units + units * done // len(tasks), 2 * units)
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return entries, shards.total_counts(counts, size, self._special)
+
+    def _say(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
 
 
-def _json(data: Any) -> str:
-    return json.dumps(data, sort_keys=True)
+# === What processes of the pool do ===
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _tokenize_to(task: tuple[Unit, Path]) -> None:
+    unit, path = task
+    write_unit(path, tokenize_unit(unit, tokenizer_here()))
 
 
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+@dataclasses.dataclass(frozen=True)
+class _ShardTask:
+    """A shard to write: `size` items behind the first `skip` of its units."""
+
+    part: Part
+    path: Path
+    units: tuple[str, ...]
+    skip: int
+    size: int
+    held_out_fraction: float
+
+
+def _write(task: _ShardTask) -> tuple[dict[str, Any], np.ndarray]:
+    """Writes a shard; returns its entry and the counts of its tokens.
+
+    Held-out tokens are not counted.
+    """
+    sidecar = task.path.with_suffix(".done")
+    done = _read_sidecar(sidecar, task.path)
+    if done is not None:
+        return done
+    part = task.part
+    pieces, wanted = [], task.skip + task.size
+    for name in task.units:
+        tokens, lengths = chosen_paragraphs(
+            Path(name), part, task.held_out_fraction
+        )
+        items = part.items(tokens, lengths)[:wanted]
+        pieces.append(items)
+        wanted -= len(items)
+    sequences = part.sequences(np.concatenate(pieces)[task.skip :])
+    entry = shards.write_shard(task.path, sequences)
+    counts = np.zeros(0, np.int64)
+    if not part.held_out:
+        counts = np.bincount(sequences.reshape(-1))
+    text = json.dumps({"entry": entry, "counts": counts.tolist()})
+    sidecar.write_text(text, "utf-8")
+    return entry, counts
+
+
+def _read_sidecar(
+    sidecar: Path, shard: Path
+) -> tuple[dict[str, Any], np.ndarray] | None:
+    try:
+        done = json.loads(sidecar.read_text("utf-8"))
+        if shards.file_sha256(shard) != done["entry"]["sha256"]:
+            return None
+        return done["entry"], np.array(done["counts"], np.int64)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

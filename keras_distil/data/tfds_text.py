@@ -7,7 +7,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from keras_distil.data.corpus import MAX_LINE_CHARACTERS, CorpusReport
+from keras_distil.data.corpus import (
+    MAX_LINE_CHARACTERS,
+    UNIT_BYTES,
+    CorpusReport,
+)
 
 _MIN_WORDS = 5
 # Books of PG-19 are wrapped to lines; only a blank line ends a paragraph.
@@ -66,6 +70,30 @@ field='text', data_dir=None)
             "bytes": sum(s.num_bytes for s in builder.info.splits.values()),
         }
 
+    def units(self) -> list["TfdsRange"]:
+        """Returns ranges of examples, each of about 4 MB of the data set.
+
+        Raises:
+            ValueError: as for `describe`.
+            ImportError: as for `describe`.
+            ConnectionError: as for `describe`.
+        """
+        splits = self._prepared().info.splits
+        files = len(splits[self.split].file_instructions)
+        instruction = _import_tfds().core.ReadInstruction.from_spec(self.split)
+        units = []
+        for part in instruction.to_absolute(splits):
+            split = splits[part.splitname]
+            bytes_each = max(split.num_bytes // max(split.num_examples, 1), 1)
+            step = max(UNIT_BYTES // bytes_each, 1)
+            first, last = part.from_ or 0, part.to or split.num_examples
+            for start in range(first, last, step):
+                end = min(start + step, last)
+                spec = f"{part.splitname}[{start}:{end}]"
+                units.append(TfdsRange(self, spec, files))
+                files = 0
+        return units
+
     def paragraphs(self, report: CorpusReport) -> Iterator[str]:
         """Yields the paragraphs of all examples.
 
@@ -77,18 +105,21 @@ field='text', data_dir=None)
             ImportError: as for `describe`.
             ConnectionError: as for `describe`.
         """
-        builder = self._prepared()
+        for unit in self.units():
+            yield from unit.paragraphs(report)
+
+    def examples(self, split: str) -> Iterator[Any]:
+        """Yields the field of the examples of a split, one by one."""
         tfds = _import_tfds()
-        report.files += len(builder.info.splits[self.split].file_instructions)
-        examples = builder.as_dataset(
-            split=self.split,
+        examples = self._prepared().as_dataset(
+            split=split,
             shuffle_files=False,
             # Images or tables beside the text are not even decoded.
             decoders=tfds.decode.PartialDecoding({self.field: True}),
             read_config=tfds.ReadConfig(try_autocache=False),
         )
         for example in tfds.as_numpy(examples):
-            yield from _paragraphs(example[self.field], report)
+            yield example[self.field]
 
     def _prepared(self) -> Any:
         """Returns the data set's builder, with its data on this machine."""
@@ -159,6 +190,27 @@ field='text', data_dir=None)
                 f"`field` must name a feature of '{self.name}' that holds one "
                 f"text. Received: field={self.field!r}, which is {feature}."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsRange:
+    """Consecutive examples of a TFDS data set.
+
+    Attributes:
+        source: the data set.
+        split: a split with its range, `name[start:end]`.
+        files: int, files to count for this range.
+    """
+
+    source: TfdsText
+    split: str
+    files: int
+
+    def paragraphs(self, report: CorpusReport) -> Iterator[str]:
+        """Yields the paragraphs of the examples."""
+        report.files += self.files
+        for text in self.source.examples(self.split):
+            yield from _paragraphs(text, report)
 
 
 def _import_tfds() -> Any:

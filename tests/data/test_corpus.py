@@ -5,11 +5,7 @@ from collections import Counter
 import pytest
 
 from keras_distil.data import corpus
-from keras_distil.data.corpus import (
-    CorpusReport,
-    TextFiles,
-    unique_paragraphs,
-)
+from keras_distil.data.corpus import CorpusReport, TextFiles
 
 
 def read(root, pattern, **options):
@@ -91,7 +87,8 @@ def test_long_lines_are_read_in_bounded_pieces(monkeypatch):
             sizes.append(size)
             return self.pieces.pop(0)
 
-    assert list(corpus._bounded_lines(File())) == [None, b"end\n"]
+    lines = list(corpus._bounded_lines(File()))
+    assert lines == [(0, None), (121, b"end\n")]
     assert max(sizes) == 41
 
 
@@ -194,15 +191,38 @@ def test_description_does_not_name_the_root(tmp_path):
     assert str(tmp_path) not in json.dumps(described)
 
 
-def test_repeats_across_sources_are_dropped(tmp_path):
-    (tmp_path / "a.txt").write_text("One text\nother\n")
-    (tmp_path / "b.txt").write_text("ONE  TEXT\nthird\n")
-    report = CorpusReport()
-    sources = [TextFiles(name, root=tmp_path) for name in ("a.txt", "b.txt")]
-    texts = [text for _, text in unique_paragraphs(sources, report)]
-    assert texts == ["One text", "other", "third"]
-    assert report.skipped == {"repeated paragraph": 1}
-    assert (report.paragraphs, report.characters) == (3, 18)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 19, 1000])
+def test_units_hold_every_line_once(tmp_path, monkeypatch, size):
+    text = "one\n\ntwo words\nthree\r\n\xe9t\xe9\na longer line\nlast"
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "b.txt").write_text("other\n")
+    whole, report = read(tmp_path, "*.txt")
+    assert len(whole) == 7
+    monkeypatch.setattr(corpus, "UNIT_BYTES", size)
+    source = TextFiles("*.txt", root=tmp_path)
+    assert len(source.units()) >= len(text) // size
+    parts = CorpusReport()
+    found = [p for unit in source.units() for p in unit.paragraphs(parts)]
+    assert found == whole
+    assert vars(parts) == vars(report)
+
+
+def test_lines_too_long_across_units(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_LINE_CHARACTERS", 10)
+    monkeypatch.setattr(corpus, "_MAX_LINE_BYTES", 40)
+    monkeypatch.setattr(corpus, "UNIT_BYTES", 16)
+    (tmp_path / "a.txt").write_text(f"one\n{'x' * 200}\ntwo\n{'y' * 90}")
+    paragraphs, report = read(tmp_path, "a.txt")
+    assert paragraphs == ["one", "two"]
+    assert report.skipped == {"line too long": 2}
+
+
+def test_compressed_file_is_one_unit(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "UNIT_BYTES", 4)
+    with gzip.open(tmp_path / "a.txt.gz", "wt") as file:
+        file.write("one\ntwo\n" * 9)
+    (unit,) = TextFiles("a.txt.gz", root=tmp_path).units()
+    assert len(list(unit.paragraphs(CorpusReport()))) == 18
 
 
 def test_report_in_a_line():

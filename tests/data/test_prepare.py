@@ -1,11 +1,17 @@
 import json
 import logging
+import os
+import resource
+import signal
+import threading
 
 import numpy as np
 import pytest
 
-from keras_distil.data.corpus import TextFiles
+from keras_distil.data import corpus, tokenized
+from keras_distil.data.corpus import FileRange, TextFiles
 from keras_distil.data.prepare import prepare_corpus
+from keras_distil.data.shards import CorpusError
 from keras_distil.data.split import is_held_out
 from keras_distil.data.tokenize import encode_paragraphs, load_tokenizer
 
@@ -49,7 +55,7 @@ def prepare(corpus_dir, tokenizer, tmp_path):
 
 def paragraphs_of(sequences, special):
     """Undoes the packing; a set of paragraphs as tuples of ids."""
-    stream = sequences[:, 1:-1].ravel().tolist()
+    stream = sequences[:][:, 1:-1].ravel().tolist()
     while stream and stream[-1] == special.pad_id:
         stream.pop()
     if stream and stream[-1] == special.sep_id:
@@ -131,13 +137,6 @@ def test_found_again_without_reading(prepare, monkeypatch):
     assert again.report == first.report
 
 
-def test_large_arrays_are_memory_mapped(prepare):
-    corpus = prepare()
-    assert isinstance(corpus.train, np.memmap)
-    with pytest.raises(ValueError, match="read-only"):
-        corpus.train[0, 0] = 1
-
-
 @pytest.mark.parametrize(
     "change", [{"sequence_length": 17}, {"held_out_fraction": 0.2}]
 )
@@ -173,70 +172,231 @@ def test_fingerprint_follows_contents_not_places(prepare, corpus_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("name", "change"),
     [
-        ("train.npy", lambda data: data[:-2] + b"zz"),
-        ("held_out.npy", lambda data: data[:100]),
+        ("train-00000-of-00001.array_record", lambda data: data[:-2] + b"zz"),
+        ("held_out-00000-of-00001.array_record", lambda data: data[:100]),
         ("manifest.json", lambda data: data[:-20]),
         ("manifest.json", lambda data: b"{}"),
-        ("token_counts.npy", None),
+        ("train-00000-of-00001.array_record", None),
     ],
 )
-def test_damaged_cache_is_made_anew(prepare, tmp_path, caplog, damage):
-    first = np.array(prepare().train)
-    name, change = damage
+def test_damaged_cache_is_made_anew(prepare, tmp_path, caplog, name, change):
+    first = prepare().train[:]
     path = cached_file(tmp_path, name)
     if change is None:
         path.unlink()
     else:
         path.write_bytes(change(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
-        again = prepare()
+        again = prepare(verify=True)
     assert "Preparing the corpus again" in caplog.text
-    np.testing.assert_array_equal(again.train, first)
+    np.testing.assert_array_equal(again.train[:], first)
     assert again.report.paragraphs == 400
 
 
-def test_failure_leaves_nothing_behind(prepare, tmp_path, monkeypatch):
-    def fail(self, report):
-        yield "the sun over the sea"
-        raise OSError("disk on fire")
+def fail_at(monkeypatch, unit_number):
+    """Makes the reading of a unit fail, as a full disk or a kill would."""
+    original = FileRange.paragraphs
+    read = []
 
-    monkeypatch.setattr(TextFiles, "paragraphs", fail)
-    with pytest.raises(OSError, match="disk on fire"):
-        prepare()
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_another_process_may_finish_first(prepare, tmp_path, monkeypatch):
-    first = prepare()
-    folder = cached_file(tmp_path, "manifest.json").parent
-    aside = folder.rename(tmp_path / "aside")
-    original = TextFiles.paragraphs
-
-    def meanwhile(self, report):
+    def failing(self, report):
+        if len(read) == unit_number:
+            raise OSError("disk on fire")
+        read.append(self)
         yield from original(self, report)
-        aside.rename(folder)
 
-    monkeypatch.setattr(TextFiles, "paragraphs", meanwhile)
-    assert prepare().fingerprint == first.fingerprint
-    assert list((tmp_path / "cache").iterdir()) == [folder]
+    monkeypatch.setattr(FileRange, "paragraphs", failing)
+    return read
 
 
-def test_failure_to_publish_is_raised(prepare, tmp_path, monkeypatch):
-    original = TextFiles.paragraphs
+def test_interrupted_preparation_goes_on(prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "UNIT_BYTES", 1000)
+    whole = prepare(cache_dir=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        read = fail_at(patch, 5)
+        with pytest.raises(OSError, match="disk on fire"):
+            prepare()
+    assert len(read) == 5
+    assert not list((tmp_path / "cache").glob("*/manifest.json"))
+    read = fail_at(monkeypatch, -1)
+    again = prepare()
+    units = TextFiles("*.txt", root=tmp_path / "corpus").units()
+    assert [u.start for u in read] == [u.start for u in units[5:]]
+    assert again.fingerprint == whole.fingerprint
+    assert [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()] == [
+        again.folder.name
+    ]
 
-    def meanwhile(self, report):
-        yield from original(self, report)
-        (scratch,) = (tmp_path / "cache").iterdir()
-        monkeypatch.setattr(type(scratch), "rename", refuse)
 
-    def refuse(self, target):
-        raise PermissionError("no renaming here")
+def test_half_written_unit_is_read_again(prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "UNIT_BYTES", 1000)
+    whole = prepare(cache_dir=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        fail_at(patch, 5)
+        with pytest.raises(OSError):
+            prepare()
+    (unit,) = (tmp_path / "cache").glob(".*/units/000002.safetensors")
+    unit.write_bytes(unit.read_bytes()[:-5])
+    assert prepare().fingerprint == whole.fingerprint
 
-    monkeypatch.setattr(TextFiles, "paragraphs", meanwhile)
-    with pytest.raises(PermissionError, match="no renaming here"):
-        prepare()
+
+@pytest.mark.parametrize("layout", ["packed", "bucketed"])
+def test_units_shards_and_workers_leave_no_trace(
+    prepare, tmp_path, monkeypatch, layout
+):
+    def made(name, **options):
+        folder = tmp_path / name
+        prepare(output=folder, cache_dir=None, layout=layout, **options)
+        return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    once = made("once")
+    assert made("workers", workers=2) == once
+    monkeypatch.setattr("keras_distil.data.scratch.DIGESTS_AT_ONCE", 7)
+    monkeypatch.setattr(corpus, "UNIT_BYTES", 700)
+    cut = made("cut")
+    assert {n: d for n, d in cut.items() if "json" not in n} == {
+        n: d for n, d in once.items() if "json" not in n
+    }
+
+
+@pytest.mark.parametrize("unit_bytes", [500, 10**6])
+def test_several_shards_hold_the_same_sequences(
+    prepare, tmp_path, monkeypatch, unit_bytes
+):
+    whole = prepare()
+    monkeypatch.setattr(corpus, "UNIT_BYTES", unit_bytes)
+    monkeypatch.setattr(tokenized, "SHARD_TOKENS", 7 * 16)
+    cut = prepare(cache_dir=tmp_path / "other")
+    assert len(list(cut.folder.glob("train-*"))) == -(-len(whole.train) // 7)
+    np.testing.assert_array_equal(cut.train[:], whole.train[:])
+    np.testing.assert_array_equal(cut.held_out[:], whole.held_out[:])
+    np.testing.assert_array_equal(cut.token_counts, whole.token_counts)
+
+
+def test_buckets_hold_every_paragraph_once(
+    prepare, corpus_dir, tokenizer, special
+):
+    made = prepare(layout="bucketed", sequence_length=8)
+    assert [bucket.shape[1] for bucket in made.train] == [8]
+    made = prepare(layout="bucketed", sequence_length=16)
+    assert [bucket.shape[1] for bucket in made.train] == [8, 16]
+    texts = set()
+    for path in corpus_dir.iterdir():
+        texts.update(path.read_text().split("\n"))
+    expected = [t for t in texts if not is_held_out(t, 0.25)]
+    ids = [tuple(i.tolist()) for i in encode_paragraphs(tokenizer, expected)]
+    found = []
+    for bucket in made.train:
+        for row in bucket[:].tolist():
+            row = [t for t in row if t != special.pad_id]
+            assert (row[0], row[-1]) == (special.cls_id, special.sep_id)
+            found.append(tuple(row[1:-1]))
+            # In no bucket longer than it needs.
+            assert bucket.shape[1] == 8 or len(row) > 8
+    assert sorted(found) == sorted(ids)
+    assert made.train_sequences == len(ids)
+    packed = prepare()
+    np.testing.assert_array_equal(made.held_out[:], packed.held_out[:])
+    np.testing.assert_array_equal(made.token_counts, packed.token_counts)
+
+
+def test_paragraph_longer_than_a_bucket_is_cut(
+    prepare, corpus_dir, special, tokenizer
+):
+    for path in corpus_dir.iterdir():
+        path.write_text("the sun shines over the sea of star light rain")
+    made = prepare(layout="bucketed", sequence_length=8, held_out_fraction=0.0)
+    ids = tokenizer.encode(
+        "the sun shines over the sea of star light rain",
+        add_special_tokens=False,
+    ).ids
+    frame = [special.cls_id], [special.sep_id]
+    assert made.train[0][:].tolist() == [
+        [*frame[0], *ids[:6], *frame[1]],
+        [*frame[0], *ids[6:], *frame[1], *[special.pad_id] * 2],
+    ]
+
+
+def test_output_is_found_and_kept(prepare, corpus_dir, tmp_path):
+    folder = tmp_path / "made"
+    first = prepare(output=folder, cache_dir=None)
+    again = prepare(output=folder, cache_dir=None)
+    assert again.fingerprint == first.fingerprint
+    with pytest.raises(CorpusError, match="made with sequence_length=16, but"):
+        prepare(output=folder, cache_dir=None, sequence_length=32)
+    (corpus_dir / "c.txt").write_text("the moon over the river hill")
+    with pytest.raises(CorpusError, match="a corpus of other sources, or the"):
+        prepare(output=folder, cache_dir=None)
+    assert prepare(cache_dir=None, output=tmp_path / "b").report.files == 3
+
+
+def test_output_with_other_files(prepare, tmp_path):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "thesis.txt").touch()
+    with pytest.raises(CorpusError, match="holds files, but no prepared corp"):
+        prepare(output=tmp_path / "made", cache_dir=None)
+    (tmp_path / "empty").mkdir()
+    assert prepare(output=tmp_path / "empty", cache_dir=None).train_sequences
+
+
+def test_two_processes_make_one_corpus(prepare, tmp_path, caplog):
+    made = []
+    threads = [
+        threading.Thread(target=lambda: made.append(prepare()))
+        for _ in range(3)
+    ]
+    with caplog.at_level(logging.WARNING):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len({corpus.folder for corpus in made}) == 1
+    assert "Waiting for another process" in caplog.text
+    assert "again" not in caplog.text
+
+
+class DeadlyUnit:
+    """What takes so much memory that the system kills its reader."""
+
+    def describe(self):
+        return {}
+
+    def units(self):
+        return [self]
+
+    def paragraphs(self, report):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_worker(prepare):
+    with pytest.raises(RuntimeError, match="was killed, perhaps for want of"):
+        prepare(workers=2, sources=[DeadlyUnit()])
+
+
+def test_full_disk(prepare, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="could not be written .*File too l"):
+            prepare()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert prepare().report.paragraphs == 400
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "`workers` must be at least 1"),
+        ({"output": "x"}, "exactly one of `cache_dir` and `output`"),
+        ({"layout": "loose"}, "`layout` must be 'packed' or 'bucketed'"),
+    ],
+)
+def test_wrong_options(prepare, options, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(**options)
 
 
 def test_nothing_held_out(prepare):
@@ -246,10 +406,13 @@ def test_nothing_held_out(prepare):
 
 
 def test_progress(prepare, monkeypatch):
-    monkeypatch.setattr("keras_distil.data.prepare._PROGRESS_EVERY", 150)
+    monkeypatch.setattr(corpus, "UNIT_BYTES", 2000)
     done = []
-    prepare(progress=done.append)
-    assert done == [150, 300, 400]
+    prepare(progress=lambda *numbers: done.append(numbers))
+    counts, totals = zip(*done, strict=True)
+    assert set(totals) == {2 * (len(done) - 2)}
+    assert list(counts) == sorted(counts)
+    assert counts[-1] == totals[-1]
 
 
 def test_no_usable_paragraph(prepare, corpus_dir):

@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from keras_distil.data import CorpusReport, TfdsText
-from keras_distil.data.corpus import unique_paragraphs
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +100,19 @@ def test_streamed_one_example_at_a_time(source):
     assert "example not UTF-8" not in report.skipped
 
 
-def test_is_a_source(source):
-    report = CorpusReport()
-    found = list(unique_paragraphs([source(), source()], report))
-    assert len(found) == report.paragraphs == 3
-    assert report.skipped["repeated paragraph"] == 3
+@pytest.mark.parametrize("size", [1, 10**6])
+@pytest.mark.parametrize("split", ["train", "train[1:]", "train[:1]+test"])
+def test_units_hold_every_example_once(source, monkeypatch, size, split):
+    monkeypatch.setattr("keras_distil.data.tfds_text.UNIT_BYTES", size)
+    report, parts = CorpusReport(), CorpusReport()
+    made = source(split=split)
+    whole = []
+    for part in split.split("+"):
+        whole += source(split=part).paragraphs(report)
+    units = made.units()
+    assert [p for unit in units for p in unit.paragraphs(parts)] == whole
+    assert vars(parts) == vars(report)
+    assert len(units) > 1 or size > 1 or split == "train[:1]"
 
 
 def test_describe(source):
