@@ -1,12 +1,13 @@
 import logging
 import os
 import signal
+import types
 
 import keras
 import pytest
 import tensorflow as tf
 
-from keras_distil import callbacks
+from keras_distil import callbacks, snapshots
 
 
 class Stopped(Exception):
@@ -151,3 +152,47 @@ def test_another_model_is_refused(make_distiller, batches, tmp_path):
     other.compile(keras.optimizers.Adam(0.1))
     with pytest.raises(ValueError, match=r"is that of another model: for '.*"):
         fit(other, batches, tmp_path)
+
+
+def test_a_state_of_other_values_is_refused(make_distiller, batches, tmp_path):
+    path = tmp_path / "student.keras"
+    checkpoint = callbacks.StudentCheckpoint(path, monitor="loss")
+    folder = tmp_path / "states"
+    distiller = make_distiller()
+    fit(distiller, batches, folder, checkpoint, epochs=1)
+    good = snapshots.newest_snapshot(folder, print)
+    position = {"epoch": 0, "step": 0, "batches": 0}
+    for change in (
+        {"position": {"epoch": 0, "more": 1}},
+        {"position": {**position, "epoch": "0"}},
+        {"position": {**position, "step": -1}},
+        {"position": None},
+        {"callbacks": None},
+        {"callbacks": {"0.StudentCheckpoint": {"best": "low"}}},
+    ):
+        values = {**good.values, **change}
+        snapshots.write_snapshot(
+            folder, good.step, good.tensors, values, keep=1
+        )
+        with pytest.raises(ValueError, match="not one that keras_distil wrote"):
+            _start(distiller, folder, checkpoint)
+
+
+def _start(distiller, folder, *others):
+    source = types.SimpleNamespace(steps_per_epoch=4, restore=lambda _: None)
+    state = callbacks.TrainingState(folder)
+    return state.start(distiller, source, list(others))
+
+
+def test_a_position_in_the_data_that_cannot_be_read_is_told(
+    make_distiller, batches, tmp_path
+):
+    fit(make_distiller(), batches, tmp_path, epochs=1)
+    newest = snapshots.newest_snapshot(tmp_path, print)
+    snapshots.write_snapshot(
+        tmp_path, newest.step, newest.tensors, newest.values, keep=1
+    )
+    with pytest.raises(
+        ValueError, match="position in the data .* cannot be re"
+    ):
+        fit(make_distiller(), batches, tmp_path, epochs=2)
