@@ -65,11 +65,15 @@ def tokenizer(recipe: config.Recipe) -> tokenizers.Tokenizer:
             "prepare text with. Use a directory in Hugging Face's layout."
         )
     try:
-        return data.load_tokenizer(directory)
+        loaded = data.load_tokenizer(directory)
+        # A word that no vocabulary has: what is missing shows now.
+        loaded.encode("\u2603")
+        return loaded
     except FileNotFoundError:
         raise
-    # Files that are no UTF-8, no JSON, or JSON of other types.
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    # Files that are no UTF-8, no JSON, or JSON of other types; the library
+    # itself raises bare Exception.
+    except Exception as error:
         problem = " ".join(str(error).split())[:300].rstrip(".")
         raise ValueError(
             f"The tokenizer in {directory} cannot be used: {problem}."
