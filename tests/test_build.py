@@ -17,7 +17,9 @@ from keras_distil import build, config, data
 )
 def test_a_damaged_tokenizer_is_told(toy_recipe, toy_teacher, name, content):
     (toy_teacher / name).write_bytes(content)
-    with pytest.raises(ValueError, match="tokenizer in .*teacher cannot be use"):
+    with pytest.raises(
+        ValueError, match="tokenizer in .*teacher cannot be use"
+    ):
         build.tokenizer(config.load_recipe(toy_recipe))
 
 
