@@ -39,6 +39,8 @@ from keras_distil import (  # noqa: E402
     snapshots,
     stages,
 )
+from keras_distil.data import shards  # noqa: E402
+from keras_distil.data.corpus import CorpusReport  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
 from keras_distil.progress import Progress  # noqa: E402
 
@@ -66,7 +68,9 @@ def all_targets() -> list[Target]:
         Target("snapshot", snapshot, refusals, 4),
         Target("state", toys.state, refusals, 6),
         Target("run_folder", toys.run_folder, refusals, 5),
-        # The place of a target for prepared corpora (manifest and shards).
+        # On request until `data.shards.open_corpus` refuses in one line all
+        # that this finds.
+        Target("corpus", toys.corpus, refusals, 5, on_request=True),
     ]
 
 
@@ -433,6 +437,7 @@ class Toys:
         self._states: dict[str, bytes] = {}
         self._make_files()
         self._make_states()
+        self._make_corpus()
 
     def _make_files(self) -> None:
         with tempfile.TemporaryDirectory() as name:
@@ -491,6 +496,62 @@ class Toys:
                 if path.is_file()
             }
         self._source = continuation._source(self._distiller, batches, 2)
+
+    def _make_corpus(self) -> None:
+        sequences = np.arange(64, dtype=np.uint16).reshape(8, 8)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            parts = {
+                part: {
+                    "length": 8,
+                    "shards": [
+                        shards.write_shard(
+                            folder / shards.shard_name(part, 0, 1), sequences
+                        )
+                    ],
+                }
+                for part in ("train", "held_out")
+            }
+            self._settings = {"dtype": "uint16", "sequence_length": 8}
+            manifest = shards.manifest_of(
+                self._settings, parts, np.arange(64), CorpusReport(), []
+            )
+            shards.write_manifest(folder / shards.MANIFEST, manifest)
+            self._corpus = {
+                path.name: path.read_bytes() for path in folder.iterdir()
+            }
+
+    def corpus(self, rng: random.Random, folder: Path) -> None:
+        """A prepared corpus: its manifest and shards."""
+        files = dict(self._corpus)
+        name = rng.choice(list(files))
+        if rng.random() < 0.1:
+            del files[name]
+        elif name != shards.MANIFEST:
+            files[name] = mutate.change_bytes(rng, files[name])
+        elif rng.random() < 0.3:
+            files[name] = _change_json(rng, files[name].decode())
+        else:
+            more = ("../train-00000-of-00001.array_record", 10**9, 10**13)
+            body = json.loads(files[name])
+            del body["sha256"]
+            body = mutate.change_tree(rng, body, more)
+            if isinstance(body, dict):
+                digest = shards.sha256(shards.canonical(body))
+                body = {**body, "sha256": digest}
+            files[name] = json.dumps(body).encode()
+        if rng.random() < 0.6 and shards.MANIFEST in files:
+            files[shards.MANIFEST] = _fitting_manifest(files)
+        _write_files(folder, files)
+        made = shards.open_corpus(
+            folder,
+            expected=self._settings if rng.random() < 0.5 else None,
+            verify=rng.random() < 0.3,
+        )
+        made.held_out[:2]
+        train = made.train if isinstance(made.train, list) else [made.train]
+        for part in train:
+            part.read(np.arange(min(len(part), 8)))
 
     def keras_file(self, rng: random.Random, folder: Path) -> None:
         """A `.keras` archive."""
@@ -592,6 +653,29 @@ def _write_files(folder: Path, files: dict[str, bytes]) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def _fitting_manifest(files: dict[str, bytes]) -> bytes:
+    """The manifest with the sizes and checksums that the shards have."""
+    content = files[shards.MANIFEST]
+    try:
+        body = json.loads(content)
+        del body["sha256"]
+        for part in body["parts"].values():
+            for shard in part["shards"]:
+                found = files[shard["file"]]
+                shard["bytes"] = len(found)
+                shard["sha256"] = hashlib.sha256(found).hexdigest()
+        digest = shards.sha256(shards.canonical(body))
+        return json.dumps({**body, "sha256": digest}).encode()
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
+        return content
 
 
 # === Keras's archives ===
