@@ -158,6 +158,11 @@ CLOSED = "Socket closed from remote target /job:worker/replica:0/task:1"
     ("error", "text", "message"),
     [
         ("UnavailableError", CLOSED, r"connection to worker 1 \(b:2\) broke"),
+        (
+            "UnavailableError",
+            f"/job:worker/replica:0/task:0: {CLOSED}",
+            r"connection to worker 1 \(b:2\) broke",
+        ),
         ("DeadlineExceededError", "", "connection to another worker broke"),
         (
             "AbortedError",
