@@ -13,6 +13,7 @@ _HOMES = {
     "TfdsText": "tfds_text",
     "is_held_out": "split",
     "SpecialTokens": "tokenize",
+    "Encoder": "tokenize",
     "encode_paragraphs": "tokenize",
     "load_tokenizer": "tokenize",
     "vocabulary_hash": "tokenize",

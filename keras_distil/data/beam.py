@@ -18,7 +18,7 @@ import tokenizers
 
 from keras_distil.data import shards
 from keras_distil.data.corpus import CorpusReport, Source, Unit
-from keras_distil.data.tokenize import SpecialTokens
+from keras_distil.data.tokenize import Encoder, SpecialTokens
 from keras_distil.data.tokenized import (
     Part,
     add_to_report,
@@ -178,18 +178,18 @@ class _Tokenize(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        """Makes the tokenizer, once a worker."""
+        """Makes the encoder, once a worker."""
         # Beam runs as many workers as there are cores.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        self._tokenizer = tokenizers.Tokenizer.from_str(
-            self._job.tokenizer_json
+        self._encoder = Encoder(
+            tokenizers.Tokenizer.from_str(self._job.tokenizer_json)
         )
 
     # Beam checks annotations, and cannot check a protocol.
     def process(self, element: tuple[int, Any]) -> Iterator[Any]:
         """Yields the unit's paragraphs, then its report."""
         number, unit = element
-        made = tokenize_unit(unit, self._tokenizer)
+        made = tokenize_unit(unit, self._encoder)
         ends = np.cumsum([0, *made.lengths])
         for index, digest in enumerate(made.digests.tolist()):
             tokens = made.tokens[ends[index] : ends[index + 1]]

@@ -11,25 +11,27 @@ from typing import Any
 
 import tokenizers
 
-_local_tokenizer: tokenizers.Tokenizer | None = None
+from keras_distil.data.tokenize import Encoder
+
+_encoder: Encoder | None = None
 
 
-def tokenizer_here() -> tokenizers.Tokenizer:
-    """The tokenizer that this process was started with."""
-    if _local_tokenizer is None:
+def encoder_here() -> Encoder:
+    """The encoder that this process was started with."""
+    if _encoder is None:
         raise RuntimeError("This process was not given a tokenizer.")
-    return _local_tokenizer
+    return _encoder
 
 
 def _start_process(tokenizer_json: str, parent: int | None) -> None:
     """Makes a process ready for tasks."""
-    global _local_tokenizer
+    global _encoder
     if parent is not None:
         # The parent ends this process; Ctrl-C reaches both.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _local_tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
+    _encoder = Encoder(tokenizers.Tokenizer.from_str(tokenizer_json))
 
 
 def _end_with(parent: int) -> None:
@@ -44,7 +46,7 @@ class Pool:
 
     Args:
         workers: int >= 1; 1 is this process.
-        tokenizer: what `tokenizer_here` gives to a task.
+        tokenizer: what `encoder_here` gives to a task.
     """
 
     def __init__(self, workers: int, tokenizer: tokenizers.Tokenizer) -> None:

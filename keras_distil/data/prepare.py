@@ -24,7 +24,7 @@ import tokenizers
 from keras_distil.data import shards
 from keras_distil.data.corpus import CorpusReport, Source, Unit
 from keras_distil.data.pack import packed_count
-from keras_distil.data.pool import Pool, tokenizer_here
+from keras_distil.data.pool import Pool, encoder_here
 from keras_distil.data.scratch import (
     Table,
     chosen_paragraphs,
@@ -351,7 +351,7 @@ class _Job:
 
 def _tokenize_to(task: tuple[Unit, Path]) -> None:
     unit, path = task
-    write_unit(path, tokenize_unit(unit, tokenizer_here()))
+    write_unit(path, tokenize_unit(unit, encoder_here()))
 
 
 @dataclasses.dataclass(frozen=True)

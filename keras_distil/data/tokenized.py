@@ -10,16 +10,11 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import tokenizers
 
 from keras_distil.data.corpus import CorpusReport, Unit
 from keras_distil.data.pack import pack_stream, packed_count
 from keras_distil.data.split import content_digest
-from keras_distil.data.tokenize import (
-    SpecialTokens,
-    encode_paragraphs,
-    token_dtype,
-)
+from keras_distil.data.tokenize import Encoder, SpecialTokens
 
 # Tokens of a shard, padding and special tokens included. Part of the format.
 SHARD_TOKENS = 2**24
@@ -45,7 +40,7 @@ class TokenizedUnit:
     report: CorpusReport
 
 
-def tokenize_unit(unit: Unit, tokenizer: tokenizers.Tokenizer) -> TokenizedUnit:
+def tokenize_unit(unit: Unit, encoder: Encoder) -> TokenizedUnit:
     """Reads and tokenizes a unit."""
     report = CorpusReport()
     digests: dict[int, None] = {}
@@ -61,13 +56,12 @@ def tokenize_unit(unit: Unit, tokenizer: tokenizers.Tokenizer) -> TokenizedUnit:
             characters.append(len(text))
             yield text
 
-    ids = list(encode_paragraphs(tokenizer, texts()))
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    ids = list(encoder.encode(texts()))
     return TokenizedUnit(
         np.fromiter(digests, np.uint64, len(digests)),
         np.array([len(i) for i in ids], np.int32),
         np.array(characters, np.int32),
-        np.concatenate([*ids, np.empty(0, token_dtype(size))]),
+        np.concatenate([*ids, np.empty(0, encoder.dtype)]),
         report,
     )
 

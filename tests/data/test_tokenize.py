@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 
+from keras_distil.data import tokenize
 from keras_distil.data.tokenize import (
     SpecialTokens,
     encode_paragraphs,
@@ -147,3 +148,67 @@ def test_no_warning_at_a_fork(tokenizer, capfd):
         os._exit(0)
     os.waitpid(child, 0)
     assert "parallelism" not in capfd.readouterr().err
+
+
+# Spaces of all kinds, accents to combine, letters that change length when
+# lower-cased, CJK, Hangul and its parts, invisible and private characters.
+ODD = [chr(i) for i in range(1, 0x180)] + list(
+    "\u0300\u0301\u0308\u0327\u200b\u200d\u00a0\u2003\u3000\u4e2d\U0001f600"
+    "\u0915\u094d\uac00\u1100\u1161\u03a3\u03c2\u0130\ufb01\xdf\xbd\x85\u2028"
+    "\ufeff\ufffd\u05d0\u05b0\ue000\U0001d400"
+)
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_words_are_encoded_as_whole_texts_are(tokenizer_dir, lower_case):
+    config = tokenizer_dir / "tokenizer_config.json"
+    config.write_text(json.dumps({"do_lower_case": lower_case}))
+    with open(tokenizer_dir / "vocab.txt", "a") as file:
+        file.writelines(f"{c}\n##{c}\n" for c in ODD[32:] if c.strip())
+    tokenizer = load_tokenizer(tokenizer_dir)
+    random = np.random.default_rng(0)
+    characters = ODD + [" "] * 60 + list("[MASK]") * 5
+    texts = [
+        "".join(random.choice(characters, random.integers(0, 40)))
+        for _ in range(3000)
+    ]
+    texts += ["x" * 101, "x" * 101 + " x", " ", "", "[MASK] [mask]", "a  b"]
+    tokenizer.encode_special_tokens = True
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    tokenizer.encode_special_tokens = False
+    found = list(encode_paragraphs(tokenizer, texts))
+    assert [ids.tolist() for ids in found] == [e.ids for e in encoded]
+    assert len({tuple(e.ids) for e in encoded}) > 1000
+
+
+def test_words_are_remembered_up_to_a_bound(tokenizer, monkeypatch):
+    given = []
+
+    def encode(tokenizer, batch):
+        given.append(sorted(batch))
+        return tokenize._encode_as_text(tokenizer, batch)
+
+    encoder = tokenize.Encoder(tokenizer)
+    monkeypatch.setattr(encoder, "_encoded", lambda b: encode(tokenizer, b))
+    for text in ("the sun", "sun the moon", "moon"):
+        list(encoder.encode([text]))
+    assert given == [["sun", "the"], ["moon"], []]
+    monkeypatch.setattr(tokenize, "_WORDS_KNOWN", 2)
+    assert [i.tolist() for i in encoder.encode(["the"])] == [[0]]
+    assert given[-1] == ["the"]
+
+
+@pytest.mark.parametrize("change", ["token", "normalizer", "model"])
+def test_other_tokenizers_get_whole_texts(tokenizer, change):
+    if change == "token":
+        tokenizer.add_tokens(["the sun"])
+    elif change == "normalizer":
+        tokenizer.normalizer = tokenizers.normalizers.Replace("e s", "es")
+    else:
+        tokenizer.model = tokenizers.models.WordLevel(
+            tokenizer.get_vocab(), unk_token="[UNK]"
+        )
+    expected = tokenizer.encode("the sun of", add_special_tokens=False).ids
+    (found,) = encode_paragraphs(tokenizer, ["the sun of"])
+    assert found.tolist() == expected
+    assert tokenize.Encoder(tokenizer)._known is None
