@@ -68,7 +68,9 @@ setup(
             "types-PyYAML>=6.0.12",
         ],
     },
-    entry_points={"console_scripts": ["keras-distil = keras_distil.__main__:main"]},
+    entry_points={
+        "console_scripts": ["keras-distil = keras_distil.__main__:main"]
+    },
     classifiers=[
         "Intended Audience :: Developers",
         "Programming Language :: Python :: 3",
