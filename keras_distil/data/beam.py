@@ -309,9 +309,7 @@ def _write(
     with tempfile.TemporaryDirectory() as scratch:
         entry = shards.write_shard(Path(scratch) / file, sequences)
         _publish(Path(scratch) / file, job.output)
-    counts = np.zeros(0, np.int64)
-    if not part.held_out:
-        counts = np.bincount(sequences.reshape(-1))
+    counts = shards.token_counts(part, sequences)
     return (name, number), entry, counts
 
 

@@ -81,9 +81,9 @@ class Pool:
             return
         try:
             yield from self._pool.map(function, tasks)
-        except concurrent.futures.BrokenExecutor as error:
+        except (concurrent.futures.BrokenExecutor, MemoryError) as error:
             raise RuntimeError(
-                "A process that prepared the corpus was killed, perhaps for "
-                "want of memory. What was finished is kept: run the same "
+                "A process that prepared the corpus was killed or found no "
+                "memory. What was finished is kept: run the same "
                 "command again, with fewer `--workers`."
             ) from error

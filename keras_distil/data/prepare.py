@@ -384,11 +384,13 @@ def _write(task: _ShardTask) -> tuple[dict[str, Any], np.ndarray]:
         items = part.items(tokens, lengths)[:wanted]
         pieces.append(items)
         wanted -= len(items)
-    sequences = part.sequences(np.concatenate(pieces)[task.skip :])
+    joined = np.concatenate(pieces)
+    # A shard is the largest thing in memory: not twice more than needed.
+    del pieces, items
+    sequences = part.sequences(joined[task.skip :])
+    del joined
     entry = shards.write_shard(task.path, sequences)
-    counts = np.zeros(0, np.int64)
-    if not part.held_out:
-        counts = np.bincount(sequences.reshape(-1))
+    counts = shards.token_counts(part, sequences)
     text = json.dumps({"entry": entry, "counts": counts.tolist()})
     sidecar.write_text(text, "utf-8")
     return entry, counts

@@ -11,13 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+import pydantic
 from array_record.python import array_record_module
 
 from keras_distil.data.corpus import CorpusReport
 from keras_distil.data.tokenize import SpecialTokens
+from keras_distil.data.tokenized import Part
 
 # Raise it whenever an earlier keras_distil could not read what is written, or
 # the same sources would give other shards.
@@ -28,6 +30,7 @@ MANIFEST = "manifest.json"
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 _READER_OPTIONS = "readahead_buffer_size:0"
 _OPEN_FILES = 256
+_ROWS_COUNTED = 4096
 
 
 class _Reading:
@@ -197,7 +200,8 @@ def write_shard(path: Path, sequences: np.ndarray) -> dict[str, Any]:
         OSError: if the disk is full or may not be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    little_endian = sequences.astype(sequences.dtype.newbyteorder("<"))
+    stored = sequences.dtype.newbyteorder("<")
+    little_endian = sequences.astype(stored, copy=False)
     try:
         writer = array_record_module.ArrayRecordWriter(
             str(partial), _WRITER_OPTIONS
@@ -225,6 +229,25 @@ def write_shard(path: Path, sequences: np.ndarray) -> dict[str, Any]:
 def shard_name(part: str, number: int, count: int) -> str:
     """The file name of shard `number` of `count`."""
     return f"{part}-{number:05d}-of-{count:05d}.array_record"
+
+
+def token_counts(part: Part, sequences: np.ndarray) -> np.ndarray:
+    """How often a training part's sequences have each token.
+
+    Returns:
+        int64, of the first few tokens of the vocabulary; none if the part is
+        held out.
+    """
+    counts = np.zeros(0, np.int64)
+    if part.held_out or not len(sequences):
+        return counts
+    size = int(sequences.max()) + 1
+    counts = np.zeros(size, np.int64)
+    # NumPy counts a copy in 64 bits.
+    for start in range(0, len(sequences), _ROWS_COUNTED):
+        rows = sequences[start : start + _ROWS_COUNTED]
+        counts += np.bincount(rows.reshape(-1), minlength=size)
+    return counts
 
 
 def total_counts(
@@ -316,31 +339,78 @@ def open_corpus(
     """
     folder = Path(folder).expanduser()
     manifest = _read_manifest(folder)
-    try:
-        _check_settings(folder, manifest["settings"], expected or {})
-        parts = {
-            name: _open_part(
-                folder, part, manifest["settings"]["dtype"], verify=verify
-            )
-            for name, part in manifest["parts"].items()
-        }
-        report = dict(manifest["report"])
-        report["skipped"] = Counter(report["skipped"])
-        held_out = parts.pop("held_out")
-        buckets = list(parts.values())
-        return PreparedCorpus(
-            buckets if "train" not in parts else parts["train"],
-            held_out,
-            np.array(manifest["token_counts"], np.int64),
-            manifest["fingerprint"],
-            CorpusReport(**report),
-            folder,
-        )
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise _damaged(folder / MANIFEST, f"{error!r}") from error
+    _check_settings(folder, manifest.settings, expected or {})
+    dtype = np.dtype(manifest.settings["dtype"])
+    parts = {
+        name: _open_part(folder, part, dtype, verify=verify)
+        for name, part in manifest.parts.items()
+    }
+    held_out = parts.pop("held_out")
+    return PreparedCorpus(
+        parts.get("train", list(parts.values())),
+        held_out,
+        np.array(manifest.token_counts, np.int64),
+        manifest.fingerprint,
+        CorpusReport(
+            **{
+                **manifest.report.model_dump(),
+                "skipped": Counter(manifest.report.skipped),
+            }
+        ),
+        folder,
+    )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+_Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+
+
+class _Shard(_Section):
+    # A plain name: shards lie in the corpus's own folder.
+    file: Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]*$")]
+    sequences: Annotated[_Count, pydantic.Field(ge=1)]
+    bytes: _Count
+    sha256: str
+
+
+class _Part(_Section):
+    length: Annotated[int, pydantic.Field(ge=3, lt=2**20)]
+    shards: list[_Shard]
+
+
+class _Report(_Section):
+    files: _Count
+    paragraphs: _Count
+    characters: _Count
+    held_out_paragraphs: _Count
+    train_tokens: _Count
+    held_out_tokens: _Count
+    skipped: dict[str, _Count]
+
+
+class _Manifest(_Section):
+    format_version: int
+    settings: dict[str, Any]
+    parts: dict[str, _Part]
+    token_counts: list[_Count]
+    report: _Report
+    sources: list[dict[str, Any]]
+    fingerprint: str
+    sha256: str
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> "_Manifest":
+        if not {"held_out"} < set(self.parts):
+            raise ValueError("`parts` lacks held_out or training parts")
+        if self.settings.get("dtype") not in ("uint16", "int32"):
+            raise ValueError("`settings.dtype` is neither uint16 nor int32")
+        return self
+
+
+def _read_manifest(folder: Path) -> _Manifest:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -367,54 +437,56 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     body = {key: manifest[key] for key in manifest if key != "sha256"}
     if manifest.get("sha256") != sha256(canonical(body)):
         raise _damaged(path, "its checksum differs")
-    return manifest
+    try:
+        return _Manifest.model_validate(manifest)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _damaged(path, f"{place}: {first['msg']}") from error
 
 
 def _check_settings(
     folder: Path, settings: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     for key, value in expected.items():
-        if settings[key] == value:
+        found = settings.get(key)
+        if found == value:
             continue
         if key in ("tokenizer", "vocabulary"):
             raise CorpusError(
                 f"The corpus in {folder} was made for another tokenizer "
-                f"(its {key} has hash {settings[key][:12]}, the teacher's "
+                f"(its {key} has hash {str(found)[:12]}, the teacher's "
                 f"{value[:12]}). Prepare the text with this teacher's."
             )
         raise CorpusError(
-            f"The corpus in {folder} was made with {key}={settings[key]!r}, "
+            f"The corpus in {folder} was made with {key}={found!r}, "
             f"but {value!r} is asked for. Change one of them."
         )
 
 
 def _open_part(
-    folder: Path, part: dict[str, Any], dtype: str, *, verify: bool
+    folder: Path, part: _Part, dtype: np.dtype, *, verify: bool
 ) -> ShardedSequences:
-    paths, counts = [], []
-    for shard in part["shards"]:
-        name = shard["file"]
-        path = folder / name
-        if Path(name).name != name:
-            raise _damaged(folder / MANIFEST, f"{name!r} is no file name")
-        _check_shard(path, shard, verify=verify)
-        paths.append(path)
-        counts.append(shard["sequences"])
+    for shard in part.shards:
+        _check_shard(folder / shard.file, shard, verify=verify)
     return ShardedSequences(
-        paths, counts, length=part["length"], dtype=np.dtype(dtype)
+        [folder / shard.file for shard in part.shards],
+        [shard.sequences for shard in part.shards],
+        length=part.length,
+        dtype=dtype,
     )
 
 
-def _check_shard(path: Path, shard: dict[str, Any], *, verify: bool) -> None:
+def _check_shard(path: Path, shard: _Shard, *, verify: bool) -> None:
     if not path.is_file():
         raise CorpusError(f"The shard {path} is missing. {_REMEDY}")
     size = path.stat().st_size
-    if size != shard["bytes"]:
+    if size != shard.bytes:
         raise CorpusError(
             f"The shard {path} has {size:,} bytes, but its manifest says "
-            f"{shard['bytes']:,}: it is truncated or altered. {_REMEDY}"
+            f"{shard.bytes:,}: it is truncated or altered. {_REMEDY}"
         )
-    if verify and file_sha256(path) != shard["sha256"]:
+    if verify and file_sha256(path) != shard.sha256:
         raise CorpusError(
             f"The checksum of the shard {path} differs. {_REMEDY}"
         )

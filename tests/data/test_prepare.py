@@ -370,7 +370,7 @@ class DeadlyUnit:
 
 
 def test_killed_worker(prepare):
-    with pytest.raises(RuntimeError, match="was killed, perhaps for want of"):
+    with pytest.raises(RuntimeError, match="was killed or found no memory"):
         prepare(workers=2, sources=[DeadlyUnit()])
 
 

@@ -211,7 +211,27 @@ def test_shards_stay_in_their_folder(folder, tmp_path):
 
     write(tmp_path / "outside")
     change_manifest(folder, escape)
-    with pytest.raises(CorpusError, match="00000-of-00003.*' is no file name"):
+    with pytest.raises(
+        CorpusError, match="train.shards.0.file: String should "
+    ):
+        open_corpus(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["parts"].pop("held_out"), "`parts` lacks held_out or tr"),
+        (lambda m: m["settings"].pop("dtype"), "`settings.dtype` is neither"),
+        (lambda m: m["parts"]["train"].update(length=[5]), "parts.train.leng"),
+        (lambda m: m["token_counts"].append([]), "token_counts.7: Input shou"),
+        (lambda m: m.update(more=1), "more: Extra inputs are not permitted"),
+    ],
+)
+def test_manifest_that_makes_no_sense(folder, change, message):
+    change_manifest(folder, change)
+    with pytest.raises(
+        CorpusError, match=f"manifest.json is damaged .*{message}"
+    ):
         open_corpus(folder)
 
 
