@@ -47,7 +47,6 @@ class Target:
         expected: the classes of exceptions that end in one line.
         share: how many of the cases it gets, in relation to the others.
         names_folder: whether each message must name a path in the folder.
-        on_request: whether it is left out unless asked for by name.
     """
 
     name: str
@@ -55,7 +54,6 @@ class Target:
     expected: tuple[type[BaseException], ...]
     share: float = 1.0
     names_folder: bool = True
-    on_request: bool = False
 
 
 @dataclasses.dataclass

@@ -34,8 +34,6 @@ def main() -> int:
             parser.error(f"--target must be one of {names}, not {name!r}")
     if options.target:
         made = [target for target in made if target.name in options.target]
-    else:
-        made = [target for target in made if not target.on_request]
     return harness.run(
         made,
         cases=options.cases,

@@ -68,9 +68,7 @@ def all_targets() -> list[Target]:
         Target("snapshot", snapshot, refusals, 4),
         Target("state", toys.state, refusals, 6),
         Target("run_folder", toys.run_folder, refusals, 5),
-        # On request until `data.shards.open_corpus` refuses in one line all
-        # that this finds.
-        Target("corpus", toys.corpus, refusals, 5, on_request=True),
+        Target("corpus", toys.corpus, refusals, 5),
     ]
 
 
