@@ -137,7 +137,70 @@ def test_bad_input_is_one_line(capsys, toy_recipe, tmp_path, changes, message):
 def test_prepare_tells_what_it_made(capsys, toy_recipe):
     status, out, _ = keras_distil(capsys, "prepare", toy_recipe)
     assert status == 0
-    assert "sequences of 12 tokens" in out
+    assert "sequences of at most 12 tokens" in out
+
+
+@pytest.mark.parametrize("layout", ["packed", "bucketed"])
+def test_a_prepared_corpus_is_trained_on(capsys, toy_recipe, tmp_path, layout):
+    folder = tmp_path / "corpus"
+    settings = ["--set", f"data.layout={layout}"]
+    status, out, _ = keras_distil(
+        capsys, "prepare", toy_recipe, "--output", folder, *settings
+    )
+    assert status == 0
+    assert f"--set data.prepared={folder}" in out
+    settings += ["--set", f"data.prepared={folder}"]
+    # Its text is not needed any more.
+    settings += ["--set", "data.sources.0.pattern=none.txt"]
+    status, _, err = keras_distil(
+        capsys, "run", toy_recipe, "--output", tmp_path / "run", *settings
+    )
+    assert status == 0, err
+    status, _, err = keras_distil(
+        capsys,
+        "run",
+        toy_recipe,
+        *settings,
+        "--set",
+        "data.sequence_length=10",
+        "--output",
+        tmp_path / "other",
+    )
+    assert status == 1
+    assert "made with sequence_length=12, but 10 is asked for" in err
+
+
+def test_prepare_on_beam_writes_the_same(capsys, toy_recipe, tmp_path):
+    made = []
+    for name, options in (
+        ("a", ()),
+        ("b", ("--beam", "--runner=DirectRunner")),
+    ):
+        command = ("prepare", toy_recipe, "--output", tmp_path / name)
+        status, _, err = keras_distil(capsys, *command, *options)
+        assert status == 0, err
+        made.append(
+            {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()}
+        )
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--beam", "--runner=DirectRunner"], "`--beam` needs `--output`"),
+        (
+            ["--beam", "--x", "--workers", "2", "--output", "a"],
+            "`--workers` is",
+        ),
+        (["--set", "data.prepared=a"], "there is nothing to prepare"),
+    ],
+)
+def test_prepare_with_wrong_options(capsys, toy_recipe, options, message):
+    status, _, err = keras_distil(capsys, "prepare", toy_recipe, *options)
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
 
 
 def test_help_of_every_command_has_an_example(capsys):
