@@ -18,7 +18,6 @@ def main() -> None:
         signal.signal(number, _end)
     from keras_distil import cli
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
 
 

@@ -30,8 +30,14 @@ _GO_ON = (
 )
 
 
-class _Terminated(BaseException):
-    """The process was asked to end (SIGTERM)."""
+_WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
+
+
+class _AskedToEndError(BaseException):
+    """The process was asked to end; holds the signal's number.
+
+    Ctrl-C too: typer takes a KeyboardInterrupt for itself, and says nothing.
+    """
 
 
 RecipePath = Annotated[
@@ -192,22 +198,35 @@ def _check_prepare(
 
 def main() -> None:
     """Runs the command line; bad input ends in one line and status 1."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _WORDS:
+        signal.signal(number, _end)
     try:
         app()
-    except _Terminated:
-        _fail(f"Terminated. {_GO_ON}", status=128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        _fail(f"Interrupted. {_GO_ON}", status=128 + signal.SIGINT)
+    except _AskedToEndError as asked:
+        number = asked.args[0]
+        # What is asked once more may not cut the line in two.
+        for each in _WORDS:
+            signal.signal(each, signal.SIG_IGN)
+        _fail(f"{_WORDS[number]}. {_GO_ON}", status=128 + number)
     except config.RecipeError as error:
         # One line for each mistake in the recipe.
         _fail(str(error))
     except _EXPECTED as error:
-        _fail(" ".join(str(error).split()) or type(error).__name__)
+        _fail(_in_one_line(error))
 
 
-def _terminate(number: int, frame: Any) -> None:
-    raise _Terminated
+def _end(number: int, frame: Any) -> None:
+    raise _AskedToEndError(signal.Signals(number))
+
+
+def _in_one_line(error: Exception) -> str:
+    text = str(error)
+    # Python's own words begin with a number that says nothing to a reader.
+    if isinstance(error, OSError) and error.strerror:
+        names = [x for x in (error.filename, error.filename2) if x is not None]
+        text = ": ".join([error.strerror, " -> ".join(map(str, names))])
+        text = text.removesuffix(": ")
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _fail(message: str, status: int = 1) -> None:

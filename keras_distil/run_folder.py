@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from keras_distil import config
+from keras_distil import config, disk
 from keras_distil._version import __version__
 from keras_distil.progress import Progress
 
@@ -77,7 +77,7 @@ def open_run(
     run = Run(recipe, Path(folder), progress, writes)
     if not writes:
         return run
-    earlier = run.folder.is_dir() and any(run.folder.iterdir())
+    earlier = run.folder.is_dir() and not _is_hardly_begun(run.folder)
     if earlier and fresh:
         aside = _free_name(run.folder)
         run.folder.rename(aside)
@@ -89,11 +89,24 @@ def open_run(
         else:
             progress.say(f"Going on with the run in {run.folder}")
         return run
-    run.folder.mkdir(parents=True, exist_ok=True)
+    with disk.writing(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "environment.json", environment(recipe))
     # Last: a folder with this file is a run.
     write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
     return run
+
+
+def _is_hardly_begun(folder: Path) -> bool:
+    """Whether a folder is empty but for what comes before `recipe.yaml`.
+
+    So it is after a full disk, or a kill in the first moment.
+    """
+    names = {path.name for path in folder.iterdir()}
+    names -= {".environment.json.partial", ".recipe.yaml.partial"}
+    if names == {"environment.json"}:
+        return _format_version(folder / "environment.json") > 0
+    return not names
 
 
 def _check_same_run(run: Run) -> None:
@@ -244,8 +257,8 @@ def read_text(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Replaces a file in one step."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    with disk.replacing(path, partial):
+        partial.write_text(text, "utf-8")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from keras_distil import disk
+
 FORMAT_VERSION = 1
 _TENSORS = "tensors.safetensors"
 _MANIFEST = "manifest.json"
@@ -89,8 +91,9 @@ def write_snapshot(
         shutil.rmtree(scratch, ignore_errors=True)
         raise OSError(
             f"The training state of step {step} could not be written to "
-            f"{directory}: {_reason(error)}. Earlier states there are intact; "
-            "make room or fix the folder, and run the same command again."
+            f"{directory}: {disk.reason(error)}. Earlier states there are "
+            "intact; make room or fix the folder, and run the same command "
+            "again."
         ) from error
     keep_newest(directory, keep)
     return final
@@ -236,9 +239,3 @@ def _remove(folder: Path) -> None:
 def _remove_scratch(directory: Path) -> None:
     for path in directory.glob(f"{_SCRATCH}*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)

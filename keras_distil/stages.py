@@ -19,6 +19,7 @@ from keras_distil import (
     callbacks,
     config,
     data,
+    disk,
     distribution,
     evaluation,
     snapshots,
@@ -164,7 +165,10 @@ def train_teacher(
         fresh, result, base_sha256=_base_sha256(run.recipe, fresh)
     )
     if run.writes:
-        (run.folder / ADAPTER_FILE).write_bytes(result.read_bytes())
+        target = run.folder / ADAPTER_FILE
+        partial = target.with_name(f"{ADAPTER_FILE}.partial")
+        with disk.replacing(target, partial):
+            partial.write_bytes(result.read_bytes())
     return fresh
 
 
@@ -199,14 +203,13 @@ def _fit_teacher(
         run.recipe, prepared, batch_size=settings.batch_size
     )
     _fit(run, "teacher", trainer, batches, settings.steps)
-    result.parent.mkdir(parents=True, exist_ok=True)
     if settings.method == "adapter":
         adapters.save_adapter(teacher, result, base_sha256=base_sha256)
     else:
         # Every worker keeps a copy: a name of its own each.
         partial = result.with_name(f".{os.getpid()}-{result.name}")
-        teacher.save(partial)
-        os.replace(partial, result)
+        with disk.replacing(result, partial):
+            teacher.save(partial)
 
 
 def distill(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from keras_distil import disk
 from keras_distil.callbacks.step_record import StepRecorder
 
 
@@ -35,10 +36,13 @@ class MetricsLog(keras.callbacks.Callback):
         self._file = None
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return
-        self.filepath.parent.mkdir(parents=True, exist_ok=True)
+        with disk.writing(self.filepath):
+            self.filepath.parent.mkdir(parents=True, exist_ok=True)
         if self.filepath.is_file():
             self._drop_later_lines()
-        self._file = self.filepath.open("a", encoding="utf-8")
+        with disk.writing(self.filepath):
+            # Unbuffered: nothing is left to be written when it is closed.
+            self._file = self.filepath.open("ab", buffering=0)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Appends a line."""
@@ -49,8 +53,14 @@ class MetricsLog(keras.callbacks.Callback):
             "step": self._recorder.step,
             **self._recorder.read(logs or {}),
         }
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        line = json.dumps(record).encode() + b"\n"
+        try:
+            with disk.writing(self.filepath):
+                while line:
+                    line = line[self._file.write(line) :]
+        except OSError:
+            self._file.close()
+            raise
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Closes the file."""
@@ -60,11 +70,11 @@ class MetricsLog(keras.callbacks.Callback):
     def _drop_later_lines(self) -> None:
         partial = self.filepath.with_name(f".{self.filepath.name}.partial")
         with (
+            disk.replacing(self.filepath, partial),
             self.filepath.open(encoding="utf-8", errors="replace") as old,
             partial.open("w", encoding="utf-8") as kept,
         ):
             kept.writelines(line for line in old if self._is_earlier(line))
-        os.replace(partial, self.filepath)
 
     def _is_earlier(self, line: str) -> bool:
         """Whether a line is another stage's, or an update already made."""

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import keras
 
+from keras_distil import disk
+
 MODES = ("min", "max")
 
 
@@ -56,10 +58,9 @@ class StudentCheckpoint(keras.callbacks.Callback):
             return
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return
-        self.filepath.parent.mkdir(parents=True, exist_ok=True)
         partial = self.filepath.with_name(f".{self.filepath.name}")
-        self.model.student.save(partial)
-        os.replace(partial, self.filepath)
+        with disk.replacing(self.filepath, partial):
+            self.model.student.save(partial)
 
     def get_training_state(self) -> dict[str, float | None]:
         """What `TrainingState` keeps of this callback."""

@@ -1,14 +1,21 @@
 """Scalars for TensorBoard, at the true global step."""
 
+import contextlib
 import os
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 from tensorboard.compat.proto import event_pb2
 
+from keras_distil import disk
 from keras_distil.callbacks.step_record import StepRecorder
+
+# What TensorFlow puts around the system's words.
+_AROUND = re.compile(r"^\{\{.*?\}\} | \[Op:.*$")
 
 
 class TensorBoard(keras.callbacks.Callback):
@@ -78,13 +85,15 @@ class TensorBoard(keras.callbacks.Callback):
         self._write("train", "epoch", training, step)
         if validation:
             self._write("validation", "epoch", validation, step)
-        for writer in self._writers.values():
-            writer.flush()
+        for run, writer in self._writers.items():
+            with self._writing(run):
+                writer.flush()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Closes the event files."""
-        for writer in self._writers.values():
-            writer.close()
+        for run, writer in self._writers.items():
+            with self._writing(run):
+                writer.close()
         self._writers.clear()
 
     def _write(
@@ -92,14 +101,28 @@ class TensorBoard(keras.callbacks.Callback):
     ) -> None:
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return
-        if run not in self._writers:
-            self._writers[run] = tf.summary.create_file_writer(
-                str(self.log_dir / run)
-            )
-            self._purge_later_points(run)
-        with self._writers[run].as_default():
+        with self._writing(run):
+            if run not in self._writers:
+                self._writers[run] = tf.summary.create_file_writer(
+                    str(self.log_dir / run)
+                )
+                self._purge_later_points(run)
+        with self._writing(run), self._writers[run].as_default():
             for name, value in values.items():
                 tf.summary.scalar(f"{prefix}/{name}", value, step=step)
+
+    @contextlib.contextmanager
+    def _writing(self, run: str) -> Iterator[None]:
+        """Names the folder if TensorFlow cannot write to it."""
+        folder = self.log_dir / run
+        try:
+            with disk.writing(folder):
+                yield
+        except tf.errors.OpError as error:
+            # "{{node ...}} the file; the system's words\nmore [Op:...]".
+            first = (error.message or str(error)).split("\n")[0]
+            why = _AROUND.sub("", first).rpartition("; ")[2]
+            raise disk.unwritten(folder, why) from error
 
     def _purge_later_points(self, run: str) -> None:
         """Tells TensorBoard that training starts again at this step.

@@ -18,6 +18,8 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from keras_distil import disk
+
 _FORMAT_VERSION = "1"
 _FACTORS = ("kernel", "embeddings")
 
@@ -71,10 +73,8 @@ def save_adapter(
         path: layer.lora_alpha / layer.lora_rank
         for path, layer in _low_rank_layers(model)
     }
-    target = Path(filepath)
-    target.parent.mkdir(parents=True, exist_ok=True)
     _write(
-        target,
+        Path(filepath),
         arrays,
         {
             "format_version": _FORMAT_VERSION,
@@ -191,8 +191,8 @@ def _write(
 ) -> None:
     """Replaces the file in one step."""
     partial = target.with_name(target.name + ".partial")
-    save_file(arrays, partial, metadata=header)
-    os.replace(partial, target)
+    with disk.replacing(target, partial):
+        save_file(arrays, partial, metadata=header)
 
 
 def _low_rank_layers(

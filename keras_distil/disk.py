@@ -1,0 +1,64 @@
+"""What a user is told when a file of a run cannot be written."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+def reason(error: BaseException) -> str:
+    """Why a file could not be written, in a few words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Names the file, and what to do, if it cannot be written.
+
+    Args:
+        path: the file, or a folder of files.
+
+    Raises:
+        OSError: if the disk is full or may not be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise unwritten(path, reason(error)) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path, partial: Path) -> Iterator[None]:
+    """Puts `partial`, which the block writes, in the place of `path`.
+
+    What was at `path` stays until then. If the block fails, no half-written
+    file is left to take up room.
+
+    Args:
+        path: the file to replace.
+        partial: where the block writes, in the same folder.
+
+    Raises:
+        OSError: if the disk is full or may not be written.
+    """
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+            os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def unwritten(path: Path, why: str) -> OSError:
+    """The error of a file that could not be written."""
+    return OSError(
+        f"{path} could not be written: {why}. Training states are intact; "
+        "make room or fix the folder, and run the same command again."
+    )
