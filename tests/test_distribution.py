@@ -14,7 +14,7 @@ from keras_distil import distribution
 
 TESTS = Path(__file__).parent
 STEPS = 20
-DEADLINE_S = 150
+DEADLINE_S = 400  # for a hang; a busy machine is slow
 
 
 def free_ports(count):

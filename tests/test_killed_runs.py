@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 STEPS = 24
-DEADLINE_S = 180
+DEADLINE_S = 400  # for a hang; a busy machine is slow
 
 
 @pytest.fixture
