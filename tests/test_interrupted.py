@@ -57,3 +57,25 @@ def test_importing_tensorflow_ends_at_once(number):
     assert done.stderr == (
         f"keras-distil: {WORDS[number]} while loading TensorFlow.\n"
     )
+
+
+@pytest.mark.parametrize("number", WORDS)
+def test_at_work_it_ends_with_one_line(number):
+    # The second signal, as of an impatient user, changes nothing.
+    code = (
+        "import signal, sys; from keras_distil import cli, config\n"
+        f"def work(*_): signal.raise_signal({int(number)})\n"
+        "config.load_recipe = work\n"
+        "fail = cli._fail\n"
+        "cli._fail = lambda *a, **k: (work(), fail(*a, **k))\n"
+        "sys.argv = ['keras-distil', 'run', 'recipe.yaml']\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 128 + number
+    assert done.stderr == (
+        f"keras-distil: {WORDS[number]}. What was finished is kept: the same "
+        "command goes on from the last training state.\n"
+    )
