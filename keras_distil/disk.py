@@ -2,17 +2,22 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+# How safetensors words an error of the system.
+_RUST = re.compile(r"^.*I/O error: (.*) \(os error \d+\)$")
 
 
 def reason(error: BaseException) -> str:
     """Why a file could not be written, in a few words."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    return _RUST.sub(r"\1", text) or type(error).__name__
 
 
 @contextlib.contextmanager

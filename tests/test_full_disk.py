@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors import SafetensorError
 from toy import dataset, make_batch, make_student, make_teacher
 
 from keras_distil import (
@@ -112,6 +113,11 @@ def test_adapter(tmp_path, monkeypatch):
 
 def test_an_error_without_words_is_named_by_its_type(tmp_path):
     assert disk.reason(OSError()) == "OSError"
+
+
+def test_the_system_s_words_are_all_that_is_kept_of_safetensors():
+    message = "Error while serializing: I/O error: No space (os error 28)"
+    assert disk.reason(SafetensorError(message)) == "No space"
 
 
 @pytest.mark.parametrize(
