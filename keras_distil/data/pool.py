@@ -1,12 +1,14 @@
 """Tasks in this process or in several others."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import tokenizers
@@ -27,8 +29,6 @@ def _start_process(tokenizer_json: str, parent: int | None) -> None:
     """Makes a process ready for tasks."""
     global _encoder
     if parent is not None:
-        # The parent ends this process; Ctrl-C reaches both.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _encoder = Encoder(tokenizers.Tokenizer.from_str(tokenizer_json))
@@ -51,6 +51,7 @@ class Pool:
 
     def __init__(self, workers: int, tokenizer: tokenizers.Tokenizer) -> None:
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._processes: set[multiprocessing.process.BaseProcess] = set()
         text = tokenizer.to_str()
         if workers == 1:
             _start_process(text, None)
@@ -67,10 +68,14 @@ class Pool:
         """Returns itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Ends the processes, after the tasks they are at."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ends the processes, in the middle of a task if there is an error."""
+        if self._pool is None:
+            return
+        if kind is not None:
+            for process in self._processes:
+                process.terminate()
+        self._pool.shutdown(cancel_futures=True)
 
     def map(
         self, function: Callable[[Any], Any], tasks: Sequence[Any]
@@ -79,11 +84,29 @@ class Pool:
         if self._pool is None:
             yield from map(function, tasks)
             return
+        others = set(multiprocessing.active_children()) - self._processes
         try:
-            yield from self._pool.map(function, tasks)
+            # Ctrl-C reaches all processes of a terminal; this one ends the
+            # others, which begin with what is blocked here.
+            with _blocked(signal.SIGINT):
+                results = self._pool.map(function, tasks)
+                self._processes = (
+                    set(multiprocessing.active_children()) - others
+                )
+            yield from results
         except (concurrent.futures.BrokenExecutor, MemoryError) as error:
             raise RuntimeError(
                 "A process that prepared the corpus was killed or found no "
-                "memory. What was finished is kept: run the same "
-                "command again, with fewer `--workers`."
+                "memory. What was finished is kept: run the same command "
+                "again, with fewer `--workers`."
             ) from error
+
+
+@contextlib.contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Lets a signal wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,9 +1,11 @@
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -354,6 +356,27 @@ def test_two_processes_make_one_corpus(prepare, tmp_path, caplog):
     assert len({corpus.folder for corpus in made}) == 1
     assert "Waiting for another process" in caplog.text
     assert "again" not in caplog.text
+
+
+class EndlessUnit:
+    def describe(self):
+        return {}
+
+    def units(self):
+        return [self] * 5
+
+    def paragraphs(self, report):
+        time.sleep(600)
+
+
+def test_an_interrupted_pool_ends_at_once(prepare):
+    before = multiprocessing.active_children()
+    main = threading.main_thread().ident
+    timer = threading.Timer(2.0, signal.pthread_kill, [main, signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(workers=2, sources=[EndlessUnit()])
+    assert multiprocessing.active_children() == before
 
 
 class DeadlyUnit:
