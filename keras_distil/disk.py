@@ -1,10 +1,13 @@
-"""What a user is told when a file of a run cannot be written."""
+"""Files that are whole or not there, their checksums, and failing disks."""
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -64,6 +67,31 @@ def replacing(path: Path, partial: Path) -> Iterator[None]:
 def unwritten(path: Path, why: str) -> OSError:
     """The error of a file that could not be written."""
     return OSError(
-        f"{path} could not be written: {why}. Training states are intact; "
+        f"{path} could not be written: {why}. What was finished is intact; "
         "make room or fix the folder, and run the same command again."
     )
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def canonical(content: Any) -> bytes:
+    """JSON data as bytes, the same for the same data."""
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def sha256(content: bytes) -> str:
+    """The sha256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Numbered folders of tensors, written whole or not at all."""
 
-import hashlib
 import json
 import os
 import re
@@ -81,12 +80,12 @@ def write_snapshot(
             write_more(scratch)
         _write_manifest(scratch, values)
         for path in [*scratch.iterdir(), scratch]:
-            _flush(path)
+            disk.flush(path)
         final = directory / f"step-{step:09d}"
         if final.exists():
             _remove(final)
         os.replace(scratch, final)
-        _flush(directory)
+        disk.flush(directory)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
         raise OSError(
@@ -179,12 +178,12 @@ def _read(step: int, folder: Path) -> Snapshot:
 
 def _read_body(step: int, folder: Path, manifest: dict[str, Any]) -> Snapshot:
     body = {key: manifest[key] for key in manifest if key != "sha256"}
-    if manifest["sha256"] != _sha256(_canonical(body)):
+    if manifest["sha256"] != disk.sha256(disk.canonical(body)):
         raise DamagedError(f"the checksum of {_MANIFEST} differs")
     for name, digest in manifest["files"].items():
         if Path(name).name != name or name in ("", ".."):
             raise DamagedError(f"{name[:40]!r} is no file name")
-        if _file_sha256(folder / name) != digest:
+        if disk.file_sha256(folder / name) != digest:
             raise DamagedError(f"the checksum of {name} differs")
     if _TENSORS not in manifest["files"]:
         raise DamagedError(f"{_TENSORS} has no checksum")
@@ -199,33 +198,12 @@ def _write_manifest(folder: Path, values: dict[str, Any]) -> None:
         "format_version": FORMAT_VERSION,
         "values": values,
         "files": {
-            path.name: _file_sha256(path) for path in sorted(folder.iterdir())
+            path.name: disk.file_sha256(path)
+            for path in sorted(folder.iterdir())
         },
     }
-    manifest = {**body, "sha256": _sha256(_canonical(body))}
+    manifest = {**body, "sha256": disk.sha256(disk.canonical(body))}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-
-
-def _canonical(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True).encode()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: Path) -> None:

@@ -372,8 +372,10 @@ def _teacher_cache(
         "weights": _weights_sha256(teacher),
         "corpus": prepared.fingerprint,
         "settings": settings.model_dump() if settings else None,
-        "initial_adapter": _file_sha256(
-            settings.initial_adapter if settings else None
+        "initial_adapter": (
+            disk.file_sha256(Path(settings.initial_adapter))
+            if settings and settings.initial_adapter
+            else None
         ),
         "masking": run.recipe.data.masking.model_dump(),
         "precision": run.recipe.precision,
@@ -382,13 +384,6 @@ def _teacher_cache(
     text = json.dumps(key, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return build.cache_folder() / "teachers" / digest[:32]
-
-
-def _file_sha256(path: str | None) -> str | None:
-    if path is None:
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _base_sha256(recipe: config.Recipe, teacher: MaskedLM) -> str:

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from keras_distil import snapshots
+from keras_distil import disk, snapshots
 
 TENSORS = {"kernel": np.arange(6.0).reshape(2, 3), "step": np.array(3)}
 
@@ -98,7 +98,7 @@ def test_a_file_outside_the_folder_is_not_read(tmp_path):
     body = json.loads((folder / "manifest.json").read_text())
     del body["sha256"]
     body["files"]["../../secret"] = "0"
-    digest = snapshots._sha256(snapshots._canonical(body))
+    digest = disk.sha256(disk.canonical(body))
     edit_manifest(folder, files=body["files"], sha256=digest)
     found, said = newest(tmp_path)
     assert found.step == 1 and "is no file name" in said[0]
@@ -138,7 +138,7 @@ def signed(folder, **changes):
     body = json.loads((folder / "manifest.json").read_text())
     del body["sha256"]
     body |= changes
-    digest = snapshots._sha256(snapshots._canonical(body))
+    digest = disk.sha256(disk.canonical(body))
     edit_manifest(folder, **changes, sha256=digest)
 
 

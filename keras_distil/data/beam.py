@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from keras_distil.data import shards
+from keras_distil.data import prepared, shards
 from keras_distil.data.corpus import CorpusReport, Source, Unit
 from keras_distil.data.tokenize import Encoder, SpecialTokens
 from keras_distil.data.tokenized import (
@@ -72,7 +72,7 @@ def prepare_with_beam(
             paragraph.
     """
     files = filesystems.FileSystems
-    if files.exists(files.join(output, shards.MANIFEST)):
+    if files.exists(files.join(output, prepared.MANIFEST)):
         raise ValueError(
             f"{output} holds a corpus already. Give another folder."
         )
@@ -350,7 +350,7 @@ def _write_manifest(
     report: CorpusReport,
 ) -> None:
     if not report.train_tokens:
-        raise ValueError(shards.no_text(report))
+        raise ValueError(prepared.no_text(report))
     written = sorted(written, key=lambda entry: entry[0])
     parts = {
         name: {
@@ -363,10 +363,8 @@ def _write_manifest(
         with_added_tokens=True
     )
     counts = shards.total_counts((c for _, _, c in written), size, job.special)
-    manifest = shards.manifest_of(
-        job.settings, parts, counts, report, described
-    )
+    made = prepared.manifest_of(job.settings, parts, counts, report, described)
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / shards.MANIFEST
-        shards.write_manifest(path, manifest)
+        path = Path(scratch) / prepared.MANIFEST
+        prepared.write_manifest(path, made)
         _publish(path, job.output)

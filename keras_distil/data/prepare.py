@@ -21,10 +21,12 @@ import filelock
 import numpy as np
 import tokenizers
 
-from keras_distil.data import shards
+from keras_distil import disk
+from keras_distil.data import prepared, shards
 from keras_distil.data.corpus import CorpusReport, Source, Unit
 from keras_distil.data.pack import packed_count
 from keras_distil.data.pool import Pool, encoder_here
+from keras_distil.data.prepared import PreparedCorpus, open_corpus
 from keras_distil.data.scratch import (
     Table,
     chosen_paragraphs,
@@ -33,7 +35,7 @@ from keras_distil.data.scratch import (
     measure,
     write_unit,
 )
-from keras_distil.data.shards import CorpusError, PreparedCorpus, open_corpus
+from keras_distil.data.shards import CorpusError
 from keras_distil.data.split import check_fraction
 from keras_distil.data.tokenize import (
     SpecialTokens,
@@ -68,7 +70,7 @@ def corpus_settings(
     return {
         "vocabulary": vocabulary_hash(tokenizer),
         # Equal vocabularies may still be split or lower-cased differently.
-        "tokenizer": shards.sha256(tokenizer.to_str().encode()),
+        "tokenizer": disk.sha256(tokenizer.to_str().encode()),
         "dtype": token_dtype(size).name,
         "sequence_length": sequence_length,
         "held_out_fraction": held_out_fraction,
@@ -135,9 +137,9 @@ def prepare_corpus(
         layout=layout,
     )
     described = [source.describe() for source in sources]
-    key = shards.sha256(
-        shards.canonical(
-            [described, settings, shards.FORMAT_VERSION],
+    key = disk.sha256(
+        disk.canonical(
+            [described, settings, prepared.FORMAT_VERSION],
         )
     )
     folder = _folder(cache_dir, output, key)
@@ -198,7 +200,7 @@ def _find(
     """The corpus in `folder`; None if it has to be made."""
     if not folder.exists():
         return None
-    if not ours and not (folder / shards.MANIFEST).is_file():
+    if not ours and not (folder / prepared.MANIFEST).is_file():
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
             return None
@@ -215,8 +217,8 @@ def _find(
         shutil.rmtree(folder)
         return None
     if not ours:
-        manifest = json.loads((folder / shards.MANIFEST).read_text("utf-8"))
-        if manifest["sources"] != described:
+        made = json.loads((folder / prepared.MANIFEST).read_text("utf-8"))
+        if made["sources"] != described:
             raise CorpusError(
                 f"{folder} holds a corpus of other sources, or they have "
                 "changed since. Give another folder."
@@ -265,7 +267,7 @@ class _Job:
             report = self._report(table)
             tasks = self._shard_tasks(paths, parts, table)
             entries, counts = self._write_shards(pool, len(units), tasks)
-        manifest = shards.manifest_of(
+        made = prepared.manifest_of(
             self._settings,
             {
                 part.name: {
@@ -282,7 +284,7 @@ class _Job:
             report,
             described,
         )
-        shards.write_manifest(self.shard_folder / shards.MANIFEST, manifest)
+        prepared.write_manifest(self.shard_folder / prepared.MANIFEST, made)
         for sidecar in self.shard_folder.glob("*.done"):
             sidecar.unlink()
 
@@ -301,7 +303,7 @@ class _Job:
 
     def _report(self, table: "Table") -> CorpusReport:
         if not table.report.train_tokens:
-            raise ValueError(shards.no_text(table.report))
+            raise ValueError(prepared.no_text(table.report))
         return table.report
 
     def _shard_tasks(
@@ -401,7 +403,7 @@ def _read_sidecar(
 ) -> tuple[dict[str, Any], np.ndarray] | None:
     try:
         done = json.loads(sidecar.read_text("utf-8"))
-        if shards.file_sha256(shard) != done["entry"]["sha256"]:
+        if disk.file_sha256(shard) != done["entry"]["sha256"]:
             return None
         return done["entry"], np.array(done["counts"], np.int64)
     except (OSError, ValueError, KeyError, TypeError):

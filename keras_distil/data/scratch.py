@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from keras_distil import disk
 from keras_distil.data.corpus import CorpusReport
 from keras_distil.data.tokenized import (
     Part,
@@ -35,16 +35,8 @@ def write_unit(path: Path, unit: TokenizedUnit) -> None:
     }
     partial = path.with_suffix(".partial")
     report = json.dumps({**vars(unit.report), "skipped": unit.report.skipped})
-    try:
+    with disk.replacing(path, partial):
         save_file(arrays, partial, metadata={"report": report})
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(
-            f"Tokens could not be written to {path.parent}: {reason}. Make "
-            "room or fix the folder, and run the same command again."
-        ) from error
 
 
 def read_unit(path: Path, *names: str) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from keras_distil.data import beam, corpus, tokenized
 from keras_distil.data.corpus import TextFiles
 from keras_distil.data.prepare import corpus_settings, prepare_corpus
-from keras_distil.data.shards import open_corpus
+from keras_distil.data.prepared import open_corpus
 
 WORDS = "the of sun moon shines over sea river hill star wind rain".split()
 # Beam's own modules, on Python 3.11.

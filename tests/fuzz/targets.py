@@ -33,13 +33,14 @@ from keras_distil import (  # noqa: E402
     build,
     callbacks,
     continuation,
+    disk,  # noqa: E402
     losses,
     models,
     run_folder,
     snapshots,
     stages,
 )
-from keras_distil.data import shards  # noqa: E402
+from keras_distil.data import prepared, shards  # noqa: E402
 from keras_distil.data.corpus import CorpusReport  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
 from keras_distil.progress import Progress  # noqa: E402
@@ -365,7 +366,7 @@ def _sign(folder: Path, manifest: Any) -> None:
             if path.is_file():
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 body["files"][name] = digest
-    digest = snapshots._sha256(snapshots._canonical(body))
+    digest = disk.sha256(disk.canonical(body))
     text = json.dumps({**body, "sha256": digest})
     (folder / "manifest.json").write_text(text)
 
@@ -511,10 +512,10 @@ class Toys:
                 for part in ("train", "held_out")
             }
             self._settings = {"dtype": "uint16", "sequence_length": 8}
-            manifest = shards.manifest_of(
+            manifest = prepared.manifest_of(
                 self._settings, parts, np.arange(64), CorpusReport(), []
             )
-            shards.write_manifest(folder / shards.MANIFEST, manifest)
+            prepared.write_manifest(folder / prepared.MANIFEST, manifest)
             self._corpus = {
                 path.name: path.read_bytes() for path in folder.iterdir()
             }
@@ -525,7 +526,7 @@ class Toys:
         name = rng.choice(list(files))
         if rng.random() < 0.1:
             del files[name]
-        elif name != shards.MANIFEST:
+        elif name != prepared.MANIFEST:
             files[name] = mutate.change_bytes(rng, files[name])
         elif rng.random() < 0.3:
             files[name] = _change_json(rng, files[name].decode())
@@ -535,13 +536,13 @@ class Toys:
             del body["sha256"]
             body = mutate.change_tree(rng, body, more)
             if isinstance(body, dict):
-                digest = shards.sha256(shards.canonical(body))
+                digest = disk.sha256(disk.canonical(body))
                 body = {**body, "sha256": digest}
             files[name] = json.dumps(body).encode()
-        if rng.random() < 0.6 and shards.MANIFEST in files:
-            files[shards.MANIFEST] = _fitting_manifest(files)
+        if rng.random() < 0.6 and prepared.MANIFEST in files:
+            files[prepared.MANIFEST] = _fitting_manifest(files)
         _write_files(folder, files)
-        made = shards.open_corpus(
+        made = prepared.open_corpus(
             folder,
             expected=self._settings if rng.random() < 0.5 else None,
             verify=rng.random() < 0.3,
@@ -655,7 +656,7 @@ def _write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 def _fitting_manifest(files: dict[str, bytes]) -> bytes:
     """The manifest with the sizes and checksums that the shards have."""
-    content = files[shards.MANIFEST]
+    content = files[prepared.MANIFEST]
     try:
         body = json.loads(content)
         del body["sha256"]
@@ -664,7 +665,7 @@ def _fitting_manifest(files: dict[str, bytes]) -> bytes:
                 found = files[shard["file"]]
                 shard["bytes"] = len(found)
                 shard["sha256"] = hashlib.sha256(found).hexdigest()
-        digest = shards.sha256(shards.canonical(body))
+        digest = disk.sha256(disk.canonical(body))
         return json.dumps({**body, "sha256": digest}).encode()
     except (
         ValueError,

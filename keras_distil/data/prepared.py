@@ -1,0 +1,273 @@
+"""A prepared corpus: the manifest that describes its shards."""
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+import pydantic
+
+from keras_distil import disk
+from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.shards import REMEDY, CorpusError, ShardedSequences
+
+# Raise it whenever an earlier keras_distil could not read what is written, or
+# the same sources would give other shards.
+FORMAT_VERSION = 2
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedCorpus:
+    """Token ids on disk, ready for `masked_lm_dataset`.
+
+    Attributes:
+        train: the training sequences: of one length if they are packed, a
+            list with one entry a bucket if they are bucketed.
+        held_out: the held-out sequences; may have no rows.
+        token_counts: int64, (vocabulary,), occurrences of each token in the
+            training paragraphs.
+        fingerprint: sha256 over the shards and the settings.
+        report: what was read and what was skipped.
+        folder: where it is.
+    """
+
+    train: ShardedSequences | list[ShardedSequences]
+    held_out: ShardedSequences
+    token_counts: np.ndarray
+    fingerprint: str
+    report: CorpusReport
+    folder: Path
+
+    @property
+    def train_sequences(self) -> int:
+        """Number of training sequences."""
+        buckets = self.train if isinstance(self.train, list) else [self.train]
+        return sum(map(len, buckets))
+
+
+def no_text(report: CorpusReport) -> str:
+    """The message for a corpus without text to train on."""
+    return (
+        f"The corpus has no usable training paragraph ({report}). Check the "
+        "sources and `held_out_fraction`."
+    )
+
+
+def manifest_of(
+    settings: dict[str, Any],
+    parts: dict[str, dict[str, Any]],
+    token_counts: np.ndarray,
+    report: CorpusReport,
+    described: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The manifest of a corpus.
+
+    Args:
+        settings: what the shards depend on besides the text.
+        parts: by name, "length" and "shards", a list of entries.
+        token_counts: integers, (vocabulary,).
+        report: what was read and skipped.
+        described: the sources.
+    """
+    body = {
+        "format_version": FORMAT_VERSION,
+        "settings": settings,
+        "parts": parts,
+        "token_counts": token_counts.tolist(),
+        "report": {**vars(report), "skipped": dict(report.skipped)},
+        "sources": described,
+    }
+    content = {key: body[key] for key in ("settings", "parts", "token_counts")}
+    body["fingerprint"] = disk.sha256(disk.canonical(content))
+    return {**body, "sha256": disk.sha256(disk.canonical(body))}
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Writes a manifest; with it, a corpus is complete."""
+    path.write_text(json.dumps(manifest, ensure_ascii=False), "utf-8")
+    disk.flush(path)
+
+
+def open_corpus(
+    folder: str | os.PathLike,
+    *,
+    expected: dict[str, Any] | None = None,
+    verify: bool = False,
+) -> PreparedCorpus:
+    """Opens a prepared corpus.
+
+    The sizes of all shards are compared with the manifest. What lies inside
+    is checked as it is read, by the hashes of the ArrayRecord format;
+    `verify` reads everything at once.
+
+    Args:
+        folder: holds the manifest and the shards.
+        expected: settings that the corpus must have been made with.
+        verify: whether to compare the sha256 of every shard, too.
+
+    Returns:
+        A `PreparedCorpus`.
+
+    Raises:
+        CorpusError: if the corpus is incomplete, damaged, of a later version
+            or made with other settings.
+    """
+    folder = Path(folder).expanduser()
+    manifest = _read_manifest(folder)
+    _check_settings(folder, manifest.settings, expected or {})
+    dtype = np.dtype(manifest.settings["dtype"])
+    parts = {
+        name: _open_part(folder, part, dtype, verify=verify)
+        for name, part in manifest.parts.items()
+    }
+    held_out = parts.pop("held_out")
+    return PreparedCorpus(
+        parts.get("train", list(parts.values())),
+        held_out,
+        np.array(manifest.token_counts, np.int64),
+        manifest.fingerprint,
+        CorpusReport(
+            **{
+                **manifest.report.model_dump(),
+                "skipped": Counter(manifest.report.skipped),
+            }
+        ),
+        folder,
+    )
+
+
+_Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+
+
+class _Shard(_Section):
+    # A plain name: shards lie in the corpus's own folder.
+    file: Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]*$")]
+    sequences: Annotated[_Count, pydantic.Field(ge=1)]
+    bytes: _Count
+    sha256: str
+
+
+class _Part(_Section):
+    length: Annotated[int, pydantic.Field(ge=3, lt=2**20)]
+    shards: list[_Shard]
+
+
+class _Report(_Section):
+    files: _Count
+    paragraphs: _Count
+    characters: _Count
+    held_out_paragraphs: _Count
+    train_tokens: _Count
+    held_out_tokens: _Count
+    skipped: dict[str, _Count]
+
+
+class _Manifest(_Section):
+    format_version: int
+    settings: dict[str, Any]
+    parts: dict[str, _Part]
+    token_counts: list[_Count]
+    report: _Report
+    sources: list[dict[str, Any]]
+    fingerprint: str
+    sha256: str
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> "_Manifest":
+        if not {"held_out"} < set(self.parts):
+            raise ValueError("`parts` lacks held_out or training parts")
+        if self.settings.get("dtype") not in ("uint16", "int32"):
+            raise ValueError("`settings.dtype` is neither uint16 nor int32")
+        return self
+
+
+def _read_manifest(folder: Path) -> _Manifest:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CorpusError(
+            f"{folder} holds no prepared corpus: {MANIFEST} is missing. "
+            "Give the folder that `keras-distil prepare` wrote."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "it is no JSON") from error
+    if not isinstance(manifest, dict):
+        raise _damaged(path, "it is no JSON object")
+    version = manifest.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CorpusError(
+            f"The corpus in {folder} has format version {version}; this "
+            f"keras_distil reads up to {FORMAT_VERSION}. Update keras_distil."
+        )
+    if version != FORMAT_VERSION:
+        raise CorpusError(
+            f"The corpus in {folder} has format version {version!r}; this "
+            f"keras_distil reads {FORMAT_VERSION}. Prepare it again."
+        )
+    body = {key: manifest[key] for key in manifest if key != "sha256"}
+    if manifest.get("sha256") != disk.sha256(disk.canonical(body)):
+        raise _damaged(path, "its checksum differs")
+    try:
+        return _Manifest.model_validate(manifest)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _damaged(path, f"{place}: {first['msg']}") from error
+
+
+def _check_settings(
+    folder: Path, settings: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    for key, value in expected.items():
+        found = settings.get(key)
+        if found == value:
+            continue
+        if key in ("tokenizer", "vocabulary"):
+            raise CorpusError(
+                f"The corpus in {folder} was made for another tokenizer "
+                f"(its {key} has hash {str(found)[:12]}, the teacher's "
+                f"{value[:12]}). Prepare the text with this teacher's."
+            )
+        raise CorpusError(
+            f"The corpus in {folder} was made with {key}={found!r}, "
+            f"but {value!r} is asked for. Change one of them."
+        )
+
+
+def _open_part(
+    folder: Path, part: _Part, dtype: np.dtype, *, verify: bool
+) -> ShardedSequences:
+    for shard in part.shards:
+        _check_shard(folder / shard.file, shard, verify=verify)
+    return ShardedSequences(
+        [folder / shard.file for shard in part.shards],
+        [shard.sequences for shard in part.shards],
+        length=part.length,
+        dtype=dtype,
+    )
+
+
+def _check_shard(path: Path, shard: _Shard, *, verify: bool) -> None:
+    if not path.is_file():
+        raise CorpusError(f"The shard {path} is missing. {REMEDY}")
+    size = path.stat().st_size
+    if size != shard.bytes:
+        raise CorpusError(
+            f"The shard {path} has {size:,} bytes, but its manifest says "
+            f"{shard.bytes:,}: it is truncated or altered. {REMEDY}"
+        )
+    if verify and disk.file_sha256(path) != shard.sha256:
+        raise CorpusError(f"The checksum of the shard {path} differs. {REMEDY}")
+
+
+def _damaged(path: Path, reason: str) -> CorpusError:
+    return CorpusError(f"{path} is damaged ({reason}). {REMEDY}")
