@@ -186,6 +186,7 @@ class TrainingState(keras.callbacks.Callback):
         variables = {**_variables(self.model), **_metrics(self.model)}
         # Reading may take all workers; writing takes the chief.
         tensors = {name: _value(v) for name, v in variables.items()}
+        _check_finite(tensors, step)
         self.saved_step = step
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return
@@ -227,6 +228,22 @@ class TrainingState(keras.callbacks.Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _check_finite(tensors: dict[str, np.ndarray], step: int) -> None:
+    """Raises RuntimeError rather than let a state with NaN be the newest."""
+    wrong = [
+        name
+        for name, value in tensors.items()
+        if value.dtype.kind == "f" and not np.isfinite(value).all()
+    ]
+    if wrong:
+        raise RuntimeError(
+            f"Training stopped at step {step}: its update made {len(wrong)} "
+            f"variables that are not finite, such as {wrong[0]}. It was not "
+            "saved; the training state before it is intact. Try a lower "
+            "learning rate or `clip_norm`, in a new folder or with --fresh."
+        )
 
 
 def _updates(model: keras.Model) -> int:

@@ -196,3 +196,22 @@ def test_a_position_in_the_data_that_cannot_be_read_is_told(
         ValueError, match="position in the data .* cannot be re"
     ):
         fit(make_distiller(), batches, tmp_path, epochs=2)
+
+
+class Overflow(keras.callbacks.Callback):
+    """What an update does that is too large, though its loss was finite."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if updates(self.model) == 3:
+            bias = self.model.student.trainable_variables[-1]
+            bias.assign(bias.numpy() * float("inf"))
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    make_distiller, batches, tmp_path
+):
+    with pytest.raises(
+        RuntimeError, match="step 3: its update made 1 variables .* with --fre"
+    ):
+        fit(make_distiller(), batches, tmp_path, Overflow(), every_steps=1)
+    assert names(tmp_path) == ["step-000000001", "step-000000002"]
