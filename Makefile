@@ -38,7 +38,8 @@ quickstart: $(VENV)/.installed
 	$(BIN)/keras-distil run recipes/quickstart.yaml
 
 test: $(VENV)/.installed-test
-	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest \
+		--numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)

@@ -64,6 +64,7 @@ setup(
             "apache-beam>=2.77",
             "mypy>=1.18",
             "pytest>=8.4",
+            "pytest-xdist>=3.8",
             "ruff>=0.14",
             "types-PyYAML>=6.0.12",
         ],
