@@ -224,6 +224,8 @@ def free_pair():
 def start(recipe, folder, *flags, patch="", **variables):
     """One `keras-distil run`, with changed constants of `distribution`."""
     code = f"from keras_distil import cli, distribution\n{patch}\ncli.main()"
+    # The program chooses itself what C++ code prints.
+    quiet = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     return subprocess.Popen(
         [
             *[sys.executable, "-c", code, "run", str(recipe), "--quiet"],
@@ -231,7 +233,7 @@ def start(recipe, folder, *flags, patch="", **variables):
             *["--set", "distill.steps=40", "--set", "checkpoint_steps=2"],
             *flags,
         ],
-        env={**os.environ, **variables},
+        env={**quiet, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
