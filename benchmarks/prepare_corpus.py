@@ -54,11 +54,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--files", help="a glob pattern of real text")
     arguments = parser.parse_args()
-    # The processes that read, and the one that waits for them.
-    allowed = arguments.memory_mb * (arguments.workers + 1)
+    # Several processes that read, and the one that waits for them.
+    processes = arguments.workers + (arguments.workers > 1)
+    allowed = arguments.memory_mb * processes
     print(
-        f"{arguments.workers} processes and their parent may allocate "
-        f"{arguments.memory_mb} MB each, {allowed} MB together\n"
+        f"{processes} processes may allocate {arguments.memory_mb} MB each, "
+        f"{allowed} MB together\n"
     )
     print("| text MB | seconds | MB/s | peak memory MB |")
     print("| ---: | ---: | ---: | ---: |")

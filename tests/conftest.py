@@ -88,7 +88,6 @@ distill:
   learning_rate: 1e-3
   # XLA would take most of the time; the chunked losses test it.
   jit_compile: false
-  twin: true
 evaluate:
   sequences: 8
   batch_size: 4

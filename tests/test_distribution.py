@@ -171,7 +171,7 @@ def test_a_recipe_runs_on_two_workers(toy_recipe, tmp_path):
     workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
     common = [
         *[sys.executable, "-m", "keras_distil.cli", "run", str(toy_recipe)],
-        *["--quiet", "--set", "distill.twin=false"],
+        "--quiet",
     ]
     processes = [
         subprocess.Popen(

@@ -25,7 +25,7 @@ def command(toy_recipe):
             *[sys.executable, "-m", "keras_distil.cli", "run"],
             *[str(toy_recipe), "--output", str(folder), "--quiet"],
             *["--set", f"distill.steps={STEPS}", "--set", "student.dropout=.2"],
-            *["--set", "checkpoint_steps=2", "--set", "distill.twin=false"],
+            *["--set", "checkpoint_steps=2"],
             *more,
         ]
 
