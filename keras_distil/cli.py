@@ -24,10 +24,7 @@ app = typer.Typer(
 # is a mistake of ours, and shows its traceback.
 _EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
-_GO_ON = (
-    "What was finished is kept: the same command goes on from the last "
-    "training state."
-)
+_GO_ON = "What was finished is kept: the same command goes on from there."
 
 
 _WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}

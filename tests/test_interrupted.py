@@ -77,5 +77,5 @@ def test_at_work_it_ends_with_one_line(number):
     assert done.returncode == 128 + number
     assert done.stderr == (
         f"keras-distil: {WORDS[number]}. What was finished is kept: the same "
-        "command goes on from the last training state.\n"
+        "command goes on from there.\n"
     )
