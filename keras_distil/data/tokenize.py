@@ -12,7 +12,7 @@ import numpy as np
 import tokenizers
 
 _BATCH = 1024  # paragraphs handed to the Rust library at once
-_WORDS_KNOWN = 2**20  # some 150 MB
+_WORDS_KNOWN = 2**18  # some 40 MB
 
 
 @dataclasses.dataclass(frozen=True)
