@@ -27,9 +27,6 @@ _EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 _GO_ON = "What was finished is kept: the same command goes on from there."
 
 
-_WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
-
-
 class _AskedToEndError(BaseException):
     """The process was asked to end; holds the signal's number.
 
@@ -195,16 +192,16 @@ def _check_prepare(
 
 def main() -> None:
     """Runs the command line; bad input ends in one line and status 1."""
-    for number in _WORDS:
+    for number in quiet.WORDS:
         signal.signal(number, _end)
     try:
         app()
     except _AskedToEndError as asked:
         number = asked.args[0]
         # What is asked once more may not cut the line in two.
-        for each in _WORDS:
+        for each in quiet.WORDS:
             signal.signal(each, signal.SIG_IGN)
-        _fail(f"{_WORDS[number]}. {_GO_ON}", status=128 + number)
+        _fail(f"{quiet.WORDS[number]}. {_GO_ON}", status=128 + number)
     except config.RecipeError as error:
         # One line for each mistake in the recipe.
         _fail(str(error))

@@ -238,7 +238,10 @@ class Distiller(keras.Model):
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Scores the student; the arguments are those of `keras.Model`."""
-        return super().evaluate(self.distributed(x), y, **kwargs)
+        try:
+            return super().evaluate(self.distributed(x), y, **kwargs)
+        except tf.errors.OpError as error:
+            raise reading_error(error) or error from None
 
     def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
         """The dataset as this strategy's replicas read it.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 # By what a program says that it was asked to end.
-_WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
+WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 
 
 def import_tensorflow(*, errors: bool = True) -> None:
@@ -50,12 +50,12 @@ def _ends_at_once() -> Iterator[None]:
     original = os.dup(2)
 
     def end(number: int, frame: Any) -> None:
-        word = _WORDS[signal.Signals(number)]
+        word = WORDS[signal.Signals(number)]
         line = f"keras-distil: {word} while loading TensorFlow.\n"
         os.write(original, line.encode())
         os._exit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in _WORDS}
+    before = {number: signal.signal(number, end) for number in WORDS}
     try:
         yield
     finally:

@@ -153,6 +153,9 @@ def test_damaged_shard_ends_training_in_one_line(tmp_path, damage):
     dataset = masked_lm_dataset(sequences, batch_size=4, **OPTIONS)
     with pytest.raises(CorpusError) as caught:
         made.fit(dataset, steps_per_epoch=20, verbose=0)
+    held_out = held_out_dataset(sequences, batch_size=4, **OPTIONS)
+    with pytest.raises(CorpusError, match="has vanished or is damaged"):
+        made.evaluate(held_out, verbose=0)
     message = str(caught.value)
     assert message.startswith(f"The shard {path} cannot be read: it has vani")
     assert message.endswith(
