@@ -255,7 +255,14 @@ def distill(
             micro_batches=settings.micro_batches,
         )
         # The same batches: the stream depends on the recipe's seed alone.
-        _fit(run, "twin", trainer, batches, steps)
+        _fit(
+            run,
+            "twin",
+            trainer,
+            batches,
+            steps,
+            [callbacks.StudentCheckpoint(run.folder / "twin.keras")],
+        )
         rows["twin"] = score(run, "twin", twin, teacher, prepared)
     return rows
 
