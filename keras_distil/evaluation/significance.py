@@ -1,0 +1,462 @@
+"""Whether two scores differ by more than the choice of examples explains.
+
+A score on a few hundred dev examples would have been another one on other
+examples of the same kind. The bootstrap measures by how much: it draws the
+examples anew, with replacement, a thousand times, and scores each draw. Two
+systems are compared on the same draws, so that what makes a draw easy or hard
+touches both alike.
+
+What it measures is the choice of the dev examples, and that alone: how much
+training with another seed changes a score is shown by the seeds themselves.
+
+References:
+    Efron 1979, Bootstrap methods: another look at the jackknife.
+    Koehn 2004, Statistical significance tests for machine translation
+    evaluation, section 4 (paired bootstrap resampling).
+    Berg-Kirkpatrick et al. 2012, An empirical investigation of statistical
+    significance in NLP. Differs: they count the draws whose difference is
+    more than twice the one found; here, as in Koehn, p is the share of draws
+    in which the first system does not win.
+"""
+
+import dataclasses
+import hashlib
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+# Labels (n, ...) and the predictions of one seed (n, ...) give a score.
+Metric = Callable[[Array, Array], float]
+
+# Draws that are held at a time: 8 bytes for each example of each.
+_COUNTS_AT_A_TIME = 2**20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScoredExamples:
+    """What a system said of the dev examples of a task, seed by seed.
+
+    Attributes:
+        labels: (n, ...), what is right.
+        predictions: (seeds, n, ...), what the system trained with each seed
+            said of the same examples, in the same order.
+
+    Raises:
+        ValueError: if there is no example or no seed, the shapes do not fit
+            or a value is not finite.
+    """
+
+    labels: Array
+    predictions: Array
+
+    def __post_init__(self) -> None:
+        """Makes both arrays, and checks them."""
+        labels = np.asarray(self.labels)
+        predictions = np.asarray(self.predictions)
+        _check_examples(labels, predictions)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "predictions", predictions)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountedMetric:
+    """A metric that scores many draws at once from how often each has what.
+
+    Drawing an example twice is counting it twice, so that a draw need not be
+    gathered: a thousand draws are one matrix product.
+
+    Attributes:
+        name: string.
+        by_counts: function of labels (n,), predictions (n,) and float counts
+            (draws, n); returns the scores (draws,).
+
+    Example:
+        >>> import numpy as np
+        >>> ACCURACY(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]))
+        0.75
+    """
+
+    name: str
+    by_counts: Callable[[Array, Array, Array], Array]
+
+    def __call__(self, labels: Array, predictions: Array) -> float:
+        """Scores the examples, each counted once."""
+        once = np.ones((1, len(labels)))
+        return float(self.by_counts(labels, predictions, once)[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A range of scores, `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedDifference:
+    """By how much a first system scores above a second one.
+
+    Attributes:
+        mean: mean difference over the draws, negative if the first is worse.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        p_value: share of the draws in which the first does not score above
+            the second (one-sided).
+        inside: whether 0 is inside the interval, so that the difference may
+            come from the choice of the examples.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    inside: bool
+
+
+def bootstrap_scores(
+    labels: Array,
+    predictions: Array,
+    metric: Metric,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Array:
+    """Scores a system on examples drawn anew, again and again.
+
+    A draw takes as many examples as there are, with replacement. It is
+    scored for each training seed; the median over them is the draw's score,
+    as it is in the table. Calls with the same number of examples, `resamples`
+    and `seed` draw the same examples, which pairs the systems of a task.
+
+    Args:
+        labels: (n, ...), what is right.
+        predictions: (seeds, n, ...), of one system.
+        metric: function of labels and the predictions of one seed. A
+            `CountedMetric` is fast; any other is called for every draw and
+            seed.
+        resamples: int >= 1, number of draws.
+        seed: int >= 0, of the draws.
+
+    Returns:
+        Float64 array, (resamples,).
+
+    Raises:
+        TypeError: if `resamples` or `seed` is no integer.
+        ValueError: if one of them is too small, the examples are none that
+            `ScoredExamples` takes or the metric gives no finite number.
+
+    Example:
+        >>> import numpy as np
+        >>> labels, predictions = np.array([1, 1]), np.array([[1, 0]])
+        >>> draws = bootstrap_scores(labels, predictions, ACCURACY)
+        >>> sorted({float(score) for score in draws})
+        [0.0, 0.5, 1.0]
+    """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    _check_examples(labels, predictions)
+    resamples = _integer_at_least("resamples", resamples, 1)
+    rng = np.random.default_rng(_integer_at_least("seed", seed, 0))
+    scores = [
+        np.median(
+            [_scores(labels, one, metric, drawn) for one in predictions], axis=0
+        )
+        for drawn in _draws(rng, len(labels), resamples)
+    ]
+    return np.concatenate(scores)
+
+
+def task_seed(task: str, seed: int = 0) -> int:
+    """Returns the seed of a task's draws, so that tasks draw independently.
+
+    Args:
+        task: name of the task.
+        seed: int >= 0, of the whole table.
+
+    Raises:
+        TypeError: if `seed` is no integer.
+        ValueError: if it is negative.
+    """
+    seed = _integer_at_least("seed", seed, 0)
+    digest = hashlib.sha256(f"{seed}/{task}".encode("utf-8", "replace"))
+    return int.from_bytes(digest.digest()[:8], "big")
+
+
+def macro_samples(samples: Mapping[str, Array]) -> Array:
+    """Returns the mean over the tasks, draw by draw.
+
+    Args:
+        samples: scores (resamples,) of each task, from draws of its own.
+
+    Raises:
+        ValueError: if there is no task, or the numbers of draws differ.
+    """
+    lengths = {np.shape(scores) for scores in samples.values()}
+    if len(lengths) != 1:
+        raise ValueError(
+            "`samples` must hold one array or more, all of one shape. "
+            f"Received: shapes {sorted(lengths)}."
+        )
+    return np.mean(list(samples.values()), axis=0)
+
+
+def interval(samples: Array, level: float = 0.95) -> Interval:
+    """Returns the percentile interval of bootstrapped scores.
+
+    Args:
+        samples: (resamples,), as `bootstrap_scores` gives them.
+        level: float between 0 and 1, share of the draws inside.
+
+    Raises:
+        ValueError: if there are no draws or `level` is out of range.
+
+    Reference:
+        Efron and Tibshirani 1993, An introduction to the bootstrap, chapter
+        13.
+    """
+    samples = np.asarray(samples, "float64")
+    if samples.ndim != 1 or not len(samples):
+        raise ValueError(
+            "`samples` must be an array of one axis that holds a draw or "
+            f"more. Received: shape {samples.shape}."
+        )
+    if not 0 < level < 1:
+        raise ValueError(
+            f"`level` must be between 0 and 1. Received: level={level}."
+        )
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def paired_difference(
+    first: Array, second: Array, level: float = 0.95
+) -> PairedDifference:
+    """Compares two systems on the same draws.
+
+    Args:
+        first: (resamples,), scores of the first system.
+        second: scores of the second one, from draws of the same seed.
+        level: float between 0 and 1, of the interval.
+
+    Raises:
+        ValueError: if the shapes differ, there are no draws or `level` is out
+            of range.
+
+    Example:
+        >>> import numpy as np
+        >>> found = paired_difference(np.array([3, 2]), np.array([2, 2]))
+        >>> found.mean, found.p_value
+        (0.5, 0.5)
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    if first.shape != second.shape:
+        raise ValueError(
+            "`first` and `second` must come from the same draws. Received: "
+            f"shapes {first.shape} and {second.shape}."
+        )
+    difference = first - second
+    ends = interval(difference, level)
+    return PairedDifference(
+        mean=float(difference.mean()),
+        low=ends.low,
+        high=ends.high,
+        p_value=float(np.mean(difference <= 0)),
+        inside=ends.low <= 0 <= ends.high,
+    )
+
+
+def mean_of(*metrics: CountedMetric) -> CountedMetric:
+    """Returns the mean of metrics, as GLUE scores a task that has two.
+
+    Args:
+        metrics: one or more.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not metrics:
+        raise ValueError("`metrics` must hold at least one. Received: ().")
+
+    def by_counts(labels: Array, predictions: Array, counts: Array) -> Array:
+        scores = [m.by_counts(labels, predictions, counts) for m in metrics]
+        return np.mean(scores, axis=0)
+
+    return CountedMetric("+".join(m.name for m in metrics), by_counts)
+
+
+def _draws(
+    rng: np.random.Generator, size: int, resamples: int
+) -> Iterator[Array]:
+    """Yields indices of examples, (some draws, size), until all are drawn."""
+    step = max(1, _COUNTS_AT_A_TIME // size)
+    for start in range(0, resamples, step):
+        yield rng.integers(size, size=(min(step, resamples - start), size))
+
+
+def _scores(
+    labels: Array, predictions: Array, metric: Metric, drawn: Array
+) -> Array:
+    if isinstance(metric, CountedMetric):
+        counts = _counts(drawn)
+        scores = np.asarray(metric.by_counts(labels, predictions, counts))
+    else:
+        scores = np.array(
+            [metric(labels[rows], predictions[rows]) for rows in drawn],
+            "float64",
+        )
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise ValueError(
+            "`metric` must give a finite number for every draw. Received: "
+            f"{scores[wrong[0]]}."
+        )
+    return scores
+
+
+def _counts(drawn: Array) -> Array:
+    """Returns how often each draw has each example, as floats."""
+    draws, size = drawn.shape
+    places = drawn + size * np.arange(draws)[:, None]
+    counts = np.bincount(places.ravel(), minlength=draws * size)
+    return counts.reshape(draws, size).astype("float64")
+
+
+def _accuracy(labels: Array, predictions: Array, counts: Array) -> Array:
+    return counts @ (labels == predictions) / counts.sum(axis=1)
+
+
+def _f1(labels: Array, predictions: Array, counts: Array) -> Array:
+    # Twice the true positives, over all that is or is said to be positive.
+    is_positive, said_positive = labels == 1, predictions == 1
+    both = counts @ (is_positive & said_positive)
+    either = counts @ is_positive + counts @ said_positive
+    return _divide(2 * both, either)
+
+
+def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
+    classes = np.union1d(labels, predictions)[:, None]
+    total = counts.sum(axis=1)
+    right = counts @ (labels == predictions)
+    are = counts @ (labels == classes).T.astype("float64")
+    said = counts @ (predictions == classes).T.astype("float64")
+    covariance = right * total - (are * said).sum(axis=1)
+    # Both are 0, exactly, where a draw has one class only: counts are whole.
+    spread = (total**2 - (are**2).sum(axis=1)) * (
+        total**2 - (said**2).sum(axis=1)
+    )
+    return _divide(covariance, np.sqrt(spread))
+
+
+def _pearson(labels: Array, predictions: Array, counts: Array) -> Array:
+    # Near 0, sums of squares lose nothing when the mean's is taken away.
+    labels, predictions = _varying(labels), _varying(predictions)
+    return _correlation(
+        (labels - labels.mean())[None],
+        (predictions - predictions.mean())[None],
+        counts,
+    )
+
+
+def _spearman(labels: Array, predictions: Array, counts: Array) -> Array:
+    labels, predictions = _varying(labels), _varying(predictions)
+    return _correlation(
+        _ranks(labels, counts), _ranks(predictions, counts), counts
+    )
+
+
+def _varying(values: Array) -> Array:
+    """Returns zeros in place of values that differ by rounding alone."""
+    constant = np.ptp(values) <= 1e-12 * np.abs(values).max()
+    return np.zeros(len(values)) if constant else values.astype("float64")
+
+
+def _ranks(values: Array, counts: Array) -> Array:
+    """Returns the rank of each value in each draw, minus the mean rank.
+
+    Equal values share the middle of the ranks they take up together.
+    """
+    unique, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(len(unique)))
+    sizes = np.add.reduceat(counts[:, order], starts, axis=1)
+    middles = np.cumsum(sizes, axis=1) - sizes / 2
+    return middles[:, group] - counts.sum(axis=1, keepdims=True) / 2
+
+
+def _correlation(first: Array, second: Array, counts: Array) -> Array:
+    """Correlation over each draw; 0 where a draw's values are all equal."""
+
+    def mean(values: Array) -> Array:
+        return (counts * values).sum(axis=1) / total
+
+    total = counts.sum(axis=1)
+    mean_first, mean_second = mean(first), mean(second)
+    squares = mean(first**2), mean(second**2)
+    variances = squares[0] - mean_first**2, squares[1] - mean_second**2
+    # Rounding leaves a variance of equal values a little off 0.
+    varies = (variances[0] > 1e-12 * squares[0]) & (
+        variances[1] > 1e-12 * squares[1]
+    )
+    covariance = mean(first * second) - mean_first * mean_second
+    spread = np.sqrt(np.where(varies, variances[0] * variances[1], 0.0))
+    return np.clip(_divide(covariance, spread), -1.0, 1.0)
+
+
+def _divide(numerator: Array, denominator: Array) -> Array:
+    """Quotients; 0 where nothing is divided, as scikit-learn scores it."""
+    zeros = np.zeros(len(numerator))
+    return np.divide(numerator, denominator, out=zeros, where=denominator > 0)
+
+
+ACCURACY = CountedMetric("accuracy", _accuracy)
+# Of the class 1.
+F1 = CountedMetric("f1", _f1)
+MATTHEWS = CountedMetric("matthews_correlation", _matthews)
+PEARSON = CountedMetric("pearson", _pearson)
+SPEARMAN = CountedMetric("spearman", _spearman)
+COUNTED_METRICS = {
+    metric.name: metric
+    for metric in (ACCURACY, F1, MATTHEWS, PEARSON, SPEARMAN)
+}
+
+
+def _check_examples(labels: Array, predictions: Array) -> None:
+    if not labels.ndim or not len(labels):
+        raise ValueError(
+            "`labels` must hold an example or more. Received: shape "
+            f"{labels.shape}."
+        )
+    if (
+        predictions.ndim < 2
+        or not len(predictions)
+        or predictions.shape[1] != len(labels)
+    ):
+        raise ValueError(
+            f"`predictions` must have the shape (seeds, {len(labels)}, ...), "
+            "a prediction of each seed for each label. Received: shape "
+            f"{predictions.shape}."
+        )
+    # It would be scored as a wrong prediction, or as no correlation.
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(
+                f"`{name}` must be finite. Received: "
+                f"{values[~np.isfinite(values)][0]}."
+            )
+
+
+def _integer_at_least(name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={value!r}."
+        ) from None
+    if number < least:
+        raise ValueError(
+            f"`{name}` must be at least {least}. Received: {name}={value}."
+        )
+    return number
