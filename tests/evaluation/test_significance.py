@@ -123,10 +123,11 @@ def test_rounding_is_no_correlation(metric):
 
 
 def test_rounding_in_a_draw_of_one_value_is_no_correlation():
-    labels, predictions = np.random.default_rng(3).normal(size=(2, 50))
-    # Each draw has one example 50 times.
-    counts = 50.0 * np.eye(50)
-    assert PEARSON.by_counts(labels, predictions, counts).tolist() == [0.0] * 50
+    rng = np.random.default_rng(3)
+    labels, predictions = np.repeat(rng.normal(size=(2, 40)), 3, axis=1)
+    # Each draw has the three examples of one value alone.
+    counts = np.kron(np.eye(40), [3.0, 1.0, 7.0])
+    assert PEARSON.by_counts(labels, predictions, counts).tolist() == [0.0] * 40
 
 
 def test_f1_without_positives():
