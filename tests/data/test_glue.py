@@ -223,10 +223,11 @@ def test_labelled_test_set(write):
     ids=["byte order mark", "Windows's line ends", "no last line end"],
 )
 def test_ways_of_writing_files(write, change):
-    root = write("wnli", change(content("wnli")))
-    examples = load_glue("wnli", "train", root=root)
-    assert examples.labels.tolist() == [0, 1]
-    assert examples.first == ["A.", "C."]
+    # Its first column and its last are both needed.
+    root = write("sst2", change(content("sst2")))
+    examples = load_glue("sst2", "train", root=root)
+    assert examples.labels.tolist() == [1, 0]
+    assert examples.first == ["a fine film ", "dull "]
 
 
 def test_text_is_kept(write):
