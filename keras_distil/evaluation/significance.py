@@ -160,13 +160,19 @@ def bootstrap_scores(
     _check_examples(labels, predictions)
     resamples = _integer_at_least("resamples", resamples, 1)
     rng = np.random.default_rng(_integer_at_least("seed", seed, 0))
-    scores = [
-        np.median(
-            [_scores(labels, one, metric, drawn) for one in predictions], axis=0
-        )
-        for drawn in _draws(rng, len(labels), resamples)
-    ]
-    return np.concatenate(scores)
+    medians = []
+    scores: list[Any]
+    for drawn in _draws(rng, len(labels), resamples):
+        if isinstance(metric, CountedMetric):
+            counts = _counts(drawn)
+            scores = [metric.by_counts(labels, p, counts) for p in predictions]
+        else:
+            scores = [
+                [metric(labels[rows], p[rows]) for rows in drawn]
+                for p in predictions
+            ]
+        medians.append(np.median(_finite(scores), axis=0))
+    return np.concatenate(medians)
 
 
 def task_seed(task: str, seed: int = 0) -> int:
@@ -296,24 +302,15 @@ def _draws(
         yield rng.integers(size, size=(min(step, resamples - start), size))
 
 
-def _scores(
-    labels: Array, predictions: Array, metric: Metric, drawn: Array
-) -> Array:
-    if isinstance(metric, CountedMetric):
-        counts = _counts(drawn)
-        scores = np.asarray(metric.by_counts(labels, predictions, counts))
-    else:
-        scores = np.array(
-            [metric(labels[rows], predictions[rows]) for rows in drawn],
-            "float64",
-        )
-    wrong = np.flatnonzero(~np.isfinite(scores))
+def _finite(scores: Any) -> Array:
+    array = np.asarray(scores, "float64")
+    wrong = array[~np.isfinite(array)]
     if len(wrong):
         raise ValueError(
             "`metric` must give a finite number for every draw. Received: "
-            f"{scores[wrong[0]]}."
+            f"{wrong[0]}."
         )
-    return scores
+    return array
 
 
 def _counts(drawn: Array) -> Array:

@@ -1,0 +1,582 @@
+"""The results table in the terminal, in Markdown and in a page of HTML.
+
+Names come from recipes and files of others: whatever is in them is shown as
+text, never as markup.
+"""
+
+import dataclasses
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import rich.console
+import rich.table
+import rich.text
+from rich.cells import cell_len
+
+from keras_distil.evaluation.table import (
+    TEACHER,
+    MacroScore,
+    PublishedRow,
+    Range,
+    ResultTable,
+    Row,
+    TaskScore,
+    points,
+)
+
+_DASH = "\N{EN DASH}"
+_DAGGER = "\N{DAGGER}"
+# It can begin or end emphasis beside a space only, not inside a word.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~#!]|(?<!\w)_|_(?!\w)")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportSection:
+    """A part of the report.
+
+    Attributes:
+        heading: text.
+        body: HTML below the heading, of which every text is escaped; its own
+            headings are `<h3>`.
+    """
+
+    heading: str
+    body: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    """A figure, and what is to be seen of it.
+
+    Attributes:
+        text: the figure, or a dash.
+        best: whether no model of the student's size is better.
+        inside: whether the difference to the teacher is not significant.
+        spread: lowest and highest of the seeds, if there are several.
+    """
+
+    text: str = _DASH
+    best: bool = False
+    inside: bool = False
+    spread: str = ""
+
+    @property
+    def plain(self) -> str:
+        """The figure with its mark."""
+        return self.text + _DAGGER * self.inside
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    name: str
+    cells: list[_Cell]
+
+
+def to_rich(table: ResultTable) -> rich.console.Group:
+    """Returns the table for the terminal.
+
+    Models are its columns, tasks its lines: so it fits 80 characters. Print
+    it with a `rich.console.Console`.
+
+    Args:
+        table: the results.
+    """
+    lines = _our_lines(table) + _published_lines(table)
+    main = rich.table.Table(title="Results", title_justify="left")
+    main.add_column("")
+    for line in lines:
+        main.add_column(_rich(line.name), justify="right")
+    for place, header in enumerate(_headers(table)):
+        cells = [line.cells[place] for line in lines]
+        main.add_row(
+            _rich(header),
+            *(_rich(cell.plain, "bold" if cell.best else "") for cell in cells),
+        )
+    details = rich.table.Table(title="Each score", title_justify="left")
+    for place, header in enumerate(_detail_headers(table)):
+        details.add_column(header, justify="left" if place < 2 else "right")
+    for texts in _details(table):
+        details.add_row(*map(_rich, texts))
+    said = [_rich(text) for text in _notes(table) + _sentences(table)]
+    return rich.console.Group(main, details, *said)
+
+
+def to_markdown(table: ResultTable) -> str:
+    """Returns the table as Markdown, with pipes that stand in line.
+
+    Args:
+        table: the results.
+    """
+    lines = [
+        [_markdown(line.name)]
+        + [f"**{c.plain}**" if c.best else c.plain for c in line.cells]
+        for line in _our_lines(table) + _published_lines(table)
+    ]
+    details = [list(map(_markdown, texts)) for texts in _details(table)]
+    parts = [
+        _pipes(["Model", *map(_markdown, _headers(table))], lines, 1),
+        *map(_markdown, _notes(table)),
+        _pipes(_detail_headers(table), details, 2),
+        "\n".join(f"- {_markdown(text)}" for text in _sentences(table)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_html_section(
+    table: ResultTable, heading: str = "Results"
+) -> ReportSection:
+    """Returns the table as a section of the report.
+
+    Args:
+        table: the results.
+        heading: text.
+    """
+    ours = [_html_line(line) for line in _our_lines(table)]
+    others = [_html_line(line) for line in _published_lines(table)]
+    details = [
+        "".join(
+            [f'<th scope="row">{_html(texts[0])}</th>']
+            + [f'<td class="text">{_html(texts[1])}</td>']
+            + [f"<td>{_html(text)}</td>" for text in texts[2:]]
+        )
+        for texts in _details(table)
+    ]
+    notes = "\n".join(f"<p>{_html(text)}</p>" for text in _notes(table))
+    said = "\n".join(f"<li>{_html(text)}</li>" for text in _sentences(table))
+    parts = [
+        _html_table(
+            "Scores and costs", ["Model", *_headers(table)], ours, others
+        ),
+        f'<div class="notes">\n{notes}\n</div>',
+        "<h3>Each score</h3>",
+        _html_table("Each score", _detail_headers(table), details, texts=2),
+    ]
+    if said:
+        parts += ["<h3>Which differences count</h3>", f"<ul>\n{said}\n</ul>"]
+    return ReportSection(heading, "\n".join(parts))
+
+
+def html_document(
+    title: str, sections: Sequence[ReportSection], *, subtitle: str = ""
+) -> str:
+    """Returns a page that needs no network, no script and no other file.
+
+    Args:
+        title: text.
+        sections: in their order, each with a link at the top of the page if
+            there are several.
+        subtitle: text, below the title.
+
+    Returns:
+        HTML5, to be written as UTF-8.
+
+    Example:
+        >>> page = html_document("A & B", [ReportSection("One", "<p>1</p>")])
+        >>> "<h1>A &amp; B</h1>" in page
+        True
+    """
+    links = [
+        f'<li><a href="#section-{number}">{_html(section.heading)}</a></li>'
+        for number, section in enumerate(sections, 1)
+    ]
+    # Nothing is fetched or run, whatever gets into a section.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{_html(title) or 'Report'}</title>",
+        f"<style>{_STYLE}</style>",
+        "</head>",
+        "<body>",
+        "<header>",
+        f"<h1>{_html(title) or 'Report'}</h1>",
+        *([f"<p>{_html(subtitle)}</p>"] if subtitle else []),
+        "</header>",
+    ]
+    if len(links) > 1:
+        parts += ['<nav aria-label="Sections">', "<ul>", *links, "</ul>"]
+        parts += ["</nav>"]
+    parts += ["<main>"]
+    for number, section in enumerate(sections, 1):
+        parts += [
+            f'<section id="section-{number}">',
+            f"<h2>{_html(section.heading)}</h2>",
+            section.body,
+            "</section>",
+        ]
+    return "\n".join([*parts, "</main>", "</body>", "</html>"]) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Column:
+    """A figure that the models are compared by.
+
+    Attributes:
+        header: its name.
+        ours: takes it from a row; None if it is not there.
+        others: takes it from a published row.
+        written: how it is written.
+        more_is_better: whether the greatest is the best.
+        task: the task that it scores, "" for the mean; None for no score.
+    """
+
+    header: str
+    ours: Callable[[Row], float | None]
+    others: Callable[[PublishedRow], float | None]
+    written: Callable[[float], str] = points
+    more_is_better: bool = True
+    task: str | None = None
+
+
+def _columns(table: ResultTable) -> list[_Column]:
+    return [
+        *map(_task_column, table.tasks),
+        _Column("Mean", lambda r: _score(r.macro), lambda r: r.macro, task=""),
+        _Column("Kept %", _kept, lambda r: r.retention),
+        *_COST_COLUMNS,
+    ]
+
+
+def _task_column(task: str) -> _Column:
+    return _Column(
+        task,
+        lambda row: _score(row.tasks.get(task)),
+        lambda row: row.scores.get(task),
+        task=task,
+    )
+
+
+def _headers(table: ResultTable) -> list[str]:
+    return [column.header for column in _columns(table)]
+
+
+def _our_lines(table: ResultTable) -> list[_Line]:
+    columns = _columns(table)
+    best = [_best(column, table.rows) for column in columns]
+    return [
+        _Line(
+            row.name,
+            [
+                _our_cell(table, row, column, text)
+                for column, text in zip(columns, best, strict=True)
+            ],
+        )
+        for row in table.rows
+    ]
+
+
+def _our_cell(
+    table: ResultTable, row: Row, column: _Column, best: str | None
+) -> _Cell:
+    value = column.ours(row)
+    if value is None:
+        return _Cell()
+    text = column.written(value)
+    compared = None
+    if column.task is not None:
+        compared = table.comparison(row.name, TEACHER, column.task or None)
+    score = row.tasks.get(column.task) if column.task else None
+    return _Cell(
+        text,
+        best=row.student_size and text == best,
+        inside=compared is not None and not compared.significant,
+        spread=_spread(score) if score and score.seeds > 1 else "",
+    )
+
+
+def _best(column: _Column, rows: Sequence[Row]) -> str | None:
+    """Returns the best figure as written; None if all are the same.
+
+    Figures that look the same are both the best.
+    """
+    values = [column.ours(row) for row in rows if row.student_size]
+    known = [value for value in values if value is not None]
+    if len({column.written(value) for value in known}) < 2:
+        return None
+    return column.written(max(known) if column.more_is_better else min(known))
+
+
+def _published_lines(table: ResultTable) -> list[_Line]:
+    lines = []
+    for row in table.published:
+        values = [(c, c.others(row)) for c in _columns(table)]
+        cells = [
+            _Cell() if value is None else _Cell(column.written(value))
+            for column, value in values
+        ]
+        lines.append(_Line(f"{row.name} (published)", cells))
+    return lines
+
+
+def _detail_headers(table: ResultTable) -> list[str]:
+    interval = f"{100 * table.level:g}% interval"
+    return [
+        "Model",
+        "Task",
+        "Score",
+        "Seeds",
+        "Range",
+        interval,
+        "Kept %",
+        "Metrics",
+    ]
+
+
+def _details(table: ResultTable) -> list[list[str]]:
+    """Returns a line for each score, with all that is known of it."""
+    lines = []
+    for row in table.rows:
+        for task in table.tasks:
+            score = row.tasks.get(task)
+            if score is None:
+                continue
+            metrics = score.metrics.items()
+            lines.append(
+                [
+                    row.name,
+                    task,
+                    points(score.score),
+                    str(score.seeds),
+                    _spread(score) if score.seeds > 1 else _DASH,
+                    _range(score.interval),
+                    _points(score.retention),
+                    ", ".join(f"{name} {points(v)}" for name, v in metrics),
+                ]
+            )
+        if row.macro is not None:
+            mean, kept = row.macro, _points(row.macro.retention)
+            lines.append(
+                [row.name, "mean", points(mean.score), _DASH, _DASH]
+                + [_range(mean.interval), kept, _DASH]
+            )
+    return lines
+
+
+def _notes(table: ResultTable) -> list[str]:
+    """Returns what must be known to read the table, a paragraph each."""
+    level = f"{100 * table.level:g}%"
+    notes = [
+        "Scores are percent on the development sets: the median over the "
+        "training seeds. Mean is that of all tasks. Kept is the share of the "
+        "teacher's mean. CPU ms is the time of one input, CPU ratio that of "
+        "the teacher's. Bold is the best model of the student's size."
+    ]
+    if table.comparisons:
+        notes.append(
+            f"{_DAGGER} The difference to the teacher is inside the noise: "
+            f"its {level} interval contains 0. Intervals are of "
+            f"{table.resamples:,} draws of the development examples; they do "
+            "not cover training with other seeds. Of many differences that "
+            f"are none, {100 * (1 - table.level):.3g}% look significant."
+        )
+    for source in dict.fromkeys(row.source for row in table.published):
+        names = [r.name for r in table.published if r.source == source]
+        notes.append(
+            f"Published figures of {', '.join(names)}: {source}. Their tasks "
+            "and machine are not ours; compare ratios alone."
+        )
+    return notes
+
+
+def _sentences(table: ResultTable) -> list[str]:
+    """Returns the comparisons in words, those of the means first."""
+    means = [c.sentence for c in table.comparisons if c.task is None]
+    tasks = [c.sentence for c in table.comparisons if c.task is not None]
+    return means + tasks
+
+
+def _score(found: TaskScore | MacroScore | None) -> float | None:
+    return None if found is None else found.score
+
+
+def _kept(row: Row) -> float | None:
+    return None if row.macro is None else row.macro.retention
+
+
+def _spread(score: TaskScore) -> str:
+    return f"{points(score.lowest)} to {points(score.highest)}"
+
+
+def _range(ends: Range) -> str:
+    return f"{points(ends.low)} to {points(ends.high)}"
+
+
+def _points(value: float | None) -> str:
+    return _DASH if value is None else points(value)
+
+
+def _count(number: float) -> str:
+    if number >= 1e6:
+        return f"{number / 1e6:.1f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1e3 else f"{number:.0f}"
+
+
+def _amount(number: float) -> str:
+    """Writes megabytes, milliseconds and ratios: 3 digits or one decimal."""
+    return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
+
+
+# Less of each is better.
+_COST_COLUMNS = (
+    _Column(
+        "Parameters",
+        lambda row: row.parameters,
+        lambda row: row.parameters,
+        _count,
+        more_is_better=False,
+    ),
+    _Column(
+        "Disk MB",
+        lambda row: row.size_mb,
+        lambda row: None,
+        _amount,
+        more_is_better=False,
+    ),
+    _Column(
+        "CPU ms",
+        lambda row: row.latency_ms,
+        lambda row: row.latency_ms,
+        _amount,
+        more_is_better=False,
+    ),
+    _Column(
+        "CPU ratio",
+        lambda row: row.latency_ratio,
+        lambda row: None,
+        _amount,
+        more_is_better=False,
+    ),
+)
+
+
+def _plain(text: str) -> str:
+    """Replaces what is no visible character: controls, halves of pairs."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}"
+        if unicodedata.category(character).startswith("C")
+        else character
+        for character in re.sub(r"\s+", " ", text)
+    )
+
+
+def _rich(text: str, style: str = "") -> rich.text.Text:
+    return rich.text.Text(_plain(text), style)
+
+
+def _markdown(text: str) -> str:
+    escaped = _MARKDOWN.sub(lambda found: "\\" + found[0], _plain(text))
+    return html.escape(escaped, quote=False)
+
+
+def _html(text: str) -> str:
+    return html.escape(_plain(text).strip())
+
+
+def _pipes(headers: list[str], lines: list[list[str]], texts: int) -> str:
+    """Returns a table with pipes; the first columns `texts` hold words."""
+    widths = [
+        max(3, *map(cell_len, cells))
+        for cells in zip(headers, *lines, strict=True)
+    ]
+
+    def line(cells: list[str]) -> str:
+        padded = []
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+            blank = " " * (width - cell_len(cell))
+            padded.append(cell + blank if place < texts else blank + cell)
+        return f"| {' | '.join(padded)} |"
+
+    rules = [
+        "-" * width if place < texts else "-" * (width - 1) + ":"
+        for place, width in enumerate(widths)
+    ]
+    return "\n".join(map(line, [headers, rules, *lines]))
+
+
+def _html_line(line: _Line) -> str:
+    parts = [f'<th scope="row">{_html(line.name)}</th>']
+    for cell in line.cells:
+        text = f"<strong>{cell.text}</strong>" if cell.best else cell.text
+        mark = f"<sup>{_DAGGER}</sup>" if cell.inside else ""
+        spread = f"<small>{cell.spread}</small>" if cell.spread else ""
+        parts.append(f"<td>{text}{mark}{spread}</td>")
+    return "".join(parts)
+
+
+def _html_table(
+    caption: str, headers: list[str], *bodies: list[str], texts: int = 1
+) -> str:
+    """Returns a table that scrolls by itself where the page is narrow."""
+    marks = [' class="text"' if n < texts else "" for n in range(len(headers))]
+    heads = "".join(
+        f'<th scope="col"{mark}>{_html(text)}</th>'
+        for mark, text in zip(marks, headers, strict=True)
+    )
+    parts = [
+        f'<div class="wide" role="region" tabindex="0" aria-label="{caption}">',
+        "<table>",
+        f"<thead>\n<tr>{heads}</tr>\n</thead>",
+    ]
+    for lines in bodies:
+        if lines:
+            rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
+            parts.append(f"<tbody>\n{rows}\n</tbody>")
+    return "\n".join([*parts, "</table>", "</div>"])
+
+
+_STYLE = """
+:root { color-scheme: light dark;
+  --text: #1c2430; --soft: #566070; --line: #d5dae1; --back: #ffffff;
+  --head: #f2f4f7; --link: #0b57a4; }
+@media (prefers-color-scheme: dark) { :root {
+  --text: #e6e9ee; --soft: #a3adba; --line: #3a4350; --back: #14181e;
+  --head: #1f252d; --link: #8fc1f5; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--text);
+  background: var(--back); font: 1rem/1.5 system-ui, sans-serif; }
+h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; margin: 0.5rem 0; }
+h2 { font-size: 1.3rem; margin: 2rem 0 0.75rem; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
+header p, .notes, small { color: var(--soft); }
+.notes { font-size: 0.875rem; max-width: 48rem; }
+p, li { overflow-wrap: anywhere; }
+a { color: var(--link); }
+nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0;
+  list-style: none; }
+.wide { overflow-x: auto; }
+table { border-collapse: separate; border-spacing: 0; width: 100%;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: 0.4rem 0.5rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); vertical-align: top; }
+thead th { background: var(--head); font-weight: 600; }
+th:first-child { position: sticky; left: 0; text-align: left;
+  background: var(--back); font-weight: 600; min-width: 7.5rem;
+  max-width: 14rem; white-space: normal; overflow-wrap: anywhere; }
+thead th:first-child { background: var(--head); }
+.text { text-align: left; }
+tbody + tbody :is(th, td) { color: var(--soft); font-weight: 400; }
+small { display: block; font-size: 0.7rem; }
+sup { line-height: 0; }
+@media print {
+  :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb;
+    --back: #fff; --head: #eee; --link: #000; }
+  body { max-width: none; padding: 0; font-size: 9pt; }
+  .notes { font-size: 8pt; max-width: none; }
+  /* The table of each score has it, too. */
+  td small { display: none; }
+  .wide { overflow: visible; }
+  th, td { padding: 0.15rem 0.3rem; white-space: normal; }
+  th:first-child { position: static; min-width: 6rem; }
+  tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  nav { display: none; }
+}
+"""
