@@ -520,7 +520,7 @@ def _html_table(
         for mark, text in zip(marks, headers, strict=True)
     )
     parts = [
-        f'<div class="wide" role="region" tabindex="0" aria-label="{caption}">',
+        f'<section class="wide" tabindex="0" aria-label="{caption}">',
         "<table>",
         f"<thead>\n<tr>{heads}</tr>\n</thead>",
     ]
@@ -528,7 +528,7 @@ def _html_table(
         if lines:
             rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
             parts.append(f"<tbody>\n{rows}\n</tbody>")
-    return "\n".join([*parts, "</table>", "</div>"])
+    return "\n".join([*parts, "</table>", "</section>"])
 
 
 _STYLE = """

@@ -124,10 +124,11 @@ def test_rounding_is_no_correlation(metric):
 
 def test_rounding_in_a_draw_of_one_value_is_no_correlation():
     rng = np.random.default_rng(3)
-    labels, predictions = np.repeat(rng.normal(size=(2, 40)), 3, axis=1)
-    # Each draw has the three examples of one value alone.
-    counts = np.kron(np.eye(40), [3.0, 1.0, 7.0])
-    assert PEARSON.by_counts(labels, predictions, counts).tolist() == [0.0] * 40
+    labels, predictions = np.repeat(rng.normal(size=(2, 200)), 7, axis=1)
+    # Each draw has the seven examples of one value alone.
+    counts = np.kron(np.eye(200), [3.0, 1.0, 7.0, 5.0, 3.0, 1.0, 9.0])
+    found = PEARSON.by_counts(labels, predictions, counts)
+    assert found.tolist() == [0.0] * 200
 
 
 def test_f1_without_positives():
