@@ -120,6 +120,20 @@ def test_answer_across_windows_is_in_none(tokenizer):
     assert not made.start.any() and not made.end.any()
 
 
+def test_answers_at_the_edges_of_windows(tokenizer):
+    context = " ".join("abcdefghijklmnopqrst")
+    held = [(0, 9), (6, 15), (12, 19)]  # first and last token of the windows
+    for first in range(20):
+        for last in range(first, 20):
+            one = example(context, (2 * first, 2 * last + 1))
+            made = windows_of(tokenizer, one)
+            found = zip(made.start, made.end, strict=True)
+            for (low, high), label in zip(held, found, strict=True):
+                inside = low <= first and last <= high
+                expected = (first - low + 5, last - low + 5)
+                assert label == (expected if inside else (0, 0))
+
+
 def test_first_answer_in_a_window_is_taken(tokenizer):
     context = " ".join("abcdefghijklmnopqrst")
     two = example(context, "t", "b", "c", "s")
