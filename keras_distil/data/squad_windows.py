@@ -1,6 +1,7 @@
 """What a span model reads: a question and a window of its context."""
 
 import dataclasses
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -142,6 +143,8 @@ def _encode(
     tokenizer: tokenizers.Tokenizer, texts: list[str]
 ) -> list[tokenizers.Encoding]:
     """Encodes texts with offsets; "[SEP]" in a text is no special token."""
+    # Unset, the library warns at every later fork of the process.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     previous = tokenizer.encode_special_tokens
     tokenizer.encode_special_tokens = True
     try:
