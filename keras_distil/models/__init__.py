@@ -5,6 +5,8 @@ from keras_distil.models.bert import ExactBertMaskedLM as ExactBertMaskedLM
 from keras_distil.models.distil_bert import (
     ExactDistilBertMaskedLM as ExactDistilBertMaskedLM,
 )
+from keras_distil.models.elmo import ElmoClassifier as ElmoClassifier
+from keras_distil.models.elmo import ElmoEncoder as ElmoEncoder
 from keras_distil.models.embedded import (
     embedded_directory as embedded_directory,
 )
