@@ -147,11 +147,16 @@ def to_html_section(
     said = "\n".join(f"<li>{_html(text)}</li>" for text in _sentences(table))
     parts = [
         _html_table(
-            "Scores and costs", ["Model", *_headers(table)], ours, others
+            f"{heading}: scores and costs",
+            ["Model", *_headers(table)],
+            ours,
+            others,
         ),
         f'<div class="notes">\n{notes}\n</div>',
         "<h3>Each score</h3>",
-        _html_table("Each score", _detail_headers(table), details, texts=2),
+        _html_table(
+            f"{heading}: each score", _detail_headers(table), details, texts=2
+        ),
     ]
     if said:
         parts += ["<h3>Which differences count</h3>", f"<ul>\n{said}\n</ul>"]
@@ -511,7 +516,7 @@ def _html_line(line: _Line) -> str:
 
 
 def _html_table(
-    caption: str, headers: list[str], *bodies: list[str], texts: int = 1
+    label: str, headers: list[str], *bodies: list[str], texts: int = 1
 ) -> str:
     """Returns a table that scrolls by itself where the page is narrow."""
     marks = [' class="text"' if n < texts else "" for n in range(len(headers))]
@@ -520,7 +525,7 @@ def _html_table(
         for mark, text in zip(marks, headers, strict=True)
     )
     parts = [
-        f'<section class="wide" tabindex="0" aria-label="{caption}">',
+        f'<section class="wide" tabindex="0" aria-label="{_html(label)}">',
         "<table>",
         f"<thead>\n<tr>{heads}</tr>\n</thead>",
     ]
