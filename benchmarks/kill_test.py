@@ -51,7 +51,7 @@ def main() -> int:
         while kills < arguments.kills:
             process = subprocess.Popen(command(killed, arguments.steps))
             try:
-                process.wait(generator.uniform(0.0, 0.25 * lifetime_s))
+                process.wait(generator.uniform(0.0, 0.2 * lifetime_s))
             except subprocess.TimeoutExpired:
                 moments[moment(killed)] += 1
                 process.kill()
