@@ -46,6 +46,7 @@ setup(
         "pyyaml>=6.0.2",
         "rich>=14.0",
         "safetensors>=0.6",
+        "scikit-learn>=1.5",
         # Its docstrings are part of the corpus that needs no download.
         "scipy>=1.14",
         "tensorboard>=2.20",

@@ -13,6 +13,7 @@ _MODULES = (
     "callbacks",
     "config",
     "data",
+    "evaluation",
     "export",
     "losses",
     "models",

@@ -1,5 +1,6 @@
 """From a recipe's values to objects; nothing else reads both."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,13 +10,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tokenizers
-from keras_hub.models import MaskedLM
+from keras_hub.models import MaskedLM, Task
 
 from keras_distil import (
     callbacks,
     config,
     data,
     distribution,
+    evaluation,
     losses,
     models,
     schedules,
@@ -248,6 +250,122 @@ def student(
         dropout=settings.dropout,
         dtype=dtype or recipe.precision,
         seed=recipe.seed,
+    )
+
+
+def task_encoder(
+    recipe: config.Recipe, source: str, its_teacher: MaskedLM
+) -> MaskedLM:
+    """A student that was distilled already, checked against the teacher.
+
+    Args:
+        recipe: the recipe.
+        source: its file.
+        its_teacher: of the same vocabulary.
+
+    Raises:
+        ValueError: if it cannot be loaded or has another vocabulary.
+    """
+    loaded = models.load_teacher(source, dtype=recipe.precision)
+    sizes = [m.backbone.vocabulary_size for m in (loaded, its_teacher)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"The student in {source} has a vocabulary of {sizes[0]} entries, "
+            f"its teacher one of {sizes[1]}. They do not belong together."
+        )
+    return loaded
+
+
+def finetune_section(recipe: config.Recipe) -> schema.FineTuneSection:
+    """The recipe's `finetune` section.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if recipe.finetune is None:
+        raise ValueError(f"The recipe {recipe.name!r} has no tasks.")
+    return recipe.finetune
+
+
+def task_root(recipe: config.Recipe) -> str | None:
+    """Folder of the tasks' files, or None for TensorFlow Datasets.
+
+    Raises:
+        ValueError: if files are wanted and there is no folder.
+    """
+    if finetune_section(recipe).source == "tfds":
+        return None
+    if recipe.data.root is None:
+        raise ValueError(
+            "`finetune.source: files` needs `data.root`, the folder of the "
+            "tasks: --set data.root=FOLDER."
+        )
+    return recipe.data.root
+
+
+def glue_evaluator(
+    recipe: config.Recipe, task: str
+) -> evaluation.GLUEEvaluator:
+    """What scores models on the development set of a task."""
+    return evaluation.GLUEEvaluator(
+        task,
+        tokenizer(recipe),
+        root=task_root(recipe),
+        max_length=finetune_section(recipe).max_length,
+    )
+
+
+def task_examples(recipe: config.Recipe, task: str) -> data.EncodedExamples:
+    """The training set of a task as token ids."""
+    found = data.load_glue(task, "train", root=task_root(recipe))
+    return data.encode_examples(
+        tokenizer(recipe),
+        found.first,
+        found.second,
+        found.labels,
+        max_length=finetune_section(recipe).max_length,
+    )
+
+
+def task_settings(
+    recipe: config.Recipe, examples: int, width: int
+) -> training.TaskDefaults:
+    """Epochs, batch size and the like: the recipe's, else the defaults."""
+    settings = finetune_section(recipe)
+    made = training.task_defaults(examples, width)
+    given = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(made)
+        if getattr(settings, field.name) is not None
+    }
+    return dataclasses.replace(made, **given)
+
+
+def task_trainer(
+    recipe: config.Recipe,
+    student: Task,
+    kind: str,
+    *,
+    teacher: Task | None,
+    learning_rate: float,
+    steps: int,
+) -> Distiller:
+    """The compiled Distiller that trains a model on a task."""
+    settings = finetune_section(recipe)
+    weights = settings.losses.model_dump()
+    if teacher is None:
+        weights = {"soft_target_weight": 0.0, "cosine_weight": 0.0}
+    return training.task_trainer(
+        student,
+        training.make_optimizer(
+            learning_rate=learning_rate,
+            steps=steps,
+            warmup_steps=round(settings.warmup_fraction * steps),
+            weight_decay=settings.weight_decay,
+        ),
+        losses.task_loss(kind, **weights),
+        teacher=teacher,
+        clip_norm=settings.clip_norm,
     )
 
 

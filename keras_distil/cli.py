@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import json
 import shlex
 import signal
 import sys
@@ -268,6 +269,17 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
+    if "rows" in report:
+        _print_held_out(report)
+    if "tasks" in report:
+        from keras_distil.evaluation import render, table
+
+        made = table.ResultTable.from_json(json.dumps(report["tasks"]))
+        rich.console.Console().print(render.to_rich(made))
+    _say(f"Duration: {report['duration_s']:.0f} s")
+
+
+def _print_held_out(report: dict[str, Any]) -> None:
     rows = report["rows"]
     table = rich.table.Table(title=f"{report['name']}, held-out text")
     table.add_column("model")
@@ -290,7 +302,6 @@ def _print_report(report: dict[str, Any]) -> None:
             f"The student keeps {report['kept_percent']:.1f}% of the "
             "teacher's masked accuracy."
         )
-    _say(f"Duration: {report['duration_s']:.0f} s")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ import tensorflow as tf
 from keras_distil import continuation
 from keras_distil.data import first_step_of, reading_error, stream_of
 from keras_distil.losses import DistillationLoss, chunked
-from keras_distil.models import forward
-from keras_distil.objectives import MaskedLMBatch, MaskedLMObjective
+from keras_distil.objectives import make_objective
 
 Tensor = Any
 
@@ -28,21 +27,25 @@ class Distiller(keras.Model):
     exist only a chunk at a time.
 
     Args:
-        teacher: a KerasHub masked-LM task model, or None if no loss needs a
-            teacher (plain masked-LM training with the same step).
-        student: a KerasHub masked-LM task model over the same vocabulary.
-        losses: the losses to add up; see `losses.triple_loss`.
+        teacher: a KerasHub masked-LM task model, or one of
+            `models.task_model`; None if no loss needs a teacher (plain
+            training with the same step).
+        student: a model for the same task over the same vocabulary.
+        losses: the losses to add up; see `losses.triple_loss` and
+            `losses.task_loss`.
         name: string, the model's name.
 
     Call arguments:
         inputs: "token_ids" and "padding_mask", int32, (batch, length), and
-            optionally "mask_positions". Returns the student's logits.
+            optionally "mask_positions" or, for a task, "segment_ids". Returns
+            the student's outputs.
 
     Raises:
-        TypeError: if a model is not a masked-LM task model, or a loss not a
-            distillation loss.
-        ValueError: if the vocabularies differ, if loss names repeat, if a
-            loss needs a teacher and there is none, or under `mixed_float16`.
+        TypeError: if the models are not for the same task, or a loss is none
+            for it.
+        ValueError: if the vocabularies or classes differ, if loss names
+            repeat, if a loss needs a teacher and there is none, or under
+            `mixed_float16`.
 
     Example:
         >>> distiller = Distiller(
@@ -70,7 +73,7 @@ class Distiller(keras.Model):
         name: str = "distiller",
     ) -> None:
         super().__init__(name=name)
-        objective = MaskedLMObjective(teacher, student, losses)
+        objective = make_objective(teacher, student, losses)
         self.teacher = teacher
         self.student = student
         self.distillation_losses = list(losses)
@@ -134,8 +137,8 @@ class Distiller(keras.Model):
     # === Keras protocol ===
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
-        """The student's logits, float32, (batch, length, vocabulary)."""
-        return forward.logits(self.student, inputs, training=training)
+        """The student's outputs, float32."""
+        return self._objective.outputs(inputs, training=training)
 
     def compile(
         self,
@@ -307,7 +310,7 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One update of the student. Returns the logs."""
-        batch = MaskedLMBatch.from_triple(data)
+        batch = self._objective.batch(data)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         for variable, schedule in self._schedules.values():
             variable.assign(schedule(self.optimizer.iterations))
@@ -329,7 +332,7 @@ class Distiller(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """Losses and metrics of one batch, without an update."""
-        batch = MaskedLMBatch.from_triple(data)
+        batch = self._objective.batch(data)
         sizes = _all_reduce(self._objective.sizes(batch))
         sums, _ = self._objective.evaluate(batch, sizes, training=False)
         values = self._values(_all_reduce(sums), sizes)
@@ -337,7 +340,7 @@ class Distiller(keras.Model):
         return self._logs()
 
     def _accumulate(
-        self, batch: MaskedLMBatch, sizes: dict[str, Tensor]
+        self, batch: Any, sizes: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Sums and gradients of this replica's batch, by micro-batches."""
         evaluate = self._objective.evaluate

@@ -150,16 +150,11 @@ def _check_report(path: Path) -> None:
     """Raises ValueError if a finished run's report cannot be shown."""
     try:
         report = json.loads(read_text(path))
-        whole = isinstance(report["name"], str) and "teacher" in report["rows"]
-        values = [
-            report["duration_s"],
-            report.get("kept_percent", 0.0),
-            *(
-                report["rows"][name][key]
-                for name in report["rows"]
-                for key in report["rows"]["teacher"]
-            ),
-        ]
+        whole = isinstance(report["name"], str)
+        whole = whole and ("rows" in report or "tasks" in report)
+        values = [report["duration_s"], report.get("kept_percent", 0.0)]
+        rows = report.get("rows", {"teacher": {}})
+        values += [rows[name][key] for name in rows for key in rows["teacher"]]
         whole = whole and all(type(x) in (int, float) for x in values)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         whole = False

@@ -23,16 +23,20 @@ from keras_distil import (
     distribution,
     evaluation,
     snapshots,
+    task_stages,
     training,
 )
 from keras_distil.benchmark import latency, size
+from keras_distil.evaluation import render, table
 from keras_distil.models import adapters, embedded
 from keras_distil.progress import Progress
-from keras_distil.run_folder import Run, read_text
+from keras_distil.run_folder import Run, read_text, write_text
 
 ADAPTER_FILE = "adapter.safetensors"
 CHECKPOINTS = "checkpoints"
 TEACHER_FILE = "teacher.keras"
+STUDENT_FILE = "student.keras"
+TWIN_FILE = "twin.keras"
 
 
 def run_recipe(run: Run) -> dict[str, Any]:
@@ -64,8 +68,30 @@ def _run_stages(run: Run) -> dict[str, Any]:
     keras.utils.set_random_seed(run.recipe.seed)
     # The models first: what is wrong with them shows before the long work.
     teacher = load_teacher(run)
-    if run.recipe.student is not None:
+    if run.recipe.distill is not None:
         build.student(run.recipe, teacher)
+    encoders = _distilled_encoders(run, teacher)
+    report: dict[str, Any] = {"name": run.recipe.name}
+    if run.recipe.distill is not None or run.recipe.teacher.train is not None:
+        teacher = _run_on_text(run, teacher, report)
+    if run.recipe.finetune is not None:
+        encoders = {
+            **_encoders_of_run(run, teacher),
+            **encoders,
+            "teacher": teacher,
+        }
+        report["tasks"] = _run_on_tasks(run, encoders)
+    report["duration_s"] = round(time.perf_counter() - started, 1)
+    return report
+
+
+def _run_on_text(
+    run: Run, teacher: MaskedLM, report: dict[str, Any]
+) -> MaskedLM:
+    """What learns from a corpus: the teacher, the student and its twin.
+
+    Adds to the report; returns the teacher as it is now.
+    """
     prepared = prepare(run)
     if not len(prepared.held_out):
         raise ValueError(
@@ -74,13 +100,10 @@ def _run_stages(run: Run) -> dict[str, Any]:
         )
     if run.recipe.teacher.train is not None:
         teacher = train_teacher(run, teacher, prepared)
-    report: dict[str, Any] = {
-        "name": run.recipe.name,
-        "corpus": {
-            "train_sequences": prepared.train_sequences,
-            "held_out_sequences": len(prepared.held_out),
-            "fingerprint": prepared.fingerprint,
-        },
+    report["corpus"] = {
+        "train_sequences": prepared.train_sequences,
+        "held_out_sequences": len(prepared.held_out),
+        "fingerprint": prepared.fingerprint,
     }
     if run.recipe.distill is None:
         rows = {"teacher": score(run, "teacher", teacher, teacher, prepared)}
@@ -89,10 +112,64 @@ def _run_stages(run: Run) -> dict[str, Any]:
         _add_costs(run, rows)
         report["kept_percent"] = kept_percent(rows)
     report["rows"] = rows
-    report["duration_s"] = round(time.perf_counter() - started, 1)
     if run.recipe.distill is None:
         _keep_adapter_scores(run, rows["teacher"])
-    return report
+    return teacher
+
+
+def _distilled_encoders(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
+    """The students that the recipe says are distilled already."""
+    settings = run.recipe.student
+    if settings is None or run.recipe.finetune is None:
+        return {}
+    sources = {
+        table.STUDENT: settings.source,
+        table.UNDISTILLED: settings.undistilled_source,
+    }
+    return {
+        row: build.task_encoder(run.recipe, source, teacher)
+        for row, source in sources.items()
+        if source is not None and row in run.recipe.finetune.rows
+    }
+
+
+def _encoders_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
+    """The students that this run has distilled."""
+    files = {table.STUDENT: STUDENT_FILE, table.UNDISTILLED: TWIN_FILE}
+    return {
+        row: build.task_encoder(run.recipe, str(run.folder / name), teacher)
+        for row, name in files.items()
+        if (run.folder / name).is_file()
+    }
+
+
+def _run_on_tasks(run: Run, encoders: dict[str, MaskedLM]) -> dict[str, Any]:
+    """Fine-tunes all rows; returns their table."""
+    run.progress.say("Measure latency")
+    length = run.recipe.evaluate.latency_length
+    rows = build.finetune_section(run.recipe).rows
+    milliseconds = latency.measure_latency_ms(
+        {
+            row: latency.masked_lm_encoder_call(encoders[row], length)
+            for row in rows
+        }
+    )
+    costs: dict[str, table.Costs] = {
+        row: table.Costs(
+            parameters=size.parameter_count(encoders[row]),
+            size_mb=round(size.size_mb(encoders[row]), 1),
+            latency_ms=round(milliseconds[row], 2),
+        )
+        for row in rows
+    }
+    made = task_stages.finetune(run, encoders, costs)
+    if run.writes:
+        write_text(run.folder / "report.md", render.to_markdown(made))
+        document = render.html_document(
+            run.recipe.name, [render.to_html_section(made)]
+        )
+        write_text(run.folder / "report.html", document)
+    return json.loads(made.to_json())
 
 
 def prepare(run: Run) -> data.PreparedCorpus:
@@ -241,7 +318,7 @@ def distill(
         steps,
         [
             *build.schedule_callbacks(recipe),
-            callbacks.StudentCheckpoint(run.folder / "student.keras"),
+            callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
         ],
     )
     rows["student"] = score(run, "student", student, teacher, prepared)
@@ -261,7 +338,7 @@ def distill(
             trainer,
             batches,
             steps,
-            [callbacks.StudentCheckpoint(run.folder / "twin.keras")],
+            [callbacks.StudentCheckpoint(run.folder / TWIN_FILE)],
         )
         rows["twin"] = score(run, "twin", twin, teacher, prepared)
     return rows
@@ -347,13 +424,18 @@ def _add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
 
 def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
     """Raises ValueError if the data would not fit the teacher."""
-    length = recipe.data.sequence_length
     positions = teacher.backbone.max_sequence_length
-    if length > positions:
-        raise ValueError(
-            f"`data.sequence_length` is {length}, but the teacher has "
-            f"{positions} positions. Set it to {positions} or below."
-        )
+    lengths = {}
+    if recipe.distill is not None or recipe.teacher.train is not None:
+        lengths["data.sequence_length"] = recipe.data.sequence_length
+    if recipe.finetune is not None:
+        lengths["finetune.max_length"] = recipe.finetune.max_length
+    for key, length in lengths.items():
+        if length > positions:
+            raise ValueError(
+                f"`{key}` is {length}, but the teacher has {positions} "
+                f"positions. Set it to {positions} or below."
+            )
     words = build.tokenizer(recipe).get_vocab_size()
     if words > teacher.backbone.vocabulary_size:
         raise ValueError(

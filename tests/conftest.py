@@ -95,3 +95,31 @@ evaluate:
 """
     )
     return recipe
+
+
+@pytest.fixture
+def toy_glue(tmp_path) -> Path:
+    """GLUE's files of RTE, STS-B and CoLA, with 8 examples of letters each."""
+    folder = tmp_path / "glue"
+    for split in ("train", "dev"):
+        pairs = [("a b c", "a b"), ("d e", "f g h i"), ("k", "k"), ("l", "m n")]
+        rte = ["index\tsentence1\tsentence2\tlabel"]
+        stsb = [
+            "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\t"
+            "sentence1\tsentence2\tscore"
+        ]
+        cola = []
+        for number, (one, other) in enumerate(pairs * 2):
+            word = ("entailment", "not_entailment")[number % 2]
+            rte.append(f"{number}\t{one}\t{other}\t{word}")
+            score = (number * 1.7) % 5
+            stsb.append(
+                f"{number}\tx\tx\tx\t{number}\tx\tx\t{one}\t{other}\t"
+                f"{score:.2f}"
+            )
+            cola.append(f"x\t{number % 2}\t*\t{one} {other}")
+        for name, lines in (("RTE", rte), ("STS-B", stsb), ("CoLA", cola)):
+            path = folder / name / f"{split}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines) + "\n")
+    return folder

@@ -32,6 +32,7 @@ ROWS = (
     ("evaluation",),
     ("plan",),
     ("build",),
+    ("task_stages",),
     ("stages",),
     ("search",),
     ("cli",),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_distil import config, run_folder, stages
+from keras_distil import config, models, run_folder, stages
 from keras_distil.progress import Progress
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -32,18 +32,32 @@ DISTILL = [
 ]
 
 
+TASKS = [
+    "finetune.tasks=[rte]",
+    "finetune.source=files",
+    "finetune.seeds=[0]",
+    "finetune.max_length=12",
+    "finetune.batch_size=4",
+    "finetune.epochs=1",
+    "evaluate={latency_length: 8}",
+]
+
+
 def test_there_are_recipes():
     assert len(RECIPES) >= 3
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_it_trains_two_steps(path, toy_teacher, toy_recipe, tmp_path):
+def test_it_trains_two_steps(path, toy_teacher, toy_recipe, toy_glue, tmp_path):
+    given = config.load_recipe(path)
+    if given.finetune is not None:
+        run_tasks(path, toy_teacher, toy_glue, tmp_path)
+        return
     overrides = [
         f"teacher.source={toy_teacher}",
         f"data.root={tmp_path / 'text'}",
         *DATA,
     ]
-    given = config.load_recipe(path)
     if given.teacher.train is not None:
         overrides += TEACHER
     if given.distill is not None:
@@ -56,3 +70,29 @@ def test_it_trains_two_steps(path, toy_teacher, toy_recipe, tmp_path):
     assert report["rows"][trained]["mlm_loss"] > 0
     made = "student.keras" if given.distill is not None else "adapter"
     assert list(run.folder.glob(f"{made}*"))
+
+
+def run_tasks(path, toy_teacher, toy_glue, tmp_path):
+    teacher = models.load_teacher(toy_teacher)
+    student = tmp_path / "student.keras"
+    models.initialize_student(teacher, 1).save(student)
+    recipe = config.load_recipe(
+        path,
+        [
+            f"teacher.source={toy_teacher}",
+            f"student.source={student}",
+            f"student.undistilled_source={student}",
+            f"data.root={toy_glue}",
+            *TASKS,
+        ],
+    )
+    run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
+    report = stages.run_recipe(run)
+    assert [row["name"] for row in report["tasks"]["rows"]] == [
+        "teacher",
+        "student",
+        "undistilled",
+    ]
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    steps = [line for line in lines if '"rte/student/seed_0"' in line]
+    assert len(steps) == 2

@@ -1,5 +1,6 @@
 """Keras callbacks for distillation; one file each."""
 
+from keras_distil.callbacks.best_epoch import BestEpoch
 from keras_distil.callbacks.metrics_log import MetricsLog
 from keras_distil.callbacks.progress_bar import ProgressBar
 from keras_distil.callbacks.schedulers import (
@@ -11,6 +12,7 @@ from keras_distil.callbacks.tensorboard import TensorBoard
 from keras_distil.callbacks.training_state import TrainingState
 
 __all__ = [
+    "BestEpoch",
     "LossWeightScheduler",
     "MetricsLog",
     "ProgressBar",

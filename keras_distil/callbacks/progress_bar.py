@@ -4,6 +4,9 @@ import keras
 
 from keras_distil.progress import Bar
 
+# One of each kind of task.
+_METRICS = ("mlm_accuracy", "accuracy", "mean_absolute_error")
+
 
 class ProgressBar(keras.callbacks.Callback):
     """Advances a bar by the updates made and shows losses and speed.
@@ -23,8 +26,9 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Shows the latest losses."""
         done = int(self.model.optimizer.iterations.numpy()) - self._start
-        shown = ["loss", *self._loss_names(), "mlm_accuracy"]
         values = self.model.step_values
+        shown = ["loss", *self._loss_names()]
+        shown += [name for name in _METRICS if name in values]
         text = " ".join(
             f"{name.removesuffix('_loss')} {float(values[name].numpy()):.3f}"
             for name in shown

@@ -31,6 +31,11 @@ DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
 LAYER_CHOICES = ("alternate", "paper_code", "first", "last")
 DEFAULT_ADAPTER_RANK = 16
 
+Task: TypeAlias = Literal[
+    "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"
+]
+TaskRow: TypeAlias = Literal["teacher", "student", "undistilled"]
+
 # BERT's position table has 512 rows.
 Length: TypeAlias = Annotated[int, Field(ge=8, le=512)]
 # One name, no dots: looking up a submodule would import its parent.
@@ -95,9 +100,13 @@ class StudentSection(Section):
     """`student`: the shape of the student; null takes the teacher's.
 
     `num_layers: null` is half the teacher's layers, or the length of `layers`
-    when that is a list of teacher layer indices.
+    when that is a list of teacher layer indices. With `source`, a `.keras`
+    file, the student was distilled already, and the tasks start from it;
+    `undistilled_source` is its twin that learned without a teacher.
     """
 
+    source: NonEmptyText | None = None
+    undistilled_source: NonEmptyText | None = None
     num_layers: Count | None = None
     layers: Literal["alternate", "paper_code", "first", "last"] | list[int] = (
         "alternate"
@@ -196,7 +205,8 @@ class MaskingSettings(Section):
 class DataSection(Section):
     """`data`: the corpus and how it becomes batches.
 
-    `prepared` is a folder that `keras-distil prepare --output` wrote; the
+    `root` is the folder of all files, those of tasks, too. `prepared` is a
+    folder that `keras-distil prepare --output` wrote; the
     sources are then not read. `layout` is `packed`, full sequences of joined
     paragraphs, or `bucketed`, a sequence a paragraph and batches of like
     lengths.
@@ -204,7 +214,7 @@ class DataSection(Section):
 
     root: NonEmptyText | None = None
     prepared: NonEmptyText | None = None
-    sources: Annotated[list[Source], Field(min_length=1)]
+    sources: list[Source] = []
     layout: Literal["packed", "bucketed"] = "packed"
     sequence_length: Length = 128
     held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
@@ -296,6 +306,88 @@ class DistillSection(Section):
         return micro_batches
 
 
+class TaskLossSettings(Section):
+    """`finetune.losses`: what a student learns a task from.
+
+    Weights of the true labels, of the fine-tuned teacher's outputs and of the
+    distance to its hidden states.
+    """
+
+    label_weight: NonNegative = 1.0
+    soft_target_weight: NonNegative = 1.0
+    cosine_weight: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Positive = 2.0
+
+    @field_validator("cosine_weight")
+    @classmethod
+    def _some_weight_is_positive(
+        cls, cosine_weight: float, info: ValidationInfo
+    ) -> float:
+        weights = (
+            info.data.get("label_weight"),
+            info.data.get("soft_target_weight"),
+            cosine_weight,
+        )
+        if weights == (0, 0, 0):
+            raise ValueError(
+                "at least one of `label_weight`, `soft_target_weight` and "
+                "`cosine_weight` must be positive. Received: 0 for all."
+            )
+        return cosine_weight
+
+
+class FineTuneSection(Section):
+    """`finetune`: tasks, and the models that are trained on them.
+
+    Every row is trained on every task with every seed: the teacher and the
+    undistilled student on the labels, the student from the teacher of the
+    same task and seed. `source: files` reads the tasks' official files under
+    `data.root`, `tfds` takes them from TensorFlow Datasets.
+
+    What is null depends on the task: see `training.task_defaults`. A training
+    ends early after `patience` epochs without a better score on the
+    development set; the best epoch is kept.
+    """
+
+    tasks: Annotated[list[Task], Field(min_length=1)]
+    source: Literal["files", "tfds"] = "tfds"
+    rows: Annotated[list[TaskRow], Field(min_length=1)] = [
+        "teacher",
+        "student",
+        "undistilled",
+    ]
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)
+    ] = [0]
+    max_length: Length = 128
+    epochs: Count | None = None
+    patience: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive | None = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    losses: TaskLossSettings = TaskLossSettings()
+
+    @field_validator("tasks", "rows", "seeds")
+    @classmethod
+    def _each_once(cls, values: list) -> list:
+        if len(set(values)) < len(values):
+            raise ValueError(f"must name each once. Received: {values}.")
+        return values
+
+    @field_validator("rows")
+    @classmethod
+    def _student_has_a_teacher(cls, rows: list[str]) -> list[str]:
+        if "student" in rows and "teacher" not in rows:
+            raise ValueError(
+                "must hold teacher with student, which learns from it. "
+                f"Received: {rows}."
+            )
+        return rows
+
+
 class EvaluateSection(Section):
     """`evaluate`: the held-out measures; `sequences: null` takes all."""
 
@@ -321,10 +413,11 @@ class Recipe(Section):
     checkpoint_steps: Count = 500
     teacher: TeacherSection
     student: StudentSection | None = None
-    data: DataSection
-    distill: Annotated[DistillSection | None, Field(validate_default=True)] = (
-        None
-    )
+    data: DataSection = DataSection()
+    distill: DistillSection | None = None
+    finetune: Annotated[
+        FineTuneSection | None, Field(validate_default=True)
+    ] = None
     evaluate: EvaluateSection = EvaluateSection()
 
     @model_validator(mode="before")
@@ -347,19 +440,75 @@ class Recipe(Section):
 
     @field_validator("distill")
     @classmethod
-    def _something_to_train(
+    def _distills_from_text(
         cls, distill: DistillSection | None, info: ValidationInfo
     ) -> DistillSection | None:
-        if distill is not None:
-            return distill
-        if info.data.get("student") is not None:
+        if distill is None:
+            return None
+        _check_sources(info)
+        student = info.data.get("student")
+        if student is not None and student.source is not None:
             raise ValueError(
-                "required with a `student` section, which it trains; add it, "
-                "or remove `student`."
-            )
-        if "teacher" in info.data and info.data["teacher"].train is None:
-            raise ValueError(
-                "required, unless `teacher.train` is given: this recipe would "
-                "train nothing."
+                "would train a student that `student.source` says is "
+                "distilled already; remove one of the two."
             )
         return distill
+
+    @field_validator("finetune")
+    @classmethod
+    def _something_to_train(
+        cls, finetune: FineTuneSection | None, info: ValidationInfo
+    ) -> FineTuneSection | None:
+        # Absent where the section itself is wrong.
+        if "distill" not in info.data or "teacher" not in info.data:
+            return finetune
+        distill, student = info.data["distill"], info.data.get("student")
+        if finetune is not None:
+            _check_models(finetune, distill, student)
+        elif distill is None and student is not None:
+            raise ValueError(
+                "this section or `distill` is required with a `student`, "
+                "which it trains; add it, or remove `student`."
+            )
+        elif distill is None and info.data["teacher"].train is None:
+            raise ValueError(
+                "this section or `distill` is required, unless "
+                "`teacher.train` is given: this recipe would train nothing."
+            )
+        if info.data["teacher"].train is not None:
+            _check_sources(info)
+        return finetune
+
+
+def _check_sources(info: ValidationInfo) -> None:
+    data = info.data.get("data")
+    if data is not None and not data.sources:
+        raise ValueError(
+            "there is no text to train on: add `data.sources`. Received: none."
+        )
+
+
+def _check_models(
+    finetune: FineTuneSection,
+    distill: DistillSection | None,
+    student: StudentSection | None,
+) -> None:
+    """Raises ValueError if a row of the table has no model to start from."""
+    sources = {
+        "student": student.source if student else None,
+        "undistilled": student.undistilled_source if student else None,
+    }
+    made = {
+        "student": distill is not None,
+        "undistilled": distill is not None and distill.twin,
+    }
+    remedies = {
+        "student": "`student.source`, or a `distill` section",
+        "undistilled": "`student.undistilled_source`, or `distill.twin: true`",
+    }
+    for row in finetune.rows:
+        if row != "teacher" and not (made[row] or sources[row]):
+            raise ValueError(
+                f"the row {row!r} has no model to start from: give "
+                f"{remedies[row]}, or leave it out of `rows`."
+            )

@@ -90,7 +90,7 @@ def masked_lm_dataset(
         example = step * batch_size + places
         epoch, row = example // count, example % count
         if shuffle:
-            row = _shuffled(row, seed, epoch, count)
+            row = shuffled(row, seed, epoch, count)
         return make(row, tf.zeros_like(epoch) if fixed_masks else epoch)
 
     stream = Stream(batch_of, batch_size=batch_size, steps=steps)
@@ -127,7 +127,7 @@ def _bucketed(
         row = number * batch_size + places
         epochs = tf.fill(tf.shape(places), epoch)
         if shuffle:
-            row = _shuffled(
+            row = shuffled(
                 row, seed, epochs, int(counts[bucket]), _BUCKET_ORDER + bucket
             )
         return makers[bucket](
@@ -137,7 +137,7 @@ def _bucketed(
     def batch(step: tf.Tensor, places: tf.Tensor):
         epoch, number = step // total, step % total
         if shuffle:
-            number = _shuffled(
+            number = shuffled(
                 number[tf.newaxis], seed, epoch[tf.newaxis], total, _BATCH_ORDER
             )[0]
         bucket = tf.searchsorted(ends, number[tf.newaxis], side="right")[0]
@@ -285,7 +285,7 @@ def reading_error(error: Exception) -> CorpusError | None:
     return CorpusError(found[1]) if found else None
 
 
-def _shuffled(
+def shuffled(
     rows: tf.Tensor,
     seed: int,
     epochs: tf.Tensor,

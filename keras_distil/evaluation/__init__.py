@@ -1,5 +1,12 @@
 """Scores of trained models."""
 
+from keras_distil.evaluation.glue import GLUEEvaluator
 from keras_distil.evaluation.masked_lm import MaskedLMScores, score_masked_lm
+from keras_distil.evaluation.squad import SQuADEvaluator
 
-__all__ = ["MaskedLMScores", "score_masked_lm"]
+__all__ = [
+    "GLUEEvaluator",
+    "MaskedLMScores",
+    "SQuADEvaluator",
+    "score_masked_lm",
+]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
-from sklearn import metrics  # type: ignore[import-untyped]
+from scipy import stats
+from sklearn import metrics
 
 from keras_distil.data.glue import HIGHEST_SCORE, GLUETask, glue_task
 from keras_distil.run_folder import write_text

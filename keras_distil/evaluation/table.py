@@ -316,6 +316,17 @@ PUBLISHED = (
     PublishedRow(
         name="BERT-base",
         source=_SUMMARY,
+        scores={
+            "cola": 56.3,
+            "mnli": 84.7,
+            "mrpc": 88.6,
+            "qnli": 91.8,
+            "qqp": 89.6,
+            "rte": 69.3,
+            "sst2": 92.7,
+            "stsb": 89.0,
+            "wnli": 53.5,
+        },
         macro=79.5,
         retention=100.0,
         parameters=110_000_000,
@@ -324,6 +335,17 @@ PUBLISHED = (
     PublishedRow(
         name="DistilBERT",
         source=_SUMMARY,
+        scores={
+            "cola": 51.3,
+            "mnli": 82.1,
+            "mrpc": 87.5,
+            "qnli": 89.2,
+            "qqp": 88.5,
+            "rte": 59.9,
+            "sst2": 91.3,
+            "stsb": 86.9,
+            "wnli": 56.3,
+        },
         macro=77.0,
         # It says 97; so it follows from the scores.
         retention=100 * 77.0 / 79.5,

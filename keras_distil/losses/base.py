@@ -55,6 +55,9 @@ class DistillationLoss(keras.layers.Layer):
 class LogitsLoss(DistillationLoss):
     """A loss on the logits of one token (or one example).
 
+    Its `token_values` get one target for each row of logits: the original
+    token, or the label.
+
     Attributes:
         positions: "masked" if only positions chosen for masked language
             modelling count, "all" if all non-padding positions do.
@@ -67,7 +70,7 @@ class LogitsLoss(DistillationLoss):
     def token_values(
         self,
         *,
-        token_ids: Tensor,
+        targets: Tensor,
         teacher_logits: Tensor | None,
         student_logits: Tensor,
     ) -> Tensor:

@@ -255,7 +255,7 @@ def _evaluate_chunk(
                 sums.append(tf.zeros([]))
                 continue
             values = loss.token_values(
-                token_ids=chunk.token_ids,
+                targets=chunk.token_ids,
                 teacher_logits=teacher_logits,
                 student_logits=student_logits,
             )

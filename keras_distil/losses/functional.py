@@ -42,6 +42,37 @@ def masked_lm_crossentropy(token_ids: Tensor, logits: Tensor) -> Tensor:
     )
 
 
+def label_crossentropy(labels: Tensor, logits: Tensor) -> Tensor:
+    """Crossentropy of the true classes, per example.
+
+    Formula:
+        loss = logsumexp(logits) - logits[label]                 # nats
+
+    Args:
+        labels: int, (...,), from 0.
+        logits: float, (..., classes), unnormalised.
+
+    Returns:
+        float32, (...,).
+    """
+    return masked_lm_crossentropy(labels, logits)
+
+
+def squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
+    """Squared difference of two numbers, per example.
+
+    Args:
+        targets: float, (...,).
+        outputs: float, (...,).
+
+    Returns:
+        float32, (...,), in the squared unit of the targets.
+    """
+    return ops.square(
+        ops.cast(outputs, "float32") - ops.cast(targets, "float32")
+    )
+
+
 def soft_target_kl_divergence(
     teacher_logits: Tensor, student_logits: Tensor, temperature: Tensor
 ) -> Tensor:

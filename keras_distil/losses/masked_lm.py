@@ -66,10 +66,10 @@ class MaskedLMCrossentropy(LogitsLoss):
     def token_values(
         self,
         *,
-        token_ids: Tensor,
+        targets: Tensor,
         teacher_logits: Tensor | None,
         student_logits: Tensor,
     ) -> Tensor:
         """Crossentropy of each token in nats."""
         del teacher_logits
-        return functional.masked_lm_crossentropy(token_ids, student_logits)
+        return functional.masked_lm_crossentropy(targets, student_logits)

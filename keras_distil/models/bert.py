@@ -71,3 +71,20 @@ class ExactBertMaskedLM(keras_hub.models.BertMaskedLM):
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
         super().__init__(*args, compile=compile, **kwargs)
         set_head_epsilon(self)
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactBertTextClassifier(keras_hub.models.BertTextClassifier):
+    """KerasHub's BERT for text classification, on the exact encoder.
+
+    Args:
+        *args: see `keras_hub.models.BertTextClassifier`.
+        compile: bool, whether to compile with KerasHub's defaults. Defaults
+            to False, as for `ExactBertMaskedLM`.
+        **kwargs: see `keras_hub.models.BertTextClassifier`.
+    """
+
+    backbone_cls = ExactBertBackbone
+
+    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        super().__init__(*args, compile=compile, **kwargs)

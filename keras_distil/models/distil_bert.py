@@ -29,3 +29,21 @@ class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
         super().__init__(*args, compile=compile, **kwargs)
         set_head_epsilon(self)
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactDistilBertTextClassifier(keras_hub.models.DistilBertTextClassifier):
+    """KerasHub's DistilBERT for text classification, not compiled.
+
+    Args:
+        *args: see `keras_hub.models.DistilBertTextClassifier`.
+        compile: bool, whether to compile with KerasHub's defaults. Defaults
+            to False, as for `ExactBertMaskedLM`.
+        **kwargs: see `keras_hub.models.DistilBertTextClassifier`.
+    """
+
+    # As for `ExactDistilBertMaskedLM`.
+    backbone_cls = None
+
+    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        super().__init__(*args, compile=compile, **kwargs)

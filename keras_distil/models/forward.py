@@ -1,4 +1,4 @@
-"""The forward pass of a masked-LM task model, cut where the losses need it.
+"""The forward pass of a task model, cut where the losses need it.
 
 KerasHub's task models go from token ids to the logits of given positions in
 one call. Distillation needs the last hidden states as well, and the logits
@@ -10,38 +10,81 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras import ops
-from keras_hub.models import MaskedLM
+from keras_hub.models import (
+    BertTextClassifier,
+    DistilBertTextClassifier,
+    MaskedLM,
+    Task,
+)
 
 from keras_distil.losses.chunked import VocabularyProjection
 
 Tensor = Any
 
 
-def encode(
-    model: MaskedLM, inputs: dict[str, Tensor], *, training: bool
-) -> Tensor:
+def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
     """Last hidden states of the encoder.
 
     Args:
-        model: a KerasHub masked-LM task model.
-        inputs: "token_ids" and "padding_mask", int32, (batch, length). Token
-            types, where the encoder has them, are those of a first segment.
+        model: a KerasHub task model.
+        inputs: "token_ids" and "padding_mask", int32, (batch, length), and
+            optionally "segment_ids". Without them token types, where the
+            encoder has any, are those of a first segment.
         training: whether dropout is active.
 
     Returns:
         float in the compute precision, (batch, length, width).
     """
+    return _sequence(_encoded(model, inputs, training=training))
+
+
+def encode_task(
+    model: Task, inputs: dict[str, Tensor], *, training: bool
+) -> tuple[Tensor, Tensor]:
+    """Last hidden states of a task model, and its outputs.
+
+    Args:
+        model: as `task_model` returns it.
+        inputs: as for `encode`.
+        training: whether dropout is active.
+
+    Returns:
+        Hidden states as from `encode`, and float32 outputs: (batch, classes),
+        (batch, length, classes) or, of a span, (batch, length, 2).
+    """
+    encoded = _encoded(model, inputs, training=training)
+    states = _sequence(encoded)
+    if isinstance(model, BertTextClassifier):
+        features = encoded["pooled_output"]
+    elif isinstance(model, DistilBertTextClassifier):
+        first = states[:, model.backbone.cls_token_index, :]
+        features = model.pooled_dense(first)
+    else:
+        features = states
+    features = model.output_dropout(features, training=training)
+    return states, ops.cast(model.output_dense(features), "float32")
+
+
+def _sequence(encoded: Any) -> Tensor:
+    if isinstance(encoded, dict):
+        return encoded["sequence_output"]
+    return encoded
+
+
+def _encoded(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Any:
+    """What the encoder of a task model returns."""
     backbone = model.backbone
     features = {
         name: ops.convert_to_tensor(inputs[name])
         for name in ("token_ids", "padding_mask")
     }
     if "segment_ids" in backbone.input:
-        features["segment_ids"] = ops.zeros_like(features["token_ids"])
-    outputs = backbone(features, training=training)
-    if isinstance(outputs, dict):
-        return outputs["sequence_output"]
-    return outputs
+        features["segment_ids"] = (
+            ops.convert_to_tensor(inputs["segment_ids"])
+            if "segment_ids" in inputs
+            else ops.zeros_like(features["token_ids"])
+        )
+    return backbone(features, training=training)
 
 
 def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:

@@ -1,5 +1,88 @@
 """What a batch costs: forward passes, losses and gradients of one task."""
 
-from keras_distil.objectives.masked_lm import MaskedLMBatch, MaskedLMObjective
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-__all__ = ["MaskedLMBatch", "MaskedLMObjective"]
+import keras
+
+from keras_distil.losses import DistillationLoss
+from keras_distil.models.task_model import kind_of
+from keras_distil.objectives.masked_lm import MaskedLMBatch, MaskedLMObjective
+from keras_distil.objectives.task import TaskBatch, TaskObjective
+
+__all__ = [
+    "MaskedLMBatch",
+    "MaskedLMObjective",
+    "Objective",
+    "TaskBatch",
+    "TaskObjective",
+    "make_objective",
+]
+
+Tensor = Any
+
+
+class Objective(Protocol):
+    """The losses of one batch and their gradients, as sums.
+
+    Attributes:
+        projection: a layer to train with the student, or None.
+        chunk_size: tokens that go through a vocabulary at a time.
+        jit_compile: whether XLA compiles what is done with logits.
+    """
+
+    projection: keras.layers.Layer | None
+    chunk_size: int
+    jit_compile: bool
+
+    @property
+    def ratios(self) -> dict[str, tuple[str, str]]:
+        """Each log as (key of a sum, key of the size that divides it)."""
+        ...
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that the gradients are taken for."""
+        ...
+
+    def batch(self, data: Any) -> Any:
+        """The parts of a Keras triple, checked and named."""
+        ...
+
+    def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
+        """The student's outputs."""
+        ...
+
+    def sizes(self, batch: Any) -> dict[str, Tensor]:
+        """What the means of a batch divide by."""
+        ...
+
+    def evaluate(
+        self, batch: Any, sizes: dict[str, Tensor], *, training: bool
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Sums, and the gradients of the weighted total for `variables`."""
+        ...
+
+
+def make_objective(
+    teacher: keras.Model | None,
+    student: keras.Model,
+    losses: Sequence[DistillationLoss],
+) -> Objective:
+    """The objective of the task that the student is for.
+
+    Args:
+        teacher: a model for the same task, or None.
+        student: a masked-LM task model, or one of `models.task_model`.
+        losses: the losses to add up.
+
+    Returns:
+        The objective.
+
+    Raises:
+        TypeError: if a model is of no task or of another one.
+        ValueError: as the objectives say.
+    """
+    if kind_of(student) is not None:
+        return TaskObjective(teacher, student, losses)
+    return MaskedLMObjective(teacher, student, losses)

@@ -11,9 +11,9 @@ from keras_distil.losses import (
     HiddenStateLoss,
     LogitsLoss,
     chunked,
-    functional,
 )
 from keras_distil.models import forward
+from keras_distil.objectives import shared
 
 Tensor = Any
 
@@ -107,16 +107,29 @@ class MaskedLMObjective:
         student: keras.Model,
         losses: Sequence[DistillationLoss],
     ) -> None:
-        _check_models(teacher, student)
-        _check_losses(losses, teacher)
+        forward.check_masked_lm(student, "student")
+        if teacher is not None:
+            forward.check_masked_lm(teacher, "teacher")
+        shared.check_pair(teacher, student)
+        shared.check_losses(losses, teacher)
         self.teacher = teacher
         self.student = student
         self.losses = list(losses)
-        self.projection = _hidden_state_projection(teacher, student, losses)
+        self.projection = shared.hidden_state_projection(
+            teacher, student, losses
+        )
         self._logits_losses = [x for x in losses if isinstance(x, LogitsLoss)]
         self._hidden_losses = [
             x for x in losses if isinstance(x, HiddenStateLoss)
         ]
+
+    def batch(self, data: Any) -> MaskedLMBatch:
+        """The parts of a Keras triple, checked and named."""
+        return MaskedLMBatch.from_triple(data)
+
+    def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
+        """The student's logits, float32, (batch, length, vocabulary)."""
+        return forward.logits(self.student, inputs, training=training)
 
     @property
     def ratios(self) -> dict[str, tuple[str, str]]:
@@ -183,8 +196,13 @@ class MaskedLMObjective:
             projection = forward.project(
                 self.student, forward.gather_rows(student_states, rows)
             )
-            hidden_total, sums = self._hidden_state_losses(
-                batch, scales, teacher_states, student_states
+            hidden_total, sums = shared.hidden_state_losses(
+                self._hidden_losses,
+                scales,
+                token_weight=batch.token_weight,
+                teacher_states=teacher_states,
+                student_states=student_states,
+                projection=self.projection,
             )
         vocabulary = self._vocabulary_losses(
             batch,
@@ -221,27 +239,6 @@ class MaskedLMObjective:
             return masked_rows, masked_rows[:0]
         real = tf.reshape(batch.padding_mask > 0, [-1])
         return masked_rows, tf.where(real & ~masked)[:, 0]
-
-    def _hidden_state_losses(
-        self,
-        batch: MaskedLMBatch,
-        scales: dict[str, Tensor],
-        teacher_states: Tensor | None,
-        student_states: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scaled total, and the sum of each hidden-state loss."""
-        total, sums = tf.zeros([]), {}
-        if self.projection is not None:
-            student_states = self.projection(student_states)
-        for loss in self._hidden_losses:
-            values = loss.token_values(
-                teacher_hidden_states=teacher_states,
-                student_hidden_states=student_states,
-            )
-            added = functional.weighted_sum(values, batch.token_weight)
-            sums[f"{loss.name}_sum"] = added
-            total += scales[loss.name] * added
-        return total, sums
 
     def _vocabulary_losses(
         self,
@@ -348,83 +345,3 @@ def _add_gradients(
             "Set the layer's `trainable` to False."
         )
     return tf.add_n(found)
-
-
-def _hidden_state_projection(
-    teacher: keras.Model | None,
-    student: keras.Model,
-    losses: Sequence[DistillationLoss],
-) -> keras.layers.Layer | None:
-    """A learned map to the teacher's width, where a loss needs one."""
-    if teacher is None or not any(
-        isinstance(loss, HiddenStateLoss) for loss in losses
-    ):
-        return None
-    teacher_width = teacher.backbone.hidden_dim
-    student_width = student.backbone.hidden_dim
-    if teacher_width == student_width:
-        return None
-    projection = keras.layers.Dense(
-        teacher_width,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=0),
-        dtype=student.backbone.dtype_policy,
-        name="hidden_state_projection",
-    )
-    projection.build((None, None, student_width))
-    return projection
-
-
-def _check_models(teacher: keras.Model | None, student: keras.Model) -> None:
-    forward.check_masked_lm(student, "student")
-    if student.backbone.dtype_policy.name == "mixed_float16":
-        raise ValueError(
-            "`mixed_float16` is not supported: it would need loss scaling. "
-            "Use 'mixed_bfloat16' or 'float32'. "
-            "Received: student dtype policy 'mixed_float16'."
-        )
-    if teacher is None:
-        return
-    forward.check_masked_lm(teacher, "teacher")
-    if teacher is student:
-        raise ValueError(
-            "`teacher` and `student` must be two models: the teacher is "
-            f"frozen. Received: {student.name!r} for both."
-        )
-    sizes = [m.backbone.vocabulary_size for m in (teacher, student)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(
-            "Teacher and student must share a vocabulary. Received: "
-            f"teacher vocabulary {sizes[0]}, student vocabulary {sizes[1]}."
-        )
-
-
-def _check_losses(
-    losses: Sequence[DistillationLoss], teacher: keras.Model | None
-) -> None:
-    if isinstance(losses, DistillationLoss) or not losses:
-        raise ValueError(
-            "`losses` must be a list of at least one distillation loss, such "
-            f"as `losses.triple_loss()`. Received: losses={losses!r}."
-        )
-    for loss in losses:
-        if not isinstance(loss, LogitsLoss | HiddenStateLoss):
-            raise TypeError(
-                "`losses` must hold keras_distil losses. Received: "
-                f"{loss!r} (of type {type(loss).__name__})."
-            )
-        if teacher is None and loss.needs_teacher:
-            raise ValueError(
-                f"The loss {loss.name!r} needs a teacher. "
-                "Received: teacher=None."
-            )
-    names = [loss.name for loss in losses]
-    if len(set(names)) != len(names):
-        raise ValueError(
-            "Every loss needs its own name, as logs are called after it. "
-            f"Received: names {names}."
-        )
-    if not any(isinstance(loss, LogitsLoss) for loss in losses):
-        raise ValueError(
-            "`losses` must hold a loss on logits, or the masked-LM head would "
-            f"not be trained. Received: names {names}."
-        )

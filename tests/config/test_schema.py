@@ -48,7 +48,7 @@ def errors_of(path, *overrides):
         ("student.dropout=1", "student.dropout: must be less than 1. Rec"),
         ("student.dropout=-0.1", "student.dropout: must be greater than or"),
         ("student.num_layers=0", "student.num_layers: must be greater than or"),
-        ("data.sources=[]", "data.sources: List should have at least 1 item"),
+        ("data.sources=[]", "distill: there is no text to train on"),
         ("data.sequence_length=7", "data.sequence_length: must be greater "),
         ("data.sequence_length=513", "data.sequence_length: must be less than"),
         ("data.held_out_fraction=0", "data.held_out_fraction: must be greater"),
@@ -221,8 +221,8 @@ def errors_of(path, *overrides):
         # Sections that need each other.
         (
             "distill=null",
-            "distill: required, unless `teacher.train` is given: this recipe "
-            "would train nothing.",
+            "finetune: this section or `distill` is required, unless "
+            "`teacher.train` is given: this recipe would train nothing.",
         ),
     ],
 )
@@ -234,13 +234,74 @@ def test_wrong_value_is_one_error(recipe_path, override, message):
     assert error.startswith(message)
 
 
+TASKS = "finetune={tasks: [rte], rows: %s}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([TASKS % "[teacher, student]"], None),
+        (
+            [TASKS % "[teacher, student, undistilled]"],
+            "finetune: the row 'undistilled' has no model to start from: give "
+            "`student.undistilled_source`, or `distill.twin: true`, or leave",
+        ),
+        ([TASKS % "[teacher, undistilled]", "distill.twin=true"], None),
+        (
+            [TASKS % "[student]"],
+            "finetune.rows: must hold teacher with student",
+        ),
+        ([TASKS % "[teacher, teacher]"], "finetune.rows: must name each once"),
+        (["finetune={tasks: []}"], "finetune.tasks: "),
+        (["finetune={tasks: [sst]}"], "finetune.tasks.0: "),
+        (
+            [
+                "finetune={tasks: [rte], losses: {label_weight: 0, "
+                "soft_target_weight: 0, cosine_weight: 0}}"
+            ],
+            "finetune.losses.cosine_weight: at least one of",
+        ),
+        (["data.sources=[]"], "distill: there is no text to train on"),
+        (
+            ["student={source: x.keras}"],
+            "distill: would train a student that `student.source` says",
+        ),
+        (["distill=null", TASKS % "[teacher]", "data.sources=[]"], None),
+        (
+            ["distill=null", TASKS % "[teacher, student]"],
+            "finetune: the row 'student' has no model to start from",
+        ),
+        (
+            [
+                "distill=null",
+                TASKS % "[teacher, student]",
+                "student={source: x.keras}",
+            ],
+            None,
+        ),
+        (
+            ["distill=null", TRAIN % ("adapter", ""), "data.sources=[]"],
+            "finetune: there is no text to train on",
+        ),
+    ],
+)
+def test_tasks_need_models_and_models_need_text(
+    recipe_path, overrides, message
+):
+    if message is None:
+        load_recipe(recipe_path, overrides)
+        return
+    (error,) = errors_of(recipe_path, *overrides)
+    assert error.startswith(message)
+
+
 def test_student_needs_distill(recipe_path):
     (error,) = errors_of(
         recipe_path, TRAIN % ("adapter", ""), "distill=null", "student={}"
     )
     assert error == (
-        "distill: required with a `student` section, which it trains; add it, "
-        "or remove `student`."
+        "finetune: this section or `distill` is required with a `student`, "
+        "which it trains; add it, or remove `student`."
     )
 
 
@@ -301,9 +362,8 @@ def test_unknown_key_names_the_nearest(recipe_path, override, message):
 @pytest.mark.parametrize(
     ("section", "keys"),
     [
-        ("", ["name", "teacher", "data"]),
+        ("", ["name", "teacher"]),
         ("teacher", ["source"]),
-        ("data", ["sources"]),
         ("distill", ["batch_size", "learning_rate"]),
         ("teacher.train", ["method", "steps", "batch_size", "learning_rate"]),
     ],

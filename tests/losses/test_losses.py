@@ -366,7 +366,7 @@ def test_wrong_soft_target_arguments(arguments, error, message):
 def test_a_family_is_no_loss(base):
     loss = base(weight=1.0, name="x")
     arguments = {
-        losses.LogitsLoss: ("token_ids", "teacher_logits", "student_logits"),
+        losses.LogitsLoss: ("targets", "teacher_logits", "student_logits"),
         losses.HiddenStateLoss: (
             "teacher_hidden_states",
             "student_hidden_states",

@@ -1,0 +1,175 @@
+"""Scores and predictions of a model on a task of GLUE."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tokenizers
+from keras_hub.models import Task
+
+from keras_distil import disk
+from keras_distil.data.glue import GLUETask, TaskExamples, glue_task, load_glue
+from keras_distil.data.task_batches import (
+    EncodedExamples,
+    encode_examples,
+    padded_batches,
+)
+from keras_distil.evaluation.glue_metrics import (
+    class_predictions,
+    main_score,
+    score_glue,
+    write_submission,
+)
+from keras_distil.models import forward
+
+
+class GLUEEvaluator:
+    """Scores models on the development sets of one GLUE task.
+
+    Args:
+        task: the task, or its name, such as "cola".
+        tokenizer: of the models.
+        root: folder of GLUE's official files, or None for TensorFlow Datasets.
+        max_length: int, tokens of an example at most.
+        batch_size: int, examples a batch.
+
+    Attributes:
+        task: the task.
+        examples: of each development split, by its name.
+
+    Raises:
+        ValueError: if the task is unknown or its files are not as GLUE's.
+
+    Example:
+        >>> evaluator = GLUEEvaluator(
+        ...     "cola", tokenizer, root="glue"
+        ... )                                               # doctest: +SKIP
+        >>> evaluator.evaluate(model)                       # doctest: +SKIP
+        {'dev': {'matthews_correlation': 0.52}}
+
+    Reference:
+        Wang et al. 2018, arXiv:1804.07461.
+    """
+
+    def __init__(
+        self,
+        task: str | GLUETask,
+        tokenizer: tokenizers.Tokenizer,
+        *,
+        root: str | Path | None = None,
+        max_length: int = 128,
+        batch_size: int = 64,
+    ) -> None:
+        self.task = glue_task(task)
+        self.batch_size = batch_size
+        self._tokenizer = tokenizer
+        self._root = root
+        self._max_length = max_length
+        self.examples = {
+            split: load_glue(self.task, split, root=root)
+            for split in self.task.dev
+        }
+        self._encoded = {
+            split: self._encode(examples)
+            for split, examples in self.examples.items()
+        }
+
+    def predictions(self, model: Task) -> dict[str, np.ndarray]:
+        """What a model says of each development split.
+
+        Args:
+            model: of `models.task_model`, fine-tuned on the task.
+
+        Returns:
+            Class ids, int, or scores from 0 to 5, float32, by split.
+        """
+        return {
+            split: class_predictions(self.task, self._outputs(model, encoded))
+            for split, encoded in self._encoded.items()
+        }
+
+    def metrics(
+        self, predictions: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, float]]:
+        """The task's metrics of each split, 0 to 1, from predictions."""
+        return {
+            split: score_glue(
+                self.task, self.examples[split].labels, predictions[split]
+            )
+            for split in self.task.dev
+        }
+
+    def evaluate(self, model: Task) -> dict[str, dict[str, float]]:
+        """The task's metrics of each development split, 0 to 1."""
+        return self.metrics(self.predictions(model))
+
+    def score(self, model: Task) -> float:
+        """The mean of all metrics of all development splits, 0 to 1."""
+        return main_score(*self.evaluate(model).values())
+
+    def write_submission(self, model: Task, folder: str | Path) -> list[Path]:
+        """Writes predictions of the test splits for GLUE's server.
+
+        Args:
+            model: as for `predictions`.
+            folder: where the files go; made if it is missing.
+
+        Returns:
+            The files.
+        """
+        folder = Path(folder)
+        with disk.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for split in self.task.test:
+            examples = load_glue(self.task, split, root=self._root)
+            outputs = self._outputs(model, self._encode(examples))
+            written.append(
+                write_submission(
+                    self.task,
+                    split,
+                    examples.ids,
+                    class_predictions(self.task, outputs),
+                    folder,
+                )
+            )
+        return written
+
+    def _encode(self, examples: TaskExamples) -> EncodedExamples:
+        return encode_examples(
+            self._tokenizer,
+            examples.first,
+            examples.second,
+            max_length=self._max_length,
+        )
+
+    def _outputs(self, model: Task, encoded: EncodedExamples) -> np.ndarray:
+        """float32, (examples, outputs), in the order of the examples."""
+        return task_outputs(model, encoded, batch_size=self.batch_size)
+
+
+def task_outputs(
+    model: Task, encoded: EncodedExamples, *, batch_size: int = 64
+) -> np.ndarray:
+    """The outputs of a text classifier for all examples.
+
+    Args:
+        model: of `models.task_model`, for classification or regression.
+        encoded: the examples.
+        batch_size: int >= 1, examples a batch.
+
+    Returns:
+        float32, (examples, outputs), in the order of the examples.
+    """
+    spec = tf.TensorSpec([None, None], tf.int32)
+    names = ("token_ids", "padding_mask", "segment_ids")
+
+    @tf.function(autograph=False, input_signature=[dict.fromkeys(names, spec)])
+    def run(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return forward.encode_task(model, inputs, training=False)[1]
+
+    found = np.zeros((len(encoded), model.num_classes), np.float32)
+    for rows, inputs in padded_batches(encoded, batch_size=batch_size):
+        found[rows] = run(tf.nest.map_structure(tf.constant, inputs)).numpy()
+    return found

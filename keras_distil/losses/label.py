@@ -1,0 +1,133 @@
+"""The hard-label losses of tasks: what fine-tuning minimises."""
+
+from typing import Any
+
+import keras
+
+from keras_distil.losses import functional
+from keras_distil.losses.base import LogitsLoss
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class LabelCrossentropy(LogitsLoss):
+    """Crossentropy of the true class.
+
+    It serves classification, token classification and spans, where the
+    classes are the positions.
+
+    Formula:
+        loss = logsumexp(logits) - logits[label]                 # nats
+
+    Args:
+        weight: float >= 0, no unit. Factor in the total loss.
+        name: string. The log is `<name>_loss`.
+
+    Call arguments:
+        labels: int, (batch,) or (batch, length), from 0.
+        student_logits: float, the same shape and (..., classes).
+        sample_weight: float, as `labels`; 0 excludes an example. None counts
+            every example.
+
+    Returns:
+        Scalar float32, mean over weighted examples; 0 if there are none.
+
+    Raises:
+        TypeError: if `weight` is not a number.
+        ValueError: if `weight` is negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = LabelCrossentropy()
+        >>> round(float(loss(np.array([1]), np.array([[0.0, 0.0]]))), 4)
+        0.6931
+    """
+
+    needs_teacher = False
+
+    def __init__(self, weight: float = 1.0, name: str = "label") -> None:
+        super().__init__(weight=weight, name=name)
+
+    def call(
+        self,
+        labels: Tensor,
+        student_logits: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Mean over the weighted examples."""
+        return functional.weighted_mean(
+            functional.label_crossentropy(labels, student_logits),
+            sample_weight,
+        )
+
+    def token_values(
+        self,
+        *,
+        targets: Tensor,
+        teacher_logits: Tensor | None,
+        student_logits: Tensor,
+    ) -> Tensor:
+        """Crossentropy of each example in nats."""
+        del teacher_logits
+        return functional.label_crossentropy(targets, student_logits)
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class LabelSquaredError(LogitsLoss):
+    """Squared error of a regression.
+
+    Formula:
+        loss = (output - label)**2            # squared unit of the labels
+
+    Args:
+        weight: float >= 0, no unit. Factor in the total loss.
+        name: string. The log is `<name>_loss`.
+
+    Call arguments:
+        labels: float, (batch,).
+        student_logits: float, (batch, 1), the outputs.
+        sample_weight: float, (batch,); 0 excludes an example. None counts
+            every example.
+
+    Returns:
+        Scalar float32, mean over weighted examples; 0 if there are none.
+
+    Raises:
+        TypeError: if `weight` is not a number.
+        ValueError: if `weight` is negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = LabelSquaredError()
+        >>> float(loss(np.array([3.0]), np.array([[1.0]])))
+        4.0
+    """
+
+    needs_teacher = False
+
+    def __init__(self, weight: float = 1.0, name: str = "label") -> None:
+        super().__init__(weight=weight, name=name)
+
+    def call(
+        self,
+        labels: Tensor,
+        student_logits: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Mean over the weighted examples."""
+        return functional.weighted_mean(
+            functional.squared_error(labels, student_logits[..., 0]),
+            sample_weight,
+        )
+
+    def token_values(
+        self,
+        *,
+        targets: Tensor,
+        teacher_logits: Tensor | None,
+        student_logits: Tensor,
+    ) -> Tensor:
+        """Squared error of each example."""
+        del teacher_logits
+        return functional.squared_error(targets, student_logits[..., 0])

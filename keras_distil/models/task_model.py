@@ -1,0 +1,116 @@
+"""From an encoder to a model of a task, and what such a model computes."""
+
+import keras
+import keras_hub
+from keras_hub.models import Backbone
+
+from keras_distil.models.bert import ExactBertTextClassifier
+from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
+from keras_distil.models.token_models import SpanExtractor, TokenClassifier
+from keras_distil.models.weights import assign, seeded_build
+
+KINDS = ("classification", "regression", "token_classification", "span")
+
+
+def task_model(
+    encoder: keras_hub.models.Task | Backbone,
+    kind: str,
+    num_outputs: int = 1,
+    *,
+    dropout: float = 0.1,
+    dtype: str | keras.DTypePolicy | None = None,
+    seed: int = 0,
+) -> keras_hub.models.Task:
+    """Puts the output of a task on a copy of an encoder.
+
+    Args:
+        encoder: a KerasHub task model, whose encoder is taken, or an encoder.
+            It is not changed. For classification and regression, a BERT or a
+            DistilBERT.
+        kind: "classification" or "regression" of whole texts,
+            "token_classification" or "span".
+        num_outputs: int >= 1, classes; 1 for a regression. Spans have none.
+        dropout: float in [0, 1), in the encoder and before the output.
+        dtype: Keras dtype policy; None takes the encoder's.
+        seed: int, of the output's weights and of the dropout layers.
+
+    Returns:
+        A `keras_hub.models.TextClassifier`, `TokenClassifier` or
+        `SpanExtractor`, not compiled. A regression is a text classifier with
+        one output.
+
+    Raises:
+        TypeError: if `encoder` is neither, or of an architecture that has no
+            classifier here.
+        ValueError: if `kind` is unknown or `num_outputs` does not go with it.
+    """
+    check_kind(kind)
+    if num_outputs < 1 or (kind == "regression" and num_outputs != 1):
+        raise ValueError(
+            "`num_outputs` must be at least 1, and 1 for a regression. "
+            f"Received: kind={kind!r}, num_outputs={num_outputs}."
+        )
+    backbone = getattr(encoder, "backbone", encoder)
+    if not isinstance(backbone, Backbone):
+        raise TypeError(
+            "`encoder` must be a KerasHub task model or encoder. "
+            f"Received: {type(encoder).__name__}."
+        )
+    with seeded_build(seed):
+        copy = _copy_encoder(backbone, dropout, dtype)
+        if kind == "span":
+            return SpanExtractor(copy, dropout=dropout)
+        if kind == "token_classification":
+            return TokenClassifier(copy, num_outputs, dropout=dropout)
+        if isinstance(copy, keras_hub.models.BertBackbone):
+            return ExactBertTextClassifier(copy, num_outputs, dropout=dropout)
+        if isinstance(copy, keras_hub.models.DistilBertBackbone):
+            return ExactDistilBertTextClassifier(
+                copy, num_outputs, dropout=dropout
+            )
+    raise TypeError(
+        "`encoder` must be a BERT or a DistilBERT for the classification of "
+        f"texts. Received: {type(backbone).__name__}."
+    )
+
+
+def check_kind(kind: str) -> None:
+    """Raises ValueError unless `kind` is a kind of task."""
+    if kind not in KINDS:
+        raise ValueError(
+            f"`kind` must be one of {list(KINDS)}. Received: kind={kind!r}."
+        )
+
+
+def kind_of(model: keras.Model) -> str | None:
+    """The kind of task that a model is for; None if it is none of them."""
+    if isinstance(model, SpanExtractor):
+        return "span"
+    if isinstance(model, TokenClassifier):
+        return "token_classification"
+    if isinstance(
+        model,
+        keras_hub.models.BertTextClassifier
+        | keras_hub.models.DistilBertTextClassifier,
+    ):
+        return "regression" if model.num_classes == 1 else "classification"
+    return None
+
+
+def _copy_encoder(
+    backbone: Backbone, dropout: float, dtype: str | keras.DTypePolicy | None
+) -> Backbone:
+    """An encoder with equal weights and another dropout."""
+    config = backbone.get_config()
+    config["dropout"] = dropout
+    if dtype is not None:
+        config["dtype"] = dtype
+    copy = type(backbone).from_config(config)
+    for old, new in zip(_weights(backbone), _weights(copy), strict=True):
+        assign(new, old)
+    return copy
+
+
+def _weights(model: keras.Model) -> list[keras.Variable]:
+    """Weights, without the random generators of dropout layers."""
+    return [v for v in model.weights if "seed_generator" not in v.path]

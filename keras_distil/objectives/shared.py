@@ -1,0 +1,144 @@
+"""What the objectives of all tasks share: projection, sums and checks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_distil.losses import (
+    DistillationLoss,
+    HiddenStateLoss,
+    LogitsLoss,
+    functional,
+)
+
+Tensor = Any
+
+
+def hidden_state_projection(
+    teacher: keras.Model | None,
+    student: keras.Model,
+    losses: Sequence[DistillationLoss],
+) -> keras.layers.Layer | None:
+    """A learned map to the teacher's width, where a loss needs one."""
+    if teacher is None or not any(
+        isinstance(loss, HiddenStateLoss) for loss in losses
+    ):
+        return None
+    teacher_width = teacher.backbone.hidden_dim
+    student_width = student.backbone.hidden_dim
+    if teacher_width == student_width:
+        return None
+    projection = keras.layers.Dense(
+        teacher_width,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=0),
+        dtype=student.backbone.dtype_policy,
+        name="hidden_state_projection",
+    )
+    projection.build((None, None, student_width))
+    return projection
+
+
+def hidden_state_losses(
+    losses: Sequence[HiddenStateLoss],
+    scales: dict[str, Tensor],
+    *,
+    token_weight: Tensor,
+    teacher_states: Tensor | None,
+    student_states: Tensor,
+    projection: keras.layers.Layer | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Scaled total, and the sum of each hidden-state loss.
+
+    Args:
+        losses: the losses.
+        scales: factor of each loss's sum in the total, by name.
+        token_weight: float, (batch, length), 1 at real tokens.
+        teacher_states: (batch, length, width of the teacher); None without
+            losses.
+        student_states: (batch, length, width of the student).
+        projection: a map from the student's width to the teacher's, or None.
+
+    Returns:
+        A scalar, and the sums by `<name>_sum`.
+    """
+    total, sums = tf.zeros([]), {}
+    if projection is not None:
+        student_states = projection(student_states)
+    for loss in losses:
+        values = loss.token_values(
+            teacher_hidden_states=teacher_states,
+            student_hidden_states=student_states,
+        )
+        added = functional.weighted_sum(values, token_weight)
+        sums[f"{loss.name}_sum"] = added
+        total += scales[loss.name] * added
+    return total, sums
+
+
+def check_pair(teacher: keras.Model | None, student: keras.Model) -> None:
+    """Raises ValueError unless one model can teach the other.
+
+    Raises:
+        ValueError: if they are one model, have other vocabularies, or the
+            student is in `mixed_float16`.
+    """
+    if student.backbone.dtype_policy.name == "mixed_float16":
+        raise ValueError(
+            "`mixed_float16` is not supported: it would need loss scaling. "
+            "Use 'mixed_bfloat16' or 'float32'. "
+            "Received: student dtype policy 'mixed_float16'."
+        )
+    if teacher is None:
+        return
+    if teacher is student:
+        raise ValueError(
+            "`teacher` and `student` must be two models: the teacher is "
+            f"frozen. Received: {student.name!r} for both."
+        )
+    sizes = [m.backbone.vocabulary_size for m in (teacher, student)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            "Teacher and student must share a vocabulary. Received: "
+            f"teacher vocabulary {sizes[0]}, student vocabulary {sizes[1]}."
+        )
+
+
+def check_losses(
+    losses: Sequence[DistillationLoss], teacher: keras.Model | None
+) -> None:
+    """Raises an error unless `losses` can be added up.
+
+    Raises:
+        TypeError: if one is not a distillation loss.
+        ValueError: if there is none, none is on logits, names repeat, or one
+            needs a teacher and there is none.
+    """
+    if isinstance(losses, DistillationLoss) or not losses:
+        raise ValueError(
+            "`losses` must be a list of at least one distillation loss, such "
+            f"as `losses.triple_loss()`. Received: losses={losses!r}."
+        )
+    for loss in losses:
+        if not isinstance(loss, LogitsLoss | HiddenStateLoss):
+            raise TypeError(
+                "`losses` must hold keras_distil losses. Received: "
+                f"{loss!r} (of type {type(loss).__name__})."
+            )
+        if teacher is None and loss.needs_teacher:
+            raise ValueError(
+                f"The loss {loss.name!r} needs a teacher. "
+                "Received: teacher=None."
+            )
+    names = [loss.name for loss in losses]
+    if len(set(names)) != len(names):
+        raise ValueError(
+            "Every loss needs its own name, as logs are called after it. "
+            f"Received: names {names}."
+        )
+    if not any(isinstance(loss, LogitsLoss) for loss in losses):
+        raise ValueError(
+            "`losses` must hold a loss on logits, or the output layer would "
+            f"not be trained. Received: names {names}."
+        )

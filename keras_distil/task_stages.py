@@ -1,0 +1,257 @@
+"""The second step of a run: every model on every task, and their table."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras_hub.models import MaskedLM, Task
+from safetensors.numpy import load, save
+
+from keras_distil import build, callbacks, data, disk, evaluation, training
+from keras_distil.data.glue import GLUETask, glue_task
+from keras_distil.evaluation import significance, table
+from keras_distil.models import task_model
+from keras_distil.run_folder import Run, read_text
+
+MODEL_FILE = "model.keras"
+RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """One model on one task with one seed, and where it is kept."""
+
+    task: GLUETask
+    row: str
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What logs and progress call it."""
+        return f"{self.task.name}/{self.row}/seed_{self.seed}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of task."""
+        return "regression" if self.task.labels is None else "classification"
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model."""
+        return 1 if self.task.labels is None else len(self.task.labels)
+
+
+def finetune(
+    run: Run, encoders: Mapping[str, MaskedLM], costs: Mapping[str, table.Costs]
+) -> table.ResultTable:
+    """Trains and scores every row on every task with every seed.
+
+    What was finished in an earlier start is found done.
+
+    Args:
+        run: the run.
+        encoders: by row, the models that the tasks start from.
+        costs: by row.
+
+    Returns:
+        The table of all scores.
+    """
+    settings = build.finetune_section(run.recipe)
+    results: dict[str, dict[str, table.TaskResult]] = {
+        row: {} for row in settings.rows
+    }
+    for name in settings.tasks:
+        evaluator = build.glue_evaluator(run.recipe, name)
+        train = build.task_examples(run.recipe, name)
+        for seed in settings.seeds:
+            for row in settings.rows:
+                planned = _planned(run, name, row, seed)
+                if not (planned.folder / RESULT_FILE).is_file():
+                    _train(run, planned, encoders[row], train, evaluator)
+        for row in settings.rows:
+            found = [_planned(run, name, row, seed) for seed in settings.seeds]
+            results[row][name] = _task_result(found, evaluator)
+    # The two development sets of MNLI are of nearly one size.
+    metrics = {"mnli": significance.COUNTED_METRICS["accuracy"]}
+    return table.make_table(
+        results,
+        costs,
+        table.PUBLISHED,
+        metrics={k: v for k, v in metrics.items() if k in settings.tasks},
+    )
+
+
+def _planned(run: Run, task: str, row: str, seed: int) -> _Training:
+    folder = run.folder / "tasks" / task / row / f"seed_{seed}"
+    return _Training(glue_task(task), row, seed, folder)
+
+
+def _train(
+    run: Run,
+    planned: _Training,
+    encoder: MaskedLM,
+    train: data.EncodedExamples,
+    evaluator: evaluation.GLUEEvaluator,
+) -> None:
+    """Trains one model, scores its best epoch and writes both down."""
+    started = time.perf_counter()
+    keras.utils.set_random_seed(planned.seed)
+    model = task_model(
+        encoder,
+        planned.kind,
+        planned.outputs,
+        dropout=build.finetune_section(run.recipe).dropout,
+        seed=planned.seed,
+    )
+    teacher = None
+    if planned.row == table.STUDENT:
+        beside = planned.folder.parents[1] / table.TEACHER
+        teacher = load_task_model(beside / planned.folder.name / MODEL_FILE)
+    best = _fit(run, planned, model, teacher, train, evaluator)
+    predictions = evaluator.predictions(
+        load_task_model(planned.folder / MODEL_FILE)
+    )
+    result = {
+        "metrics": evaluator.metrics(predictions),
+        "dev_scores": best.scores,
+        "best_epoch": best.best_epoch + 1,
+        "duration_s": round(time.perf_counter() - started, 1),
+    }
+    _write(run, planned, predictions, result)
+    run.progress.say(
+        f"{planned.name}: {100 * max(best.scores):.1f} in epoch "
+        f"{result['best_epoch']}"
+    )
+
+
+def _fit(
+    run: Run,
+    planned: _Training,
+    model: Task,
+    teacher: Task | None,
+    train: data.EncodedExamples,
+    evaluator: evaluation.GLUEEvaluator,
+) -> callbacks.BestEpoch:
+    settings = build.task_settings(
+        run.recipe, len(train), model.backbone.hidden_dim
+    )
+    steps = -(-len(train) // settings.batch_size)
+    trainer = build.task_trainer(
+        run.recipe,
+        model,
+        planned.kind,
+        teacher=teacher,
+        learning_rate=settings.learning_rate,
+        steps=steps * settings.epochs,
+    )
+    with disk.writing(planned.folder):
+        planned.folder.mkdir(parents=True, exist_ok=True)
+    best = callbacks.BestEpoch(
+        planned.folder / MODEL_FILE,
+        evaluator.score,
+        patience=settings.patience,
+    )
+    total = steps * settings.epochs
+    with run.progress.bar(f"Train {planned.name} (steps)", total) as bar:
+        training.fit_steps(
+            trainer,
+            data.task_dataset(
+                train, batch_size=settings.batch_size, seed=planned.seed
+            ),
+            steps=steps,
+            epochs=settings.epochs,
+            callbacks=[
+                best,
+                callbacks.TrainingState(
+                    planned.folder / "checkpoints",
+                    every_steps=run.recipe.checkpoint_steps,
+                ),
+                callbacks.TensorBoard(run.folder / "logs" / planned.name),
+                callbacks.MetricsLog(
+                    run.folder / "metrics.jsonl", stage=planned.name
+                ),
+                callbacks.ProgressBar(bar),
+            ],
+        )
+    return best
+
+
+def load_task_model(path: Path) -> Task:
+    """A model that `finetune` has kept."""
+    return keras.saving.load_model(path, compile=False)
+
+
+def _write(
+    run: Run,
+    planned: _Training,
+    predictions: dict[str, np.ndarray],
+    result: dict[str, Any],
+) -> None:
+    """Keeps predictions and scores; drops the training states."""
+    if not run.writes:
+        return
+    path = planned.folder / PREDICTIONS_FILE
+    partial = path.with_name(f".{path.name}")
+    with disk.replacing(path, partial):
+        partial.write_bytes(save(predictions))
+    # Last: a folder with this file is finished.
+    run.write_json(planned.folder / RESULT_FILE, result)
+    shutil.rmtree(planned.folder / "checkpoints", ignore_errors=True)
+
+
+def _task_result(
+    trainings: list[_Training], evaluator: evaluation.GLUEEvaluator
+) -> table.TaskResult:
+    """The seeds of one row on one task."""
+    splits = evaluator.task.dev
+    labels: list[Any] = [evaluator.examples[x].labels for x in splits]
+    predictions, metrics = [], []
+    for planned in trainings:
+        found, result = _read(planned)
+        predictions.append(np.concatenate([found[split] for split in splits]))
+        metrics.append(
+            {
+                name if len(splits) == 1 else f"{split}_{name}": value
+                for split in splits
+                for name, value in result["metrics"][split].items()
+            }
+        )
+    return table.TaskResult(
+        significance.ScoredExamples(
+            np.concatenate(labels), np.stack(predictions)
+        ),
+        metrics,
+    )
+
+
+def _read(planned: _Training) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `_write` has written.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        predictions = load((planned.folder / PREDICTIONS_FILE).read_bytes())
+        result = json.loads(read_text(planned.folder / RESULT_FILE))
+        missing = set(planned.task.dev) - set(result["metrics"])
+        missing |= set(planned.task.dev) - set(predictions)
+    except Exception as error:
+        raise _damaged(planned) from error
+    if missing:
+        raise _damaged(planned)
+    return predictions, result
+
+
+def _damaged(planned: _Training) -> ValueError:
+    return ValueError(
+        f"The results in {planned.folder} are damaged. Remove the folder, and "
+        "the same command trains this model again."
+    )
