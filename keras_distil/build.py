@@ -26,6 +26,7 @@ from keras_distil import (
 from keras_distil.config import schedules as schedule_settings
 from keras_distil.config import schema
 from keras_distil.distiller import Distiller
+from keras_distil.evaluation import significance, spans
 
 
 def strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
@@ -303,27 +304,87 @@ def task_root(recipe: config.Recipe) -> str | None:
     return recipe.data.root
 
 
-def glue_evaluator(
-    recipe: config.Recipe, task: str
-) -> evaluation.GLUEEvaluator:
-    """What scores models on the development set of a task."""
-    return evaluation.GLUEEvaluator(
-        task,
-        tokenizer(recipe),
-        root=task_root(recipe),
-        max_length=finetune_section(recipe).max_length,
+@dataclasses.dataclass(frozen=True)
+class BuiltTask:
+    """A task with its data.
+
+    Attributes:
+        name: as in the recipe.
+        kind: of `models.task_model`.
+        outputs: of its models.
+        train: the training set.
+        evaluator: what scores models on the development set.
+        metric: score of a row for the table; None for the mean of the
+            evaluator's metrics.
+    """
+
+    name: str
+    kind: str
+    outputs: int
+    train: data.EncodedExamples
+    evaluator: evaluation.GLUEEvaluator | evaluation.SpanEvaluator
+    metric: significance.Metric | None = None
+
+
+def task(recipe: config.Recipe, name: str) -> BuiltTask:
+    """Reads and encodes one task of the recipe.
+
+    Raises:
+        ValueError: if its files are missing or not as they should be.
+    """
+    if name.startswith("squad"):
+        return _squad_task(recipe, name)
+    return _glue_task(recipe, name)
+
+
+def _glue_task(recipe: config.Recipe, name: str) -> BuiltTask:
+    root, length = task_root(recipe), finetune_section(recipe).max_length
+    found = data.load_glue(name, "train", root=root)
+    evaluator = evaluation.GLUEEvaluator(
+        name, tokenizer(recipe), root=root, max_length=length
+    )
+    labels = evaluator.task.labels
+    # The two development sets of MNLI are of nearly one size.
+    pooled = significance.ACCURACY if name == "mnli" else None
+    return BuiltTask(
+        name=name,
+        kind="regression" if labels is None else "classification",
+        outputs=1 if labels is None else len(labels),
+        train=data.encode_examples(
+            tokenizer(recipe),
+            found.first,
+            found.second,
+            found.labels,
+            max_length=length,
+        ),
+        evaluator=evaluator,
+        metric=pooled,
     )
 
 
-def task_examples(recipe: config.Recipe, task: str) -> data.EncodedExamples:
-    """The training set of a task as token ids."""
-    found = data.load_glue(task, "train", root=task_root(recipe))
-    return data.encode_examples(
-        tokenizer(recipe),
-        found.first,
-        found.second,
-        found.labels,
-        max_length=finetune_section(recipe).max_length,
+def _squad_task(recipe: config.Recipe, name: str) -> BuiltTask:
+    settings, root = finetune_section(recipe), task_root(recipe)
+    version = "2.0" if name == "squad_v2" else "1.1"
+    lengths = {
+        name: getattr(settings, name)
+        for name in ("max_length", "stride", "max_question")
+    }
+    train, dev = (
+        data.load_squad(split, root=root, version=version)
+        for split in ("train", "dev")
+    )
+    made = tokenizer(recipe)
+    return BuiltTask(
+        name=name,
+        kind="span",
+        outputs=1,
+        train=data.encode_windows(
+            data.make_squad_windows(train, made, **lengths),
+            pad_id=data.SpecialTokens.from_tokenizer(made).pad_id,
+            max_length=settings.max_length,
+        ),
+        evaluator=evaluation.SpanEvaluator(dev, made, **lengths),
+        metric=spans.mean_f1,
     )
 
 
@@ -366,6 +427,7 @@ def task_trainer(
         losses.task_loss(kind, **weights),
         teacher=teacher,
         clip_norm=settings.clip_norm,
+        jit_compile=settings.jit_compile,
     )
 
 

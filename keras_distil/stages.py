@@ -330,6 +330,7 @@ def distill(
             build.student_optimizer(recipe, steps),
             clip_norm=settings.clip_norm,
             micro_batches=settings.micro_batches,
+            jit_compile=settings.jit_compile,
         )
         # The same batches: the stream depends on the recipe's seed alone.
         _fit(

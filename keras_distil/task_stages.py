@@ -13,8 +13,7 @@ import numpy as np
 from keras_hub.models import MaskedLM, Task
 from safetensors.numpy import load, save
 
-from keras_distil import build, callbacks, data, disk, evaluation, training
-from keras_distil.data.glue import GLUETask, glue_task
+from keras_distil import build, callbacks, data, disk, training
 from keras_distil.evaluation import significance, table
 from keras_distil.models import task_model
 from keras_distil.run_folder import Run, read_text
@@ -28,7 +27,7 @@ PREDICTIONS_FILE = "predictions.safetensors"
 class _Training:
     """One model on one task with one seed, and where it is kept."""
 
-    task: GLUETask
+    task: str
     row: str
     seed: int
     folder: Path
@@ -36,17 +35,7 @@ class _Training:
     @property
     def name(self) -> str:
         """What logs and progress call it."""
-        return f"{self.task.name}/{self.row}/seed_{self.seed}"
-
-    @property
-    def kind(self) -> str:
-        """The kind of task."""
-        return "regression" if self.task.labels is None else "classification"
-
-    @property
-    def outputs(self) -> int:
-        """Outputs of the model."""
-        return 1 if self.task.labels is None else len(self.task.labels)
+        return f"{self.task}/{self.row}/seed_{self.seed}"
 
 
 def finetune(
@@ -68,46 +57,40 @@ def finetune(
     results: dict[str, dict[str, table.TaskResult]] = {
         row: {} for row in settings.rows
     }
+    metrics: dict[str, significance.Metric] = {}
     for name in settings.tasks:
-        evaluator = build.glue_evaluator(run.recipe, name)
-        train = build.task_examples(run.recipe, name)
+        task = build.task(run.recipe, name)
         for seed in settings.seeds:
             for row in settings.rows:
                 planned = _planned(run, name, row, seed)
                 if not (planned.folder / RESULT_FILE).is_file():
-                    _train(run, planned, encoders[row], train, evaluator)
+                    _train(run, planned, encoders[row], task)
         for row in settings.rows:
             found = [_planned(run, name, row, seed) for seed in settings.seeds]
-            results[row][name] = _task_result(found, evaluator)
-    # The two development sets of MNLI are of nearly one size.
-    metrics = {"mnli": significance.COUNTED_METRICS["accuracy"]}
-    return table.make_table(
-        results,
-        costs,
-        table.PUBLISHED,
-        metrics={k: v for k, v in metrics.items() if k in settings.tasks},
-    )
+            results[row][name] = _task_result(found, task)
+        if task.metric is not None:
+            metrics[name] = task.metric
+    return table.make_table(results, costs, table.PUBLISHED, metrics=metrics)
 
 
 def _planned(run: Run, task: str, row: str, seed: int) -> _Training:
     folder = run.folder / "tasks" / task / row / f"seed_{seed}"
-    return _Training(glue_task(task), row, seed, folder)
+    return _Training(task, row, seed, folder)
 
 
 def _train(
     run: Run,
     planned: _Training,
     encoder: MaskedLM,
-    train: data.EncodedExamples,
-    evaluator: evaluation.GLUEEvaluator,
+    task: build.BuiltTask,
 ) -> None:
     """Trains one model, scores its best epoch and writes both down."""
     started = time.perf_counter()
     keras.utils.set_random_seed(planned.seed)
     model = task_model(
         encoder,
-        planned.kind,
-        planned.outputs,
+        task.kind,
+        task.outputs,
         dropout=build.finetune_section(run.recipe).dropout,
         seed=planned.seed,
     )
@@ -115,12 +98,12 @@ def _train(
     if planned.row == table.STUDENT:
         beside = planned.folder.parents[1] / table.TEACHER
         teacher = load_task_model(beside / planned.folder.name / MODEL_FILE)
-    best = _fit(run, planned, model, teacher, train, evaluator)
-    predictions = evaluator.predictions(
+    best = _fit(run, planned, model, teacher, task)
+    predictions = task.evaluator.predictions(
         load_task_model(planned.folder / MODEL_FILE)
     )
     result = {
-        "metrics": evaluator.metrics(predictions),
+        "metrics": task.evaluator.metrics(predictions),
         "dev_scores": best.scores,
         "best_epoch": best.best_epoch + 1,
         "duration_s": round(time.perf_counter() - started, 1),
@@ -137,17 +120,16 @@ def _fit(
     planned: _Training,
     model: Task,
     teacher: Task | None,
-    train: data.EncodedExamples,
-    evaluator: evaluation.GLUEEvaluator,
+    task: build.BuiltTask,
 ) -> callbacks.BestEpoch:
     settings = build.task_settings(
-        run.recipe, len(train), model.backbone.hidden_dim
+        run.recipe, len(task.train), model.backbone.hidden_dim
     )
-    steps = -(-len(train) // settings.batch_size)
+    steps = -(-len(task.train) // settings.batch_size)
     trainer = build.task_trainer(
         run.recipe,
         model,
-        planned.kind,
+        task.kind,
         teacher=teacher,
         learning_rate=settings.learning_rate,
         steps=steps * settings.epochs,
@@ -156,7 +138,7 @@ def _fit(
         planned.folder.mkdir(parents=True, exist_ok=True)
     best = callbacks.BestEpoch(
         planned.folder / MODEL_FILE,
-        evaluator.score,
+        task.evaluator.score,
         patience=settings.patience,
     )
     total = steps * settings.epochs
@@ -164,7 +146,7 @@ def _fit(
         training.fit_steps(
             trainer,
             data.task_dataset(
-                train, batch_size=settings.batch_size, seed=planned.seed
+                task.train, batch_size=settings.batch_size, seed=planned.seed
             ),
             steps=steps,
             epochs=settings.epochs,
@@ -208,14 +190,14 @@ def _write(
 
 
 def _task_result(
-    trainings: list[_Training], evaluator: evaluation.GLUEEvaluator
+    trainings: list[_Training], task: build.BuiltTask
 ) -> table.TaskResult:
     """The seeds of one row on one task."""
-    splits = evaluator.task.dev
-    labels: list[Any] = [evaluator.examples[x].labels for x in splits]
+    labels = task.evaluator.labels
+    splits = list(labels)
     predictions, metrics = [], []
     for planned in trainings:
-        found, result = _read(planned)
+        found, result = _read(planned, splits)
         predictions.append(np.concatenate([found[split] for split in splits]))
         metrics.append(
             {
@@ -226,13 +208,16 @@ def _task_result(
         )
     return table.TaskResult(
         significance.ScoredExamples(
-            np.concatenate(labels), np.stack(predictions)
+            np.concatenate([labels[split] for split in splits]),
+            np.stack(predictions),
         ),
         metrics,
     )
 
 
-def _read(planned: _Training) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(
+    planned: _Training, splits: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What `_write` has written.
 
     Raises:
@@ -241,8 +226,8 @@ def _read(planned: _Training) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         predictions = load((planned.folder / PREDICTIONS_FILE).read_bytes())
         result = json.loads(read_text(planned.folder / RESULT_FILE))
-        missing = set(planned.task.dev) - set(result["metrics"])
-        missing |= set(planned.task.dev) - set(predictions)
+        missing = set(splits) - set(result["metrics"])
+        missing |= set(splits) - set(predictions)
     except Exception as error:
         raise _damaged(planned) from error
     if missing:

@@ -128,6 +128,7 @@ def task_trainer(
     *,
     teacher: Task | None = None,
     clip_norm: float | None,
+    jit_compile: bool = False,
 ) -> Distiller:
     """A Distiller that trains a model on a task, with or without a teacher.
 
@@ -137,12 +138,13 @@ def task_trainer(
         task_losses: those of `losses.task_loss`.
         teacher: fine-tuned on the same task, or None.
         clip_norm: bound on the global gradient norm, or None.
+        jit_compile: see `Distiller.compile`.
 
     Returns:
         A compiled Distiller.
     """
     trainer = Distiller(teacher, student, task_losses)
-    trainer.compile(optimizer, clip_norm=clip_norm)
+    trainer.compile(optimizer, clip_norm=clip_norm, jit_compile=jit_compile)
     return trainer
 
 
@@ -152,6 +154,7 @@ def masked_lm_trainer(
     *,
     clip_norm: float | None,
     micro_batches: int = 1,
+    jit_compile: bool = False,
 ) -> Distiller:
     """A Distiller that trains `model` by itself, without a teacher.
 
@@ -162,12 +165,18 @@ def masked_lm_trainer(
         optimizer: not used before.
         clip_norm: bound on the global gradient norm, or None.
         micro_batches: parts of a batch.
+        jit_compile: see `Distiller.compile`.
 
     Returns:
         A compiled Distiller with the masked-LM loss alone.
     """
     trainer = Distiller(None, model, [losses.MaskedLMCrossentropy()])
-    trainer.compile(optimizer, clip_norm=clip_norm, micro_batches=micro_batches)
+    trainer.compile(
+        optimizer,
+        clip_norm=clip_norm,
+        micro_batches=micro_batches,
+        jit_compile=jit_compile,
+    )
     return trainer
 
 

@@ -123,3 +123,25 @@ def toy_glue(tmp_path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture
+def toy_squad(tmp_path) -> Path:
+    """SQuAD files, version 1.1, with 8 questions of letters each."""
+    folder = tmp_path / "squad"
+    folder.mkdir()
+    for split in ("train", "dev"):
+        questions = [
+            {
+                "id": f"{split}{number}",
+                "question": letter,
+                "answers": [{"text": letter, "answer_start": 2 * number}],
+            }
+            for number, letter in enumerate("abcdefgh")
+        ]
+        paragraph = {"context": "a b c d e f g h", "qas": questions}
+        article = {"title": "x", "paragraphs": [paragraph]}
+        content = {"version": "1.1", "data": [article]}
+        path = folder / f"{split}-v1.1.json"
+        path.write_text(json.dumps(content))
+    return folder

@@ -33,12 +33,14 @@ DISTILL = [
 
 
 TASKS = [
-    "finetune.tasks=[rte]",
     "finetune.source=files",
     "finetune.seeds=[0]",
+    "finetune.stride=2",
+    "finetune.max_question=2",
     "finetune.max_length=12",
     "finetune.batch_size=4",
     "finetune.epochs=1",
+    "finetune.jit_compile=false",
     "evaluate={latency_length: 8}",
 ]
 
@@ -48,10 +50,14 @@ def test_there_are_recipes():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_it_trains_two_steps(path, toy_teacher, toy_recipe, toy_glue, tmp_path):
+def test_it_trains_two_steps(
+    path, toy_teacher, toy_recipe, toy_glue, toy_squad, tmp_path
+):
     given = config.load_recipe(path)
     if given.finetune is not None:
-        run_tasks(path, toy_teacher, toy_glue, tmp_path)
+        squad = given.finetune.tasks == ["squad"]
+        task, root = ("squad", toy_squad) if squad else ("rte", toy_glue)
+        run_task(path, toy_teacher, task, root, tmp_path)
         return
     overrides = [
         f"teacher.source={toy_teacher}",
@@ -72,7 +78,7 @@ def test_it_trains_two_steps(path, toy_teacher, toy_recipe, toy_glue, tmp_path):
     assert list(run.folder.glob(f"{made}*"))
 
 
-def run_tasks(path, toy_teacher, toy_glue, tmp_path):
+def run_task(path, toy_teacher, task, root, tmp_path):
     teacher = models.load_teacher(toy_teacher)
     student = tmp_path / "student.keras"
     models.initialize_student(teacher, 1).save(student)
@@ -82,7 +88,8 @@ def run_tasks(path, toy_teacher, toy_glue, tmp_path):
             f"teacher.source={toy_teacher}",
             f"student.source={student}",
             f"student.undistilled_source={student}",
-            f"data.root={toy_glue}",
+            f"data.root={root}",
+            f"finetune.tasks=[{task}]",
             *TASKS,
         ],
     )
@@ -94,5 +101,6 @@ def run_tasks(path, toy_teacher, toy_glue, tmp_path):
         "undistilled",
     ]
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
-    steps = [line for line in lines if '"rte/student/seed_0"' in line]
+    steps = [line for line in lines if f'"{task}/student/seed_0"' in line]
+    # Of 4 examples each.
     assert len(steps) == 2

@@ -36,6 +36,7 @@ finetune:
   max_length: 12
   epochs: 1
   batch_size: 4
+  jit_compile: false
 evaluate: {{latency_length: 8}}
 """
     )
@@ -52,15 +53,15 @@ def test_a_run_that_broke_off_goes_on(recipe_path, tmp_path, monkeypatch):
     teacher = "finetune.rows=[teacher]"
     whole = start(recipe_path, tmp_path / "whole", teacher)
     folder = tmp_path / "broken"
-    make = build.glue_evaluator
+    make = build.task
 
-    def fail(recipe, task):
-        if task == "stsb":
+    def fail(recipe, name):
+        if name == "stsb":
             raise OSError("the machine went away")
-        return make(recipe, task)
+        return make(recipe, name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(build, "glue_evaluator", fail)
+        patched.setattr(build, "task", fail)
         with pytest.raises(OSError, match="went away"):
             start(recipe_path, folder, teacher)
     results = sorted((folder / "tasks").glob("*/*/*/result.json"))
@@ -86,7 +87,7 @@ def test_results_are_what_the_kept_model_says(recipe_path, tmp_path):
     recipe = config.load_recipe(recipe_path)
     for row in report["tasks"]["rows"]:
         kept = tmp_path / "run" / "tasks" / "rte" / row["name"] / "seed_3"
-        evaluator = build.glue_evaluator(recipe, "rte")
+        evaluator = build.task(recipe, "rte").evaluator
         model = task_stages.load_task_model(kept / "model.keras")
         found = evaluator.predictions(model)["dev"]
         written = load_file(kept / "predictions.safetensors")["dev"]

@@ -32,7 +32,17 @@ LAYER_CHOICES = ("alternate", "paper_code", "first", "last")
 DEFAULT_ADAPTER_RANK = 16
 
 Task: TypeAlias = Literal[
-    "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"
+    "cola",
+    "sst2",
+    "mrpc",
+    "stsb",
+    "qqp",
+    "mnli",
+    "qnli",
+    "rte",
+    "wnli",
+    "squad",
+    "squad_v2",
 ]
 TaskRow: TypeAlias = Literal["teacher", "student", "undistilled"]
 
@@ -261,7 +271,8 @@ class DistillSection(Section):
     """`distill`: the training of the student with AdamW.
 
     `batch_size` is the global batch: all replicas and all micro-batches.
-    `jit_compile` lets XLA compile what the losses do with logits.
+    `jit_compile` lets XLA compile the optimizer's update and what the losses
+    do with logits.
     """
 
     steps: Count | None = None
@@ -344,6 +355,10 @@ class FineTuneSection(Section):
     same task and seed. `source: files` reads the tasks' official files under
     `data.root`, `tfds` takes them from TensorFlow Datasets.
 
+    Longer contexts of SQuAD are read in windows of `max_length` tokens that
+    share `stride` of them, after at most `max_question` of the question. `jit_compile` lets XLA compile the optimizer's
+    update.
+
     What is null depends on the task: see `training.task_defaults`. A training
     ends early after `patience` epochs without a better score on the
     development set; the best epoch is kept.
@@ -360,6 +375,8 @@ class FineTuneSection(Section):
         list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)
     ] = [0]
     max_length: Length = 128
+    stride: Count = 128
+    max_question: Count = 64
     epochs: Count | None = None
     patience: Count | None = None
     batch_size: Count | None = None
@@ -368,6 +385,7 @@ class FineTuneSection(Section):
     weight_decay: NonNegative = 0.01
     clip_norm: Positive | None = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    jit_compile: bool = True
     losses: TaskLossSettings = TaskLossSettings()
 
     @field_validator("tasks", "rows", "seeds")

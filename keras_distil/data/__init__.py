@@ -41,6 +41,7 @@ _HOMES = {
     "held_out_dataset": "pipeline",
     "EncodedExamples": "task_batches",
     "encode_examples": "task_batches",
+    "encode_windows": "task_batches",
     "padded_batches": "task_batches",
     "task_dataset": "task_batches",
     "Stream": "stream",

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tokenizers
 
 from keras_distil.data.pipeline import shuffled
+from keras_distil.data.squad_windows import SquadWindows
 from keras_distil.data.stream import Stream
 from keras_distil.data.tokenize import Encoder, SpecialTokens
 
@@ -115,6 +116,32 @@ def encode_examples(
         first_lengths=np.array(first_lengths, np.int32),
         labels=labels,
         pad_id=special.pad_id,
+        max_length=max_length,
+    )
+
+
+def encode_windows(
+    windows: SquadWindows, *, pad_id: int, max_length: int
+) -> EncodedExamples:
+    """The windows of SQuAD's questions, to train a span model on.
+
+    Args:
+        windows: as `make_squad_windows` makes them.
+        pad_id: int, what fills a batch.
+        max_length: int, of the longest window.
+
+    Returns:
+        Examples whose labels are "start" and "end", positions of tokens.
+    """
+    return EncodedExamples(
+        token_ids=np.concatenate(windows.token_ids).astype(np.int32),
+        starts=np.cumsum([0, *map(len, windows.token_ids)], dtype=np.int64),
+        first_lengths=np.array(
+            [int((segments == 0).sum()) for segments in windows.segment_ids],
+            np.int32,
+        ),
+        labels={"start": windows.start, "end": windows.end},
+        pad_id=pad_id,
         max_length=max_length,
     )
 

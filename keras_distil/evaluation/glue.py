@@ -75,6 +75,14 @@ class GLUEEvaluator:
             for split, examples in self.examples.items()
         }
 
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        """The labels of each development split."""
+        return {
+            split: np.asarray(examples.labels)
+            for split, examples in self.examples.items()
+        }
+
     def predictions(self, model: Task) -> dict[str, np.ndarray]:
         """What a model says of each development split.
 

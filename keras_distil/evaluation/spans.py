@@ -1,0 +1,92 @@
+"""Scores of a span model on SQuAD, as an evaluator of a task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tokenizers
+from keras_hub.models import Task
+
+from keras_distil.data.squad import SquadExample
+from keras_distil.evaluation.squad import SQuADEvaluator
+from keras_distil.evaluation.squad_answers import AnswerPrediction
+from keras_distil.evaluation.squad_metrics import score_questions
+from keras_distil.models import forward
+
+_SPLIT = "dev"
+
+
+class SpanEvaluator:
+    """Scores span models on the questions of a development set.
+
+    What is kept of each question is its exact match and its F1, 0 to 1, from
+    which intervals are drawn.
+
+    Args:
+        examples: the questions, as `data.load_squad` gives them.
+        tokenizer: of the models.
+        **settings: of `SQuADEvaluator`.
+
+    Attributes:
+        labels: zeros, (questions, 2), by split: scores need no other label.
+
+    Raises:
+        ValueError: as for `SQuADEvaluator`.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[SquadExample],
+        tokenizer: tokenizers.Tokenizer,
+        **settings: Any,
+    ) -> None:
+        self._evaluator = SQuADEvaluator(examples, tokenizer, **settings)
+        self.labels = {_SPLIT: np.zeros((len(examples), 2), np.float32)}
+
+    def answers(self, model: Task) -> list[AnswerPrediction]:
+        """The model's answer to each question."""
+        return self._evaluator.predictions(_predict_with(model))
+
+    def predictions(self, model: Task) -> dict[str, np.ndarray]:
+        """Exact match and F1 of each question, float32, (questions, 2)."""
+        examples = self._evaluator.examples
+        found = {
+            example.id: answer.text
+            for example, answer in zip(
+                examples, self.answers(model), strict=True
+            )
+        }
+        scores = np.stack(score_questions(examples, found), axis=1)
+        return {_SPLIT: scores.astype(np.float32)}
+
+    def metrics(
+        self, predictions: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, float]]:
+        """Exact match and F1, 0 to 1, from predictions."""
+        exact, f1 = predictions[_SPLIT].mean(axis=0, dtype=np.float64)
+        return {_SPLIT: {"exact_match": float(exact), "f1": float(f1)}}
+
+    def score(self, model: Task) -> float:
+        """F1, 0 to 1."""
+        return self.metrics(self.predictions(model))[_SPLIT]["f1"]
+
+
+def mean_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """The score of a row from what `predictions` returned."""
+    del labels
+    return float(predictions[:, 1].mean(dtype=np.float64))
+
+
+def _predict_with(model: Task) -> Any:
+    spec = tf.TensorSpec([None, None], tf.int32)
+    names = ("token_ids", "padding_mask", "segment_ids")
+
+    @tf.function(autograph=False, input_signature=[dict.fromkeys(names, spec)])
+    def run(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return forward.encode_task(model, inputs, training=False)[1]
+
+    def predict(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return run(tf.nest.map_structure(tf.constant, inputs)).numpy()
+
+    return predict
