@@ -170,6 +170,56 @@ def prepare(
     _say(f"Next: keras-distil run {recipe}{shown}")
 
 
+@app.command(
+    epilog="Example: keras-distil evaluate recipes/glue.yaml --task rte "
+    "--model saved_models/glue/tasks/rte/student/seed_0/model.keras",
+)
+def evaluate(
+    recipe: RecipePath,
+    model: Annotated[
+        Path, typer.Option(help="A model that a run has fine-tuned.")
+    ],
+    task: Annotated[str, typer.Option(help="One of the recipe's tasks.")],
+    set_: Overrides = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write what GLUE's server takes, too."
+        ),
+    ] = None,
+) -> None:
+    """Score a fine-tuned model on a task's development set."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    quiet.import_tensorflow()
+    from keras_distil import task_stages
+
+    found = task_stages.evaluate(resolved, task, model, submission)
+    for split, metrics in found.items():
+        for name, value in metrics.items():
+            _say(f"{task} {split} {name}: {100 * value:.2f}")
+    if submission is not None:
+        _say(f"To hand in: {submission}")
+
+
+@app.command(
+    epilog="Example: keras-distil report saved_models/glue",
+)
+def report(
+    run_folder_: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run.")
+    ],
+) -> None:
+    """Show the report of a finished run again."""
+    path = run_folder_ / "report.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{run_folder_} holds no finished run: {path.name} is missing."
+        )
+    run_folder.check_report(path)
+    quiet.import_tensorflow()
+    _print_report(json.loads(run_folder.read_text(path)))
+
+
 def _check_prepare(
     recipe: config.Recipe,
     output: str | None,

@@ -85,7 +85,7 @@ def open_run(
     elif earlier:
         _check_same_run(run)
         if run.report_path.is_file():
-            _check_report(run.report_path)
+            check_report(run.report_path)
         else:
             progress.say(f"Going on with the run in {run.folder}")
         return run
@@ -146,7 +146,7 @@ def _check_same_run(run: Run) -> None:
         )
 
 
-def _check_report(path: Path) -> None:
+def check_report(path: Path) -> None:
     """Raises ValueError if a finished run's report cannot be shown."""
     try:
         report = json.loads(read_text(path))

@@ -1,6 +1,7 @@
 """The second step of a run: every model on every task, and their table."""
 
 import dataclasses
+import difflib
 import json
 import shutil
 import time
@@ -13,9 +14,18 @@ import numpy as np
 from keras_hub.models import MaskedLM, Task
 from safetensors.numpy import load, save
 
-from keras_distil import build, callbacks, data, disk, training
+from keras_distil import (
+    build,
+    callbacks,
+    config,
+    data,
+    disk,
+    evaluation,
+    training,
+)
 from keras_distil.evaluation import significance, table
-from keras_distil.models import task_model
+from keras_distil.models import load_task_model, task_model
+from keras_distil.models.task_model import kind_of
 from keras_distil.run_folder import Run, read_text
 
 MODEL_FILE = "model.keras"
@@ -58,8 +68,10 @@ def finetune(
         row: {} for row in settings.rows
     }
     metrics: dict[str, significance.Metric] = {}
-    for name in settings.tasks:
-        task = build.task(run.recipe, name)
+    # All data first: what is wrong with it shows before the long work.
+    run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
+    tasks = {name: build.task(run.recipe, name) for name in settings.tasks}
+    for name, task in tasks.items():
         for seed in settings.seeds:
             for row in settings.rows:
                 planned = _planned(run, name, row, seed)
@@ -166,9 +178,46 @@ def _fit(
     return best
 
 
-def load_task_model(path: Path) -> Task:
-    """A model that `finetune` has kept."""
-    return keras.saving.load_model(path, compile=False)
+def evaluate(
+    recipe: config.Recipe,
+    task_name: str,
+    model_path: Path,
+    submission: Path | None,
+) -> dict[str, dict[str, float]]:
+    """Scores a model that was fine-tuned on one of a recipe's tasks.
+
+    Args:
+        recipe: names the tokenizer, the data and its lengths.
+        task_name: the task.
+        model_path: a `.keras` file.
+        submission: folder for what the test sets get; None for nothing.
+
+    Returns:
+        The task's metrics by development split, 0 to 1.
+
+    Raises:
+        ValueError: if the recipe lacks the task, the model is for another
+            one, or the task has no form to hand in.
+    """
+    tasks = build.finetune_section(recipe).tasks
+    if task_name not in tasks:
+        near = difflib.get_close_matches(task_name, tasks, n=1, cutoff=0.0)
+        raise ValueError(
+            f"The recipe has no task {task_name!r}; the nearest is {near[0]!r}."
+        )
+    model = load_task_model(model_path)
+    task = build.task(recipe, task_name)
+    outputs = getattr(model, "num_classes", 1)
+    if kind_of(model) != task.kind or outputs != task.outputs:
+        raise ValueError(
+            f"`{model_path}` is for a {kind_of(model)} with {outputs} outputs; "
+            f"{task_name} is a {task.kind} with {task.outputs}."
+        )
+    if submission is not None:
+        if not isinstance(task.evaluator, evaluation.GLUEEvaluator):
+            raise ValueError(f"{task_name} is not handed in to GLUE's server.")
+        task.evaluator.write_submission(model, submission)
+    return task.evaluator.evaluate(model)
 
 
 def _write(

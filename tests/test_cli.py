@@ -1,11 +1,12 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from keras_distil import cli
+from keras_distil import cli, models
 
 
 def keras_distil(capsys, *arguments):
@@ -224,3 +225,36 @@ def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
     assert done.returncode == 0, done.stderr
     for noise in ("oneDNN", "cuda", "absl", "WARNING"):
         assert noise not in done.stderr
+
+
+def test_a_report_is_shown_again(capsys, toy_recipe, tmp_path):
+    folder = tmp_path / "run"
+    _, told, _ = keras_distil(capsys, "run", toy_recipe, "--output", folder)
+    status, out, _ = keras_distil(capsys, "report", folder)
+    assert status == 0
+    assert out.strip() and out in told
+    status, _, err = keras_distil(capsys, "report", tmp_path)
+    assert status == 1
+    assert "holds no finished run: report.json is missing" in err
+
+
+def test_a_model_is_scored_on_a_task(capsys, toy_teacher, toy_glue, tmp_path):
+    recipe = tmp_path / "tasks.yaml"
+    recipe.write_text(
+        f"{{name: t, teacher: {{source: {toy_teacher}}}, "
+        f"data: {{root: {toy_glue}}}, finetune: {{tasks: [rte], rows: "
+        "[teacher], source: files, max_length: 12}}"
+    )
+    path = tmp_path / "model.keras"
+    teacher = models.load_teacher(toy_teacher)
+    models.task_model(teacher, "classification", 2).save(path)
+    status, out, _ = keras_distil(
+        capsys, "evaluate", recipe, "--task", "rte", "--model", path
+    )
+    assert status == 0
+    assert re.fullmatch(r"rte dev accuracy: \d+\.\d\d\n", out)
+    status, _, err = keras_distil(
+        capsys, "evaluate", recipe, "--task", "cola", "--model", path
+    )
+    assert status == 1
+    assert "has no task 'cola'; the nearest is 'rte'" in err

@@ -718,3 +718,24 @@ def test_one_model_cannot_be_both():
     teacher = toy.make_teacher()
     with pytest.raises(ValueError, match="must be two models"):
         Distiller(teacher, teacher, losses.triple_loss())
+
+
+def test_an_update_compiled_by_xla_is_the_same():
+    weights = []
+    for jit_compile in (False, True):
+        teacher = toy.make_teacher()
+        student = toy.make_student(teacher)
+        distiller = Distiller(teacher, student, losses.triple_loss())
+        distiller.compile(
+            # With this epsilon, Adam does not make noise of zero gradients.
+            keras.optimizers.AdamW(0.01, weight_decay=0.1, epsilon=1e-3),
+            clip_norm=0.5,
+            jit_compile=jit_compile,
+        )
+        distiller.fit(toy.dataset(*[toy.make_batch()] * 3), verbose=0)
+        assert int(distiller.optimizer.iterations.numpy()) == 3
+        weights.append(toy.weights_of(student))
+    for path, value in weights[0].items():
+        np.testing.assert_allclose(
+            weights[1][path], value, rtol=1e-5, atol=1e-6, err_msg=path
+        )

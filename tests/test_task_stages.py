@@ -1,6 +1,7 @@
 """Tasks of a run: what is kept, what goes on, what is refused."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -53,15 +54,15 @@ def test_a_run_that_broke_off_goes_on(recipe_path, tmp_path, monkeypatch):
     teacher = "finetune.rows=[teacher]"
     whole = start(recipe_path, tmp_path / "whole", teacher)
     folder = tmp_path / "broken"
-    make = build.task
+    make = build.task_trainer
 
-    def fail(recipe, name):
-        if name == "stsb":
+    def fail(recipe, student, kind, **arguments):
+        if kind == "regression":
             raise OSError("the machine went away")
-        return make(recipe, name)
+        return make(recipe, student, kind, **arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(build, "task", fail)
+        patched.setattr(build, "task_trainer", fail)
         with pytest.raises(OSError, match="went away"):
             start(recipe_path, folder, teacher)
     results = sorted((folder / "tasks").glob("*/*/*/result.json"))
@@ -138,3 +139,68 @@ def test_what_does_not_fit_is_refused(recipe_path, tmp_path, toy_teacher):
             tmp_path / "3",
             f"student.source={tmp_path / 'other.keras'}",
         )
+
+
+@pytest.fixture
+def kept_model(toy_teacher, tmp_path):
+    path = tmp_path / "model.keras"
+    models.task_model(models.load_teacher(toy_teacher), "regression").save(path)
+    return path
+
+
+def test_a_kept_model_is_scored(recipe_path, kept_model, toy_glue, tmp_path):
+    recipe = config.load_recipe(recipe_path)
+    train = (toy_glue / "STS-B" / "dev.tsv").read_text().splitlines()
+    unlabelled = [line.rpartition("\t")[0] for line in train]
+    (toy_glue / "STS-B" / "test.tsv").write_text("\n".join(unlabelled) + "\n")
+    found = task_stages.evaluate(
+        recipe, "stsb", kept_model, tmp_path / "submission"
+    )
+    evaluator = build.task(recipe, "stsb").evaluator
+    assert found == evaluator.evaluate(models.load_task_model(kept_model))
+    assert (tmp_path / "submission" / "STS-B.tsv").is_file()
+
+
+def test_a_model_that_cannot_be_scored_is_refused(
+    recipe_path, kept_model, toy_teacher, toy_squad, tmp_path
+):
+    recipe = config.load_recipe(recipe_path)
+
+    def refused(message, task, path=kept_model, recipe=recipe, folder=None):
+        with pytest.raises((ValueError, OSError), match=message):
+            task_stages.evaluate(recipe, task, path, folder)
+
+    refused("no task 'stb'; the nearest is 'stsb'", "stb")
+    refused("is for a regression with 1 outputs; rte is a classif", "rte")
+    refused("There is no model", "stsb", tmp_path / "none.keras")
+    (tmp_path / "torn.keras").write_bytes(b"x")
+    refused("is damaged or truncated", "stsb", tmp_path / "torn.keras")
+    other = tmp_path / "other.keras"
+    models.load_teacher(toy_teacher).save(other)
+    refused("must hold a model that was fine-tuned.*MaskedLM", "stsb", other)
+    span = tmp_path / "span.keras"
+    models.task_model(models.load_teacher(toy_teacher), "span").save(span)
+    squad = config.load_recipe(
+        recipe_path,
+        [
+            "finetune.tasks=[squad]",
+            "finetune.max_question=2",
+            "finetune.stride=2",
+            f"data.root={toy_squad}",
+        ],
+    )
+    refused("not handed in", "squad", span, squad, tmp_path)
+    scores = task_stages.evaluate(squad, "squad", span, None)["dev"]
+    assert set(scores) == {"exact_match", "f1"}
+
+
+def test_a_file_that_keras_cannot_read_is_refused(kept_model, tmp_path):
+    with zipfile.ZipFile(kept_model) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    members["model.weights.h5"] = b"\0" * len(members["model.weights.h5"])
+    path = tmp_path / "zeros.keras"
+    with zipfile.ZipFile(path, "w") as made:
+        for name, content in members.items():
+            made.writestr(name, content)
+    with pytest.raises(ValueError, match="zeros.keras` cannot be loaded"):
+        models.load_task_model(path)

@@ -356,8 +356,8 @@ class FineTuneSection(Section):
     `data.root`, `tfds` takes them from TensorFlow Datasets.
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
-    share `stride` of them, after at most `max_question` of the question. `jit_compile` lets XLA compile the optimizer's
-    update.
+    share `stride` of them, after at most `max_question` of the question.
+    `jit_compile` lets XLA compile the optimizer's update.
 
     What is null depends on the task: see `training.task_defaults`. A training
     ends early after `patience` epochs without a better score on the

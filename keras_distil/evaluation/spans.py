@@ -67,9 +67,13 @@ class SpanEvaluator:
         exact, f1 = predictions[_SPLIT].mean(axis=0, dtype=np.float64)
         return {_SPLIT: {"exact_match": float(exact), "f1": float(f1)}}
 
+    def evaluate(self, model: Task) -> dict[str, dict[str, float]]:
+        """Exact match and F1 of a model, 0 to 1."""
+        return self.metrics(self.predictions(model))
+
     def score(self, model: Task) -> float:
         """F1, 0 to 1."""
-        return self.metrics(self.predictions(model))[_SPLIT]["f1"]
+        return self.evaluate(model)[_SPLIT]["f1"]
 
 
 def mean_f1(labels: np.ndarray, predictions: np.ndarray) -> float:

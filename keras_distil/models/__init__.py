@@ -20,6 +20,7 @@ from keras_distil.models.load_teacher import (
     checkpoint_directory as checkpoint_directory,
 )
 from keras_distil.models.load_teacher import load_teacher as load_teacher
+from keras_distil.models.task_model import load_task_model as load_task_model
 from keras_distil.models.task_model import task_model as task_model
 from keras_distil.models.token_models import SpanExtractor as SpanExtractor
 from keras_distil.models.token_models import TokenClassifier as TokenClassifier

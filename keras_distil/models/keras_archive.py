@@ -27,12 +27,15 @@ _SIDES = (
 )
 
 
-def check_archive(path: Path, base: type[keras.Model]) -> None:
+def check_archive(
+    path: Path, base: type[keras.Model], what: str = "masked-LM"
+) -> None:
     """Raises ValueError if a `.keras` file is not worth loading.
 
     Args:
         path: a file that is a zip archive.
         base: the class whose subclasses are accepted.
+        what: the kind of model, for the message.
 
     Raises:
         ValueError: if the archive is damaged, has members that lie outside
@@ -62,7 +65,7 @@ def check_archive(path: Path, base: type[keras.Model]) -> None:
         ) from error
     if refusal:
         raise ValueError(refusal)
-    _check_class(path, config, base)
+    _check_class(path, config, base, what)
     check_sizes(path, config, weights_bytes)
 
 
@@ -123,7 +126,9 @@ def _refusal_of(path: Path, members: list[zipfile.ZipInfo]) -> str | None:
     return None
 
 
-def _check_class(path: Path, config: Any, base: type[keras.Model]) -> None:
+def _check_class(
+    path: Path, config: Any, base: type[keras.Model], what: str
+) -> None:
     entry = config if isinstance(config, dict) else {}
     name = entry.get("registered_name")
     found = None
@@ -131,7 +136,7 @@ def _check_class(path: Path, config: Any, base: type[keras.Model]) -> None:
         found = keras.saving.get_registered_object(name)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(
-            f"`{path}` must hold a `keras_hub` masked-LM model. "
+            f"`{path}` must hold a `keras_hub` {what} model. "
             f"Received: {str(entry.get('class_name'))[:60]}."
         )
 

@@ -1,11 +1,15 @@
 """From an encoder to a model of a task, and what such a model computes."""
 
+import os
+from pathlib import Path
+
 import keras
 import keras_hub
 from keras_hub.models import Backbone
 
 from keras_distil.models.bert import ExactBertTextClassifier
 from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
+from keras_distil.models.keras_archive import check_archive, reason
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
 from keras_distil.models.weights import assign, seeded_build
 
@@ -72,6 +76,39 @@ def task_model(
         "`encoder` must be a BERT or a DistilBERT for the classification of "
         f"texts. Received: {type(backbone).__name__}."
     )
+
+
+def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
+    """Loads a model of a task from its `.keras` file, safely.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A model as from `task_model`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or holds another kind of model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model {path}.")
+    check_archive(path, keras_hub.models.Task, "task")
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    # Whatever Keras, h5py and zipfile make of a file that is not as it was
+    # written.
+    except Exception as error:
+        raise ValueError(
+            f"`{path}` cannot be loaded: {reason(error)}"
+        ) from error
+    if kind_of(model) is None:
+        raise ValueError(
+            f"`{path}` must hold a model that was fine-tuned on a task. "
+            f"Received: {type(model).__name__}."
+        )
+    return model
 
 
 def check_kind(kind: str) -> None:
