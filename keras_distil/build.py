@@ -27,6 +27,7 @@ from keras_distil.config import schedules as schedule_settings
 from keras_distil.config import schema
 from keras_distil.distiller import Distiller
 from keras_distil.evaluation import significance, spans
+from keras_distil.models import augmentation
 
 
 def strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
@@ -385,6 +386,27 @@ def _squad_task(recipe: config.Recipe, name: str) -> BuiltTask:
         ),
         evaluator=evaluation.SpanEvaluator(dev, made, **lengths),
         metric=spans.mean_f1,
+    )
+
+
+def augmented(
+    recipe: config.Recipe,
+    examples: data.EncodedExamples,
+    masked_lm: MaskedLM,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> data.EncodedExamples:
+    """What the student learns a task from: more examples, if asked for."""
+    copies = finetune_section(recipe).augment_copies
+    if not copies:
+        return examples
+    return augmentation.augment_examples(
+        examples,
+        masked_lm,
+        tokenizer(recipe),
+        copies=copies,
+        seed=recipe.seed,
+        progress=progress,
     )
 
 

@@ -72,17 +72,37 @@ def finetune(
     run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
     tasks = {name: build.task(run.recipe, name) for name in settings.tasks}
     for name, task in tasks.items():
-        for seed in settings.seeds:
-            for row in settings.rows:
-                planned = _planned(run, name, row, seed)
-                if not (planned.folder / RESULT_FILE).is_file():
-                    _train(run, planned, encoders[row], task)
+        left = [
+            planned
+            for seed in settings.seeds
+            for row in settings.rows
+            if not _is_finished(planned := _planned(run, name, row, seed))
+        ]
+        more = task.train
+        if any(planned.row == table.STUDENT for planned in left):
+            more = _augmented(run, task, encoders[table.TEACHER])
+        for planned in left:
+            train = more if planned.row == table.STUDENT else task.train
+            _train(run, planned, encoders[planned.row], task, train)
         for row in settings.rows:
             found = [_planned(run, name, row, seed) for seed in settings.seeds]
             results[row][name] = _task_result(found, task)
         if task.metric is not None:
             metrics[name] = task.metric
     return table.make_table(results, costs, table.PUBLISHED, metrics=metrics)
+
+
+def _is_finished(planned: _Training) -> bool:
+    return (planned.folder / RESULT_FILE).is_file()
+
+
+def _augmented(
+    run: Run, task: build.BuiltTask, teacher: MaskedLM
+) -> data.EncodedExamples:
+    with run.progress.bar(f"Augment {task.name} (words)") as bar:
+        return build.augmented(
+            run.recipe, task.train, teacher, progress=bar.update_of
+        )
 
 
 def _planned(run: Run, task: str, row: str, seed: int) -> _Training:
@@ -95,6 +115,7 @@ def _train(
     planned: _Training,
     encoder: MaskedLM,
     task: build.BuiltTask,
+    train: data.EncodedExamples,
 ) -> None:
     """Trains one model, scores its best epoch and writes both down."""
     started = time.perf_counter()
@@ -110,7 +131,7 @@ def _train(
     if planned.row == table.STUDENT:
         beside = planned.folder.parents[1] / table.TEACHER
         teacher = load_task_model(beside / planned.folder.name / MODEL_FILE)
-    best = _fit(run, planned, model, teacher, task)
+    best = _fit(run, planned, model, teacher, task, train)
     predictions = task.evaluator.predictions(
         load_task_model(planned.folder / MODEL_FILE)
     )
@@ -133,11 +154,12 @@ def _fit(
     model: Task,
     teacher: Task | None,
     task: build.BuiltTask,
+    train: data.EncodedExamples,
 ) -> callbacks.BestEpoch:
     settings = build.task_settings(
         run.recipe, len(task.train), model.backbone.hidden_dim
     )
-    steps = -(-len(task.train) // settings.batch_size)
+    steps = -(-len(train) // settings.batch_size)
     trainer = build.task_trainer(
         run.recipe,
         model,
@@ -158,7 +180,7 @@ def _fit(
         training.fit_steps(
             trainer,
             data.task_dataset(
-                task.train, batch_size=settings.batch_size, seed=planned.seed
+                train, batch_size=settings.batch_size, seed=planned.seed
             ),
             steps=steps,
             epochs=settings.epochs,

@@ -103,6 +103,16 @@ def test_results_are_what_the_kept_model_says(recipe_path, tmp_path):
     assert "| student" in (tmp_path / "run" / "report.md").read_text()
 
 
+def test_the_student_alone_sees_augmented_examples(recipe_path, tmp_path):
+    run = tmp_path / "run"
+    start(recipe_path, run, "finetune.tasks=[rte]", "finetune.augment_copies=2")
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    stages_of = [line["stage"] for line in lines]
+    # 8 examples in batches of 4, and 16 more.
+    assert stages_of.count("rte/teacher/seed_3") == 2
+    assert stages_of.count("rte/student/seed_3") == 6
+
+
 def test_damaged_results_are_named(recipe_path, tmp_path):
     overrides = ["finetune.rows=[teacher]", "finetune.tasks=[rte]"]
     start(recipe_path, tmp_path / "run", *overrides)

@@ -357,7 +357,9 @@ class FineTuneSection(Section):
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
     share `stride` of them, after at most `max_question` of the question.
-    `jit_compile` lets XLA compile the optimizer's update.
+    `jit_compile` lets XLA compile the optimizer's update. The student sees
+    `augment_copies` copies of every example with words replaced by those that
+    the untuned teacher expects there.
 
     What is null depends on the task: see `training.task_defaults`. A training
     ends early after `patience` epochs without a better score on the
@@ -387,6 +389,20 @@ class FineTuneSection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     jit_compile: bool = True
     losses: TaskLossSettings = TaskLossSettings()
+    augment_copies: StepCount = 0
+
+    @field_validator("augment_copies")
+    @classmethod
+    def _spans_are_not_augmented(
+        cls, augment_copies: int, info: ValidationInfo
+    ) -> int:
+        spans = {"squad", "squad_v2"} & set(info.data.get("tasks", ()))
+        if augment_copies and spans:
+            raise ValueError(
+                f"is not for {', '.join(sorted(spans))}, whose answers are "
+                f"parts of the text; use 0. Received: {augment_copies}."
+            )
+        return augment_copies
 
     @field_validator("tasks", "rows", "seeds")
     @classmethod

@@ -261,6 +261,13 @@ TASKS = "finetune={tasks: [rte], rows: %s}"
             ],
             "finetune.losses.cosine_weight: at least one of",
         ),
+        (
+            [
+                "finetune={tasks: [squad, rte], rows: [teacher], "
+                "augment_copies: 1}"
+            ],
+            "finetune.augment_copies: is not for squad, whose answers",
+        ),
         (["data.sources=[]"], "distill: there is no text to train on"),
         (
             ["student={source: x.keras}"],

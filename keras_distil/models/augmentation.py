@@ -1,0 +1,205 @@
+"""More examples of a task: words replaced by what a masked-LM model expects."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+import tokenizers
+from keras_hub.models import MaskedLM
+
+from keras_distil.data import EncodedExamples, SpecialTokens
+from keras_distil.models import forward
+
+_BATCH = 64  # masked copies that go through the model at once
+
+
+def augment_examples(
+    examples: EncodedExamples,
+    model: MaskedLM,
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    copies: int,
+    probability: float = 0.4,
+    candidates: int = 15,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> EncodedExamples:
+    """Adds copies of every example with some of its words replaced.
+
+    Each word that is one token is masked by itself, and the model's most
+    likely words there are its candidates. A copy replaces each such word with
+    `probability` by one of its candidates. Labels are those of the original.
+
+    Args:
+        examples: of a classification or a regression.
+        model: a masked-LM model over the same vocabulary.
+        tokenizer: of the examples.
+        copies: int >= 1, of each example.
+        probability: float in (0, 1], that a word of a copy is replaced.
+        candidates: int >= 1, words that one word may become.
+        seed: int, of the choices.
+        progress: called with the examples done and their number.
+
+    Returns:
+        The examples, followed by all first copies, all second ones, and so on.
+
+    Raises:
+        ValueError: if a value is out of range, or the labels are not one
+            array with a label an example.
+
+    Reference:
+        Jiao et al. 2020, arXiv:1909.10351, section 4 and algorithm 1, with
+        its values of `probability` and `candidates`. Differs: words of
+        several tokens are kept, where it takes neighbours of word vectors.
+    """
+    _check(examples, copies, probability, candidates)
+    replaceable = _replaceable(examples, tokenizer)
+    found = _candidates(
+        examples, model, tokenizer, replaceable, candidates, progress
+    )
+    generator = np.random.default_rng(seed)
+    tokens = [examples.token_ids]
+    for _ in range(copies):
+        chosen = generator.random(len(replaceable)) < probability
+        which = generator.integers(0, candidates, len(replaceable))
+        copy = examples.token_ids.copy()
+        words = found[np.arange(len(replaceable)), which]
+        copy[replaceable[chosen]] = words[chosen]
+        tokens.append(copy)
+    lengths = np.tile(examples.lengths, copies + 1)
+    return dataclasses.replace(
+        examples,
+        token_ids=np.concatenate(tokens),
+        starts=np.cumsum([0, *lengths], dtype=np.int64),
+        first_lengths=np.tile(examples.first_lengths, copies + 1),
+        labels=np.tile(np.asarray(examples.labels), copies + 1),
+    )
+
+
+def _check(
+    examples: EncodedExamples, copies: int, probability: float, candidates: int
+) -> None:
+    for name, value in (("copies", copies), ("candidates", candidates)):
+        if value < 1:
+            raise ValueError(
+                f"`{name}` must be at least 1. Received: {name}={value}."
+            )
+    if not 0 < probability <= 1:
+        raise ValueError(
+            "`probability` must be above 0 and at most 1. "
+            f"Received: probability={probability}."
+        )
+    labels = examples.labels
+    if isinstance(labels, dict) or np.shape(labels) != (len(examples),):
+        raise ValueError(
+            "`examples` must have one label each. Received: "
+            f"{type(labels).__name__} of shape {np.shape(labels)}."
+        )
+
+
+def _replaceable(
+    examples: EncodedExamples, tokenizer: tokenizers.Tokenizer
+) -> np.ndarray:
+    """Where words of one token stand in `token_ids`."""
+    ids = examples.token_ids
+    words, pieces = _kinds_of_tokens(tokenizer)
+    followed = np.append(pieces[ids[1:]], False)
+    return np.flatnonzero(words[ids] & ~followed)
+
+
+def _kinds_of_tokens(
+    tokenizer: tokenizers.Tokenizer,
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each id, whether it may be a word, and whether it continues one."""
+    words = np.zeros(tokenizer.get_vocab_size(), bool)
+    pieces = np.zeros_like(words)
+    for token, number in tokenizer.get_vocab().items():
+        words[number] = token.isalpha()
+        pieces[number] = token.startswith("##")
+    words[list(SpecialTokens.from_tokenizer(tokenizer).ids)] = False
+    return words, pieces
+
+
+def _candidates(
+    examples: EncodedExamples,
+    model: MaskedLM,
+    tokenizer: tokenizers.Tokenizer,
+    replaceable: np.ndarray,
+    count: int,
+    progress: Callable[[int, int], None] | None,
+) -> np.ndarray:
+    """The likeliest words at each place, int32, (places, count)."""
+    words, _ = _kinds_of_tokens(tokenizer)
+    if count > words.sum():
+        raise ValueError(
+            f"`candidates` must be at most {words.sum()}, the words of the "
+            f"vocabulary. Received: candidates={count}."
+        )
+    unused = model.backbone.vocabulary_size - len(words)
+    never = np.append(np.where(words, 0.0, -np.inf), [-np.inf] * unused)
+    never = never.astype(np.float32)
+    matrix = tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(
+        autograph=False,
+        input_signature=[
+            {
+                "token_ids": matrix,
+                "padding_mask": matrix,
+                "segment_ids": matrix,
+                "mask_positions": matrix,
+            },
+            tf.TensorSpec([None], tf.int32),
+        ],
+    )
+    def likeliest(inputs: dict[str, tf.Tensor], original: tf.Tensor):
+        logits = forward.logits(model, inputs)[:, 0] + never
+        # A word is no candidate for itself.
+        rows = tf.stack([tf.range(tf.shape(original)[0]), original], axis=1)
+        lowest = tf.fill(tf.shape(original), -float("inf"))
+        logits = tf.tensor_scatter_nd_update(logits, rows, lowest)
+        return tf.math.top_k(logits, count).indices
+
+    mask_id = SpecialTokens.from_tokenizer(tokenizer).mask_id
+    found = np.zeros((len(replaceable), count), np.int32)
+    done = 0
+    for places, inputs, original in _masked(examples, replaceable, mask_id):
+        found[places] = likeliest(
+            tf.nest.map_structure(tf.constant, inputs), tf.constant(original)
+        ).numpy()
+        done += len(places)
+        if progress is not None:
+            progress(done, len(replaceable))
+    return found
+
+
+def _masked(
+    examples: EncodedExamples, replaceable: np.ndarray, mask_id: int
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]:
+    """Batches of examples of like lengths, each with one word masked."""
+    example = np.searchsorted(examples.starts, replaceable, side="right") - 1
+    order = np.argsort(examples.lengths[example], kind="stable")
+    for begin in range(0, len(order), _BATCH):
+        places = order[begin : begin + _BATCH]
+        rows = example[places]
+        lengths = examples.lengths[rows][:, np.newaxis]
+        place = np.arange(int(lengths.max()))[np.newaxis]
+        real = place < lengths
+        index = np.where(real, examples.starts[rows][:, np.newaxis] + place, 0)
+        token_ids = np.where(real, examples.token_ids[index], examples.pad_id)
+        position = replaceable[places] - examples.starts[rows]
+        original = examples.token_ids[replaceable[places]]
+        token_ids[np.arange(len(places)), position] = mask_id
+        first = examples.first_lengths[rows][:, np.newaxis]
+        inputs = {
+            "token_ids": token_ids,
+            "padding_mask": real,
+            "segment_ids": real & (place >= first),
+            "mask_positions": position[:, np.newaxis],
+        }
+        yield (
+            places,
+            {name: value.astype(np.int32) for name, value in inputs.items()},
+            original,
+        )
