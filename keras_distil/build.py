@@ -278,6 +278,11 @@ def task_encoder(
     return loaded
 
 
+def elmo() -> models.ElmoClassifier:
+    """The ELMo baseline of the paper's table, for single texts."""
+    return models.ElmoClassifier(num_outputs=2)
+
+
 def finetune_section(recipe: config.Recipe) -> schema.FineTuneSection:
     """The recipe's `finetune` section.
 

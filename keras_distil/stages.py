@@ -145,23 +145,7 @@ def _encoders_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
 
 def _run_on_tasks(run: Run, encoders: dict[str, MaskedLM]) -> dict[str, Any]:
     """Fine-tunes all rows; returns their table."""
-    run.progress.say("Measure latency")
-    length = run.recipe.evaluate.latency_length
-    rows = build.finetune_section(run.recipe).rows
-    milliseconds = latency.measure_latency_ms(
-        {
-            row: latency.masked_lm_encoder_call(encoders[row], length)
-            for row in rows
-        }
-    )
-    costs: dict[str, table.Costs] = {
-        row: table.Costs(
-            parameters=size.parameter_count(encoders[row]),
-            size_mb=round(size.size_mb(encoders[row]), 1),
-            latency_ms=round(milliseconds[row], 2),
-        )
-        for row in rows
-    }
+    costs = _task_costs(run, encoders)
     made = task_stages.finetune(run, encoders, costs)
     if run.writes:
         write_text(run.folder / "report.md", render.to_markdown(made))
@@ -170,6 +154,32 @@ def _run_on_tasks(run: Run, encoders: dict[str, MaskedLM]) -> dict[str, Any]:
         )
         write_text(run.folder / "report.html", document)
     return json.loads(made.to_json())
+
+
+def _task_costs(
+    run: Run, encoders: dict[str, MaskedLM]
+) -> dict[str, table.Costs]:
+    """Parameters, size, and latency side by side, of every row."""
+    run.progress.say("Measure latency")
+    length = run.recipe.evaluate.latency_length
+    measured: dict[str, keras.Model] = dict(encoders)
+    rows: list[str] = list(build.finetune_section(run.recipe).rows)
+    calls = {}
+    for row in rows:
+        if row == table.ELMO:
+            measured[row] = build.elmo()
+            calls[row] = latency.elmo_call(measured[row], length)
+        else:
+            calls[row] = latency.masked_lm_encoder_call(encoders[row], length)
+    milliseconds = latency.measure_latency_ms(calls)
+    return {
+        row: table.Costs(
+            parameters=size.parameter_count(measured[row]),
+            size_mb=round(size.size_mb(measured[row]), 1),
+            latency_ms=round(milliseconds[row], 2),
+        )
+        for row in rows
+    }
 
 
 def prepare(run: Run) -> data.PreparedCorpus:

@@ -103,6 +103,32 @@ def test_results_are_what_the_kept_model_says(recipe_path, tmp_path):
     assert "| student" in (tmp_path / "run" / "report.md").read_text()
 
 
+def test_elmo_stands_in_the_table_by_its_costs(
+    recipe_path, tmp_path, monkeypatch
+):
+    encoder = models.ElmoEncoder(
+        character_dim=2,
+        filters=[[1, 4]],
+        num_highways=1,
+        units=4,
+        projection_units=2,
+    )
+    small = models.ElmoClassifier(2, encoder=encoder, units=3, hidden_units=4)
+    monkeypatch.setattr(build, "elmo", lambda: small)
+    report = start(
+        recipe_path,
+        tmp_path / "run",
+        "finetune.tasks=[rte]",
+        "finetune.rows=[teacher, elmo]",
+    )
+    teacher, elmo = report["tasks"]["rows"]
+    assert (teacher["name"], elmo["name"]) == ("teacher", "elmo")
+    assert elmo["tasks"] == {} and elmo["macro"] is None
+    assert elmo["parameters"] == small.count_params()
+    assert elmo["latency_ms"] > 0
+    assert "| elmo" in (tmp_path / "run" / "report.md").read_text().lower()
+
+
 def test_the_student_alone_sees_augmented_examples(recipe_path, tmp_path):
     run = tmp_path / "run"
     start(recipe_path, run, "finetune.tasks=[rte]", "finetune.augment_copies=2")

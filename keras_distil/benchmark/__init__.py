@@ -1,5 +1,6 @@
 """Latency and size of models: what a student gains."""
 
+from keras_distil.benchmark.latency import elmo_call as elmo_call
 from keras_distil.benchmark.latency import (
     masked_lm_encoder_call as masked_lm_encoder_call,
 )

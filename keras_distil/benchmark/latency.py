@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from keras_hub.models import MaskedLM
 
-from keras_distil.models import forward
+from keras_distil.data import character_inputs
+from keras_distil.models import ElmoClassifier, forward
 
 
 def measure_latency_ms(
@@ -105,6 +106,36 @@ def masked_lm_encoder_call(model: MaskedLM, length: int) -> Callable[[], Any]:
 
     # `numpy` waits for devices that compute asynchronously.
     return lambda: encode(inputs).numpy()
+
+
+def elmo_call(model: ElmoClassifier, words: int) -> Callable[[], Any]:
+    """Prepares the ELMo baseline to be timed.
+
+    Args:
+        model: for single texts.
+        words: int, of the one text.
+
+    Returns:
+        A callable without arguments that runs the model in a graph, with
+        dropout off, and returns its outputs as a NumPy array. Its first call
+        traces the graph.
+
+    Raises:
+        TypeError: if `words` is no integer.
+        ValueError: if `words` is below 1.
+    """
+    _check_at_least("words", words, 1)
+    text = [f"word{number}" for number in range(words)]
+    inputs = {
+        name: tf.constant(value)
+        for name, value in character_inputs([text]).items()
+    }
+
+    @tf.function
+    def run(inputs: dict[str, Any]) -> Any:
+        return model(inputs, training=False)
+
+    return lambda: run(inputs).numpy()
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

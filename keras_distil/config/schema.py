@@ -44,7 +44,7 @@ Task: TypeAlias = Literal[
     "squad",
     "squad_v2",
 ]
-TaskRow: TypeAlias = Literal["teacher", "student", "undistilled"]
+TaskRow: TypeAlias = Literal["teacher", "student", "undistilled", "elmo"]
 
 # BERT's position table has 512 rows.
 Length: TypeAlias = Annotated[int, Field(ge=8, le=512)]
@@ -352,8 +352,10 @@ class FineTuneSection(Section):
 
     Every row is trained on every task with every seed: the teacher and the
     undistilled student on the labels, the student from the teacher of the
-    same task and seed. `source: files` reads the tasks' official files under
-    `data.root`, `tfds` takes them from TensorFlow Datasets.
+    same task and seed. The row `elmo`, the biLSTM baseline of the paper, is
+    not trained: it has parameters and latency alone. `source: files` reads
+    the tasks' official files under `data.root`, `tfds` takes them from
+    TensorFlow Datasets.
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
     share `stride` of them, after at most `max_question` of the question.
@@ -533,6 +535,8 @@ def _check_models(
         "undistilled": student.undistilled_source if student else None,
     }
     made = {
+        "teacher": True,
+        "elmo": True,
         "student": distill is not None,
         "undistilled": distill is not None and distill.twin,
     }
@@ -541,7 +545,7 @@ def _check_models(
         "undistilled": "`student.undistilled_source`, or `distill.twin: true`",
     }
     for row in finetune.rows:
-        if row != "teacher" and not (made[row] or sources[row]):
+        if not (made[row] or sources[row]):
             raise ValueError(
                 f"the row {row!r} has no model to start from: give "
                 f"{remedies[row]}, or leave it out of `rows`."
