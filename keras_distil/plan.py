@@ -98,7 +98,10 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
     if recipe.distill is None or recipe.student is None:
         return summary | {"tokens": _tokens(recipe)}
     student = student_shape(
-        teacher, **recipe.student.model_dump(exclude={"dropout"})
+        teacher,
+        **recipe.student.model_dump(
+            exclude={"dropout", "source", "undistilled_source"}
+        ),
     )
     fewer = 100 * (1 - student.parameters / teacher.parameters)
     return summary | {

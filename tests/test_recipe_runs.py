@@ -34,6 +34,7 @@ DISTILL = [
 
 TASKS = [
     "finetune.source=files",
+    "finetune.rows=[teacher, student]",
     "finetune.seeds=[0]",
     "finetune.stride=2",
     "finetune.max_question=2",
@@ -98,7 +99,6 @@ def run_task(path, toy_teacher, task, root, tmp_path):
     assert [row["name"] for row in report["tasks"]["rows"]] == [
         "teacher",
         "student",
-        "undistilled",
     ]
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
     steps = [line for line in lines if f'"{task}/student/seed_0"' in line]

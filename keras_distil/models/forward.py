@@ -18,6 +18,7 @@ from keras_hub.models import (
 )
 
 from keras_distil.losses.chunked import VocabularyProjection
+from keras_distil.models import encoder_pass
 
 Tensor = Any
 
@@ -33,9 +34,38 @@ def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         training: whether dropout is active.
 
     Returns:
-        float in the compute precision, (batch, length, width).
+        float in the compute precision, (batch, length, width). What stands at
+        padding means nothing.
     """
-    return _sequence(_encoded(model, inputs, training=training))
+    features = _features(model, inputs)
+    if encoder_pass.is_supported(model.backbone):
+        return encoder_pass.sequence_output(
+            model.backbone, features, training=training
+        )
+    return _own_states(model, features, training=training)
+
+
+def _features(model: Task, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the encoder of a task model reads."""
+    features = {
+        name: ops.convert_to_tensor(inputs[name])
+        for name in ("token_ids", "padding_mask")
+    }
+    if "segment_ids" in model.backbone.input:
+        features["segment_ids"] = (
+            ops.convert_to_tensor(inputs["segment_ids"])
+            if "segment_ids" in inputs
+            else ops.zeros_like(features["token_ids"])
+        )
+    return features
+
+
+def _own_states(
+    model: Task, features: dict[str, Tensor], *, training: bool
+) -> Tensor:
+    """Last hidden states by the encoder's own pass, at padding, too."""
+    outputs = model.backbone(features, training=training)
+    return outputs["sequence_output"] if isinstance(outputs, dict) else outputs
 
 
 def encode_task(
@@ -52,10 +82,10 @@ def encode_task(
         Hidden states as from `encode`, and float32 outputs: (batch, classes),
         (batch, length, classes) or, of a span, (batch, length, 2).
     """
-    encoded = _encoded(model, inputs, training=training)
-    states = _sequence(encoded)
+    states = encode(model, inputs, training=training)
     if isinstance(model, BertTextClassifier):
-        features = encoded["pooled_output"]
+        first = states[:, model.backbone.cls_token_index, :]
+        features = model.backbone.pooled_dense(first)
     elif isinstance(model, DistilBertTextClassifier):
         first = states[:, model.backbone.cls_token_index, :]
         features = model.pooled_dense(first)
@@ -63,28 +93,6 @@ def encode_task(
         features = states
     features = model.output_dropout(features, training=training)
     return states, ops.cast(model.output_dense(features), "float32")
-
-
-def _sequence(encoded: Any) -> Tensor:
-    if isinstance(encoded, dict):
-        return encoded["sequence_output"]
-    return encoded
-
-
-def _encoded(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Any:
-    """What the encoder of a task model returns."""
-    backbone = model.backbone
-    features = {
-        name: ops.convert_to_tensor(inputs[name])
-        for name in ("token_ids", "padding_mask")
-    }
-    if "segment_ids" in backbone.input:
-        features["segment_ids"] = (
-            ops.convert_to_tensor(inputs["segment_ids"])
-            if "segment_ids" in inputs
-            else ops.zeros_like(features["token_ids"])
-        )
-    return backbone(features, training=training)
 
 
 def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
@@ -125,7 +133,8 @@ def logits(
     Returns:
         float32, (batch, length or positions, vocabulary).
     """
-    hidden_states = encode(model, inputs, training=training)
+    features = _features(model, inputs)
+    hidden_states = _own_states(model, features, training=training)
     if "mask_positions" in inputs:
         positions = ops.expand_dims(inputs["mask_positions"], axis=-1)
         hidden_states = ops.take_along_axis(hidden_states, positions, axis=1)

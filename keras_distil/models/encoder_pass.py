@@ -1,0 +1,147 @@
+"""The forward pass of BERT and DistilBERT by few, large operations.
+
+KerasHub's layers hold the weights and define what is computed. Here the same
+is computed from the same variables with the padding left out, the three
+projections of attention as one matrix product and no product by `einsum`,
+whose gradient transposes every operand.
+"""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras_hub.models import Backbone, BertBackbone, DistilBertBackbone
+
+Tensor = Any
+
+# Added to the scores of padding: `exp` of it is 0 in every precision.
+_NEVER = -1e9
+
+
+def is_supported(backbone: Backbone) -> bool:
+    """Whether `sequence_output` can stand for the encoder's own pass."""
+    return isinstance(backbone, BertBackbone | DistilBertBackbone)
+
+
+def sequence_output(
+    backbone: Backbone, features: dict[str, Tensor], *, training: bool
+) -> Tensor:
+    """Last hidden states, as the encoder itself computes them.
+
+    Args:
+        backbone: a BERT or a DistilBERT.
+        features: "token_ids", "padding_mask" and, for BERT, "segment_ids",
+            int32, (batch, length).
+        training: whether dropout is active.
+
+    Returns:
+        float in the compute precision, (batch, length, width); 0 at padding.
+    """
+    packing = _Packing(features["padding_mask"])
+    states = packing.pack(_embeddings(backbone, features))
+    states = backbone.embeddings_layer_norm(states)
+    states = backbone.embeddings_dropout(states, training=training)
+    for layer in backbone.transformer_layers:
+        states = _transformer_layer(layer, states, packing, training)
+    return packing.unpack(states)
+
+
+class _Packing:
+    """Real tokens as the rows of a matrix, and back.
+
+    Both ways are `nd` operations, whose gradients are each other and dense.
+    """
+
+    def __init__(self, padding_mask: Tensor) -> None:
+        real = padding_mask > 0
+        self.shape = tf.shape(padding_mask, out_type=tf.int64)
+        self._rows = tf.where(tf.reshape(real, [-1]))
+        self.score_bias = tf.where(real, 0.0, _NEVER)[:, None, None, :]
+
+    def pack(self, values: Tensor) -> Tensor:
+        """(batch, length, width) to (tokens, width)."""
+        width = values.shape[-1]
+        return tf.gather_nd(tf.reshape(values, [-1, width]), self._rows)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """(tokens, width) to (batch, length, width), 0 at padding."""
+        width = rows.shape[-1]
+        size = tf.reduce_prod(self.shape)
+        flat = tf.scatter_nd(self._rows, rows, tf.stack([size, width]))
+        return tf.reshape(flat, [self.shape[0], self.shape[1], width])
+
+
+def _embeddings(backbone: Backbone, features: dict[str, Tensor]) -> Tensor:
+    if isinstance(backbone, DistilBertBackbone):
+        return backbone.embeddings(features["token_ids"])
+    tokens = backbone.token_embedding(features["token_ids"])
+    positions = backbone.position_embedding(tokens)
+    segments = backbone.segment_embedding(features["segment_ids"])
+    return tokens + positions + segments
+
+
+def _transformer_layer(
+    layer: keras.layers.Layer, states: Tensor, packing: _Packing, training: bool
+) -> Tensor:
+    attended = _attention(
+        layer._self_attention_layer, states, packing, training
+    )
+    attended = layer._self_attention_dropout(attended, training=training)
+    states = layer._self_attention_layer_norm(attended + states)
+    inner = layer._feedforward_intermediate_dense
+    hidden = _activated(
+        inner.activation, _dense(states, inner.kernel, inner.bias)
+    )
+    outer = layer._feedforward_output_dense
+    hidden = _dense(hidden, outer.kernel, outer.bias)
+    hidden = layer._feedforward_dropout(hidden, training=training)
+    return layer._feedforward_layer_norm(hidden + states)
+
+
+def _attention(
+    layer: keras.layers.MultiHeadAttention,
+    states: Tensor,
+    packing: _Packing,
+    training: bool,
+) -> Tensor:
+    width, heads, size = layer._query_dense.kernel.shape
+    parts = (layer._query_dense, layer._key_dense, layer._value_dense)
+    kernel = tf.concat(
+        [tf.reshape(part.kernel, [width, heads * size]) for part in parts], 1
+    )
+    bias = tf.concat([tf.reshape(part.bias, [-1]) for part in parts], 0)
+    projected = packing.unpack(_dense(states, kernel, bias))
+    batch, length = packing.shape[0], packing.shape[1]
+    # (3, batch, heads, length, size)
+    split = tf.transpose(
+        tf.reshape(projected, [batch, length, 3, heads, size]), [2, 0, 3, 1, 4]
+    )
+    query, key, value = tf.unstack(split, axis=0)
+    query *= tf.cast(1.0 / math.sqrt(size), query.dtype)
+    scores = tf.matmul(query, key, transpose_b=True)
+    weights = tf.nn.softmax(scores + tf.cast(packing.score_bias, scores.dtype))
+    if layer._dropout > 0:
+        weights = layer._dropout_layer(weights, training=training)
+    context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+    context = tf.reshape(context, [batch, length, heads * size])
+    output = layer._output_dense
+    return _dense(
+        packing.pack(context),
+        tf.reshape(output.kernel, [heads * size, width]),
+        output.bias,
+    )
+
+
+def _dense(rows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    product = tf.matmul(rows, tf.cast(kernel, rows.dtype))
+    return tf.nn.bias_add(product, tf.cast(bias, rows.dtype))
+
+
+def _activated(activation: Any, values: Tensor) -> Tensor:
+    if activation is not keras.activations.gelu:
+        return activation(values)
+    # Keras computes it by `erfc`, which takes twice as long on CPUs.
+    half = tf.cast(0.5, values.dtype)
+    root = tf.cast(math.sqrt(0.5), values.dtype)
+    return half * values * (1 + tf.math.erf(values * root))
