@@ -37,9 +37,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 quickstart: $(VENV)/.installed
 	$(BIN)/keras-distil run recipes/quickstart.yaml
 
+# More processes than cores: tests of workers and of kills mostly wait.
 test: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest \
-		--numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+		--numprocesses 3 --dist loadfile $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
