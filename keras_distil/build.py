@@ -346,8 +346,9 @@ def task(recipe: config.Recipe, name: str) -> BuiltTask:
 def _glue_task(recipe: config.Recipe, name: str) -> BuiltTask:
     root, length = task_root(recipe), finetune_section(recipe).max_length
     found = data.load_glue(name, "train", root=root)
+    made = tokenizer(recipe)
     evaluator = evaluation.GLUEEvaluator(
-        name, tokenizer(recipe), root=root, max_length=length
+        name, made, root=root, max_length=length
     )
     labels = evaluator.task.labels
     # The two development sets of MNLI are of nearly one size.
@@ -357,7 +358,7 @@ def _glue_task(recipe: config.Recipe, name: str) -> BuiltTask:
         kind="regression" if labels is None else "classification",
         outputs=1 if labels is None else len(labels),
         train=data.encode_examples(
-            tokenizer(recipe),
+            made,
             found.first,
             found.second,
             found.labels,
@@ -401,15 +402,12 @@ def augmented(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> data.EncodedExamples:
-    """What the student learns a task from: more examples, if asked for."""
-    copies = finetune_section(recipe).augment_copies
-    if not copies:
-        return examples
+    """The examples, and copies of them with words replaced."""
     return augmentation.augment_examples(
         examples,
         masked_lm,
         tokenizer(recipe),
-        copies=copies,
+        copies=finetune_section(recipe).augment_copies,
         seed=recipe.seed,
         progress=progress,
     )

@@ -410,7 +410,8 @@ class Distiller(keras.Model):
                 gradients = [gradient * factor for gradient in gradients]
             self.optimizer.apply(gradients, self._objective.variables)
 
-        if self._compile_arguments["jit_compile"] and _replica_count() == 1:
+        compiled = self._compile_arguments["jit_compile"]
+        if compiled and _replica_count() == 1 and not tf.executing_eagerly():
             # One pass over each variable; op by op it takes ten.
             apply = tf.function(apply, jit_compile=True, autograph=False)
         apply(gradients, tf.convert_to_tensor(factor))

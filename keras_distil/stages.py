@@ -65,6 +65,12 @@ def run_recipe(run: Run) -> dict[str, Any]:
 
 def _run_stages(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
+    if run.recipe.finetune is not None and distribution.worker_index()[1] > 1:
+        raise ValueError(
+            "Tasks are trained by a single process. Distil on several workers "
+            "with a recipe without `finetune`; then give its student to this "
+            "one as `student.source`, without workers."
+        )
     keras.utils.set_random_seed(run.recipe.seed)
     # The models first: what is wrong with them shows before the long work.
     teacher = load_teacher(run)

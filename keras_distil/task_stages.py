@@ -81,7 +81,9 @@ def finetune(
             if not _is_finished(planned := _planned(run, name, row, seed))
         ]
         more = task.train
-        if any(planned.row == table.STUDENT for planned in left):
+        if settings.augment_copies and any(
+            planned.row == table.STUDENT for planned in left
+        ):
             more = _augmented(run, task, encoders[table.TEACHER])
         for planned in left:
             train = more if planned.row == table.STUDENT else task.train

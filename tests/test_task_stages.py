@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from keras_distil import (
     build,
     config,
+    distribution,
     models,
     run_folder,
     stages,
@@ -175,6 +176,12 @@ def test_what_does_not_fit_is_refused(recipe_path, tmp_path, toy_teacher):
             tmp_path / "3",
             f"student.source={tmp_path / 'other.keras'}",
         )
+
+
+def test_several_workers_are_refused(recipe_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(distribution, "worker_index", lambda: (0, 2))
+    with pytest.raises(ValueError, match="trained by a single process"):
+        start(recipe_path, tmp_path / "run")
 
 
 @pytest.fixture

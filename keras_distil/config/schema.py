@@ -240,6 +240,19 @@ class ScheduleSettings(Section):
     cosine_weight: WeightSchedule | None = None
 
 
+def _some_weight(
+    first: str, cosine_weight: float, info: ValidationInfo
+) -> float:
+    """Returns `cosine_weight` if a weight of the section is positive."""
+    others = [info.data.get(name) for name in (first, "soft_target_weight")]
+    if [*others, cosine_weight] == [0, 0, 0]:
+        raise ValueError(
+            f"at least one of `{first}`, `soft_target_weight` and "
+            "`cosine_weight` must be positive. Received: 0 for all."
+        )
+    return cosine_weight
+
+
 class LossSettings(Section):
     """`distill.losses`: the parts of the triple loss."""
 
@@ -254,17 +267,7 @@ class LossSettings(Section):
     def _some_weight_is_positive(
         cls, cosine_weight: float, info: ValidationInfo
     ) -> float:
-        weights = (
-            info.data.get("mlm_weight"),
-            info.data.get("soft_target_weight"),
-            cosine_weight,
-        )
-        if weights == (0, 0, 0):
-            raise ValueError(
-                "at least one of `mlm_weight`, `soft_target_weight` and "
-                "`cosine_weight` must be positive. Received: 0 for all."
-            )
-        return cosine_weight
+        return _some_weight("mlm_weight", cosine_weight, info)
 
 
 class DistillSection(Section):
@@ -334,17 +337,7 @@ class TaskLossSettings(Section):
     def _some_weight_is_positive(
         cls, cosine_weight: float, info: ValidationInfo
     ) -> float:
-        weights = (
-            info.data.get("label_weight"),
-            info.data.get("soft_target_weight"),
-            cosine_weight,
-        )
-        if weights == (0, 0, 0):
-            raise ValueError(
-                "at least one of `label_weight`, `soft_target_weight` and "
-                "`cosine_weight` must be positive. Received: 0 for all."
-            )
-        return cosine_weight
+        return _some_weight("label_weight", cosine_weight, info)
 
 
 class FineTuneSection(Section):

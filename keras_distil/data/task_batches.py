@@ -274,20 +274,30 @@ def padded_batches(
     order = np.argsort(examples.lengths, kind="stable")
     for begin in range(0, len(order), batch_size):
         rows = order[begin : begin + batch_size]
-        lengths = examples.lengths[rows][:, np.newaxis]
-        longest = -(-int(lengths.max()) // _LENGTH_STEP) * _LENGTH_STEP
-        longest = min(longest, examples.max_length)
-        place = np.arange(longest)[np.newaxis]
-        real = place < lengths
-        index = np.where(real, examples.starts[rows][:, np.newaxis] + place, 0)
-        first = examples.first_lengths[rows][:, np.newaxis]
-        yield (
-            rows,
-            {
-                "token_ids": np.where(
-                    real, examples.token_ids[index], examples.pad_id
-                ).astype(np.int32),
-                "padding_mask": real.astype(np.int32),
-                "segment_ids": (real & (place >= first)).astype(np.int32),
-            },
-        )
+        yield rows, padded(examples, rows)
+
+
+def padded(
+    examples: EncodedExamples, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Some of the examples as a batch.
+
+    Args:
+        examples: all of them.
+        rows: int, (batch,), which; an example may come several times.
+
+    Returns:
+        "token_ids", "padding_mask" and "segment_ids", int32, (batch, length).
+    """
+    lengths = examples.lengths[rows][:, np.newaxis]
+    longest = -(-int(lengths.max()) // _LENGTH_STEP) * _LENGTH_STEP
+    place = np.arange(min(longest, examples.max_length))[np.newaxis]
+    real = place < lengths
+    index = np.where(real, examples.starts[rows][:, np.newaxis] + place, 0)
+    segment = real & (place >= examples.first_lengths[rows][:, np.newaxis])
+    token_ids = np.where(real, examples.token_ids[index], examples.pad_id)
+    return {
+        "token_ids": token_ids.astype(np.int32),
+        "padding_mask": real.astype(np.int32),
+        "segment_ids": segment.astype(np.int32),
+    }

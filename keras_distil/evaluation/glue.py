@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 import tokenizers
 from keras_hub.models import Task
 
-from keras_distil import disk
 from keras_distil.data.glue import GLUETask, TaskExamples, glue_task, load_glue
 from keras_distil.data.task_batches import (
     EncodedExamples,
@@ -21,7 +19,7 @@ from keras_distil.evaluation.glue_metrics import (
     score_glue,
     write_submission,
 )
-from keras_distil.models import forward
+from keras_distil.evaluation.outputs import output_function
 
 
 class GLUEEvaluator:
@@ -126,9 +124,6 @@ class GLUEEvaluator:
         Returns:
             The files.
         """
-        folder = Path(folder)
-        with disk.writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         written = []
         for split in self.task.test:
             examples = load_glue(self.task, split, root=self._root)
@@ -154,30 +149,8 @@ class GLUEEvaluator:
 
     def _outputs(self, model: Task, encoded: EncodedExamples) -> np.ndarray:
         """float32, (examples, outputs), in the order of the examples."""
-        return task_outputs(model, encoded, batch_size=self.batch_size)
-
-
-def task_outputs(
-    model: Task, encoded: EncodedExamples, *, batch_size: int = 64
-) -> np.ndarray:
-    """The outputs of a text classifier for all examples.
-
-    Args:
-        model: of `models.task_model`, for classification or regression.
-        encoded: the examples.
-        batch_size: int >= 1, examples a batch.
-
-    Returns:
-        float32, (examples, outputs), in the order of the examples.
-    """
-    spec = tf.TensorSpec([None, None], tf.int32)
-    names = ("token_ids", "padding_mask", "segment_ids")
-
-    @tf.function(autograph=False, input_signature=[dict.fromkeys(names, spec)])
-    def run(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return forward.encode_task(model, inputs, training=False)[1]
-
-    found = np.zeros((len(encoded), model.num_classes), np.float32)
-    for rows, inputs in padded_batches(encoded, batch_size=batch_size):
-        found[rows] = run(tf.nest.map_structure(tf.constant, inputs)).numpy()
-    return found
+        outputs_of = output_function(model)
+        found = np.zeros((len(encoded), model.num_classes), np.float32)
+        for rows, inputs in padded_batches(encoded, batch_size=self.batch_size):
+            found[rows] = outputs_of(inputs)
+        return found

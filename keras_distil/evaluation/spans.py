@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tokenizers
 from keras_hub.models import Task
 
 from keras_distil.data.squad import SquadExample
+from keras_distil.evaluation.outputs import output_function
 from keras_distil.evaluation.squad import SQuADEvaluator
 from keras_distil.evaluation.squad_answers import AnswerPrediction
 from keras_distil.evaluation.squad_metrics import score_questions
-from keras_distil.models import forward
 
 _SPLIT = "dev"
 
@@ -46,7 +45,7 @@ class SpanEvaluator:
 
     def answers(self, model: Task) -> list[AnswerPrediction]:
         """The model's answer to each question."""
-        return self._evaluator.predictions(_predict_with(model))
+        return self._evaluator.predictions(output_function(model))
 
     def predictions(self, model: Task) -> dict[str, np.ndarray]:
         """Exact match and F1 of each question, float32, (questions, 2)."""
@@ -80,17 +79,3 @@ def mean_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """The score of a row from what `predictions` returned."""
     del labels
     return float(predictions[:, 1].mean(dtype=np.float64))
-
-
-def _predict_with(model: Task) -> Any:
-    spec = tf.TensorSpec([None, None], tf.int32)
-    names = ("token_ids", "padding_mask", "segment_ids")
-
-    @tf.function(autograph=False, input_signature=[dict.fromkeys(names, spec)])
-    def run(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return forward.encode_task(model, inputs, training=False)[1]
-
-    def predict(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        return run(tf.nest.map_structure(tf.constant, inputs)).numpy()
-
-    return predict

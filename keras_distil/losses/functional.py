@@ -42,22 +42,6 @@ def masked_lm_crossentropy(token_ids: Tensor, logits: Tensor) -> Tensor:
     )
 
 
-def label_crossentropy(labels: Tensor, logits: Tensor) -> Tensor:
-    """Crossentropy of the true classes, per example.
-
-    Formula:
-        loss = logsumexp(logits) - logits[label]                 # nats
-
-    Args:
-        labels: int, (...,), from 0.
-        logits: float, (..., classes), unnormalised.
-
-    Returns:
-        float32, (...,).
-    """
-    return masked_lm_crossentropy(labels, logits)
-
-
 def squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
     """Squared difference of two numbers, per example.
 

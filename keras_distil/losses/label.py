@@ -10,8 +10,29 @@ from keras_distil.losses.base import LogitsLoss
 Tensor = Any
 
 
+class _LabelLoss(LogitsLoss):
+    """Mean over examples of what `token_values` says of their labels."""
+
+    needs_teacher = False
+
+    def __init__(self, weight: float = 1.0, name: str = "label") -> None:
+        super().__init__(weight=weight, name=name)
+
+    def call(
+        self,
+        labels: Tensor,
+        student_logits: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Mean over the weighted examples."""
+        values = self.token_values(
+            targets=labels, teacher_logits=None, student_logits=student_logits
+        )
+        return functional.weighted_mean(values, sample_weight)
+
+
 @keras.saving.register_keras_serializable(package="keras_distil")
-class LabelCrossentropy(LogitsLoss):
+class LabelCrossentropy(_LabelLoss):
     """Crossentropy of the true class.
 
     It serves classification, token classification and spans, where the
@@ -44,23 +65,6 @@ class LabelCrossentropy(LogitsLoss):
         0.6931
     """
 
-    needs_teacher = False
-
-    def __init__(self, weight: float = 1.0, name: str = "label") -> None:
-        super().__init__(weight=weight, name=name)
-
-    def call(
-        self,
-        labels: Tensor,
-        student_logits: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Mean over the weighted examples."""
-        return functional.weighted_mean(
-            functional.label_crossentropy(labels, student_logits),
-            sample_weight,
-        )
-
     def token_values(
         self,
         *,
@@ -70,11 +74,11 @@ class LabelCrossentropy(LogitsLoss):
     ) -> Tensor:
         """Crossentropy of each example in nats."""
         del teacher_logits
-        return functional.label_crossentropy(targets, student_logits)
+        return functional.masked_lm_crossentropy(targets, student_logits)
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class LabelSquaredError(LogitsLoss):
+class LabelSquaredError(_LabelLoss):
     """Squared error of a regression.
 
     Formula:
@@ -103,23 +107,6 @@ class LabelSquaredError(LogitsLoss):
         >>> float(loss(np.array([3.0]), np.array([[1.0]])))
         4.0
     """
-
-    needs_teacher = False
-
-    def __init__(self, weight: float = 1.0, name: str = "label") -> None:
-        super().__init__(weight=weight, name=name)
-
-    def call(
-        self,
-        labels: Tensor,
-        student_logits: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Mean over the weighted examples."""
-        return functional.weighted_mean(
-            functional.squared_error(labels, student_logits[..., 0]),
-            sample_weight,
-        )
 
     def token_values(
         self,

@@ -9,6 +9,7 @@ import tokenizers
 from keras_hub.models import MaskedLM
 
 from keras_distil.data import EncodedExamples, SpecialTokens
+from keras_distil.data.task_batches import padded
 from keras_distil.models import forward
 
 _BATCH = 64  # masked copies that go through the model at once
@@ -183,23 +184,8 @@ def _masked(
     for begin in range(0, len(order), _BATCH):
         places = order[begin : begin + _BATCH]
         rows = example[places]
-        lengths = examples.lengths[rows][:, np.newaxis]
-        place = np.arange(int(lengths.max()))[np.newaxis]
-        real = place < lengths
-        index = np.where(real, examples.starts[rows][:, np.newaxis] + place, 0)
-        token_ids = np.where(real, examples.token_ids[index], examples.pad_id)
-        position = replaceable[places] - examples.starts[rows]
-        original = examples.token_ids[replaceable[places]]
-        token_ids[np.arange(len(places)), position] = mask_id
-        first = examples.first_lengths[rows][:, np.newaxis]
-        inputs = {
-            "token_ids": token_ids,
-            "padding_mask": real,
-            "segment_ids": real & (place >= first),
-            "mask_positions": position[:, np.newaxis],
-        }
-        yield (
-            places,
-            {name: value.astype(np.int32) for name, value in inputs.items()},
-            original,
-        )
+        inputs = padded(examples, rows)
+        position = (replaceable[places] - examples.starts[rows])[:, np.newaxis]
+        np.put_along_axis(inputs["token_ids"], position, mask_id, axis=1)
+        inputs["mask_positions"] = position.astype(np.int32)
+        yield places, inputs, examples.token_ids[replaceable[places]]

@@ -69,6 +69,30 @@ def check_archive(
     check_sizes(path, config, weights_bytes)
 
 
+def load_archive(
+    path: Path, base: type[keras.Model], what: str = "masked-LM"
+) -> keras.Model:
+    """Checks a `.keras` file, and loads it without running code of its own.
+
+    Args:
+        path: a file that is a zip archive.
+        base: the class whose subclasses are accepted.
+        what: the kind of model, for the message.
+
+    Raises:
+        ValueError: as for `check_archive`, or if Keras cannot load it.
+    """
+    check_archive(path, base, what)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    # Whatever Keras, h5py and zipfile make of a file that is not as it was
+    # written.
+    except Exception as error:
+        raise ValueError(
+            f"`{path}` cannot be loaded: {reason(error)}"
+        ) from error
+
+
 def check_preset(directory: Path, config: dict[str, Any]) -> None:
     """Raises ValueError if a preset claims more than its weights have."""
     weights = sum(path.stat().st_size for path in directory.glob("*.h5"))

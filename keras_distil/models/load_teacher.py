@@ -23,8 +23,8 @@ from keras_distil.models.embedded import (
 )
 from keras_distil.models.hub import HUB_SCHEME, download_checkpoint
 from keras_distil.models.keras_archive import (
-    check_archive,
     check_preset,
+    load_archive,
     reason,
 )
 from keras_distil.models.weights import (
@@ -270,15 +270,7 @@ def _load_keras_file(
         raise ValueError(
             f"`{path}` is damaged or truncated: it is no `.keras` archive."
         )
-    check_archive(path, keras_hub.models.MaskedLM)
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    # Whatever Keras, h5py and zipfile make of a file that is not as it was
-    # written.
-    except Exception as error:
-        raise ValueError(
-            f"`{path}` cannot be loaded: {reason(error)}"
-        ) from error
+    model = load_archive(path, keras_hub.models.MaskedLM)
     if not isinstance(model, keras_hub.models.MaskedLM):
         raise ValueError(
             f"`{path}` must hold a `keras_hub` masked-LM model. "

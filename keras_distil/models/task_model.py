@@ -7,13 +7,12 @@ import keras
 import keras_hub
 from keras_hub.models import Backbone
 
+from keras_distil.losses import TASK_KINDS
 from keras_distil.models.bert import ExactBertTextClassifier
 from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
-from keras_distil.models.keras_archive import check_archive, reason
+from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
 from keras_distil.models.weights import assign, seeded_build
-
-KINDS = ("classification", "regression", "token_classification", "span")
 
 
 def task_model(
@@ -48,7 +47,11 @@ def task_model(
             classifier here.
         ValueError: if `kind` is unknown or `num_outputs` does not go with it.
     """
-    check_kind(kind)
+    if kind not in TASK_KINDS:
+        raise ValueError(
+            f"`kind` must be one of {list(TASK_KINDS)}. "
+            f"Received: kind={kind!r}."
+        )
     if num_outputs < 1 or (kind == "regression" and num_outputs != 1):
         raise ValueError(
             "`num_outputs` must be at least 1, and 1 for a regression. "
@@ -94,29 +97,13 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no model {path}.")
-    check_archive(path, keras_hub.models.Task, "task")
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    # Whatever Keras, h5py and zipfile make of a file that is not as it was
-    # written.
-    except Exception as error:
-        raise ValueError(
-            f"`{path}` cannot be loaded: {reason(error)}"
-        ) from error
+    model = load_archive(path, keras_hub.models.Task, "task")
     if kind_of(model) is None:
         raise ValueError(
             f"`{path}` must hold a model that was fine-tuned on a task. "
             f"Received: {type(model).__name__}."
         )
     return model
-
-
-def check_kind(kind: str) -> None:
-    """Raises ValueError unless `kind` is a kind of task."""
-    if kind not in KINDS:
-        raise ValueError(
-            f"`kind` must be one of {list(KINDS)}. Received: kind={kind!r}."
-        )
 
 
 def kind_of(model: keras.Model) -> str | None:

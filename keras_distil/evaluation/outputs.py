@@ -1,0 +1,37 @@
+"""A task model as a function from NumPy arrays to NumPy arrays."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import tensorflow as tf
+from keras_hub.models import Task
+
+from keras_distil.models import forward
+
+Inputs: TypeAlias = dict[str, np.ndarray]
+
+_NAMES = ("token_ids", "padding_mask", "segment_ids")
+
+
+def output_function(model: Task) -> Callable[[Inputs], np.ndarray]:
+    """The outputs of a model, traced once for all shapes.
+
+    Args:
+        model: of `models.task_model`.
+
+    Returns:
+        A function from "token_ids", "padding_mask" and "segment_ids", int32,
+        (batch, length), to the outputs, float32; see `forward.encode_task`.
+    """
+    matrix = tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(
+        autograph=False, input_signature=[dict.fromkeys(_NAMES, matrix)]
+    )
+    def run(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return forward.encode_task(model, inputs, training=False)[1]
+
+    return lambda inputs: run(
+        tf.nest.map_structure(tf.constant, inputs)
+    ).numpy()
