@@ -62,10 +62,13 @@ class LogitsLoss(DistillationLoss):
         positions: "masked" if only positions chosen for masked language
             modelling count, "all" if all non-padding positions do.
         needs_teacher: whether `token_values` reads the teacher's logits.
+        takes_top_logits: whether these may be `TopLogits`, as a cached
+            teacher has them.
     """
 
     positions = "all"
     needs_teacher = True
+    takes_top_logits = False
 
     def token_values(
         self,

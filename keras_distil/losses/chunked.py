@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_distil.losses import functional
 from keras_distil.losses.base import LogitsLoss
+from keras_distil.losses.top_logits import TopLogits
 
 Tensor = Any
 
@@ -59,7 +60,7 @@ def chunked_losses(
     scales: Sequence[Tensor],
     *,
     student: VocabularyProjection,
-    teacher: VocabularyProjection | None,
+    teacher: VocabularyProjection | TopLogits | None,
     token_ids: Tensor,
     row_weights: Sequence[Tensor],
     metric_weight: Tensor,
@@ -75,8 +76,8 @@ def chunked_losses(
         scales: float32 scalars, one per loss: the factor of its summed value
             in the total whose gradient is taken (weight over global count).
         student: the student's rows; the gradients are taken for these.
-        teacher: the teacher's rows, same number and vocabulary, or None if
-            no loss needs them.
+        teacher: the teacher's rows, same number and vocabulary, or its
+            largest logits of each; None if no loss needs them.
         token_ids: int32, (rows,), the original tokens.
         row_weights: float32, (rows,), one per loss.
         metric_weight: float32, (rows,), what accuracy and agreement count.
@@ -116,12 +117,7 @@ def chunked_losses(
         chunk = _Chunk(
             student_product=_product(student, features),
             student_bias=student.bias,
-            teacher_product=(
-                None
-                if teacher is None
-                else _product(teacher, part(teacher.features))
-            ),
-            teacher_bias=None if teacher is None else teacher.bias,
+            **_teacher_part(teacher, part),
             token_ids=part(token_ids),
             row_weights=[part(weight) for weight in row_weights],
             metric_weight=part(metric_weight),
@@ -172,9 +168,24 @@ class _Chunk(NamedTuple):
     student_bias: Tensor
     teacher_product: Tensor | None
     teacher_bias: Tensor | None
+    teacher_top: TopLogits | None
     token_ids: Tensor
     row_weights: list[Tensor]
     metric_weight: Tensor
+
+
+def _teacher_part(
+    teacher: VocabularyProjection | TopLogits | None,
+    part: Callable[[Tensor], Tensor],
+) -> dict[str, Any]:
+    """What a `_Chunk` holds of the teacher."""
+    found = dict.fromkeys(("teacher_product", "teacher_bias", "teacher_top"))
+    if isinstance(teacher, TopLogits):
+        return {**found, "teacher_top": teacher.of_rows(part)}
+    if teacher is None:
+        return found
+    product = _product(teacher, part(teacher.features))
+    return {**found, "teacher_product": product, "teacher_bias": teacher.bias}
 
 
 def _zeros(
@@ -241,7 +252,7 @@ def _evaluate_chunk(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums, (losses + 2,), and the total's gradients of logits and bias."""
     student_logits = _logits(chunk.student_product, chunk.student_bias)
-    teacher_logits = None
+    teacher_logits = chunk.teacher_top
     if chunk.teacher_product is not None:
         teacher_logits = _logits(chunk.teacher_product, chunk.teacher_bias)
     sums = []
@@ -280,13 +291,18 @@ def _logits(product: Tensor, bias: Tensor) -> Tensor:
 
 
 def _argmax_metrics(
-    student_logits: Tensor, teacher_logits: Tensor | None, chunk: _Chunk
+    student_logits: Tensor,
+    teacher_logits: Tensor | TopLogits | None,
+    chunk: _Chunk,
 ) -> list[Tensor]:
     best = tf.argmax(student_logits, axis=-1, output_type=tf.int32)
     correct = tf.cast(best == chunk.token_ids, tf.float32)
     correct_sum = tf.reduce_sum(correct * chunk.metric_weight)
     if teacher_logits is None:
         return [correct_sum, tf.zeros([])]
-    teacher_best = tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
+    if isinstance(teacher_logits, TopLogits):
+        teacher_best = teacher_logits.token_ids[:, 0]
+    else:
+        teacher_best = tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
     agreeing = tf.cast(best == teacher_best, tf.float32)
     return [correct_sum, tf.reduce_sum(agreeing * chunk.metric_weight)]

@@ -14,6 +14,8 @@ Tensor = Any
 # Keeps the norm of a zero vector away from a division by zero, and is small
 # enough that it never changes a float32 norm that is not zero.
 _SQUARED_NORM_FLOOR = 1e-24
+# Keeps the log of a vanished sum of exponentials finite.
+_POWER_FLOOR = 1e-35
 # Below this log ratio, `exp(-r) - 1 + r` is summed as its series: subtracted,
 # it would be rounding noise. The ninth power is below float32's resolution.
 _SMALL_LOG_RATIO = 0.5
@@ -94,16 +96,95 @@ def soft_target_kl_divergence(
         p, teacher_normaliser = _softmax(teacher)
         q, student_normaliser = _softmax(student)
         ratio = (teacher - student) - (teacher_normaliser - student_normaliser)
-        terms = ops.where(
-            ops.abs(ratio) < _SMALL_LOG_RATIO,
-            p * _exp_remainder(ratio),
-            p * (ratio - 1.0) + q,
-        )
-        value = temperature**2 * ops.sum(terms, axis=-1)
+        value = temperature**2 * _divergence(p, q, ratio)
 
         def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             (upstream,) = args if upstream is None else (upstream,)
             return upstream[..., None] * (temperature * (q - p))
+
+        return value, gradient
+
+    return divergence(student_logits)
+
+
+def top_soft_target_kl_divergence(
+    token_ids: Tensor,
+    teacher_logits: Tensor,
+    teacher_tail: Tensor | None,
+    student_logits: Tensor,
+    temperature: Tensor,
+) -> Tensor:
+    """KL divergence over the teacher's first choices and all others as one.
+
+    Formula:
+        p = softmax over (teacher_logits / temperature, teacher_tail)
+        q_i = softmax(student_logits / temperature)[token_ids_i]
+        q_tail = sum of the softmax over all other tokens
+        loss = temperature**2 * sum(p * (log p - log q))         # nats
+
+    Both are distributions over k + 1 outcomes, so the divergence is at least
+    0, and at most that over the whole vocabulary. With all tokens among the
+    first choices it is that. The gradient for the student is `temperature *
+    (q - p)` at the choices and `temperature * q * (1 - p_tail / q_tail)`
+    elsewhere, written out: there the student keeps its own proportions.
+
+    Args:
+        token_ids: int, (rows, k), distinct tokens.
+        teacher_logits: float, (rows, k), of these tokens. Gets no gradient.
+        teacher_tail: float, (rows,), log of the sum of `exp(logit /
+            temperature)` over all other tokens; None if there are none.
+        student_logits: float, (rows, vocabulary).
+        temperature: scalar > 0, no unit.
+
+    Returns:
+        float32, (rows,).
+    """
+    temperature = ops.cast(temperature, "float32")
+    student_logits = ops.cast(student_logits, "float32")
+    token_ids = ops.cast(token_ids, "int32")
+    teacher = ops.cast(teacher_logits, "float32") / temperature
+    if teacher_tail is not None:
+        tail = ops.cast(teacher_tail, "float32")[:, None]
+        teacher = ops.concatenate([teacher, tail], axis=-1)
+    k = token_ids.shape[-1]
+    row = ops.arange(ops.shape(token_ids)[0], dtype="int32")[:, None]
+    places = ops.stack([row + ops.zeros_like(token_ids), token_ids], axis=-1)
+    places = ops.reshape(places, [-1, 2])
+
+    def put(table: Tensor, values: Tensor) -> Tensor:
+        """The table with `values` at the first choices."""
+        return ops.scatter_update(table, places, ops.reshape(values, [-1]))
+
+    @ops.custom_gradient
+    def divergence(student: Tensor) -> tuple[Tensor, Any]:
+        student = student / temperature
+        largest = ops.max(
+            student, axis=-1, keepdims=True, initial=float("-inf")
+        )
+        powers = ops.exp(student - largest)
+        q = ops.take_along_axis(powers, token_ids, axis=-1)
+        total = ops.sum(q, axis=-1, keepdims=True)
+        ours = ops.take_along_axis(student, token_ids, axis=-1) - largest
+        # Not a difference of two sums, whose rounding may exceed it.
+        others = put(powers, ops.zeros_like(q))
+        rest = ops.sum(others, axis=-1, keepdims=True)
+        rest = ops.maximum(rest, _POWER_FLOOR)
+        if teacher_tail is not None:
+            total += rest
+            ours = ops.concatenate([ours, ops.log(rest)], axis=-1)
+            q = ops.concatenate([q, rest], axis=-1)
+        q /= total
+        p, normaliser = _softmax(ops.stop_gradient(teacher))
+        ratio = (teacher - ours) - (normaliser - ops.log(total))
+        value = temperature**2 * _divergence(p, q, ratio)
+
+        def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+            (upstream,) = args if upstream is None else (upstream,)
+            inside = upstream[:, None] * (temperature * (q - p))
+            outside = ops.zeros_like(rest)
+            if teacher_tail is not None:
+                outside = inside[:, k:] / rest
+            return put(outside * others, inside[:, :k])
 
         return value, gradient
 
@@ -167,6 +248,16 @@ def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
     powers = ops.exp(logits - largest)
     total = ops.sum(powers, axis=-1, keepdims=True)
     return powers / total, largest + ops.log(total)
+
+
+def _divergence(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
+    """Sum over the last axis of `p * ratio`, with `ratio = log p - log q`."""
+    terms = ops.where(
+        ops.abs(ratio) < _SMALL_LOG_RATIO,
+        p * _exp_remainder(ratio),
+        p * (ratio - 1.0) + q,
+    )
+    return ops.sum(terms, axis=-1)
 
 
 def _exp_remainder(ratio: Tensor) -> Tensor:

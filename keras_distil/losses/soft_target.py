@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_distil.losses import functional
 from keras_distil.losses.base import LogitsLoss, _number
+from keras_distil.losses.top_logits import TopLogits
 
 Tensor = Any
 
@@ -56,6 +57,8 @@ class SoftTargetKLDivergence(LogitsLoss):
         gradient and is 0 where student and teacher agree.
     """
 
+    takes_top_logits = True
+
     def __init__(
         self,
         weight: float = 1.0,
@@ -95,11 +98,19 @@ class SoftTargetKLDivergence(LogitsLoss):
         self,
         *,
         targets: Tensor,
-        teacher_logits: Tensor | None,
+        teacher_logits: Tensor | TopLogits | None,
         student_logits: Tensor,
     ) -> Tensor:
         """Divergence of each token in nats, times temperature squared."""
         del targets
+        if isinstance(teacher_logits, TopLogits):
+            return functional.top_soft_target_kl_divergence(
+                teacher_logits.token_ids,
+                teacher_logits.logits,
+                teacher_logits.tail_at(self.temperature),
+                student_logits,
+                self.temperature,
+            )
         return functional.soft_target_kl_divergence(
             teacher_logits, student_logits, self.temperature
         )
