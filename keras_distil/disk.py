@@ -3,13 +3,17 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 from safetensors import SafetensorError
+
+_log = logging.getLogger(__name__)
 
 # How safetensors words an error of the system.
 _RUST = re.compile(r"^.*I/O error: (.*) \(os error \d+\)$")
@@ -62,6 +66,26 @@ def replacing(path: Path, partial: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Holds a lock file, and says so if another process has it.
+
+    Args:
+        path: the lock file.
+        doing: what whoever holds it does, for the message.
+    """
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        _log.warning("Waiting for another process that %s.", doing)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def unwritten(path: Path, why: str) -> OSError:

@@ -48,6 +48,8 @@ _HOMES = {
     "first_step_of": "stream",
     "stream_of": "stream",
     "masked_lm_dataset": "pipeline",
+    "masked_rows_dataset": "pipeline",
+    "row_reader": "pipeline",
     "reading_error": "pipeline",
 }
 

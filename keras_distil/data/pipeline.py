@@ -1,7 +1,7 @@
 """Batches for masked language modelling, as `tf.data` datasets."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +18,8 @@ _BUCKET_ORDER = 2  # and one more for each further bucket
 _BATCH_ORDER = -1
 
 Sequences: TypeAlias = np.ndarray | ShardedSequences
+# From rows and maskings, int64 (examples,), to further entries of `x`.
+MoreInputs: TypeAlias = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
 def masked_lm_dataset(
@@ -32,7 +34,8 @@ def masked_lm_dataset(
     rate: float = 0.15,
     token_weights: np.ndarray | None = None,
     shuffle: bool = True,
-    fixed_masks: bool = False,
+    maskings: int | None = None,
+    more_inputs: Sequence[MoreInputs] = (),
 ) -> tf.data.Dataset:
     """One stream of training batches, the same however it is entered.
 
@@ -59,7 +62,10 @@ def masked_lm_dataset(
         rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
         token_weights: float, (vocabulary,), see `mask_tokens`.
         shuffle: bool, False keeps the order of `sequences` in each epoch.
-        fixed_masks: bool, True repeats the masks of epoch 0 in each epoch.
+        maskings: int, the masks that a sequence has: epochs cycle through
+            those of the first ones. None masks anew in each epoch.
+        more_inputs: for each part (the sequences, or every bucket) a function
+            that gives more entries of `x`, or none at all.
 
     Returns:
         A dataset of `({"token_ids", "padding_mask"}, y, sample_weight)`,
@@ -69,11 +75,20 @@ def masked_lm_dataset(
 
     Raises:
         ValueError: if there are fewer sequences than one batch takes, or
-            `batch_size`, `steps`, `first_step` or `rate` is out of range.
+            `batch_size`, `steps`, `first_step`, `rate` or `maskings` is out
+            of range.
     """
+    if maskings is not None and maskings < 1:
+        raise ValueError(
+            f"`maskings` must be at least 1. Received: maskings={maskings}."
+        )
     options = (special, vocabulary_size, seed, rate, token_weights)
+    more_inputs = list(more_inputs)
     if isinstance(sequences, list):
-        batch = _bucketed(sequences, batch_size, options, shuffle, fixed_masks)
+        more_inputs = more_inputs or [_nothing_more] * len(sequences)
+        batch = _bucketed(
+            sequences, batch_size, options, shuffle, maskings, more_inputs
+        )
         return Stream(batch, batch_size=batch_size, steps=steps).dataset(
             first_step
         )
@@ -84,14 +99,16 @@ def masked_lm_dataset(
             f"{batch_size}. Lower `batch_size` or `sequence_length`, or add "
             "text."
         )
-    make = _BatchMaker(sequences, *options)
+    make = _BatchMaker(
+        sequences, *options, more_inputs=(more_inputs or [_nothing_more])[0]
+    )
 
     def batch_of(step: tf.Tensor, places: tf.Tensor):
         example = step * batch_size + places
         epoch, row = example // count, example % count
         if shuffle:
             row = shuffled(row, seed, epoch, count)
-        return make(row, tf.zeros_like(epoch) if fixed_masks else epoch)
+        return make(row, _masking(epoch, maskings))
 
     stream = Stream(batch_of, batch_size=batch_size, steps=steps)
     return stream.dataset(first_step)
@@ -102,7 +119,8 @@ def _bucketed(
     batch_size: int,
     options: tuple,
     shuffle: bool,
-    fixed_masks: bool,
+    maskings: int | None,
+    more_inputs: Sequence[MoreInputs],
 ) -> Callable:
     """The batches of several buckets as a function of step and places."""
     seed = options[2]
@@ -116,9 +134,11 @@ def _bucketed(
             "add text."
         )
     makers = [
-        _BatchMaker(bucket, *options, places_before=int(before))
-        for bucket, before in zip(
-            buckets, np.cumsum([0, *counts[:-1]]), strict=True
+        _BatchMaker(
+            bucket, *options, places_before=int(before), more_inputs=more
+        )
+        for bucket, before, more in zip(
+            buckets, np.cumsum([0, *counts[:-1]]), more_inputs, strict=True
         )
     ]
     ends = tf.constant(np.cumsum(batches), tf.int64)
@@ -130,9 +150,7 @@ def _bucketed(
             row = shuffled(
                 row, seed, epochs, int(counts[bucket]), _BUCKET_ORDER + bucket
             )
-        return makers[bucket](
-            row, tf.zeros_like(epochs) if fixed_masks else epochs
-        )
+        return makers[bucket](row, _masking(epochs, maskings))
 
     def batch(step: tf.Tensor, places: tf.Tensor):
         epoch, number = step // total, step % total
@@ -207,6 +225,76 @@ def held_out_dataset(
     return stream.dataset()
 
 
+def masked_rows_dataset(
+    sequences: Sequences | list[ShardedSequences],
+    *,
+    part: int,
+    masking: int,
+    start: int,
+    stop: int,
+    special: SpecialTokens,
+    vocabulary_size: int,
+    batch_size: int,
+    seed: int,
+    rate: float = 0.15,
+    token_weights: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """Some rows in their order, with the masks of one epoch.
+
+    They are those of `masked_lm_dataset` with the same arguments.
+
+    Args:
+        sequences: packed sequences, or the buckets.
+        part: int, which bucket; 0 if they are packed.
+        masking: int, the epoch whose masks to take.
+        start: int, the first row.
+        stop: int, the row behind the last.
+        special: the ids of the special tokens.
+        vocabulary_size: int, random replacements are drawn below it.
+        batch_size: int, sequences a batch; the last may have fewer.
+        seed: int, of the masks.
+        rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
+        token_weights: float, (vocabulary,), see `mask_tokens`.
+
+    Returns:
+        A dataset as from `masked_lm_dataset`, of shape (None, length).
+    """
+    parts = sequences if isinstance(sequences, list) else [sequences]
+    make = _BatchMaker(
+        parts[part],
+        special,
+        vocabulary_size,
+        seed,
+        rate,
+        token_weights,
+        places_before=sum(map(len, parts[:part])),
+    )
+
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        rows = start + step * batch_size + places
+        return make(
+            rows, tf.fill(tf.shape(rows), tf.constant(masking, tf.int64))
+        )
+
+    count = stop - start
+    stream = Stream(
+        batch,
+        batch_size=batch_size,
+        steps=-(-count // batch_size),
+        examples=count,
+    )
+    return stream.dataset()
+
+
+def _masking(epochs: tf.Tensor, maskings: int | None) -> tf.Tensor:
+    """The epoch whose masks are those of an epoch."""
+    return epochs if maskings is None else epochs % maskings
+
+
+def _nothing_more(rows: tf.Tensor, maskings: tf.Tensor) -> dict:
+    return {}
+
+
 class _BatchMaker:
     """Gathers and masks rows, of an array or of shards on disk.
 
@@ -223,13 +311,14 @@ class _BatchMaker:
         token_weights: np.ndarray | None,
         *,
         places_before: int = 0,
+        more_inputs: MoreInputs = _nothing_more,
     ):
         if token_weights is not None:
             _check_weights(np.asarray(token_weights), vocabulary_size)
         # Eager tensors are captured as inputs of the mapped function; a
         # graph constant would be copied, and is limited to 2 GB.
         with tf.device("cpu"):
-            self._rows = _row_reader(sequences)
+            self._rows = row_reader(sequences)
             self.token_weights = (
                 None
                 if token_weights is None
@@ -240,6 +329,7 @@ class _BatchMaker:
         self.seed = seed
         self.rate = rate
         self.places_before = places_before
+        self.more_inputs = more_inputs
 
     def __call__(self, rows: tf.Tensor, epochs: tf.Tensor):
         token_ids = tf.cast(self._rows(rows), tf.int32)
@@ -253,11 +343,15 @@ class _BatchMaker:
             token_weights=self.token_weights,
         )
         padding_mask = tf.cast(token_ids != self.special.pad_id, tf.int32)
-        x = {"token_ids": masked_ids, "padding_mask": padding_mask}
+        x = {
+            "token_ids": masked_ids,
+            "padding_mask": padding_mask,
+            **self.more_inputs(rows, epochs),
+        }
         return x, token_ids, selected
 
 
-def _row_reader(sequences: Sequences) -> Callable[[tf.Tensor], tf.Tensor]:
+def row_reader(sequences: Sequences) -> Callable[[tf.Tensor], tf.Tensor]:
     """Rows by number; those of an array from memory, others from disk."""
     if isinstance(sequences, ShardedSequences):
 

@@ -6,18 +6,16 @@ whole or not at all, so an interrupted preparation goes on where it was. Which
 process did what leaves no trace in the shards.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import tokenizers
 
@@ -145,7 +143,8 @@ def prepare_corpus(
     folder = _folder(cache_dir, output, key)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Of several processes that want the same corpus, one makes it.
-    with _waiting(folder.with_name(f".{folder.name}.lock")):
+    lock = folder.with_name(f".{folder.name}.lock")
+    with disk.locked(lock, "prepares this corpus"):
         found = _find(
             folder, settings, described, verify=verify, ours=output is None
         )
@@ -157,21 +156,6 @@ def prepare_corpus(
         os.replace(job.shard_folder, folder)
         shutil.rmtree(scratch, ignore_errors=True)
     return open_corpus(folder)
-
-
-@contextlib.contextmanager
-def _waiting(path: Path) -> Iterator[None]:
-    """Holds a lock file, and says so if another process has it."""
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        _log.warning("Waiting for another process that prepares this corpus.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _folder(

@@ -62,7 +62,7 @@ _reading = _Reading()
 
 
 class CorpusError(ValueError):
-    """A prepared corpus is incomplete, damaged or does not fit."""
+    """A prepared corpus, or a teacher's cache, is damaged or does not fit."""
 
 
 class ShardedSequences:
@@ -76,6 +76,7 @@ class ShardedSequences:
         counts: int, sequences of each shard.
         length: int, tokens of a sequence.
         dtype: of the token ids.
+        remedy: what to do about a damaged shard, for messages.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class ShardedSequences:
         *,
         length: int,
         dtype: np.dtype,
+        remedy: str | None = None,
     ) -> None:
         self.dtype = np.dtype(dtype)
+        self._remedy = remedy or REMEDY
         self._paths = list(paths)
         self._ends = np.cumsum([0, *counts])
         self.shape = (int(self._ends[-1]), length)
@@ -136,7 +139,7 @@ class ShardedSequences:
         except (RuntimeError, IndexError, OSError, ValueError) as error:
             raise CorpusError(
                 f"The shard {path} cannot be read: it has vanished or is "
-                f"damaged ({_first_line(error)}). {REMEDY}"
+                f"damaged ({_first_line(error)}). {self._remedy}"
             ) from error
 
 

@@ -3,7 +3,11 @@ import pytest
 import tensorflow as tf
 
 from keras_distil.data.mask import mask_tokens, rare_token_weights
-from keras_distil.data.pipeline import held_out_dataset, masked_lm_dataset
+from keras_distil.data.pipeline import (
+    held_out_dataset,
+    masked_lm_dataset,
+    masked_rows_dataset,
+)
 
 VOCABULARY_SIZE = 500
 COUNT = 23
@@ -192,12 +196,60 @@ def test_masks_are_redrawn_each_epoch(examples):
     assert (first[2] != second[2]).any(axis=1).mean() > 0.9
 
 
-def test_fixed_masks_are_repeated(examples):
-    stream = examples(batch_size=COUNT, steps=3, fixed_masks=True)
-    assert_same(by_row(stream, 0), by_row(stream, 2))
-    redrawn = examples(batch_size=COUNT, steps=1)
-    assert_same(by_row(stream, 0), by_row(redrawn, 0))
-    assert order(stream[1][:COUNT]) != order(stream[1][COUNT:])
+@pytest.mark.parametrize("maskings", [1, 2])
+def test_epochs_cycle_through_the_maskings(examples, maskings):
+    stream = examples(batch_size=COUNT, steps=4, maskings=maskings)
+    redrawn = examples(batch_size=COUNT, steps=4)
+    for epoch in range(4):
+        assert_same(by_row(stream, epoch), by_row(redrawn, epoch % maskings))
+    assert order(stream[1][:COUNT]) != order(stream[1][COUNT : 2 * COUNT])
+
+
+def test_no_maskings_are_refused(examples):
+    with pytest.raises(ValueError, match="`maskings` must be at least 1. Rec"):
+        examples(maskings=0)
+
+
+def test_more_inputs_see_rows_and_maskings(sequences, special):
+    def more(rows, maskings):
+        return {"place": 100 * maskings + rows}
+
+    dataset = masked_lm_dataset(
+        sequences,
+        special=special,
+        vocabulary_size=VOCABULARY_SIZE,
+        batch_size=COUNT,
+        seed=3,
+        steps=3,
+        maskings=2,
+        more_inputs=[more],
+    )
+    for epoch, (x, y, _) in enumerate(dataset.as_numpy_iterator()):
+        expected = 100 * (epoch % 2) + y[:, 1] - 100
+        np.testing.assert_array_equal(x["place"], expected)
+
+
+def test_rows_in_their_order_have_the_masks_of_an_epoch(
+    examples, sequences, special
+):
+    made = masked_rows_dataset(
+        sequences,
+        part=0,
+        masking=1,
+        start=5,
+        stop=16,
+        special=special,
+        vocabulary_size=VOCABULARY_SIZE,
+        batch_size=4,
+        seed=3,
+    )
+    batches = [
+        (x["token_ids"], y, weight) for x, y, weight in made.as_numpy_iterator()
+    ]
+    assert [len(y) for _, y, _ in batches] == [4, 4, 3]
+    found = tuple(np.concatenate(p) for p in zip(*batches, strict=True))
+    expected = by_row(examples(batch_size=COUNT, steps=2), 1)
+    assert_same(found, tuple(part[5:16] for part in expected))
 
 
 def test_held_out_is_one_ordered_pass(examples, sequences):
