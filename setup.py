@@ -59,7 +59,11 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam>=2.77"],
+        # Draws the plots of benchmarks/scaling.py.
+        "bench": ["matplotlib>=3.10"],
         "hf": ["transformers>=4.57"],
+        # What benchmarks/train_step.py measures beside keras_distil.
+        "peers": ["torch>=2.8", "transformers>=4.57"],
         "test": [
             # Its local runner; the tests compare what it writes.
             "apache-beam>=2.77",

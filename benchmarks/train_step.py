@@ -1,185 +1,381 @@
-"""Tokens per second and peak memory of a distillation step.
+"""Speed and memory of a distillation step, beside its peers.
 
-Each measurement runs in a process of its own, so that its peak memory is its
-own, after the peak rate of matrix products has been measured in this one.
+Every contestant is a process of its own, so that its peak memory is its own.
+Those that are compared live at once and take turns of a second or more, so
+that a machine whose speed drifts is equally fast for all; one that waits
+sleeps. Ratios are medians over the rounds, of the two rates of one round.
+Weights are random, dropout is 0 for all, all train on the same batches.
 
-Run: python benchmarks/train_step.py [--steps 10] [--json figures.json]
+    python benchmarks/train_step.py                          # the usual shapes
+    python benchmarks/train_step.py --batches 8 32 --lengths 128 512
+    python benchmarks/train_step.py --full --json figures.json
+
+The PyTorch step needs the extra `peers`: pip install -e '.[peers]'
 """
 
 import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import itertools
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import contestants
+from contestants import report
+from contestants.process import Contestant, ContestantFailed
+from contestants.shapes import (
+    MODELS,
+    Shape,
+    make_data,
+    real_tokens,
+    useful_flops,
+)
 
-# name: (layers, student layers, width, feed-forward width, heads)
-MODELS = {
-    "bert_base": (12, 6, 768, 3072, 12),
-    "minilm": (6, 3, 384, 1536, 12),
-}
-VOCABULARY = 30522
-PRECISIONS = ("float32", "mixed_bfloat16")
-
-
-def matrix_peak(dtype: str) -> float:
-    """FLOP/s of the fastest of a few large matrix products."""
-    import tensorflow as tf
-
-    a = tf.cast(tf.random.normal((2048, 2048)), dtype)
-    product = tf.function(tf.matmul)
-    product(a, a)
-    best = 0.0
-    for _ in range(8):
-        started = time.perf_counter()
-        for _ in range(4):
-            product(a, a)
-        best = max(best, 4 * 2 * 2048**3 / (time.perf_counter() - started))
-    return best
+# The first two steps compile.
+WARM_UP_TURNS = 2
 
 
-def flops_per_token(model: str, length: int) -> float:
-    """Useful FLOPs: teacher forward, student forward and backward, heads."""
-    layers, student_layers, width, wide, _ = MODELS[model]
-    layer = 2 * (4 * width**2 + 2 * width * wide) + 4 * length * width
-    head = 2 * (width**2 + width * VOCABULARY)
-    return (layers + 3 * student_layers) * layer + (1 + 3) * head
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A shape, and who trains on it beside keras_distil.
+
+    Args:
+        model: of `shapes.MODELS`.
+        shape: its sizes and those of a batch.
+        peers: names of `contestants.PEERS`.
+        precisions: of `contestants.PRECISIONS`, for ours and for them.
+    """
+
+    model: str
+    shape: Shape
+    peers: tuple[str, ...] = contestants.PEERS
+    precisions: tuple[str, ...] = contestants.PRECISIONS
+
+
+def usual_comparisons() -> list[Comparison]:
+    """What shows most, in a quarter of an hour."""
+    base, mini = MODELS["bert_base"], MODELS["minilm"]
+    plain = ("plain_keras",)
+    return [
+        Comparison("bert_base", Shape(base, 8, 128)),
+        Comparison(
+            "bert_base", Shape(base, 32, 128), ("pytorch",), ("float32",)
+        ),
+        Comparison("bert_base", Shape(base, 8, 128, padding=0.4), plain),
+        Comparison("bert_base", Shape(base, 8, 128, "masked"), plain),
+        Comparison("minilm", Shape(mini, 8, 128)),
+    ]
 
 
 def measure(
-    model: str,
-    batch: int,
-    length: int,
-    precision: str,
-    steps: int,
-    jit_compile: bool,
-) -> dict:
-    """Times `steps` updates on random tokens without padding."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
+    comparison: Comparison, rounds: int, seconds: float
+) -> tuple[list[dict], list[dict]]:
+    """Runs a comparison.
 
-    from keras_distil import Distiller, losses, models
+    Args:
+        comparison: what to measure.
+        rounds: turns of each contestant.
+        seconds: least duration of a turn.
 
-    layers, student_layers, width, wide, heads = MODELS[model]
-    keras.utils.set_random_seed(0)
-    teacher = models.ExactBertMaskedLM(
-        models.ExactBertBackbone(
-            vocabulary_size=VOCABULARY,
-            num_layers=layers,
-            num_heads=heads,
-            hidden_dim=width,
-            intermediate_dim=wide,
-            dtype=precision,
+    Returns:
+        A row for each contestant and one for each pair that is compared.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, precision: str) -> Contestant:
+            contestant = Contestant(name, precision, comparison.shape)
+            stack.callback(contestant.close)
+            return contestant
+
+        matrix = start("matrix_product", "float32")
+        ours = [start("keras_distil", x) for x in comparison.precisions]
+        for contestant in (matrix, *ours):
+            warm_up(contestant)
+        race = Race(comparison, matrix, rounds, seconds)
+        if not comparison.peers:
+            race.run(ours)
+        # A peer at a time: memory would not hold all of them.
+        for precision, name in itertools.product(
+            comparison.precisions, comparison.peers
+        ):
+            peer = start(name, precision)
+            try:
+                warm_up(peer)
+                race.run(ours, peer)
+            except ContestantFailed as error:
+                race.failed(peer, str(error))
+            peer.close()
+        return race.rows(), race.ratios
+
+
+def warm_up(contestant: Contestant) -> None:
+    """Single steps that do not count."""
+    for _ in range(WARM_UP_TURNS):
+        contestant.turn(0.0)
+
+
+class Race:
+    """Rounds of turns of some contestants, and what they took.
+
+    Args:
+        comparison: what they do.
+        matrix: the process that multiplies large matrices.
+        rounds: turns of each contestant.
+        seconds: least duration of a turn.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        matrix: Contestant,
+        rounds: int,
+        seconds: float,
+    ) -> None:
+        self.ratios: list[dict] = []
+        self._matrix = matrix
+        self._rounds, self._seconds = rounds, seconds
+        shape, data = comparison.shape, make_data(comparison.shape)
+        self._tokens = shape.batch * shape.length
+        self._real_tokens = real_tokens(data)
+        self._flops = useful_flops(shape, data)
+        self._row = {
+            "model": comparison.model,
+            **{
+                name: value
+                for name, value in dataclasses.asdict(shape).items()
+                if name != "sizes"
+            },
+        }
+        self._turns: dict[tuple[str, str], list[dict]] = {}
+        self._failures: dict[tuple[str, str], str] = {}
+
+    def run(self, ours: list[Contestant], peer: Contestant | None = None):
+        """A number of rounds.
+
+        A peer in bfloat16 is compared with ours in bfloat16, one in float32
+        with both.
+        """
+        if peer is not None and peer.precision != "float32":
+            ours = [x for x in ours if x.precision == peer.precision]
+        group = [*ours, *([peer] if peer else [])]
+        pairs: dict[str, list[float]] = {x.precision: [] for x in ours}
+        for number in range(self._rounds):
+            # Every second round the other way: what drifts, cancels.
+            order = group[:: 1 - 2 * (number % 2)]
+            rates = self._round(order)
+            if peer is not None:
+                for precision, values in pairs.items():
+                    values.append(rates["keras_distil", precision])
+                    values[-1] /= rates[peer.name, peer.precision]
+        if peer is None:
+            return
+        for precision, values in pairs.items():
+            self.ratios.append(
+                {
+                    **self._row,
+                    "precision": precision,
+                    "peer": peer.name,
+                    "peer_precision": peer.precision,
+                    "speed": statistics.median(values),
+                    "speeds": values,
+                    "memory": self._memory("keras_distil", precision)
+                    / self._memory(peer.name, peer.precision),
+                }
+            )
+
+    def _round(self, group: list[Contestant]) -> dict:
+        """A turn for each. Returns steps a second by contestant."""
+        peaks = self._matrix.turn(self._seconds)
+        rates = {}
+        for contestant in group:
+            waiting = [x for x in group if x is not contestant]
+            before = sum(x.cpu_seconds() for x in waiting)
+            turn = contestant.turn(self._seconds)
+            key = contestant.name, contestant.precision
+            used = sum(x.cpu_seconds() for x in waiting) - before
+            turn["waiting_cpu"] = used / turn["seconds"]
+            turn["matrix_peak"] = peaks[contestant.precision]
+            self._turns.setdefault(key, []).append(turn)
+            rates[key] = turn["steps"] / turn["seconds"]
+        return rates
+
+    def _memory(self, *key: str) -> float:
+        return max(turn["peak_memory_gb"] for turn in self._turns[key])
+
+    def failed(self, contestant: Contestant, reason: str) -> None:
+        """Keeps that it could not be measured."""
+        self._failures[contestant.name, contestant.precision] = reason
+
+    def rows(self) -> list[dict]:
+        """Medians of each contestant's turns."""
+        return [
+            *(self._figures(*key) for key in self._turns),
+            *(
+                {**self._row, "name": name, "precision": precision}
+                | {"failed": reason}
+                for (name, precision), reason in self._failures.items()
+            ),
+        ]
+
+    def _figures(self, name: str, precision: str) -> dict:
+        turns = self._turns[name, precision]
+        step_s = statistics.median(x["seconds"] / x["steps"] for x in turns)
+        return {
+            **self._row,
+            "name": name,
+            "precision": precision,
+            "step_s": step_s,
+            "tokens_per_second": self._tokens / step_s,
+            "real_tokens_per_second": self._real_tokens / step_s,
+            "useful_flops": self._flops,
+            "matrix_peak": statistics.median(x["matrix_peak"] for x in turns),
+            # Of each turn's own round.
+            "peak_fraction": statistics.median(
+                self._flops * x["steps"] / x["seconds"] / x["matrix_peak"]
+                for x in turns
+            ),
+            "peak_memory_gb": self._memory(name, precision),
+            "waiting_cpu": statistics.median(x["waiting_cpu"] for x in turns),
+        }
+
+
+def chosen_comparisons(arguments: argparse.Namespace) -> list[Comparison]:
+    """What the options ask for."""
+    peers = tuple(x for x in arguments.peers if x != "none")
+    shapes = (
+        arguments.models,
+        arguments.batches,
+        arguments.lengths,
+        arguments.positions,
+        arguments.padding,
+    )
+    if not arguments.full and not any(shapes):
+        return [
+            dataclasses.replace(
+                usual,
+                peers=tuple(x for x in usual.peers if x in peers),
+                precisions=tuple(
+                    x for x in usual.precisions if x in arguments.precisions
+                ),
+            )
+            for usual in usual_comparisons()
+            if set(usual.precisions) & set(arguments.precisions)
+        ]
+    if arguments.full:
+        defaults = (
+            ["bert_base", "minilm"],
+            [4, 8, 16, 32, 64],
+            [64, 128, 512],
+            ["all", "masked"],
+            [0.0, 0.4],
         )
-    )
-    student = models.initialize_student(
-        teacher, student_layers, dropout=0.0, dtype=precision
-    )
-    distiller = Distiller(teacher, student, losses.triple_loss(2.0, 5.0, 1.0))
-    distiller.compile(
-        keras.optimizers.AdamW(5e-4), clip_norm=5.0, jit_compile=jit_compile
-    )
-    generator = np.random.default_rng(0)
-    token_ids = generator.integers(1000, VOCABULARY, (batch, length), "int32")
-    masked = generator.random((batch, length)) < 0.15
-    x = {
-        "token_ids": np.where(masked, 103, token_ids).astype("int32"),
-        "padding_mask": np.ones((batch, length), "int32"),
-    }
-    example = (x, token_ids, masked.astype("float32"))
-    data = tf.data.Dataset.from_tensors(example).repeat()
-    seconds = []
-
-    class Clock(keras.callbacks.Callback):
-        def on_train_batch_begin(self, step, logs=None):
-            self.started = time.perf_counter()
-
-        def on_train_batch_end(self, step, logs=None):
-            seconds.append(time.perf_counter() - self.started)
-
-    distiller.fit(
-        data, steps_per_epoch=steps + 2, verbose=0, callbacks=[Clock()]
-    )
-    middle = statistics.median(seconds[2:])
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "model": model,
-        "batch": batch,
-        "length": length,
-        "precision": precision,
-        "step_s": middle,
-        "tokens_per_second": batch * length / middle,
-        "useful_flops_per_second": flops_per_token(model, length)
-        * batch
-        * length
-        / middle,
-        "peak_memory_gb": peak_kb * 1024 / 1e9,
-    }
+    else:
+        defaults = (["bert_base"], [8], [128], ["all"], [0.0])
+    values = [
+        given or usual for given, usual in zip(shapes, defaults, strict=True)
+    ]
+    return [
+        Comparison(
+            model,
+            Shape(MODELS[model], batch, length, positions, padding),
+            peers,
+            tuple(arguments.precisions),
+        )
+        for model, batch, length, positions, padding in itertools.product(
+            *values
+        )
+    ]
 
 
-def main() -> None:
-    """Measures, prints a table and writes JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["bert_base"])
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument(
-        "--no-xla",
-        action="store_true",
-        help="leave jit_compile of the Distiller off",
+def available(comparisons: list[Comparison]) -> Iterator[Comparison]:
+    """The comparisons without the peers that are not installed."""
+    for comparison in comparisons:
+        yield dataclasses.replace(
+            comparison,
+            peers=tuple(x for x in comparison.peers if not missing(x)),
+        )
+
+
+def missing(name: str) -> list[str]:
+    """Packages that a contestant needs and that are not installed."""
+    _, packages = contestants.NAMES[name]
+    return [x for x in packages if importlib.util.find_spec(x) is None]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line, and ends with a line if it is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", help="file to write the figures to")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--models", nargs="+", choices=MODELS, metavar="MODEL")
+    add("--batches", nargs="+", type=int, help="sequences of a batch")
+    add("--lengths", nargs="+", type=int, help="positions of a sequence")
+    add("--positions", nargs="+", choices=("all", "masked"))
+    add("--padding", nargs="+", type=float, help="share of the positions")
+    add("--full", action="store_true", help="every shape not given: hours")
+    add(
+        "--precisions",
+        nargs="+",
+        choices=contestants.PRECISIONS,
+        default=contestants.PRECISIONS,
+    )
+    add(
+        "--peers",
+        nargs="+",
+        choices=(*contestants.PEERS, "none"),
+        default=contestants.PEERS,
+    )
+    add("--rounds", type=int, default=5)
+    add("--turn-seconds", type=float, default=1.0, help="at least")
+    add("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
-    if arguments.worker:
-        print(json.dumps(measure(*json.loads(arguments.worker))))
-        return
-    peaks = {
-        "float32": matrix_peak("float32"),
-        "mixed_bfloat16": matrix_peak("bfloat16"),
-    }
-    rows = []
-    for model in arguments.models:
-        for precision in PRECISIONS:
-            job = [model, arguments.batch, arguments.length]
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    __file__,
-                    "--worker",
-                    json.dumps(
-                        [*job, precision, arguments.steps, not arguments.no_xla]
-                    ),
-                ],
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True,
+    for name in ("batches", "lengths"):
+        if min(getattr(arguments, name) or [2]) < 2:
+            parser.error(f"--{name}: must be at least 2")
+    if max(arguments.lengths or [2]) > 512:
+        parser.error("--lengths: the models have 512 positions")
+    if not all(0 <= x < 0.5 for x in arguments.padding or []):
+        parser.error("--padding: must be at least 0 and below 0.5")
+    if arguments.rounds < 1:
+        parser.error("--rounds: must be at least 1")
+    return arguments
+
+
+def main() -> int:
+    """Measures, prints tables and writes JSON where asked."""
+    arguments = parse_arguments()
+    comparisons = chosen_comparisons(arguments)
+    for name in contestants.PEERS:
+        if missing(name) and any(name in x.peers for x in comparisons):
+            print(
+                f"Not measured: {contestants.NAMES[name][0]}, for want of "
+                f"{' and '.join(missing(name))} (pip install -e '.[peers]').",
+                flush=True,
             )
-            row = json.loads(done.stdout.splitlines()[-1])
-            row["matrix_peak"] = peaks[precision]
-            row["peak_fraction"] = (
-                row["useful_flops_per_second"] / peaks[precision]
+    rows, ratios = [], []
+    for comparison in available(comparisons):
+        print(f"Measuring {comparison.model}, {comparison.shape}", flush=True)
+        try:
+            found = measure(
+                comparison, arguments.rounds, arguments.turn_seconds
             )
-            rows.append(row)
-    print("| model | batch | precision | tokens/s | of peak | GB |")
-    print("| --- | --- | --- | ---: | ---: | ---: |")
-    for row in rows:
-        print(
-            f"| {row['model']} | {row['batch']} x {row['length']} "
-            f"| {row['precision']} | {row['tokens_per_second']:.0f} "
-            f"| {100 * row['peak_fraction']:.0f}% "
-            f"| {row['peak_memory_gb']:.1f} |"
-        )
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=2)
+        except ContestantFailed as error:
+            print(f"keras_distil failed: {error}", file=sys.stderr)
+            return 1
+        rows += found[0]
+        ratios += found[1]
+        if arguments.json:
+            figures = {"contestants": rows, "ratios": ratios}
+            arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    print(report.markdown(rows, ratios))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Keras's own `keras.distillation.Distiller`.
+
+It takes neither a padding mask nor sample weights, so soft targets and hidden
+states count at padding, too. It refuses a teacher of other inputs than its
+student's, hence the models around KerasHub's, and would run the student twice
+for losses on a named layer, hence both outputs of one pass; as a tuple, since
+a dict or a list of losses does not fit what its `compile` makes of it.
+"""
+
+import keras
+import numpy as np
+
+import contestants
+from contestants import keras_turns
+from contestants.shapes import Shape, make_data
+from contestants.turns import Turns
+
+# Its total is the student's loss and the distillation losses, mixed to 1.
+_TOTAL = (
+    contestants.MLM_WEIGHT
+    + contestants.SOFT_TARGET_WEIGHT
+    + contestants.COSINE_WEIGHT
+)
+_REST = _TOTAL - contestants.MLM_WEIGHT
+
+
+def make_distiller(
+    shape: Shape, precision: str
+) -> keras.distillation.Distiller:
+    """Its nearest to the triple loss, compiled; 1 / 8 of ours."""
+    teacher, student = map(
+        keras_turns.logits_and_states, keras_turns.hub_models(shape, precision)
+    )
+    distiller = keras.distillation.Distiller(
+        teacher,
+        student,
+        distillation_losses=[
+            # A loss object: of the name alone it would take raw logits.
+            keras.distillation.LogitsDistillation(
+                temperature=contestants.TEMPERATURE,
+                loss=(keras.losses.KLDivergence(), None),
+            ),
+            keras.distillation.FeatureDistillation(
+                loss=(None, keras.losses.CosineSimilarity()),
+            ),
+        ],
+        distillation_loss_weights=[
+            contestants.SOFT_TARGET_WEIGHT / _REST,
+            contestants.COSINE_WEIGHT / _REST,
+        ],
+        student_loss_weight=contestants.MLM_WEIGHT / _TOTAL,
+    )
+    distiller.compile(
+        keras_turns.optimizer(),
+        loss=(
+            keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, ignore_class=-1
+            ),
+            lambda y, y_pred: 0.0,
+        ),
+    )
+    return distiller
+
+
+def run(shape: Shape, precision: str, turns: Turns) -> None:
+    """Trains in turns."""
+    inputs, labels = keras_turns.at_positions(shape, make_data(shape))
+    # Its losses have the structure of the outputs, and so must labels.
+    nothing = np.zeros(labels.shape[:2], "float32")
+    batches = (inputs, (labels, nothing))
+    keras_turns.fit(make_distiller(shape, precision), batches, turns)

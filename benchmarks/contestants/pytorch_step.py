@@ -1,0 +1,145 @@
+"""The method of DistilBERT's authors in PyTorch, on Hugging Face's models.
+
+Written from its description: logits of teacher and student at every position,
+of which a mask then selects some.
+"""
+
+import contextlib
+import os
+
+import torch
+import transformers
+from torch.nn import functional
+
+import contestants
+from contestants.shapes import BATCHES, Data, Shape, make_data
+from contestants.turns import Turns
+
+Tensor = torch.Tensor
+
+
+def make_models(
+    shape: Shape,
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedModel]:
+    """Teacher and student with random weights."""
+    torch.manual_seed(0)
+    sizes = shape.sizes
+    teacher = transformers.BertForMaskedLM(
+        transformers.BertConfig(
+            vocab_size=sizes.vocabulary,
+            hidden_size=sizes.width,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            intermediate_size=sizes.wide,
+            max_position_embeddings=sizes.positions,
+        )
+    )
+    student = transformers.DistilBertForMaskedLM(
+        transformers.DistilBertConfig(
+            vocab_size=sizes.vocabulary,
+            dim=sizes.width,
+            n_layers=sizes.student_layers,
+            n_heads=sizes.heads,
+            hidden_dim=sizes.wide,
+            max_position_embeddings=sizes.positions,
+            dropout=0.0,
+            attention_dropout=0.0,
+        )
+    )
+    return teacher.eval().requires_grad_(False), student.train()
+
+
+def make_batch(data: Data, index: int) -> dict[str, Tensor]:
+    """One batch as these models read it; label -100 is none."""
+    masked = torch.from_numpy(data.masked[index])
+    targets = torch.from_numpy(data.targets[index]).long()
+    return {
+        "input_ids": torch.from_numpy(data.token_ids[index]).long(),
+        "attention_mask": torch.from_numpy(data.padding_mask[index]).long(),
+        "labels": targets.masked_fill(~masked, -100),
+    }
+
+
+def triple_loss(
+    teacher: transformers.PreTrainedModel,
+    student: transformers.PreTrainedModel,
+    batch: dict[str, Tensor],
+    positions: str,
+) -> dict[str, Tensor]:
+    """The three losses without their weights: mlm, soft_target, cosine."""
+    inputs = {
+        "input_ids": batch["input_ids"],
+        "attention_mask": batch["attention_mask"],
+        "output_hidden_states": True,
+    }
+    outputs = student(**inputs)
+    with torch.no_grad():
+        teacher_outputs = teacher(**inputs)
+    real = batch["attention_mask"].bool()
+    soft = real if positions == "all" else batch["labels"] > -1
+    temperature = contestants.TEMPERATURE
+    divergence = functional.kl_div(
+        functional.log_softmax(
+            _select(outputs.logits, soft) / temperature, dim=-1
+        ),
+        functional.softmax(
+            _select(teacher_outputs.logits, soft) / temperature, dim=-1
+        ),
+        reduction="batchmean",
+    )
+    states = _select(outputs.hidden_states[-1], real)
+    return {
+        "mlm": functional.cross_entropy(
+            outputs.logits.view(-1, outputs.logits.size(-1)),
+            batch["labels"].view(-1),
+            ignore_index=-100,
+        ),
+        "soft_target": divergence * temperature**2,
+        "cosine": functional.cosine_embedding_loss(
+            states,
+            _select(teacher_outputs.hidden_states[-1], real),
+            torch.ones(len(states)),
+        ),
+    }
+
+
+def _select(values: Tensor, mask: Tensor) -> Tensor:
+    """(tokens that the mask keeps, last axis)."""
+    mask = mask.unsqueeze(-1).expand_as(values)
+    return torch.masked_select(values, mask).view(-1, values.size(-1))
+
+
+def run(shape: Shape, precision: str, turns: Turns) -> None:
+    """Trains in turns."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    teacher, student = make_models(shape)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), lr=contestants.LEARNING_RATE
+    )
+    data = make_data(shape)
+    batches = [make_batch(data, index) for index in range(BATCHES)]
+    step = 0
+    while True:
+        turns.before_step()
+        with _autocast(precision):
+            losses = triple_loss(
+                teacher, student, batches[step % BATCHES], shape.positions
+            )
+        loss = (
+            contestants.MLM_WEIGHT * losses["mlm"]
+            + contestants.SOFT_TARGET_WEIGHT * losses["soft_target"]
+            + contestants.COSINE_WEIGHT * losses["cosine"]
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(
+            student.parameters(), contestants.CLIP_NORM
+        )
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+
+
+def _autocast(precision: str) -> contextlib.AbstractContextManager:
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast("cpu", torch.bfloat16)

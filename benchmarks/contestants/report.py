@@ -1,0 +1,75 @@
+"""Figures as Markdown tables."""
+
+import contestants
+
+_PRECISION = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
+# Waiting processes that take more of a core disturb.
+_IDLE = 0.02
+
+
+def markdown(rows: list[dict], ratios: list[dict]) -> str:
+    """A table of the contestants and one of the pairs.
+
+    Args:
+        rows: of contestants, as `train_step.py` writes them.
+        ratios: of pairs, as it writes them.
+
+    Returns:
+        Text of several lines.
+    """
+    lines = [
+        "",
+        "| shape | step | precision | tokens/s | real tokens/s "
+        "| of the matrix peak | peak memory GB |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+        *map(_contestant, rows),
+    ]
+    if ratios:
+        lines += [
+            "",
+            "| shape | keras_distil in | beside | times as fast "
+            "| of its memory |",
+            "| --- | --- | --- | ---: | ---: |",
+            *map(_pair, ratios),
+        ]
+    busy = max((row.get("waiting_cpu", 0.0) for row in rows), default=0.0)
+    if busy > _IDLE:
+        lines += [
+            "",
+            f"Processes that waited took {100 * busy:.0f}% of a core.",
+        ]
+    return "\n".join(lines)
+
+
+def shape_name(row: dict) -> str:
+    """Model, batch and what is not usual of it."""
+    words = [f"{row['model']} {row['batch']} x {row['length']}"]
+    if row["positions"] != "all":
+        words.append(f"{row['positions']} positions")
+    if row["padding"]:
+        words.append(f"{100 * row['padding']:.0f}% padding")
+    return ", ".join(words)
+
+
+def _contestant(row: dict) -> str:
+    start = (
+        f"| {shape_name(row)} | {contestants.NAMES[row['name']][0]} "
+        f"| {_PRECISION[row['precision']]} "
+    )
+    if "failed" in row:
+        return f"{start}| failed: {row['failed']} | | | |"
+    return (
+        f"{start}| {row['tokens_per_second']:.0f} "
+        f"| {row['real_tokens_per_second']:.0f} "
+        f"| {100 * row['peak_fraction']:.0f}% "
+        f"| {row['peak_memory_gb']:.1f} |"
+    )
+
+
+def _pair(row: dict) -> str:
+    return (
+        f"| {shape_name(row)} | {_PRECISION[row['precision']]} "
+        f"| {contestants.NAMES[row['peer']][0]}, "
+        f"{_PRECISION[row['peer_precision']]} "
+        f"| {row['speed']:.2f} | {100 * row['memory']:.0f}% |"
+    )
