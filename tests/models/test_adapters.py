@@ -21,7 +21,7 @@ def toy(seed=0):
         return models.ExactBertMaskedLM(backbone)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def triple():
     generator = np.random.default_rng(0)
     token_ids = generator.integers(5, 32, (8, 8)).astype("int32")
@@ -33,9 +33,12 @@ def triple():
     return x, token_ids, masked.astype("float32")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(triple):
-    """A toy model whose adapter has been trained for some steps."""
+    """A toy model whose adapter has been trained for some steps.
+
+    Nothing below changes it.
+    """
     model = toy()
     model.backbone.pooled_dense.trainable = False
     adapters.enable_adapter(model, 2)
