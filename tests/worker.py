@@ -1,9 +1,10 @@
-"""One process of a training that `test_distribution.py` starts.
+"""One process of the trainings that `test_distribution.py` starts.
 
-python worker.py FOLDER STEPS MICRO_BATCHES OPTIMIZER [kill at update]
+python worker.py FOLDER STEPS TRAININGS
 
-FOLDER gets what this process would write: weights, logs and, in a folder
-that all share, training states.
+TRAININGS is a JSON list, done one after the other, for it is the start of a
+process that takes long. Each has its folder in FOLDER, which gets weights, what
+this worker would write and, in a folder that all share, training states.
 """
 
 import json
@@ -16,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import collective_all_reduce_strategy
 
 
-def main(folder, steps, micro_batches, optimizer, kill_at=None):
+def main(folder, steps, trainings):
     """Trains under the strategy that TF_CONFIG and REPLICAS ask for."""
     replicas = int(os.environ.get("REPLICAS", "1"))
     cpus = tf.config.list_physical_devices("CPU")
@@ -24,26 +25,35 @@ def main(folder, steps, micro_batches, optimizer, kill_at=None):
         cpus[0], [tf.config.LogicalDeviceConfiguration()] * replicas
     )
     tf.config.experimental.enable_op_determinism()
+    strategies = {1: tf.distribute.get_strategy()}
     if "TF_CONFIG" in os.environ:
         if replicas > 1:
             use_all_cpus(replicas)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         workers = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
         assert strategy.num_replicas_in_sync == replicas * len(workers)
+        strategies = {replicas: strategy}
     elif replicas > 1:
-        strategy = tf.distribute.MirroredStrategy(
+        strategies[replicas] = tf.distribute.MirroredStrategy(
             [f"CPU:{index}" for index in range(replicas)]
         )
-    else:
-        strategy = tf.distribute.get_strategy()
+    for training in trainings:
+        name, count = training.pop("name"), training.pop("replicas")
+        train(folder / name, steps, strategies[count], **training)
+
+
+def train(
+    folder, steps, strategy, *, micro_batches, optimizer, kill_at, without
+):
+    """Does one training, or dies after the update `kill_at`."""
     import keras
     from toy import make_student, make_teacher
 
     from keras_distil import Distiller, callbacks, losses
 
     # As if the Distiller did not repair this method of Keras.
-    if "WITHOUT" in os.environ:
-        delattr(Distiller, os.environ["WITHOUT"])
+    if without is not None:
+        delattr(Distiller, without)
     keras.utils.set_random_seed(0)
     with strategy.scope():
         teacher = make_teacher()
@@ -65,21 +75,24 @@ def main(folder, steps, micro_batches, optimizer, kill_at=None):
             if batch + 1 == kill_at:
                 os._exit(9)
 
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
+    index = task.get("index", 0)
+    mine = folder / f"worker{index}"
+    folder.mkdir(exist_ok=True)
     history = distiller.fit(
         batches(),
         steps_per_epoch=steps,
         verbose=0,
         callbacks=[
             Kill(),
-            callbacks.TensorBoard(folder / "logs"),
-            callbacks.MetricsLog(folder / "metrics.jsonl", stage="distill"),
-            callbacks.TrainingState(folder.parent / "states", every_steps=2),
+            callbacks.TensorBoard(mine / "logs"),
+            callbacks.MetricsLog(mine / "metrics.jsonl", stage="distill"),
+            callbacks.TrainingState(folder / "states", every_steps=2),
         ],
     ).history
     scores = distiller.evaluate(batches(steps=3), verbose=0, return_dict=True)
-    index = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
     np.savez(
-        folder.parent / f"result{index.get('index', 0)}.npz",
+        folder / f"result{index}.npz",
         *[np.array(v.numpy()) for v in distiller.student.trainable_variables],
         logs=np.array(
             [history[name][0] for name in sorted(history)]
@@ -128,11 +141,4 @@ def batches(steps=None):
 
 
 if __name__ == "__main__":
-    where, *numbers = sys.argv[1:]
-    main(
-        Path(where),
-        int(numbers[0]),
-        int(numbers[1]),
-        numbers[2],
-        *map(int, numbers[3:]),
-    )
+    main(Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
