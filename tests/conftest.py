@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,32 +46,26 @@ def edit_checkpoint(tmp_path) -> Callable[..., Path]:
     return edit
 
 
-@pytest.fixture
-def toy_teacher(golden_bert, tmp_path) -> Path:
+def write_toy_teacher(folder: Path) -> None:
     """The golden BERT with a vocabulary of letters, 12 positions."""
-    folder = tmp_path / "teacher"
-    shutil.copytree(golden_bert, folder)
+    shutil.copytree(GOLDEN / "bert", folder)
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
     words += [f"##{letter}" for letter in letters] + list(".,;:!?-")
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    return folder
 
 
-@pytest.fixture
-def toy_recipe(toy_teacher, tmp_path, monkeypatch) -> Path:
-    """A recipe that distils the toy teacher in a few seconds."""
-    monkeypatch.setenv("KERAS_DISTIL_CACHE", str(tmp_path / "cache"))
-    text = tmp_path / "text"
+def write_toy_recipe(path: Path, teacher: Path) -> None:
+    """A recipe that distils the toy teacher in a few seconds, and its text."""
+    text = path.parent / "text"
     text.mkdir()
     lines = [f"line {number} tells of number {number}." for number in range(80)]
     (text / "lines.txt").write_text("\n".join(lines) + "\n")
-    recipe = tmp_path / "toy.yaml"
-    recipe.write_text(
+    path.write_text(
         f"""
 name: toy
 teacher:
-  source: {toy_teacher}
+  source: {teacher}
 student:
   num_layers: 1
   dropout: 0.0
@@ -94,7 +88,34 @@ evaluate:
   latency_length: 8
 """
     )
+
+
+@pytest.fixture
+def toy_teacher(tmp_path) -> Path:
+    """See `write_toy_teacher`."""
+    folder = tmp_path / "teacher"
+    write_toy_teacher(folder)
+    return folder
+
+
+@pytest.fixture
+def toy_recipe(toy_teacher, tmp_path, monkeypatch) -> Path:
+    """See `write_toy_recipe`."""
+    monkeypatch.setenv("KERAS_DISTIL_CACHE", str(tmp_path / "cache"))
+    recipe = tmp_path / "toy.yaml"
+    write_toy_recipe(recipe, toy_teacher)
     return recipe
+
+
+@pytest.fixture(scope="module")
+def shared_toy_recipe(tmp_path_factory) -> Iterator[Path]:
+    """A toy recipe that several tests run, with their cache."""
+    folder = tmp_path_factory.mktemp("shared")
+    write_toy_teacher(folder / "teacher")
+    write_toy_recipe(folder / "toy.yaml", folder / "teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_DISTIL_CACHE", str(folder / "cache"))
+        yield folder / "toy.yaml"
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
+import contextlib
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -9,23 +12,39 @@ import pytest
 from keras_distil import cli, models
 
 
-def keras_distil(capsys, *arguments):
-    """Runs the command in this process; returns status, stdout, stderr."""
+def run_command(*arguments):
+    """Runs the command in this process; returns its status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["keras-distil", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-    out, err = capsys.readouterr()
-    return ended.value.code or 0, out, err
+    return ended.value.code or 0
 
 
-def test_a_run_ends_with_a_table_and_its_folder(capsys, toy_recipe, tmp_path):
-    folder = tmp_path / "run"
-    twin = ["--set", "distill.twin=true"]
-    status, out, _ = keras_distil(
-        capsys, "run", toy_recipe, "--output", folder, *twin
-    )
+def keras_distil(capsys, *arguments):
+    """Runs the command; returns status, stdout, stderr."""
+    status = run_command(*arguments)
+    return status, *capsys.readouterr()
+
+
+TWIN = ["--set", "distill.twin=true"]
+
+
+@pytest.fixture(scope="module")
+def finished(shared_toy_recipe):
+    """The folder of a finished run, and what the command printed."""
+    folder = shared_toy_recipe.parent / "run"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = run_command(
+            "run", shared_toy_recipe, "--output", folder, *TWIN
+        )
     assert status == 0
+    return folder, printed.getvalue()
+
+
+def test_a_run_ends_with_a_table_and_its_folder(finished):
+    folder, out = finished
     for name in ("teacher", "student before", "student", "twin"):
         assert name in out
     assert str(folder) in out.replace("\n", "")
@@ -47,41 +66,39 @@ def test_a_run_ends_with_a_table_and_its_folder(capsys, toy_recipe, tmp_path):
 
 
 def test_a_finished_run_is_told_again_not_run_again(
-    capsys, toy_recipe, tmp_path
+    capsys, shared_toy_recipe, finished, tmp_path
 ):
     folder = tmp_path / "run"
-    keras_distil(capsys, "run", toy_recipe, "--output", folder)
+    shutil.copytree(finished[0], folder)
     before = (folder / "report.json").stat().st_mtime_ns
-    status, out, err = keras_distil(
-        capsys, "run", toy_recipe, "--output", folder
-    )
+    command = ["run", shared_toy_recipe, "--output", folder]
+    status, out, err = keras_distil(capsys, *command, *TWIN)
     assert status == 0
     assert "Already finished" in err
     assert "student before" in out
     assert (folder / "report.json").stat().st_mtime_ns == before
-    other = ["--set", "distill.steps=2", "--output", folder]
-    status, _, err = keras_distil(capsys, "run", toy_recipe, *other)
+    command += ["--set", "distill.steps=2"]
+    status, _, err = keras_distil(capsys, *command)
     assert status == 1
     assert "finished run of another recipe" in err
-    status, _, err = keras_distil(capsys, "run", toy_recipe, *other, "--fresh")
+    status, _, err = keras_distil(capsys, *command, "--fresh")
     assert status == 0
     assert (tmp_path / "run.old1" / "student.keras").is_file()
 
 
 def test_a_mirrored_run_on_one_device_is_the_plain_run(
-    capsys, toy_recipe, tmp_path
+    capsys, shared_toy_recipe, finished, tmp_path
 ):
-    rows = []
-    for strategy in ("none", "mirrored"):
-        folder = tmp_path / strategy
-        change = f"distill.strategy={strategy}"
-        status, _, err = keras_distil(
-            capsys, "run", toy_recipe, "--set", change, "--output", folder
-        )
-        assert status == 0, err
-        rows.append(json.loads((folder / "report.json").read_text())["rows"])
-    plain, mirrored = (row["student"]["mlm_loss"] for row in rows)
-    assert mirrored == pytest.approx(plain, rel=1e-5)
+    command = ["run", shared_toy_recipe, "--output", tmp_path / "mirrored"]
+    status, _, err = keras_distil(
+        capsys, *command, "--set", "distill.strategy=mirrored"
+    )
+    assert status == 0, err
+    plain, mirrored = (
+        json.loads((folder / "report.json").read_text())["rows"]["student"]
+        for folder in (finished[0], tmp_path / "mirrored")
+    )
+    assert mirrored["mlm_loss"] == pytest.approx(plain["mlm_loss"], rel=1e-5)
 
 
 def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
@@ -98,6 +115,8 @@ def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
     assert status == 0
     assert "found done" not in err
     assert (tmp_path / "first" / "adapter.safetensors").is_file()
+    # The teacher of another student, or of none, is the same.
+    arguments += ["--set", "distill=null", "--set", "student=null"]
     status, _, err = keras_distil(
         capsys, *arguments, "--output", tmp_path / "second"
     )
@@ -227,9 +246,8 @@ def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
         assert noise not in done.stderr
 
 
-def test_a_report_is_shown_again(capsys, toy_recipe, tmp_path):
-    folder = tmp_path / "run"
-    _, told, _ = keras_distil(capsys, "run", toy_recipe, "--output", folder)
+def test_a_report_is_shown_again(capsys, finished, tmp_path):
+    folder, told = finished
     status, out, _ = keras_distil(capsys, "report", folder)
     assert status == 0
     assert out.strip() and out in told
