@@ -1,3 +1,5 @@
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -25,6 +27,20 @@ class StopAt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.optimizer.iterations.numpy()) == self.update:
             raise Stop
+
+
+class Copy(keras.callbacks.Callback):
+    """Copies what is in a folder at an update: a process that died there."""
+
+    def __init__(self, folder, copies):
+        super().__init__()
+        self.folder = folder
+        self.copies = copies
+
+    def on_train_batch_end(self, batch, logs=None):
+        copy = self.copies.get(int(self.model.optimizer.iterations.numpy()))
+        if copy is not None:
+            shutil.copytree(self.folder, copy)
 
 
 class Seen(keras.callbacks.Callback):
@@ -128,18 +144,31 @@ def deterministic():
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
+    """What it changed, what its callbacks saw, and its folder."""
     distiller, seen = make(), Seen()
-    train(distiller, tmp_path_factory.mktemp("whole"), seen)
-    return final_state(distiller), seen
+    folder = tmp_path_factory.mktemp("whole")
+    train(distiller, folder, seen)
+    return final_state(distiller), seen, folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """The folders of processes that died, by the update after which."""
+    whole = tmp_path_factory.mktemp("interrupted")
+    copies = {
+        update: tmp_path_factory.mktemp("copies") / str(update)
+        for update in (1, 3, 4, 9)
+    }
+    with pytest.raises(Stop):
+        train(make(), whole, Copy(whole, copies), StopAt(9))
+    return copies
 
 
 @pytest.mark.parametrize("update", [1, 4, 9])
-def test_resumed_equals_uninterrupted(uninterrupted, tmp_path, update):
-    with pytest.raises(Stop):
-        train(make(), tmp_path, StopAt(update))
+def test_resumed_equals_uninterrupted(uninterrupted, interrupted, update):
     resumed, seen = make(), Seen()
-    train(resumed, tmp_path, seen)
-    state, seen_whole = uninterrupted
+    train(resumed, interrupted[update], seen)
+    state, seen_whole, _ = uninterrupted
     assert final_state(resumed) == state
     # The epoch that was interrupted has the means of all its updates.
     for found, expected in zip(
@@ -157,42 +186,34 @@ def test_many_interruptions_equal_none(uninterrupted, tmp_path):
     assert final_state(resumed) == uninterrupted[0]
 
 
-def test_callbacks_see_one_training(tmp_path):
-    with pytest.raises(Stop):
-        train(make(), tmp_path, StopAt(3), epochs=2)
+def test_callbacks_see_one_training(interrupted, monkeypatch):
+    """And the stream is entered at the step, not wound forward to it."""
+    entered = []
+    whole_dataset = data.Stream.dataset
+
+    def spy(self, first_step=0, **arguments):
+        entered.append(first_step)
+        return whole_dataset(self, first_step, **arguments)
+
+    batches = stream()
+    monkeypatch.setattr(data.Stream, "dataset", spy)
     seen = Seen()
-    history = train(make(), tmp_path, seen, epochs=2)
+    history = train(make(), interrupted[3], seen, batches=batches, epochs=2)
     rest, whole = list(range(2, STEPS)), list(range(STEPS))
     assert seen.events == [
         *["train begin", "epoch 0", *rest, "epoch 1", *whole, "train end"]
     ]
     assert history.epoch == [0, 1]
+    assert entered == [2, 6]
 
 
 def test_a_finished_training_is_not_done_again(uninterrupted, tmp_path):
-    distiller = make()
-    train(distiller, tmp_path)
+    state, _, folder = uninterrupted
+    shutil.copytree(folder, tmp_path / "finished")
     again, seen = make(), Seen()
-    train(again, tmp_path, seen)
-    assert final_state(again) == uninterrupted[0]
+    train(again, tmp_path / "finished", seen)
+    assert final_state(again) == state
     assert seen.events == ["train begin", "train end"]
-
-
-def test_nothing_is_read_again(tmp_path, monkeypatch):
-    """The stream is entered at the step, not wound forward to it."""
-    with pytest.raises(Stop):
-        train(make(), tmp_path, StopAt(9))
-    entered = []
-    whole = data.Stream.dataset
-
-    def spy(self, first_step=0, **arguments):
-        entered.append(first_step)
-        return whole(self, first_step, **arguments)
-
-    batches = stream()
-    monkeypatch.setattr(data.Stream, "dataset", spy)
-    train(make(), tmp_path, batches=batches)
-    assert entered == [8, 12]
 
 
 def test_a_finite_stream_starts_again_each_epoch(tmp_path):
