@@ -23,7 +23,7 @@ def fit(distiller, triple, *more, **arguments):
 def test_temperature_and_weight_follow_the_step(
     make_distiller, triple, tmp_path
 ):
-    distiller = make_distiller()
+    distiller = make_distiller(run_eagerly=False)
     log = callbacks.MetricsLog(tmp_path / "log.jsonl", stage="test")
     fit(
         distiller,
@@ -41,7 +41,7 @@ def test_temperature_and_weight_follow_the_step(
 
 
 def test_a_schedule_ends_with_its_fit(make_distiller, triple):
-    distiller = make_distiller()
+    distiller = make_distiller(run_eagerly=False)
     fit(
         distiller,
         triple,
@@ -55,7 +55,7 @@ def test_a_schedule_ends_with_its_fit(make_distiller, triple):
 
 
 def test_the_second_execution_of_several_steps_is_exact(make_distiller, triple):
-    distiller = make_distiller(steps_per_execution=4)
+    distiller = make_distiller(run_eagerly=False, steps_per_execution=4)
     history = fit(
         distiller,
         triple,
