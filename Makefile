@@ -40,7 +40,7 @@ quickstart: $(VENV)/.installed
 # More processes than cores: tests of workers and of kills mostly wait.
 test: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest \
-		--numprocesses 3 --dist loadfile $(PYTEST_ARGS)
+		--numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)

@@ -10,6 +10,28 @@ from safetensors.numpy import load_file, save_file
 
 GOLDEN = Path(__file__).parent / "models" / "golden"
 
+# By how long they take. Begun last, one of them would be waited for alone.
+LONGEST = (
+    "test_distribution.py",
+    "test_recipe_runs.py",
+    "test_cli.py",
+    "test_continuation.py",
+    "test_killed_runs.py",
+    "test_task_stages.py",
+    "test_distiller.py",
+    "test_workers.py",
+    "test_interrupted.py",
+    "test_prepare.py",
+    "test_elmo.py",
+    "test_training_state.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of the longest files first, for pytest-xdist."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture
 def golden_bert() -> Path:
