@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 from keras_hub.models import Backbone, BertBackbone, DistilBertBackbone
 
+from keras_distil.models import compact_ops
+
 Tensor = Any
 
 # Added to the scores of padding: `exp` of it is 0 in every precision.
@@ -36,11 +38,12 @@ def sequence_output(
         training: whether dropout is active.
 
     Returns:
-        float in the compute precision, (batch, length, width); 0 at padding.
+        float in the compute precision, (batch, length, width). What stands at
+        padding means nothing.
     """
     packing = _Packing(features["padding_mask"])
     states = packing.pack(_embeddings(backbone, features))
-    states = backbone.embeddings_layer_norm(states)
+    states = _normalized(backbone.embeddings_layer_norm, states)
     states = backbone.embeddings_dropout(states, training=training)
     for layer in backbone.transformer_layers:
         states = _transformer_layer(layer, states, packing, training)
@@ -48,28 +51,29 @@ def sequence_output(
 
 
 class _Packing:
-    """Real tokens as the rows of a matrix, and back.
-
-    Both ways are `nd` operations, whose gradients are each other and dense.
-    """
+    """Real tokens as the rows of a matrix, and back."""
 
     def __init__(self, padding_mask: Tensor) -> None:
         real = padding_mask > 0
-        self.shape = tf.shape(padding_mask, out_type=tf.int64)
-        self._rows = tf.where(tf.reshape(real, [-1]))
+        self.shape = tf.shape(padding_mask)
+        flat = tf.reshape(real, [-1])
+        # The very first token is kept in any case: there is always a row.
+        flat |= tf.range(tf.size(flat)) == 0
+        self._kept = tf.cast(tf.where(flat)[:, 0], tf.int32)
+        self._places = tf.where(
+            flat, tf.cumsum(tf.cast(flat, tf.int32)) - 1, -1
+        )
         self.score_bias = tf.where(real, 0.0, _NEVER)[:, None, None, :]
 
     def pack(self, values: Tensor) -> Tensor:
         """(batch, length, width) to (tokens, width)."""
-        width = values.shape[-1]
-        return tf.gather_nd(tf.reshape(values, [-1, width]), self._rows)
+        rows = tf.reshape(values, [-1, values.shape[-1]])
+        return compact_ops.pack_rows(rows, self._kept, self._places)
 
     def unpack(self, rows: Tensor) -> Tensor:
-        """(tokens, width) to (batch, length, width), 0 at padding."""
-        width = rows.shape[-1]
-        size = tf.reduce_prod(self.shape)
-        flat = tf.scatter_nd(self._rows, rows, tf.stack([size, width]))
-        return tf.reshape(flat, [self.shape[0], self.shape[1], width])
+        """(tokens, width) to (batch, length, width)."""
+        flat = compact_ops.unpack_rows(rows, self._kept, self._places)
+        return tf.reshape(flat, [self.shape[0], self.shape[1], rows.shape[-1]])
 
 
 def _embeddings(backbone: Backbone, features: dict[str, Tensor]) -> Tensor:
@@ -88,7 +92,7 @@ def _transformer_layer(
         layer._self_attention_layer, states, packing, training
     )
     attended = layer._self_attention_dropout(attended, training=training)
-    states = layer._self_attention_layer_norm(attended + states)
+    states = _normalized(layer._self_attention_layer_norm, attended + states)
     inner = layer._feedforward_intermediate_dense
     hidden = _activated(
         inner.activation, _dense(states, inner.kernel, inner.bias)
@@ -96,7 +100,7 @@ def _transformer_layer(
     outer = layer._feedforward_output_dense
     hidden = _dense(hidden, outer.kernel, outer.bias)
     hidden = layer._feedforward_dropout(hidden, training=training)
-    return layer._feedforward_layer_norm(hidden + states)
+    return _normalized(layer._feedforward_layer_norm, hidden + states)
 
 
 def _attention(
@@ -139,9 +143,15 @@ def _dense(rows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 
 
 def _activated(activation: Any, values: Tensor) -> Tensor:
-    if activation is not keras.activations.gelu:
-        return activation(values)
-    # Keras computes it by `erfc`, which takes twice as long on CPUs.
-    half = tf.cast(0.5, values.dtype)
-    root = tf.cast(math.sqrt(0.5), values.dtype)
-    return half * values * (1 + tf.math.erf(values * root))
+    if activation is keras.activations.gelu:
+        return compact_ops.gelu(values)
+    return activation(values)
+
+
+def _normalized(layer: keras.layers.LayerNormalization, rows: Tensor) -> Tensor:
+    return compact_ops.layer_norm(
+        rows,
+        tf.cast(layer.gamma, tf.float32),
+        tf.cast(layer.beta, tf.float32),
+        layer.epsilon,
+    )
