@@ -1,4 +1,5 @@
 import shutil
+import types
 
 import keras
 import numpy as np
@@ -30,7 +31,7 @@ class StopAt(keras.callbacks.Callback):
 
 
 class Copy(keras.callbacks.Callback):
-    """Copies what is in a folder at an update: a process that died there."""
+    """Copies a folder at an update: what a process that died there leaves."""
 
     def __init__(self, folder, copies):
         super().__init__()
@@ -143,76 +144,68 @@ def deterministic():
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """What it changed, what its callbacks saw, and its folder."""
-    distiller, seen = make(), Seen()
+def whole(tmp_path_factory):
+    """A training, and its folder as it was after some updates."""
     folder = tmp_path_factory.mktemp("whole")
-    train(distiller, folder, seen)
-    return final_state(distiller), seen, folder
-
-
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
-    """The folders of processes that died, by the update after which."""
-    whole = tmp_path_factory.mktemp("interrupted")
     copies = {
         update: tmp_path_factory.mktemp("copies") / str(update)
         for update in (1, 3, 4, 9)
     }
-    with pytest.raises(Stop):
-        train(make(), whole, Copy(whole, copies), StopAt(9))
-    return copies
+    distiller, seen = make(), Seen()
+    train(distiller, folder, seen, Copy(folder, copies))
+    return types.SimpleNamespace(
+        state=final_state(distiller), seen=seen, folder=folder, copies=copies
+    )
 
 
 @pytest.mark.parametrize("update", [1, 4, 9])
-def test_resumed_equals_uninterrupted(uninterrupted, interrupted, update):
+def test_resumed_equals_uninterrupted(whole, update):
     resumed, seen = make(), Seen()
-    train(resumed, interrupted[update], seen)
-    state, seen_whole, _ = uninterrupted
-    assert final_state(resumed) == state
+    train(resumed, whole.copies[update], seen)
+    assert final_state(resumed) == whole.state
     # The epoch that was interrupted has the means of all its updates.
     for found, expected in zip(
-        reversed(seen.logs), reversed(seen_whole.logs), strict=False
+        reversed(seen.logs), reversed(whole.seen.logs), strict=False
     ):
         assert found == expected
 
 
-def test_many_interruptions_equal_none(uninterrupted, tmp_path):
+def test_many_interruptions_equal_none(whole, tmp_path):
     for update in (3, 6, 13):
         with pytest.raises(Stop):
             train(make(), tmp_path, StopAt(update), every_steps=1)
     resumed = make()
     train(resumed, tmp_path, every_steps=1)
-    assert final_state(resumed) == uninterrupted[0]
+    assert final_state(resumed) == whole.state
 
 
-def test_callbacks_see_one_training(interrupted, monkeypatch):
+def test_callbacks_see_one_training(whole, monkeypatch):
     """And the stream is entered at the step, not wound forward to it."""
     entered = []
-    whole_dataset = data.Stream.dataset
+    dataset = data.Stream.dataset
 
     def spy(self, first_step=0, **arguments):
         entered.append(first_step)
-        return whole_dataset(self, first_step, **arguments)
+        return dataset(self, first_step, **arguments)
 
     batches = stream()
     monkeypatch.setattr(data.Stream, "dataset", spy)
     seen = Seen()
-    history = train(make(), interrupted[3], seen, batches=batches, epochs=2)
-    rest, whole = list(range(2, STEPS)), list(range(STEPS))
+    folder = whole.copies[3]
+    history = train(make(), folder, seen, batches=batches, epochs=2)
+    rest, every = list(range(2, STEPS)), list(range(STEPS))
     assert seen.events == [
-        *["train begin", "epoch 0", *rest, "epoch 1", *whole, "train end"]
+        *["train begin", "epoch 0", *rest, "epoch 1", *every, "train end"]
     ]
     assert history.epoch == [0, 1]
     assert entered == [2, 6]
 
 
-def test_a_finished_training_is_not_done_again(uninterrupted, tmp_path):
-    state, _, folder = uninterrupted
-    shutil.copytree(folder, tmp_path / "finished")
+def test_a_finished_training_is_not_done_again(whole, tmp_path):
+    shutil.copytree(whole.folder, tmp_path / "finished")
     again, seen = make(), Seen()
     train(again, tmp_path / "finished", seen)
-    assert final_state(again) == state
+    assert final_state(again) == whole.state
     assert seen.events == ["train begin", "train end"]
 
 
@@ -220,37 +213,27 @@ def test_a_finite_stream_starts_again_each_epoch(tmp_path):
     def batches():
         return stream(steps=STEPS + 2, first_step=2)
 
-    whole = make()
-    train(whole, tmp_path / "a", batches=batches(), steps_per_epoch=None)
-    with pytest.raises(Stop):
-        train(
-            make(),
-            tmp_path / "b",
-            StopAt(9),
-            batches=batches(),
-            steps_per_epoch=None,
-        )
-    resumed = make()
+    whole, resumed = make(), make()
+    copy = Copy(tmp_path / "a", {9: tmp_path / "b"})
+    train(whole, tmp_path / "a", copy, batches=batches(), steps_per_epoch=None)
     train(resumed, tmp_path / "b", batches=batches(), steps_per_epoch=None)
     assert final_state(resumed) == final_state(whole)
 
 
-def test_steps_per_execution_keeps_the_result(uninterrupted, tmp_path):
+def test_steps_per_execution_keeps_the_result(whole, tmp_path):
     with pytest.raises(Stop):
         train(make(2), tmp_path, StopAt(10))
     resumed = make(2)
     train(resumed, tmp_path)
-    assert final_state(resumed) == uninterrupted[0]
+    assert final_state(resumed) == whole.state
 
 
 def test_another_dataset_resumes_by_its_iterator(tmp_path):
     whole = make()
-    train(whole, tmp_path / "a", batches=other_dataset())
-    for update in (3, 9):
-        with pytest.raises(Stop):
-            train(
-                make(), tmp_path / "b", StopAt(update), batches=other_dataset()
-            )
+    copy = Copy(tmp_path / "a", {3: tmp_path / "b"})
+    train(whole, tmp_path / "a", copy, batches=other_dataset())
+    with pytest.raises(Stop):
+        train(make(), tmp_path / "b", StopAt(9), batches=other_dataset())
     resumed = make()
     train(resumed, tmp_path / "b", batches=other_dataset())
     assert final_state(resumed) == final_state(whole)
