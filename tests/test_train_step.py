@@ -206,9 +206,12 @@ def test_the_pytorch_step_has_our_losses(positions):
         assert all(
             "decoder" in x or "vocab_projector" in x for x in found.missing_keys
         )
-    batch = pytorch_step.make_batch(data, 0)
-    found = pytorch_step.triple_loss(
-        theirs["teacher"], theirs["student"], batch, positions
+    found = pytorch_step.train_step(
+        theirs["teacher"],
+        theirs["student"],
+        pytorch_step.make_optimizer(theirs["student"]),
+        pytorch_step.make_batch(data, 0),
+        positions=positions,
     )
     x = {
         "token_ids": data.token_ids[0],

@@ -52,6 +52,7 @@ def make_distiller(
     )
     distiller.compile(
         keras_turns.optimizer(),
+        jit_compile=False,
         loss=(
             keras.losses.SparseCategoricalCrossentropy(
                 from_logits=True, ignore_class=-1

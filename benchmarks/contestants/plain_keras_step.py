@@ -90,7 +90,7 @@ def make_distiller(shape: Shape, precision: str) -> PlainDistiller:
         keras_turns.logits_and_states(teacher),
         keras_turns.logits_and_states(student),
     )
-    distiller.compile(keras_turns.optimizer())
+    distiller.compile(keras_turns.optimizer(), jit_compile=False)
     return distiller
 
 

@@ -5,6 +5,7 @@ of which a mask then selects some.
 """
 
 import contextlib
+import itertools
 import os
 
 import torch
@@ -49,6 +50,13 @@ def make_models(
     return teacher.eval().requires_grad_(False), student.train()
 
 
+def make_optimizer(
+    student: transformers.PreTrainedModel,
+) -> torch.optim.Optimizer:
+    """AdamW with PyTorch's defaults."""
+    return torch.optim.AdamW(student.parameters(), lr=contestants.LEARNING_RATE)
+
+
 def make_batch(data: Data, index: int) -> dict[str, Tensor]:
     """One batch as these models read it; label -100 is none."""
     masked = torch.from_numpy(data.masked[index])
@@ -60,47 +68,60 @@ def make_batch(data: Data, index: int) -> dict[str, Tensor]:
     }
 
 
-def triple_loss(
+def train_step(
     teacher: transformers.PreTrainedModel,
     student: transformers.PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
-    positions: str,
+    *,
+    positions: str = "all",
+    precision: str = "float32",
 ) -> dict[str, Tensor]:
-    """The three losses without their weights: mlm, soft_target, cosine."""
+    """One update of the student.
+
+    Returns:
+        The losses before the update, without their weights, by name.
+    """
     inputs = {
         "input_ids": batch["input_ids"],
         "attention_mask": batch["attention_mask"],
         "output_hidden_states": True,
     }
-    outputs = student(**inputs)
-    with torch.no_grad():
-        teacher_outputs = teacher(**inputs)
     real = batch["attention_mask"].bool()
     soft = real if positions == "all" else batch["labels"] > -1
     temperature = contestants.TEMPERATURE
-    divergence = functional.kl_div(
-        functional.log_softmax(
-            _select(outputs.logits, soft) / temperature, dim=-1
-        ),
-        functional.softmax(
-            _select(teacher_outputs.logits, soft) / temperature, dim=-1
-        ),
-        reduction="batchmean",
-    )
-    states = _select(outputs.hidden_states[-1], real)
-    return {
-        "mlm": functional.cross_entropy(
-            outputs.logits.view(-1, outputs.logits.size(-1)),
+    with _autocast(precision):
+        student_outputs = student(**inputs)
+        with torch.no_grad():
+            teacher_outputs = teacher(**inputs)
+        student_logits = _select(student_outputs.logits, soft)
+        teacher_logits = _select(teacher_outputs.logits, soft)
+        divergence = functional.kl_div(
+            functional.log_softmax(student_logits / temperature, dim=-1),
+            functional.softmax(teacher_logits / temperature, dim=-1),
+            reduction="batchmean",
+        )
+        crossentropy = functional.cross_entropy(
+            student_outputs.logits.view(-1, student_outputs.logits.size(-1)),
             batch["labels"].view(-1),
             ignore_index=-100,
-        ),
-        "soft_target": divergence * temperature**2,
-        "cosine": functional.cosine_embedding_loss(
-            states,
-            _select(teacher_outputs.hidden_states[-1], real),
-            torch.ones(len(states)),
-        ),
-    }
+        )
+        student_states = _select(student_outputs.hidden_states[-1], real)
+        teacher_states = _select(teacher_outputs.hidden_states[-1], real)
+        distance = functional.cosine_embedding_loss(
+            student_states, teacher_states, torch.ones(len(student_states))
+        )
+        divergence = divergence * temperature**2
+        loss = (
+            contestants.MLM_WEIGHT * crossentropy
+            + contestants.SOFT_TARGET_WEIGHT * divergence
+            + contestants.COSINE_WEIGHT * distance
+        )
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), contestants.CLIP_NORM)
+    optimizer.step()
+    optimizer.zero_grad()
+    return {"mlm": crossentropy, "soft_target": divergence, "cosine": distance}
 
 
 def _select(values: Tensor, mask: Tensor) -> Tensor:
@@ -113,30 +134,16 @@ def run(shape: Shape, precision: str, turns: Turns) -> None:
     """Trains in turns."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     teacher, student = make_models(shape)
-    optimizer = torch.optim.AdamW(
-        student.parameters(), lr=contestants.LEARNING_RATE
-    )
+    optimizer = make_optimizer(student)
     data = make_data(shape)
     batches = [make_batch(data, index) for index in range(BATCHES)]
-    step = 0
-    while True:
+    for batch in itertools.cycle(batches):
         turns.before_step()
-        with _autocast(precision):
-            losses = triple_loss(
-                teacher, student, batches[step % BATCHES], shape.positions
-            )
-        loss = (
-            contestants.MLM_WEIGHT * losses["mlm"]
-            + contestants.SOFT_TARGET_WEIGHT * losses["soft_target"]
-            + contestants.COSINE_WEIGHT * losses["cosine"]
+        train_step(
+            *(teacher, student, optimizer, batch),
+            positions=shape.positions,
+            precision=precision,
         )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(
-            student.parameters(), contestants.CLIP_NORM
-        )
-        optimizer.step()
-        optimizer.zero_grad()
-        step += 1
 
 
 def _autocast(precision: str) -> contextlib.AbstractContextManager:
