@@ -140,10 +140,8 @@ def shared_toy_recipe(tmp_path_factory) -> Iterator[Path]:
         yield folder / "toy.yaml"
 
 
-@pytest.fixture
-def toy_glue(tmp_path) -> Path:
+def write_toy_glue(folder: Path) -> None:
     """GLUE's files of RTE, STS-B and CoLA, with 8 examples of letters each."""
-    folder = tmp_path / "glue"
     for split in ("train", "dev"):
         pairs = [("a b c", "a b"), ("d e", "f g h i"), ("k", "k"), ("l", "m n")]
         rte = ["index\tsentence1\tsentence2\tlabel"]
@@ -165,6 +163,21 @@ def toy_glue(tmp_path) -> Path:
             path = folder / name / f"{split}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def toy_glue(tmp_path) -> Path:
+    """See `write_toy_glue`."""
+    folder = tmp_path / "glue"
+    write_toy_glue(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared_toy_glue(tmp_path_factory) -> Path:
+    """See `write_toy_glue`; several tests read it."""
+    folder = tmp_path_factory.mktemp("glue")
+    write_toy_glue(folder)
     return folder
 
 

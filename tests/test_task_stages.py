@@ -1,6 +1,7 @@
 """Tasks of a run: what is kept, what goes on, what is refused."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -19,17 +20,16 @@ from keras_distil import (
 from keras_distil.progress import Progress
 
 
-@pytest.fixture
-def recipe_path(toy_teacher, toy_glue, tmp_path):
-    teacher = models.load_teacher(toy_teacher)
-    models.initialize_student(teacher, 1).save(tmp_path / "student.keras")
-    path = tmp_path / "tasks.yaml"
+def write_recipe(path, teacher, glue):
+    """Writes a recipe that fine-tunes the teacher and a student."""
+    student = path.parent / "student.keras"
+    models.initialize_student(models.load_teacher(teacher), 1).save(student)
     path.write_text(
         f"""
 name: tasks
-teacher: {{source: {toy_teacher}}}
-student: {{source: {tmp_path / "student.keras"}}}
-data: {{root: {toy_glue}}}
+teacher: {{source: {teacher}}}
+student: {{source: {student}}}
+data: {{root: {glue}}}
 finetune:
   tasks: [rte, stsb]
   source: files
@@ -43,6 +43,26 @@ evaluate: {{latency_length: 8}}
 """
     )
     return path
+
+
+@pytest.fixture
+def recipe_path(toy_teacher, toy_glue, tmp_path):
+    return write_recipe(tmp_path / "tasks.yaml", toy_teacher, toy_glue)
+
+
+@pytest.fixture(scope="module")
+def finished(shared_toy_recipe, shared_toy_glue):
+    """A finished run: its recipe, what changes it, its folder and report."""
+    folder = shared_toy_recipe.parent
+    path = write_recipe(
+        folder / "tasks.yaml", folder / "teacher", shared_toy_glue
+    )
+    overrides = [
+        *["finetune.tasks=[rte]", "finetune.epochs=2"],
+        "finetune.augment_copies=2",
+    ]
+    report = start(path, folder / "run", *overrides)
+    return path, overrides, folder / "run", report
 
 
 def start(recipe_path, folder, *overrides):
@@ -79,16 +99,11 @@ def test_a_run_that_broke_off_goes_on(recipe_path, tmp_path, monkeypatch):
     assert not list(folder.glob("tasks/*/*/*/checkpoints"))
 
 
-def test_results_are_what_the_kept_model_says(recipe_path, tmp_path):
-    report = start(
-        recipe_path,
-        tmp_path / "run",
-        "finetune.epochs=2",
-        "finetune.tasks=[rte]",
-    )
-    recipe = config.load_recipe(recipe_path)
+def test_results_are_what_the_kept_model_says(finished):
+    path, _, folder, report = finished
+    recipe = config.load_recipe(path)
     for row in report["tasks"]["rows"]:
-        kept = tmp_path / "run" / "tasks" / "rte" / row["name"] / "seed_3"
+        kept = folder / "tasks" / "rte" / row["name"] / "seed_3"
         evaluator = build.task(recipe, "rte").evaluator
         model = task_stages.load_task_model(kept / "model.keras")
         found = evaluator.predictions(model)["dev"]
@@ -99,9 +114,9 @@ def test_results_are_what_the_kept_model_says(recipe_path, tmp_path):
         assert result["metrics"]["dev"]["accuracy"] == pytest.approx(accuracy)
         assert max(result["dev_scores"]) == pytest.approx(accuracy)
         assert row["tasks"]["rte"]["score"] == pytest.approx(100 * accuracy)
-    document = (tmp_path / "run" / "report.html").read_text()
+    document = (folder / "report.html").read_text()
     assert "<!DOCTYPE html>" in document and "tasks" in document
-    assert "| student" in (tmp_path / "run" / "report.md").read_text()
+    assert "| student" in (folder / "report.md").read_text()
 
 
 def test_elmo_stands_in_the_table_by_its_costs(
@@ -130,30 +145,28 @@ def test_elmo_stands_in_the_table_by_its_costs(
     assert "| elmo" in (tmp_path / "run" / "report.md").read_text().lower()
 
 
-def test_the_student_alone_sees_augmented_examples(recipe_path, tmp_path):
-    run = tmp_path / "run"
-    start(recipe_path, run, "finetune.tasks=[rte]", "finetune.augment_copies=2")
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    stages_of = [line["stage"] for line in lines]
-    # 8 examples in batches of 4, and 16 more.
-    assert stages_of.count("rte/teacher/seed_3") == 2
-    assert stages_of.count("rte/student/seed_3") == 6
+def test_the_student_alone_sees_augmented_examples(finished):
+    lines = (finished[2] / "metrics.jsonl").read_text().splitlines()
+    stages_of = [json.loads(line)["stage"] for line in lines]
+    # Twice 8 examples in batches of 4, and 16 more.
+    assert stages_of.count("rte/teacher/seed_3") == 4
+    assert stages_of.count("rte/student/seed_3") == 12
 
 
-def test_damaged_results_are_named(recipe_path, tmp_path):
-    overrides = ["finetune.rows=[teacher]", "finetune.tasks=[rte]"]
-    start(recipe_path, tmp_path / "run", *overrides)
+def test_damaged_results_are_named(finished, tmp_path):
+    path, overrides, folder, _ = finished
+    shutil.copytree(folder, tmp_path / "run")
     (tmp_path / "run" / "report.json").unlink()
     kept = tmp_path / "run" / "tasks" / "rte" / "teacher" / "seed_3"
     good = (kept / "result.json").read_text()
     for damage in ("{", json.dumps({"metrics": {"test": {}}})):
         (kept / "result.json").write_text(damage)
         with pytest.raises(ValueError, match="teacher/seed_3 are damaged"):
-            start(recipe_path, tmp_path / "run", *overrides)
+            start(path, tmp_path / "run", *overrides)
     (kept / "result.json").write_text(good)
     (kept / "predictions.safetensors").write_bytes(b"x")
     with pytest.raises(ValueError, match="Remove the folder, and the same"):
-        start(recipe_path, tmp_path / "run", *overrides)
+        start(path, tmp_path / "run", *overrides)
 
 
 def test_what_does_not_fit_is_refused(recipe_path, tmp_path, toy_teacher):
