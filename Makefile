@@ -52,7 +52,11 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy keras_distil
 
-bench: $(VENV)/.installed
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.installed-bench
 	@set -e; for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script"; \
 	done
