@@ -18,6 +18,7 @@ _MODULES = (
     "losses",
     "models",
     "schedules",
+    "teachers",
 )
 
 __all__ = ["Distiller", "__version__", *_MODULES]

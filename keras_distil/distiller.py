@@ -11,6 +11,7 @@ from keras_distil import continuation
 from keras_distil.data import first_step_of, reading_error, stream_of
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.objectives import make_objective
+from keras_distil.teachers import CachedTeacher, cache_error
 
 Tensor = Any
 
@@ -28,8 +29,8 @@ class Distiller(keras.Model):
 
     Args:
         teacher: a KerasHub masked-LM task model, or one of
-            `models.task_model`; None if no loss needs a teacher (plain
-            training with the same step).
+            `models.task_model`; a `teachers.CachedTeacher`; None if no loss
+            needs a teacher (plain training with the same step).
         student: a model for the same task over the same vocabulary.
         losses: the losses to add up; see `losses.triple_loss` and
             `losses.task_loss`.
@@ -67,7 +68,7 @@ class Distiller(keras.Model):
 
     def __init__(
         self,
-        teacher: keras.Model | None,
+        teacher: keras.Model | CachedTeacher | None,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         name: str = "distiller",
@@ -79,7 +80,7 @@ class Distiller(keras.Model):
         self.distillation_losses = list(losses)
         self.projection = objective.projection
         self._objective = objective
-        if teacher is not None:
+        if isinstance(teacher, keras.Model):
             teacher.trainable = False
         self.tokens_seen = self.add_weight(
             name="tokens_seen",
@@ -124,7 +125,14 @@ class Distiller(keras.Model):
         Args:
             variable: a loss's weight or temperature.
             schedule: a callable from step to value, or None to stop.
+
+        Raises:
+            ValueError: if a cached teacher lacks one of the temperatures.
         """
+        if schedule is not None and isinstance(self.teacher, CachedTeacher):
+            for loss in self.distillation_losses:
+                if getattr(loss, "temperature", None) is variable:
+                    self.teacher.check_schedule(schedule)
         schedules = dict(self._schedules)
         schedules.pop(id(variable), None)
         if schedule is not None:
@@ -245,7 +253,7 @@ class Distiller(keras.Model):
         try:
             return super().evaluate(self.distributed(x), y, **kwargs)
         except tf.errors.OpError as error:
-            raise reading_error(error) or error from None
+            raise cache_error(error) or reading_error(error) or error from None
 
     def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
         """The dataset as this strategy's replicas read it.
@@ -453,7 +461,8 @@ class Distiller(keras.Model):
             except tf.errors.OpError as error:
                 if _NON_FINITE in str(error):
                     raise RuntimeError(self._non_finite_message()) from None
-                raise reading_error(error) or error from None
+                found = cache_error(error) or reading_error(error)
+                raise found or error from None
 
         self.train_function = checked
         return checked
@@ -524,7 +533,9 @@ def _hidden_from_keras(values: dict) -> Mapping:
     return MappingProxyType(values)
 
 
-def _serialize_model(model: keras.Model | None) -> dict[str, Any] | None:
+def _serialize_model(
+    model: keras.Model | CachedTeacher | None,
+) -> dict[str, Any] | None:
     if model is None:
         return None
     config = keras.saving.serialize_keras_object(model)

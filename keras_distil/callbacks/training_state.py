@@ -256,7 +256,7 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     The teacher is frozen and can be loaded again.
     """
     left_out = {id(v) for v in _metrics(model).values()}
-    if model.teacher is not None:
+    if isinstance(model.teacher, keras.Model):
         left_out |= {id(v) for v in model.teacher.variables}
     found = [v for v in model.variables if id(v) not in left_out]
     names = [f"model/{v.path}" for v in found]

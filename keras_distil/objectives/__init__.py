@@ -9,6 +9,7 @@ from keras_distil.losses import DistillationLoss
 from keras_distil.models.task_model import kind_of
 from keras_distil.objectives.masked_lm import MaskedLMBatch, MaskedLMObjective
 from keras_distil.objectives.task import TaskBatch, TaskObjective
+from keras_distil.teachers import CachedTeacher
 
 __all__ = [
     "MaskedLMBatch",
@@ -65,14 +66,15 @@ class Objective(Protocol):
 
 
 def make_objective(
-    teacher: keras.Model | None,
+    teacher: keras.Model | CachedTeacher | None,
     student: keras.Model,
     losses: Sequence[DistillationLoss],
 ) -> Objective:
     """The objective of the task that the student is for.
 
     Args:
-        teacher: a model for the same task, or None.
+        teacher: a model for the same task, a cached teacher for masked
+            language modelling, or None.
         student: a masked-LM task model, or one of `models.task_model`.
         losses: the losses to add up.
 
@@ -84,5 +86,10 @@ def make_objective(
         ValueError: as the objectives say.
     """
     if kind_of(student) is not None:
+        if isinstance(teacher, CachedTeacher):
+            raise TypeError(
+                "A cached teacher is for masked language modelling; a task "
+                f"needs a live one. Received: teacher={teacher.name!r}."
+            )
         return TaskObjective(teacher, student, losses)
     return MaskedLMObjective(teacher, student, losses)

@@ -12,8 +12,10 @@ from keras_distil.losses import (
     LogitsLoss,
     chunked,
 )
+from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
 from keras_distil.objectives import shared
+from keras_distil.teachers import CachedOutputs, CachedTeacher
 
 Tensor = Any
 
@@ -27,12 +29,14 @@ class MaskedLMBatch(NamedTuple):
         targets: int32, (batch, length), the original tokens.
         mask_weight: float32, (batch, length), 1 at positions chosen for
             masked language modelling, else 0.
+        teacher: the outputs of a cached teacher, or None.
     """
 
     token_ids: Tensor
     padding_mask: Tensor
     targets: Tensor
     mask_weight: Tensor
+    teacher: CachedOutputs | None = None
 
     @classmethod
     def from_triple(cls, data: Any) -> "MaskedLMBatch":
@@ -79,7 +83,14 @@ class MaskedLMBatch(NamedTuple):
         """The `index`-th of `parts` consecutive, nearly equal micro-batches."""
         size = tf.shape(self.token_ids)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
-        return MaskedLMBatch(*(tensor[start:stop] for tensor in self))
+        teacher = self.teacher
+        return MaskedLMBatch(
+            token_ids=self.token_ids[start:stop],
+            padding_mask=self.padding_mask[start:stop],
+            targets=self.targets[start:stop],
+            mask_weight=self.mask_weight[start:stop],
+            teacher=None if teacher is None else teacher.part(start, stop),
+        )
 
 
 class MaskedLMObjective:
@@ -90,7 +101,7 @@ class MaskedLMObjective:
     replica's, a micro-batch) contributes exactly its share.
 
     Args:
-        teacher: a KerasHub masked-LM task model, or None.
+        teacher: a KerasHub masked-LM task model, a cached teacher, or None.
         student: a KerasHub masked-LM task model over the same vocabulary.
         losses: the losses to add up.
 
@@ -103,12 +114,12 @@ class MaskedLMObjective:
 
     def __init__(
         self,
-        teacher: keras.Model | None,
+        teacher: keras.Model | CachedTeacher | None,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
     ) -> None:
         forward.check_masked_lm(student, "student")
-        if teacher is not None:
+        if teacher is not None and not isinstance(teacher, CachedTeacher):
             forward.check_masked_lm(teacher, "teacher")
         shared.check_pair(teacher, student)
         shared.check_losses(losses, teacher)
@@ -125,7 +136,12 @@ class MaskedLMObjective:
 
     def batch(self, data: Any) -> MaskedLMBatch:
         """The parts of a Keras triple, checked and named."""
-        return MaskedLMBatch.from_triple(data)
+        if not isinstance(self.teacher, CachedTeacher):
+            return MaskedLMBatch.from_triple(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, outputs = self.teacher.take_outputs(x)
+        batch = MaskedLMBatch.from_triple((x, y, sample_weight))
+        return batch._replace(teacher=outputs)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         """The student's logits, float32, (batch, length, vocabulary)."""
@@ -180,16 +196,16 @@ class MaskedLMObjective:
             total for `variables` (none without `training`).
         """
         teacher_states = None
-        if self.teacher is not None:
+        if batch.teacher is not None:
+            teacher_states = batch.teacher.states
+        elif self.teacher is not None:
             teacher_states = forward.encode(
                 self.teacher, batch.inputs, training=False
             )
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
         scales = self._scales(sizes)
-        # Persistent: the gradients through encoder and decoder are taken
-        # apart (see `_gradients`).
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape() as tape:
             student_states = forward.encode(
                 self.student, batch.inputs, training=training
             )
@@ -252,8 +268,17 @@ class MaskedLMObjective:
         with_gradients: bool,
     ) -> chunked.ChunkedResult:
         """Losses on logits; the masked rows come first."""
-        teacher = None
-        if self.teacher is not None:
+        teacher: chunked.VocabularyProjection | TopLogits | None = None
+        if batch.teacher is not None and isinstance(
+            self.teacher, CachedTeacher
+        ):
+            teacher = self.teacher.top_logits(
+                batch.teacher,
+                rows=rows,
+                masked=batch.mask_weight,
+                losses=self._logits_losses,
+            )
+        elif self.teacher is not None:
             teacher = forward.project(
                 self.teacher, forward.gather_rows(teacher_states, rows)
             )
@@ -298,20 +323,17 @@ class MaskedLMObjective:
         through_encoder = tape.gradient(
             targets, variables, output_gradients=upstream
         )
-        # Taken apart from the encoder's: together, TensorFlow would turn the
-        # dense gradient of the tied matrix into a sparse one of all its rows.
-        through_decoder = tape.gradient(
-            [projection.kernel, projection.bias],
-            variables,
-            output_gradients=[
-                tf.cast(vocabulary.kernel_gradient, projection.kernel.dtype),
-                vocabulary.bias_gradient,
-            ],
-        )
+        # Without the tape: it would round the decoder's gradient to the
+        # compute precision, and make a sparse one of all rows of the sum.
+        kernel, bias = forward.decoder_variables(self.student)
+        through_decoder = {
+            id(kernel): vocabulary.kernel_gradient,
+            id(bias): vocabulary.bias_gradient,
+        }
         return [
-            _add_gradients(variable, encoder, decoder)
-            for variable, encoder, decoder in zip(
-                variables, through_encoder, through_decoder, strict=True
+            _add_gradients(variable, encoder, through_decoder.get(id(variable)))
+            for variable, encoder in zip(
+                variables, through_encoder, strict=True
             )
         ]
 
@@ -330,9 +352,9 @@ def _add_gradients(
     """Dense sum of what came through the encoder and the decoder."""
     if isinstance(encoder, tf.IndexedSlices) and decoder is not None:
         return tf.tensor_scatter_nd_add(
-            tf.cast(decoder, encoder.dtype),
+            decoder,
             encoder.indices[:, None],
-            encoder.values,
+            tf.cast(encoder.values, decoder.dtype),
         )
     found = [
         tf.convert_to_tensor(gradient)

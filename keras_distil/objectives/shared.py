@@ -12,12 +12,13 @@ from keras_distil.losses import (
     LogitsLoss,
     functional,
 )
+from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
 
 
 def hidden_state_projection(
-    teacher: keras.Model | None,
+    teacher: keras.Model | CachedTeacher | None,
     student: keras.Model,
     losses: Sequence[DistillationLoss],
 ) -> keras.layers.Layer | None:
@@ -26,7 +27,7 @@ def hidden_state_projection(
         isinstance(loss, HiddenStateLoss) for loss in losses
     ):
         return None
-    teacher_width = teacher.backbone.hidden_dim
+    teacher_width = _sizes(teacher).hidden_dim
     student_width = student.backbone.hidden_dim
     if teacher_width == student_width:
         return None
@@ -77,7 +78,14 @@ def hidden_state_losses(
     return total, sums
 
 
-def check_pair(teacher: keras.Model | None, student: keras.Model) -> None:
+def _sizes(model: keras.Model | CachedTeacher) -> Any:
+    """What knows the vocabulary and the width of a model."""
+    return model if isinstance(model, CachedTeacher) else model.backbone
+
+
+def check_pair(
+    teacher: keras.Model | CachedTeacher | None, student: keras.Model
+) -> None:
     """Raises ValueError unless one model can teach the other.
 
     Raises:
@@ -97,7 +105,7 @@ def check_pair(teacher: keras.Model | None, student: keras.Model) -> None:
             "`teacher` and `student` must be two models: the teacher is "
             f"frozen. Received: {student.name!r} for both."
         )
-    sizes = [m.backbone.vocabulary_size for m in (teacher, student)]
+    sizes = [_sizes(m).vocabulary_size for m in (teacher, student)]
     if sizes[0] != sizes[1]:
         raise ValueError(
             "Teacher and student must share a vocabulary. Received: "
@@ -106,14 +114,16 @@ def check_pair(teacher: keras.Model | None, student: keras.Model) -> None:
 
 
 def check_losses(
-    losses: Sequence[DistillationLoss], teacher: keras.Model | None
+    losses: Sequence[DistillationLoss],
+    teacher: keras.Model | CachedTeacher | None,
 ) -> None:
     """Raises an error unless `losses` can be added up.
 
     Raises:
         TypeError: if one is not a distillation loss.
         ValueError: if there is none, none is on logits, names repeat, or one
-            needs a teacher and there is none.
+            needs a teacher and there is none, or a cached one lacks what
+            the loss reads.
     """
     if isinstance(losses, DistillationLoss) or not losses:
         raise ValueError(
@@ -142,3 +152,5 @@ def check_losses(
             "`losses` must hold a loss on logits, or the output layer would "
             f"not be trained. Received: names {names}."
         )
+    if isinstance(teacher, CachedTeacher):
+        teacher.check_losses(losses)

@@ -1,0 +1,10 @@
+"""A teacher whose outputs are written once and read in training."""
+
+from keras_distil.teachers.cached import (
+    CachedOutputs,
+    CachedTeacher,
+    cache_error,
+)
+from keras_distil.teachers.making import cache_teacher
+
+__all__ = ["CachedOutputs", "CachedTeacher", "cache_error", "cache_teacher"]

@@ -1,0 +1,384 @@
+"""A teacher's outputs, read from disk in place of the teacher."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_distil import data
+from keras_distil.losses import (
+    DistillationLoss,
+    HiddenStateLoss,
+    LogitsLoss,
+)
+from keras_distil.losses.top_logits import TopLogits
+from keras_distil.teachers import manifest
+from keras_distil.teachers.records import RecordLayout
+
+Tensor = Any
+
+_PREFIX = "teacher_"
+# TensorFlow escapes apostrophes in what an assertion says.
+_NOT_COVERED = "The cached teacher has the tails of"
+# A schedule computes in float32.
+_ROUNDING = 1e-5
+
+
+class CachedOutputs(NamedTuple):
+    """What a batch carries of a cached teacher.
+
+    Attributes:
+        token_ids: int32, (batch, slots, k), of the largest logits.
+        logits: float32, (batch, slots, k), less the largest.
+        tails: float32, (batch, slots, temperatures); see `TopLogits`.
+        states: float16, (batch, length, width), or None.
+    """
+
+    token_ids: Tensor
+    logits: Tensor
+    tails: Tensor
+    states: Tensor | None
+
+    def part(self, start: Tensor, stop: Tensor) -> "CachedOutputs":
+        """The outputs for some sequences of the batch."""
+        return CachedOutputs(
+            *(None if part is None else part[start:stop] for part in self)
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class CachedTeacher:
+    """Stands for a teacher whose outputs `cache_teacher` has written.
+
+    A `Distiller` takes it in place of the model, and trains on the batches of
+    its `dataset`, which carry the teacher's outputs. The teacher itself is
+    not needed.
+
+    The soft targets are the teacher's `top_k` largest logits and, as one more
+    outcome, all other tokens together, at the temperatures of the cache; see
+    `losses.functional.top_soft_target_kl_divergence`.
+
+    Args:
+        folder: of a complete cache.
+
+    Raises:
+        CorpusError: if the cache is incomplete, damaged or of another
+            version.
+
+    Example:
+        >>> cached = CachedTeacher("caches/minilm")         # doctest: +SKIP
+        >>> distiller = keras_distil.Distiller(
+        ...     cached, student, losses.triple_loss()
+        ... )                                               # doctest: +SKIP
+        >>> distiller.compile(
+        ...     keras.optimizers.AdamW(5e-4)
+        ... )                                               # doctest: +SKIP
+        >>> distiller.fit(
+        ...     cached.dataset(corpus, batch_size=32),
+        ...     steps_per_epoch=100,
+        ... )                                               # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder).expanduser()
+        found = manifest.read_manifest(self.folder)
+        self.settings = found.settings
+        self._parts = found.parts
+        for part in self._parts:
+            self._check_sizes(part)
+
+    def _check_sizes(self, part: manifest.Part) -> None:
+        """What the manifest says of records has to fit into the shards."""
+        size = layout_of(self.settings, part.length, part.slots).record_bytes
+        for shard in part.shards:
+            if shard.sequences * size > shard.bytes:
+                raise data.CorpusError(
+                    f"The shard {self.folder / shard.file} is too small for "
+                    f"its {shard.sequences:,} records. {manifest.REMEDY}"
+                )
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return f"the cache in {self.folder}"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Entries of the teacher's vocabulary."""
+        return self.settings.teacher.vocabulary_size
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the teacher's hidden states."""
+        return self.settings.teacher.hidden_dim
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(x.bytes for part in self._parts for x in part.shards)
+
+    def dataset(
+        self,
+        corpus: data.PreparedCorpus,
+        *,
+        batch_size: int,
+        steps: int | None = None,
+        first_step: int = 0,
+        shuffle: bool = True,
+    ) -> tf.data.Dataset:
+        """Training batches with the teacher's outputs.
+
+        They are those of `data.masked_lm_dataset` with the masking of the
+        cache, whose epochs cycle through its maskings. `x` holds the
+        outputs, too, under names that begin with "teacher_".
+
+        Args:
+            corpus: the corpus that the cache was made of.
+            batch_size: int, sequences a batch.
+            steps: int, batches in the stream; endless if None.
+            first_step: int, batches to leave out at the beginning.
+            shuffle: bool, False keeps the order of the corpus.
+
+        Returns:
+            A dataset of Keras triples.
+
+        Raises:
+            CorpusError: if the cache is one of another corpus.
+            ValueError: as `data.masked_lm_dataset`.
+        """
+        if corpus.fingerprint != self.settings.corpus:
+            raise data.CorpusError(
+                f"The teacher's cache in {self.folder} was made of another "
+                f"corpus ({self.settings.corpus[:12]}) than the one in "
+                f"{corpus.folder} ({corpus.fingerprint[:12]}). Make a cache "
+                "of this one."
+            )
+        return data.masked_lm_dataset(
+            corpus.train,
+            **masking_arguments(self.settings.masking, corpus),
+            batch_size=batch_size,
+            steps=steps,
+            first_step=first_step,
+            shuffle=shuffle,
+            maskings=self.settings.maskings,
+            more_inputs=[self._reader(part) for part in self._parts],
+        )
+
+    def _reader(self, part: manifest.Part) -> Callable:
+        """Outputs by row and masking."""
+        layout = layout_of(self.settings, part.length, part.slots)
+        records = data.ShardedSequences(
+            [self.folder / shard.file for shard in part.shards],
+            [shard.sequences for shard in part.shards],
+            length=layout.record_bytes,
+            dtype=np.dtype("uint8"),
+            remedy=manifest.REMEDY,
+        )
+        read = data.row_reader(records)
+
+        def outputs(rows: Tensor, maskings: Tensor) -> dict[str, Tensor]:
+            found = layout.decode(read(maskings * part.rows + rows))
+            return {f"{_PREFIX}{name}": x for name, x in found.items()}
+
+        return outputs
+
+    # === What an objective asks ===
+
+    def take_outputs(
+        self, x: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], CachedOutputs]:
+        """Parts `x` of a batch into the student's inputs and the outputs.
+
+        Raises:
+            ValueError: if outputs are missing.
+        """
+        names = ["token_ids", "logits", "tails"]
+        if self.settings.hidden_states:
+            names.append("states")
+        missing = [name for name in names if f"{_PREFIX}{name}" not in x]
+        if missing:
+            raise ValueError(
+                "With a cached teacher, batches must be those of its "
+                "`dataset`, which carry its outputs; score a student on other "
+                "text with `evaluation.score_masked_lm`. Received: "
+                f"x={sorted(x)}."
+            )
+        rest = {k: v for k, v in x.items() if not k.startswith(_PREFIX)}
+        return rest, CachedOutputs(
+            token_ids=tf.cast(x[f"{_PREFIX}token_ids"], tf.int32),
+            logits=tf.cast(x[f"{_PREFIX}logits"], tf.float32),
+            tails=x[f"{_PREFIX}tails"],
+            states=x.get(f"{_PREFIX}states"),
+        )
+
+    def top_logits(
+        self,
+        outputs: CachedOutputs,
+        *,
+        rows: Tensor,
+        masked: Tensor,
+        losses: Sequence[LogitsLoss],
+    ) -> TopLogits:
+        """The teacher's side of the losses on logits.
+
+        Args:
+            outputs: of a batch, or a part of one.
+            rows: int, (rows,), the tokens that need logits, as indices into
+                the batch * length tokens; the masked ones, in order, if only
+                they are in the cache.
+            masked: float, (batch, length), above 0 at masked positions.
+            losses: what will read the logits.
+        """
+        if self.settings.positions == "masked":
+            # The first slots of each sequence, as many as are masked there.
+            counts = tf.math.count_nonzero(masked > 0.0, axis=1)
+            slots = tf.range(tf.shape(outputs.tails)[1], dtype=tf.int64)
+            used = slots[tf.newaxis] < counts[:, tf.newaxis]
+            rows = tf.where(tf.reshape(used, [-1]))[:, 0]
+
+        count = tf.size(outputs.token_ids[..., 0])
+
+        def choose(values: Tensor) -> Tensor:
+            flat = tf.reshape(values, [count, values.shape[-1]])
+            return tf.gather(flat, rows)
+
+        with tf.control_dependencies(self._temperature_checks(losses)):
+            tails = tf.identity(outputs.tails)
+        return TopLogits(
+            outputs.token_ids,
+            outputs.logits,
+            tails,
+            tf.constant(self.settings.temperatures, tf.float32),
+        ).of_rows(choose)
+
+    def _temperature_checks(self, losses: Sequence[LogitsLoss]) -> list[Any]:
+        """Assertions, in a graph, that the cache has the temperatures."""
+        if not self.settings.temperatures:
+            return []
+        checks = [
+            tf.debugging.Assert(
+                self._covers(tf.convert_to_tensor(loss.temperature)),
+                [self._not_covered, loss.temperature],
+            )
+            for loss in losses
+            if hasattr(loss, "temperature")
+        ]
+        # Eager execution raises and returns None.
+        return [check for check in checks if check is not None]
+
+    def _covers(self, temperature: Tensor) -> Tensor:
+        nodes = self.settings.temperatures
+        return tf.logical_and(
+            temperature >= min(nodes) * (1 - _ROUNDING),
+            temperature <= max(nodes) * (1 + _ROUNDING),
+        )
+
+    @property
+    def _not_covered(self) -> str:
+        lowest = min(self.settings.temperatures)
+        highest = max(self.settings.temperatures)
+        covered = (
+            f"temperature {lowest:g} only"
+            if lowest == highest
+            else f"temperatures from {lowest:g} to {highest:g} only"
+        )
+        return (
+            f"{_NOT_COVERED} {covered}; make one with the range of your "
+            "schedule, `temperature=(lowest, highest)`"
+        )
+
+    def check_schedule(self, schedule: Callable) -> None:
+        """Raises ValueError if a schedule leaves the cache's temperatures.
+
+        Looks at steps 0, 1, 2, 4 and so on; every update is checked again.
+        """
+        if not self.settings.temperatures:
+            return
+        for step in (0, *(2**power for power in range(31))):
+            value = tf.convert_to_tensor(schedule(tf.constant(step)))
+            if not bool(self._covers(tf.cast(value, tf.float32))):
+                raise ValueError(
+                    f"{self._not_covered}. Received: a schedule that is "
+                    f"{float(value):g} at step {step}."
+                )
+
+    def check_losses(self, losses: Sequence[DistillationLoss]) -> None:
+        """Raises ValueError unless the cache has what the losses read."""
+        for loss in losses:
+            if isinstance(loss, HiddenStateLoss):
+                if not self.settings.hidden_states:
+                    raise ValueError(
+                        f"The loss {loss.name!r} needs the teacher's hidden "
+                        f"states, and {self.name} has none: leave the loss "
+                        "out, or make a cache with `hidden_states=True`."
+                    )
+            elif loss.needs_teacher and not loss.takes_top_logits:
+                raise ValueError(
+                    f"The loss {loss.name!r} needs all of the teacher's "
+                    "logits; a cached teacher has the largest only."
+                )
+            elif loss.positions == "all" != self.settings.positions:
+                raise ValueError(
+                    f"The loss {loss.name!r} counts all positions, and "
+                    f"{self.name} has the masked ones only: give the loss "
+                    "`positions='masked'`, or make a cache with "
+                    "`positions='all'`."
+                )
+
+    # === Saving ===
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal object."""
+        return {"folder": str(self.folder)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "CachedTeacher":
+        """Opens the cache again."""
+        return cls(**config)
+
+
+def cache_error(error: Exception) -> ValueError | None:
+    """What a cached teacher has asserted, from an error of TensorFlow's."""
+    found = re.search(rf"({_NOT_COVERED}[^\]]*)\] \[([^\]]*)\]", str(error))
+    if found is None:
+        return None
+    return ValueError(f"{found[1]}. Received: temperature {found[2]}.")
+
+
+def layout_of(
+    settings: manifest.CacheSettings, length: int, slots: int
+) -> RecordLayout:
+    """How the records of a part of the cache look."""
+    return RecordLayout(
+        length=length,
+        slots=slots,
+        top_k=settings.top_k,
+        temperatures=len(settings.temperatures),
+        hidden_dim=(
+            settings.teacher.hidden_dim if settings.hidden_states else 0
+        ),
+        vocabulary_size=settings.teacher.vocabulary_size,
+    )
+
+
+def masking_arguments(
+    masking: manifest.MaskingSettings, corpus: data.PreparedCorpus
+) -> dict[str, Any]:
+    """The arguments of `data.masked_lm_dataset` that make the masks."""
+    weights = None
+    if masking.rare_token_exponent:
+        weights = data.rare_token_weights(
+            corpus.token_counts, exponent=masking.rare_token_exponent
+        )
+    return {
+        "special": data.SpecialTokens(**masking.special),
+        "vocabulary_size": masking.vocabulary_size,
+        "seed": masking.seed,
+        "rate": masking.rate,
+        "token_weights": weights,
+    }

@@ -1,0 +1,563 @@
+"""One pass of a teacher over a corpus, into shards on disk."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tokenizers
+from keras_hub.models import MaskedLM
+
+from keras_distil import data, disk
+from keras_distil.data.shards import write_shard
+from keras_distil.losses.top_logits import tail_temperatures
+from keras_distil.models import forward
+from keras_distil.teachers import manifest
+from keras_distil.teachers.cached import (
+    CachedTeacher,
+    layout_of,
+    masking_arguments,
+)
+from keras_distil.teachers.records import RecordLayout
+
+Tensor = Any
+
+_SHARD_BYTES = 2**26
+# Positions that go through the vocabulary at a time.
+_CHUNK = 512
+_PROBED = 16
+
+
+def cache_teacher(
+    teacher: MaskedLM,
+    corpus: data.PreparedCorpus,
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    cache_dir: str | os.PathLike | None = None,
+    output: str | os.PathLike | None = None,
+    top_k: int = 64,
+    maskings: int = 4,
+    positions: str = "all",
+    temperature: float | tuple[float, float] = 2.0,
+    hidden_states: bool = True,
+    seed: int = 0,
+    rate: float = 0.15,
+    rare_token_exponent: float = 0.0,
+    batch_size: int = 32,
+    say: Callable[[str], None] | None = print,
+    progress: Callable[[int, int], None] | None = None,
+) -> CachedTeacher:
+    """Writes a teacher's outputs for a corpus, or finds them done.
+
+    The teacher sees every training sequence under `maskings` different masks.
+    Of each position its `top_k` largest logits are kept in 16 bits, with the
+    weight of all others at the temperatures of the soft targets, and the last
+    hidden states in 16 bits. All that these depend on is part of the cache's
+    name or compared with it: weights, precision, corpus, masks and options.
+
+    A pass that was interrupted goes on at the shard it was writing.
+
+    Args:
+        teacher: a KerasHub masked-LM task model.
+        corpus: as `data.prepare_corpus` returns it.
+        tokenizer: of the teacher and the corpus.
+        cache_dir: folder for caches that are named by what they hold; made
+            if missing.
+        output: the cache's own folder, in place of `cache_dir`.
+        top_k: int, logits kept of a position, 1 to the vocabulary.
+        maskings: int >= 1, masks of a sequence. Epochs cycle through them.
+        positions: "all" for the logits of all positions, "masked" for those
+            that are to be predicted, a sixth of the size.
+        temperature: float > 0 of the soft targets, or the lowest and the
+            highest of a schedule.
+        hidden_states: whether to keep the last hidden states; a loss on them
+            needs it.
+        seed: int, of the masks, as for `data.masked_lm_dataset`.
+        rate: float in (0, 1], share of tokens to predict.
+        rare_token_exponent: float >= 0, see `data.rare_token_weights`; 0
+            treats all tokens alike.
+        batch_size: int >= 1, sequences that the teacher sees at a time.
+        say: called with one line that tells the size before the work begins.
+        progress: called now and then with the sequences done and their
+            number.
+
+    Returns:
+        The `CachedTeacher`.
+
+    Raises:
+        CorpusError: if `output` holds another cache.
+        OSError: if the disk is too small, full or may not be written.
+        ValueError: if an argument is out of range, or the teacher's outputs
+            are not finite.
+
+    Example:
+        >>> cached = cache_teacher(
+        ...     teacher, corpus, tokenizer, cache_dir="caches"
+        ... )                                               # doctest: +SKIP
+    """
+    forward.check_masked_lm(teacher, "teacher")
+    wanted = cache_settings(
+        teacher,
+        corpus,
+        tokenizer,
+        top_k=top_k,
+        maskings=maskings,
+        positions=positions,
+        temperature=temperature,
+        hidden_states=hidden_states,
+        seed=seed,
+        rate=rate,
+        rare_token_exponent=rare_token_exponent,
+    )
+    folder = _folder(cache_dir, output, wanted)
+    with disk.writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    # Of several processes that want the same outputs, one makes them.
+    with disk.locked(lock, "caches this teacher"):
+        if not _is_made(folder, wanted):
+            job = _Job(teacher, corpus, wanted, folder, batch_size)
+            job.run(say or (lambda line: None), progress)
+    return CachedTeacher(folder)
+
+
+def cache_settings(
+    teacher: MaskedLM,
+    corpus: data.PreparedCorpus,
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    top_k: int,
+    maskings: int,
+    positions: str,
+    temperature: float | tuple[float, float],
+    hidden_states: bool,
+    seed: int,
+    rate: float,
+    rare_token_exponent: float,
+) -> manifest.CacheSettings:
+    """All that the outputs depend on, checked; see `cache_teacher`."""
+    vocabulary_size = teacher.backbone.vocabulary_size
+    _check_count("top_k", top_k, vocabulary_size)
+    _check_count("maskings", maskings, 2**31 - 1)
+    if positions not in ("all", "masked"):
+        raise ValueError(
+            "`positions` must be 'all' or 'masked'. "
+            f"Received: positions={positions!r}."
+        )
+    temperatures = _temperatures(temperature)
+    if top_k == vocabulary_size:
+        temperatures = []
+    # Not validated: the code that masks words its errors better.
+    masking = manifest.MaskingSettings.model_construct(
+        seed=seed,
+        rate=float(rate),
+        rare_token_exponent=float(rare_token_exponent),
+        special=dataclasses.asdict(
+            data.SpecialTokens.from_tokenizer(tokenizer)
+        ),
+        vocabulary_size=tokenizer.get_vocab_size(),
+        first_masks="",
+    )
+    masking = masking.model_copy(
+        update={"first_masks": _first_masks(masking, corpus)}
+    )
+    return manifest.CacheSettings(
+        teacher=manifest.TeacherSettings(
+            weights=weights_digest(teacher),
+            precision=teacher.backbone.dtype_policy.name,
+            vocabulary_size=vocabulary_size,
+            hidden_dim=teacher.backbone.hidden_dim,
+        ),
+        corpus=corpus.fingerprint,
+        masking=masking,
+        maskings=maskings,
+        top_k=top_k,
+        positions="all" if positions == "all" else "masked",
+        temperatures=temperatures,
+        hidden_states=hidden_states,
+    )
+
+
+def weights_digest(model: keras.Model) -> str:
+    """A hash of a model's weights, in their order.
+
+    Names are left out: Keras numbers them by what the process made before.
+    """
+    parts = []
+    for variable in model.weights:
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        parts.append(f"{array.dtype}{array.shape}")
+        parts.append(disk.sha256(array.tobytes()))
+    return disk.sha256(disk.canonical(parts))
+
+
+def sequence_slots(length: int, rate: float, positions: str) -> int:
+    """Positions of a sequence that have logits in a cache."""
+    if positions == "all":
+        return length
+    # As many as `mask_tokens` may choose, which computes in 32 bits: [CLS] and
+    # [SEP] are never among them.
+    return max(min(int(rate * (length - 2) + 1 + 1e-4), length), 1)
+
+
+def _check_count(name: str, value: int, highest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={value!r}."
+        )
+    if not 1 <= value <= highest:
+        raise ValueError(
+            f"`{name}` must be from 1 to {highest:,}. Received: {name}={value}."
+        )
+
+
+def _temperatures(temperature: float | tuple[float, float]) -> list[float]:
+    """The temperatures to keep tails of."""
+    ends = temperature
+    if not isinstance(ends, Sequence):
+        ends = (ends, ends)
+    lowest, highest = ends
+    if not 0 < lowest <= highest < float("inf"):
+        raise ValueError(
+            "`temperature` must be positive, or the lowest and the highest "
+            f"of a range. Received: temperature={temperature}."
+        )
+    return tail_temperatures(lowest, highest).tolist()
+
+
+def _first_masks(
+    masking: manifest.MaskingSettings, corpus: data.PreparedCorpus
+) -> str:
+    """A hash of the masks of the first few sequences."""
+    parts = _parts(corpus)
+    number = next(i for i, part in enumerate(parts) if len(part))
+    rows = data.masked_rows_dataset(
+        parts,
+        part=number,
+        masking=0,
+        start=0,
+        stop=min(_PROBED, len(parts[number])),
+        batch_size=_PROBED,
+        **masking_arguments(masking, corpus),
+    )
+    ((x, _, weight),) = rows.as_numpy_iterator()
+    found = [x["token_ids"].tolist(), weight.tolist()]
+    return disk.sha256(disk.canonical(found))
+
+
+def _parts(corpus: data.PreparedCorpus) -> list:
+    train = corpus.train
+    return train if isinstance(train, list) else [train]
+
+
+def _folder(
+    cache_dir: str | os.PathLike | None,
+    output: str | os.PathLike | None,
+    settings: manifest.CacheSettings,
+) -> Path:
+    if (cache_dir is None) == (output is None):
+        raise ValueError(
+            "Give exactly one of `cache_dir` and `output`. Received: "
+            f"cache_dir={cache_dir}, output={output}."
+        )
+    if output is not None:
+        return Path(output).expanduser()
+    return Path(cache_dir or "").expanduser() / settings.digest[:32]
+
+
+def _is_made(folder: Path, wanted: manifest.CacheSettings) -> bool:
+    """Whether the cache is there; an error if something else is."""
+    if not folder.exists():
+        return False
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        return False
+    found = manifest.read_manifest(folder).settings
+    if found != wanted:
+        raise data.CorpusError(
+            f"{folder} holds another cache of a teacher: "
+            f"{', '.join(manifest.differences(found, wanted))}. Give another "
+            "folder, or remove it."
+        )
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShardTask:
+    """A shard to write: some rows of a part under one masking."""
+
+    part: int
+    masking: int
+    start: int
+    stop: int
+    layout: RecordLayout
+    path: Path
+
+    @property
+    def sidecar(self) -> Path:
+        """Tells that the shard is whole, and its hash."""
+        return self.path.with_suffix(".done")
+
+    def done(self) -> manifest.Shard | None:
+        """The shard's entry, if it is there and whole."""
+        try:
+            entry = manifest.Shard.model_validate_json(
+                self.sidecar.read_text("utf-8")
+            )
+            whole = disk.file_sha256(self.path) == entry.sha256
+        except (OSError, ValueError):
+            return None
+        return entry if whole else None
+
+
+class _Job:
+    """The writing of one cache, in a folder beside its own."""
+
+    def __init__(
+        self,
+        teacher: MaskedLM,
+        corpus: data.PreparedCorpus,
+        settings: manifest.CacheSettings,
+        folder: Path,
+        batch_size: int,
+    ) -> None:
+        self._corpus = corpus
+        self._settings = settings
+        self._folder = folder
+        self._scratch = folder.with_name(
+            f".{folder.name}.{settings.digest[:16]}.partial"
+        )
+        self._batch_size = batch_size
+        self._pass = _TeacherPass(teacher, settings)
+        self._parts = [
+            manifest.Part(
+                length=part.shape[1],
+                rows=len(part),
+                slots=sequence_slots(
+                    part.shape[1], settings.masking.rate, settings.positions
+                ),
+                shards=[],
+            )
+            for part in _parts(corpus)
+        ]
+
+    def run(
+        self,
+        say: Callable[[str], None],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Leaves the finished cache in its folder."""
+        tasks = list(self._tasks())
+        finished = {task.path: task.done() for task in tasks}
+        self._tell_size(tasks, finished, say)
+        total = sum(task.stop - task.start for task in tasks)
+        done = 0
+
+        def count(sequences: int) -> None:
+            if progress is not None:
+                progress(done + sequences, total)
+
+        for task in tasks:
+            if finished[task.path] is None:
+                finished[task.path] = self._write(task, count)
+            done += task.stop - task.start
+            count(0)
+        made = [
+            part.model_copy(
+                update={
+                    "shards": [
+                        finished[task.path]
+                        for task in tasks
+                        if task.part == number
+                    ]
+                }
+            )
+            for number, part in enumerate(self._parts)
+        ]
+        manifest.write_manifest(self._scratch, self._settings, made)
+        for sidecar in self._scratch.glob("*.done"):
+            sidecar.unlink()
+        with disk.writing(self._folder):
+            os.replace(self._scratch, self._folder)
+            disk.flush(self._folder.parent)
+
+    def _tasks(self) -> Iterator[_ShardTask]:
+        for number, part in enumerate(self._parts):
+            layout = layout_of(self._settings, part.length, part.slots)
+            per_shard = max(_SHARD_BYTES // layout.record_bytes, 1)
+            for masking in range(self._settings.maskings):
+                for start in range(0, part.rows, per_shard):
+                    name = f"part{number}_masking{masking}_row{start:09d}"
+                    yield _ShardTask(
+                        number,
+                        masking,
+                        start,
+                        min(start + per_shard, part.rows),
+                        layout,
+                        self._scratch / f"{name}.array_record",
+                    )
+
+    def _tell_size(
+        self,
+        tasks: Sequence[_ShardTask],
+        finished: dict[Path, manifest.Shard | None],
+        say: Callable[[str], None],
+    ) -> None:
+        """Tells the size, and raises OSError if the disk is too small."""
+        sizes = {
+            task.path: task.layout.shard_bytes(task.stop - task.start)
+            for task in tasks
+        }
+        size = sum(sizes.values())
+        missing = sum(sizes[path] for path in sizes if not finished[path])
+        with disk.writing(self._scratch):
+            self._scratch.mkdir(exist_ok=True)
+            free = shutil.disk_usage(self._scratch).free
+        rows = sum(part.rows for part in self._parts)
+        tokens = sum(part.rows * part.length for part in self._parts)
+        tokens *= self._settings.maskings
+        say(
+            f"Teacher cache: {_size(size)} for {rows:,} sequences x "
+            f"{self._settings.maskings} maskings, {size / tokens:.0f} bytes "
+            f"a token, in {self._folder}; {_size(missing)} to write, "
+            f"{_size(free)} free"
+        )
+        if missing > free:
+            raise OSError(
+                f"The teacher's cache needs {_size(missing)} more, and "
+                f"{self._folder.parent} has {_size(free)} free. Lower "
+                "`top_k` or `maskings`, take the masked positions only, leave "
+                "out the loss on hidden states, or use another disk."
+            )
+
+    def _write(
+        self, task: _ShardTask, count: Callable[[int], None]
+    ) -> manifest.Shard:
+        rows = data.masked_rows_dataset(
+            _parts(self._corpus),
+            part=task.part,
+            masking=task.masking,
+            start=task.start,
+            stop=task.stop,
+            batch_size=self._batch_size,
+            **masking_arguments(self._settings.masking, self._corpus),
+        )
+        pieces, done = [], 0
+        for x, _, weight in rows:
+            arrays = self._pass(x, weight, task.layout.slots)
+            pieces.append(task.layout.encode(arrays))
+            done += len(pieces[-1])
+            count(done)
+        records = np.concatenate(pieces)
+        del pieces
+        entry = manifest.Shard(**write_shard(task.path, records))
+        partial = task.sidecar.with_name(f".{task.sidecar.name}.partial")
+        with disk.replacing(task.sidecar, partial):
+            partial.write_text(entry.model_dump_json(), "utf-8")
+        return entry
+
+
+def _size(count: int) -> str:
+    """Bytes for a reader."""
+    if count < 1e9:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.1f} GB"
+
+
+class _TeacherPass:
+    """The outputs of a teacher for a batch, as a cache keeps them."""
+
+    def __init__(
+        self, teacher: MaskedLM, settings: manifest.CacheSettings
+    ) -> None:
+        self._teacher = teacher
+        self._settings = settings
+        matrix = tf.TensorSpec([None, None], tf.int32)
+        width = teacher.backbone.hidden_dim
+        dtype = teacher.backbone.compute_dtype
+        self._encode = tf.function(
+            self._states, input_signature=[matrix, matrix], autograph=False
+        )
+        self._top = tf.function(
+            self._top_logits,
+            input_signature=[tf.TensorSpec([None, width], dtype)],
+            autograph=False,
+        )
+
+    def __call__(
+        self, x: dict[str, Tensor], masked: Tensor, slots: int
+    ) -> dict[str, np.ndarray]:
+        """The arrays of `RecordLayout.encode` for one batch."""
+        states = self._encode(x["token_ids"], x["padding_mask"])
+        batch, length = states.shape[:2]
+        wanted = x["padding_mask"] > 0
+        if self._settings.positions == "masked":
+            wanted = masked > 0.0
+        sequences, places = np.nonzero(wanted.numpy())
+        rows = forward.gather_rows(states, sequences * length + places)
+        if self._settings.positions == "masked":
+            firsts = np.searchsorted(sequences, np.arange(batch))
+            places = np.arange(len(sequences)) - firsts[sequences]
+        chunks = [
+            [part.numpy() for part in self._top(rows[i : i + _CHUNK])]
+            for i in range(0, len(rows), _CHUNK)
+        ]
+        arrays = {}
+        for name, values in zip(
+            ("token_ids", "logits", "tails"),
+            zip(*chunks, strict=True),
+            strict=True,
+        ):
+            joined = np.concatenate(values)
+            filled = np.zeros((batch, slots, joined.shape[1]), joined.dtype)
+            filled[sequences, places] = joined
+            arrays[name] = filled
+        if self._settings.hidden_states:
+            # What stands at padding means nothing; 0 is finite.
+            real = x["padding_mask"].numpy()[..., None] > 0
+            arrays["states"] = np.where(real, states.numpy(), 0)
+        self._check_finite(arrays)
+        return arrays
+
+    def _states(self, token_ids: Tensor, padding_mask: Tensor) -> Tensor:
+        inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
+        return forward.encode(self._teacher, inputs, training=False)
+
+    def _top_logits(self, hidden_rows: Tensor) -> tuple[Tensor, ...]:
+        """Ids, logits and tails of some positions."""
+        features, kernel, bias = forward.project(self._teacher, hidden_rows)
+        product = tf.matmul(features, kernel, transpose_b=True)
+        logits = tf.cast(product, tf.float32) + bias
+        values, ids = tf.math.top_k(logits, k=self._settings.top_k)
+        largest = values[:, :1]
+        row = tf.range(tf.shape(ids)[0])[:, tf.newaxis] + tf.zeros_like(ids)
+        others = tf.tensor_scatter_nd_update(
+            logits - largest,
+            tf.stack([row, ids], axis=-1),
+            tf.fill(tf.shape(ids), -np.inf),
+        )
+        tails = [
+            tf.reduce_logsumexp(others / temperature, axis=-1)
+            for temperature in self._settings.temperatures
+        ]
+        found = tf.zeros([tf.shape(ids)[0], 0])
+        if tails:
+            found = tf.stack(tails, axis=-1)
+        return ids, values - largest, found
+
+    def _check_finite(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, values in arrays.items():
+            kept = values
+            if name in ("logits", "states"):
+                with np.errstate(over="ignore"):
+                    kept = values.astype(np.float16)
+            if not np.isfinite(kept).all():
+                raise ValueError(
+                    f"The teacher's outputs ({name}) are not finite, or too "
+                    "large for 16 bits. Check the teacher."
+                )

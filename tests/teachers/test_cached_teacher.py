@@ -1,0 +1,499 @@
+"""A cached teacher against the live one, and against NumPy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+from losses.test_top_logits import cut, merged_kl
+from teachers.conftest import VOCABULARY
+
+from keras_distil import (
+    Distiller,
+    callbacks,
+    data,
+    losses,
+    models,
+    schedules,
+)
+from keras_distil.data.shards import CorpusError
+from keras_distil.models import forward
+from keras_distil.teachers import making
+from keras_distil.teachers.records import RecordLayout
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = {"mlm_weight": 2.0, "soft_target_weight": 5.0, "cosine_weight": 1.0}
+
+
+def live_dataset(corpus, tokenizer, **options):
+    return data.masked_lm_dataset(
+        corpus.train,
+        special=data.SpecialTokens.from_tokenizer(tokenizer),
+        vocabulary_size=tokenizer.get_vocab_size(),
+        **{"batch_size": 4, "seed": 3, "maskings": 2, **options},
+    )
+
+
+def make_distiller(teacher, the_losses, student=None, **options):
+    if student is None:
+        student = toy.make_student(toy.make_teacher(vocabulary_size=64))
+    distiller = Distiller(teacher, student, the_losses)
+    distiller.compile(keras.optimizers.SGD(0.05), **options)
+    return distiller
+
+
+def triple(positions="all", temperature=2.0):
+    return losses.triple_loss(
+        **WEIGHTS, positions=positions, temperature=temperature
+    )
+
+
+# === What is in a cache ===
+
+
+@pytest.mark.parametrize("positions", ["all", "masked"])
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_batches_carry_what_the_teacher_says(
+    cache, teacher, tokenizer, make_corpus, positions, bucketed
+):
+    corpus = make_corpus(bucketed=bucketed)
+    cached = cache(corpus, positions=positions, temperature=(1.0, 3.0))
+    steps = 14 if not bucketed else 24
+    batches = cached.dataset(corpus, batch_size=4, steps=steps)
+    plain = live_dataset(corpus, tokenizer, steps=steps)
+    for (x, y, weight), expected in zip(
+        batches.as_numpy_iterator(), plain.as_numpy_iterator(), strict=True
+    ):
+        for name in ("token_ids", "padding_mask"):
+            np.testing.assert_array_equal(x[name], expected[0][name])
+        np.testing.assert_array_equal(y, expected[1])
+        np.testing.assert_array_equal(weight, expected[2])
+        logits = np.array(toy.full_logits(teacher, expected[0]), "float64")
+        states = np.array(toy.hidden_states(teacher, expected[0]))
+        real = expected[0]["padding_mask"] > 0
+        np.testing.assert_allclose(
+            x["teacher_states"][real], states[real], rtol=1e-3, atol=1e-4
+        )
+        for row in range(len(y)):
+            wanted = np.flatnonzero(
+                weight[row] if positions == "masked" else real[row]
+            )
+            slots = np.arange(len(wanted)) if positions == "masked" else wanted
+            nodes = cached.settings.temperatures
+            by_hand = cut(logits[row, wanted], 8, nodes)
+            np.testing.assert_array_equal(
+                x["teacher_token_ids"][row, slots], by_hand.token_ids
+            )
+            np.testing.assert_allclose(
+                x["teacher_logits"][row, slots],
+                by_hand.logits,
+                rtol=6e-4,
+                atol=1e-5,
+            )
+            np.testing.assert_allclose(
+                x["teacher_tails"][row, slots],
+                by_hand.tails,
+                rtol=1e-4,
+                atol=1e-4,
+            )
+
+
+def test_a_wide_vocabulary_has_ids_of_32_bits():
+    layout = RecordLayout(
+        length=3,
+        slots=2,
+        top_k=2,
+        temperatures=1,
+        hidden_dim=0,
+        vocabulary_size=70_000,
+    )
+    arrays = {
+        "token_ids": np.array([[[69_999, 1], [2, 65_536]]], "int32"),
+        "logits": np.array([[[0.0, -1.5], [0.0, -2.5]]], "float32"),
+        "tails": np.array([[[3.25], [-1.0]]], "float32"),
+    }
+    assert layout.record_bytes == 2 * 2 * (4 + 2) + 2 * 4
+    records = layout.encode(arrays)
+    assert records.shape == (1, layout.record_bytes)
+    found = layout.decode(tf.constant(records))
+    assert set(found) == set(arrays)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize(
+    ("length", "rate", "expected"),
+    [(128, 0.15, 19), (3, 0.15, 1), (102, 0.29, 30), (12, 1.0, 11), (1, 1, 1)],
+)
+def test_slots_of_masked_positions(length, rate, expected):
+    assert making.sequence_slots(length, rate, "masked") == expected
+    assert making.sequence_slots(length, rate, "all") == length
+
+
+# === Training from it ===
+
+
+def logs_of_a_step(distiller, batches):
+    history = distiller.fit(batches, steps_per_epoch=1, verbose=0)
+    return {name: values[-1] for name, values in history.history.items()}
+
+
+@pytest.mark.parametrize("positions", ["all", "masked"])
+@pytest.mark.parametrize(
+    ("bucketed", "options"),
+    [(False, {}), (True, {}), (False, {"jit_compile": True, "chunk_size": 7})],
+)
+def test_all_logits_give_the_step_of_the_live_teacher(
+    cache, teacher, tokenizer, make_corpus, positions, bucketed, options
+):
+    corpus = make_corpus(bucketed=bucketed)
+    cached = cache(corpus, top_k=VOCABULARY, positions=positions)
+    made = [
+        make_distiller(which, triple(positions), **options)
+        for which in (teacher, cached)
+    ]
+    before = toy.weights_of(made[0].student)
+    expected = logs_of_a_step(made[0], live_dataset(corpus, tokenizer))
+    logs = logs_of_a_step(made[1], cached.dataset(corpus, batch_size=4))
+    assert set(logs) == set(expected)
+    for name, value in expected.items():
+        # Logits and states of 16 bits: 5e-4 of each, of random sign.
+        rel = 1e-3 if name == "gradient_norm" else 1e-4
+        assert logs[name] == pytest.approx(value, rel=rel, abs=1e-6), name
+    assert 0.0 < logs["teacher_agreement"] < 1.0
+    after = toy.weights_of(made[0].student)
+    moved = max(np.abs(after[path] - before[path]).max() for path in after)
+    assert moved > 1e-2
+    for path, value in toy.weights_of(made[1].student).items():
+        np.testing.assert_allclose(
+            value, after[path], rtol=0, atol=1e-3 * moved, err_msg=path
+        )
+
+
+def test_the_loss_is_that_of_the_merged_outcomes(
+    cache, teacher, tokenizer, make_corpus
+):
+    corpus = make_corpus()
+    cached = cache(corpus, top_k=5, temperature=1.5)
+    distiller = make_distiller(cached, triple(temperature=1.5))
+    (batch,) = live_dataset(corpus, tokenizer, steps=1).as_numpy_iterator()
+    theirs, ours = (
+        np.array(toy.full_logits(model, batch[0]), "float64")
+        for model in (teacher, distiller.student)
+    )
+    expected, _ = merged_kl(
+        theirs.reshape(-1, VOCABULARY), ours.reshape(-1, VOCABULARY), 5, 1.5
+    )
+    logs = logs_of_a_step(distiller, cached.dataset(corpus, batch_size=4))
+    assert logs["soft_target_loss"] == pytest.approx(expected.mean(), rel=1e-4)
+    masked = batch[2] > 0
+    agreeing = theirs.argmax(-1) == ours.argmax(-1)
+    assert logs["teacher_agreement"] == pytest.approx(agreeing[masked].mean())
+
+
+def test_no_teacher_runs(cache, make_corpus, monkeypatch):
+    corpus = make_corpus()
+    cached = cache(corpus)
+    distiller = make_distiller(cached, triple(), run_eagerly=True)
+    encode, calls = forward.encode, []
+
+    def counted(model, inputs, *, training):
+        calls.append(model)
+        return encode(model, inputs, training=training)
+
+    monkeypatch.setattr(forward, "encode", counted)
+    logs_of_a_step(distiller, cached.dataset(corpus, batch_size=4))
+    assert calls == [distiller.student]
+    assert not any("teacher" in v.path for v in distiller.variables)
+
+
+def test_a_narrower_student_has_a_projection(cache, make_corpus):
+    corpus = make_corpus()
+    cached = cache(corpus)
+    student = toy.make_student(
+        toy.make_teacher(vocabulary_size=VOCABULARY), hidden_dim=8
+    )
+    distiller = make_distiller(cached, triple(), student)
+    assert distiller.projection.kernel.shape == (8, 16)
+    logs_of_a_step(distiller, cached.dataset(corpus, batch_size=4))
+
+
+@pytest.mark.parametrize("positions", ["all", "masked"])
+def test_micro_batches_give_the_update_of_the_whole(
+    cache, make_corpus, positions
+):
+    corpus = make_corpus(bucketed=True)
+    cached = cache(corpus, positions=positions)
+    weights = []
+    for micro_batches in (1, 3):
+        distiller = make_distiller(
+            cached, triple(positions), micro_batches=micro_batches
+        )
+        distiller.fit(
+            cached.dataset(corpus, batch_size=4), steps_per_epoch=3, verbose=0
+        )
+        weights.append(toy.weights_of(distiller.student))
+    for path, value in weights[0].items():
+        np.testing.assert_allclose(
+            weights[1][path], value, rtol=1e-5, atol=1e-6, err_msg=path
+        )
+
+
+def test_a_stream_is_entered_at_a_step_and_read_in_shares(cache, make_corpus):
+    corpus = make_corpus()
+    cached = cache(corpus)
+    whole = list(
+        cached.dataset(corpus, batch_size=5, steps=12).as_numpy_iterator()
+    )
+    late = cached.dataset(corpus, batch_size=5, steps=12, first_step=9)
+    for one, other in zip(whole[9:], late.as_numpy_iterator(), strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+    stream = data.stream_of(late)
+    shares = [
+        list(
+            stream.dataset(
+                9, replicas=[replica], replica_count=2
+            ).as_numpy_iterator()
+        )
+        for replica in (0, 1)
+    ]
+    for step, expected in enumerate(whole[9:]):
+        joined = tf.nest.map_structure(
+            lambda *parts: np.concatenate(parts), *(s[step] for s in shares)
+        )
+        tf.nest.map_structure(np.testing.assert_array_equal, joined, expected)
+
+
+def test_an_interrupted_training_goes_on_exactly(cache, make_corpus, tmp_path):
+    corpus = make_corpus()
+    cached = cache(corpus)
+
+    def fit(folder, steps_seen=None):
+        student = toy.make_student(
+            toy.make_teacher(vocabulary_size=VOCABULARY), dropout=0.2
+        )
+        keras.utils.set_random_seed(1)
+        distiller = make_distiller(cached, triple(), student)
+
+        def stop(step, logs):
+            if step + 1 == steps_seen:
+                raise KeyboardInterrupt
+
+        try:
+            distiller.fit(
+                cached.dataset(corpus, batch_size=5),
+                steps_per_epoch=6,
+                epochs=2,
+                verbose=0,
+                callbacks=[
+                    callbacks.TrainingState(folder, every_steps=2),
+                    keras.callbacks.LambdaCallback(on_train_batch_end=stop),
+                ],
+            )
+        except KeyboardInterrupt:
+            assert steps_seen is not None
+        return toy.weights_of(distiller.student)
+
+    whole = fit(tmp_path / "whole")
+    stopped = fit(tmp_path / "parts", steps_seen=5)
+    resumed = fit(tmp_path / "parts")
+    assert any((stopped[path] != value).any() for path, value in whole.items())
+    for path, value in whole.items():
+        np.testing.assert_array_equal(resumed[path], value, err_msg=path)
+
+
+_TWO_REPLICAS = """
+import sys
+sys.path.insert(0, "tests")
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import toy
+from keras_distil import Distiller, data, losses, teachers
+from keras_distil.data.corpus import CorpusReport
+
+folder, rows = sys.argv[1:]
+train = np.load(rows)
+corpus = data.PreparedCorpus(
+    train, train[:0], np.ones(64), "f" * 64, CorpusReport(), folder
+)
+cached = teachers.CachedTeacher(folder)
+
+def train():
+    student = toy.make_student(toy.make_teacher(vocabulary_size=64))
+    distiller = Distiller(cached, student, losses.triple_loss(2.0, 5.0, 1.0))
+    distiller.compile(keras.optimizers.SGD(0.1), clip_norm=1.0)
+    distiller.fit(
+        cached.dataset(corpus, batch_size=5), steps_per_epoch=3, verbose=0
+    )
+    return toy.weights_of(student)
+
+one = train()
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    two = train()
+for (path, value), other in zip(one.items(), two.values(), strict=True):
+    np.testing.assert_allclose(
+        other, value, rtol=1e-5, atol=1e-6, err_msg=path
+    )
+"""
+
+
+def test_two_replicas_give_the_weights_of_one(cache, make_corpus, tmp_path):
+    corpus = make_corpus()
+    np.save(tmp_path / "rows.npy", corpus.train)
+    done = subprocess.run(
+        [
+            *[sys.executable, "-c", _TWO_REPLICAS],
+            *[str(cache(corpus).folder), str(tmp_path / "rows.npy")],
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_saved_distiller_opens_its_cache_again(cache, make_corpus, tmp_path):
+    corpus = make_corpus()
+    cached = cache(corpus)
+    distiller = make_distiller(cached, triple())
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.saving.load_model(tmp_path / "distiller.keras")
+    assert loaded.teacher.settings == cached.settings
+    logs = [
+        logs_of_a_step(made, cached.dataset(corpus, batch_size=4))
+        for made in (distiller, loaded)
+    ]
+    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-6)
+
+
+# === Temperatures ===
+
+
+def test_a_schedule_within_the_range(cache, teacher, tokenizer, make_corpus):
+    corpus = make_corpus()
+    cached = cache(corpus, top_k=8, temperature=(1.0, 4.0))
+    schedule = schedules.Linear(4.0, 1.0, steps=5)
+    found = []
+    for temperature in (4.0, 2.5, 1.0):
+        fixed = cache(corpus, top_k=8, temperature=temperature)
+        logs = [
+            logs_of_a_step(
+                make_distiller(which, triple(temperature=temperature)),
+                which.dataset(corpus, batch_size=4),
+            )["soft_target_loss"]
+            for which in (cached, fixed)
+        ]
+        assert logs[0] == pytest.approx(logs[1], rel=1e-3)
+        found.append(logs[0])
+    assert len(set(found)) == 3
+    distiller = make_distiller(cached, triple())
+    distiller.fit(
+        cached.dataset(corpus, batch_size=4),
+        steps_per_epoch=7,
+        verbose=0,
+        callbacks=[callbacks.TemperatureScheduler(schedule)],
+    )
+    assert float(distiller.loss_named("soft_target").temperature) == 1.0
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_another_temperature_ends_before_an_update(
+    cache, make_corpus, micro_batches
+):
+    corpus = make_corpus()
+    cached = cache(corpus, temperature=2.0)
+    distiller = make_distiller(
+        cached, triple(temperature=3.0), micro_batches=micro_batches
+    )
+    before = toy.weights_of(distiller.student)
+    message = (
+        "tails of temperature 2 only; make one with the range of your "
+        r"schedule, `temperature=\(lowest, highest\)`. Received: temp"
+        "erature 3.$"
+    )
+    batches = cached.dataset(corpus, batch_size=4, steps=2)
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(batches, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        distiller.evaluate(batches, verbose=0)
+    for path, value in toy.weights_of(distiller.student).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_a_schedule_beyond_the_range_is_refused(cache, make_corpus):
+    corpus = make_corpus()
+    cached = cache(corpus, temperature=(2.0, 4.0))
+    distiller = make_distiller(cached, triple())
+    scheduler = callbacks.TemperatureScheduler(
+        schedules.Linear(4.0, 1.0, steps=1000)
+    )
+    with pytest.raises(
+        ValueError,
+        match="from 2 to 4 only; .* Received: a schedule that is 1 at step 1",
+    ):
+        distiller.fit(
+            cached.dataset(corpus, batch_size=4),
+            steps_per_epoch=1,
+            verbose=0,
+            callbacks=[scheduler],
+        )
+    # Other variables may do as they like, and all logits know no tails.
+    weight = distiller.loss_named("soft_target").weight
+    distiller.schedule(weight, schedules.Constant(9.0))
+    exact = cache(corpus, top_k=VOCABULARY, temperature=2.0)
+    exact.check_schedule(schedules.Constant(50.0))
+
+
+# === What does not fit ===
+
+
+class _FullLogitsLoss(losses.LogitsLoss):
+    pass
+
+
+def test_losses_that_the_cache_cannot_serve(cache, make_corpus):
+    corpus = make_corpus()
+    cached = cache(corpus, positions="masked", hidden_states=False)
+    with pytest.raises(ValueError, match="'cosine' needs the teacher's hidd"):
+        make_distiller(cached, triple("masked"))
+    with pytest.raises(ValueError, match="'soft_target' counts all positions"):
+        make_distiller(cached, triple()[:2])
+    own = _FullLogitsLoss(weight=1.0, name="own")
+    with pytest.raises(ValueError, match="'own' needs all of the teacher's l"):
+        make_distiller(cached, [own])
+    make_distiller(cached, triple("masked")[:2])
+
+
+def test_models_that_the_cache_cannot_serve(cache):
+    cached = cache()
+    with pytest.raises(ValueError, match="teacher vocabulary 64, student voc"):
+        make_distiller(cached, triple(), toy.make_student(toy.make_teacher()))
+    task = models.task_model(
+        toy.make_teacher(vocabulary_size=VOCABULARY), "classification", 2
+    )
+    with pytest.raises(TypeError, match="A cached teacher is for masked lang"):
+        Distiller(cached, task, losses.task_loss("classification"))
+
+
+def test_batches_without_outputs(cache, tokenizer, make_corpus):
+    distiller = make_distiller(cache(), triple())
+    with pytest.raises(ValueError, match="batches must be those of its `datas"):
+        distiller.evaluate(
+            live_dataset(make_corpus(), tokenizer, steps=1), verbose=0
+        )
+
+
+def test_another_corpus(cache, make_corpus):
+    cached = cache()
+    other = make_corpus(fingerprint="e" * 64)
+    with pytest.raises(
+        CorpusError, match="another corpus .f{12}. than .* .e{12}.. Make a"
+    ):
+        cached.dataset(other, batch_size=4)
