@@ -244,8 +244,9 @@ def test_train_step_runs(tmp_path, padding):
     for row in found["contestants"]:
         assert row["peak_memory_gb"] > 0.1
         rates = row["real_tokens_per_second"], row["tokens_per_second"]
+        # Whole tokens: 38 of 64.
         share = 1.0 - float(padding)
-        assert rates[0] == pytest.approx(share * rates[1], rel=0.01)
+        assert rates[0] == pytest.approx(share * rates[1], rel=0.02)
     (ratio,) = found["ratios"]
     assert ratio["peer"] == "plain_keras"
     assert len(ratio["speeds"]) == 2
