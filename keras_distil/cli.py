@@ -202,6 +202,91 @@ def evaluate(
 
 
 @app.command(
+    epilog="Example: keras-distil export saved_models/quickstart "
+    "--format saved_model --format hugging_face",
+)
+def export(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe, a YAML file, or the folder of a run.",
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A `.keras` file. Default: the run's distilled student."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="The model's task, which names its classes."),
+    ] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="saved_model, sentence_embedding, hugging_face or preset. "
+            "May be repeated. Default: those of the recipe, else all but "
+            "sentence_embedding.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where each format gets a folder. Default: beside the model."
+        ),
+    ] = None,
+    set_: Overrides = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace earlier exports."),
+    ] = False,
+    quiet_: Quiet = False,
+) -> None:
+    """Write a student as SavedModel, Hugging Face folder or KerasHub preset."""
+    run_path = Path(recipe)
+    if run_path.is_dir():
+        recipe = str(run_path / "recipe.yaml")
+    resolved = config.load_recipe(recipe, set_ or ())
+    if not run_path.is_dir():
+        run_path = Path("saved_models") / resolved.name
+    formats = _export_formats(resolved, format_)
+    quiet.import_tensorflow()
+    from keras_distil import export_stages
+
+    path = model or run_path / export_stages.STUDENT_FILE
+    for made in export_stages.export_file(
+        resolved,
+        path,
+        output or path.parent,
+        formats,
+        task=task,
+        overwrite=overwrite,
+        progress=Progress(quiet=quiet_),
+    ):
+        _say(str(made))
+
+
+def _export_formats(
+    recipe: config.Recipe, wanted: list[str] | None
+) -> list[str]:
+    """The formats asked for, checked as a recipe's are."""
+    if wanted is None:
+        return list((recipe.export or config.ExportSection()).formats)
+    known = config.EXPORT_FORMATS
+    for name in wanted:
+        if name not in known:
+            raise ValueError(
+                f"`--format` must be one of {', '.join(known)}. "
+                f"Received: {name!r}."
+            )
+    return wanted
+
+
+@app.command(
     epilog="Example: keras-distil report saved_models/glue",
 )
 def report(
@@ -326,6 +411,8 @@ def _print_report(report: dict[str, Any]) -> None:
 
         made = table.ResultTable.from_json(json.dumps(report["tasks"]))
         rich.console.Console().print(render.to_rich(made))
+    for made in report.get("export", ()):
+        _say(f"Export: {made['path']} ({made['size_mb']:.1f} MB)")
     _say(f"Duration: {report['duration_s']:.0f} s")
 
 

@@ -22,6 +22,7 @@ from keras_distil import (
     disk,
     distribution,
     evaluation,
+    export_stages,
     snapshots,
     task_stages,
     training,
@@ -58,6 +59,9 @@ def run_recipe(run: Run) -> dict[str, Any]:
         build.strategy(run.recipe).scope(),
     ):
         report = _run_stages(run)
+    # Outside of the strategy's scope: what is read back is of no replica.
+    if run.recipe.export is not None:
+        report["export"] = export_stages.export_run(run)
     run.write_json(run.report_path, report)
     _thin_out_checkpoints(run)
     return report

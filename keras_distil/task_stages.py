@@ -96,6 +96,29 @@ def finetune(
     return table.make_table(results, costs, table.PUBLISHED, metrics=metrics)
 
 
+def best_student(run: Run, task: str) -> Path:
+    """The file of a task's student with the best development score.
+
+    Args:
+        run: a run whose tasks are finished.
+        task: one of them.
+
+    Raises:
+        ValueError: if its results are damaged.
+    """
+    best = float("-inf"), Path()
+    for seed in build.finetune_section(run.recipe).seeds:
+        planned = _planned(run, task, table.STUDENT, seed)
+        try:
+            result = json.loads(read_text(planned.folder / RESULT_FILE))
+            score = float(max(result["dev_scores"]))
+        except (ValueError, LookupError, TypeError) as error:
+            raise _damaged(planned) from error
+        if score > best[0]:
+            best = score, planned.folder / MODEL_FILE
+    return best[1]
+
+
 def _is_finished(planned: _Training) -> bool:
     return (planned.folder / RESULT_FILE).is_file()
 

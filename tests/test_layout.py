@@ -33,6 +33,7 @@ ROWS = (
     ("plan",),
     ("build",),
     ("task_stages",),
+    ("export_stages",),
     ("stages",),
     ("search",),
     ("cli",),

@@ -1,10 +1,16 @@
 """Names and layouts of stored weights; knows no Keras model."""
 
 from keras_distil.checkpoints.config import CheckpointConfig as CheckpointConfig
+from keras_distil.checkpoints.config import (
+    hugging_face_config as hugging_face_config,
+)
 from keras_distil.checkpoints.config import read_config as read_config
 from keras_distil.checkpoints.config import read_json as read_json
 from keras_distil.checkpoints.hugging_face import (
     HuggingFaceCheckpoint as HuggingFaceCheckpoint,
+)
+from keras_distil.checkpoints.hugging_face import (
+    write_checkpoint as write_checkpoint,
 )
 from keras_distil.checkpoints.safetensors_files import (
     list_tensors as list_tensors,

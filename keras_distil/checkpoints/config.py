@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ _SIZE_NAMES = {
     },
 }
 _DROPOUT_NAMES = {"bert": "hidden_dropout_prob", "distilbert": "dropout"}
+_ATTENTION_DROPOUT_NAMES = {
+    "bert": "attention_probs_dropout_prob",
+    "distilbert": "attention_dropout",
+}
+# How Hugging Face's class names begin, and how they end by the head.
+_CLASS_STEMS = {"bert": "Bert", "distilbert": "DistilBert"}
+_CLASS_ENDS = {
+    "masked_lm": "ForMaskedLM",
+    "classification": "ForSequenceClassification",
+    "regression": "ForSequenceClassification",
+    "token_classification": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+}
 _ACTIVATION_NAMES = {"bert": "hidden_act", "distilbert": "activation"}
 
 
@@ -39,10 +53,13 @@ class CheckpointConfig:
     Args:
         architecture: `"bert"` or `"distilbert"`.
         backbone: keyword arguments of the KerasHub backbone.
+        task: the kind of task that the checkpoint says it is for, as in
+            `WeightTable.tasks`; None if it is for none of them.
     """
 
     architecture: str
     backbone: dict[str, Any]
+    task: str | None = None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -105,7 +122,66 @@ def read_config(directory: Path) -> CheckpointConfig:
         )
     # KerasHub has one dropout rate for hidden states and attention.
     dropout = _read_rate(path, config, _DROPOUT_NAMES[architecture])
-    return CheckpointConfig(architecture, {**sizes, "dropout": dropout})
+    return CheckpointConfig(
+        architecture,
+        {**sizes, "dropout": dropout},
+        _task_of(config, architecture),
+    )
+
+
+def hugging_face_config(
+    architecture: str,
+    backbone: Mapping[str, Any],
+    head: str,
+    *,
+    labels: Sequence[str] = (),
+    pad_id: int = 0,
+) -> dict[str, Any]:
+    """The other direction of `read_config`: what `config.json` holds.
+
+    Args:
+        architecture: "bert" or "distilbert".
+        backbone: arguments of the KerasHub backbone.
+        head: "masked_lm" or a kind of task.
+        labels: names of the classes, or of the one output.
+        pad_id: int, the id of padding.
+    """
+    sizes = {
+        theirs: backbone[ours]
+        for theirs, ours in _SIZE_NAMES[architecture].items()
+    }
+    rate = backbone["dropout"]
+    config = {
+        "architectures": [_CLASS_STEMS[architecture] + _CLASS_ENDS[head]],
+        "model_type": architecture,
+        **sizes,
+        _ACTIVATION_NAMES[architecture]: "gelu",
+        _DROPOUT_NAMES[architecture]: rate,
+        _ATTENTION_DROPOUT_NAMES[architecture]: rate,
+        "initializer_range": 0.02,
+        "pad_token_id": pad_id,
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+    }
+    if architecture == "bert":
+        config["layer_norm_eps"] = 1e-12
+    else:
+        config["sinusoidal_pos_embds"] = False
+    if labels:
+        config["id2label"] = {str(i): name for i, name in enumerate(labels)}
+        config["label2id"] = {name: i for i, name in enumerate(labels)}
+    if head == "regression":
+        config["problem_type"] = "regression"
+    return config
+
+
+def _task_of(config: dict[str, Any], architecture: str) -> str | None:
+    classes = config.get("architectures")
+    name = classes[0] if isinstance(classes, list) and classes else None
+    for kind in WEIGHT_TABLES[architecture].tasks:
+        if name == _CLASS_STEMS[architecture] + _CLASS_ENDS[kind]:
+            return kind
+    return None
 
 
 def _read_rate(path: Path, config: dict[str, Any], name: str) -> float:

@@ -1,13 +1,17 @@
 """A local Hugging Face directory as weights for Keras variables."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from keras_distil.checkpoints.config import read_config
 from keras_distil.checkpoints.safetensors_files import (
+    SINGLE_FILE,
     StoredTensor,
     list_tensors,
 )
@@ -51,13 +55,34 @@ class HuggingFaceCheckpoint:
             rule.hugging_face in self._tensors for rule in self.table.masked_lm
         )
 
+    @property
+    def num_outputs(self) -> int:
+        """The outputs of the task that the checkpoint is for.
+
+        Raises:
+            ValueError: if it is for no task, or has no weights of its head.
+        """
+        task = self.config.task
+        if task is None:
+            raise ValueError(
+                f"`{self.directory}` is for no task: `architectures` in its "
+                "config.json must name a sequence or token classifier, or a "
+                "question answering model."
+            )
+        bias = self.table.tasks[task][-1].hugging_face
+        if bias not in self._tensors:
+            raise ValueError(f"`{self.directory}` lacks the tensor `{bias}`.")
+        return int(np.prod(self._tensors[bias].shape))
+
     def read(
-        self, shapes: Mapping[str, tuple[int, ...]]
+        self, shapes: Mapping[str, tuple[int, ...]], *, task: str | None = None
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yields the weights, after checking that all of them fit.
 
         Args:
             shapes: the shape of every Keras variable, by its path.
+            task: the kind of task whose head is read; None for a masked-LM
+                model.
 
         Yields:
             A variable's path and its value, float32. The pooler and the
@@ -70,7 +95,8 @@ class HuggingFaceCheckpoint:
         rules = self.table.rules(
             self.config.backbone["num_layers"],
             pooler=self.has_pooler,
-            masked_lm=self.has_masked_lm_head,
+            masked_lm=task is None and self.has_masked_lm_head,
+            task=task,
         )
         expected = {
             rule.hugging_face: rule.layout.hugging_face_shape(
@@ -78,7 +104,7 @@ class HuggingFaceCheckpoint:
             )
             for rule in rules
         }
-        self._check_names_and_shapes(expected)
+        self._check_names_and_shapes(expected, task or "masked-LM")
         self._check_duplicates()
         for rule in rules:
             tensor = self._tensors[rule.hugging_face].read()
@@ -122,7 +148,7 @@ class HuggingFaceCheckpoint:
         )
 
     def _check_names_and_shapes(
-        self, expected: dict[str, tuple[int, ...]]
+        self, expected: dict[str, tuple[int, ...]], purpose: str
     ) -> None:
         self._check_shapes(expected)
         known = expected.keys() | self.table.duplicates.keys()
@@ -131,7 +157,7 @@ class HuggingFaceCheckpoint:
                 raise ValueError(
                     f"`{tensor.name}` of shape {tensor.shape} in "
                     f"`{tensor.file}` belongs to no layer of a "
-                    f"{self.config.architecture} masked-LM model with "
+                    f"{self.config.architecture} {purpose} model with "
                     f"{self.config.backbone['num_layers']} layers."
                 )
 
@@ -160,3 +186,60 @@ class HuggingFaceCheckpoint:
                     f"`{self._tensors[original].name}`: an untied output "
                     "layer is not supported."
                 )
+
+
+def write_checkpoint(
+    directory: Path,
+    config: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    num_layers: int,
+    task: str | None,
+) -> None:
+    """Writes `config.json` and `model.safetensors`, as Hugging Face reads them.
+
+    Args:
+        directory: a folder.
+        config: as from `hugging_face_config`.
+        arrays: the value of every Keras variable, by its path.
+        num_layers: int, the encoder's.
+        task: the kind of task whose head is written; None for a masked-LM
+            model.
+
+    Raises:
+        ValueError: if a weight of the architecture is missing, or one has no
+            place in it, such as those of low-rank layers.
+    """
+    table = WEIGHT_TABLES[config["model_type"]]
+    known = {
+        rule.keras
+        for rule in table.rules(
+            num_layers, pooler=True, masked_lm=task is None, task=task
+        )
+    }
+    for name in arrays:
+        if name not in known:
+            raise ValueError(
+                f"Hugging Face's model has no place for `{name}`. Low-rank and "
+                "quantized layers are not exported: merge them first."
+            )
+    tensors = {}
+    # Hugging Face's models have a pooler only where their head reads it, and
+    # say so of a stored one that they have no place for.
+    for rule in table.rules(
+        num_layers,
+        pooler=task in table.tasks_with_pooler,
+        masked_lm=task is None,
+        task=task,
+    ):
+        if rule.keras not in arrays:
+            raise ValueError(
+                f"The model lacks `{rule.keras}`, which `{rule.hugging_face}` "
+                "is made of. Quantized layers are not exported."
+            )
+        tensor = rule.layout.to_hugging_face(arrays[rule.keras])
+        tensors[rule.hugging_face] = np.ascontiguousarray(tensor, np.float32)
+    text = json.dumps(config, indent=2) + "\n"
+    (directory / "config.json").write_text(text, "utf-8")
+    # Without this entry Hugging Face refuses the file.
+    save_file(tensors, directory / SINGLE_FILE, metadata={"format": "pt"})

@@ -78,6 +78,9 @@ class WeightTable:
         layer: rules of one encoder layer, with `{i}` for its index.
         pooler: rules of the pooler; empty if the architecture has none.
         masked_lm: rules of the masked-LM head.
+        tasks: rules of the head of each kind of task. A regression has that
+            of "classification".
+        tasks_with_pooler: the kinds whose head reads the pooler.
         duplicates: tensor name -> the name of the tensor it must equal. A
             duplicate alone stands for the original.
         ignored: names that carry no weight of ours.
@@ -92,13 +95,20 @@ class WeightTable:
     layer: tuple[Rule, ...]
     pooler: tuple[Rule, ...]
     masked_lm: tuple[Rule, ...]
+    tasks: dict[str, tuple[Rule, ...]]
+    tasks_with_pooler: frozenset[str]
     duplicates: dict[str, str]
     ignored: re.Pattern
     sizes: dict[str, tuple[str, ...]]
     head_prefixes: tuple[str, ...]
 
     def rules(
-        self, num_layers: int, *, pooler: bool, masked_lm: bool
+        self,
+        num_layers: int,
+        *,
+        pooler: bool,
+        masked_lm: bool,
+        task: str | None = None,
     ) -> list[Rule]:
         """Returns the rules of a model, those of its layers written out.
 
@@ -106,6 +116,7 @@ class WeightTable:
             num_layers: int, the number of encoder layers.
             pooler: bool, whether to include the pooler.
             masked_lm: bool, whether to include the masked-LM head.
+            task: the kind of task whose head to include; None for none.
         """
         rules = list(self.embeddings)
         for index in range(num_layers):
@@ -114,6 +125,8 @@ class WeightTable:
             rules += self.pooler
         if masked_lm:
             rules += self.masked_lm
+        if task is not None:
+            rules += self.tasks[task]
         return rules
 
     def canonical_name(self, name: str) -> str:
@@ -205,6 +218,12 @@ BERT = WeightTable(
         ),
         Rule("mlm_head/output_bias", "cls.predictions.bias"),
     ),
+    tasks={
+        "classification": _dense("logits", "classifier"),
+        "token_classification": _dense("logits", "classifier"),
+        "span": _dense("logits", "qa_outputs"),
+    },
+    tasks_with_pooler=frozenset({"classification"}),
     duplicates={
         "cls.predictions.decoder.weight": (
             "bert.embeddings.word_embeddings.weight"
@@ -233,7 +252,7 @@ BERT = WeightTable(
             "hidden_dim",
         ),
     },
-    head_prefixes=("cls.",),
+    head_prefixes=("cls.", "classifier.", "qa_outputs."),
 )
 
 DISTILBERT = WeightTable(
@@ -273,6 +292,15 @@ DISTILBERT = WeightTable(
         *_norm("mlm_head/intermediate_layer_norm", "vocab_layer_norm"),
         Rule("mlm_head/output_bias", "vocab_projector.bias"),
     ),
+    tasks={
+        "classification": (
+            *_dense("pooled_dense", "pre_classifier"),
+            *_dense("logits", "classifier"),
+        ),
+        "token_classification": _dense("logits", "classifier"),
+        "span": _dense("logits", "qa_outputs"),
+    },
+    tasks_with_pooler=frozenset(),
     duplicates={
         "vocab_projector.weight": (
             "distilbert.embeddings.word_embeddings.weight"
@@ -293,7 +321,7 @@ DISTILBERT = WeightTable(
             "hidden_dim",
         ),
     },
-    head_prefixes=("vocab_",),
+    head_prefixes=("vocab_", "pre_classifier.", "classifier.", "qa_outputs."),
 )
 
 # Keyed by `model_type` of config.json.

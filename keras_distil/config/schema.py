@@ -8,7 +8,7 @@ in one pass, each at the key to change.
 
 import math
 import reprlib
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
     Field,
@@ -44,6 +44,10 @@ Task: TypeAlias = Literal[
     "squad",
     "squad_v2",
 ]
+ExportFormat: TypeAlias = Literal[
+    "saved_model", "sentence_embedding", "hugging_face", "preset"
+]
+EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 TaskRow: TypeAlias = Literal["teacher", "student", "undistilled", "elmo"]
 
 # BERT's position table has 512 rows.
@@ -425,6 +429,30 @@ class EvaluateSection(Section):
     latency_length: Length = 128
 
 
+class ExportSection(Section):
+    """`export`: what the students are written as at the end of a run.
+
+    `saved_model`, `hugging_face` and `preset` (KerasHub) hold the distilled
+    student or that of a task; `sentence_embedding` is a SavedModel of the
+    distilled one's mean hidden states, scaled to length 1. SavedModels cut
+    texts to `max_length` tokens; null takes all positions.
+    """
+
+    formats: Annotated[list[ExportFormat], Field(min_length=1)] = [
+        "saved_model",
+        "hugging_face",
+        "preset",
+    ]
+    max_length: Length | None = None
+
+    @field_validator("formats")
+    @classmethod
+    def _each_format_once(cls, formats: list) -> list:
+        if len(set(formats)) < len(formats):
+            raise ValueError(f"must name each once. Received: {formats}.")
+        return formats
+
+
 class Recipe(Section):
     """A whole recipe.
 
@@ -448,6 +476,7 @@ class Recipe(Section):
         FineTuneSection | None, Field(validate_default=True)
     ] = None
     evaluate: EvaluateSection = EvaluateSection()
+    export: ExportSection | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -507,6 +536,24 @@ class Recipe(Section):
         if info.data["teacher"].train is not None:
             _check_sources(info)
         return finetune
+
+    @field_validator("export")
+    @classmethod
+    def _a_student_is_exported(
+        cls, export: ExportSection | None, info: ValidationInfo
+    ) -> ExportSection | None:
+        # Absent where a section itself is wrong.
+        if export is None or not {"distill", "finetune"} <= set(info.data):
+            return export
+        finetune = info.data["finetune"]
+        if info.data["distill"] is None and (
+            finetune is None or "student" not in finetune.rows
+        ):
+            raise ValueError(
+                "there is no student to export: add `distill`, or the row "
+                "`student` to `finetune.rows`."
+            )
+        return export
 
 
 def _check_sources(info: ValidationInfo) -> None:

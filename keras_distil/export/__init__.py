@@ -1,5 +1,14 @@
-"""Exporters, one a file; none yet.
+"""Exporters, one a file, each behind the gate of `parity`."""
 
-Until they arrive, a student is saved with `distiller.student.save(...)` and as
-a KerasHub preset with `distiller.student.save_to_preset(...)`.
-"""
+from keras_distil.export.hugging_face import (
+    export_hugging_face as export_hugging_face,
+)
+from keras_distil.export.parity import TOLERANCES as TOLERANCES
+from keras_distil.export.parity import Examples as Examples
+from keras_distil.export.parity import ParityError as ParityError
+from keras_distil.export.parity import Tolerance as Tolerance
+from keras_distil.export.preset import export_preset as export_preset
+from keras_distil.export.report import ExportReport as ExportReport
+from keras_distil.export.saved_model import (
+    export_saved_model as export_saved_model,
+)

@@ -31,6 +31,7 @@ from keras_distil.models.weights import (
     assign,
     seeded_build,
     variables_by_path,
+    with_dtype,
 )
 
 _LOGGER = logging.getLogger("keras_distil")
@@ -276,23 +277,7 @@ def _load_keras_file(
             f"`{path}` must hold a `keras_hub` masked-LM model. "
             f"Received: {type(model).__name__}."
         )
-    return model if dtype is None else _with_dtype(model, dtype)
-
-
-def _with_dtype(
-    model: keras_hub.models.MaskedLM, dtype: str | keras.DTypePolicy
-) -> keras_hub.models.MaskedLM:
-    """Builds the model anew under another dtype policy."""
-    config = model.get_config()
-    policy = keras.dtype_policies.get(dtype)
-    config["backbone"]["config"]["dtype"] = keras.dtype_policies.serialize(
-        policy
-    )
-    with seeded_build(0):
-        converted = type(model).from_config(config)
-    for old, new in zip(model.weights, converted.weights, strict=True):
-        assign(new, old)
-    return converted
+    return model if dtype is None else with_dtype(model, dtype)
 
 
 def _check_live(

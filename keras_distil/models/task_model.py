@@ -7,12 +7,20 @@ import keras
 import keras_hub
 from keras_hub.models import Backbone
 
+from keras_distil.checkpoints import HuggingFaceCheckpoint
 from keras_distil.losses import TASK_KINDS
-from keras_distil.models.bert import ExactBertTextClassifier
+from keras_distil.models.bert import (
+    ExactBertBackbone,
+    ExactBertTextClassifier,
+)
 from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
 from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
-from keras_distil.models.weights import assign, seeded_build
+from keras_distil.models.weights import (
+    assign,
+    seeded_build,
+    variables_by_path,
+)
 
 
 def task_model(
@@ -85,7 +93,8 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
     """Loads a model of a task from its `.keras` file, safely.
 
     Args:
-        path: the file.
+        path: the file, or a local Hugging Face directory of a sequence or
+            token classifier or a question answering model.
 
     Returns:
         A model as from `task_model`.
@@ -95,6 +104,8 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
         ValueError: if it is damaged or holds another kind of model.
     """
     path = Path(path)
+    if path.is_dir():
+        return _from_hugging_face(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no model {path}.")
     model = load_archive(path, keras_hub.models.Task, "task")
@@ -103,6 +114,24 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
             f"`{path}` must hold a model that was fine-tuned on a task. "
             f"Received: {type(model).__name__}."
         )
+    return model
+
+
+def _from_hugging_face(directory: Path) -> keras_hub.models.Task:
+    checkpoint = HuggingFaceCheckpoint(directory)
+    outputs, kind = checkpoint.num_outputs, checkpoint.config.task
+    sizes = checkpoint.config.backbone
+    with seeded_build(0):
+        encoder = (
+            ExactBertBackbone(**sizes)
+            if checkpoint.config.architecture == "bert"
+            else keras_hub.models.DistilBertBackbone(**sizes)
+        )
+    model = task_model(encoder, str(kind), outputs, dropout=sizes["dropout"])
+    variables = variables_by_path(model)
+    shapes = {name: tuple(v.shape) for name, v in variables.items()}
+    for name, value in checkpoint.read(shapes, task=kind):
+        assign(variables[name], value)
     return model
 
 

@@ -1,0 +1,119 @@
+"""A folder that appears under its name when it is whole, or not at all."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from safetensors import SafetensorError
+
+from keras_distil import disk
+
+
+@contextlib.contextmanager
+def replacing_folder(
+    folder: Path, *, overwrite: bool, mark: str
+) -> Iterator[Path]:
+    """Gives a scratch folder, which takes the place of `folder` at the end.
+
+    What was there stays until then, and for good if the block fails. An empty
+    folder counts as none.
+
+    Args:
+        folder: the final name.
+        overwrite: whether an earlier export may be replaced.
+        mark: a file that every export of this format holds. A folder without
+            it is never replaced.
+
+    Yields:
+        The scratch folder, empty, beside the final one.
+
+    Raises:
+        FileExistsError: if there is something that may not be replaced.
+        OSError: if the disk is full or may not be written.
+    """
+    # Also of "." and the like there is a folder beside.
+    folder = Path(os.path.abspath(folder))
+    scratch = folder.with_name(f".{folder.name}.partial")
+    aside = folder.with_name(f".{folder.name}.old")
+    with disk.writing(folder):
+        _restore(folder, aside)
+    _check_replaceable(folder, overwrite, mark)
+    with disk.writing(folder):
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+    try:
+        with _writing(folder):
+            yield scratch
+            for path in [*scratch.rglob("*"), scratch]:
+                disk.flush(path)
+            _swap(scratch, folder, aside)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _check_replaceable(folder: Path, overwrite: bool, mark: str) -> None:
+    # `lexists`: a dangling link is something, too.
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file. Give another folder.")
+    if not any(folder.iterdir()):
+        return
+    if not (folder / mark).is_file():
+        raise FileExistsError(
+            f"{folder} holds files but no earlier export: {mark} is missing. "
+            "Give another folder."
+        )
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} exists. Give another folder, or replace it with "
+            "overwrite=True (--overwrite)."
+        )
+
+
+def _restore(folder: Path, aside: Path) -> None:
+    """Undoes the first half of `_swap`, if a kill came before the second."""
+    if not aside.is_dir():
+        return
+    if folder.exists():
+        shutil.rmtree(aside)
+    else:
+        aside.rename(folder)
+
+
+def _swap(scratch: Path, folder: Path, aside: Path) -> None:
+    if folder.is_symlink():
+        folder = folder.resolve()
+    existed = folder.exists()
+    if existed:
+        folder.rename(aside)
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if existed:
+            aside.rename(folder)
+        raise
+    disk.flush(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Names the folder if it cannot be written, whatever library says so."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise disk.unwritten(folder, disk.reason(error)) from error
+    except tf.errors.OpError as error:
+        raise disk.unwritten(folder, _first_words(error)) from error
+
+
+def _first_words(error: tf.errors.OpError) -> str:
+    """What the system said: the end of TensorFlow's first line."""
+    line = error.message.strip().splitlines()[0]
+    line = line.partition(" [Op:")[0]
+    return line.rpartition("; ")[2][:200]

@@ -1,0 +1,269 @@
+"""A Hugging Face folder: what `transformers` loads by `from_pretrained`."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tokenizers
+
+from keras_distil.checkpoints import hugging_face_config, write_checkpoint
+from keras_distil.data import SpecialTokens
+from keras_distil.export import parity
+from keras_distil.export.folders import replacing_folder
+from keras_distil.export.report import ExportReport, size_mb
+from keras_distil.export.student import MASKED_LM, Student, make_student
+from keras_distil.models import load_task_model, load_teacher
+
+FORMAT = "hugging_face"
+_MARK = "model.safetensors"
+# Hugging Face has one module for both, and tells them apart by the problem.
+_HEAD_OF = {"regression": "classification"}
+_TOKENIZER_CLASSES = {
+    "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+}
+_PIPELINES = {
+    MASKED_LM: "fill-mask",
+    "classification": "text-classification",
+    "regression": "text-classification",
+    "token_classification": "token-classification",
+    "span": "question-answering",
+}
+_AUTO_CLASSES = {
+    MASKED_LM: "AutoModelForMaskedLM",
+    "classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "span": "AutoModelForQuestionAnswering",
+}
+_CARD = """---
+library_name: transformers
+pipeline_tag: {pipeline}
+---
+
+# {title}
+
+A {name} of {layers} layers and width {width} with {parameters:,} weights in
+float32, exported by keras_distil.
+
+```python
+from transformers import AutoTokenizer, {auto_class}
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = {auto_class}.from_pretrained("FOLDER")
+```
+
+| | |
+| --- | --- |
+| task | {kind} |
+| vocabulary | {vocabulary:,} |
+| longest sequence | {positions} tokens |{outputs}
+"""
+
+
+def export_hugging_face(
+    model: keras.Model,
+    folder: str | os.PathLike,
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    overwrite: bool = False,
+    labels: Sequence[str] | None = None,
+    held_out: parity.Examples | Sequence[str] | None = None,
+    tolerance: parity.Tolerance | None = None,
+) -> ExportReport:
+    """Writes a Hugging Face folder, and compares it with the student.
+
+    It holds `config.json`, `model.safetensors`, `tokenizer.json`,
+    `vocab.txt`, `tokenizer_config.json`, `special_tokens_map.json` and
+    `README.md`. It is read back by this package's own reader, the one of
+    `load_teacher`; the tests compare that one with `transformers`.
+
+    Args:
+        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
+            or of `models.task_model`.
+        folder: where it goes.
+        tokenizer: the vocabulary's, as from `data.load_tokenizer`.
+        overwrite: bool, whether an earlier export may be replaced.
+        labels: names of the classes, in their order. Defaults to `LABEL_0`
+            and so on.
+        held_out: what it is compared on: texts, or `parity.Examples`. Some
+            lines of English if None.
+        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+
+    Returns:
+        An `ExportReport`.
+
+    Raises:
+        TypeError: if the model or the tokenizer is of another kind.
+        ValueError: if the model, the tokenizer or the labels are not
+            possible.
+        FileExistsError: if the folder holds something that may not be
+            replaced.
+        OSError: if it cannot be written.
+        ParityError: if it does not compute what the student does.
+    """
+    student = make_student(model)
+    folder = Path(folder)
+    tolerance = tolerance or parity.TOLERANCES[FORMAT, "float32"]
+    if not isinstance(tokenizer, tokenizers.Tokenizer):
+        raise TypeError(
+            "`tokenizer` must be a `tokenizers.Tokenizer`, as "
+            "`data.load_tokenizer` returns it. "
+            f"Received: {type(tokenizer).__name__}."
+        )
+    parity.check_vocabulary(student, tokenizer)
+    names = _label_names(student, labels)
+    examples = parity.make_examples(student, tokenizer, held_out)
+    with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
+        _write_weights(student, tokenizer, names, scratch)
+        _write_tokenizer(student, tokenizer, scratch)
+        card = _card(student, folder.name, names)
+        (scratch / "README.md").write_text(card, "utf-8")
+        read_back = _read_back(student, scratch)
+        comparison = parity.compare(student, examples, read_back.outputs)
+        parity.check(
+            comparison,
+            tolerance,
+            what=f"The Hugging Face model for {folder}",
+            origin=lambda: parity.first_difference(
+                student, examples, read_back.layers, tolerance
+            ),
+        )
+        size = size_mb(scratch)
+    return ExportReport(folder, FORMAT, "float32", comparison, tolerance, size)
+
+
+def _label_names(student: Student, labels: Sequence[str] | None) -> list[str]:
+    """Names of the outputs; none where they are no classes."""
+    if student.kind not in (
+        "classification",
+        "regression",
+        "token_classification",
+    ):
+        if labels is not None:
+            raise ValueError(
+                f"`labels` are for classes, and a {student.kind} model has "
+                f"none. Received: labels={list(labels)!r:.80}."
+            )
+        return []
+    count = student.model.num_classes
+    if labels is None:
+        return [f"LABEL_{index}" for index in range(count)]
+    if len(labels) != count or len(set(labels)) != count:
+        raise ValueError(
+            f"`labels` must name the model's {count} outputs, each once. "
+            f"Received: labels={list(labels)!r:.80}."
+        )
+    return list(labels)
+
+
+def _write_weights(
+    student: Student,
+    tokenizer: tokenizers.Tokenizer,
+    labels: Sequence[str],
+    folder: Path,
+) -> None:
+    backbone = student.model.backbone
+    config = hugging_face_config(
+        student.architecture,
+        backbone.get_config(),
+        student.kind,
+        labels=labels,
+        pad_id=SpecialTokens.from_tokenizer(tokenizer).pad_id,
+    )
+    head = _HEAD_OF.get(student.kind, student.kind)
+    write_checkpoint(
+        folder,
+        config,
+        {
+            variable.path: np.asarray(variable)
+            for variable in student.model.weights
+            # The random state of dropout.
+            if "seed_generator" not in variable.path
+        },
+        num_layers=backbone.num_layers,
+        task=None if head == MASKED_LM else head,
+    )
+
+
+def _write_tokenizer(
+    student: Student, tokenizer: tokenizers.Tokenizer, folder: Path
+) -> None:
+    # The library's own `save` has no error of its own for a full disk.
+    text = tokenizer.to_str(pretty=True)
+    (folder / "tokenizer.json").write_text(text, "utf-8")
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    words = [""] * (max(vocabulary.values()) + 1)
+    for word, index in vocabulary.items():
+        words[index] = word
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
+    special = {
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+        "pad_token": "[PAD]",
+        "sep_token": "[SEP]",
+        "unk_token": "[UNK]",
+    }
+    inputs = {
+        "token_ids": "input_ids",
+        "padding_mask": "attention_mask",
+        "segment_ids": "token_type_ids",
+    }
+    settings = {
+        "tokenizer_class": _TOKENIZER_CLASSES[student.architecture],
+        **_normalizer_settings(tokenizer),
+        **special,
+        "model_max_length": student.max_length,
+        "model_input_names": [inputs[name] for name in student.input_names],
+        "clean_up_tokenization_spaces": True,
+    }
+    for name, content in (
+        ("special_tokens_map.json", special),
+        ("tokenizer_config.json", settings),
+    ):
+        text = json.dumps(content, indent=2) + "\n"
+        (folder / name).write_text(text, "utf-8")
+
+
+def _normalizer_settings(tokenizer: tokenizers.Tokenizer) -> Mapping[str, Any]:
+    """What Hugging Face's tokenizers call the normalizer's settings."""
+    described = json.loads(tokenizer.to_str())["normalizer"] or {}
+    names = {
+        "lowercase": "do_lower_case",
+        "strip_accents": "strip_accents",
+        "handle_chinese_chars": "tokenize_chinese_chars",
+    }
+    return {
+        theirs: described[ours]
+        for ours, theirs in names.items()
+        if ours in described
+    }
+
+
+def _read_back(student: Student, folder: Path) -> Student:
+    load: Callable[..., Any] = load_task_model
+    if student.kind == MASKED_LM:
+        load = load_teacher
+    return make_student(load(folder))
+
+
+def _card(student: Student, title: str, labels: Sequence[str]) -> str:
+    backbone = student.model.backbone
+    outputs = f"\n| classes | {', '.join(labels)} |" if labels else ""
+    return _CARD.format(
+        pipeline=_PIPELINES[student.kind],
+        title=title,
+        name={"bert": "BERT", "distilbert": "DistilBERT"}[student.architecture],
+        layers=backbone.num_layers,
+        width=backbone.hidden_dim,
+        parameters=student.model.count_params(),
+        auto_class=_AUTO_CLASSES[student.kind],
+        kind=student.kind.replace("_", " "),
+        vocabulary=backbone.vocabulary_size,
+        positions=student.max_length,
+        outputs=outputs,
+    )

@@ -1,0 +1,406 @@
+"""The gate of every export: is what was written still the student?"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+import tokenizers
+
+from keras_distil import data
+from keras_distil.export.student import MASKED_LM, Student
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+Runner: TypeAlias = Callable[[Arrays], Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """How far an export may be from the student.
+
+    Attributes:
+        max_difference: of any single output.
+        mean_difference: mean of the absolute differences.
+        top1_agreement: share of decisions that must be the same, 0 to 1.
+    """
+
+    max_difference: float
+    mean_difference: float
+    top1_agreement: float
+
+
+# By format and precision. `docs/export.md` shows this table with the reasons;
+# a test compares the two.
+TOLERANCES = {
+    ("saved_model", "float32"): Tolerance(1e-4, 1e-5, 0.999),
+    ("hugging_face", "float32"): Tolerance(1e-4, 1e-5, 0.999),
+    # KerasHub's epsilon in the head of a masked-LM; and in its BERT, the
+    # approximation of GELU.
+    ("preset", "float32"): Tolerance(1e-2, 1e-3, 0.99),
+    ("preset_bert", "float32"): Tolerance(2e-1, 2e-2, 0.98),
+}
+
+# What is compared where the caller gives no text of his own.
+_TEXTS = (
+    "The library was closed on Monday, so we read the book at home.",
+    "Water boils at a lower temperature in the mountains.",
+    "Returns a tensor with the same shape as its input.",
+    "She asked whether the train to the city had already left.",
+    "In 1969, two people walked on the moon for the first time.",
+    "If the file does not exist, an error is raised.",
+    "The old bridge was built of stone and carries one lane of traffic.",
+    "Most birds of the northern forests fly south before winter comes.",
+    "No.",
+    "The price of bread, milk and other food rose again last year, and the "
+    "government announced that it would lower the tax on what people need "
+    "every day, from the first of January on.",
+)
+_BATCH = 8
+_RATE = 0.15
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Batches on which an export is compared with the student.
+
+    Attributes:
+        batches: pairs of inputs, int32 arrays "token_ids" and "padding_mask",
+            (batch, length), and the places whose first choices are compared,
+            bool, (batch, length).
+        texts: what string signatures are compared on.
+    """
+
+    batches: Sequence[tuple[Arrays, np.ndarray]]
+    texts: Sequence[str] = _TEXTS
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Iterable[tuple[Any, Any, Any]], sequences: int
+    ) -> "Examples":
+        """Takes the first sequences of Keras triples, such as held-out text.
+
+        Args:
+            dataset: of masked-LM batches.
+            sequences: int, how many at most.
+        """
+        found: list[tuple[Arrays, np.ndarray]] = []
+        for x, _, sample_weight in dataset:
+            places = np.asarray(sample_weight) > 0
+            for start in range(0, min(len(places), sequences), _BATCH):
+                rows = np.s_[start : min(start + _BATCH, sequences)]
+                inputs = {k: np.asarray(v)[rows] for k, v in x.items()}
+                found.append((inputs, places[rows]))
+            sequences -= len(places)
+            if sequences <= 0:
+                break
+        return cls(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How far an export is from the student.
+
+    Attributes:
+        max_difference: largest absolute difference of any output.
+        mean_difference: mean absolute difference.
+        top1_agreement: share of equal first choices: words at masked
+            positions, classes, starts and ends; None where nothing is chosen.
+        decisions: their number.
+    """
+
+    max_difference: float
+    mean_difference: float
+    top1_agreement: float | None
+    decisions: int
+
+    def __str__(self) -> str:
+        """Returns the figures, for messages."""
+        text = (
+            f"max difference {self.max_difference:.2g}, "
+            f"mean {self.mean_difference:.2g}"
+        )
+        if self.top1_agreement is not None:
+            text += (
+                f", top-1 agreement {100 * self.top1_agreement:.2f}% of "
+                f"{self.decisions}"
+            )
+        return text
+
+
+class ParityError(RuntimeError):
+    """An export is further from the student than its tolerance allows.
+
+    Attributes:
+        comparison: how far.
+    """
+
+    def __init__(self, message: str, comparison: Comparison) -> None:
+        super().__init__(message)
+        self.comparison = comparison
+
+
+def make_examples(
+    student: Student,
+    tokenizer: tokenizers.Tokenizer | None,
+    held_out: Examples | Sequence[str] | None,
+) -> Examples:
+    """What an export is compared on.
+
+    Texts become sequences with masked words, if the student is a masked-LM.
+    Without a tokenizer they are random token ids. Two more batches are single
+    sequences of the shortest and of the greatest length.
+
+    Args:
+        student: what is exported.
+        tokenizer: of its vocabulary; None if the student comes without.
+        held_out: texts; None for some lines of English; or what this returns.
+
+    Raises:
+        ValueError: if there are texts, but no tokenizer or none of them.
+    """
+    if isinstance(held_out, Examples):
+        return held_out
+    if held_out is not None and (tokenizer is None or not len(held_out)):
+        raise ValueError(
+            "`held_out` must hold texts, and needs a `tokenizer`. Received: "
+            f"{len(held_out)} texts, tokenizer={tokenizer}."
+        )
+    generator = np.random.default_rng(_SEED)
+    words = student.model.backbone.vocabulary_size
+    texts = list(_TEXTS if held_out is None else held_out)
+    if tokenizer is None:
+        batches = [_random_batch(generator, words, (_BATCH, 16))]
+    else:
+        batches = [
+            encode_texts(
+                tokenizer, texts[start : start + _BATCH], student.max_length
+            )
+            for start in range(0, len(texts), _BATCH)
+        ]
+    # [CLS] and [SEP] are the least there is.
+    for length in (2, student.max_length):
+        batches.append(_random_batch(generator, words, (1, length)))
+    return Examples(
+        [_with_places(student, tokenizer, batch) for batch in batches], texts
+    )
+
+
+def encode_texts(
+    tokenizer: tokenizers.Tokenizer, texts: Sequence[str], max_length: int
+) -> Arrays:
+    """Padded inputs of texts, cut to a length.
+
+    Returns:
+        "token_ids" and "padding_mask", int32, (texts, length).
+    """
+    special = data.SpecialTokens.from_tokenizer(tokenizer)
+    rows = [
+        [
+            special.cls_id,
+            *encoding.ids[: max_length - 2],
+            special.sep_id,
+        ]
+        for encoding in tokenizer.encode_batch(
+            list(texts), add_special_tokens=False
+        )
+    ]
+    shape = len(rows), max(map(len, rows))
+    batch = {
+        "token_ids": np.full(shape, special.pad_id, np.int32),
+        "padding_mask": np.zeros(shape, np.int32),
+    }
+    for index, row in enumerate(rows):
+        batch["token_ids"][index, : len(row)] = row
+        batch["padding_mask"][index, : len(row)] = 1
+    return batch
+
+
+def check_vocabulary(student: Student, tokenizer: tokenizers.Tokenizer) -> None:
+    """Raises ValueError if a tokenizer has words that the student has not."""
+    words = tokenizer.get_vocab_size(with_added_tokens=True)
+    rows = student.model.backbone.vocabulary_size
+    if words > rows:
+        raise ValueError(
+            f"The tokenizer has {words} entries, the model's vocabulary "
+            f"{rows}. They do not belong together."
+        )
+
+
+def _random_batch(
+    generator: np.random.Generator, words: int, shape: tuple[int, int]
+) -> Arrays:
+    return {
+        "token_ids": generator.integers(0, words, shape, np.int32),
+        "padding_mask": np.ones(shape, np.int32),
+    }
+
+
+def _with_places(
+    student: Student, tokenizer: tokenizers.Tokenizer | None, batch: Arrays
+) -> tuple[Arrays, np.ndarray]:
+    """Masks some words of a masked-LM student's text."""
+    if student.kind != MASKED_LM or tokenizer is None:
+        return batch, batch["padding_mask"] > 0
+    count = len(batch["token_ids"])
+    seeds = np.stack([np.full(count, _SEED), np.arange(count)], axis=1)
+    token_ids, chosen = data.mask_tokens(
+        tf.constant(batch["token_ids"]),
+        tf.constant(seeds),
+        special=data.SpecialTokens.from_tokenizer(tokenizer),
+        vocabulary_size=tokenizer.get_vocab_size(),
+        rate=_RATE,
+    )
+    return {**batch, "token_ids": token_ids.numpy()}, chosen.numpy() > 0
+
+
+def compare(
+    student: Student, examples: Examples, artifact: Runner
+) -> Comparison:
+    """Runs both on all examples.
+
+    Args:
+        student: the Keras model.
+        examples: what to run them on.
+        artifact: the export, read back by its own runtime: a function from
+            the student's inputs to outputs by name, arrays or tensors.
+
+    Raises:
+        ValueError: if the student's own outputs are not finite.
+    """
+    largest, total, values = 0.0, 0.0, 0
+    agreed, decisions = 0, 0
+    for batch, places in examples.batches:
+        inputs = full_inputs(student, batch)
+        expected = _arrays(student.outputs(inputs))
+        found = _arrays(artifact(inputs))
+        for name, ours in expected.items():
+            real = _real(ours, batch["padding_mask"])
+            if not np.isfinite(ours[real]).all():
+                raise ValueError(
+                    f"The student's own {name} are not finite: it can not be "
+                    "exported. Look for the step at which it diverged."
+                )
+            difference = np.abs(found[name][real] - ours[real])
+            # Python's `max` would drop NaN.
+            largest = float(np.maximum(largest, difference.max(initial=0.0)))
+            total += float(difference.sum(dtype=np.float64))
+            values += difference.size
+        for ours, theirs in zip(
+            _decisions(student, expected, batch, places),
+            _decisions(student, found, batch, places),
+            strict=True,
+        ):
+            agreed += int((ours == theirs).sum())
+            decisions += ours.size
+    return Comparison(
+        max_difference=largest,
+        mean_difference=total / max(values, 1),
+        top1_agreement=agreed / decisions if decisions else None,
+        decisions=decisions,
+    )
+
+
+def full_inputs(student: Student, batch: Arrays) -> Arrays:
+    """Adds a single segment where the encoder reads segments."""
+    zeros = np.zeros_like(batch["token_ids"])
+    return {name: batch.get(name, zeros) for name in student.input_names}
+
+
+def _arrays(outputs: Mapping[str, Any]) -> Arrays:
+    return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def _real(output: np.ndarray, padding_mask: np.ndarray) -> Any:
+    """What of an output means anything: all but padding."""
+    by_token = output.shape[:2] == padding_mask.shape
+    return padding_mask > 0 if by_token else np.s_[:]
+
+
+def _decisions(
+    student: Student, outputs: Arrays, batch: Arrays, places: np.ndarray
+) -> Iterator[np.ndarray]:
+    """First choices, int; nothing for what is no choice."""
+    if student.kind in (MASKED_LM, "token_classification"):
+        yield outputs["logits"][places].argmax(axis=-1)
+    elif student.kind == "classification":
+        yield outputs["logits"].argmax(axis=-1)
+    elif student.kind == "span":
+        for name in ("start_logits", "end_logits"):
+            real = batch["padding_mask"] > 0
+            yield np.where(real, outputs[name], -np.inf).argmax(axis=-1)
+
+
+def check(
+    comparison: Comparison,
+    tolerance: Tolerance,
+    *,
+    what: str,
+    origin: Callable[[], str],
+) -> None:
+    """Raises ParityError unless an export is close enough.
+
+    Args:
+        comparison: as from `compare`.
+        tolerance: how far is close enough.
+        what: the export, for the message.
+        origin: called to find where the difference starts, see
+            `first_difference`.
+
+    Raises:
+        ParityError: naming how far off it is, and where that starts.
+    """
+    agreement = comparison.top1_agreement
+    # Written so that NaN fails.
+    if (
+        comparison.max_difference <= tolerance.max_difference
+        and comparison.mean_difference <= tolerance.mean_difference
+        and (agreement is None or agreement >= tolerance.top1_agreement)
+    ):
+        return
+    allowed = (
+        f"at most {tolerance.max_difference:g}, mean "
+        f"{tolerance.mean_difference:g}"
+    )
+    if agreement is not None:
+        allowed += f", at least {100 * tolerance.top1_agreement:g}%"
+    raise ParityError(
+        f"{what} is not the student: {comparison} (allowed: {allowed}). "
+        f"{origin()} It is not kept; what was there before is.",
+        comparison,
+    )
+
+
+def first_difference(
+    student: Student,
+    examples: Examples,
+    artifact_layers: Runner,
+    tolerance: Tolerance,
+) -> str:
+    """Says at which layer an export starts to differ.
+
+    Args:
+        student: the Keras model.
+        examples: what to run on; the first batch is taken.
+        artifact_layers: as `Student.layers`, of the export.
+        tolerance: what counts as a difference.
+    """
+    batch, _ = examples.batches[0]
+    inputs = full_inputs(student, batch)
+    real = batch["padding_mask"] > 0
+    ours = _arrays(student.layers(inputs))
+    theirs = _arrays(artifact_layers(inputs))
+    before = 0.0
+    for name, states in ours.items():
+        difference = np.abs(states[real] - theirs[name][real]).max()
+        if not difference <= tolerance.max_difference:
+            return (
+                f"It starts at `{name}`, whose output is off by "
+                f"{difference:.2g}; before, by at most {before:.2g}."
+            )
+        before = max(before, float(difference))
+    return (
+        "It starts in the head, after the last layer: the hidden states are "
+        f"off by at most {before:.2g}."
+    )

@@ -1,0 +1,42 @@
+"""What an export returns."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from keras_distil.export.parity import Comparison, Tolerance
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """An export that passed its gate.
+
+    Attributes:
+        path: what was written, a folder or a file.
+        format: such as "saved_model".
+        precision: of its weights.
+        comparison: how far it is from the student.
+        tolerance: how far it might have been.
+        size_mb: float, 1e6 bytes.
+    """
+
+    path: Path
+    format: str
+    precision: str
+    comparison: Comparison
+    tolerance: Tolerance
+    size_mb: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as data that fits JSON; the path by its name alone."""
+        return {**dataclasses.asdict(self), "path": self.path.name}
+
+    def __str__(self) -> str:
+        """Returns a line for the terminal."""
+        return f"{self.path} ({self.size_mb:.1f} MB): {self.comparison}"
+
+
+def size_mb(path: Path) -> float:
+    """Size of a file, or of all files in a folder, in 1e6 bytes."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(each.stat().st_size for each in files if each.is_file()) / 1e6

@@ -1,0 +1,296 @@
+"""SavedModel: a folder that TensorFlow serves without Keras."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tokenizers
+
+from keras_distil.export import parity
+from keras_distil.export.folders import replacing_folder
+from keras_distil.export.graph_tokenizer import GraphTokenizer
+from keras_distil.export.report import ExportReport, size_mb
+from keras_distil.export.student import Student, make_student
+
+FORMAT = "saved_model"
+_MARK = "saved_model.pb"
+_BY_TEXT = "texts"
+_BY_PAIR = "text_pairs"
+_BY_ID = "token_ids"
+_LAYERS = "layers"
+# Logits of all positions take memory.
+_TEXT_BATCH = 4
+
+# What a signature is made of: a function, and its inputs.
+Signature = tuple[Callable[..., dict[str, Any]], list[tf.TensorSpec]]
+
+# Texts whose tokens other implementations get wrong.
+HARD_TEXTS = (
+    "",
+    "Crème brûlée à la façon de Zoë, naïve café",
+    "Straße ½ ﬁne 𝒜𝔅𝕔 ⅷ ①",
+    "日本語のテキスト mixed 한국어 和 中文",
+    "İstanbul ΣΊΣΥΦΟΣ ǅ",
+    "हिन्दी में लिखा",
+    "👍🏽 family 👨\u200d👩\u200d👧 ❤\ufe0f",
+    "zero\u200bwidth \ufeffmark soft\u00adhyphen",
+    "control\x00 \x07char\tand\u2028line\u00a0space",
+    "https://example.org/a?b=c&d=%20#e user@example.org",
+    "l" * 100 + " " + "l" * 101,
+    "[CLS] spelt [MASK]out[SEP] [mask]",
+)
+
+
+def export_saved_model(
+    model: keras.Model,
+    folder: str | os.PathLike,
+    tokenizer: tokenizers.Tokenizer | None = None,
+    *,
+    overwrite: bool = False,
+    max_length: int | None = None,
+    sentence_embedding: bool = False,
+    normalize: bool = False,
+    held_out: parity.Examples | Sequence[str] | None = None,
+    tolerance: parity.Tolerance | None = None,
+) -> ExportReport:
+    """Writes a SavedModel, and compares what it computes with the student.
+
+    The signature "token_ids" (also "serving_default") takes "token_ids" and
+    "padding_mask", int32, (batch, length), and "segment_ids" where the
+    encoder has them. With a tokenizer, "texts" takes "texts", strings,
+    (batch,), and "text_pairs" takes "first" and "second"; both return the
+    "token_ids" and the "padding_mask" they made, too. Batch and length are
+    free, up to the position table.
+
+    Outputs, float32, are "logits" of masked-LM models and classifiers,
+    "score" of a regression, "start_logits" and "end_logits" of spans, or
+    "embedding".
+
+    Args:
+        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
+            or of `models.task_model`.
+        folder: where it goes.
+        tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for a
+            model that takes token ids alone.
+        overwrite: bool, whether an earlier export may be replaced.
+        max_length: int, tokens to which texts are cut. Defaults to the
+            position table's rows.
+        sentence_embedding: bool, whether the mean of the last hidden states
+            is put out in place of what the head computes.
+        normalize: bool, whether embeddings are scaled to length 1.
+        held_out: what it is compared on: texts, or `parity.Examples`. Some
+            lines of English if None.
+        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+
+    Returns:
+        An `ExportReport`.
+
+    Raises:
+        TypeError: if the model is of another kind.
+        ValueError: if the model, the tokenizer or a length is not possible.
+        FileExistsError: if the folder holds something that may not be
+            replaced.
+        OSError: if it cannot be written.
+        ParityError: if it does not compute what the student does.
+    """
+    student = make_student(
+        model, sentence_embedding=sentence_embedding, normalize=normalize
+    )
+    folder = Path(folder)
+    tolerance = tolerance or parity.TOLERANCES[FORMAT, "float32"]
+    max_length = _check_length(student, max_length)
+    graph_tokenizer = _graph_tokenizer(student, tokenizer)
+    examples = parity.make_examples(student, tokenizer, held_out)
+    signatures = {_BY_ID: _token_id_signature(student)}
+    if graph_tokenizer is not None:
+        signatures |= _text_signatures(student, graph_tokenizer, max_length)
+    with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
+        _write(signatures, graph_tokenizer, scratch)
+        runners = _load(scratch)
+        comparison = parity.compare(student, examples, runners[_BY_ID])
+        parity.check(
+            comparison,
+            tolerance,
+            what=f"The SavedModel for {folder}",
+            origin=lambda: _origin(student, examples, scratch, tolerance),
+        )
+        if tokenizer is not None:
+            _check_texts(
+                student,
+                tokenizer,
+                runners[_BY_TEXT],
+                [*HARD_TEXTS, *examples.texts],
+                max_length=max_length,
+                tolerance=tolerance,
+            )
+        size = size_mb(scratch)
+    return ExportReport(folder, FORMAT, "float32", comparison, tolerance, size)
+
+
+def _check_length(student: Student, max_length: int | None) -> int:
+    positions = student.max_length
+    if max_length is None:
+        return positions
+    # [CLS], [SEP], [SEP] and a token.
+    if not 4 <= max_length <= positions:
+        raise ValueError(
+            "`max_length` must be from 4 to the position table's "
+            f"{positions} rows. Received: max_length={max_length}."
+        )
+    return max_length
+
+
+def _graph_tokenizer(
+    student: Student, tokenizer: tokenizers.Tokenizer | None
+) -> GraphTokenizer | None:
+    if tokenizer is None:
+        return None
+    parity.check_vocabulary(student, tokenizer)
+    return GraphTokenizer(tokenizer)
+
+
+def _token_id_signature(student: Student) -> Signature:
+    def run(*tensors: tf.Tensor) -> dict[str, Any]:
+        inputs = dict(zip(student.input_names, tensors, strict=True))
+        length = tf.shape(inputs["token_ids"])[1]
+        checked = tf.debugging.assert_less_equal(
+            length,
+            student.max_length,
+            f"The model has {student.max_length} positions: cut the sequence.",
+        )
+        with tf.control_dependencies([checked]):
+            inputs = {k: tf.identity(v) for k, v in inputs.items()}
+        return student.outputs(inputs)
+
+    return run, _specs(student)
+
+
+def _specs(student: Student) -> list[tf.TensorSpec]:
+    return [
+        tf.TensorSpec([None, None], tf.int32, name)
+        for name in student.input_names
+    ]
+
+
+def _text_signatures(
+    student: Student, tokenizer: GraphTokenizer, max_length: int
+) -> dict[str, Signature]:
+    def outputs(inputs: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+        made = {name: inputs[name] for name in ("token_ids", "padding_mask")}
+        return {**student.outputs(inputs), **made}
+
+    def of_texts(texts: tf.Tensor) -> dict[str, Any]:
+        return outputs(tokenizer.encode(texts, max_length=max_length))
+
+    def of_pairs(first: tf.Tensor, second: tf.Tensor) -> dict[str, Any]:
+        return outputs(
+            tokenizer.encode_pairs(first, second, max_length=max_length)
+        )
+
+    def strings(*names: str) -> list[tf.TensorSpec]:
+        return [tf.TensorSpec([None], tf.string, name) for name in names]
+
+    return {
+        _BY_TEXT: (of_texts, strings("texts")),
+        _BY_PAIR: (of_pairs, strings("first", "second")),
+    }
+
+
+def _write(
+    signatures: Mapping[str, Signature],
+    tokenizer: GraphTokenizer | None,
+    folder: Path,
+) -> None:
+    # The variables that the functions use are tracked without being asked for;
+    # of those that one tracks oneself, Keras writes a second copy.
+    archive = keras.export.ExportArchive()
+    if tokenizer is not None:
+        archive.track(tokenizer)
+    for name, (function, specs) in signatures.items():
+        archive.add_endpoint(name, function, input_signature=specs)
+    archive.write_out(folder, verbose=False)
+
+
+def _load(folder: Path) -> dict[str, Callable[..., Any]]:
+    """The signatures, as TensorFlow alone reads them."""
+    loaded = tf.saved_model.load(folder)
+
+    def runner(name: str) -> Callable[..., Any]:
+        function = loaded.signatures[name]
+        return lambda inputs: function(
+            **{key: tf.constant(value) for key, value in inputs.items()}
+        )
+
+    return {name: runner(name) for name in loaded.signatures}
+
+
+def _origin(
+    student: Student,
+    examples: parity.Examples,
+    folder: Path,
+    tolerance: parity.Tolerance,
+) -> str:
+    """Writes the hidden states as a SavedModel, too, and compares them."""
+
+    def layers(*tensors: tf.Tensor) -> dict[str, Any]:
+        return student.layers(
+            dict(zip(student.input_names, tensors, strict=True))
+        )
+
+    inner = folder / _LAYERS
+    _write({_LAYERS: (layers, _specs(student))}, None, inner)
+    return parity.first_difference(
+        student, examples, _load(inner)[_LAYERS], tolerance
+    )
+
+
+def _check_texts(
+    student: Student,
+    tokenizer: tokenizers.Tokenizer,
+    runner: Callable[..., Any],
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    tolerance: parity.Tolerance,
+) -> None:
+    """Raises RuntimeError unless strings give the tokenizer's ids."""
+    for start in range(0, len(texts), _TEXT_BATCH):
+        batch = texts[start : start + _TEXT_BATCH]
+        found = runner({_BY_TEXT: list(batch)})
+        ids = found["token_ids"].numpy()
+        expected = parity.encode_texts(tokenizer, batch, max_length)
+        _check_ids(batch, ids, expected["token_ids"])
+        comparison = parity.compare(
+            student,
+            parity.Examples([(expected, expected["padding_mask"] > 0)]),
+            functools.partial(_already, found),
+        )
+        parity.check(
+            comparison,
+            tolerance,
+            what="What the SavedModel makes of texts",
+            origin=lambda: "It starts in the signature of texts.",
+        )
+
+
+def _already(outputs: Mapping[str, Any], inputs: Any) -> Mapping[str, Any]:
+    """Outputs that were computed before."""
+    return outputs
+
+
+def _check_ids(
+    texts: Sequence[str], found: np.ndarray, expected: np.ndarray
+) -> None:
+    for text, theirs, ours in zip(texts, found, expected, strict=True):
+        if theirs.tolist() != ours.tolist():
+            raise RuntimeError(
+                f"The SavedModel's tokenizer reads {text!r:.60} as "
+                f"{theirs.tolist()!r:.80}, the student's as "
+                f"{ours.tolist()!r:.80}. It is not kept; what was there before "
+                "is."
+            )

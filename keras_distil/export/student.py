@@ -1,0 +1,177 @@
+"""What is exported: the models that have exporters, and their outputs."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import keras
+import tensorflow as tf
+from keras_hub.models import BertBackbone, DistilBertBackbone, MaskedLM, Task
+
+from keras_distil.models import forward
+from keras_distil.models.task_model import kind_of
+from keras_distil.models.weights import with_dtype
+
+Tensors: TypeAlias = dict[str, Any]
+OutputFunction: TypeAlias = Callable[[Mapping[str, Any]], Tensors]
+
+MASKED_LM = "masked_lm"
+SENTENCE_EMBEDDING = "sentence_embedding"
+_ARCHITECTURES = {BertBackbone: "bert", DistilBertBackbone: "distilbert"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """A model that is exported, in float32.
+
+    Attributes:
+        model: a KerasHub task model. The caller's own if that computes in
+            float32, else a copy that does.
+        kind: "masked_lm", a kind of `losses.TASK_KINDS`, or
+            "sentence_embedding".
+        architecture: "bert" or "distilbert".
+        normalize: whether sentence embeddings have the length 1.
+    """
+
+    model: Task
+    kind: str
+    architecture: str
+    normalize: bool = False
+
+    @property
+    def max_length(self) -> int:
+        """Rows of the position table."""
+        return self.model.backbone.max_sequence_length
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the encoder reads, int32, (batch, length) each."""
+        names = ("token_ids", "padding_mask")
+        has_segments = "segment_ids" in self.model.backbone.input
+        return (*names, "segment_ids") if has_segments else names
+
+    def outputs(self, inputs: Mapping[str, Any]) -> Tensors:
+        """The outputs by name, float32, as a graph of plain Keras layers.
+
+        Args:
+            inputs: of `input_names`.
+
+        Returns:
+            "logits", (batch, length, vocabulary or classes) or (batch,
+            classes); "score", (batch,), of a regression; "start_logits" and
+            "end_logits", (batch, length); or "embedding", (batch, width).
+        """
+        inputs = {name: inputs[name] for name in self.input_names}
+        if self.kind == SENTENCE_EMBEDDING:
+            return {"embedding": self._embedding(inputs)}
+        if self.kind == MASKED_LM:
+            return {"logits": forward.logits(self.model, inputs)}
+        found = tf.cast(self.model(inputs, training=False), tf.float32)
+        if self.kind == "regression":
+            return {"score": found[:, 0]}
+        if self.kind == "span":
+            return {
+                "start_logits": found[:, :, 0],
+                "end_logits": found[:, :, 1],
+            }
+        return {"logits": found}
+
+    def layers(self, inputs: Mapping[str, Any]) -> Tensors:
+        """Hidden states after the embeddings and every layer, in order."""
+        backbone = self.model.backbone
+        last = {
+            "embeddings": _embeddings_output(backbone),
+            **{
+                layer.name: layer.output
+                for layer in backbone.transformer_layers
+            },
+        }
+        # A model of the same layers, cut in more places.
+        cut = keras.Model(backbone.input, last)
+        return cut(
+            {name: inputs[name] for name in self.input_names}, training=False
+        )
+
+    def _embedding(self, inputs: Mapping[str, Any]) -> Any:
+        """Mean of the last hidden states over tokens that are no padding."""
+        states = self.model.backbone(inputs, training=False)
+        if isinstance(states, dict):
+            states = states["sequence_output"]
+        weights = tf.cast(inputs["padding_mask"], tf.float32)[:, :, tf.newaxis]
+        count = tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
+        mean = tf.reduce_sum(states * weights, axis=1) / count
+        return tf.math.l2_normalize(mean, axis=-1) if self.normalize else mean
+
+
+def make_student(
+    model: keras.Model,
+    *,
+    sentence_embedding: bool = False,
+    normalize: bool = False,
+) -> Student:
+    """Checks a model, and brings it to float32.
+
+    Args:
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling
+            or a task of `models.task_model`.
+        sentence_embedding: bool, whether the mean of the last hidden states
+            is exported in place of the outputs of its head.
+        normalize: bool, whether embeddings are scaled to length 1.
+
+    Raises:
+        TypeError: if it is any other model.
+        ValueError: if it is not built, or `normalize` has no use.
+    """
+    if isinstance(model, keras.Model) and not model.built:
+        raise ValueError(
+            "The model is not built, so it has no weights to export: call it "
+            f"once, or load it. Received: {model.name!r}, of type "
+            f"{type(model).__name__}."
+        )
+    architecture = _architecture(model)
+    kind = MASKED_LM if isinstance(model, MaskedLM) else kind_of(model)
+    if architecture is None or kind is None:
+        raise TypeError(
+            "Only `keras_hub` BERT and DistilBERT models for masked language "
+            "modelling, and those of `models.task_model`, can be exported; of "
+            "a Distiller, its `student`. "
+            f"Received: {model!r:.100} (of type {type(model).__name__})."
+        )
+    if kind == MASKED_LM:
+        forward.check_masked_lm(model, "model")
+    elif getattr(model, "activation", None) not in (
+        None,
+        keras.activations.linear,
+    ):
+        raise ValueError(
+            "The model must return logits, without an `activation`. "
+            f"Received: activation={model.activation.__name__}."
+        )
+    if normalize and not sentence_embedding:
+        raise ValueError(
+            "`normalize` is for sentence embeddings: add "
+            "sentence_embedding=True. Received: normalize=True."
+        )
+    if model.backbone.compute_dtype != "float32":
+        model = with_dtype(model, "float32")
+    return Student(
+        model,
+        SENTENCE_EMBEDDING if sentence_embedding else kind,
+        architecture,
+        normalize,
+    )
+
+
+def _architecture(model: object) -> str | None:
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(model, Task):
+        return None
+    for family, name in _ARCHITECTURES.items():
+        if isinstance(backbone, family):
+            return name
+    return None
+
+
+def _embeddings_output(backbone: keras.Model) -> Any:
+    """What goes into the first transformer layer."""
+    return backbone.get_layer("embeddings_dropout").output

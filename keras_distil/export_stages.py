@@ -1,0 +1,178 @@
+"""The last stage of a run: students as others load them."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_hub.models import MaskedLM, Task
+
+from keras_distil import build, config, data, export, task_stages
+from keras_distil.models.keras_archive import load_archive
+from keras_distil.models.task_model import kind_of
+from keras_distil.progress import Progress
+from keras_distil.run_folder import Run
+
+STUDENT_FILE = "student.keras"
+
+# Sequences of held-out text that exports are compared on.
+_SEQUENCES = 64
+
+
+def export_run(run: Run) -> list[dict[str, Any]]:
+    """Exports the students of a finished run, in its folder.
+
+    The distilled student goes beside its file, and so does the best student
+    of each task.
+
+    Args:
+        run: the run.
+
+    Returns:
+        A report of each, as JSON; nothing for a recipe without `export`, or
+        for a worker that writes nothing.
+    """
+    settings = run.recipe.export
+    if settings is None or not run.writes:
+        return []
+    files: dict[str | None, Path] = {}
+    if run.recipe.distill is not None:
+        files[None] = run.folder / STUDENT_FILE
+    finetune = run.recipe.finetune
+    if finetune is not None and "student" in finetune.rows:
+        for name in finetune.tasks:
+            files[name] = task_stages.best_student(run, name)
+    made = []
+    for task, path in files.items():
+        for report in export_file(
+            run.recipe,
+            path,
+            path.parent,
+            settings.formats,
+            task=task,
+            # What an interrupted start of this run has left.
+            overwrite=True,
+            progress=run.progress,
+        ):
+            shown = str(report.path.relative_to(run.folder))
+            made.append({**report.to_json(), "path": shown})
+    return made
+
+
+def export_file(
+    recipe: config.Recipe,
+    path: Path,
+    folder: Path,
+    formats: Sequence[str],
+    *,
+    task: str | None = None,
+    overwrite: bool,
+    progress: Progress,
+) -> list[export.ExportReport]:
+    """Exports one model, in a folder of its own for each format.
+
+    Args:
+        recipe: names the tokenizer and the held-out text.
+        path: the model, a `.keras` file.
+        folder: where the formats' folders go.
+        formats: of `config.EXPORT_FORMATS`. What the model has no form of is
+            left out, and a line says so.
+        task: whose classes the outputs are, as in `finetune.tasks`.
+        overwrite: whether earlier exports may be replaced.
+        progress: where to report to.
+
+    Returns:
+        A report of each.
+    """
+    model = load_student(path)
+    tokenizer = build.tokenizer(recipe)
+    max_length = recipe.export.max_length if recipe.export else None
+    labels = _labels(task)
+    held_out = _held_out(recipe, model, progress)
+    writers = {
+        "saved_model": lambda target: export.export_saved_model(
+            model,
+            target,
+            tokenizer,
+            overwrite=overwrite,
+            max_length=max_length,
+            held_out=held_out,
+        ),
+        "sentence_embedding": lambda target: export.export_saved_model(
+            model,
+            target,
+            tokenizer,
+            overwrite=overwrite,
+            max_length=max_length,
+            sentence_embedding=True,
+            normalize=True,
+            held_out=held_out,
+        ),
+        "hugging_face": lambda target: export.export_hugging_face(
+            model,
+            target,
+            tokenizer,
+            overwrite=overwrite,
+            labels=labels,
+            held_out=held_out,
+        ),
+        "preset": lambda target: export.export_preset(
+            model, target, tokenizer, overwrite=overwrite, held_out=held_out
+        ),
+    }
+    made = []
+    for name in formats:
+        without = _lacks(model, name)
+        if without:
+            progress.say(f"No {name} of {path}: {without}")
+            continue
+        progress.say(f"Export {folder / name}")
+        made.append(writers[name](folder / name))
+    return made
+
+
+def load_student(path: Path) -> Task:
+    """A masked-LM model or one of a task, from its `.keras` file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or holds another kind of model.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model {path}.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"`{path}` is no `.keras` file, or a damaged one.")
+    return load_archive(path, Task, "task")
+
+
+def _held_out(
+    recipe: config.Recipe, model: Task, progress: Progress
+) -> export.Examples | None:
+    """Held-out text of the recipe, for a masked-LM model."""
+    has_text = recipe.data.sources or recipe.data.prepared
+    if not isinstance(model, MaskedLM) or not has_text:
+        return None
+    with progress.bar("Prepare corpus (units)") as bar:
+        prepared = build.corpus(recipe, progress=bar.update_of)
+    return export.Examples.from_dataset(
+        build.held_out_batches(recipe, prepared), _SEQUENCES
+    )
+
+
+def _labels(task: str | None) -> Sequence[str] | None:
+    """Names of a task's classes; None if it has no classes."""
+    if task is None or task.startswith("squad"):
+        return None
+    return data.glue_task(task).labels
+
+
+def _lacks(model: Task, name: str) -> str | None:
+    """Why a model has no form in a format; None if it has one."""
+    if isinstance(model, MaskedLM):
+        return None
+    kind = kind_of(model)
+    if name == "preset" and kind in ("span", "token_classification"):
+        return f"KerasHub has no class for a {kind} model."
+    if name == "sentence_embedding":
+        return "sentence embeddings are made of the distilled student."
+    return None

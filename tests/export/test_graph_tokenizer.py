@@ -1,0 +1,161 @@
+import json
+import random
+
+import pytest
+import tensorflow as tf
+import tokenizers
+
+from keras_distil.export.graph_tokenizer import GraphTokenizer
+
+SURROGATES = range(0xD800, 0xE000)
+
+
+@pytest.fixture(scope="module")
+def graph_tokenizer(golden_tokenizer):
+    return GraphTokenizer(golden_tokenizer)
+
+
+def test_hard_texts(graph_tokenizer, golden_ids):
+    found = graph_tokenizer.encode(
+        tf.constant(golden_ids["texts"]), max_length=10_000
+    )
+    lengths = found["padding_mask"].numpy().sum(axis=1)
+    for text, ids, length, expected in zip(
+        golden_ids["texts"],
+        found["token_ids"].numpy().tolist(),
+        lengths,
+        golden_ids["ids"],
+        strict=True,
+    ):
+        assert ids[:length] == expected, text
+        assert not any(ids[length:])
+
+
+def test_pairs_are_cut_as_by_hugging_face(graph_tokenizer, golden_ids):
+    texts = golden_ids["texts"]
+    found = graph_tokenizer.encode_pairs(
+        tf.constant(texts[:-1]), tf.constant(texts[1:]), max_length=20
+    )
+    lengths = found["padding_mask"].numpy().sum(axis=1)
+    ids = found["token_ids"].numpy().tolist()
+    assert [
+        row[:length] for row, length in zip(ids, lengths, strict=True)
+    ] == golden_ids["pairs_cut_to_20"]
+
+
+def test_segments_of_a_pair(tokenizer):
+    made = GraphTokenizer(tokenizer)
+    found = made.encode_pairs(
+        tf.constant(["a b", "a"]), tf.constant(["c", "c d e"]), max_length=9
+    )
+    assert found["segment_ids"].numpy().tolist() == [
+        [0, 0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 1, 1, 1, 1],
+    ]
+
+
+def test_long_texts_are_cut_before_the_last_token(tokenizer):
+    made = GraphTokenizer(tokenizer)
+    found = made.encode(tf.constant(["a b c d e f", "a"]), max_length=4)
+    a, b = (tokenizer.token_to_id(word) for word in "ab")
+    special = made.special
+    assert found["token_ids"].numpy().tolist() == [
+        [special.cls_id, a, b, special.sep_id],
+        [special.cls_id, a, special.sep_id, special.pad_id],
+    ]
+
+
+def test_no_text_at_all(tokenizer):
+    found = GraphTokenizer(tokenizer).encode(
+        tf.constant([], tf.string), max_length=8
+    )
+    assert found["token_ids"].shape[0] == 0
+
+
+def reference_words(tokenizer, text):
+    normal = tokenizer.normalizer.normalize_str(text)
+    pieces = tokenizer.pre_tokenizer.pre_tokenize_str(normal)
+    return [piece for piece, _ in pieces]
+
+
+def check_words(graph_tokenizer, tokenizer, texts):
+    found = graph_tokenizer.words(tf.constant(texts)).to_list()
+    for text, words in zip(texts, found, strict=True):
+        expected = reference_words(tokenizer, text)
+        assert [word.decode() for word in words] == expected, ascii(text)
+
+
+def test_every_17th_character_between_letters(
+    graph_tokenizer, golden_tokenizer
+):
+    codes = [c for c in range(0, 0x110000, 17) if c not in SURROGATES]
+    texts = [f"A{chr(code)}b" for code in codes]
+    check_words(graph_tokenizer, golden_tokenizer, texts)
+
+
+@pytest.mark.slow
+def test_every_character_between_letters(graph_tokenizer, golden_tokenizer):
+    codes = [c for c in range(0x110000) if c not in SURROGATES]
+    texts = [f"A{chr(code)}b" for code in codes]
+    check_words(graph_tokenizer, golden_tokenizer, texts)
+
+
+def test_random_texts(graph_tokenizer, golden_tokenizer):
+    generator = random.Random(3)
+    used = sorted(set("".join(golden_tokenizer.get_vocab())))
+
+    def character():
+        if generator.random() < 0.8:
+            return generator.choice(used)
+        code = generator.randrange(0x110000)
+        return " " if code in SURROGATES else chr(code)
+
+    texts = [
+        "".join(character() for _ in range(generator.randrange(40)))
+        for _ in range(3000)
+    ]
+    found = graph_tokenizer.tokenize(tf.constant(texts)).to_list()
+    expected = golden_tokenizer.encode_batch(texts, add_special_tokens=False)
+    assert found == [encoding.ids for encoding in expected]
+
+
+def test_a_vocabulary_with_a_gap(tokenizer):
+    described = json.loads(tokenizer.to_str())
+    described["model"]["vocab"]["last"] = 2000
+    gapped = tokenizers.Tokenizer.from_str(json.dumps(described))
+    made = GraphTokenizer(gapped)
+    found = made.tokenize(tf.constant(["a last cafe"]))
+    assert found.to_list() == [
+        gapped.encode("a last cafe", add_special_tokens=False).ids
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("normalizer", None, "BERT's tokenizers have a form.*Received: None"),
+        ("pre_tokenizer", {"type": "Whitespace"}, "Received: .*, Whitespace,"),
+    ],
+)
+def test_other_kinds_are_refused(tokenizer, part, value, message):
+    described = json.loads(tokenizer.to_str())
+    described[part] = value
+    other = tokenizers.Tokenizer.from_str(json.dumps(described))
+    with pytest.raises(ValueError, match=message):
+        GraphTokenizer(other)
+
+
+def test_added_words_are_refused(tokenizer):
+    other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    other.add_tokens(["new york"])
+    with pytest.raises(ValueError, match="only special.*Received: 'new york'"):
+        GraphTokenizer(other)
+
+
+def test_marks_whose_order_matters_are_refused(tokenizer):
+    described = json.loads(tokenizer.to_str())
+    vocabulary = described["model"]["vocab"]
+    vocabulary["##\u302e"] = len(vocabulary)
+    other = tokenizers.Tokenizer.from_str(json.dumps(described))
+    with pytest.raises(ValueError, match=r"combining mark U\+302E, whose"):
+        GraphTokenizer(other)

@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from keras_distil import data, export, models
+from keras_distil.checkpoints import write_checkpoint
+from keras_distil.export import hugging_face
+
+GOLDEN = Path(__file__).parent / "golden"
+KINDS = {
+    "SequenceClassification": "classification",
+    "TokenClassification": "token_classification",
+    "QuestionAnswering": "span",
+}
+TASKS = [
+    (f"{stem}For{head}", kind)
+    for stem in ("Bert", "DistilBert")
+    for head, kind in KINDS.items()
+]
+
+
+@pytest.fixture(scope="module")
+def small_tokenizer(tmp_path_factory):
+    """Of fewer words than the golden models."""
+    folder = tmp_path_factory.mktemp("small")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return data.load_tokenizer(folder)
+
+
+def make(model, folder, tokenizer, **options):
+    return export.export_hugging_face(model, folder, tokenizer, **options)
+
+
+def check_equal_files(made, golden, left_out=()):
+    ours = load_file(made / "model.safetensors")
+    theirs = load_file(golden / "model.safetensors")
+    for name in left_out:
+        theirs.pop(name, None)
+    assert set(ours) == set(theirs)
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
+    ours = json.loads((made / "config.json").read_text())
+    theirs = json.loads((golden / "config.json").read_text())
+    for name in ("architectures", "model_type", "id2label", "problem_type"):
+        assert ours.get(name) == theirs.get(name), name
+    for name in set(ours) & set(theirs) - {"transformers_version"}:
+        assert ours[name] == theirs[name], name
+
+
+@pytest.mark.parametrize("name", ["golden_bert", "golden_distil_bert"])
+def test_masked_lm(name, small_tokenizer, tmp_path, request):
+    golden = request.getfixturevalue(name)
+    model = models.load_teacher(golden)
+    made = make(model, tmp_path / "made", small_tokenizer)
+    assert made.comparison.max_difference == 0.0
+    check_equal_files(made.path, golden)
+    with safe_open(made.path / "model.safetensors", "numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+@pytest.mark.parametrize(("name", "kind"), TASKS)
+def test_tasks_are_read_and_written(name, kind, small_tokenizer, tmp_path):
+    golden = GOLDEN / name
+    model = models.load_task_model(golden)
+    arrays = np.load(golden / "outputs.npz")
+    inputs = {key: arrays[key] for key in ("token_ids", "padding_mask")}
+    if name.startswith("Bert"):
+        inputs["segment_ids"] = np.zeros_like(inputs["token_ids"])
+    found = np.asarray(model(inputs, training=False))
+    real = np.s_[:]
+    if kind != "classification":
+        real = arrays["padding_mask"] > 0
+    # Sums of float32 in another order; logits are of order 1.
+    np.testing.assert_allclose(found[real], arrays["logits"][real], atol=1e-5)
+    made = make(model, tmp_path / "made", small_tokenizer)
+    assert made.comparison.max_difference == 0.0
+    check_equal_files(made.path, golden)
+
+
+def test_a_regression(task_student, tokenizer, tmp_path):
+    model = task_student("regression")
+    made = make(model, tmp_path / "made", tokenizer)
+    config = json.loads((made.path / "config.json").read_text())
+    assert config["problem_type"] == "regression"
+    assert config["architectures"] == ["DistilBertForSequenceClassification"]
+    back = models.load_task_model(made.path)
+    assert back.num_classes == 1
+
+
+def test_the_tokenizer_is_the_same(
+    student, golden_ids, golden_tokenizer, tmp_path
+):
+    if golden_tokenizer.get_vocab_size() != student.backbone.vocabulary_size:
+        pytest.skip("of another vocabulary")
+    made = make(student, tmp_path / "made", golden_tokenizer)
+    whole = data.load_tokenizer(made.path)
+    # From the vocabulary and the settings, too, which older readers take.
+    (made.path / "tokenizer.json").unlink()
+    from_words = data.load_tokenizer(made.path)
+    for text, ids in zip(golden_ids["texts"], golden_ids["ids"], strict=True):
+        assert whole.encode(text).ids == ids
+        assert from_words.encode(text).ids == ids
+    config = json.loads((made.path / "tokenizer_config.json").read_text())
+    assert config["do_lower_case"] == golden_ids["do_lower_case"]
+    assert config["model_max_length"] == 24
+    assert config["model_input_names"] == ["input_ids", "attention_mask"]
+    special = json.loads((made.path / "special_tokens_map.json").read_text())
+    assert special["mask_token"] == config["mask_token"] == "[MASK]"
+
+
+def test_labels(task_student, tokenizer, tmp_path):
+    model = task_student("classification", 2)
+    labels = ["negative", "positive"]
+    made = make(model, tmp_path / "made", tokenizer, labels=labels)
+    config = json.loads((made.path / "config.json").read_text())
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert config["label2id"] == {"negative": 0, "positive": 1}
+    card = (made.path / "README.md").read_text()
+    assert card.startswith(
+        "---\nlibrary_name: transformers\npipeline_tag: text"
+    )
+    assert "| classes | negative, positive |" in card
+
+
+@pytest.mark.parametrize("labels", [["a"], ["a", "a"], ["a", "b", "c"]])
+def test_labels_of_another_number(task_student, tokenizer, tmp_path, labels):
+    model = task_student("classification", 2)
+    with pytest.raises(ValueError, match="model's 2 outputs, each once. Rec"):
+        make(model, tmp_path / "made", tokenizer, labels=labels)
+
+
+def test_labels_of_what_has_no_classes(student, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="a masked_lm model has none. Receiv"):
+        make(student, tmp_path / "made", tokenizer, labels=["a"])
+
+
+def test_another_kind_of_tokenizer(student, tmp_path):
+    with pytest.raises(TypeError, match="must be a `tokenizers.Tokenizer`, as"):
+        make(student, tmp_path / "made", "vocab.txt")
+
+
+def test_a_wrong_export_is_not_kept(student, tokenizer, tmp_path, monkeypatch):
+    write = hugging_face.write_checkpoint
+
+    def wrong(folder, config, arrays, **options):
+        name = "transformer_layer_1/feedforward_output_dense/kernel"
+        arrays[name] = arrays[name].T.reshape(arrays[name].shape)
+        write(folder, config, arrays, **options)
+
+    monkeypatch.setattr(hugging_face, "write_checkpoint", wrong)
+    with pytest.raises(
+        export.ParityError, match="starts at `transformer_layer_1`, whose"
+    ):
+        make(student, tmp_path / "made", tokenizer)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_with_low_rank_layers(student, tokenizer, tmp_path):
+    copy = type(student).from_config(student.get_config())
+    copy.backbone.transformer_layers[0]._feedforward_output_dense.enable_lora(1)
+    with pytest.raises(ValueError, match="place for `.*lora.*merge them first"):
+        make(copy, tmp_path / "made", tokenizer)
+    with pytest.raises(ValueError, match="place for low-rank or quantized la"):
+        export.export_preset(copy, tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_weight_that_is_missing(tmp_path):
+    config = {"model_type": "distilbert"}
+    with pytest.raises(ValueError, match="The model lacks `token_and_positio"):
+        write_checkpoint(tmp_path, config, {}, num_layers=1, task=None)
+
+
+def test_a_masked_lm_is_no_task_model(golden_distil_bert):
+    with pytest.raises(ValueError, match="is for no task: `architectures`"):
+        models.load_task_model(golden_distil_bert)
+
+
+def test_a_task_checkpoint_without_its_head(edit_checkpoint):
+    folder = edit_checkpoint(
+        GOLDEN / "DistilBertForQuestionAnswering",
+        tensors=lambda found: {
+            name: value
+            for name, value in found.items()
+            if not name.startswith("qa_")
+        },
+    )
+    with pytest.raises(ValueError, match="lacks the tensor `qa_outputs.bias`"):
+        models.load_task_model(folder)
+
+
+def test_a_task_checkpoint_with_more(edit_checkpoint):
+    folder = edit_checkpoint(
+        GOLDEN / "DistilBertForQuestionAnswering",
+        tensors=lambda found: (
+            found | {"classifier.bias": found["qa_outputs.bias"]}
+        ),
+    )
+    with pytest.raises(ValueError, match="no layer of a distilbert span model"):
+        models.load_task_model(folder)
+
+
+def test_a_word_may_have_no_id(student, tokenizer, tmp_path):
+    described = json.loads(tokenizer.to_str())
+    vocabulary = described["model"]["vocab"]
+    del vocabulary[max(vocabulary, key=vocabulary.__getitem__)]
+    shorter = tokenizers.Tokenizer.from_str(json.dumps(described))
+    made = make(student, tmp_path / "made", shorter)
+    lines = (made.path / "vocab.txt").read_text("utf-8").splitlines()
+    assert len(lines) == len(vocabulary)

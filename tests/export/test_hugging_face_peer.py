@@ -1,0 +1,135 @@
+"""What is exported, as `transformers` loads and runs it."""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_distil import export, models
+
+pytestmark = pytest.mark.peer
+
+GOLDEN = Path(__file__).parent / "golden"
+CLASSES = {
+    "classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "span": "AutoModelForQuestionAnswering",
+}
+TEXTS = ["a naïve café", "a b c [MASK] d", "日本語 fine"]
+
+
+@pytest.fixture
+def transformers(caplog, monkeypatch):
+    """The library, whose warnings are errors, however it gives them."""
+    module = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    logger = logging.getLogger("transformers")
+    monkeypatch.setattr(logger, "propagate", True)
+    caplog.set_level(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Keras, of NumPy 2; see pyproject.toml.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't")
+        yield module
+    told = [r.getMessage() for r in caplog.records if r.levelno >= 30]
+    assert told == []
+
+
+def run(transformers, class_name, folder, encoded):
+    import torch
+
+    model = getattr(transformers, class_name).from_pretrained(folder).eval()
+    with torch.no_grad():
+        return model(**encoded)
+
+
+def inputs_of(encoded, model):
+    arrays = {
+        "token_ids": encoded["input_ids"].numpy().astype("int32"),
+        "padding_mask": encoded["attention_mask"].numpy().astype("int32"),
+    }
+    if "segment_ids" in model.backbone.input:
+        arrays["segment_ids"] = np.zeros_like(arrays["token_ids"])
+    return arrays
+
+
+def encode(transformers, folder):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    return tokenizer(TEXTS, padding=True, return_tensors="pt")
+
+
+@pytest.mark.parametrize("name", ["student", "bert"])
+def test_masked_lm(transformers, name, tokenizer, tmp_path, request):
+    model = request.getfixturevalue(name)
+    made = export.export_hugging_face(model, tmp_path / "made", tokenizer)
+    encoded = encode(transformers, made.path)
+    arrays = inputs_of(encoded, model)
+    rows, length = arrays["token_ids"].shape
+    positions = np.tile(np.arange(length, dtype="int32"), (rows, 1))
+    expected = model(arrays | {"mask_positions": positions}, training=False)
+    outputs = run(transformers, "AutoModelForMaskedLM", made.path, encoded)
+    real = arrays["padding_mask"] > 0
+    np.testing.assert_allclose(
+        outputs.logits.numpy()[real], np.asarray(expected)[real], atol=1e-4
+    )
+    back = models.load_teacher(made.path)
+    np.testing.assert_array_equal(
+        back(arrays | {"mask_positions": positions}, training=False), expected
+    )
+
+
+@pytest.mark.parametrize("name", ["student"])
+def test_encoder(transformers, name, tokenizer, tmp_path, request):
+    model = request.getfixturevalue(name)
+    made = export.export_hugging_face(model, tmp_path / "made", tokenizer)
+    encoded = encode(transformers, made.path)
+    outputs = run(transformers, "AutoModel", made.path, encoded)
+    arrays = inputs_of(encoded, model)
+    real = arrays["padding_mask"] > 0
+    np.testing.assert_allclose(
+        outputs.last_hidden_state.numpy()[real],
+        np.asarray(model.backbone(arrays, training=False))[real],
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("name", ["student", "bert"])
+def test_tasks(
+    transformers, name, kind, task_student, tokenizer, tmp_path, request
+):
+    outputs = 1 if kind in ("regression", "span") else 3
+    model = task_student(kind, outputs, request.getfixturevalue(name))
+    made = export.export_hugging_face(model, tmp_path / "made", tokenizer)
+    encoded = encode(transformers, made.path)
+    found = run(transformers, CLASSES[kind], made.path, encoded)
+    arrays = inputs_of(encoded, model)
+    expected = np.asarray(model(arrays, training=False))
+    if kind == "span":
+        theirs = np.stack(
+            [found.start_logits.numpy(), found.end_logits.numpy()], axis=-1
+        )
+    else:
+        theirs = found.logits.numpy()
+    real = np.s_[:]
+    if kind in ("span", "token_classification"):
+        real = arrays["padding_mask"] > 0
+    np.testing.assert_allclose(theirs[real], expected[real], atol=1e-4)
+
+
+@pytest.mark.parametrize("without", ["", "tokenizer.json", "vocab.txt"])
+def test_ids(transformers, student, tokenizer, tmp_path, without):
+    made = export.export_hugging_face(student, tmp_path / "made", tokenizer)
+    if without:
+        (made.path / without).unlink()
+    loaded = transformers.AutoTokenizer.from_pretrained(made.path)
+    content = json.loads((GOLDEN / "ids_uncased.json").read_text("utf-8"))
+    found = [loaded(text).input_ids for text in content["texts"]]
+    assert found == content["ids"]
+    assert loaded.model_max_length == 24
+    assert "token_type_ids" not in loaded("a")
+    assert loaded.mask_token_id == tokenizer.token_to_id("[MASK]")

@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+
+import keras_hub
+import numpy as np
+import pytest
+
+from keras_distil import export
+from keras_distil.export import parity
+
+TOLERANCE = export.TOLERANCES["preset", "float32"]
+
+# Loads a preset with KerasHub alone.
+LOAD = """
+import json, sys
+import numpy as np
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "keras_distil":
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocked())
+import keras_hub
+
+folder, class_name, arrays, found = sys.argv[1:]
+model = getattr(keras_hub.models, class_name).from_preset(folder)
+assert type(model).__module__.startswith("keras_hub.")
+words = model.preprocessor.tokenizer.vocabulary_size()
+inputs = dict(np.load(arrays))
+np.savez(found, logits=model(inputs, training=False), words=words)
+"""
+
+
+def run_plain(folder, class_name, inputs, tmp_path):
+    script = tmp_path / "load.py"
+    script.write_text(LOAD)
+    np.savez(tmp_path / "in.npz", **inputs)
+    out = tmp_path / "out.npz"
+    command = [sys.executable, "-I", script, folder, class_name]
+    subprocess.run(
+        [*map(str, command), str(tmp_path / "in.npz"), str(out)],
+        check=True,
+        cwd=tmp_path,
+    )
+    return np.load(out)
+
+
+def masked_lm_inputs(tokenizer):
+    batch = parity.encode_texts(tokenizer, ["a cafe [MASK]", "b c d e f"], 24)
+    rows, length = batch["token_ids"].shape
+    positions = np.tile(np.arange(length, dtype="int32"), (rows, 1))
+    return batch | {"mask_positions": positions}
+
+
+def test_masked_lm(student, tokenizer, tmp_path):
+    made = export.export_preset(student, tmp_path / "made", tokenizer)
+    inputs = masked_lm_inputs(tokenizer)
+    found = run_plain(made.path, "DistilBertMaskedLM", inputs, tmp_path)
+    assert found["words"] == tokenizer.get_vocab_size()
+    difference = np.abs(found["logits"] - student(inputs, training=False))
+    # KerasHub's epsilon shows, and no more than that.
+    assert 1e-7 < difference.max() < TOLERANCE.max_difference
+
+
+def test_classifier(task_student, tokenizer, tmp_path):
+    model = task_student("classification", 3)
+    made = export.export_preset(model, tmp_path / "made", tokenizer)
+    inputs = parity.encode_texts(tokenizer, ["a cafe", "b c d e f"], 24)
+    found = run_plain(made.path, "DistilBertTextClassifier", inputs, tmp_path)
+    np.testing.assert_allclose(
+        found["logits"], model(inputs, training=False), atol=1e-5
+    )
+
+
+def test_a_regression(task_student, tmp_path):
+    made = export.export_preset(task_student("regression"), tmp_path / "made")
+    loaded = keras_hub.models.DistilBertTextClassifier.from_preset(
+        str(made.path), preprocessor=None
+    )
+    assert loaded.num_classes == 1
+
+
+def test_plain_epsilon_is_the_whole_difference(student, tokenizer, tmp_path):
+    made = export.export_preset(student, tmp_path / "made")
+    loaded = keras_hub.models.DistilBertMaskedLM.from_preset(
+        str(made.path), preprocessor=None
+    )
+    norm = loaded.masked_lm_head._intermediate_layer_norm
+    assert norm.epsilon == 1e-5
+    norm.epsilon = 1e-12
+    inputs = masked_lm_inputs(tokenizer)
+    np.testing.assert_allclose(
+        loaded(inputs, training=False),
+        student(inputs, training=False),
+        atol=1e-6,
+    )
+
+
+def test_bert(bert, tokenizer, tmp_path):
+    made = export.export_preset(bert, tmp_path / "made", tokenizer)
+    config = json.loads((made.path / "task.json").read_text())
+    assert config["registered_name"] == "keras_hub>BertMaskedLM"
+    assert "keras_distil" not in (made.path / "config.json").read_text()
+
+
+@pytest.mark.parametrize("kind", ["span", "token_classification"])
+def test_tasks_that_keras_hub_lacks(task_student, tmp_path, kind):
+    with pytest.raises(ValueError, match=f"no class for a {kind} model, so"):
+        export.export_preset(task_student(kind), tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_export_is_not_kept(student, tmp_path):
+    with pytest.raises(export.ParityError, match="It starts in the head, aft"):
+        export.export_preset(
+            student,
+            tmp_path / "made",
+            tolerance=export.Tolerance(1e-6, 1e-9, 1.0),
+        )
+    assert not list(tmp_path.iterdir())
