@@ -24,3 +24,4 @@ from keras_distil.models.task_model import load_task_model as load_task_model
 from keras_distil.models.task_model import task_model as task_model
 from keras_distil.models.token_models import SpanExtractor as SpanExtractor
 from keras_distil.models.token_models import TokenClassifier as TokenClassifier
+from keras_distil.models.weights import with_dtype as with_dtype

@@ -116,6 +116,19 @@ def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
     )
 
 
+def decoder_variables(model: MaskedLM) -> tuple[keras.Variable, keras.Variable]:
+    """The variables of the product that makes logits.
+
+    Args:
+        model: a KerasHub masked-LM task model with a tied decoder.
+
+    Returns:
+        The token embeddings, (vocabulary, width), and the bias, (vocabulary,).
+    """
+    head = model.masked_lm_head
+    return head.token_embedding.embeddings, head._bias
+
+
 def logits(
     model: MaskedLM,
     inputs: dict[str, Tensor],

@@ -205,9 +205,7 @@ class MaskedLMObjective:
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
         scales = self._scales(sizes)
-        # Persistent: the gradients through encoder and decoder are taken
-        # apart (see `_gradients`).
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape() as tape:
             student_states = forward.encode(
                 self.student, batch.inputs, training=training
             )
@@ -325,20 +323,17 @@ class MaskedLMObjective:
         through_encoder = tape.gradient(
             targets, variables, output_gradients=upstream
         )
-        # Taken apart from the encoder's: together, TensorFlow would turn the
-        # dense gradient of the tied matrix into a sparse one of all its rows.
-        through_decoder = tape.gradient(
-            [projection.kernel, projection.bias],
-            variables,
-            output_gradients=[
-                tf.cast(vocabulary.kernel_gradient, projection.kernel.dtype),
-                vocabulary.bias_gradient,
-            ],
-        )
+        # Without the tape: it would round the decoder's gradient to the
+        # compute precision, and make a sparse one of all rows of the sum.
+        kernel, bias = forward.decoder_variables(self.student)
+        through_decoder = {
+            id(kernel): vocabulary.kernel_gradient,
+            id(bias): vocabulary.bias_gradient,
+        }
         return [
-            _add_gradients(variable, encoder, decoder)
-            for variable, encoder, decoder in zip(
-                variables, through_encoder, through_decoder, strict=True
+            _add_gradients(variable, encoder, through_decoder.get(id(variable)))
+            for variable, encoder in zip(
+                variables, through_encoder, strict=True
             )
         ]
 
@@ -357,9 +352,9 @@ def _add_gradients(
     """Dense sum of what came through the encoder and the decoder."""
     if isinstance(encoder, tf.IndexedSlices) and decoder is not None:
         return tf.tensor_scatter_nd_add(
-            tf.cast(decoder, encoder.dtype),
+            decoder,
             encoder.indices[:, None],
-            encoder.values,
+            tf.cast(encoder.values, decoder.dtype),
         )
     found = [
         tf.convert_to_tensor(gradient)
