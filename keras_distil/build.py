@@ -1,6 +1,7 @@
 """From a recipe's values to objects; nothing else reads both."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from keras_distil import (
     losses,
     models,
     schedules,
+    teachers,
     training,
 )
 from keras_distil.config import schedules as schedule_settings
@@ -190,8 +192,16 @@ def training_batches(
     prepared: data.PreparedCorpus,
     *,
     batch_size: int,
+    maskings: int | None = None,
 ) -> tf.data.Dataset:
-    """An endless stream of training batches, masked anew every epoch."""
+    """An endless stream of training batches.
+
+    Args:
+        recipe: the recipe.
+        prepared: its corpus.
+        batch_size: sequences a batch.
+        maskings: masks of a sequence; None masks anew every epoch.
+    """
     made = tokenizer(recipe)
     exponent = recipe.data.masking.rare_token_exponent
     weights: np.ndarray | None = None
@@ -207,6 +217,7 @@ def training_batches(
         seed=recipe.seed,
         rate=recipe.data.masking.rate,
         token_weights=weights,
+        maskings=maskings,
     )
 
 
@@ -491,26 +502,72 @@ def student_optimizer(
     )
 
 
-def distiller(
+def cached_teacher(
     recipe: config.Recipe,
     its_teacher: MaskedLM,
+    prepared: data.PreparedCorpus,
+    *,
+    steps: int,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> teachers.CachedTeacher | None:
+    """The teacher's outputs on disk: found, or written now.
+
+    Args:
+        recipe: the recipe.
+        its_teacher: the teacher.
+        prepared: the corpus.
+        steps: updates of the student. More maskings than it will see are not
+            written.
+        say: called with one line that tells the size.
+        progress: called with the sequences done and their number.
+
+    Returns:
+        The cached teacher; None if the recipe wants a live one.
+    """
+    settings = recipe.teacher.cache
+    if settings is None:
+        return None
+    wanted = distill_section(recipe)
+    passes = math.ceil(steps * wanted.batch_size / prepared.train_sequences)
+    return teachers.cache_teacher(
+        its_teacher,
+        prepared,
+        tokenizer(recipe),
+        cache_dir=cache_folder() / "teacher_outputs",
+        top_k=settings.top_k,
+        maskings=min(settings.maskings, passes),
+        positions=wanted.losses.soft_target_positions,
+        temperature=wanted.temperature_range,
+        hidden_states=wanted.reads_hidden_states,
+        seed=recipe.seed,
+        rate=recipe.data.masking.rate,
+        rare_token_exponent=recipe.data.masking.rare_token_exponent,
+        say=say,
+        progress=progress,
+    )
+
+
+def distiller(
+    recipe: config.Recipe,
+    its_teacher: MaskedLM | teachers.CachedTeacher,
     its_student: MaskedLM,
     *,
     steps: int,
 ) -> Distiller:
     """The compiled Distiller of the recipe's `distill` section."""
     settings = distill_section(recipe)
-    made = Distiller(
-        its_teacher,
-        its_student,
-        losses.triple_loss(
-            mlm_weight=settings.losses.mlm_weight,
-            soft_target_weight=settings.losses.soft_target_weight,
-            cosine_weight=settings.losses.cosine_weight,
-            temperature=settings.losses.temperature,
-            positions=settings.losses.soft_target_positions,
-        ),
+    made_losses = losses.triple_loss(
+        mlm_weight=settings.losses.mlm_weight,
+        soft_target_weight=settings.losses.soft_target_weight,
+        cosine_weight=settings.losses.cosine_weight,
+        temperature=settings.losses.temperature,
+        positions=settings.losses.soft_target_positions,
     )
+    if recipe.teacher.cache is not None and not settings.reads_hidden_states:
+        # There is nothing on disk that it could be computed from.
+        made_losses = [x for x in made_losses if x.name != "cosine"]
+    made = Distiller(its_teacher, its_student, made_losses)
     made.compile(
         student_optimizer(recipe, steps),
         micro_batches=settings.micro_batches,

@@ -1,16 +1,21 @@
 """What a recipe will cost, estimated without building or loading anything."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
+from keras_distil import data
 from keras_distil.config import Recipe
-from keras_distil.config.schema import DistillSection
+from keras_distil.config.schema import DistillSection, TeacherCache
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
+from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models.shape import (
     EncoderShape,
     encoder_shape,
     student_shape,
 )
+from keras_distil.teachers.making import sequence_slots
+from keras_distil.teachers.records import RecordLayout
 
 _FLOAT32_BYTES = 4
 # Tables of (chunk, vocabulary) that are alive at once: the logits of both
@@ -50,7 +55,8 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
                     masking rate
 
     A backward pass counts as two forward passes. The teacher keeps no
-    activations, so one of its layers is alive at a time. Left out: copies of
+    activations, so one of its layers is alive at a time; with `teacher.cache`
+    it is not in memory at all, and costs no operations. Left out: copies of
     the weights in bfloat16, TensorFlow itself and what its allocator holds
     back, buffers of the all-reduce and of the input.
 
@@ -61,7 +67,8 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
 
     Returns:
         Names and values by section: "recipe", "teacher", "student", "tokens",
-        "memory_gb_per_device", "gflop_per_token". GB and GFLOP are 1e9.
+        "memory_gb_per_device", "gflop_per_token" and, with `teacher.cache`,
+        "teacher_cache". GB and GFLOP are 1e9.
 
     Raises:
         TypeError: if `devices` is no integer.
@@ -104,6 +111,10 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         ),
     )
     fewer = 100 * (1 - student.parameters / teacher.parameters)
+    if recipe.teacher.cache is not None:
+        summary["teacher_cache"] = _cache(
+            recipe, recipe.teacher.cache, recipe.distill, teacher
+        )
     return summary | {
         "student": {
             **_described(student),
@@ -164,6 +175,59 @@ def _tokens(recipe: Recipe) -> dict[str, Any]:
     return tokens
 
 
+def _cache(
+    recipe: Recipe,
+    settings: TeacherCache,
+    distill: DistillSection,
+    teacher: EncoderShape,
+) -> dict[str, Any]:
+    """Size of the teacher's outputs on disk."""
+    if settings.top_k > teacher.vocabulary_size:
+        raise ValueError(
+            f"`teacher.cache.top_k` must be at most {teacher.vocabulary_size},"
+            f" the teacher's vocabulary. Received: {settings.top_k}."
+        )
+    length = recipe.data.sequence_length
+    positions = distill.losses.soft_target_positions
+    tails = len(tail_temperatures(*distill.temperature_range))
+    layout = RecordLayout(
+        length=length,
+        slots=sequence_slots(length, recipe.data.masking.rate, positions),
+        top_k=settings.top_k,
+        temperatures=tails if settings.top_k < teacher.vocabulary_size else 0,
+        hidden_dim=teacher.hidden_dim if distill.reads_hidden_states else 0,
+        vocabulary_size=teacher.vocabulary_size,
+    )
+    a_token = layout.record_bytes / length
+    found: dict[str, Any] = {
+        "top_k": settings.top_k,
+        "maskings": settings.maskings,
+        "hidden_states": distill.reads_hidden_states,
+        "bytes_per_token": round(a_token, 1),
+        "gb_per_million_tokens_of_text": round(
+            settings.maskings * a_token / 1e3, 3
+        ),
+    }
+    if recipe.data.prepared is None:
+        found["total_gb"] = "known once the corpus is prepared"
+        return found
+    folder = Path(recipe.data.root or ".") / recipe.data.prepared
+    corpus = data.open_corpus(folder)
+    maskings = settings.maskings
+    if distill.steps is not None:
+        read = distill.steps * distill.batch_size
+        maskings = min(maskings, -(-read // corpus.train_sequences))
+    train = corpus.train
+    total = 0
+    for part in train if isinstance(train, list) else [train]:
+        length = part.shape[1]
+        slots = sequence_slots(length, recipe.data.masking.rate, positions)
+        its_layout = dataclasses.replace(layout, length=length, slots=slots)
+        total += maskings * its_layout.shard_bytes(len(part))
+    found["total_gb"] = round(total / 1e9, 3)
+    return found
+
+
 def _memory(
     recipe: Recipe,
     settings: DistillSection,
@@ -177,10 +241,13 @@ def _memory(
     of_device = -(-settings.batch_size // devices)
     tokens = -(-of_device // settings.micro_batches) * length
     weights = _FLOAT32_BYTES * student.parameters
-    kept = student.num_layers * _kept(student, length) + _kept(teacher, length)
+    kept = student.num_layers * _kept(student, length)
+    live = recipe.teacher.cache is None
+    if live:
+        kept += _kept(teacher, length)
     chunk = min(tokens, DEFAULT_CHUNK_SIZE)
     return {
-        "teacher_weights": _FLOAT32_BYTES * teacher.parameters,
+        "teacher_weights": _FLOAT32_BYTES * teacher.parameters * live,
         "student_weights": weights,
         # The sum over the micro-batches, and the part of the one at hand.
         "student_gradients": weights * (2 if settings.micro_batches > 1 else 1),
@@ -210,9 +277,12 @@ def _operations(
     length = recipe.data.sequence_length
     everywhere = settings.losses.soft_target_positions == "all"
     share = 1.0 if everywhere else recipe.data.masking.rate
-    heads = teacher.head_flops_per_token + 3 * student.head_flops_per_token
+    live = recipe.teacher.cache is None
+    heads = 3 * student.head_flops_per_token
+    if live:
+        heads += teacher.head_flops_per_token
     return {
-        "teacher_forward": teacher.flops_per_token(length),
+        "teacher_forward": teacher.flops_per_token(length) * live,
         "student_forward_and_backward": 3 * student.flops_per_token(length),
         "vocabulary_heads": share * heads,
     }

@@ -1,11 +1,12 @@
 """The stages of a run, in the order of the data."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from keras_distil import (
     export_stages,
     snapshots,
     task_stages,
+    teachers,
     training,
 )
 from keras_distil.benchmark import latency, size
 from keras_distil.evaluation import render, table
-from keras_distil.models import adapters, embedded
+from keras_distil.models import adapters, embedded, with_dtype
 from keras_distil.progress import Progress
 from keras_distil.run_folder import Run, read_text, write_text
 
@@ -77,30 +79,74 @@ def _run_stages(run: Run) -> dict[str, Any]:
         )
     keras.utils.set_random_seed(run.recipe.seed)
     # The models first: what is wrong with them shows before the long work.
-    teacher = load_teacher(run)
+    teacher = TeacherInMemory(lambda: load_teacher(run))
     if run.recipe.distill is not None:
-        build.student(run.recipe, teacher)
-    encoders = _distilled_encoders(run, teacher)
+        build.student(run.recipe, teacher.model)
+    encoders = _distilled_encoders(run, teacher.model)
     report: dict[str, Any] = {"name": run.recipe.name}
     if run.recipe.distill is not None or run.recipe.teacher.train is not None:
-        teacher = _run_on_text(run, teacher, report)
+        _run_on_text(run, teacher, report)
     if run.recipe.finetune is not None:
         encoders = {
-            **_encoders_of_run(run, teacher),
+            **_encoders_of_run(run, teacher.model),
             **encoders,
-            "teacher": teacher,
+            "teacher": teacher.model,
         }
         report["tasks"] = _run_on_tasks(run, encoders)
     report["duration_s"] = round(time.perf_counter() - started, 1)
     return report
 
 
+class TeacherInMemory:
+    """The teacher, which leaves memory while its outputs are on disk.
+
+    Args:
+        load: loads it.
+    """
+
+    def __init__(self, load: Callable[[], MaskedLM]) -> None:
+        self._load = load
+        self._model: MaskedLM | None = load()
+
+    @property
+    def model(self) -> MaskedLM:
+        """The teacher, loaded again if it was released."""
+        if self._model is None:
+            self._model = self._load()
+        return self._model
+
+    def release(self) -> None:
+        """Frees the teacher's memory until it is needed again."""
+        self._model = None
+        # Keras models are cycles of references.
+        gc.collect()
+
+    def in_compute_precision(self, recipe: config.Recipe) -> MaskedLM:
+        """The teacher as the steps run it; the copy in float32 is freed.
+
+        Under a mixed precision a frozen teacher needs no float32 weights, of
+        which every step would make a copy.
+        """
+        policy = keras.dtype_policies.get(recipe.precision)
+        if policy.compute_dtype == policy.variable_dtype:
+            return self.model
+        converted = with_dtype(self.model, policy.compute_dtype)
+        self.release()
+        return converted
+
+    def train(self, run: Run, prepared: data.PreparedCorpus) -> None:
+        """Trains the teacher, or finds that done."""
+        load = self._load
+        self._model = train_teacher(run, self.model, prepared)
+        self._load = lambda: train_teacher(run, load(), prepared)
+
+
 def _run_on_text(
-    run: Run, teacher: MaskedLM, report: dict[str, Any]
-) -> MaskedLM:
+    run: Run, teacher: TeacherInMemory, report: dict[str, Any]
+) -> None:
     """What learns from a corpus: the teacher, the student and its twin.
 
-    Adds to the report; returns the teacher as it is now.
+    Adds to the report.
     """
     prepared = prepare(run)
     if not len(prepared.held_out):
@@ -109,14 +155,15 @@ def _run_on_text(
             "raise `data.held_out_fraction`."
         )
     if run.recipe.teacher.train is not None:
-        teacher = train_teacher(run, teacher, prepared)
+        teacher.train(run, prepared)
     report["corpus"] = {
         "train_sequences": prepared.train_sequences,
         "held_out_sequences": len(prepared.held_out),
         "fingerprint": prepared.fingerprint,
     }
     if run.recipe.distill is None:
-        rows = {"teacher": score(run, "teacher", teacher, teacher, prepared)}
+        model = teacher.model
+        rows = {"teacher": score(run, "teacher", model, model, prepared)}
     else:
         rows = distill(run, prepared, teacher)
         _add_costs(run, rows)
@@ -124,7 +171,6 @@ def _run_on_text(
     report["rows"] = rows
     if run.recipe.distill is None:
         _keep_adapter_scores(run, rows["teacher"])
-    return teacher
 
 
 def _distilled_encoders(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
@@ -310,7 +356,7 @@ def _fit_teacher(
 
 
 def distill(
-    run: Run, prepared: data.PreparedCorpus, teacher: MaskedLM
+    run: Run, prepared: data.PreparedCorpus, teacher: TeacherInMemory
 ) -> dict[str, dict[str, float]]:
     """Distils the student, and its twin; returns the scores of all models."""
     recipe = run.recipe
@@ -319,32 +365,41 @@ def distill(
     # Each stage has seeds of its own: they do not depend on whether an
     # earlier stage was found done.
     keras.utils.set_random_seed(recipe.seed)
-    student = build.student(recipe, teacher)
+    student = build.student(recipe, teacher.model)
     rows = {
-        "teacher": score(run, "teacher", teacher, teacher, prepared),
-        "student before": score(
-            run, "student before", student, teacher, prepared
-        ),
+        name: score(run, name, model, teacher.model, prepared)
+        for name, model in (
+            ("teacher", teacher.model),
+            ("student before", student),
+        )
     }
-    distiller = build.distiller(recipe, teacher, student, steps=steps)
+    cached = cache_teacher(run, teacher, prepared, steps)
+    maskings = None if cached is None else cached.settings.maskings
     batches = build.training_batches(
-        recipe, prepared, batch_size=settings.batch_size
+        recipe, prepared, batch_size=settings.batch_size, maskings=maskings
     )
     _fit(
         run,
         "distill",
-        distiller,
-        batches,
+        build.distiller(
+            recipe,
+            cached or teacher.in_compute_precision(recipe),
+            student,
+            steps=steps,
+        ),
+        batches
+        if cached is None
+        else cached.dataset(prepared, batch_size=settings.batch_size),
         steps,
         [
             *build.schedule_callbacks(recipe),
             callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
         ],
     )
-    rows["student"] = score(run, "student", student, teacher, prepared)
+    rows["student"] = score(run, "student", student, teacher.model, prepared)
     if settings.twin:
         keras.utils.set_random_seed(recipe.seed)
-        twin = build.student(recipe, teacher)
+        twin = build.student(recipe, teacher.model)
         trainer = training.masked_lm_trainer(
             twin,
             build.student_optimizer(recipe, steps),
@@ -361,8 +416,33 @@ def distill(
             steps,
             [callbacks.StudentCheckpoint(run.folder / TWIN_FILE)],
         )
-        rows["twin"] = score(run, "twin", twin, teacher, prepared)
+        rows["twin"] = score(run, "twin", twin, teacher.model, prepared)
     return rows
+
+
+def cache_teacher(
+    run: Run,
+    teacher: TeacherInMemory,
+    prepared: data.PreparedCorpus,
+    steps: int,
+) -> teachers.CachedTeacher | None:
+    """The teacher's outputs on disk, where the recipe wants them there.
+
+    The teacher has then left memory.
+    """
+    if run.recipe.teacher.cache is None:
+        return None
+    with run.progress.bar("Cache teacher (sequences)") as bar:
+        cached = build.cached_teacher(
+            run.recipe,
+            teacher.model,
+            prepared,
+            steps=steps,
+            say=run.progress.say,
+            progress=bar.update_of,
+        )
+    teacher.release()
+    return cached
 
 
 def score(

@@ -65,7 +65,21 @@ def updates_in(path):
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(command, tmp_path):
+@pytest.mark.parametrize(
+    "more", [(), ("--set", "teacher.cache={top_k: 8, maskings: 2}")]
+)
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    command, tmp_path, monkeypatch, more
+):
+    given = command
+
+    def command(folder, *options):
+        # Each run makes a cache of its own, if any.
+        monkeypatch.setenv(
+            "KERAS_DISTIL_CACHE", str(tmp_path / f"cache_{folder.stem}")
+        )
+        return given(folder, *more, *options)
+
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run(command(whole))
     assert done.returncode == 0, done.stderr

@@ -102,12 +102,27 @@ class TeacherTraining(Section):
         return initial_adapter
 
 
+class TeacherCache(Section):
+    """`teacher.cache`: the student learns from outputs that are on disk.
+
+    The teacher sees every training sequence under `maskings` masks, before
+    the student is trained; epochs cycle through them. The `top_k` largest
+    logits of each position are kept, with the weight of all others together,
+    and the hidden states if a loss reads them. Then the teacher leaves
+    memory.
+    """
+
+    top_k: Count = 64
+    maskings: Count = 4
+
+
 class TeacherSection(Section):
     """`teacher`: where the teacher comes from, and its own training if any."""
 
     source: NonEmptyText
     allow_new_head: bool = False
     train: TeacherTraining | None = None
+    cache: TeacherCache | None = None
 
 
 class StudentSection(Section):
@@ -298,6 +313,20 @@ class DistillSection(Section):
     twin: bool = False
     strategy: Literal["auto", "none", "mirrored", "multi_worker"] = "auto"
 
+    @property
+    def temperature_range(self) -> tuple[float, float]:
+        """The lowest and the highest temperature of the training."""
+        found = [self.losses.temperature]
+        if self.schedules.temperature is not None:
+            found = self.schedules.temperature.extremes()
+        return min(found), max(found)
+
+    @property
+    def reads_hidden_states(self) -> bool:
+        """Whether the loss on hidden states ever has a weight."""
+        schedule = self.schedules.cosine_weight
+        return self.losses.cosine_weight > 0 or schedule is not None
+
     @field_validator("epochs")
     @classmethod
     def _one_duration(
@@ -471,7 +500,9 @@ class Recipe(Section):
     teacher: TeacherSection
     student: StudentSection | None = None
     data: DataSection = DataSection()
-    distill: DistillSection | None = None
+    distill: Annotated[DistillSection | None, Field(validate_default=True)] = (
+        None
+    )
     finetune: Annotated[
         FineTuneSection | None, Field(validate_default=True)
     ] = None
@@ -502,6 +533,12 @@ class Recipe(Section):
         cls, distill: DistillSection | None, info: ValidationInfo
     ) -> DistillSection | None:
         if distill is None:
+            teacher = info.data.get("teacher")
+            if teacher is not None and teacher.cache is not None:
+                raise ValueError(
+                    "this section is required with `teacher.cache`, which it "
+                    "reads; add it, or remove `teacher.cache`."
+                )
             return None
         _check_sources(info)
         student = info.data.get("student")

@@ -110,7 +110,7 @@ def export_saved_model(
     if graph_tokenizer is not None:
         signatures |= _text_signatures(student, graph_tokenizer, max_length)
     with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
-        _write(signatures, graph_tokenizer, scratch)
+        _write(student, signatures, graph_tokenizer, scratch)
         runners = _load(scratch)
         comparison = parity.compare(student, examples, runners[_BY_ID])
         parity.check(
@@ -202,18 +202,24 @@ def _text_signatures(
 
 
 def _write(
+    student: Student,
     signatures: Mapping[str, Signature],
     tokenizer: GraphTokenizer | None,
     folder: Path,
 ) -> None:
-    # The variables that the functions use are tracked without being asked for;
-    # of those that one tracks oneself, Keras writes a second copy.
-    archive = keras.export.ExportArchive()
-    if tokenizer is not None:
-        archive.track(tokenizer)
-    for name, (function, specs) in signatures.items():
-        archive.add_endpoint(name, function, input_signature=specs)
-    archive.write_out(folder, verbose=False)
+    # Not by Keras's `ExportArchive`: it traces every function once more, and
+    # writes the variables that one tracks twice.
+    module = tf.Module()
+    # Keras's variables wrap TensorFlow's, which are what is written.
+    module.weights = [variable.value for variable in student.model.weights]
+    module.tokenizer = tokenizer
+    functions = {
+        name: tf.function(function, autograph=False, input_signature=specs)
+        for name, (function, specs) in signatures.items()
+    }
+    if _BY_ID in functions:
+        functions["serving_default"] = functions[_BY_ID]
+    tf.saved_model.save(module, folder, signatures=functions)
 
 
 def _load(folder: Path) -> dict[str, Callable[..., Any]]:
@@ -243,7 +249,7 @@ def _origin(
         )
 
     inner = folder / _LAYERS
-    _write({_LAYERS: (layers, _specs(student))}, None, inner)
+    _write(student, {_LAYERS: (layers, _specs(student))}, None, inner)
     return parity.first_difference(
         student, examples, _load(inner)[_LAYERS], tolerance
     )

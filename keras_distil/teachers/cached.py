@@ -260,16 +260,21 @@ class CachedTeacher:
         """Assertions, in a graph, that the cache has the temperatures."""
         if not self.settings.temperatures:
             return []
-        checks = [
-            tf.debugging.Assert(
-                self._covers(tf.convert_to_tensor(loss.temperature)),
-                [self._not_covered, loss.temperature],
-            )
-            for loss in losses
-            if hasattr(loss, "temperature")
-        ]
-        # Eager execution raises and returns None.
-        return [check for check in checks if check is not None]
+        checks = []
+        for loss in losses:
+            if not hasattr(loss, "temperature"):
+                continue
+            temperature = tf.convert_to_tensor(loss.temperature)
+            covered = self._covers(temperature)
+            if not tf.executing_eagerly():
+                data = [self._not_covered, temperature]
+                checks.append(tf.debugging.Assert(covered, data))
+            elif not covered:
+                raise ValueError(
+                    f"{self._not_covered}. "
+                    f"Received: temperature {float(temperature):g}."
+                )
+        return checks
 
     def _covers(self, temperature: Tensor) -> Tensor:
         nodes = self.settings.temperatures

@@ -55,6 +55,8 @@ class RecordLayout:
 
     def shard_bytes(self, records: int) -> int:
         """Bytes of a shard of so many records, at most a block too many."""
+        if not records:
+            return 0
         content = records * (self.record_bytes + _RECORD_OVERHEAD)
         blocks = -(-content // (_BLOCK - _BLOCK_HEADER))
         return (blocks + 1) * _BLOCK

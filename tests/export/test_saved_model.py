@@ -11,6 +11,7 @@ import tensorflow as tf
 import keras_distil
 from keras_distil import export, losses, models
 from keras_distil.export import parity, saved_model
+from keras_distil.export.student import make_student
 
 KINDS = {
     "classification": 3,
@@ -265,9 +266,7 @@ def perturbing(write, layer):
     return wrong
 
 
-def test_a_wrong_export_is_not_kept(
-    student, tokenizer, tmp_path, monkeypatch, masked_lm
-):
+def test_a_wrong_export_is_not_kept(student, tmp_path, monkeypatch):
     make(student, tmp_path / "made")
     before = (tmp_path / "made" / "fingerprint.pb").read_bytes()
     layer = student.backbone.transformer_layers[1]
@@ -279,7 +278,7 @@ def test_a_wrong_export_is_not_kept(
         match=r"made is not the student: max difference .* \(allowed: at most "
         r"0.0001, .*starts at `transformer_layer_1`, .*before, by at most \d",
     ):
-        make(student, tmp_path / "made", tokenizer, overwrite=True)
+        make(student, tmp_path / "made", overwrite=True)
     assert names(tmp_path) == ["made"]
     assert (tmp_path / "made" / "fingerprint.pb").read_bytes() == before
 
@@ -298,17 +297,26 @@ def test_a_tokenizer_that_reads_otherwise_is_found(
     assert not names(tmp_path)
 
 
-def test_wrong_outputs_of_texts_are_found(
-    student, tokenizer, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(
-        saved_model, "_already", lambda outputs, _: outputs | {"logits": 0.0}
-    )
-    monkeypatch.setattr(
-        parity, "compare", lambda *_: parity.Comparison(1.0, 1.0, None, 0)
-    )
-    with pytest.raises(export.ParityError, match="The SavedModel for"):
-        make(student, tmp_path / "made", tokenizer)
+def test_wrong_outputs_of_texts_are_found(student, tokenizer, masked_lm):
+    runner = saved_model._load(masked_lm.path)["texts"]
+
+    def off(inputs):
+        found = dict(runner(inputs))
+        return found | {"logits": found["logits"] + 0.1}
+
+    def check(runner):
+        saved_model._check_texts(
+            make_student(student),
+            tokenizer,
+            runner,
+            TEXTS,
+            max_length=24,
+            tolerance=export.TOLERANCES["saved_model", "float32"],
+        )
+
+    check(runner)
+    with pytest.raises(export.ParityError, match="of texts is not the student"):
+        check(off)
 
 
 def test_an_unbuilt_model(tmp_path):

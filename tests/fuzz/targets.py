@@ -39,11 +39,14 @@ from keras_distil import (  # noqa: E402
     run_folder,
     snapshots,
     stages,
+    teachers,
 )
-from keras_distil.data import prepared, shards  # noqa: E402
+from keras_distil.data import prepared, shards, tokenize  # noqa: E402
 from keras_distil.data.corpus import CorpusReport  # noqa: E402
+from keras_distil.data.pipeline import reading_error  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
 from keras_distil.progress import Progress  # noqa: E402
+from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "models" / "golden"
@@ -70,6 +73,7 @@ def all_targets() -> list[Target]:
         Target("state", toys.state, refusals, 6),
         Target("run_folder", toys.run_folder, refusals, 5),
         Target("corpus", toys.corpus, refusals, 5),
+        Target("teacher_cache", toys.teacher_cache, refusals, 5),
     ]
 
 
@@ -519,6 +523,50 @@ class Toys:
             self._corpus = {
                 path.name: path.read_bytes() for path in folder.iterdir()
             }
+            self._opened = prepared.open_corpus(folder)
+            self._make_cache(folder)
+
+    def _make_cache(self, folder: Path) -> None:
+        (folder / "vocab.txt").write_text(VOCABULARY)
+        cached = teachers.cache_teacher(
+            self._teacher,
+            self._opened,
+            tokenize.load_tokenizer(folder),
+            output=folder / "cache",
+            top_k=3,
+            maskings=1,
+            say=None,
+        )
+        self._cache = {
+            path.name: path.read_bytes() for path in cached.folder.iterdir()
+        }
+
+    def teacher_cache(self, rng: random.Random, folder: Path) -> None:
+        """A cache of a teacher: its manifest and shards."""
+        files = dict(self._cache)
+        name = rng.choice(list(files))
+        if rng.random() < 0.1:
+            del files[name]
+        elif name != cache_manifest.MANIFEST:
+            files[name] = mutate.change_bytes(rng, files[name])
+        else:
+            body = json.loads(files[name])
+            del body["sha256"]
+            body = mutate.change_tree(rng, body, ("../x", 10**9, 10**13))
+            if isinstance(body, dict):
+                digest = disk.sha256(disk.canonical(body))
+                body = {**body, "sha256": digest}
+            files[name] = json.dumps(body).encode()
+        _write_files(folder, files)
+        cached = teachers.CachedTeacher(folder)
+        part = cached._parts[0]
+        with tf.device("cpu"):
+            read = cached._reader(part)
+            places = tf.range(min(part.rows, 4), dtype=tf.int64)
+            try:
+                read(places, tf.zeros_like(places))
+            except tf.errors.OpError as error:
+                raise reading_error(error) or error from None
 
     def corpus(self, rng: random.Random, folder: Path) -> None:
         """A prepared corpus: its manifest and shards."""
