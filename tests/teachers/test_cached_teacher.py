@@ -176,7 +176,7 @@ def test_all_logits_give_the_step_of_the_live_teacher(
     assert moved > 1e-2
     for path, value in toy.weights_of(made[1].student).items():
         np.testing.assert_allclose(
-            value, after[path], rtol=0, atol=1e-3 * moved, err_msg=path
+            value, after[path], rtol=0, atol=5e-3 * moved, err_msg=path
         )
 
 
