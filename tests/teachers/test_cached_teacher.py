@@ -167,8 +167,9 @@ def test_all_logits_give_the_step_of_the_live_teacher(
     logs = logs_of_a_step(made[1], cached.dataset(corpus, batch_size=4))
     assert set(logs) == set(expected)
     for name, value in expected.items():
-        # Logits and states of 16 bits: 5e-4 of each, of random sign.
-        rel = 1e-3 if name == "gradient_norm" else 1e-4
+        # Logits and states of 16 bits: 5e-4 of each, of random sign, in a
+        # mean over a few masked tokens.
+        rel = 1e-3 if name == "gradient_norm" else 3e-4
         assert logs[name] == pytest.approx(value, rel=rel, abs=1e-6), name
     assert 0.0 < logs["teacher_agreement"] < 1.0
     after = toy.weights_of(made[0].student)
