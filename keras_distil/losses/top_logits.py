@@ -8,8 +8,7 @@ from keras import ops
 
 Tensor = Any
 
-# Of a range of temperatures. The error of the interpolation falls by about
-# ten with each; see docs/performance.md for what was measured.
+# Of a range of temperatures. The tests bound the error of the interpolation.
 _NODES = 6
 
 
