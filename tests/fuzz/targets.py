@@ -501,7 +501,8 @@ class Toys:
         self._source = continuation._source(self._distiller, batches, 2)
 
     def _make_corpus(self) -> None:
-        sequences = np.arange(64, dtype=np.uint16).reshape(8, 8)
+        ids = np.arange(64, dtype=np.uint16) % len(WORDS)
+        sequences = ids.reshape(8, 8)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             parts = {
