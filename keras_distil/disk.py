@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 
 _log = logging.getLogger(__name__)
 
-# How safetensors words an error of the system.
+# How safetensors words an error of the system; and HDF5, among numbers.
 _RUST = re.compile(r"^.*I/O error: (.*) \(os error \d+\)$")
+_HDF5 = re.compile(r"^.*error message = '([^']*)'.*$")
 
 
 def reason(error: BaseException) -> str:
@@ -24,7 +25,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
-    return _RUST.sub(r"\1", text) or type(error).__name__
+    text = _HDF5.sub(r"\1", _RUST.sub(r"\1", text))
+    return text or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -120,6 +120,14 @@ def test_the_system_s_words_are_all_that_is_kept_of_safetensors():
     assert disk.reason(SafetensorError(message)) == "No space"
 
 
+def test_the_system_s_words_are_all_that_is_kept_of_hdf5():
+    message = (
+        "Can't synchronously write data (file write failed: time = now, "
+        "errno = 28, error message = 'No space left on device', buf = 0x7f)"
+    )
+    assert disk.reason(OSError(message)) == "No space left on device"
+
+
 @pytest.mark.parametrize(
     "name", [".environment.json.partial", ".recipe.yaml.partial"]
 )
