@@ -247,10 +247,18 @@ def test_without_a_tokenizer_there_are_only_ids(student, tmp_path):
 
 
 def test_a_student_in_bfloat16_is_exported_in_float32(bert, tmp_path):
-    teacher = models.initialize_student(bert, 1, dtype="mixed_bfloat16")
-    made = make(teacher, tmp_path / "made")
+    model = models.initialize_student(bert, 1, dtype="mixed_bfloat16")
+    made = make(model, tmp_path / "made")
     assert made.comparison.max_difference < 1e-5
-    assert teacher.backbone.compute_dtype == "bfloat16"
+    assert model.backbone.compute_dtype == "bfloat16"
+    exact = models.initialize_student(bert, 1, dtype="float32")
+    ids = np.array([[2, 5, 6, 3]], "int32")
+    batch = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    loaded = tf.saved_model.load(made.path)
+    found = loaded.signatures["token_ids"](**batch)
+    np.testing.assert_allclose(
+        found["logits"], own_logits(exact, batch), atol=1e-5
+    )
 
 
 def perturbing(write, layer):
