@@ -31,6 +31,7 @@ from keras_distil import (
 )
 from keras_distil.benchmark import latency, size
 from keras_distil.evaluation import render, table
+from keras_distil.export_stages import STUDENT_FILE
 from keras_distil.models import adapters, embedded, with_dtype
 from keras_distil.progress import Progress
 from keras_distil.run_folder import Run, read_text, write_text
@@ -38,7 +39,6 @@ from keras_distil.run_folder import Run, read_text, write_text
 ADAPTER_FILE = "adapter.safetensors"
 CHECKPOINTS = "checkpoints"
 TEACHER_FILE = "teacher.keras"
-STUDENT_FILE = "student.keras"
 TWIN_FILE = "twin.keras"
 
 

@@ -208,21 +208,19 @@ def held_out_dataset(
             "There are no held-out sequences. Raise `held_out_fraction` or "
             "add text."
         )
-    make = _BatchMaker(
-        sequences, special, vocabulary_size, seed, rate, token_weights
-    )
-
-    def batch(step: tf.Tensor, places: tf.Tensor):
-        rows = step * batch_size + places
-        return make(rows, tf.zeros_like(rows))
-
-    stream = Stream(
-        batch,
+    return masked_rows_dataset(
+        sequences,
+        part=0,
+        masking=0,
+        start=0,
+        stop=count,
+        special=special,
+        vocabulary_size=vocabulary_size,
         batch_size=batch_size,
-        steps=-(-count // batch_size),
-        examples=count,
+        seed=seed,
+        rate=rate,
+        token_weights=token_weights,
     )
-    return stream.dataset()
 
 
 def masked_rows_dataset(

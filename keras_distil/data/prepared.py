@@ -5,13 +5,15 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
 
 from keras_distil import disk
+from keras_distil.data import manifests
 from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.manifests import Count, Section, Shard
 from keras_distil.data.shards import REMEDY, CorpusError, ShardedSequences
 
 # Raise it whenever an earlier keras_distil could not read what is written, or
@@ -140,41 +142,26 @@ def open_corpus(
     )
 
 
-_Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
-
-
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
-
-
-class _Shard(_Section):
-    # A plain name: shards lie in the corpus's own folder.
-    file: Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]*$")]
-    sequences: Annotated[_Count, pydantic.Field(ge=1)]
-    bytes: _Count
-    sha256: str
-
-
-class _Part(_Section):
+class _Part(Section):
     length: Annotated[int, pydantic.Field(ge=3, lt=2**20)]
-    shards: list[_Shard]
+    shards: list[Shard]
 
 
-class _Report(_Section):
-    files: _Count
-    paragraphs: _Count
-    characters: _Count
-    held_out_paragraphs: _Count
-    train_tokens: _Count
-    held_out_tokens: _Count
-    skipped: dict[str, _Count]
+class _Report(Section):
+    files: Count
+    paragraphs: Count
+    characters: Count
+    held_out_paragraphs: Count
+    train_tokens: Count
+    held_out_tokens: Count
+    skipped: dict[str, Count]
 
 
-class _Manifest(_Section):
+class _Manifest(Section):
     format_version: int
     settings: dict[str, Any]
     parts: dict[str, _Part]
-    token_counts: list[_Count]
+    token_counts: list[Count]
     report: _Report
     sources: list[dict[str, Any]]
     fingerprint: str
@@ -190,38 +177,29 @@ class _Manifest(_Section):
 
 
 def _read_manifest(folder: Path) -> _Manifest:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CorpusError(
+    def check_version(version: Any) -> None:
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise CorpusError(
+                f"The corpus in {folder} has format version {version}; this "
+                f"keras_distil reads up to {FORMAT_VERSION}. Update "
+                "keras_distil."
+            )
+        if version != FORMAT_VERSION:
+            raise CorpusError(
+                f"The corpus in {folder} has format version {version!r}; this "
+                f"keras_distil reads {FORMAT_VERSION}. Prepare it again."
+            )
+
+    return manifests.read_manifest(
+        folder / MANIFEST,
+        _Manifest,
+        missing=(
             f"{folder} holds no prepared corpus: {MANIFEST} is missing. "
             "Give the folder that `keras-distil prepare` wrote."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "it is no JSON") from error
-    if not isinstance(manifest, dict):
-        raise _damaged(path, "it is no JSON object")
-    version = manifest.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CorpusError(
-            f"The corpus in {folder} has format version {version}; this "
-            f"keras_distil reads up to {FORMAT_VERSION}. Update keras_distil."
-        )
-    if version != FORMAT_VERSION:
-        raise CorpusError(
-            f"The corpus in {folder} has format version {version!r}; this "
-            f"keras_distil reads {FORMAT_VERSION}. Prepare it again."
-        )
-    body = {key: manifest[key] for key in manifest if key != "sha256"}
-    if manifest.get("sha256") != disk.sha256(disk.canonical(body)):
-        raise _damaged(path, "its checksum differs")
-    try:
-        return _Manifest.model_validate(manifest)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _damaged(path, f"{place}: {first['msg']}") from error
+        ),
+        check_version=check_version,
+        remedy=REMEDY,
+    )
 
 
 def _check_settings(
@@ -247,27 +225,12 @@ def _open_part(
     folder: Path, part: _Part, dtype: np.dtype, *, verify: bool
 ) -> ShardedSequences:
     for shard in part.shards:
-        _check_shard(folder / shard.file, shard, verify=verify)
+        manifests.check_shard(
+            folder / shard.file, shard, remedy=REMEDY, verify=verify
+        )
     return ShardedSequences(
         [folder / shard.file for shard in part.shards],
         [shard.sequences for shard in part.shards],
         length=part.length,
         dtype=dtype,
     )
-
-
-def _check_shard(path: Path, shard: _Shard, *, verify: bool) -> None:
-    if not path.is_file():
-        raise CorpusError(f"The shard {path} is missing. {REMEDY}")
-    size = path.stat().st_size
-    if size != shard.bytes:
-        raise CorpusError(
-            f"The shard {path} has {size:,} bytes, but its manifest says "
-            f"{shard.bytes:,}: it is truncated or altered. {REMEDY}"
-        )
-    if verify and disk.file_sha256(path) != shard.sha256:
-        raise CorpusError(f"The checksum of the shard {path} differs. {REMEDY}")
-
-
-def _damaged(path: Path, reason: str) -> CorpusError:
-    return CorpusError(f"{path} is damaged ({reason}). {REMEDY}")

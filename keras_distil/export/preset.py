@@ -15,7 +15,7 @@ from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.student import MASKED_LM, Student, make_student
-from keras_distil.models.weights import assign, seeded_build
+from keras_distil.models.weights import copy_weights, seeded_build
 
 FORMAT = "preset"
 _MARK = "task.json"
@@ -150,8 +150,7 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
             f"where KerasHub's {type(plain).__name__} has "
             f"{len(plain.weights)}."
         )
-    for old, new in zip(student.model.weights, plain.weights, strict=True):
-        assign(new, old)
+    copy_weights(student.model, plain)
     return plain
 
 

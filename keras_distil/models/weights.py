@@ -71,6 +71,5 @@ def with_dtype(
     )
     with seeded_build(0):
         converted = type(model).from_config(config)
-    for old, new in zip(model.weights, converted.weights, strict=True):
-        assign(new, old)
+    copy_weights(model, converted)
     return converted

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import pydantic
 
 from keras_distil import disk
-from keras_distil.data import CorpusError
+from keras_distil.data import CorpusError, manifests
+from keras_distil.data.manifests import Count, Section, Shard
 
 # Raise it whenever an earlier keras_distil could not read what is written, or
 # the same teacher and corpus would give other outputs.
@@ -15,16 +16,11 @@ FORMAT_VERSION = 1
 MANIFEST = "teacher_cache.json"
 REMEDY = "Remove the cache's folder and make it again."
 
-_Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
 _AtLeastOne: TypeAlias = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
 _Id: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
 
 
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class TeacherSettings(_Section):
+class TeacherSettings(Section):
     """The teacher: a hash of its weights, its precision and its sizes."""
 
     weights: str
@@ -33,7 +29,7 @@ class TeacherSettings(_Section):
     hidden_dim: _AtLeastOne
 
 
-class MaskingSettings(_Section):
+class MaskingSettings(Section):
     """How the sequences are masked.
 
     `special` are the ids of `SpecialTokens`, `vocabulary_size` that of the
@@ -49,7 +45,7 @@ class MaskingSettings(_Section):
     first_masks: str
 
 
-class CacheSettings(_Section):
+class CacheSettings(Section):
     """All that a teacher's outputs depend on, and which are kept.
 
     `temperatures` are those with tails; none if all logits are kept.
@@ -83,16 +79,7 @@ class CacheSettings(_Section):
         return disk.sha256(disk.canonical([FORMAT_VERSION, self.model_dump()]))
 
 
-class Shard(_Section):
-    """A shard: its file in the cache's folder, and what it has to be."""
-
-    file: Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]*$")]
-    sequences: _AtLeastOne
-    bytes: _Count
-    sha256: str
-
-
-class Part(_Section):
+class Part(Section):
     """The outputs for one part of the corpus, masking after masking.
 
     Attributes:
@@ -103,12 +90,12 @@ class Part(_Section):
     """
 
     length: Annotated[int, pydantic.Field(ge=1, lt=2**20)]
-    rows: _Count
+    rows: Count
     slots: _AtLeastOne
     shards: list[Shard]
 
 
-class Manifest(_Section):
+class Manifest(Section):
     """A whole cache."""
 
     format_version: int
@@ -154,55 +141,29 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         CorpusError: if there is none, or anything is wrong with it.
     """
-    manifest = _parse(folder / MANIFEST)
+
+    def check_version(version: Any) -> None:
+        if version != FORMAT_VERSION:
+            raise CorpusError(
+                f"The teacher's cache in {folder} has format version "
+                f"{version!r}; this keras_distil reads {FORMAT_VERSION}. "
+                f"{REMEDY}"
+            )
+
+    manifest = manifests.read_manifest(
+        folder / MANIFEST,
+        Manifest,
+        missing=(
+            f"{folder} holds no cache of a teacher: {MANIFEST} is missing. "
+            "`teachers.cache_teacher` makes one."
+        ),
+        check_version=check_version,
+        remedy=REMEDY,
+    )
     for part in manifest.parts:
         for shard in part.shards:
-            _check_shard(folder / shard.file, shard)
+            manifests.check_shard(folder / shard.file, shard, remedy=REMEDY)
     return manifest
-
-
-def _parse(path: Path) -> Manifest:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CorpusError(
-            f"{path.parent} holds no cache of a teacher: {path.name} is "
-            "missing. `teachers.cache_teacher` makes one."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "it is no JSON") from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "it is no JSON object")
-    version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CorpusError(
-            f"The teacher's cache in {path.parent} has format version "
-            f"{version!r}; this keras_distil reads {FORMAT_VERSION}. {REMEDY}"
-        )
-    body = {key: content[key] for key in content if key != "sha256"}
-    if content.get("sha256") != disk.sha256(disk.canonical(body)):
-        raise _damaged(path, "its checksum differs")
-    try:
-        return Manifest.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _damaged(path, f"{place}: {first['msg']}") from error
-
-
-def _check_shard(path: Path, shard: Shard) -> None:
-    if not path.is_file():
-        raise CorpusError(f"The shard {path} is missing. {REMEDY}")
-    size = path.stat().st_size
-    if size != shard.bytes:
-        raise CorpusError(
-            f"The shard {path} has {size:,} bytes, but its manifest says "
-            f"{shard.bytes:,}: it is truncated or altered. {REMEDY}"
-        )
-
-
-def _damaged(path: Path, reason: str) -> CorpusError:
-    return CorpusError(f"{path} is damaged ({reason}). {REMEDY}")
 
 
 def differences(found: CacheSettings, wanted: CacheSettings) -> list[str]:
