@@ -76,7 +76,7 @@ def finetune(
     for name, task in tasks.items():
         left = [
             planned
-            for seed in settings.seeds
+            for seed in settings.seeds_of(name)
             for row in rows
             if not _is_finished(planned := _planned(run, name, row, seed))
         ]
@@ -89,7 +89,10 @@ def finetune(
             train = more if planned.row == table.STUDENT else task.train
             _train(run, planned, encoders[planned.row], task, train)
         for row in rows:
-            found = [_planned(run, name, row, seed) for seed in settings.seeds]
+            found = [
+                _planned(run, name, row, seed)
+                for seed in settings.seeds_of(name)
+            ]
             results[row][name] = _task_result(found, task)
         if task.metric is not None:
             metrics[name] = task.metric
@@ -107,7 +110,7 @@ def best_student(run: Run, task: str) -> Path:
         ValueError: if its results are damaged.
     """
     best = float("-inf"), Path()
-    for seed in build.finetune_section(run.recipe).seeds:
+    for seed in build.finetune_section(run.recipe).seeds_of(task):
         planned = _planned(run, task, table.STUDENT, seed)
         try:
             result = json.loads(read_text(planned.folder / RESULT_FILE))

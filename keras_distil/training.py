@@ -108,16 +108,16 @@ def task_defaults(examples: int, width: int) -> TaskDefaults:
         Devlin et al. 2019, arXiv:1810.04805, appendix A.3; Zhang et al. 2021,
         arXiv:2006.05987, section 6, on more epochs for small data sets.
     """
-    epochs, batch_size = (3, 32)
+    epochs = 2
     if examples < 20_000:
-        epochs, batch_size = (6, 16)
+        epochs = 4
     if examples < 5_000:
-        epochs, batch_size = (10, 16)
+        epochs = 5
     return TaskDefaults(
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=32,
         learning_rate=3e-5 if width >= 512 else 1e-4,
-        patience=3,
+        patience=2,
     )
 
 

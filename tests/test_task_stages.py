@@ -119,6 +119,24 @@ def test_results_are_what_the_kept_model_says(finished):
     assert "| student" in (folder / "report.md").read_text()
 
 
+def test_a_task_has_seeds_of_its_own(recipe_path, tmp_path):
+    report = start(
+        recipe_path,
+        tmp_path / "run",
+        "finetune.rows=[teacher]",
+        "finetune.seeds=[1, 2]",
+        "finetune.task_seeds={stsb: [5]}",
+    )
+    trained = (tmp_path / "run" / "tasks").glob("*/*/*/result.json")
+    assert sorted(path.parts[-4] + path.parts[-2] for path in trained) == [
+        "rteseed_1",
+        "rteseed_2",
+        "stsbseed_5",
+    ]
+    tasks = report["tasks"]["rows"][0]["tasks"]
+    assert (tasks["rte"]["seeds"], tasks["stsb"]["seeds"]) == (2, 1)
+
+
 def test_elmo_stands_in_the_table_by_its_costs(
     recipe_path, tmp_path, monkeypatch
 ):

@@ -11,6 +11,7 @@ import reprlib
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
+    AfterValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -373,15 +374,29 @@ class TaskLossSettings(Section):
         return _some_weight("label_weight", cosine_weight, info)
 
 
+def _each_once(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError(f"must name each once. Received: {values}.")
+    return values
+
+
+Seeds: TypeAlias = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    Field(min_length=1),
+    AfterValidator(_each_once),
+]
+
+
 class FineTuneSection(Section):
     """`finetune`: tasks, and the models that are trained on them.
 
     Every row is trained on every task with every seed: the teacher and the
     undistilled student on the labels, the student from the teacher of the
-    same task and seed. The row `elmo`, the biLSTM baseline of the paper, is
-    not trained: it has parameters and latency alone. `source: files` reads
-    the tasks' official files under `data.root`, `tfds` takes them from
-    TensorFlow Datasets.
+    same task and seed. `task_seeds` replaces the seeds of single tasks, as of
+    large ones that are trained once. The row `elmo`, the biLSTM baseline of
+    the paper, is not trained: it has parameters and latency alone. `source:
+    files` reads the tasks' official files under `data.root`, `tfds` takes
+    them from TensorFlow Datasets.
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
     share `stride` of them, after at most `max_question` of the question.
@@ -401,9 +416,8 @@ class FineTuneSection(Section):
         "student",
         "undistilled",
     ]
-    seeds: Annotated[
-        list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)
-    ] = [0]
+    seeds: Seeds = [0]
+    task_seeds: dict[Task, Seeds] = {}
     max_length: Length = 128
     stride: Count = 128
     max_question: Count = 64
@@ -432,12 +446,14 @@ class FineTuneSection(Section):
             )
         return augment_copies
 
-    @field_validator("tasks", "rows", "seeds")
+    def seeds_of(self, task: str) -> list[int]:
+        """The seeds with which a task is trained."""
+        return self.task_seeds.get(task, self.seeds)  # type: ignore[call-overload]
+
+    @field_validator("tasks", "rows")
     @classmethod
-    def _each_once(cls, values: list) -> list:
-        if len(set(values)) < len(values):
-            raise ValueError(f"must name each once. Received: {values}.")
-        return values
+    def _names_are_different(cls, values: list) -> list:
+        return _each_once(values)
 
     @field_validator("rows")
     @classmethod

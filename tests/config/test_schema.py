@@ -252,6 +252,24 @@ TASKS = "finetune={tasks: [rte], rows: %s}"
             "finetune.rows: must hold teacher with student",
         ),
         ([TASKS % "[teacher, teacher]"], "finetune.rows: must name each once"),
+        (
+            ["finetune={tasks: [rte], rows: [teacher], seeds: [1, 1]}"],
+            "finetune.seeds: must name each once. Received: [1, 1]",
+        ),
+        (
+            [
+                "finetune={tasks: [rte], rows: [teacher], task_seeds: "
+                "{rte: [2, 2]}}"
+            ],
+            "finetune.task_seeds.rte: must name each once. Received: [2, 2]",
+        ),
+        (
+            [
+                "finetune={tasks: [rte], rows: [teacher], task_seeds: "
+                "{sst: [1]}}"
+            ],
+            "finetune.task_seeds.sst",
+        ),
         (["finetune={tasks: []}"], "finetune.tasks: "),
         (["finetune={tasks: [sst]}"], "finetune.tasks.0: "),
         (
