@@ -32,6 +32,9 @@ setup(
     packages=find_packages(include=["keras_distil", "keras_distil.*"]),
     package_data={"keras_distil": ["assets/*"]},
     install_requires=[
+        # Runs exported students; the quantiser makes them small.
+        "ai-edge-litert>=2.1",
+        "ai-edge-quantizer>=0.6",
         "array_record>=0.8",
         "filelock>=3.16",
         "huggingface_hub>=0.34",

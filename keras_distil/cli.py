@@ -228,9 +228,10 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="saved_model, sentence_embedding, hugging_face or preset. "
-            "May be repeated. Default: those of the recipe, else all but "
-            "sentence_embedding.",
+            help="saved_model, sentence_embedding, hugging_face, preset, or "
+            "litert_ with float32, float16, dynamic_int8, full_int8 or int4. "
+            "May be repeated. Default: those of the recipe, else saved_model, "
+            "hugging_face and preset.",
         ),
     ] = None,
     output: Annotated[
@@ -240,13 +241,20 @@ def export(
         ),
     ] = None,
     set_: Overrides = None,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score",
+            help="Compare the scores on the task's development set, too.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace earlier exports."),
     ] = False,
     quiet_: Quiet = False,
 ) -> None:
-    """Write a student as SavedModel, Hugging Face folder or KerasHub preset."""
+    """Write a student for LiteRT, TensorFlow, Hugging Face or KerasHub."""
     run_path = Path(recipe)
     if run_path.is_dir():
         recipe = str(run_path / "recipe.yaml")
@@ -254,6 +262,8 @@ def export(
     if not run_path.is_dir():
         run_path = Path("saved_models") / resolved.name
     formats = _export_formats(resolved, format_)
+    if score and task is None:
+        raise ValueError("`--score` needs the model's task: add --task.")
     quiet.import_tensorflow()
     from keras_distil import export_stages
 
@@ -264,6 +274,7 @@ def export(
         output or path.parent,
         formats,
         task=task,
+        scored=score,
         overwrite=overwrite,
         progress=Progress(quiet=quiet_),
     ):

@@ -1,5 +1,7 @@
 """The last stage of a run: students as others load them."""
 
+import dataclasses
+import functools
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +17,11 @@ from keras_distil.run_folder import Run
 
 STUDENT_FILE = "student.keras"
 
-# Sequences of held-out text that exports are compared on.
+# Sequences that exports are compared on, and those behind them that scale
+# the activations of full_int8.
 _SEQUENCES = 64
+_REPRESENTATIVE = 128
+_LITERT = "litert_"
 
 
 def export_run(run: Run) -> list[dict[str, Any]]:
@@ -50,6 +55,8 @@ def export_run(run: Run) -> list[dict[str, Any]]:
             path.parent,
             settings.formats,
             task=task,
+            # The data has just been read.
+            scored=task is not None,
             # What an interrupted start of this run has left.
             overwrite=True,
             progress=run.progress,
@@ -66,6 +73,7 @@ def export_file(
     formats: Sequence[str],
     *,
     task: str | None = None,
+    scored: bool = False,
     overwrite: bool,
     progress: Progress,
 ) -> list[export.ExportReport]:
@@ -78,6 +86,8 @@ def export_file(
         formats: of `config.EXPORT_FORMATS`. What the model has no form of is
             left out, and a line says so.
         task: whose classes the outputs are, as in `finetune.tasks`.
+        scored: whether the task's development set is read, and scores on it
+            are compared, too.
         overwrite: whether earlier exports may be replaced.
         progress: where to report to.
 
@@ -86,16 +96,19 @@ def export_file(
     """
     model = load_student(path)
     tokenizer = build.tokenizer(recipe)
-    max_length = recipe.export.max_length if recipe.export else None
+    settings = recipe.export or config.ExportSection()
     labels = _labels(task)
-    held_out = _held_out(recipe, model, progress)
+    if scored and task is not None:
+        held_out, representative = _task_examples(recipe, task)
+    else:
+        held_out, representative = _text_examples(recipe, model, progress)
     writers = {
         "saved_model": lambda target: export.export_saved_model(
             model,
             target,
             tokenizer,
             overwrite=overwrite,
-            max_length=max_length,
+            max_length=settings.max_length,
             held_out=held_out,
         ),
         "sentence_embedding": lambda target: export.export_saved_model(
@@ -103,7 +116,7 @@ def export_file(
             target,
             tokenizer,
             overwrite=overwrite,
-            max_length=max_length,
+            max_length=settings.max_length,
             sentence_embedding=True,
             normalize=True,
             held_out=held_out,
@@ -120,6 +133,20 @@ def export_file(
             model, target, tokenizer, overwrite=overwrite, held_out=held_out
         ),
     }
+    for precision in export.PRECISIONS:
+        writers[f"{_LITERT}{precision}"] = functools.partial(
+            export.export_litert,
+            model,
+            tokenizer=tokenizer,
+            precision=precision,
+            lengths=_lengths(recipe, model, task),
+            labels=labels,
+            representative=(
+                representative if precision == "full_int8" else None
+            ),
+            overwrite=overwrite,
+            held_out=held_out,
+        )
     made = []
     for name in formats:
         without = _lacks(model, name)
@@ -145,18 +172,44 @@ def load_student(path: Path) -> Task:
     return load_archive(path, Task, "task")
 
 
-def _held_out(
+def _text_examples(
     recipe: config.Recipe, model: Task, progress: Progress
-) -> export.Examples | None:
-    """Held-out text of the recipe, for a masked-LM model."""
+) -> tuple[export.Examples | None, export.Examples | None]:
+    """Held-out text of the recipe, for a masked-LM model, in two parts."""
     has_text = recipe.data.sources or recipe.data.prepared
     if not isinstance(model, MaskedLM) or not has_text:
-        return None
+        return None, None
     with progress.bar("Prepare corpus (units)") as bar:
         prepared = build.corpus(recipe, progress=bar.update_of)
-    return export.Examples.from_dataset(
-        build.held_out_batches(recipe, prepared), _SEQUENCES
+    found = export.Examples.from_dataset(
+        build.held_out_batches(recipe, prepared), _SEQUENCES + _REPRESENTATIVE
     )
+    return found.split(_SEQUENCES)
+
+
+def _task_examples(
+    recipe: config.Recipe, name: str
+) -> tuple[export.Examples | None, export.Examples | None]:
+    """The task's development set, with its score, and training examples."""
+    task = build.task(recipe, name)
+    held_out = export.Examples.from_inputs(task.evaluator.inputs(), _SEQUENCES)
+    train = data.padded_batches(task.train, batch_size=_REPRESENTATIVE)
+    return (
+        dataclasses.replace(held_out, score=task.evaluator.score),
+        export.Examples.from_inputs(
+            (inputs for _, inputs in train), _REPRESENTATIVE
+        ),
+    )
+
+
+def _lengths(recipe: config.Recipe, model: Task, task: str | None) -> list[int]:
+    """Tokens that a LiteRT file takes."""
+    if recipe.export is not None and recipe.export.lengths is not None:
+        return recipe.export.lengths
+    length = recipe.data.sequence_length
+    if task is not None and recipe.finetune is not None:
+        length = recipe.finetune.max_length
+    return [min(length, model.backbone.max_sequence_length)]
 
 
 def _labels(task: str | None) -> Sequence[str] | None:

@@ -26,7 +26,7 @@ def import_tensorflow(*, errors: bool = True) -> None:
     """
     # 2 leaves errors, 3 fatal ones; the user's own setting wins.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
-    with _ends_at_once(), _held_back_stderr():
+    with _ends_at_once(), held_back_stderr():
         import keras_hub  # noqa: F401
         import tensorflow as tf
 
@@ -65,7 +65,8 @@ def _ends_at_once() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held_back_stderr() -> Iterator[None]:
+def held_back_stderr() -> Iterator[None]:
+    """Drops what C++ code prints as errors, unless the block fails."""
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as held:

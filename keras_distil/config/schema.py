@@ -46,7 +46,15 @@ Task: TypeAlias = Literal[
     "squad_v2",
 ]
 ExportFormat: TypeAlias = Literal[
-    "saved_model", "sentence_embedding", "hugging_face", "preset"
+    "saved_model",
+    "sentence_embedding",
+    "hugging_face",
+    "preset",
+    "litert_float32",
+    "litert_float16",
+    "litert_dynamic_int8",
+    "litert_full_int8",
+    "litert_int4",
 ]
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 TaskRow: TypeAlias = Literal["teacher", "student", "undistilled", "elmo"]
@@ -480,7 +488,9 @@ class ExportSection(Section):
     `saved_model`, `hugging_face` and `preset` (KerasHub) hold the distilled
     student or that of a task; `sentence_embedding` is a SavedModel of the
     distilled one's mean hidden states, scaled to length 1. SavedModels cut
-    texts to `max_length` tokens; null takes all positions.
+    texts to `max_length` tokens; null takes all positions. `litert_...` are
+    files for phones, with a signature for each of `lengths`; null takes the
+    tasks' `max_length`, or that of the sequences.
     """
 
     formats: Annotated[list[ExportFormat], Field(min_length=1)] = [
@@ -489,13 +499,12 @@ class ExportSection(Section):
         "preset",
     ]
     max_length: Length | None = None
+    lengths: Annotated[list[Length], Field(min_length=1)] | None = None
 
     @field_validator("formats")
     @classmethod
-    def _each_format_once(cls, formats: list) -> list:
-        if len(set(formats)) < len(formats):
-            raise ValueError(f"must name each once. Received: {formats}.")
-        return formats
+    def _formats_are_different(cls, formats: list) -> list:
+        return _each_once(formats)
 
 
 class Recipe(Section):

@@ -1,6 +1,6 @@
 """Scores and predictions of a model on a task of GLUE."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,11 @@ from keras_distil.evaluation.glue_metrics import (
     score_glue,
     write_submission,
 )
-from keras_distil.evaluation.outputs import output_function
+from keras_distil.evaluation.outputs import (
+    Inputs,
+    OutputFunction,
+    output_function,
+)
 
 
 class GLUEEvaluator:
@@ -81,11 +85,22 @@ class GLUEEvaluator:
             for split, examples in self.examples.items()
         }
 
-    def predictions(self, model: Task) -> dict[str, np.ndarray]:
+    def inputs(self) -> Iterator[Inputs]:
+        """Yields all development examples in batches, without labels."""
+        for encoded in self._encoded.values():
+            for _, inputs in padded_batches(
+                encoded, batch_size=self.batch_size
+            ):
+                yield inputs
+
+    def predictions(
+        self, model: Task | OutputFunction
+    ) -> dict[str, np.ndarray]:
         """What a model says of each development split.
 
         Args:
-            model: of `models.task_model`, fine-tuned on the task.
+            model: of `models.task_model`, fine-tuned on the task, or a
+                function as from `output_function`.
 
         Returns:
             Class ids, int, or scores from 0 to 5, float32, by split.
@@ -106,11 +121,13 @@ class GLUEEvaluator:
             for split in self.task.dev
         }
 
-    def evaluate(self, model: Task) -> dict[str, dict[str, float]]:
+    def evaluate(
+        self, model: Task | OutputFunction
+    ) -> dict[str, dict[str, float]]:
         """The task's metrics of each development split, 0 to 1."""
         return self.metrics(self.predictions(model))
 
-    def score(self, model: Task) -> float:
+    def score(self, model: Task | OutputFunction) -> float:
         """The mean of all metrics of all development splits, 0 to 1."""
         return main_score(*self.evaluate(model).values())
 
@@ -147,10 +164,14 @@ class GLUEEvaluator:
             max_length=self._max_length,
         )
 
-    def _outputs(self, model: Task, encoded: EncodedExamples) -> np.ndarray:
+    def _outputs(
+        self, model: Task | OutputFunction, encoded: EncodedExamples
+    ) -> np.ndarray:
         """float32, (examples, outputs), in the order of the examples."""
         outputs_of = output_function(model)
-        found = np.zeros((len(encoded), model.num_classes), np.float32)
-        for rows, inputs in padded_batches(encoded, batch_size=self.batch_size):
-            found[rows] = outputs_of(inputs)
+        batches = padded_batches(encoded, batch_size=self.batch_size)
+        made = [(rows, outputs_of(inputs)) for rows, inputs in batches]
+        outputs = np.concatenate([each for _, each in made])
+        found = np.empty_like(outputs, np.float32)
+        found[np.concatenate([rows for rows, _ in made])] = outputs
         return found

@@ -10,20 +10,24 @@ from keras_hub.models import Task
 from keras_distil.models import forward
 
 Inputs: TypeAlias = dict[str, np.ndarray]
+OutputFunction: TypeAlias = Callable[[Inputs], np.ndarray]
 
 _NAMES = ("token_ids", "padding_mask", "segment_ids")
 
 
-def output_function(model: Task) -> Callable[[Inputs], np.ndarray]:
+def output_function(model: Task | OutputFunction) -> OutputFunction:
     """The outputs of a model, traced once for all shapes.
 
     Args:
-        model: of `models.task_model`.
+        model: of `models.task_model`; or already such a function, as of a
+            model that was exported.
 
     Returns:
         A function from "token_ids", "padding_mask" and "segment_ids", int32,
         (batch, length), to the outputs, float32; see `forward.encode_task`.
     """
+    if not isinstance(model, Task):
+        return model
     matrix = tf.TensorSpec([None, None], tf.int32)
 
     @tf.function(

@@ -1,6 +1,6 @@
 """Scores of a span model on SQuAD, as an evaluator of a task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,11 @@ import tokenizers
 from keras_hub.models import Task
 
 from keras_distil.data.squad import SquadExample
-from keras_distil.evaluation.outputs import output_function
+from keras_distil.evaluation.outputs import (
+    Inputs,
+    OutputFunction,
+    output_function,
+)
 from keras_distil.evaluation.squad import SQuADEvaluator
 from keras_distil.evaluation.squad_answers import AnswerPrediction
 from keras_distil.evaluation.squad_metrics import score_questions
@@ -43,11 +47,18 @@ class SpanEvaluator:
         self._evaluator = SQuADEvaluator(examples, tokenizer, **settings)
         self.labels = {_SPLIT: np.zeros((len(examples), 2), np.float32)}
 
-    def answers(self, model: Task) -> list[AnswerPrediction]:
+    def inputs(self) -> Iterator[Inputs]:
+        """Yields all windows in batches."""
+        for _, inputs in self._evaluator.batches():
+            yield inputs
+
+    def answers(self, model: Task | OutputFunction) -> list[AnswerPrediction]:
         """The model's answer to each question."""
         return self._evaluator.predictions(output_function(model))
 
-    def predictions(self, model: Task) -> dict[str, np.ndarray]:
+    def predictions(
+        self, model: Task | OutputFunction
+    ) -> dict[str, np.ndarray]:
         """Exact match and F1 of each question, float32, (questions, 2)."""
         examples = self._evaluator.examples
         found = {
@@ -66,11 +77,13 @@ class SpanEvaluator:
         exact, f1 = predictions[_SPLIT].mean(axis=0, dtype=np.float64)
         return {_SPLIT: {"exact_match": float(exact), "f1": float(f1)}}
 
-    def evaluate(self, model: Task) -> dict[str, dict[str, float]]:
+    def evaluate(
+        self, model: Task | OutputFunction
+    ) -> dict[str, dict[str, float]]:
         """Exact match and F1 of a model, 0 to 1."""
         return self.metrics(self.predictions(model))
 
-    def score(self, model: Task) -> float:
+    def score(self, model: Task | OutputFunction) -> float:
         """F1, 0 to 1."""
         return self.evaluate(model)[_SPLIT]["f1"]
 

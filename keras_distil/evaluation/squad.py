@@ -183,7 +183,7 @@ class SQuADEvaluator:
         """
         starts: list[np.ndarray] = [np.empty(0)] * len(self.windows)
         ends = list(starts)
-        for chosen, inputs in self._batches():
+        for chosen, inputs in self.batches():
             logits = np.asarray(predict(inputs))
             expected = (*inputs["token_ids"].shape, 2)
             if logits.shape != expected:
@@ -205,7 +205,7 @@ class SQuADEvaluator:
             no_answer_threshold=self._no_answer_threshold,
         )
 
-    def _batches(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def batches(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Yields indices of windows, and the padded windows."""
         windows = self.windows
         lengths = np.array([len(ids) for ids in windows.token_ids])

@@ -15,7 +15,13 @@ from keras_distil.data import SpecialTokens
 from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
-from keras_distil.export.student import MASKED_LM, Student, make_student
+from keras_distil.export.student import (
+    MASKED_LM,
+    Student,
+    label_names,
+    make_student,
+)
+from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
 from keras_distil.models import load_task_model, load_teacher
 
 FORMAT = "hugging_face"
@@ -109,14 +115,8 @@ def export_hugging_face(
     student = make_student(model)
     folder = Path(folder)
     tolerance = tolerance or parity.TOLERANCES[FORMAT, "float32"]
-    if not isinstance(tokenizer, tokenizers.Tokenizer):
-        raise TypeError(
-            "`tokenizer` must be a `tokenizers.Tokenizer`, as "
-            "`data.load_tokenizer` returns it. "
-            f"Received: {type(tokenizer).__name__}."
-        )
-    parity.check_vocabulary(student, tokenizer)
-    names = _label_names(student, labels)
+    check_vocabulary(student, tokenizer)
+    names = label_names(student, labels)
     examples = parity.make_examples(student, tokenizer, held_out)
     with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
         _write_weights(student, tokenizer, names, scratch)
@@ -135,30 +135,6 @@ def export_hugging_face(
         )
         size = size_mb(scratch)
     return ExportReport(folder, FORMAT, "float32", comparison, tolerance, size)
-
-
-def _label_names(student: Student, labels: Sequence[str] | None) -> list[str]:
-    """Names of the outputs; none where they are no classes."""
-    if student.kind not in (
-        "classification",
-        "regression",
-        "token_classification",
-    ):
-        if labels is not None:
-            raise ValueError(
-                f"`labels` are for classes, and a {student.kind} model has "
-                f"none. Received: labels={list(labels)!r:.80}."
-            )
-        return []
-    count = student.model.num_classes
-    if labels is None:
-        return [f"LABEL_{index}" for index in range(count)]
-    if len(labels) != count or len(set(labels)) != count:
-        raise ValueError(
-            f"`labels` must name the model's {count} outputs, each once. "
-            f"Received: labels={list(labels)!r:.80}."
-        )
-    return list(labels)
 
 
 def _write_weights(
@@ -193,14 +169,7 @@ def _write_weights(
 def _write_tokenizer(
     student: Student, tokenizer: tokenizers.Tokenizer, folder: Path
 ) -> None:
-    # The library's own `save` has no error of its own for a full disk.
-    text = tokenizer.to_str(pretty=True)
-    (folder / "tokenizer.json").write_text(text, "utf-8")
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    words = [""] * (max(vocabulary.values()) + 1)
-    for word, index in vocabulary.items():
-        words[index] = word
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
+    write_vocabulary(tokenizer, folder)
     special = {
         "cls_token": "[CLS]",
         "mask_token": "[MASK]",

@@ -13,6 +13,8 @@ from keras_distil.export.student import MASKED_LM, Student
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Runner: TypeAlias = Callable[[Arrays], Mapping[str, Any]]
+# From inputs to outputs as `forward.encode_task` shapes them.
+OutputFunction: TypeAlias = Callable[[Arrays], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Tolerance:
         max_difference: of any single output.
         mean_difference: mean of the absolute differences.
         top1_agreement: share of decisions that must be the same, 0 to 1.
+        score_loss: how much lower its score on a development set may be, of
+            1.
     """
 
     max_difference: float
     mean_difference: float
     top1_agreement: float
+    score_loss: float = 0.005
 
 
 # By format and precision. `docs/export.md` shows this table with the reasons;
@@ -39,6 +44,11 @@ TOLERANCES = {
     # approximation of GELU.
     ("preset", "float32"): Tolerance(1e-2, 1e-3, 0.99),
     ("preset_bert", "float32"): Tolerance(2e-1, 2e-2, 0.98),
+    ("litert", "float32"): Tolerance(1e-3, 1e-4, 0.999),
+    ("litert", "float16"): Tolerance(1e-1, 1e-2, 0.999),
+    ("litert", "dynamic_int8"): Tolerance(3.0, 0.3, 0.985, 0.01),
+    ("litert", "full_int8"): Tolerance(6.0, 0.6, 0.95, 0.02),
+    ("litert", "int4"): Tolerance(6.0, 0.6, 0.95, 0.02),
 }
 
 # What is compared where the caller gives no text of his own.
@@ -70,10 +80,14 @@ class Examples:
             (batch, length), and the places whose first choices are compared,
             bool, (batch, length).
         texts: what string signatures are compared on.
+        score: the score on a development set, 0 to 1, of a function from
+            "token_ids", "padding_mask" and "segment_ids" to the outputs of
+            `models.task_model`; None without a task.
     """
 
     batches: Sequence[tuple[Arrays, np.ndarray]]
     texts: Sequence[str] = _TEXTS
+    score: Callable[[OutputFunction], float] | None = None
 
     @classmethod
     def from_dataset(
@@ -85,17 +99,47 @@ class Examples:
             dataset: of masked-LM batches.
             sequences: int, how many at most.
         """
+        return cls._first(
+            ((x, np.asarray(weight) > 0) for x, _, weight in dataset), sequences
+        )
+
+    @classmethod
+    def from_inputs(
+        cls, inputs: Iterable[Arrays], sequences: int
+    ) -> "Examples":
+        """Takes the first sequences of batches of a task.
+
+        Args:
+            inputs: "token_ids", "padding_mask" and "segment_ids".
+            sequences: int, how many at most.
+        """
+        return cls._first(
+            ((x, x["padding_mask"] > 0) for x in inputs), sequences
+        )
+
+    @classmethod
+    def _first(
+        cls, pairs: Iterable[tuple[Mapping[str, Any], np.ndarray]], left: int
+    ) -> "Examples":
         found: list[tuple[Arrays, np.ndarray]] = []
-        for x, _, sample_weight in dataset:
-            places = np.asarray(sample_weight) > 0
-            for start in range(0, min(len(places), sequences), _BATCH):
-                rows = np.s_[start : min(start + _BATCH, sequences)]
+        for x, places in pairs:
+            for start in range(0, min(len(places), left), _BATCH):
+                rows = np.s_[start : min(start + _BATCH, left)]
                 inputs = {k: np.asarray(v)[rows] for k, v in x.items()}
                 found.append((inputs, places[rows]))
-            sequences -= len(places)
-            if sequences <= 0:
+            left -= len(places)
+            if left <= 0:
                 break
         return cls(found)
+
+    def split(self, sequences: int) -> tuple["Examples", "Examples"]:
+        """The batches of the first sequences, and the others."""
+        count = -(-sequences // _BATCH)
+        first, others = self.batches[:count], self.batches[count:]
+        return (
+            dataclasses.replace(self, batches=first),
+            dataclasses.replace(self, batches=others),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,12 +152,23 @@ class Comparison:
         top1_agreement: share of equal first choices: words at masked
             positions, classes, starts and ends; None where nothing is chosen.
         decisions: their number.
+        score: on the development set, 0 to 1; None without one.
+        student_score: the student's own.
     """
 
     max_difference: float
     mean_difference: float
     top1_agreement: float | None
     decisions: int
+    score: float | None = None
+    student_score: float | None = None
+
+    @property
+    def score_loss(self) -> float:
+        """How much lower than the student's the score is."""
+        if self.score is None or self.student_score is None:
+            return 0.0
+        return self.student_score - self.score
 
     def __str__(self) -> str:
         """Returns the figures, for messages."""
@@ -125,6 +180,11 @@ class Comparison:
             text += (
                 f", top-1 agreement {100 * self.top1_agreement:.2f}% of "
                 f"{self.decisions}"
+            )
+        if self.score is not None and self.student_score is not None:
+            text += (
+                f", score {100 * self.score:.1f} of the student's "
+                f"{100 * self.student_score:.1f}"
             )
         return text
 
@@ -187,6 +247,26 @@ def make_examples(
     )
 
 
+def cut(examples: Examples, length: int) -> Examples:
+    """Shortens all sequences to what an export takes.
+
+    Args:
+        examples: as from `make_examples`.
+        length: int, tokens kept of each sequence.
+    """
+    kept = np.s_[:, :length]
+    return dataclasses.replace(
+        examples,
+        batches=[
+            (
+                {name: values[kept] for name, values in batch.items()},
+                places[kept],
+            )
+            for batch, places in examples.batches
+        ],
+    )
+
+
 def encode_texts(
     tokenizer: tokenizers.Tokenizer, texts: Sequence[str], max_length: int
 ) -> Arrays:
@@ -215,17 +295,6 @@ def encode_texts(
         batch["token_ids"][index, : len(row)] = row
         batch["padding_mask"][index, : len(row)] = 1
     return batch
-
-
-def check_vocabulary(student: Student, tokenizer: tokenizers.Tokenizer) -> None:
-    """Raises ValueError if a tokenizer has words that the student has not."""
-    words = tokenizer.get_vocab_size(with_added_tokens=True)
-    rows = student.model.backbone.vocabulary_size
-    if words > rows:
-        raise ValueError(
-            f"The tokenizer has {words} entries, the model's vocabulary "
-            f"{rows}. They do not belong together."
-        )
 
 
 def _random_batch(
@@ -294,12 +363,33 @@ def compare(
         ):
             agreed += int((ours == theirs).sum())
             decisions += ours.size
+    score, student_score = None, None
+    if examples.score is not None:
+        score = examples.score(_task_outputs(student, artifact))
+        student_score = examples.score(_task_outputs(student, student.outputs))
     return Comparison(
         max_difference=largest,
         mean_difference=total / max(values, 1),
         top1_agreement=agreed / decisions if decisions else None,
         decisions=decisions,
+        score=score,
+        student_score=student_score,
     )
+
+
+def _task_outputs(student: Student, runner: Runner) -> OutputFunction:
+    """Outputs by name as one array, as evaluators read them."""
+
+    def run(inputs: Arrays) -> np.ndarray:
+        found = _arrays(runner(full_inputs(student, inputs)))
+        if student.kind == "regression":
+            return found["score"][:, np.newaxis]
+        if student.kind == "span":
+            ends = found["start_logits"], found["end_logits"]
+            return np.stack(ends, axis=-1)
+        return found["logits"]
+
+    return run
 
 
 def full_inputs(student: Student, batch: Arrays) -> Arrays:
@@ -357,6 +447,7 @@ def check(
         comparison.max_difference <= tolerance.max_difference
         and comparison.mean_difference <= tolerance.mean_difference
         and (agreement is None or agreement >= tolerance.top1_agreement)
+        and comparison.score_loss <= tolerance.score_loss
     ):
         return
     allowed = (
@@ -365,6 +456,8 @@ def check(
     )
     if agreement is not None:
         allowed += f", at least {100 * tolerance.top1_agreement:g}%"
+    if comparison.score is not None:
+        allowed += f", {100 * tolerance.score_loss:g} points less"
     raise ParityError(
         f"{what} is not the student: {comparison} (allowed: {allowed}). "
         f"{origin()} It is not kept; what was there before is.",

@@ -15,6 +15,7 @@ from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.student import MASKED_LM, Student, make_student
+from keras_distil.export.vocabulary import check_vocabulary
 from keras_distil.models.weights import copy_weights, seeded_build
 
 FORMAT = "preset"
@@ -92,7 +93,7 @@ def export_preset(
     row = "preset_bert" if student.architecture == "bert" else FORMAT
     tolerance = tolerance or parity.TOLERANCES[row, "float32"]
     if tokenizer is not None:
-        parity.check_vocabulary(student, tokenizer)
+        check_vocabulary(student, tokenizer)
     examples = parity.make_examples(student, tokenizer, held_out)
     plain = _plain(student, tokenizer)
     with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:

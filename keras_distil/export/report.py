@@ -18,6 +18,7 @@ class ExportReport:
         comparison: how far it is from the student.
         tolerance: how far it might have been.
         size_mb: float, 1e6 bytes.
+        operators: names of those that its runtime must have, where it says.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class ExportReport:
     comparison: Comparison
     tolerance: Tolerance
     size_mb: float
+    operators: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same as data that fits JSON; the path by its name alone."""

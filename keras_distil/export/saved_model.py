@@ -16,6 +16,7 @@ from keras_distil.export.folders import replacing_folder
 from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.student import Student, make_student
+from keras_distil.export.vocabulary import check_vocabulary
 
 FORMAT = "saved_model"
 _MARK = "saved_model.pb"
@@ -110,7 +111,7 @@ def export_saved_model(
     if graph_tokenizer is not None:
         signatures |= _text_signatures(student, graph_tokenizer, max_length)
     with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
-        _write(student, signatures, graph_tokenizer, scratch)
+        write_module(student, signatures, graph_tokenizer, scratch)
         runners = _load(scratch)
         comparison = parity.compare(student, examples, runners[_BY_ID])
         parity.check(
@@ -150,7 +151,7 @@ def _graph_tokenizer(
 ) -> GraphTokenizer | None:
     if tokenizer is None:
         return None
-    parity.check_vocabulary(student, tokenizer)
+    check_vocabulary(student, tokenizer)
     return GraphTokenizer(tokenizer)
 
 
@@ -201,12 +202,20 @@ def _text_signatures(
     }
 
 
-def _write(
+def write_module(
     student: Student,
     signatures: Mapping[str, Signature],
     tokenizer: GraphTokenizer | None,
     folder: Path,
 ) -> None:
+    """Writes functions of a student's variables as a SavedModel's signatures.
+
+    Args:
+        student: owns the variables.
+        signatures: by name.
+        tokenizer: what the functions read texts with.
+        folder: where it goes.
+    """
     # Not by Keras's `ExportArchive`: it traces every function once more, and
     # writes the variables that one tracks twice.
     module = tf.Module()
@@ -249,7 +258,7 @@ def _origin(
         )
 
     inner = folder / _LAYERS
-    _write(student, {_LAYERS: (layers, _specs(student))}, None, inner)
+    write_module(student, {_LAYERS: (layers, _specs(student))}, None, inner)
     return parity.first_difference(
         student, examples, _load(inner)[_LAYERS], tolerance
     )

@@ -1,7 +1,7 @@
 """What is exported: the models that have exporters, and their outputs."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -67,6 +67,10 @@ class Student:
         if self.kind == MASKED_LM:
             return {"logits": forward.logits(self.model, inputs)}
         found = tf.cast(self.model(inputs, training=False), tf.float32)
+        return self.named_outputs(found)
+
+    def named_outputs(self, found: Any) -> Tensors:
+        """By name, what a task's head returns."""
         if self.kind == "regression":
             return {"score": found[:, 0]}
         if self.kind == "span":
@@ -175,3 +179,27 @@ def _architecture(model: object) -> str | None:
 def _embeddings_output(backbone: keras.Model) -> Any:
     """What goes into the first transformer layer."""
     return backbone.get_layer("embeddings_dropout").output
+
+
+def label_names(student: Student, labels: Sequence[str] | None) -> list[str]:
+    """Names of the outputs; none where they are no classes."""
+    if student.kind not in (
+        "classification",
+        "regression",
+        "token_classification",
+    ):
+        if labels is not None:
+            raise ValueError(
+                f"`labels` are for classes, and a {student.kind} model has "
+                f"none. Received: labels={list(labels)!r:.80}."
+            )
+        return []
+    count = student.model.num_classes
+    if labels is None:
+        return [f"LABEL_{index}" for index in range(count)]
+    if len(labels) != count or len(set(labels)) != count:
+        raise ValueError(
+            f"`labels` must name the model's {count} outputs, each once. "
+            f"Received: labels={list(labels)!r:.80}."
+        )
+    return list(labels)

@@ -83,6 +83,20 @@ def encode_task(
         (batch, length, classes) or, of a span, (batch, length, 2).
     """
     states = encode(model, inputs, training=training)
+    return states, task_outputs(model, states, training=training)
+
+
+def task_outputs(model: Task, states: Tensor, *, training: bool) -> Tensor:
+    """Outputs of a task model's head.
+
+    Args:
+        model: as `task_model` returns it.
+        states: float, (batch, length, width), last hidden states.
+        training: whether dropout is active.
+
+    Returns:
+        float32, as the outputs of `encode_task`.
+    """
     if isinstance(model, BertTextClassifier):
         first = states[:, model.backbone.cls_token_index, :]
         features = model.backbone.pooled_dense(first)
@@ -92,7 +106,7 @@ def encode_task(
     else:
         features = states
     features = model.output_dropout(features, training=training)
-    return states, ops.cast(model.output_dense(features), "float32")
+    return ops.cast(model.output_dense(features), "float32")
 
 
 def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:

@@ -279,7 +279,9 @@ def test_a_wrong_export_is_not_kept(student, tmp_path, monkeypatch):
     before = (tmp_path / "made" / "fingerprint.pb").read_bytes()
     layer = student.backbone.transformer_layers[1]
     monkeypatch.setattr(
-        saved_model, "_write", perturbing(saved_model._write, layer)
+        saved_model,
+        "write_module",
+        perturbing(saved_model.write_module, layer),
     )
     with pytest.raises(
         export.ParityError,

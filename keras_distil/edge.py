@@ -1,0 +1,336 @@
+"""Runs an exported student where neither TensorFlow nor Keras is.
+
+Needs `ai-edge-litert`, `numpy` and `tokenizers`:
+
+    pip install ai-edge-litert numpy tokenizers
+    pip install --no-deps keras-distil
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MODEL_FILE = "student.tflite"
+CARD_FILE = "student.json"
+TOKENIZER_FILE = "tokenizer.json"
+FORMAT_VERSION = 1
+ANY_LENGTH = "any_length"
+# Kinds of models whose outputs have the length of their inputs.
+BY_TOKEN = ("masked_lm", "token_classification", "span")
+
+# Longer answers of a span model are not considered.
+_ANSWER_TOKENS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """One of the student's choices.
+
+    Attributes:
+        text: a word, a class, or a part of the context.
+        score: its probability; of a span, the probability that it starts
+            there times that it ends there.
+        start: where it stands in the text, in characters; None for a class.
+        end: behind its last character.
+    """
+
+    text: str
+    score: float
+    start: int | None = None
+    end: int | None = None
+
+
+class Student:
+    """A student that `export.export_litert` wrote: text in, answers out.
+
+    Args:
+        folder: the export's folder, or the `.tflite` file in it.
+        num_threads: int >= 1.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged or of a later version.
+        TypeError: if `num_threads` is no integer.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, *, num_threads: int = 1
+    ) -> None:
+        _check_threads(num_threads)
+        path = Path(folder)
+        self.folder = path.parent if path.suffix == ".tflite" else path
+        model_path = path if path.suffix == ".tflite" else path / MODEL_FILE
+        card = _read_card(self.folder / CARD_FILE)
+        self.kind: str = card["kind"]
+        self.precision: str = card["precision"]
+        self.labels: list[str] = card["labels"]
+        self.lengths: list[int] = card["lengths"]
+        self.max_length: int = card["max_length"]
+        self._inputs: list[str] = card["inputs"]
+        self._batch_size: int = card["batch_size"]
+        self._runners = _runners(model_path, num_threads)
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer` of the student's vocabulary."""
+        import tokenizers
+
+        path = self.folder / TOKENIZER_FILE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing: this student reads token ids alone, see "
+                "`run`."
+            )
+        return tokenizers.Tokenizer.from_file(str(path))
+
+    def __call__(
+        self, text: str, pair: str | None = None, *, top: int = 5
+    ) -> Any:
+        """Answers for one text.
+
+        Args:
+            text: what is read; of a span model, the question.
+            pair: a second text; of a span model, the context.
+            top: int >= 1, how many choices at most.
+
+        Returns:
+            Of a masked-LM model, for every [MASK] a list of `Answer`; of a
+            classifier, a list of `Answer`, best first; of a token classifier
+            one `Answer` for every token; of a span model the best parts of
+            the context; a float of a regression; an array of an embedding.
+        """
+        encoded = self._encode(text, pair)
+        outputs = {
+            name: values[0]
+            for name, values in self.run(_inputs_of(encoded)).items()
+        }
+        answers = getattr(self, f"_{self.kind}")
+        return answers(outputs, encoded, pair or text, top)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs for token ids.
+
+        Args:
+            inputs: "token_ids" and "padding_mask", int32, (batch, length),
+                and "segment_ids" where the encoder has them.
+
+        Returns:
+            float32 by name, the length that of the inputs.
+
+        Raises:
+            ValueError: if an input is missing or too long.
+        """
+        missing = [name for name in self._inputs if name not in inputs]
+        if missing:
+            raise ValueError(
+                f"`inputs` must hold {', '.join(self._inputs)}. Received: "
+                f"{', '.join(inputs)}."
+            )
+        batch, length = np.shape(inputs["token_ids"])
+        name, padded_length = self._signature(length)
+        rows = self._batch_size
+        found = []
+        for start in range(0, batch, rows):
+            fed = {
+                key: padded(
+                    inputs[key][start : start + rows], rows, padded_length
+                )
+                for key in self._inputs
+            }
+            made = self._runners[name](**fed)
+            # The runner's arrays are overwritten by the next call.
+            found.append({key: np.array(value) for key, value in made.items()})
+        whole = {
+            key: np.concatenate([part[key] for part in found])[:batch]
+            for key in found[0]
+        }
+        if self.kind not in BY_TOKEN:
+            return whole
+        return {key: values[:, :length] for key, values in whole.items()}
+
+    def _signature(self, length: int) -> tuple[str, int]:
+        """The signature for a length, and the length that it takes."""
+        for fitting in self.lengths:
+            if fitting >= length:
+                return f"length_{fitting}", fitting
+        if ANY_LENGTH in self._runners and length <= self.max_length:
+            return ANY_LENGTH, length
+        raise ValueError(
+            f"The student takes up to {self.max_length} tokens. Received: "
+            f"{length}."
+        )
+
+    def _encode(self, text: str, pair: str | None) -> Any:
+        tokenizer = self.tokenizer
+        # Of a question and its context, the context is cut.
+        tokenizer.enable_truncation(
+            self.max_length,
+            strategy="only_second" if pair is not None else "longest_first",
+        )
+        return tokenizer.encode(text, pair)
+
+    def _masked_lm(
+        self, outputs: Mapping[str, np.ndarray], encoded: Any, _: str, top: int
+    ) -> list[list[Answer]]:
+        mask = self.tokenizer.token_to_id("[MASK]")
+        found = []
+        for place, token_id in enumerate(encoded.ids):
+            if token_id == mask:
+                start, end = encoded.offsets[place]
+                found.append(
+                    [
+                        Answer(
+                            self.tokenizer.id_to_token(int(index)),
+                            score,
+                            start,
+                            end,
+                        )
+                        for index, score in _best(
+                            _softmax(outputs["logits"][place]), top
+                        )
+                    ]
+                )
+        return found
+
+    def _classification(
+        self, outputs: Mapping[str, np.ndarray], _: Any, __: str, top: int
+    ) -> list[Answer]:
+        best = _best(_softmax(outputs["logits"]), top)
+        return [Answer(self.labels[index], score) for index, score in best]
+
+    def _token_classification(
+        self, outputs: Mapping[str, np.ndarray], encoded: Any, text: str, _: int
+    ) -> list[Answer]:
+        probabilities = _softmax(outputs["logits"])
+        found = []
+        for place, special in enumerate(encoded.special_tokens_mask):
+            if not special:
+                start, end = encoded.offsets[place]
+                [(index, score)] = _best(probabilities[place], 1)
+                found.append(Answer(self.labels[index], score, start, end))
+        return found
+
+    def _span(
+        self,
+        outputs: Mapping[str, np.ndarray],
+        encoded: Any,
+        text: str,
+        top: int,
+    ) -> list[Answer]:
+        inside = np.array([s == 1 for s in encoded.sequence_ids])
+        count = len(inside)
+        starts, ends = (
+            _softmax(np.where(inside, outputs[name][:count], -np.inf))
+            for name in ("start_logits", "end_logits")
+        )
+        scores = np.triu(np.outer(starts, ends))
+        scores = np.tril(scores, _ANSWER_TOKENS - 1)
+        found = []
+        for index, score in _best(scores.reshape(-1), top):
+            first, last = divmod(index, count)
+            start, end = encoded.offsets[first][0], encoded.offsets[last][1]
+            found.append(Answer(text[start:end], score, start, end))
+        return found
+
+    def _regression(self, outputs: Mapping[str, np.ndarray], *_: Any) -> float:
+        return float(outputs["score"])
+
+    def _sentence_embedding(
+        self, outputs: Mapping[str, np.ndarray], *_: Any
+    ) -> np.ndarray:
+        return outputs["embedding"]
+
+
+def _check_threads(num_threads: int) -> None:
+    if isinstance(num_threads, bool) or not isinstance(num_threads, int):
+        raise TypeError(
+            "`num_threads` must be an integer. Received: "
+            f"num_threads={num_threads!r}."
+        )
+    if num_threads < 1:
+        raise ValueError(
+            "`num_threads` must be at least 1. Received: "
+            f"num_threads={num_threads}."
+        )
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: `export.export_litert` writes it beside "
+            f"{MODEL_FILE}."
+        )
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        version = card["format_version"]
+        named = ("kind", "precision", "labels", "lengths", "max_length")
+        missing = [key for key in named if key not in card]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}; this keras_distil reads "
+            f"{FORMAT_VERSION}. Update keras_distil, or export it again."
+        )
+    if missing:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}.")
+    return card
+
+
+def _runners(path: Path, num_threads: int) -> dict[str, Any]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing.")
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        names = interpreter.get_signature_list()
+        return {name: interpreter.get_signature_runner(name) for name in names}
+    except (ValueError, RuntimeError) as error:
+        said = str(error).strip().splitlines()
+        raise ValueError(
+            f"{path} is no LiteRT model, or a damaged one: "
+            f"{said[0] if said else 'no reason given'}"
+        ) from error
+
+
+def _inputs_of(encoded: Any) -> dict[str, np.ndarray]:
+    return {
+        "token_ids": np.array([encoded.ids], np.int32),
+        "padding_mask": np.array([encoded.attention_mask], np.int32),
+        "segment_ids": np.array([encoded.type_ids], np.int32),
+    }
+
+
+def padded(values: np.ndarray, rows: int, length: int) -> np.ndarray:
+    """Adds zeros, which are padding in every input.
+
+    Args:
+        values: int, two axes, neither longer than what is asked for.
+        rows: int, of the result.
+        length: int, of the result.
+
+    Returns:
+        int32, (rows, length).
+    """
+    found = np.zeros((rows, length), np.int32)
+    found[: values.shape[0], : values.shape[1]] = values
+    return found
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted.astype(np.float64))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _best(scores: np.ndarray, top: int) -> list[tuple[int, float]]:
+    """Indices and values of the greatest, in order."""
+    order = np.argsort(scores, kind="stable")[::-1][:top]
+    return [(int(index), float(scores[index])) for index in order]

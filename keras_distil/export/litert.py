@@ -1,0 +1,451 @@
+"""LiteRT: a file for phones and other small machines."""
+
+import dataclasses
+import difflib
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tokenizers
+from safetensors.numpy import save_file
+
+from keras_distil import disk, edge, quiet
+from keras_distil.export import litert_converter, litert_graph, parity
+from keras_distil.export.folders import replacing_folder
+from keras_distil.export.report import ExportReport, size_mb
+from keras_distil.export.saved_model import Signature, write_module
+from keras_distil.export.student import Student, label_names, make_student
+from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
+
+FORMAT = "litert"
+PRECISIONS = litert_converter.PRECISIONS
+_FULL_INT8 = "full_int8"
+# Padding's scores share 8 bits with those of words.
+_MASKED_SCORE_INT8 = -30.0
+
+Representative = Sequence[str] | parity.Examples
+_Graph = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def export_litert(
+    model: keras.Model,
+    folder: str | os.PathLike,
+    tokenizer: tokenizers.Tokenizer | None = None,
+    *,
+    precision: str = "dynamic_int8",
+    lengths: Sequence[int | None] = (128,),
+    batch_size: int = 1,
+    representative: Representative | None = None,
+    labels: Sequence[str] | None = None,
+    overwrite: bool = False,
+    sentence_embedding: bool = False,
+    normalize: bool = False,
+    held_out: parity.Examples | Sequence[str] | None = None,
+    tolerance: parity.Tolerance | None = None,
+) -> ExportReport:
+    """Writes a LiteRT model, and compares what it computes with the student.
+
+    The folder holds `student.tflite`, with built-in operators only and a
+    signature `length_N` for each length; `student.json`, with the labels;
+    and, with a tokenizer, `tokenizer.json` and `vocab.txt`.
+    `keras_distil.edge.Student` runs it. Inputs and outputs are those of
+    `export_saved_model`'s signature of token ids.
+
+    "float16" stores weights in 16 bits and computes in 32, "dynamic_int8"
+    stores weights in 8 bits, with a scale for each row, and scales the
+    activations as they come; "full_int8" scales them as the representative
+    texts did; "int4" stores weights in 4 bits, in blocks of 32.
+
+    Args:
+        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
+            or of `models.task_model`.
+        folder: where it goes.
+        tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for a
+            model that takes token ids alone.
+        precision: one of `PRECISIONS`.
+        lengths: ints, tokens of the sequences that the file takes; a shorter
+            one is padded. None among them is a signature `any_length`, which
+            is slower.
+        batch_size: int >= 1, sequences of a call.
+        representative: of "full_int8", texts of the kind that it will read,
+            or `parity.Examples`.
+        labels: names of the classes, in their order. Defaults to `LABEL_0`
+            and so on.
+        overwrite: bool, whether an earlier export may be replaced.
+        sentence_embedding: bool, whether the mean of the last hidden states
+            is put out in place of what the head computes.
+        normalize: bool, whether embeddings are scaled to length 1.
+        held_out: what it is compared on: texts, or `parity.Examples`. Some
+            lines of English if None.
+        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+
+    Returns:
+        An `ExportReport`, with the names of the operators.
+
+    Raises:
+        TypeError: if the model, the tokenizer or the representative texts are
+            of another kind.
+        ValueError: if the model, the precision, a length or the labels are
+            not possible.
+        FileExistsError: if the folder holds something that may not be
+            replaced.
+        OSError: if it cannot be written.
+        ParityError: if it does not compute what the student does.
+        RuntimeError: if it cannot be converted to built-in operators.
+    """
+    student = make_student(
+        model, sentence_embedding=sentence_embedding, normalize=normalize
+    )
+    folder = Path(folder)
+    _check_precision(precision, tokenizer, representative)
+    tolerance = tolerance or parity.TOLERANCES[FORMAT, precision]
+    plan = _Plan(
+        student, precision, _check_lengths(student, lengths), batch_size
+    )
+    _check_batch_size(batch_size)
+    if tokenizer is not None:
+        check_vocabulary(student, tokenizer)
+    names = label_names(student, labels)
+    examples = parity.cut(
+        parity.make_examples(student, tokenizer, held_out), plan.max_length
+    )
+    calibration = None
+    if precision == _FULL_INT8:
+        calibration = parity.cut(
+            parity.make_examples(student, tokenizer, representative),
+            plan.max_length,
+        )
+    with replacing_folder(
+        folder, overwrite=overwrite, mark=edge.MODEL_FILE
+    ) as scratch:
+        operators = _convert(
+            plan, plan.graph, calibration, scratch / edge.MODEL_FILE, folder
+        )
+        _write_card(plan, names, operators, scratch)
+        if tokenizer is not None:
+            write_vocabulary(tokenizer, scratch)
+        comparison = parity.compare(
+            student, examples, _cutting(plan, _read_back(scratch).run)
+        )
+        parity.check(
+            comparison,
+            tolerance,
+            what=f"The LiteRT model for {folder} in {precision}",
+            origin=functools.partial(
+                _origin, plan, examples, calibration, scratch, tolerance
+            ),
+        )
+        size = size_mb(scratch / edge.MODEL_FILE)
+    return ExportReport(
+        folder,
+        FORMAT,
+        precision,
+        comparison,
+        tolerance,
+        size,
+        tuple(operators),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is converted.
+
+    Attributes:
+        student: the model.
+        precision: one of `PRECISIONS`.
+        lengths: ascending, then None if any length is taken.
+        batch_size: sequences of a call.
+    """
+
+    student: Student
+    precision: str
+    lengths: list[int | None]
+    batch_size: int
+
+    @property
+    def fixed_lengths(self) -> list[int]:
+        """The lengths but None."""
+        return [length for length in self.lengths if length is not None]
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that is taken."""
+        if None in self.lengths:
+            return self.student.max_length
+        return max(self.fixed_lengths)
+
+    def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The student's outputs in LiteRT's operators."""
+        masked_score = litert_graph.MASKED_SCORE
+        if self.precision == _FULL_INT8:
+            masked_score = _MASKED_SCORE_INT8
+        return litert_graph.outputs(
+            self.student, inputs, masked_score=masked_score
+        )
+
+
+def _check_precision(
+    precision: str,
+    tokenizer: tokenizers.Tokenizer | None,
+    representative: Representative | None,
+) -> None:
+    if precision not in PRECISIONS:
+        near = difflib.get_close_matches(str(precision), PRECISIONS, 1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"`precision` must be one of {', '.join(PRECISIONS)}.{guess} "
+            f"Received: precision={precision!r}."
+        )
+    if (precision == _FULL_INT8) != (representative is not None):
+        raise ValueError(
+            f"`representative` is for precision={_FULL_INT8!r}, which needs "
+            "it: some hundred texts of the kind that the model will read. "
+            f"Received: precision={precision!r} with"
+            f"{'out' if representative is None else ''} `representative`."
+        )
+    if representative is None or isinstance(representative, parity.Examples):
+        return
+    if isinstance(representative, str) or not (
+        isinstance(representative, Sequence)
+        and all(isinstance(text, str) for text in representative)
+    ):
+        raise TypeError(
+            "`representative` must be a list of texts or `export.Examples`. "
+            f"Received: {type(representative).__name__}."
+        )
+    if tokenizer is None or not representative:
+        raise ValueError(
+            "`representative` must hold texts, and needs a `tokenizer`. "
+            f"Received: {len(representative)} texts, tokenizer={tokenizer}."
+        )
+
+
+def _check_lengths(
+    student: Student, lengths: Sequence[int | None]
+) -> list[int | None]:
+    """Returns the lengths in order, each once, None behind the others."""
+    positions = student.max_length
+    given = list(lengths)
+    if not given:
+        raise ValueError("`lengths` must name one or more. Received: none.")
+    for length in given:
+        if length is None:
+            continue
+        if isinstance(length, bool) or not isinstance(length, int):
+            raise TypeError(
+                "`lengths` must be integers or None. Received: "
+                f"{length!r} (of type {type(length).__name__})."
+            )
+        if not 4 <= length <= positions:
+            raise ValueError(
+                "`lengths` must be from 4 to the position table's "
+                f"{positions} rows. Received: {length}."
+            )
+    fixed = sorted({length for length in given if length is not None})
+    return [*fixed, None] if None in given else [*fixed]
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(
+            "`batch_size` must be at least 1. Received: "
+            f"batch_size={batch_size}."
+        )
+
+
+def _signature_name(length: int | None) -> str:
+    return edge.ANY_LENGTH if length is None else f"length_{length}"
+
+
+def _convert(
+    plan: _Plan,
+    graph: _Graph,
+    calibration: parity.Examples | None,
+    target: Path,
+    folder: Path,
+) -> list[str]:
+    """Converts in a process of its own.
+
+    Args:
+        plan: what to convert.
+        graph: from inputs to outputs.
+        calibration: of "full_int8".
+        target: the file to write.
+        folder: the final one, for messages.
+
+    Returns:
+        The names of the operators.
+    """
+    signatures = {
+        _signature_name(length): _signature(plan, graph, length)
+        for length in plan.lengths
+    }
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        source = Path(temporary)
+        write_module(plan.student, signatures, None, source / "saved_model")
+        if calibration is not None:
+            _write_calibration(plan, calibration, source)
+        conversion = litert_converter.Conversion(
+            saved_model=str(source / "saved_model"),
+            signatures=list(signatures),
+            precision=plan.precision,
+            target=str(target),
+            calibration=str(source),
+        )
+        spec = source / "conversion.json"
+        spec.write_text(json.dumps(dataclasses.asdict(conversion)), "utf-8")
+        return _run_converter(spec, folder)
+
+
+def _signature(plan: _Plan, graph: _Graph, length: int | None) -> Signature:
+    names = plan.student.input_names
+
+    def run(*tensors: tf.Tensor) -> dict[str, Any]:
+        return graph(dict(zip(names, tensors, strict=True)))
+
+    shape = [plan.batch_size, length]
+    return run, [tf.TensorSpec(shape, tf.int32, name) for name in names]
+
+
+def _run_converter(spec: Path, folder: Path) -> list[str]:
+    module = litert_converter.__name__
+    # The caller's path: this package may be no installed one.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # It neither trains nor needs a GPU.
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(spec)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines() or ["{}"]
+    try:
+        said = json.loads(lines[-1])
+    except ValueError:
+        said = {}
+    if "operators" in said:
+        return said["operators"]
+    if "unwritten" in said:
+        raise disk.unwritten(folder, said["unwritten"])
+    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    reason = said.get("error") or (
+        f"failed in the converter (status {done.returncode}): {last:.300}"
+    )
+    raise RuntimeError(
+        f"The LiteRT model for {folder} {reason}. It is not kept; what was "
+        "there before is."
+    )
+
+
+def _write_calibration(
+    plan: _Plan, examples: parity.Examples, folder: Path
+) -> None:
+    """Writes padded inputs for every signature."""
+    for length in plan.lengths:
+        name = _signature_name(length)
+        for index, inputs in enumerate(_calls(plan, examples, length)):
+            save_file(inputs, folder / f"{name}_{index:06d}.safetensors")
+
+
+def _calls(
+    plan: _Plan, examples: parity.Examples, length: int | None
+) -> Iterator[parity.Arrays]:
+    """What a signature is called with, for all examples that fit in it."""
+    for batch, _ in examples.batches:
+        inputs = parity.full_inputs(plan.student, batch)
+        longest = inputs["token_ids"].shape[1]
+        padded = longest if length is None else length
+        if longest > padded:
+            inputs = {key: value[:, :padded] for key, value in inputs.items()}
+        for start in range(0, len(inputs["token_ids"]), plan.batch_size):
+            rows = np.s_[start : start + plan.batch_size]
+            yield {
+                key: edge.padded(value[rows], plan.batch_size, padded)
+                for key, value in inputs.items()
+            }
+
+
+def _read_back(folder: Path) -> edge.Student:
+    # The runtime notes as an error that it has a delegate.
+    with quiet.held_back_stderr():
+        return edge.Student(folder)
+
+
+def _cutting(plan: _Plan, run: parity.Runner) -> parity.Runner:
+    """Cuts longer inputs, as of a development set, to what the file takes."""
+
+    def cut(inputs: parity.Arrays) -> Mapping[str, Any]:
+        over = inputs["token_ids"].shape[1] - plan.max_length
+        if over <= 0:
+            return run(inputs)
+        kept = np.s_[:, : plan.max_length]
+        outputs = run({name: values[kept] for name, values in inputs.items()})
+        if plan.student.kind not in edge.BY_TOKEN:
+            return outputs
+        # What was not read is never chosen.
+        return {
+            name: np.pad(
+                values,
+                [(0, 0), (0, over), (0, 0)][: values.ndim],
+                constant_values=litert_graph.MASKED_SCORE,
+            )
+            for name, values in outputs.items()
+        }
+
+    return cut
+
+
+def _write_card(
+    plan: _Plan, labels: Sequence[str], operators: Sequence[str], folder: Path
+) -> None:
+    """Writes what `edge.Student` must know of the file."""
+    card = {
+        "format_version": edge.FORMAT_VERSION,
+        "kind": plan.student.kind,
+        "precision": plan.precision,
+        "labels": list(labels),
+        "lengths": plan.fixed_lengths,
+        "max_length": plan.max_length,
+        "inputs": list(plan.student.input_names),
+        "batch_size": plan.batch_size,
+        "operators": list(operators),
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    (folder / edge.CARD_FILE).write_text(text, "utf-8")
+
+
+def _origin(
+    plan: _Plan,
+    examples: parity.Examples,
+    calibration: parity.Examples | None,
+    folder: Path,
+    tolerance: parity.Tolerance,
+) -> str:
+    """Converts the hidden states, too, and compares them."""
+    inner = folder / "layers"
+    inner.mkdir()
+    layers = functools.partial(litert_graph.layers, plan.student)
+    _convert(plan, layers, calibration, inner / edge.MODEL_FILE, folder)
+    _write_card(plan, [], [], inner)
+    card = json.loads((inner / edge.CARD_FILE).read_text("utf-8"))
+    card["kind"] = edge.BY_TOKEN[0]
+    (inner / edge.CARD_FILE).write_text(json.dumps(card), "utf-8")
+    return parity.first_difference(
+        plan.student, examples, _read_back(inner).run, tolerance
+    )

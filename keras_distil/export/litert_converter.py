@@ -1,0 +1,301 @@
+"""From a SavedModel to a LiteRT file: a process of its own.
+
+TensorFlow's converter keeps memory of every conversion, so the exporter runs
+
+    python -m keras_distil.export.litert_converter SPEC
+
+SPEC is the JSON of a `Conversion`. The last line of the output is JSON: the
+file's operators, or what was wrong.
+"""
+
+import collections
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from keras_distil.export.litert_graph import DECODER, HEAD
+
+PRECISIONS = ("float32", "float16", "dynamic_int8", "full_int8", "int4")
+
+_IDENTIFIER = b"TFL3"
+# Bits of weights, and which of them share a scale.
+_DYNAMIC = {
+    "dynamic_int8": (8, "CHANNELWISE"),
+    "int4": (4, "BLOCKWISE_32"),
+}
+# What "full_int8" computes in integers: all products and what stands between
+# them. Normalisations and softmax in 8 bits lose everything (see
+# docs/export.md).
+_STATIC_OPERATORS = (
+    "FULLY_CONNECTED",
+    "BATCH_MATMUL",
+    "GELU",
+    "RESHAPE",
+    "TRANSPOSE",
+)
+# Operators of TensorFlow that LiteRT has not: most phones have neither.
+_FLEX = "Flex"
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What to convert.
+
+    Attributes:
+        saved_model: a folder.
+        signatures: the names of its signatures, all of them converted.
+        precision: one of `PRECISIONS`.
+        target: the file to write.
+        calibration: for "full_int8", a folder with the inputs of each
+            signature, `NAME_INDEX.safetensors`.
+    """
+
+    saved_model: str
+    signatures: list[str]
+    precision: str
+    target: str
+    calibration: str | None = None
+
+
+class ConversionError(RuntimeError):
+    """A model that LiteRT cannot take as it is."""
+
+
+def convert(conversion: Conversion) -> list[str]:
+    """Writes the file.
+
+    Returns:
+        The names of its operators, sorted.
+
+    Raises:
+        ConversionError: if an operator is not built into LiteRT.
+        OSError: if it cannot be written.
+    """
+    content = _float_model(conversion)
+    content, operators = _look_up_embeddings(content)
+    check_operators(operators)
+    if conversion.precision != "float32":
+        content = _quantized(conversion, content)
+    Path(conversion.target).write_bytes(content)
+    return sorted(operators)
+
+
+def check_operators(operators: collections.Counter[str]) -> None:
+    """Raises ConversionError if operators are not built into LiteRT."""
+    foreign = sorted(
+        name
+        for name in operators
+        if name.startswith(_FLEX) or name.startswith("CUSTOM")
+    )
+    if foreign:
+        raise ConversionError(
+            f"needs {', '.join(foreign)}, which LiteRT has not built in"
+        )
+
+
+def _float_model(conversion: Conversion) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        conversion.saved_model, signature_keys=conversion.signatures
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        return converter.convert()
+    except Exception as error:
+        # What cannot be converted is named in the lines after the first.
+        said = " ".join(str(error).split())
+        raise ConversionError(
+            f"cannot be converted by built-in operators alone: {said:.500}"
+        ) from error
+
+
+def _look_up_embeddings(
+    content: bytes,
+) -> tuple[bytes, collections.Counter[str]]:
+    """Replaces GATHER of a constant's rows by EMBEDDING_LOOKUP.
+
+    It computes the same, from a quantised table, too: the table is then stored
+    once for the embeddings and the decoder, and only the rows that are read
+    are turned to floats.
+
+    Returns:
+        The changed model, and how often each operator is in it.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    names = {
+        value: name
+        for name, value in vars(schema.BuiltinOperator).items()
+        if isinstance(value, int)
+    }
+    # Codes above 127 stand in the newer of two fields.
+    codes = [
+        max(code.builtinCode, code.deprecatedBuiltinCode)
+        for code in model.operatorCodes
+    ]
+    lookup = len(codes)
+    found: collections.Counter[str] = collections.Counter()
+    for graph, operator in _operators(model):
+        code = codes[operator.opcodeIndex]
+        if code == schema.BuiltinOperator.GATHER and _is_table_lookup(
+            model, graph, operator
+        ):
+            table, indices = operator.inputs
+            operator.inputs = [indices, table]
+            operator.opcodeIndex = lookup
+            operator.builtinOptionsType = schema.BuiltinOptions.NONE
+            operator.builtinOptions = None
+            found["EMBEDDING_LOOKUP"] += 1
+        elif code == schema.BuiltinOperator.CUSTOM:
+            custom = model.operatorCodes[operator.opcodeIndex].customCode
+            name = custom.decode()
+            found[name if name.startswith(_FLEX) else f"CUSTOM {name}"] += 1
+        else:
+            found[names[code]] += 1
+    if not found["EMBEDDING_LOOKUP"]:
+        return content, +found
+    added = schema.OperatorCodeT()
+    added.builtinCode = schema.BuiltinOperator.EMBEDDING_LOOKUP
+    added.deprecatedBuiltinCode = schema.BuiltinOperator.EMBEDDING_LOOKUP
+    added.version = 1
+    model.operatorCodes.append(added)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), _IDENTIFIER)
+    return bytes(builder.Output()), found
+
+
+def _operators(model: Any) -> Iterator[tuple[Any, Any]]:
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            yield graph, operator
+
+
+def _is_table_lookup(model: Any, graph: Any, operator: Any) -> bool:
+    """Whether rows of a constant are looked up by a list of indices."""
+    table, indices = (graph.tensors[index] for index in operator.inputs[:2])
+    options = operator.builtinOptions
+    return (
+        len(operator.inputs) == 2
+        and options.axis == 0
+        and options.batchDims == 0
+        and len(indices.shape) == 1
+        and model.buffers[table.buffer].data is not None
+    )
+
+
+def _quantized(conversion: Conversion, content: bytes) -> bytes:
+    from ai_edge_quantizer import quantizer
+
+    made = quantizer.Quantizer(
+        bytearray(content), _recipe(conversion.precision)
+    )
+    calibrated = None
+    if conversion.precision == "full_int8":
+        with warnings.catch_warnings():
+            # It keeps all tensors on purpose, and its runtime warns of that.
+            warnings.filterwarnings("ignore", ".*preserve_all_tensors")
+            calibrated = made.calibrate(
+                {
+                    name: list(_calibration(conversion, name))
+                    for name in conversion.signatures
+                }
+            )
+    result = made.quantize(
+        calibrated, enable_progress_bar=False, enable_progress_report=False
+    )
+    return bytes(result.quantized_model)
+
+
+def _calibration(
+    conversion: Conversion, name: str
+) -> Iterator[dict[str, np.ndarray]]:
+    folder = Path(conversion.calibration or "")
+    for path in sorted(folder.glob(f"{name}_*.safetensors")):
+        yield load_file(path)
+
+
+def _recipe(precision: str) -> Any:
+    """How the quantiser treats each operator."""
+    from ai_edge_quantizer import qtyping, recipe, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    operators = qtyping.TFLOperationName
+    if precision == "float16":
+        manager.add_quantization_config(
+            regex=".*",
+            operation_name=operators.ALL_SUPPORTED,
+            algorithm_key=recipe.AlgorithmName.FLOAT_CASTING,
+            op_config=qtyping.OpQuantizationConfig(
+                weight_tensor_config=qtyping.TensorQuantizationConfig(
+                    num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+                ),
+                compute_precision=qtyping.ComputePrecision.FLOAT,
+                explicit_dequantize=True,
+            ),
+        )
+        return manager.get_quantization_recipe()
+    if precision in _DYNAMIC:
+        bits, granularity = _DYNAMIC[precision]
+        for operator in ("EMBEDDING_LOOKUP", "FULLY_CONNECTED"):
+            manager.add_dynamic_config(
+                regex=".*",
+                operation_name=operators[operator],
+                num_bits=bits,
+                granularity=recipe.QuantGranularity[granularity],
+            )
+        _leave_head(manager, operators.FULLY_CONNECTED)
+        return manager.get_quantization_recipe()
+    for operator in _STATIC_OPERATORS:
+        manager.add_static_config(
+            regex=".*",
+            operation_name=operators[operator],
+            activation_num_bits=8,
+            weight_num_bits=8,
+        )
+    manager.add_dynamic_config(
+        regex=".*", operation_name=operators.EMBEDDING_LOOKUP, num_bits=8
+    )
+    _leave_head(manager, operators.FULLY_CONNECTED)
+    return manager.get_quantization_recipe()
+
+
+def _leave_head(manager: Any, operation_name: Any) -> None:
+    """Keeps the head's layers, all but a decoder, in float32.
+
+    They are small, and read the last hidden states, whose outliers a scale in
+    common with the rest would drown (measured: see docs/export.md).
+    """
+    from ai_edge_quantizer import recipe
+
+    manager.add_quantization_config(
+        regex=f".*{HEAD}/(?!{DECODER}).*",
+        operation_name=operation_name,
+        algorithm_key=recipe.AlgorithmName.NO_QUANTIZE,
+    )
+
+
+def main(path: str) -> int:
+    """Converts, and prints one line of JSON."""
+    conversion = Conversion(**json.loads(Path(path).read_text("utf-8")))
+    try:
+        said: dict[str, Any] = {"operators": convert(conversion)}
+    except ConversionError as error:
+        said = {"error": str(error)}
+    except OSError as error:
+        said = {"unwritten": error.strerror or str(error)}
+    print(json.dumps(said))
+    return 0 if "operators" in said else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
