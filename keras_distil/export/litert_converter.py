@@ -199,20 +199,20 @@ def _quantized(conversion: Conversion, content: bytes) -> bytes:
     made = quantizer.Quantizer(
         bytearray(content), _recipe(conversion.precision)
     )
-    calibrated = None
-    if conversion.precision == "full_int8":
-        with warnings.catch_warnings():
-            # It keeps all tensors on purpose, and its runtime warns of that.
-            warnings.filterwarnings("ignore", ".*preserve_all_tensors")
+    with warnings.catch_warnings():
+        # It keeps all tensors on purpose, and its runtime warns of that.
+        warnings.filterwarnings("ignore", ".*preserve_all_tensors")
+        calibrated = None
+        if conversion.precision == "full_int8":
             calibrated = made.calibrate(
                 {
                     name: list(_calibration(conversion, name))
                     for name in conversion.signatures
                 }
             )
-    result = made.quantize(
-        calibrated, enable_progress_bar=False, enable_progress_report=False
-    )
+        result = made.quantize(
+            calibrated, enable_progress_bar=False, enable_progress_report=False
+        )
     return bytes(result.quantized_model)
 
 
