@@ -65,15 +65,20 @@ setup(
         # Draws the plots of benchmarks/scaling.py.
         "bench": ["matplotlib>=3.10"],
         "hf": ["transformers>=4.57"],
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.16"],
         # What benchmarks/train_step.py measures beside keras_distil.
         "peers": ["torch>=2.8", "transformers>=4.57"],
         "test": [
             # Its local runner; the tests compare what it writes.
             "apache-beam>=2.77",
             "mypy>=1.18",
+            # The extra `onnx`.
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
             "pytest>=8.4",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
+            "tf2onnx>=1.16",
             "types-PyYAML>=6.0.12",
         ],
     },

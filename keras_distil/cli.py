@@ -228,8 +228,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="saved_model, sentence_embedding, hugging_face, preset, or "
-            "litert_ with float32, float16, dynamic_int8, full_int8 or int4. "
+            help="saved_model, sentence_embedding, hugging_face, preset, onnx "
+            "or litert_ with float32, float16, dynamic_int8, full_int8, int4. "
             "May be repeated. Default: those of the recipe, else saved_model, "
             "hugging_face and preset.",
         ),

@@ -132,6 +132,14 @@ def export_file(
         "preset": lambda target: export.export_preset(
             model, target, tokenizer, overwrite=overwrite, held_out=held_out
         ),
+        "onnx": lambda target: export.export_onnx(
+            model,
+            target,
+            tokenizer,
+            labels=labels,
+            overwrite=overwrite,
+            held_out=held_out,
+        ),
     }
     for precision in export.PRECISIONS:
         writers[f"{_LITERT}{precision}"] = functools.partial(

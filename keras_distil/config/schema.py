@@ -55,6 +55,7 @@ ExportFormat: TypeAlias = Literal[
     "litert_dynamic_int8",
     "litert_full_int8",
     "litert_int4",
+    "onnx",
 ]
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 TaskRow: TypeAlias = Literal["teacher", "student", "undistilled", "elmo"]
@@ -490,7 +491,8 @@ class ExportSection(Section):
     distilled one's mean hidden states, scaled to length 1. SavedModels cut
     texts to `max_length` tokens; null takes all positions. `litert_...` are
     files for phones, with a signature for each of `lengths`; null takes the
-    tasks' `max_length`, or that of the sequences.
+    tasks' `max_length`, or that of the sequences. `onnx` needs the extra of
+    that name.
     """
 
     formats: Annotated[list[ExportFormat], Field(min_length=1)] = [

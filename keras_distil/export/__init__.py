@@ -5,6 +5,7 @@ from keras_distil.export.hugging_face import (
 )
 from keras_distil.export.litert import PRECISIONS as PRECISIONS
 from keras_distil.export.litert import export_litert as export_litert
+from keras_distil.export.onnx import export_onnx as export_onnx
 from keras_distil.export.parity import TOLERANCES as TOLERANCES
 from keras_distil.export.parity import Examples as Examples
 from keras_distil.export.parity import ParityError as ParityError

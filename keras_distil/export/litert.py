@@ -19,7 +19,7 @@ import tokenizers
 from safetensors.numpy import save_file
 
 from keras_distil import disk, edge, quiet
-from keras_distil.export import litert_converter, litert_graph, parity
+from keras_distil.export import litert_converter, parity, plain_graph
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.saved_model import Signature, write_module
@@ -186,12 +186,12 @@ class _Plan:
 
     def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The student's outputs in LiteRT's operators."""
-        masked_score = litert_graph.MASKED_SCORE
+        dialect = plain_graph.LITERT
         if self.precision == _FULL_INT8:
-            masked_score = _MASKED_SCORE_INT8
-        return litert_graph.outputs(
-            self.student, inputs, masked_score=masked_score
-        )
+            dialect = dataclasses.replace(
+                dialect, masked_score=_MASKED_SCORE_INT8
+            )
+        return plain_graph.outputs(self.student, inputs, dialect)
 
 
 def _check_precision(
@@ -403,7 +403,7 @@ def _cutting(plan: _Plan, run: parity.Runner) -> parity.Runner:
             name: np.pad(
                 values,
                 [(0, 0), (0, over), (0, 0)][: values.ndim],
-                constant_values=litert_graph.MASKED_SCORE,
+                constant_values=plain_graph.MASKED_SCORE,
             )
             for name, values in outputs.items()
         }
@@ -440,7 +440,7 @@ def _origin(
     """Converts the hidden states, too, and compares them."""
     inner = folder / "layers"
     inner.mkdir()
-    layers = functools.partial(litert_graph.layers, plan.student)
+    layers = functools.partial(plain_graph.layers, plan.student)
     _convert(plan, layers, calibration, inner / edge.MODEL_FILE, folder)
     _write_card(plan, [], [], inner)
     card = json.loads((inner / edge.CARD_FILE).read_text("utf-8"))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from keras_distil.export.litert_graph import DECODER, HEAD
+from keras_distil.export.plain_graph import DECODER, HEAD
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "full_int8", "int4")
 

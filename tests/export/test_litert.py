@@ -11,7 +11,7 @@ import tensorflow as tf
 from toy import randomize
 
 from keras_distil import edge, export, models
-from keras_distil.export import litert, litert_converter, litert_graph
+from keras_distil.export import litert, litert_converter, plain_graph
 from keras_distil.export.student import make_student
 
 TEXTS = ["the cat sat on the mat", "a dog", "no", "the old bridge of stone"]
@@ -68,7 +68,7 @@ def test_graph_computes_what_the_student_does(
     )
     tensors = {name: tf.constant(value) for name, value in inputs.items()}
     expected = plain.outputs(tensors)
-    found = litert_graph.outputs(plain, tensors)
+    found = plain_graph.outputs(plain, tensors)
     assert found.keys() == expected.keys()
     real = inputs["padding_mask"] > 0
     for name, values in expected.items():
@@ -77,7 +77,7 @@ def test_graph_computes_what_the_student_does(
         np.testing.assert_allclose(
             found[name].numpy()[kept], values.numpy()[kept], atol=2e-5
         )
-    ours, theirs = plain.layers(tensors), litert_graph.layers(plain, tensors)
+    ours, theirs = plain.layers(tensors), plain_graph.layers(plain, tensors)
     assert list(ours) == list(theirs)
     for name, values in ours.items():
         np.testing.assert_allclose(
@@ -91,7 +91,7 @@ def test_graph_of_embeddings(student, normalize):
     inputs = inputs_of(plain.model.backbone.vocabulary_size, batch=2, length=7)
     tensors = {name: tf.constant(value) for name, value in inputs.items()}
     np.testing.assert_allclose(
-        litert_graph.outputs(plain, tensors)["embedding"],
+        plain_graph.outputs(plain, tensors)["embedding"],
         plain.outputs(tensors)["embedding"],
         atol=2e-5,
     )
@@ -246,8 +246,8 @@ def test_spans_that_are_not_read_are_not_chosen(student, tokenizer, tmp_path):
         held_out=examples,
     )
     assert seen[0].shape == (1, 20, 2)
-    assert (seen[0][:, 12:] == litert_graph.MASKED_SCORE).all()
-    assert (seen[0][:, :12] != litert_graph.MASKED_SCORE).all()
+    assert (seen[0][:, 12:] == plain_graph.MASKED_SCORE).all()
+    assert (seen[0][:, :12] != plain_graph.MASKED_SCORE).all()
 
 
 def test_a_lower_score_fails_the_gate(student, tokenizer, tmp_path):
@@ -276,13 +276,13 @@ def test_what_fails_is_named_with_its_layer(
     student, tokenizer, tmp_path, monkeypatch
 ):
     layer = student.backbone.transformer_layers[1]
-    compute = litert_graph._transformer_layer
+    compute = plain_graph._transformer_layer
 
     def wrong(computed, *arguments):
         found = compute(computed, *arguments)
         return found + 0.5 if computed.name == layer.name else found
 
-    monkeypatch.setattr(litert_graph, "_transformer_layer", wrong)
+    monkeypatch.setattr(plain_graph, "_transformer_layer", wrong)
     with pytest.raises(
         export.ParityError,
         match=f"in float32 is not the student: .* It starts at `{layer.name}`",
@@ -343,14 +343,14 @@ def test_operators_that_are_not_built_in():
 
 
 def test_what_needs_flex_is_no_litert_model(student, tmp_path, monkeypatch):
-    encode = litert_graph._encode
+    encode = plain_graph._encode
 
     def with_flex(*arguments):
         found = encode(*arguments)
         name, rows = found[-1]
         return [*found[:-1], (name, rows + tf.math.betainc(rows, rows, rows))]
 
-    monkeypatch.setattr(litert_graph, "_encode", with_flex)
+    monkeypatch.setattr(plain_graph, "_encode", with_flex)
     with pytest.raises(RuntimeError, match="(?i)betainc"):
         export.export_litert(
             student, tmp_path / "x", precision="float32", lengths=[8]

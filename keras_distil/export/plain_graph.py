@@ -1,14 +1,15 @@
-"""A student's forward pass in the operators that LiteRT runs fastest.
+"""A student's forward pass in the few operators that other runtimes have.
 
-The same as the encoder's own pass, for sequences of one length, padding
-included: no dynamic shapes, every projection a product of two matrices, a mask
-that is added, and token ids looked up as a flat list, so that the table of
-embeddings and the decoder of a masked-LM, which share their weights, can be
-stored once.
+The same as the encoder's own pass, padding included: every projection a
+product of two matrices, a mask that is added, and token ids looked up as a
+flat list, so that the table of embeddings and the decoder of a masked-LM,
+which share their weights, can be stored once. With a batch and a length that
+are numbers, no shape is dynamic.
 """
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -23,6 +24,34 @@ Tensor = Any
 # Added to the scores of padding. `exp` of it is 0 in float32, and it is a
 # number in float16, too.
 MASKED_SCORE = -1e4
+
+
+def fused_gelu(values: Tensor) -> Tensor:
+    """Exact GELU, as TensorFlow writes it: by `erfc`."""
+    return tf.nn.gelu(values, approximate=False)
+
+
+def erf_gelu(values: Tensor) -> Tensor:
+    """Exact GELU by `erf`, which ONNX has."""
+    return 0.5 * values * (1.0 + tf.math.erf(values * math.sqrt(0.5)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """What differs between the runtimes.
+
+    Attributes:
+        gelu: exact GELU; LiteRT has an operator for `fused_gelu`.
+        masked_score: what is added to the scores of padding.
+    """
+
+    gelu: Callable[[Tensor], Tensor] = fused_gelu
+    masked_score: float = MASKED_SCORE
+
+
+LITERT = Dialect()
+ONNX = Dialect(gelu=erf_gelu)
+
 # Scopes of operators' names.
 HEAD = "student_head"
 DECODER = "decoder"
@@ -31,25 +60,23 @@ DECODER = "decoder"
 def outputs(
     student: Student,
     inputs: Mapping[str, Tensor],
-    *,
-    masked_score: float = MASKED_SCORE,
+    dialect: Dialect = LITERT,
 ) -> dict[str, Tensor]:
     """The outputs of `Student.outputs`.
 
     Args:
         student: what is exported.
-        inputs: of `Student.input_names`, int32, (batch, length). A length of
-            None is possible and slower.
-        masked_score: what is added to the scores of padding.
+        inputs: of `Student.input_names`, int32, (batch, length).
+        dialect: of the runtime.
 
     Returns:
         float32 outputs by name.
     """
-    rows = _encode(student, inputs, masked_score)[-1][1]
+    rows = _encode(student, inputs, dialect)[-1][1]
     # The quantiser finds the small layers of the head by this name.
     with tf.name_scope(HEAD):
         if student.kind == MASKED_LM:
-            return _masked_lm_outputs(student, rows, inputs["token_ids"])
+            return _masked_lm_outputs(student, rows, inputs, dialect)
         shape = _shape(inputs["token_ids"])
         states = tf.reshape(rows, [*shape, rows.shape[-1]])
         if student.kind == SENTENCE_EMBEDDING:
@@ -60,27 +87,38 @@ def outputs(
 
 
 def _masked_lm_outputs(
-    student: Student, rows: Tensor, token_ids: Tensor
+    student: Student,
+    rows: Tensor,
+    inputs: Mapping[str, Tensor],
+    dialect: Dialect,
 ) -> dict[str, Tensor]:
-    features, kernel, bias = forward.project(student.model, rows)
+    head = student.model.masked_lm_head
+    features = _activated(head._intermediate_dense, rows, dialect)
+    features = _normalized(head._intermediate_layer_norm, features)
+    table, bias = forward.decoder_variables(student.model)
     # Its name is its own: the large product is no part of what stays exact.
     with tf.name_scope(DECODER):
-        logits = tf.matmul(features, kernel, transpose_b=True) + bias
-    shape = [*_shape(token_ids), logits.shape[-1]]
+        logits = tf.matmul(features, table.value, transpose_b=True)
+        logits = logits + bias.value
+    shape = [*_shape(inputs["token_ids"]), logits.shape[-1]]
     return {"logits": tf.reshape(logits, shape)}
 
 
-def layers(student: Student, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def layers(
+    student: Student,
+    inputs: Mapping[str, Tensor],
+    dialect: Dialect = LITERT,
+) -> dict[str, Tensor]:
     """Hidden states by layer, as `Student.layers` names them."""
     shape = _shape(inputs["token_ids"])
     return {
         name: tf.reshape(rows, [*shape, rows.shape[-1]])
-        for name, rows in _encode(student, inputs, MASKED_SCORE)
+        for name, rows in _encode(student, inputs, dialect)
     }
 
 
 def _encode(
-    student: Student, inputs: Mapping[str, Tensor], masked_score: float
+    student: Student, inputs: Mapping[str, Tensor], dialect: Dialect
 ) -> list[tuple[str, Tensor]]:
     """Hidden states by layer, (batch * length, width) each."""
     backbone = student.model.backbone
@@ -89,10 +127,10 @@ def _encode(
         backbone.embeddings_layer_norm, _embeddings(backbone, inputs, shape)
     )
     padding = 1.0 - tf.cast(inputs["padding_mask"], tf.float32)
-    score_bias = masked_score * padding[:, None, None, :]
+    score_bias = dialect.masked_score * padding[:, None, None, :]
     found = [("embeddings", rows)]
     for layer in backbone.transformer_layers:
-        rows = _transformer_layer(layer, rows, score_bias, shape)
+        rows = _transformer_layer(layer, rows, score_bias, shape, dialect)
         found.append((layer.name, rows))
     return found
 
@@ -128,8 +166,6 @@ def _embeddings(
         tokens += first + share * (second - first)
     else:
         tokens = tf.gather(layer.token_embedding.embeddings.value, flat)
-    if batch == 1:
-        return tokens + added
     width = tokens.shape[-1]
     tokens = tf.reshape(tokens, [batch, length, width]) + added
     return tf.reshape(tokens, [-1, width])
@@ -147,16 +183,11 @@ def _transformer_layer(
     rows: Tensor,
     score_bias: Tensor,
     shape: tuple[Any, Any],
+    dialect: Dialect,
 ) -> Tensor:
     attended = _attention(layer._self_attention_layer, rows, score_bias, shape)
     rows = _normalized(layer._self_attention_layer_norm, attended + rows)
-    inner = layer._feedforward_intermediate_dense
-    hidden = _dense(rows, inner.kernel.value, inner.bias.value)
-    if inner.activation is keras.activations.gelu:
-        # LiteRT has an operator for it.
-        hidden = tf.nn.gelu(hidden, approximate=False)
-    else:
-        hidden = inner.activation(hidden)
+    hidden = _activated(layer._feedforward_intermediate_dense, rows, dialect)
     outer = layer._feedforward_output_dense
     hidden = _dense(hidden, outer.kernel.value, outer.bias.value)
     return _normalized(layer._feedforward_layer_norm, hidden + rows)
@@ -189,6 +220,15 @@ def _attention(
     output = layer._output_dense
     kernel = tf.reshape(output.kernel.value, [heads * size, width])
     return _dense(context, kernel, output.bias.value)
+
+
+def _activated(
+    layer: keras.layers.Dense, rows: Tensor, dialect: Dialect
+) -> Tensor:
+    found = _dense(rows, layer.kernel.value, layer.bias.value)
+    if layer.activation is keras.activations.gelu:
+        return dialect.gelu(found)
+    return layer.activation(found)
 
 
 def _dense(rows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
