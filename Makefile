@@ -52,11 +52,7 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy keras_distil
 
-$(VENV)/.installed-bench: $(VENV)/.installed
-	$(PIP_INSTALL) --editable '.[bench]'
-	@touch $@
-
-bench: $(VENV)/.installed-bench
+bench: $(VENV)/.installed
 	@set -e; for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script"; \
 	done

@@ -44,6 +44,7 @@ setup(
         "keras-hub>=0.32",
         "keras-nlp>=0.32",
         "keras-tuner>=1.4.8",
+        "matplotlib>=3.10",
         "numpy>=2.0",
         "pydantic>=2.11",
         "pyyaml>=6.0.2",
@@ -62,8 +63,6 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam>=2.77"],
-        # Draws the plots of benchmarks/scaling.py.
-        "bench": ["matplotlib>=3.10"],
         "hf": ["transformers>=4.57"],
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.16"],
         # What benchmarks/train_step.py measures beside keras_distil.

@@ -7,14 +7,12 @@ once and take turns; the memory is that of the losses on BERT-base's logits.
     python benchmarks/scaling.py --json scaling.json --plot scaling.png
     python benchmarks/scaling.py --json scaling.json --panels memory
 
-With `--json` a later run adds to what the file holds. Plots need the extra
-`bench`: pip install -e '.[bench]'
+With `--json` a later run adds to what the file holds.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import statistics
 import sys
@@ -190,8 +188,6 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds: must be at least 1")
-    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot: needs matplotlib (pip install -e '.[bench]')")
     figures: dict = {}
     if arguments.json and arguments.json.is_file():
         figures = json.loads(arguments.json.read_text())

@@ -255,12 +255,7 @@ def export(
     quiet_: Quiet = False,
 ) -> None:
     """Write a student for LiteRT, TensorFlow, Hugging Face or KerasHub."""
-    run_path = Path(recipe)
-    if run_path.is_dir():
-        recipe = str(run_path / "recipe.yaml")
-    resolved = config.load_recipe(recipe, set_ or ())
-    if not run_path.is_dir():
-        run_path = Path("saved_models") / resolved.name
+    resolved, run_path = _run_or_recipe(recipe, set_)
     formats = _export_formats(resolved, format_)
     if score and task is None:
         raise ValueError("`--score` needs the model's task: add --task.")
@@ -295,6 +290,56 @@ def _export_formats(
                 f"Received: {name!r}."
             )
     return wanted
+
+
+@app.command(
+    epilog="Example: keras-distil benchmark saved_models/quickstart "
+    "--set benchmark.threads=[1,2]",
+)
+def benchmark(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe, a YAML file, or the folder of a run.",
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A `.keras` file. Default: the run's distilled student."
+        ),
+    ] = None,
+    set_: Overrides = None,
+    quiet_: Quiet = False,
+) -> None:
+    """Measure a student, its exports, its teacher and other runtimes."""
+    resolved, run_path = _run_or_recipe(recipe, set_)
+    quiet.import_tensorflow()
+    from keras_distil import benchmark_stages, export_stages
+    from keras_distil.benchmark import chart
+
+    path = model or run_path / export_stages.STUDENT_FILE
+    measured = benchmark_stages.benchmark(
+        resolved, path, progress=Progress(quiet=quiet_)
+    )
+    rich.console.Console().print(
+        chart.make_table(measured, title=resolved.name)
+    )
+    _say(f"Results: {path.parent / benchmark_stages.RESULT_FILE}")
+
+
+def _run_or_recipe(
+    given: str, overrides: list[str] | None
+) -> tuple[config.Recipe, Path]:
+    """A recipe, and the folder of its run."""
+    run_path = Path(given)
+    if run_path.is_dir():
+        given = str(run_path / "recipe.yaml")
+    recipe = config.load_recipe(given, overrides or ())
+    if not run_path.is_dir():
+        run_path = Path("saved_models") / recipe.name
+    return recipe, run_path
 
 
 @app.command(

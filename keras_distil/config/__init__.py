@@ -8,5 +8,6 @@ from keras_distil.config.loading import RecipeError as RecipeError
 from keras_distil.config.loading import dump_recipe as dump_recipe
 from keras_distil.config.loading import load_recipe as load_recipe
 from keras_distil.config.schema import EXPORT_FORMATS as EXPORT_FORMATS
+from keras_distil.config.schema import BenchmarkSection as BenchmarkSection
 from keras_distil.config.schema import ExportSection as ExportSection
 from keras_distil.config.schema import Recipe as Recipe

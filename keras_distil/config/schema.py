@@ -509,6 +509,33 @@ class ExportSection(Section):
         return _each_once(formats)
 
 
+class BenchmarkSection(Section):
+    """`benchmark`: what `keras-distil benchmark` measures.
+
+    Every model takes one sequence of each of `lengths` in every round, with
+    each number of `threads`, and batches of 32 sequences of
+    `throughput_length`. `threads: null` takes 1, 2, 4 and so on up to the
+    number of cores.
+    """
+
+    lengths: Annotated[list[Length], Field(min_length=1)] = [
+        16,
+        32,
+        64,
+        128,
+        256,
+        512,
+    ]
+    threads: Annotated[list[Count], Field(min_length=1)] | None = None
+    throughput_length: Length = 128
+    rounds: Count = 20
+
+    @field_validator("lengths", "threads")
+    @classmethod
+    def _numbers_are_different(cls, values: list | None) -> list | None:
+        return None if values is None else _each_once(values)
+
+
 class Recipe(Section):
     """A whole recipe.
 
@@ -535,6 +562,7 @@ class Recipe(Section):
     ] = None
     evaluate: EvaluateSection = EvaluateSection()
     export: ExportSection | None = None
+    benchmark: BenchmarkSection | None = None
 
     @model_validator(mode="before")
     @classmethod

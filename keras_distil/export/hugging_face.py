@@ -133,8 +133,11 @@ def export_hugging_face(
                 student, examples, read_back.layers, tolerance
             ),
         )
-        size = size_mb(scratch)
-    return ExportReport(folder, FORMAT, "float32", comparison, tolerance, size)
+        report = ExportReport(
+            folder, FORMAT, "float32", comparison, tolerance, size_mb(scratch)
+        )
+        report.write(scratch)
+    return report
 
 
 def _write_weights(

@@ -144,16 +144,17 @@ def export_litert(
                 _origin, plan, examples, calibration, scratch, tolerance
             ),
         )
-        size = size_mb(scratch / edge.MODEL_FILE)
-    return ExportReport(
-        folder,
-        FORMAT,
-        precision,
-        comparison,
-        tolerance,
-        size,
-        tuple(operators),
-    )
+        report = ExportReport(
+            folder,
+            FORMAT,
+            precision,
+            comparison,
+            tolerance,
+            size_mb(scratch / edge.MODEL_FILE),
+            tuple(operators),
+        )
+        report.write(scratch)
+    return report
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,17 +99,18 @@ def export_onnx(
             what=f"The ONNX model for {folder}",
             origin=lambda: _origin(student, examples, scratch, tolerance),
         )
-        size = size_mb(path)
-    operators = sorted({node.op_type for node in converted.graph.node})
-    return ExportReport(
-        folder,
-        FORMAT,
-        "float32",
-        comparison,
-        tolerance,
-        size,
-        tuple(operators),
-    )
+        operators = sorted({node.op_type for node in converted.graph.node})
+        report = ExportReport(
+            folder,
+            FORMAT,
+            "float32",
+            comparison,
+            tolerance,
+            size_mb(path),
+            tuple(operators),
+        )
+        report.write(scratch)
+    return report
 
 
 def load_onnx(path: Path, *, num_threads: int = 0) -> parity.Runner:

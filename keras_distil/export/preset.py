@@ -110,8 +110,11 @@ def export_preset(
                 student, examples, read_back.layers, tolerance
             ),
         )
-        size = size_mb(scratch)
-    return ExportReport(folder, FORMAT, "float32", comparison, tolerance, size)
+        report = ExportReport(
+            folder, FORMAT, "float32", comparison, tolerance, size_mb(scratch)
+        )
+        report.write(scratch)
+    return report
 
 
 def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:

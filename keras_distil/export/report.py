@@ -1,10 +1,13 @@
 """What an export returns."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 from keras_distil.export.parity import Comparison, Tolerance
+
+REPORT_FILE = "parity.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,11 @@ class ExportReport:
     def to_json(self) -> dict[str, Any]:
         """The same as data that fits JSON; the path by its name alone."""
         return {**dataclasses.asdict(self), "path": self.path.name}
+
+    def write(self, folder: Path) -> None:
+        """Keeps it beside what was written, as `parity.json`."""
+        text = json.dumps(self.to_json(), indent=2) + "\n"
+        (folder / REPORT_FILE).write_text(text, "utf-8")
 
     def __str__(self) -> str:
         """Returns a line for the terminal."""

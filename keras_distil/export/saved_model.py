@@ -129,8 +129,11 @@ def export_saved_model(
                 max_length=max_length,
                 tolerance=tolerance,
             )
-        size = size_mb(scratch)
-    return ExportReport(folder, FORMAT, "float32", comparison, tolerance, size)
+        report = ExportReport(
+            folder, FORMAT, "float32", comparison, tolerance, size_mb(scratch)
+        )
+        report.write(scratch)
+    return report
 
 
 def _check_length(student: Student, max_length: int | None) -> int:

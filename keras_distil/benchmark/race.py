@@ -1,0 +1,238 @@
+"""Measures contestants side by side: a process each, taking turns."""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """What is measured.
+
+    Attributes:
+        name: for people.
+        runtime: one of `runtimes.RUNTIMES`.
+        path: file or folder that the runtime opens.
+        size_mb: of what is shipped, 1e6 bytes.
+        precision: of its weights.
+        agreement: share of first choices that are the student's, 0 to 1;
+            None where it is not known.
+        score: on a development set, 0 to 1; None without one.
+    """
+
+    name: str
+    runtime: str
+    path: Path
+    size_mb: float
+    precision: str = "float32"
+    agreement: float | None = None
+    score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Of one sequence, in milliseconds."""
+
+    median_ms: float
+    p95_ms: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a contestant needs.
+
+    Attributes:
+        contestant: which.
+        num_threads: of one call.
+        load_s: seconds from the file to a model that can be called, its
+            runtime imported before.
+        peak_memory_mb: of its whole process, 1e6 bytes.
+        latency: by length; lengths that it does not take are missing.
+        throughput: sequences a second in batches of `BATCH`, of the length
+            `throughput_length`; None if it does not take that.
+        failed: why it could not be measured; None if it was.
+    """
+
+    contestant: Contestant
+    num_threads: int
+    load_s: float = 0.0
+    peak_memory_mb: float = 0.0
+    latency: dict[int, Latency] = dataclasses.field(default_factory=dict)
+    throughput: float | None = None
+    failed: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as data that fits JSON; the path by its name alone."""
+        found = dataclasses.asdict(self)
+        contestant = found.pop("contestant")
+        contestant["path"] = self.contestant.path.name
+        return {**contestant, **found}
+
+
+def run_race(
+    contestants: Sequence[Contestant],
+    *,
+    lengths: Sequence[int],
+    num_threads: int,
+    throughput_length: int,
+    rounds: int = 20,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Measured]:
+    """Measures all contestants in one run.
+
+    Every round runs each of them once at every length, and begins with
+    another one: what slows the machine down for a while touches all alike.
+
+    Args:
+        contestants: what to measure.
+        lengths: ints, tokens of the single sequences.
+        num_threads: int >= 1, threads of one call.
+        throughput_length: int, tokens of each sequence in a batch.
+        rounds: int >= 1, how often each is timed, after two rounds that are
+            not.
+        progress: called with the rounds done and their number.
+
+    Returns:
+        In the order of the contestants.
+    """
+    entries = [_Entry(each, num_threads) for each in contestants]
+    try:
+        shapes = [(1, length) for length in lengths]
+        batch = (BATCH, throughput_length)
+        for number in range(-2, rounds):
+            first = number % len(entries)
+            for entry in entries[first:] + entries[:first]:
+                for shape in shapes:
+                    entry.turn(*shape, timed=number >= 0)
+                # Batches take long: one to warm up, then a fifth as many.
+                if number == -1 or (number >= 0 and number % 5 == 0):
+                    entry.turn(*batch, timed=number >= 0)
+            if progress is not None:
+                progress(number + 3, rounds + 2)
+        return [entry.measured(lengths, batch) for entry in entries]
+    finally:
+        for entry in entries:
+            entry.close()
+
+
+class _Entry:
+    """A contestant's process, and its times."""
+
+    def __init__(self, contestant: Contestant, num_threads: int) -> None:
+        self.contestant, self.num_threads = contestant, num_threads
+        self._seconds: dict[tuple[int, int], list[float]] = {}
+        self._peak = 0.0
+        self._failed: str | None = None
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "keras_distil.benchmark.worker",
+                contestant.runtime,
+                str(contestant.path),
+                str(num_threads),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=_environment(num_threads),
+        )
+        # One after the other: loading is timed, too.
+        self._load_s = self._answer().get("load_s", 0.0)
+
+    def turn(self, batch: int, length: int, *, timed: bool) -> None:
+        """Runs once, unless it cannot."""
+        if self._failed is not None:
+            return
+        try:
+            self._process.stdin.write(f"{batch} {length}\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        except BrokenPipeError:
+            self._failed = self._last_words()
+            return
+        said = self._answer()
+        if "seconds" not in said:
+            return
+        self._peak = said["peak_memory_mb"]
+        if timed:
+            taken = self._seconds.setdefault((batch, length), [])
+            taken.append(said["seconds"])
+
+    def measured(
+        self, lengths: Sequence[int], batch: tuple[int, int]
+    ) -> Measured:
+        """What was found."""
+        if self._failed is not None:
+            return Measured(
+                self.contestant, self.num_threads, failed=self._failed
+            )
+        latency = {}
+        for length in lengths:
+            taken = 1000.0 * np.array(self._seconds.get((1, length), []))
+            if len(taken):
+                latency[length] = Latency(
+                    float(np.median(taken)), float(np.percentile(taken, 95))
+                )
+        batches = self._seconds.get(batch)
+        return Measured(
+            self.contestant,
+            self.num_threads,
+            load_s=self._load_s,
+            peak_memory_mb=self._peak,
+            latency=latency,
+            throughput=batch[0] / statistics.median(batches)
+            if batches
+            else None,
+        )
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # It has ended before.
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._failed = self._last_words()
+            return {}
+        return json.loads(line)
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        self._errors.seek(0)
+        lines = [x.strip() for x in self._errors if x.strip()]
+        words = lines[-1][:300] if lines else "no message"
+        return f"exit status {status}: {words}"
+
+
+def _environment(num_threads: int) -> dict[str, str]:
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **os.environ,
+        # The caller's path: this package may be no installed one.
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OMP_NUM_THREADS": str(num_threads),
+        # A contestant must not look for models in the network.
+        "HF_HUB_OFFLINE": "1",
+    }

@@ -1,0 +1,135 @@
+"""Contestants in processes of their own, and what is shown of them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras_hub
+import numpy as np
+import pytest
+import rich.console
+from toy import randomize
+
+from keras_distil import export, models
+from keras_distil.benchmark import (
+    Contestant,
+    Latency,
+    Measured,
+    chart,
+    run_race,
+)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    backbone = keras_hub.models.DistilBertBackbone(
+        vocabulary_size=100,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=24,
+    )
+    model = randomize(models.ExactDistilBertMaskedLM(backbone), seed=1)
+    folder = tmp_path_factory.mktemp("race")
+    model.save(folder / "student.keras")
+    loose = export.Tolerance(9.0, 9.0, 0.0)
+    export.export_onnx(model, folder / "onnx", tolerance=loose)
+    export.export_saved_model(model, folder / "saved_model", tolerance=loose)
+    export.export_litert(
+        model, folder / "litert", lengths=[8, 16], tolerance=loose
+    )
+    return folder
+
+
+def test_every_runtime_takes_its_turn(student):
+    told = []
+    found = run_race(
+        [
+            Contestant("keras", "keras", student / "student.keras", 1.0),
+            Contestant("served", "saved_model", student / "saved_model", 1.0),
+            Contestant("phone", "litert", student / "litert", 1.0),
+            Contestant("onnx", "onnx", student / "onnx/model.onnx", 1.0),
+            Contestant("int8", "onnx_int8", student / "onnx/model.onnx", 1.0),
+            Contestant("gone", "onnx", student / "missing.onnx", 1.0),
+        ],
+        lengths=[8, 24],
+        num_threads=1,
+        throughput_length=16,
+        rounds=3,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    names = [each.contestant.name for each in found]
+    assert names == ["keras", "served", "phone", "onnx", "int8", "gone"]
+    *measured, gone = found
+    assert gone.failed and "missing.onnx" in gone.failed
+    for each in measured:
+        assert each.failed is None
+        # It takes up to 16 tokens.
+        lengths = [8] if each.contestant.name == "phone" else [8, 24]
+        assert list(each.latency) == lengths
+        for taken in each.latency.values():
+            assert 0 < taken.median_ms <= taken.p95_ms
+        assert each.throughput > 0 and each.load_s > 0
+        assert each.num_threads == 1
+    memory = {x.contestant.name: x.peak_memory_mb for x in measured}
+    # No TensorFlow in its process.
+    assert memory["phone"] < memory["keras"] / 2
+    said = json.loads(json.dumps(measured[0].to_json()))
+    assert said["name"] == "keras" and said["path"] == "student.keras"
+
+
+def measured(name, latency, **arguments):
+    who = Contestant(name, "keras", Path("x"), 12.0, **arguments)
+    return Measured(who, 2, 0.5, 321.0, latency, 40.0)
+
+
+ALL = [
+    measured("teacher", {16: Latency(20.0, 31.0), 128: Latency(80.0, 90.0)}),
+    measured("small", {16: Latency(4.0, 5.0)}, agreement=0.985, score=0.912),
+    Measured(Contestant("gone", "onnx", Path("y"), 3.0), 2, failed="no file"),
+]
+
+
+def test_table():
+    console = rich.console.Console(width=200)
+    with console.capture() as capture:
+        console.print(chart.make_table(ALL, title="both"))
+    lines = capture.get().splitlines()
+    [teacher] = [line for line in lines if "teacher" in line]
+    assert "20.0 (31.0)" in teacher and "80.0 (90.0)" in teacher
+    [small] = [line for line in lines if "small" in line]
+    assert "98.5" in small and "91.2" in small and "\N{EN DASH}" in small
+    assert any("gone" in line and "no file" in line for line in lines)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_picture(tmp_path, scored):
+    shown = ALL if scored else [ALL[0], ALL[2]]
+    path = tmp_path / "chart.png"
+    chart.draw(shown, path, length=16, title="both")
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    import matplotlib.image
+
+    image = matplotlib.image.imread(path)
+    # Dots and words on white.
+    assert 0.005 < np.mean(image[:, :, :3].min(axis=-1) < 0.9) < 0.5
+
+
+def test_worker_ends_with_its_input(student):
+    done = subprocess.run(
+        [
+            *[sys.executable, "-m", "keras_distil.benchmark.worker"],
+            *["litert", str(student / "litert"), "1"],
+        ],
+        input="2 8\n1 20\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(answers[0]) == ["load_s"]
+    assert answers[1]["seconds"] > 0 and answers[1]["peak_memory_mb"] > 10
+    assert answers[2] == {"too_long": True}
