@@ -1,5 +1,7 @@
 """Toy models and batches that several test modules share."""
 
+import json
+
 import numpy as np
 import tensorflow as tf
 
@@ -102,3 +104,17 @@ def hidden_states(model, x):
         inputs["segment_ids"] = np.zeros_like(x["token_ids"])
         return model.backbone(inputs, training=False)["sequence_output"]
     return model.backbone(inputs, training=False)
+
+
+def convert_litert_here(patch) -> None:
+    """Converts without a process of its own, which takes seconds to start."""
+    from keras_distil.export import litert, litert_converter
+
+    def run(spec, folder):
+        conversion = litert_converter.Conversion(**json.loads(spec.read_text()))
+        try:
+            return litert_converter.convert(conversion)
+        except litert_converter.ConversionError as error:
+            raise RuntimeError(str(error)) from error
+
+    patch.setattr(litert, "_run_converter", run)

@@ -9,7 +9,7 @@ import keras_hub
 import numpy as np
 import pytest
 import rich.console
-from toy import randomize
+from toy import convert_litert_here, randomize
 
 from keras_distil import export, models
 from keras_distil.benchmark import (
@@ -37,9 +37,11 @@ def student(tmp_path_factory):
     loose = export.Tolerance(9.0, 9.0, 0.0)
     export.export_onnx(model, folder / "onnx", tolerance=loose)
     export.export_saved_model(model, folder / "saved_model", tolerance=loose)
-    export.export_litert(
-        model, folder / "litert", lengths=[8, 16], tolerance=loose
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        convert_litert_here(patch)
+        export.export_litert(
+            model, folder / "litert", lengths=[8, 16], tolerance=loose
+        )
     return folder
 
 

@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy import randomize
+from toy import convert_litert_here, randomize
 
 from keras_distil import edge, export, models
-from keras_distil.export import litert, litert_converter, plain_graph
+from keras_distil.export import litert_converter, plain_graph
 from keras_distil.export.student import make_student
 
 TEXTS = ["the cat sat on the mat", "a dog", "no", "the old bridge of stone"]
@@ -24,14 +24,7 @@ def in_this_process(request, monkeypatch):
     if "own_process" in request.fixturenames:
         return
 
-    def run(spec, folder):
-        said = json.loads(spec.read_text())
-        try:
-            return litert_converter.convert(litert_converter.Conversion(**said))
-        except litert_converter.ConversionError as error:
-            raise RuntimeError(str(error)) from error
-
-    monkeypatch.setattr(litert, "_run_converter", run)
+    convert_litert_here(monkeypatch)
 
 
 @pytest.fixture
@@ -102,13 +95,7 @@ def exported(student, tokenizer, tmp_path_factory):
     """A masked-LM student in float32, with three signatures."""
     folder = tmp_path_factory.mktemp("litert") / "float32"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            litert,
-            "_run_converter",
-            lambda spec, _: litert_converter.convert(
-                litert_converter.Conversion(**json.loads(spec.read_text()))
-            ),
-        )
+        convert_litert_here(patch)
         report = export.export_litert(
             student,
             folder,

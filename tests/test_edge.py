@@ -1,0 +1,280 @@
+"""A student without TensorFlow: text in, answers out."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras_hub
+import numpy as np
+import pytest
+from toy import convert_litert_here, randomize
+
+from keras_distil import data, edge, export, models
+
+WORDS = [
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    *("the", "cat", "sat", "on", "mat", "dog", "who", "##s", "."),
+]
+LOOSE = export.Tolerance(9.0, 9.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    return data.load_tokenizer(folder)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    backbone = keras_hub.models.DistilBertBackbone(
+        vocabulary_size=len(WORDS),
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=16,
+    )
+    return randomize(models.ExactDistilBertMaskedLM(backbone), seed=1)
+
+
+@pytest.fixture(scope="module")
+def exported(encoder, tokenizer, tmp_path_factory):
+    """A folder for a kind of model, written once."""
+    made = {}
+    root = tmp_path_factory.mktemp("edge")
+
+    def export_once(kind, outputs=0, labels=None):
+        if kind not in made:
+            model = encoder
+            if outputs:
+                model = randomize(
+                    models.task_model(encoder, kind, outputs), seed=5
+                )
+            made[kind] = model
+            with pytest.MonkeyPatch.context() as patch:
+                convert_litert_here(patch)
+                export.export_litert(
+                    model,
+                    root / kind,
+                    tokenizer,
+                    precision="float32",
+                    lengths=[16],
+                    labels=labels,
+                    sentence_embedding=kind == "sentence_embedding",
+                    normalize=kind == "sentence_embedding",
+                    tolerance=LOOSE,
+                )
+        return root / kind, made[kind]
+
+    return export_once
+
+
+def outputs_of(model, ids, first=None):
+    inputs = {
+        "token_ids": np.array([ids], np.int32),
+        "padding_mask": np.ones((1, len(ids)), np.int32),
+    }
+    return np.asarray(model(inputs))[0]
+
+
+def softmax(logits):
+    exponentials = np.exp(np.float64(logits) - np.max(logits))
+    return exponentials / exponentials.sum()
+
+
+def test_masked_words(exported, encoder):
+    folder, _ = exported("masked_lm")
+    student = edge.Student(folder)
+    [found, second] = student("the [MASK] sat on [MASK].", top=3)
+    assert [len(found), len(second)] == [3, 3]
+    assert (found[0].start, found[0].end) == (4, 10)
+    assert (second[0].start, second[0].end) == (18, 24)
+    ids = [2, 5, 4, 7, 8, 4, 13, 3]
+    from keras_distil.models import forward
+
+    logits = np.asarray(
+        forward.logits(
+            encoder,
+            {
+                "token_ids": np.array([ids]),
+                "padding_mask": np.ones((1, len(ids)), np.int32),
+            },
+        )
+    )[0]
+    for answers, place in ((found, 2), (second, 5)):
+        probabilities = softmax(logits[place])
+        order = np.argsort(probabilities)[::-1][:3]
+        assert [each.text for each in answers] == [WORDS[i] for i in order]
+        np.testing.assert_allclose(
+            [each.score for each in answers], probabilities[order], atol=1e-4
+        )
+
+
+def test_classes(exported):
+    labels = ["bad", "good", "neither"]
+    folder, model = exported("classification", 3, labels)
+    found = edge.Student(folder)("the cat", "a dog")
+    expected = softmax(outputs_of(model, [2, 5, 6, 3, 1, 10, 3]))
+    assert sorted(each.text for each in found) == labels
+    for each in found:
+        wanted = expected[labels.index(each.text)]
+        assert each.score == pytest.approx(wanted, abs=1e-4)
+    assert [each.score for each in found] == sorted(expected)[::-1] or (
+        found[0].score >= found[1].score >= found[2].score
+    )
+    assert len(edge.Student(folder)("the cat", top=1)) == 1
+
+
+def test_regression(exported):
+    folder, model = exported("regression", 1)
+    found = edge.Student(folder)("the dogs")
+    assert isinstance(found, float)
+    assert found == pytest.approx(
+        float(outputs_of(model, [2, 5, 10, 12, 3])[0]), abs=1e-4
+    )
+
+
+def test_tokens(exported):
+    folder, model = exported("token_classification", 2, ["O", "ANIMAL"])
+    text = "the dogs sat"
+    found = edge.Student(folder)(text)
+    pieces = [text[each.start : each.end] for each in found]
+    assert pieces == ["the", "dog", "s", "sat"]
+    logits = outputs_of(model, [2, 5, 10, 12, 7, 3])[1:-1]
+    names = [["O", "ANIMAL"][row.argmax()] for row in logits]
+    assert [each.text for each in found] == names
+
+
+def test_spans(exported):
+    folder, model = exported("span", 2)
+    context = "The cat sat on the mat."
+    found = edge.Student(folder)("who", context, top=4)
+    ids = [2, 11, 3, 5, 6, 7, 8, 5, 9, 13, 3]
+    logits = outputs_of(model, ids)
+    inside = slice(3, 10)
+    starts = softmax(logits[inside, 0])
+    ends = softmax(logits[inside, 1])
+    scores = {
+        (i, j): starts[i] * ends[j] for i in range(7) for j in range(i, 7)
+    }
+    best = sorted(scores.values(), reverse=True)[:4]
+    np.testing.assert_allclose([x.score for x in found], best, atol=1e-4)
+    edges = [(0, 3), (4, 7), (8, 11), (12, 14), (15, 18), (19, 22), (22, 23)]
+    (i, j) = max(scores, key=scores.get)
+    assert (found[0].start, found[0].end) == (edges[i][0], edges[j][1])
+    assert found[0].text == context[found[0].start : found[0].end]
+
+
+def test_embeddings(exported):
+    folder, _ = exported("sentence_embedding")
+    found = edge.Student(folder / "student.tflite")("the cat")
+    assert found.shape == (8,)
+    assert np.linalg.norm(found) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_long_texts_are_cut(exported):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    student = edge.Student(folder)
+    assert student("cat " * 50) == student("cat " * 14)
+    with pytest.raises(ValueError, match="takes up to 16 tokens. Received: 17"):
+        student.run(
+            dict.fromkeys(
+                ("token_ids", "padding_mask"), np.ones((1, 17), np.int32)
+            )
+        )
+    with pytest.raises(
+        ValueError, match="must hold token_ids, padding_mask. Received: x"
+    ):
+        student.run({"x": np.ones((1, 4), np.int32)})
+
+
+def test_without_a_tokenizer(exported, tmp_path):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "tokenizer.json").unlink()
+    student = edge.Student(copy)
+    with pytest.raises(FileNotFoundError, match="reads token ids alone"):
+        student("the cat")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ("{", ValueError, "student.json is damaged"),
+        ("[]", ValueError, "student.json is damaged"),
+        ('{"format_version": 2}', ValueError, "format version 2; this"),
+        (
+            '{"format_version": 1, "kind": "span", "lengths": []}',
+            ValueError,
+            "damaged: it lacks precision, labels, max_length",
+        ),
+        (None, FileNotFoundError, "student.json is missing: `export"),
+    ],
+)
+def test_damaged_cards(exported, tmp_path, change, error, message):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "student.json").unlink()
+    if change is not None:
+        (copy / "student.json").write_text(change)
+    with pytest.raises(error, match=message):
+        edge.Student(copy)
+
+
+def test_damaged_models(exported, tmp_path):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "student.tflite").write_bytes(b"nothing that it knows")
+    with pytest.raises(ValueError, match="is no LiteRT model, or a damaged"):
+        edge.Student(copy)
+    (copy / "student.tflite").unlink()
+    with pytest.raises(FileNotFoundError, match="student.tflite is missing"):
+        edge.Student(copy)
+
+
+@pytest.mark.parametrize(
+    ("num_threads", "error", "message"),
+    [
+        (0, ValueError, "at least 1. Received: num_threads=0"),
+        (2.0, TypeError, "must be an integer. Received: num_threads=2.0"),
+        (True, TypeError, "must be an integer. Received: num_threads=True"),
+    ],
+)
+def test_bad_threads(tmp_path, num_threads, error, message):
+    with pytest.raises(error, match=message):
+        edge.Student(tmp_path, num_threads=num_threads)
+
+
+def test_runs_where_neither_tensorflow_nor_keras_is(exported):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    program = f"""
+import importlib.abc, sys
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        allowed = ("ai_edge_litert", "numpy", "tokenizers", "keras_distil",
+                   "flatbuffers", "google", "ml_dtypes", "tqdm", "backports",
+                   "typing_extensions")
+        first = name.partition(".")[0]
+        if first not in allowed and first not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+from keras_distil import edge
+print(edge.Student({str(folder)!r})("the cat", top=1)[0].text)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("bad", "good", "neither")
+    assert json.loads((folder / "student.json").read_text())["labels"] == [
+        "bad",
+        "good",
+        "neither",
+    ]
