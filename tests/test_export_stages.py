@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from toy import convert_litert_here
 
 from keras_distil import (
     cli,
@@ -20,7 +21,14 @@ from keras_distil.models import load_task_model, load_teacher, task_model
 from keras_distil.progress import Progress
 
 ROOT = Path(__file__).parents[1]
-FORMATS = ["saved_model", "sentence_embedding", "hugging_face", "preset"]
+FORMATS = [
+    "saved_model",
+    "sentence_embedding",
+    "hugging_face",
+    "preset",
+    "litert_float32",
+    "onnx",
+]
 
 
 def main(monkeypatch, capsys, *arguments):
@@ -33,6 +41,11 @@ def main(monkeypatch, capsys, *arguments):
         status = ended.code or 0
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+@pytest.fixture(autouse=True)
+def convert_here(monkeypatch):
+    convert_litert_here(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +92,28 @@ def test_a_run_exports_the_best_student_of_each_task(
             "finetune.max_length=12",
             "finetune.epochs=1",
             f"student.source={run.folder / 'student.keras'}",
-            "export.formats=[saved_model, hugging_face]",
+            "export.formats=[saved_model, hugging_face, litert_float32]",
         ],
     )
     made = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
     report = stages.run_recipe(made)
     paths = [each["path"] for each in report["export"]]
-    assert len(paths) == 2
+    assert len(paths) == 3
     for path in paths:
         assert re.fullmatch(
-            r"tasks/rte/student/seed_[01]/(saved_model|hugging_face)",
+            r"tasks/rte/student/seed_[01]/"
+            "(saved_model|hugging_face|litert_float32)",
             path,
         )
+    for each in report["export"]:
+        found = each["comparison"]
+        assert 0 <= found["score"] == found["student_score"] <= 1
+    card = made.folder / paths[2] / "student.json"
+    assert json.loads(card.read_text())["labels"] == [
+        "entailment",
+        "not_entailment",
+    ]
+    assert json.loads(card.read_text())["lengths"] == [12]
     load_task_model(made.folder / paths[1])
     settings = json.loads(
         (made.folder / paths[1] / "config.json").read_text("utf-8")
@@ -149,7 +172,7 @@ def test_the_command_takes_a_recipe_and_a_model(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "onyx"), "one of saved_model, .*, preset. Received: 'on"),
+        (("--format", "onyx"), "one of saved_model, .*, onnx. Received: 'on"),
         (("--model", "missing.keras"), "There is no model missing.keras."),
         (("--model", "setup.py"), "`setup.py` is no `.keras` file, or a dam"),
     ],
@@ -199,16 +222,61 @@ def test_what_a_task_has_no_form_of_is_told(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_scale_for_integers_comes_from_other_text(run, tmp_path, monkeypatch):
+    seen = {}
+
+    def record(model, target, **arguments):
+        seen.update(arguments)
+        return export.ExportReport(target, "litert", "x", None, None, 1.0)
+
+    monkeypatch.setattr(export, "export_litert", record)
+    recipe = config.load_recipe(
+        run.folder / "recipe.yaml", ["export.lengths=[8, 10]"]
+    )
+    export_stages.export_file(
+        recipe,
+        run.folder / "student.keras",
+        tmp_path,
+        ["litert_full_int8"],
+        overwrite=False,
+        progress=Progress(quiet=True),
+    )
+    assert seen["lengths"] == [8, 10] and seen["precision"] == "full_int8"
+    held_out, other = seen["held_out"], seen["representative"]
+    assert held_out.batches
+    texts = [
+        {
+            ids.tobytes()
+            for batch, _ in each.batches
+            for ids in batch["token_ids"]
+        }
+        for each in (held_out, other)
+    ]
+    assert not texts[0] & texts[1]
+
+
+def test_scores_need_a_task(run, monkeypatch, capsys):
+    status, _, err = main(monkeypatch, capsys, "export", run.folder, "--score")
+    assert status == 1
+    assert err == (
+        "keras-distil: `--score` needs the model's task: add --task.\n"
+    )
+
+
 def test_the_documented_tolerances_are_those_of_the_code():
     page = (ROOT / "docs" / "export.md").read_text("utf-8")
     rows = re.findall(
-        r"^\| `(\w+)` \| (\w+) \| ([\d.e-]+) \| ([\d.e-]+) \| ([\d.]+)% \|",
+        r"^\| `(\w+)` \| (\w+) \| ([\d.e-]+) \| ([\d.e-]+) \| ([\d.]+)% "
+        r"\| ([\d.]+) \|",
         page,
         re.MULTILINE,
     )
     assert {
         (name, precision): export.Tolerance(
-            float(largest), float(mean), round(float(share) / 100, 6)
+            float(largest),
+            float(mean),
+            round(float(share) / 100, 6),
+            round(float(points) / 100, 6),
         )
-        for name, precision, largest, mean, share in rows
+        for name, precision, largest, mean, share, points in rows
     } == export.TOLERANCES

@@ -134,7 +134,7 @@ def export_litert(
         if tokenizer is not None:
             write_vocabulary(tokenizer, scratch)
         comparison = parity.compare(
-            student, examples, _cutting(plan, _read_back(scratch).run)
+            student, examples, _cutting(plan, _read_back(plan, scratch).run)
         )
         parity.check(
             comparison,
@@ -382,10 +382,13 @@ def _calls(
             }
 
 
-def _read_back(folder: Path) -> edge.Student:
-    # The runtime notes as an error that it has a delegate.
+def _read_back(plan: _Plan, folder: Path) -> edge.Student:
+    nothing = np.zeros((1, plan.fixed_lengths[0] if plan.fixed_lengths else 4))
+    # The runtime notes as an error that it has a delegate, at the first call.
     with quiet.held_back_stderr():
-        return edge.Student(folder)
+        student = edge.Student(folder)
+        student.run(dict.fromkeys(plan.student.input_names, nothing))
+        return student
 
 
 def _cutting(plan: _Plan, run: parity.Runner) -> parity.Runner:
@@ -448,5 +451,5 @@ def _origin(
     card["kind"] = edge.BY_TOKEN[0]
     (inner / edge.CARD_FILE).write_text(json.dumps(card), "utf-8")
     return parity.first_difference(
-        plan.student, examples, _read_back(inner).run, tolerance
+        plan.student, examples, _read_back(plan, inner).run, tolerance
     )

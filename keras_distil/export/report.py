@@ -34,7 +34,11 @@ class ExportReport:
 
     def to_json(self) -> dict[str, Any]:
         """The same as data that fits JSON; the path by its name alone."""
-        return {**dataclasses.asdict(self), "path": self.path.name}
+        return {
+            **dataclasses.asdict(self),
+            "path": self.path.name,
+            "operators": list(self.operators),
+        }
 
     def write(self, folder: Path) -> None:
         """Keeps it beside what was written, as `parity.json`."""

@@ -120,7 +120,7 @@ def test_report_and_files(exported):
     assert report.comparison.top1_agreement == 1.0
     assert "EMBEDDING_LOOKUP" in report.operators
     assert "FULLY_CONNECTED" in report.operators
-    assert report.to_json()["operators"] == report.operators
+    assert report.to_json()["operators"] == list(report.operators)
     card = json.loads((folder / "student.json").read_text())
     assert card["lengths"] == [8, 16]
     assert card["max_length"] == 24
