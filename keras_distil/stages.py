@@ -24,6 +24,7 @@ from keras_distil import (
     distribution,
     evaluation,
     export_stages,
+    model_card,
     snapshots,
     task_stages,
     teachers,
@@ -40,6 +41,9 @@ ADAPTER_FILE = "adapter.safetensors"
 CHECKPOINTS = "checkpoints"
 TEACHER_FILE = "teacher.keras"
 TWIN_FILE = "twin.keras"
+
+# Some thousand masked words.
+_CALIBRATION_BATCHES = 10
 
 
 def run_recipe(run: Run) -> dict[str, Any]:
@@ -65,6 +69,9 @@ def run_recipe(run: Run) -> dict[str, Any]:
     if run.recipe.export is not None:
         report["export"] = export_stages.export_run(run)
     run.write_json(run.report_path, report)
+    if run.writes:
+        card = model_card.model_card(run.recipe, run.folder)
+        write_text(run.folder / model_card.CARD_FILE, card)
     _thin_out_checkpoints(run)
     return report
 
@@ -93,6 +100,7 @@ def _run_stages(run: Run) -> dict[str, Any]:
             "teacher": teacher.model,
         }
         report["tasks"] = _run_on_tasks(run, encoders)
+        report["calibration"] = task_stages.calibration(run)
     report["duration_s"] = round(time.perf_counter() - started, 1)
     return report
 
@@ -454,10 +462,14 @@ def score(
 ) -> dict[str, float]:
     """Held-out scores of one model, one row of the table."""
     run.progress.say(f"Score on held-out text: {name}")
-    scores = evaluation.score_masked_lm(
-        model, teacher, build.held_out_batches(run.recipe, prepared)
-    )
-    return dataclasses.asdict(scores)
+    batches = build.held_out_batches(run.recipe, prepared)
+    scores = evaluation.score_masked_lm(model, teacher, batches)
+    return {
+        **dataclasses.asdict(scores),
+        "calibration_error": evaluation.masked_lm_calibration(
+            model, batches.take(_CALIBRATION_BATCHES)
+        ),
+    }
 
 
 def kept_percent(rows: dict[str, dict[str, float]]) -> float:

@@ -24,6 +24,7 @@ from keras_distil import (
     training,
 )
 from keras_distil.evaluation import significance, table
+from keras_distil.evaluation.calibration import first_choices
 from keras_distil.models import load_task_model, task_model
 from keras_distil.models.task_model import kind_of
 from keras_distil.run_folder import Run, read_text
@@ -120,6 +121,44 @@ def best_student(run: Run, task: str) -> Path:
         if score > best[0]:
             best = score, planned.folder / MODEL_FILE
     return best[1]
+
+
+def calibration(run: Run) -> dict[str, dict[str, float]]:
+    """How far confidence and accuracy are apart, of tasks with classes.
+
+    Args:
+        run: a run whose tasks are finished.
+
+    Returns:
+        By task and row, the expected calibration error of the best student
+        and of the teacher of its seed on the development set.
+    """
+    settings = build.finetune_section(run.recipe)
+    if table.STUDENT not in settings.rows:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for name in settings.tasks:
+        task = build.task(run.recipe, name)
+        if task.kind != "classification":
+            continue
+        student = best_student(run, name)
+        beside = student.parents[2] / table.TEACHER / student.parent.name
+        found[name] = {
+            row: _calibration(load_task_model(path), task)
+            for row, path in (
+                (table.TEACHER, beside / MODEL_FILE),
+                (table.STUDENT, student),
+            )
+        }
+    return found
+
+
+def _calibration(model: Task, task: build.BuiltTask) -> float:
+    assert isinstance(task.evaluator, evaluation.GLUEEvaluator)
+    labels, outputs = task.evaluator.labels, task.evaluator.outputs(model)
+    chosen, confidences = first_choices(np.concatenate([*outputs.values()]))
+    right = chosen == np.concatenate([labels[split] for split in outputs])
+    return evaluation.expected_calibration_error(confidences, right)
 
 
 def _is_finished(planned: _Training) -> bool:

@@ -117,6 +117,13 @@ def test_results_are_what_the_kept_model_says(finished):
     document = (folder / "report.html").read_text()
     assert "<!DOCTYPE html>" in document and "tasks" in document
     assert "| student" in (folder / "report.md").read_text()
+    errors = report["calibration"]["rte"]
+    assert list(errors) == ["teacher", "student"]
+    assert all(0 <= error <= 1 for error in errors.values())
+    card = (folder / "MODEL_CARD.md").read_text()
+    teacher, student = (f"{100 * error:.1f}" for error in errors.values())
+    assert f"| rte | {teacher} | {student} |" in card
+    assert "Tasks: rte, from the official files." in card
 
 
 def test_a_task_has_seeds_of_its_own(recipe_path, tmp_path):

@@ -127,10 +127,14 @@ class TeacherCache(Section):
 
 
 class TeacherSection(Section):
-    """`teacher`: where the teacher comes from, and its own training if any."""
+    """`teacher`: where the teacher comes from, and its own training if any.
+
+    `license` is for the model card; null takes what the checkpoint says.
+    """
 
     source: NonEmptyText
     allow_new_head: bool = False
+    license: NonEmptyText | None = None
     train: TeacherTraining | None = None
     cache: TeacherCache | None = None
 
@@ -248,7 +252,7 @@ class DataSection(Section):
     folder that `keras-distil prepare --output` wrote; the
     sources are then not read. `layout` is `packed`, full sequences of joined
     paragraphs, or `bucketed`, a sequence a paragraph and batches of like
-    lengths.
+    lengths. `license` is for the model card.
     """
 
     root: NonEmptyText | None = None
@@ -258,6 +262,7 @@ class DataSection(Section):
     sequence_length: Length = 128
     held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     masking: MaskingSettings = MaskingSettings()
+    license: NonEmptyText | None = None
 
 
 class ScheduleSettings(Section):

@@ -1,5 +1,9 @@
 """Scores of trained models."""
 
+from keras_distil.evaluation.calibration import (
+    expected_calibration_error,
+    masked_lm_calibration,
+)
 from keras_distil.evaluation.glue import GLUEEvaluator
 from keras_distil.evaluation.masked_lm import MaskedLMScores, score_masked_lm
 from keras_distil.evaluation.spans import SpanEvaluator
@@ -10,5 +14,7 @@ __all__ = [
     "MaskedLMScores",
     "SQuADEvaluator",
     "SpanEvaluator",
+    "expected_calibration_error",
+    "masked_lm_calibration",
     "score_masked_lm",
 ]

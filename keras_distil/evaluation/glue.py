@@ -106,7 +106,14 @@ class GLUEEvaluator:
             Class ids, int, or scores from 0 to 5, float32, by split.
         """
         return {
-            split: class_predictions(self.task, self._outputs(model, encoded))
+            split: class_predictions(self.task, outputs)
+            for split, outputs in self.outputs(model).items()
+        }
+
+    def outputs(self, model: Task | OutputFunction) -> dict[str, np.ndarray]:
+        """What the model puts out, float32, (examples, outputs), by split."""
+        return {
+            split: self._outputs(model, encoded)
             for split, encoded in self._encoded.items()
         }
 

@@ -1,0 +1,101 @@
+"""Whether a model's probabilities are to be believed."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras_hub.models import MaskedLM
+from numpy.typing import ArrayLike
+
+from keras_distil.models import forward
+
+BINS = 15
+
+
+def expected_calibration_error(
+    confidences: ArrayLike, correct: ArrayLike, *, bins: int = BINS
+) -> float:
+    """Mean distance of confidence and accuracy.
+
+    Formula:
+        predictions are put in `bins` bins of equal width by confidence;
+        sum over bins of (share of predictions in it)
+            * |accuracy in it - mean confidence in it|
+
+    Args:
+        confidences: (predictions,), probability of the first choice, 0 to 1.
+        correct: (predictions,), whether the first choice is right.
+        bins: int >= 1.
+
+    Returns:
+        0 (calibrated) to 1.
+
+    Raises:
+        ValueError: if there is nothing, the lengths differ, or a confidence
+            is no probability.
+
+    Example:
+        >>> expected_calibration_error([0.8, 0.8, 0.8, 0.8], [1, 1, 1, 0])
+        0.05
+
+    Reference:
+        Guo et al. 2017, arXiv:1706.04599, section 2, with 15 bins as there.
+    """
+    found = np.asarray(confidences, np.float64)
+    right = np.asarray(correct, np.float64)
+    if found.ndim != 1 or found.shape != right.shape or not len(found):
+        raise ValueError(
+            "`confidences` and `correct` must be of one length, at least 1. "
+            f"Received: shapes {found.shape} and {right.shape}."
+        )
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ValueError(
+            "`confidences` must be from 0 to 1. Received: from "
+            f"{found.min()} to {found.max()}."
+        )
+    # (0, 1/bins], (1/bins, 2/bins], ...
+    places = np.clip(np.ceil(found * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(places, weights=right - found, minlength=bins)
+    return round(math.fsum(np.abs(gaps)) / len(found), 12)
+
+
+def first_choices(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first choices, int, and their probabilities.
+
+    Args:
+        logits: float, (predictions, classes).
+    """
+    shifted = np.asarray(logits, np.float64)
+    shifted = shifted - shifted.max(axis=-1, keepdims=True)
+    total = np.exp(shifted).sum(axis=-1)
+    return shifted.argmax(axis=-1), 1.0 / total
+
+
+def masked_lm_calibration(
+    model: MaskedLM, batches: Iterable[tuple[Any, Any, Any]]
+) -> float:
+    """Expected calibration error at the masked positions of held-out text.
+
+    Args:
+        model: the model.
+        batches: finite, of Keras triples.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def logits_of(x: Any, rows: tf.Tensor) -> tf.Tensor:
+        states = forward.encode(model, x, training=False)
+        made = forward.project(model, forward.gather_rows(states, rows))
+        product = tf.matmul(made.features, made.kernel, transpose_b=True)
+        return tf.cast(product, tf.float32) + made.bias
+
+    confidences, correct = [], []
+    for x, y, weight in batches:
+        rows = tf.where(tf.reshape(weight, [-1]) > 0)[:, 0]
+        chosen, found = first_choices(logits_of(x, rows).numpy())
+        confidences.append(found)
+        correct.append(chosen == tf.gather(tf.reshape(y, [-1]), rows).numpy())
+    return expected_calibration_error(
+        np.concatenate(confidences), np.concatenate(correct)
+    )

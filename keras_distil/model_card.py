@@ -1,0 +1,382 @@
+"""`MODEL_CARD.md`: what a student is, what it keeps, and its limits."""
+
+import importlib.metadata
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from keras_distil import config, models
+from keras_distil.config import schema
+from keras_distil.evaluation import render, table
+from keras_distil.run_folder import read_text
+
+CARD_FILE = "MODEL_CARD.md"
+_UNKNOWN = "not stated"
+_FIGURES = (
+    ("mlm_accuracy", "masked words right, %", 100.0),
+    ("mlm_loss", "masked-LM loss", 1.0),
+    ("teacher_agreement", "first choices like the teacher's, %", 100.0),
+    ("parameters", "weights", 1.0),
+    ("size_mb", "MB in float32", 1.0),
+    ("latency_ms", "CPU ms", 1.0),
+)
+
+
+def model_card(recipe: config.Recipe, folder: Path) -> str:
+    """The card of a finished run, in Markdown.
+
+    Args:
+        recipe: of the run.
+        folder: of the run, with `report.json` and `environment.json`, and
+            `benchmark.json` if the student was measured.
+
+    Raises:
+        OSError: if a file is missing.
+        ValueError: if one is damaged.
+    """
+    report = _read(folder / "report.json")
+    environment = _read(folder / "environment.json")
+    parts = [
+        f"# {recipe.name}",
+        _summary(recipe, report),
+        "## Use",
+        _use(report),
+        "## Data",
+        "\n".join(f"- {line}" for line in _data(recipe)),
+        "## Training",
+        "\n".join(f"- {line}" for line in _training(recipe, report)),
+        "## Scores",
+        _scores(report),
+        "## Calibration",
+        _calibration(report),
+        "## Size and speed",
+        _files(report, folder),
+        "## Limits",
+        "\n".join(f"- {line}" for line in _limits(recipe, report)),
+        "## Licences",
+        "\n".join(f"- {line}" for line in _licences(recipe)),
+        "## Environment",
+        _environment(environment),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+
+
+def _summary(recipe: config.Recipe, report: dict[str, Any]) -> str:
+    teacher = f"`{recipe.teacher.source}`"
+    if recipe.student is not None and recipe.student.source is not None:
+        made = f"A student distilled before, `{recipe.student.source}`"
+    elif recipe.student is not None or recipe.distill is not None:
+        layers = recipe.student.num_layers if recipe.student else None
+        depth = f" of {layers} layers" if layers else ""
+        made = f"A student{depth} distilled from {teacher}"
+    else:
+        made = f"The teacher {teacher}"
+    found = [made + " with keras_distil."]
+    if "kept_percent" in report:
+        found.append(
+            f"It keeps {report['kept_percent']:.1f}% of the teacher's masked "
+            "accuracy on held-out text."
+        )
+    macro = _macro(report, table.STUDENT)
+    if macro is not None and macro.retention is not None:
+        found.append(
+            f"Over {', '.join(report['tasks']['tasks'])} it keeps "
+            f"{macro.retention:.1f}% of the teacher's mean score "
+            f"({macro.score:.1f} points)."
+        )
+    return " ".join(found)
+
+
+def _macro(report: dict[str, Any], name: str) -> table.MacroScore | None:
+    if "tasks" not in report:
+        return None
+    made = table.ResultTable.from_json(json.dumps(report["tasks"]))
+    rows = {row.name: row for row in made.rows}
+    return rows[name].macro if name in rows else None
+
+
+def _use(report: dict[str, Any]) -> str:
+    exports = report.get("export", ())
+    lines = [
+        "```python",
+        "from keras_distil import models",
+        "",
+        'student = models.load_teacher("student.keras")',
+        "```",
+    ]
+    if "rows" not in report:
+        lines = []
+    if exports:
+        names = ", ".join(f"`{each['path']}`" for each in exports)
+        lines += ["", f"Exported as {names}."]
+    return "\n".join(lines).strip()
+
+
+def _data(recipe: config.Recipe) -> Iterator[str]:
+    for source in recipe.data.sources:
+        if isinstance(source, schema.DocumentationSource):
+            yield (
+                "Text: docstrings of the installed "
+                f"{', '.join(source.packages)}."
+            )
+        elif isinstance(source, schema.FilesSource):
+            yield f"Text: the files `{source.pattern}`."
+        else:
+            yield f"Text: TensorFlow Datasets `{source.name}`."
+    if recipe.data.prepared is not None:
+        yield "Text: a corpus that was prepared before."
+    if recipe.finetune is not None:
+        origin = {
+            "files": "from the official files",
+            "tfds": "from TensorFlow Datasets",
+        }[recipe.finetune.source]
+        yield f"Tasks: {', '.join(recipe.finetune.tasks)}, {origin}."
+        yield (
+            "The best epoch of every training, the teacher's as well as the "
+            "student's, was chosen on the development set that scores it."
+        )
+
+
+def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
+    yield f"Precision {recipe.precision}, seed {recipe.seed}."
+    if recipe.distill is not None:
+        losses = recipe.distill.losses
+        length = "steps" if recipe.distill.steps is not None else "epochs"
+        yield (
+            f"Distilled for {recipe.distill.steps or recipe.distill.epochs} "
+            f"{length} of {recipe.distill.batch_size} sequences of "
+            f"{recipe.data.sequence_length} tokens; weights of the losses "
+            f"{losses.mlm_weight:g} (masked LM), "
+            f"{losses.soft_target_weight:g} (soft targets), "
+            f"{losses.cosine_weight:g} (hidden states), temperature "
+            f"{losses.temperature:g}."
+        )
+    if recipe.finetune is not None:
+        yield (
+            f"Fine-tuned with the seeds {_joined(recipe.finetune.seeds)}; the "
+            "score is the median over the seeds."
+        )
+    yield f"The whole run took {report.get('duration_s', 0):,.0f} seconds."
+    yield "Everything else is in `recipe.yaml`."
+
+
+def _scores(report: dict[str, Any]) -> str:
+    parts = []
+    if "rows" in report:
+        rows = report["rows"]
+        shown = [
+            figure
+            for figure in _FIGURES
+            if any(figure[0] in row for row in rows.values())
+        ]
+        parts.append(
+            _table(
+                ["held-out text", *(title for _, title, _ in shown)],
+                [
+                    [
+                        name,
+                        *(
+                            _number(row.get(key), scale)
+                            for key, _, scale in shown
+                        ),
+                    ]
+                    for name, row in rows.items()
+                ],
+            )
+        )
+    if "tasks" in report:
+        made = table.ResultTable.from_json(json.dumps(report["tasks"]))
+        parts.append(render.to_markdown(made).strip())
+    return "\n\n".join(parts) or "None."
+
+
+def _calibration(report: dict[str, Any]) -> str:
+    found = dict(report.get("calibration", {}))
+    if "rows" in report:
+        found["masked words"] = {
+            row: scores["calibration_error"]
+            for row, scores in report["rows"].items()
+            if "calibration_error" in scores
+        }
+    if not found:
+        return "Not measured."
+    rows = [
+        [
+            name,
+            *(
+                _number(each.get(who), 100.0)
+                for who in (table.TEACHER, table.STUDENT)
+            ),
+        ]
+        for name, each in found.items()
+    ]
+    return (
+        "Expected calibration error (15 bins), in points: how far confidence "
+        "and accuracy are apart.\n\n" + _table(["", "teacher", "student"], rows)
+    )
+
+
+def _files(report: dict[str, Any], folder: Path) -> str:
+    parts = []
+    if report.get("export"):
+        rows = []
+        for each in report["export"]:
+            found = each["comparison"]
+            rows.append(
+                [
+                    f"`{each['path']}`",
+                    each["precision"],
+                    f"{each['size_mb']:.1f}",
+                    f"{found['max_difference']:.2g}",
+                    _number(found["top1_agreement"], 100.0),
+                    _number(found["score"], 100.0),
+                ]
+            )
+        headings = [
+            *("export", "precision", "MB", "furthest from the student"),
+            *("same first choices, %", "development score, %"),
+        ]
+        parts.append(_table(headings, rows))
+    path = folder / "benchmark.json"
+    if path.is_file():
+        parts.append(_speeds(_read(path)))
+    return "\n\n".join(parts) or "See the table above."
+
+
+def _speeds(benchmark: dict[str, Any]) -> str:
+    lengths = benchmark["settings"]["lengths"]
+    rows = [
+        [
+            each["name"],
+            str(each["num_threads"]),
+            f"{each['peak_memory_mb']:,.0f}",
+            *(
+                _number(
+                    each["latency"].get(str(length), {}).get("median_ms"), 1.0
+                )
+                for length in lengths
+            ),
+        ]
+        for each in benchmark["measured"]
+        if each["failed"] is None
+    ]
+    return "CPU milliseconds for one sequence (medians):\n\n" + _table(
+        ["", "threads", "peak MB", *(f"{n} tokens" for n in lengths)], rows
+    )
+
+
+def _limits(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
+    yield (
+        "It has learned what its teacher says, mistakes and prejudices "
+        "included, and has less room for rare cases than the teacher."
+    )
+    if "rows" in report and "tasks" not in report:
+        yield (
+            "It fills in masked words. For any task it must be fine-tuned, and "
+            "measured, first."
+        )
+    yield (
+        "Scores are those of the data named above. They say nothing of other "
+        "languages, domains or text longer than "
+        f"{recipe.data.sequence_length} tokens."
+    )
+    if "tasks" in report:
+        yield (
+            "Development sets are small: compare the intervals, not the last "
+            "digit."
+        )
+
+
+def _licences(recipe: config.Recipe) -> Iterator[str]:
+    teacher = recipe.teacher.license or _teacher_licence(recipe)
+    yield f"Teacher `{recipe.teacher.source}`: {teacher}."
+    if recipe.data.license is not None:
+        yield f"Data: {recipe.data.license}."
+        return
+    for source in recipe.data.sources:
+        if isinstance(source, schema.DocumentationSource):
+            for package in source.packages:
+                yield f"Docstrings of {package}: {_package_licence(package)}."
+        elif isinstance(source, schema.FilesSource):
+            yield f"The files `{source.pattern}`: {_UNKNOWN} in the recipe."
+        else:
+            yield f"`{source.name}`: see its page in TensorFlow Datasets."
+    if recipe.finetune is not None:
+        yield (
+            f"{', '.join(recipe.finetune.tasks)}: each has terms of its own; "
+            "see gluebenchmark.com and the data sets' pages."
+        )
+
+
+def _teacher_licence(recipe: config.Recipe) -> str:
+    """What the front matter of the checkpoint's `README.md` says."""
+    directory = models.checkpoint_directory(recipe.teacher.source)
+    path = directory / "README.md" if directory is not None else None
+    if path is None or not path.is_file():
+        return _UNKNOWN
+    _, mark, rest = read_text(path).partition("---\n")
+    try:
+        front = yaml.safe_load(rest.partition("\n---")[0]) if mark else {}
+    except yaml.YAMLError:
+        return _UNKNOWN
+    said = front.get("license") if isinstance(front, dict) else None
+    return str(said) if said else _UNKNOWN
+
+
+def _package_licence(package: str) -> str:
+    distribution = importlib.metadata.packages_distributions().get(package)
+    if not distribution:
+        return _UNKNOWN
+    about = importlib.metadata.metadata(distribution[0])
+    fields = about.json
+    said = str(fields.get("license_expression") or fields.get("license") or "")
+    # Some put the whole text there.
+    first = said.strip().splitlines()[0] if said.strip() else ""
+    if first and len(first) < 60:
+        return first
+    classifiers = about.get_all("Classifier") or []
+    names = [
+        each.rpartition(" :: ")[2]
+        for each in classifiers
+        if each.startswith("License :: ")
+    ]
+    return ", ".join(names) or _UNKNOWN
+
+
+def _environment(environment: dict[str, Any]) -> str:
+    hardware = environment["hardware"]
+    versions = ", ".join(
+        f"{name} {version}" for name, version in environment["versions"].items()
+    )
+    return (
+        f"{hardware['processor']}, {hardware['cpu_cores']} cores, "
+        f"{hardware['memory_gb']:g} GB of memory. {versions}."
+    )
+
+
+def _joined(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _number(value: float | None, scale: float) -> str:
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    scaled = scale * value
+    return f"{scaled:.3f}" if scale == 1.0 and scaled < 10 else f"{scaled:.1f}"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---", *("---:" for _ in headings[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
