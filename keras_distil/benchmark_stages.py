@@ -153,9 +153,10 @@ def _peers(folder: Path) -> Iterator[race.Contestant]:
     for name, (format_, file, packages, precision) in _PEERS.items():
         path = folder / format_
         if _report(path) is not None and not _missing(packages):
-            opened = path / file
+            # What they quantise themselves is in memory alone.
+            size = None if precision == "dynamic_int8" else size_mb(path)
             yield race.Contestant(
-                name, name, opened, size_mb(path), precision=precision
+                name, name, path / file, size, precision=precision
             )
 
 

@@ -36,7 +36,8 @@ def make_table(measured: Sequence[Measured], *, title: str) -> rich.table.Table:
 
 def _cells(each: Measured, lengths: Sequence[int]) -> list[str]:
     who = each.contestant
-    found = [who.name, str(each.num_threads), f"{who.size_mb:.1f}"]
+    size = _DASH if who.size_mb is None else f"{who.size_mb:.1f}"
+    found = [who.name, str(each.num_threads), size]
     if each.failed is not None:
         return [*found, each.failed]
     found += [f"{each.peak_memory_mb:,.0f}", f"{each.load_s:.2f}"]
@@ -80,10 +81,11 @@ def draw(
         quality = who.score if scored else who.agreement
         height = 100.0 * (1.0 if quality is None else quality)
         taken = each.latency[length].median_ms
-        area = _LEAST_AREA + _AREA_PER_MB * who.size_mb
+        size = who.size_mb or 0.0
+        area = _LEAST_AREA + _AREA_PER_MB * size
         axes.scatter(taken, height, s=area, alpha=0.6)
         axes.annotate(
-            f"{who.name}\n{who.size_mb:.0f} MB",
+            f"{who.name}\n{size:.0f} MB" if size else who.name,
             (taken, height),
             fontsize=8,
             xytext=(6, 6),

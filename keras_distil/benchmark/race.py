@@ -24,7 +24,7 @@ class Contestant:
         name: for people.
         runtime: one of `runtimes.RUNTIMES`.
         path: file or folder that the runtime opens.
-        size_mb: of what is shipped, 1e6 bytes.
+        size_mb: of what is shipped, 1e6 bytes; None if that is no file.
         precision: of its weights.
         agreement: share of first choices that are the student's, 0 to 1;
             None where it is not known.
@@ -34,7 +34,7 @@ class Contestant:
     name: str
     runtime: str
     path: Path
-    size_mb: float
+    size_mb: float | None
     precision: str = "float32"
     agreement: float | None = None
     score: float | None = None

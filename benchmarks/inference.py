@@ -1,0 +1,277 @@
+"""DistilBERT beside BERT-base in every format, by size and speed.
+
+Random weights of the published shapes: speed does not depend on what they
+say. A classifier of two classes is timed, as most that are shipped; sizes are
+those of the masked-LM models, whose decoder shares the table of embeddings.
+
+    python benchmarks/inference.py                       # prints tables
+    python benchmarks/inference.py --json inference.json
+    python benchmarks/inference.py --conversions 10      # the exporter
+
+PyTorch is measured where it is installed: pip install -e '.[peers]'
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from keras_distil.quiet import import_tensorflow
+
+SHAPES = {
+    "BERT-base": {"num_layers": 12, "num_heads": 12, "hidden_dim": 768},
+    "small": {"num_layers": 2, "num_heads": 2, "hidden_dim": 64},
+}
+FORMATS = (
+    "hugging_face",
+    "saved_model",
+    "onnx",
+    "litert_float32",
+    "litert_dynamic_int8",
+)
+
+
+def make_models(shape):
+    """BERT and its DistilBERT of half the layers, with random weights."""
+    import keras_hub
+
+    from keras_distil import models
+
+    width = SHAPES[shape]["hidden_dim"]
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=30522,
+        intermediate_dim=4 * width,
+        max_sequence_length=512,
+        dropout=0.0,
+        **SHAPES[shape],
+    )
+    teacher = models.ExactBertMaskedLM(backbone)
+    student = models.initialize_student(
+        teacher, SHAPES[shape]["num_layers"] // 2
+    )
+    return {"teacher": teacher, "student": student}
+
+
+def export(model, folder, name, length):
+    """Writes one format; random weights say nothing, so any passes."""
+    from keras_distil import export
+
+    tolerance = export.Tolerance(1e9, 1e9, 0.0)
+    target = folder / name
+    if name.startswith("litert_"):
+        return export.export_litert(
+            model,
+            target,
+            precision=name.removeprefix("litert_"),
+            lengths=[length],
+            tolerance=tolerance,
+        )
+    if name == "hugging_face":
+        tokenizer = make_tokenizer(folder)
+        return export.export_hugging_face(
+            model, target, tokenizer, tolerance=tolerance
+        )
+    function = {
+        "saved_model": export.export_saved_model,
+        "onnx": export.export_onnx,
+    }[name]
+    return function(model, target, tolerance=tolerance)
+
+
+def make_tokenizer(folder):
+    """A vocabulary of BERT's size."""
+    from keras_distil import data
+
+    place = folder / "vocabulary"
+    place.mkdir(exist_ok=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words += [f"word{number}" for number in range(30522 - len(words))]
+    (place / "vocab.txt").write_text("\n".join(words) + "\n")
+    return data.load_tokenizer(place)
+
+
+def contestants(folder, reports):
+    """Everything that can run here."""
+    from keras_distil.benchmark import Contestant
+
+    torch = all(map(importlib.util.find_spec, ("torch", "transformers")))
+    for role in ("teacher", "student"):
+        for name in FORMATS:
+            path = folder / role / name
+            size = reports[role][name]
+            if name == "hugging_face":
+                runtimes = ("pytorch", "pytorch_int8") if torch else ()
+            elif name == "onnx":
+                path, runtimes = path / "model.onnx", ("onnx", "onnx_int8")
+            else:
+                litert = name.startswith("litert_")
+                runtimes = ("litert" if litert else name,)
+            for runtime in runtimes:
+                shown = (
+                    name if runtime in ("litert", "saved_model") else runtime
+                )
+                # What they quantise themselves is in memory alone.
+                size = None if runtime.endswith("_int8") else size
+                yield Contestant(f"{role} {shown}", runtime, path, size)
+
+
+def measure(arguments):
+    """Exports both models and races them."""
+    from keras_distil import models
+    from keras_distil.benchmark import run_race, size_mb
+
+    sizes, reports = {}, {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for role, model in make_models(arguments.shape).items():
+            (folder / role).mkdir()
+            (folder / role / "masked_lm").mkdir()
+            made = export(
+                model,
+                folder / role / "masked_lm",
+                "litert_dynamic_int8",
+                arguments.length,
+            )
+            sizes[role] = {
+                "weights_mb": size_mb(model),
+                "litert_dynamic_int8_mb": made.size_mb,
+            }
+            task = models.task_model(model, "classification", 2)
+            reports[role] = {}
+            for name in FORMATS:
+                made = export(task, folder / role, name, arguments.length)
+                reports[role][name] = made.size_mb
+                print(f"{role} {name}: {made.size_mb:.1f} MB", flush=True)
+        found = run_race(
+            list(contestants(folder, reports)),
+            lengths=[arguments.length],
+            num_threads=arguments.threads,
+            throughput_length=arguments.length,
+            rounds=arguments.rounds,
+        )
+    return sizes, found
+
+
+def ratios(found, length):
+    """What the sizes are for, as ratios of medians in one run."""
+    median = {
+        each.contestant.name: each.latency[length].median_ms
+        for each in found
+        if length in each.latency
+    }
+    wanted = {
+        "BERT-base in PyTorch / DistilBERT int8 in LiteRT": (
+            "teacher pytorch",
+            "student litert_dynamic_int8",
+        ),
+        "DistilBERT int8 in ONNX Runtime / in LiteRT": (
+            "student onnx_int8",
+            "student litert_dynamic_int8",
+        ),
+        "DistilBERT float32 in ONNX Runtime / in LiteRT": (
+            "student onnx",
+            "student litert_float32",
+        ),
+    }
+    for name in median:
+        role, _, rest = name.partition(" ")
+        if role == "student":
+            wanted[f"teacher / student, {rest}"] = (f"teacher {rest}", name)
+    return {
+        title: median[slow] / median[fast]
+        for title, (slow, fast) in wanted.items()
+        if slow in median and fast in median
+    }
+
+
+def convert_often(arguments):
+    """Memory and time of conversions of BERT-base in one process."""
+    teacher = make_models(arguments.shape)["teacher"]
+    found = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for number in range(arguments.conversions):
+            started = time.perf_counter()
+            export(
+                teacher,
+                Path(temporary) / str(number),
+                "litert_dynamic_int8",
+                arguments.length,
+            )
+            children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            found.append(
+                {
+                    "seconds": time.perf_counter() - started,
+                    "own_memory_mb": memory_mb(),
+                    "converter_peak_mb": 1024 * children / 1e6,
+                }
+            )
+            print(
+                f"{number + 1}: {found[-1]['seconds']:.0f} s, this process "
+                f"{found[-1]['own_memory_mb']:,.0f} MB, converter at most "
+                f"{found[-1]['converter_peak_mb']:,.0f} MB",
+                flush=True,
+            )
+    return found
+
+
+def memory_mb():
+    """Memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main():
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--shape", choices=SHAPES, default="BERT-base")
+    add("--length", type=int, default=128)
+    add("--threads", type=int, default=2)
+    add("--rounds", type=int, default=15)
+    add("--conversions", type=int, help="measure the exporter instead")
+    add("--json", type=Path, help="file to write the figures to")
+    arguments = parser.parse_args()
+    import_tensorflow()
+    if arguments.conversions:
+        content = {"conversions": convert_often(arguments)}
+    else:
+        import rich.console
+
+        from keras_distil.benchmark import chart
+
+        sizes, found = measure(arguments)
+        made = ratios(found, arguments.length)
+        title = f"{arguments.shape} and half of it, {arguments.threads} threads"
+        rich.console.Console(width=140).print(
+            chart.make_table(found, title=title)
+        )
+        for role, each in sizes.items():
+            print(
+                f"{role}, masked LM: {each['weights_mb']:.1f} MB in float32, "
+                f"{each['litert_dynamic_int8_mb']:.1f} MB in LiteRT int8"
+            )
+        for name, value in made.items():
+            print(f"{name}: {value:.2f}")
+        content = {
+            "arguments": {
+                key: str(value)
+                for key, value in vars(arguments).items()
+                if key != "json"
+            },
+            "sizes": sizes,
+            "ratios": made,
+            "measured": [each.to_json() for each in found],
+        }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
