@@ -293,6 +293,32 @@ def _export_formats(
 
 
 @app.command(
+    epilog="Example: keras-distil plot recipes/quickstart.yaml",
+)
+def plot(
+    recipe: RecipePath,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The PNG to write. Default: NAME_schedules.png."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Updates, for a recipe that counts epochs."),
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Draw a recipe's temperature, loss weights and learning rate."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    quiet.import_tensorflow()
+    from keras_distil import schedule_chart
+
+    path = output or Path(f"{resolved.name}_schedules.png")
+    curves = schedule_chart.compute(resolved, steps=steps)
+    schedule_chart.draw(curves, path, title=resolved.name)
+    _say(f"Drawn: {path}")
+
+
+@app.command(
     epilog="Example: keras-distil benchmark saved_models/quickstart "
     "--set benchmark.threads=[1,2]",
 )

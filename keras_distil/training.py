@@ -12,6 +12,25 @@ from keras_distil.distiller import Distiller
 from keras_distil.models import adapters
 
 
+def learning_rate_schedule(
+    *,
+    learning_rate: float,
+    steps: int,
+    warmup_steps: int = 0,
+    decay: str = "linear",
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate of `make_optimizer`, whose arguments these are."""
+    decay_steps = max(steps - warmup_steps, 1)
+    following = {
+        "linear": schedules.Linear(learning_rate, 0.0, steps=decay_steps),
+        "cosine": schedules.Cosine(learning_rate, 0.0, steps=decay_steps),
+        "constant": schedules.Constant(learning_rate),
+    }[decay]
+    if warmup_steps:
+        following = schedules.Warmup(following, steps=warmup_steps)
+    return following
+
+
 def make_optimizer(
     *,
     learning_rate: float,
@@ -35,16 +54,14 @@ def make_optimizer(
     Returns:
         An optimizer that does not clip; the Distiller does.
     """
-    decay_steps = max(steps - warmup_steps, 1)
-    following = {
-        "linear": schedules.Linear(learning_rate, 0.0, steps=decay_steps),
-        "cosine": schedules.Cosine(learning_rate, 0.0, steps=decay_steps),
-        "constant": schedules.Constant(learning_rate),
-    }[decay]
-    if warmup_steps:
-        following = schedules.Warmup(following, steps=warmup_steps)
+    rate = learning_rate_schedule(
+        learning_rate=learning_rate,
+        steps=steps,
+        warmup_steps=warmup_steps,
+        decay=decay,
+    )
     optimizer = keras.optimizers.AdamW(
-        following, weight_decay=weight_decay, beta_2=beta_2
+        rate, weight_decay=weight_decay, beta_2=beta_2
     )
     # As the authors of BERT and DistilBERT did.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])

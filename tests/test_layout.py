@@ -34,7 +34,7 @@ ROWS = (
     ("plan",),
     ("build",),
     ("task_stages",),
-    ("export_stages", "benchmark_stages", "model_card"),
+    ("export_stages", "benchmark_stages", "model_card", "schedule_chart"),
     ("stages",),
     ("search",),
     ("cli",),
