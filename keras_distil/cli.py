@@ -12,6 +12,7 @@ import rich.table
 import typer
 
 from keras_distil import config, distribution, quiet, run_folder
+from keras_distil.devices import find_device
 from keras_distil.progress import Progress
 
 app = typer.Typer(
@@ -290,6 +291,40 @@ def _export_formats(
                 f"Received: {name!r}."
             )
     return wanted
+
+
+@app.command(
+    epilog="Example: keras-distil plan recipes/distilbert_base_uncased.yaml "
+    "--devices 8 --device v100",
+)
+def plan(
+    recipe: RecipePath,
+    device: Annotated[
+        str,
+        typer.Option(help="What it runs on: v100, a100, h100 and others."),
+    ] = "a100",
+    devices: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    efficiency: Annotated[
+        float | None,
+        typer.Option(help="Share of the peak that is reached. Default: 0.4."),
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Estimate memory, hours and where the time goes; start nothing."""
+    found = find_device(device)
+    resolved = config.load_recipe(recipe, set_ or ())
+    quiet.import_tensorflow()
+    from keras_distil import plan as plans
+
+    _print_summary(
+        plans.summarise(resolved, devices=devices)
+        | plans.durations(
+            resolved,
+            device=found,
+            devices=devices,
+            efficiency=plans.EFFICIENCY if efficiency is None else efficiency,
+        )
+    )
 
 
 @app.command(

@@ -7,6 +7,7 @@ from typing import Any
 from keras_distil import data
 from keras_distil.config import Recipe
 from keras_distil.config.schema import DistillSection, TeacherCache
+from keras_distil.devices import Device
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models.shape import (
@@ -128,6 +129,120 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
             _operations(recipe, recipe.distill, teacher, student)
         ),
     }
+
+
+# The share of a device's peak that training of transformers reaches: the
+# "model FLOPs utilisation" of published runs is 0.3 to 0.6.
+EFFICIENCY = 0.4
+_HOUR = 3600.0
+
+
+def durations(
+    recipe: Recipe,
+    *,
+    device: Device,
+    devices: int = 1,
+    efficiency: float = EFFICIENCY,
+) -> dict[str, dict[str, Any]]:
+    """Estimates how long a recipe's distillation takes, and what takes it.
+
+    Formula:
+        arithmetic = tokens * operations_a_token
+                     / (devices * efficiency * peak)
+        optimizer = updates * (28 * student_parameters
+                               + micro_batches * 12 * student_parameters)
+                    / bandwidth
+            AdamW reads a weight, its gradient and two moments and writes
+            three of them; every micro-batch adds to the gradient
+        step = (arithmetic + optimizer) / updates
+
+    Left out: the input, the all-reduce, checkpoints, the teacher's own
+    training, its twin's and the evaluation.
+
+    Args:
+        recipe: with a `distill` section.
+        device: what it runs on.
+        devices: int >= 1, replicas that share the global batch.
+        efficiency: float in (0, 1], share of the peak that is reached.
+
+    Returns:
+        "device", "assumptions", "time" and "where_the_time_goes", each names
+        and values.
+
+    Raises:
+        ValueError: if the recipe distils nothing, a number is out of range,
+            or as for `summarise`.
+    """
+    if not 0 < efficiency <= 1:
+        raise ValueError(
+            "`efficiency` must be above 0 and at most 1. Received: "
+            f"efficiency={efficiency}."
+        )
+    summary = summarise(recipe, devices=devices)
+    settings = recipe.distill
+    if settings is None or "student" not in summary:
+        raise ValueError(
+            f"The recipe {recipe.name!r} distils nothing, so there is no time "
+            "to plan."
+        )
+    a_token = {
+        name: 1e9 * value
+        for name, value in summary["gflop_per_token"].items()
+        if name != "total"
+    }
+    per_step = settings.batch_size * recipe.data.sequence_length
+    rate = devices * efficiency * device.peak_flops(recipe.precision)
+    parts = {name: per_step * value / rate for name, value in a_token.items()}
+    moved = 28 + 12 * (
+        settings.micro_batches if settings.micro_batches > 1 else 0
+    )
+    parts["optimizer"] = (
+        moved * summary["student"]["parameters"] / (1e9 * device.bandwidth_gb)
+    )
+    step = sum(parts.values())
+    time: dict[str, Any] = {
+        "seconds_per_update": round(step, 4),
+        "tokens_per_second": round(per_step / step),
+    }
+    if settings.steps is None:
+        time["hours"] = "known once the corpus is prepared"
+        time["hours_per_billion_tokens"] = round(
+            1e9 / per_step * step / _HOUR, 2
+        )
+    else:
+        hours = settings.steps * step / _HOUR
+        time["hours"] = round(hours, 2)
+        time["device_hours"] = round(devices * hours, 2)
+    memory = summary["memory_gb_per_device"]["total"]
+    return {
+        "device": {
+            "name": device.name,
+            "devices": devices,
+            "peak_tflops": device.peak_flops(recipe.precision) / 1e12,
+            "bandwidth_gb_per_second": device.bandwidth_gb,
+            "memory_gb": device.memory_gb,
+            "memory_needed_gb": memory,
+            "fits": "yes" if memory < device.memory_gb else "no",
+        },
+        "assumptions": {
+            "efficiency": f"{efficiency:g} of the peak",
+            "precision": _computed_in(recipe, device),
+            "padding": "none: every token counts",
+            "left_out": "input, all-reduce, checkpoints, evaluation, twin",
+        },
+        "time": time,
+        "where_the_time_goes": {
+            name: f"{100 * part / step:.1f}%" for name, part in parts.items()
+        },
+    }
+
+
+def _computed_in(recipe: Recipe, device: Device) -> str:
+    if recipe.precision == "float32":
+        return "float32"
+    if device.bfloat16_tflops is None:
+        return f"float32: a {device.name} has no units for bfloat16"
+    return "bfloat16"
 
 
 def _check_devices(recipe: Recipe, devices: int) -> None:

@@ -19,6 +19,7 @@ ROWS = (
         "schedules",
         "checkpoints",
         "data",
+        "devices",
         "edge",
         "progress",
         "quiet",

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from keras_distil import benchmark, models, plan
+from keras_distil import benchmark, cli, models, plan
 from keras_distil.config import load_recipe
+from keras_distil.devices import DEVICES, Device, find_device
 from keras_distil.losses import chunked
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -220,3 +221,97 @@ def test_every_recipe_has_a_plan(monkeypatch, golden_bert):
 def test_what_can_not_be_run(toy, overrides, devices, error, message):
     with pytest.raises(error, match=message):
         plan.summarise(toy(*overrides), devices=devices)
+
+
+DEVICE = Device("toy", 2e-6, 4e-6, 1e-3, 1.0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_time_by_hand(toy, precision):
+    recipe = toy(f"precision={precision}", "distill.micro_batches=1")
+    found = plan.durations(recipe, device=DEVICE, devices=2, efficiency=0.5)
+    summary = plan.summarise(recipe, devices=2)
+    a_token = 1e9 * summary["gflop_per_token"]["total"]
+    rate = 2 * 0.5 * (2e6 if precision == "float32" else 4e6)
+    # 12 sequences of 10 tokens.
+    arithmetic = 120 * a_token / rate
+    optimizer = 28 * summary["student"]["parameters"] / 1e6
+    step = arithmetic + optimizer
+    time = found["time"]
+    assert time["seconds_per_update"] == pytest.approx(step, rel=1e-3)
+    assert time["tokens_per_second"] == round(120 / time["seconds_per_update"])
+    assert time["hours"] == pytest.approx(7 * step / 3600, abs=0.005)
+    assert time["device_hours"] == pytest.approx(14 * step / 3600, abs=0.005)
+    shares = found["where_the_time_goes"]
+    assert shares["optimizer"] == f"{100 * optimizer / step:.1f}%"
+    total = sum(float(share.rstrip("%")) for share in shares.values())
+    assert total == pytest.approx(100, abs=0.3)
+    assert found["device"]["fits"] == "yes"
+
+
+def test_micro_batches_add_to_the_gradient(toy):
+    once = plan.durations(toy("distill.micro_batches=1"), device=DEVICE)
+    often = plan.durations(toy("distill.micro_batches=4"), device=DEVICE)
+    parameters = plan.summarise(toy())["student"]["parameters"]
+    more = (
+        often["time"]["seconds_per_update"] - once["time"]["seconds_per_update"]
+    )
+    assert more == pytest.approx(4 * 12 * parameters / 1e6, rel=1e-2)
+
+
+def test_epochs_have_hours_by_the_token(toy):
+    recipe = toy("distill.steps=null", "distill.epochs=2")
+    time = plan.durations(recipe, device=DEVICE)["time"]
+    assert time["hours"] == "known once the corpus is prepared"
+    updates = 1e9 / 120
+    assert time["hours_per_billion_tokens"] == pytest.approx(
+        updates * time["seconds_per_update"] / 3600, rel=1e-3
+    )
+
+
+def test_the_papers_order():
+    recipe = load_recipe(RECIPES / "distilbert_base_uncased.yaml")
+    found = plan.durations(recipe, device=DEVICES["v100"], devices=8)
+    assert "has no units for bfloat16" in found["assumptions"]["precision"]
+    assert found["device"]["fits"] == "yes"
+    # The authors took about 90 hours.
+    assert 60 < found["time"]["hours"] < 130
+
+
+@pytest.mark.parametrize("efficiency", [0.0, 1.5, float("nan")])
+def test_bad_efficiency(toy, efficiency):
+    with pytest.raises(ValueError, match="above 0 and at most 1. Received: ef"):
+        plan.durations(toy(), device=DEVICE, efficiency=efficiency)
+
+
+def test_nothing_to_plan(toy):
+    recipe = toy().model_copy(update={"distill": None})
+    with pytest.raises(
+        ValueError, match="distils nothing, so there is no time"
+    ):
+        plan.durations(recipe, device=DEVICE)
+
+
+def test_devices_by_name():
+    assert find_device("A100").bfloat16_tflops == 312.0
+    assert find_device("TPU-v4").name == "tpu_v4"
+    with pytest.raises(
+        ValueError, match="one of v100, .* Did you mean 'v100'. Received: 'v10'"
+    ):
+        find_device("v10")
+    with pytest.raises(ValueError, match="tpu_v4. Received: 'abacus'"):
+        find_device("abacus")
+
+
+def test_the_command(toy, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "toy.yaml"
+    monkeypatch.setattr(
+        "sys.argv",
+        ["keras-distil", "plan", str(path), "--device", "v100"],
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    for words in ("seconds_per_update", "where_the_time_goes", "0.4 of the pe"):
+        assert words in said

@@ -78,7 +78,10 @@ def test_the_command(shared_toy_recipe, tmp_path, monkeypatch, capsys):
             ("--set", "distill.steps=null", "--set", "distill.epochs=1"),
             "counts epochs, .* give their number with --steps.",
         ),
-        (("--output", "file/x.png"), "file/x.png could not be written: File exists"),
+        (
+            ("--output", "file/x.png"),
+            "file/x.png could not be written: File exists",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
