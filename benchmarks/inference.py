@@ -6,6 +6,7 @@ those of the masked-LM models, whose decoder shares the table of embeddings.
 
     python benchmarks/inference.py                       # prints tables
     python benchmarks/inference.py --json inference.json
+    python benchmarks/inference.py --paper               # the paper's table 3
     python benchmarks/inference.py --conversions 10      # the exporter
 
 PyTorch is measured where it is installed: pip install -e '.[peers]'
@@ -188,6 +189,44 @@ def ratios(found, length):
     }
 
 
+def paper_page(arguments):
+    """BERT-base, DistilBERT and ELMo in TensorFlow, beside the published."""
+    import tensorflow as tf
+
+    from keras_distil import benchmark, models
+    from keras_distil.evaluation import table
+
+    tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+    made = make_models(arguments.shape)
+    elmo = models.ElmoClassifier(2)
+    length = arguments.length
+    calls = {
+        "BERT-base": benchmark.masked_lm_encoder_call(made["teacher"], length),
+        "DistilBERT": benchmark.masked_lm_encoder_call(made["student"], length),
+        "ELMo": benchmark.elmo_call(elmo, length),
+    }
+    milliseconds = benchmark.measure_latency_ms(calls, runs=arguments.rounds)
+    weights = {
+        name: benchmark.parameter_count(model)
+        for name, model in zip(calls, (*made.values(), elmo), strict=True)
+    }
+    published = {row.name: row for row in table.PUBLISHED}
+    base, theirs = milliseconds["BERT-base"], published["BERT-base"].latency_ms
+    print(
+        "| model | weights | published | CPU ms | BERT-base / it "
+        "| published ms | published ratio |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    )
+    for name, taken in milliseconds.items():
+        row = published[name]
+        print(
+            f"| {name} | {weights[name] / 1e6:.1f} M | "
+            f"{row.parameters / 1e6:.0f} M | {taken:.1f} | {base / taken:.2f} "
+            f"| {row.latency_ms:.0f} | {theirs / row.latency_ms:.2f} |"
+        )
+    return {"weights": weights, "milliseconds": milliseconds}
+
+
 def convert_often(arguments):
     """Memory and time of conversions of BERT-base in one process."""
     teacher = make_models(arguments.shape)["teacher"]
@@ -235,12 +274,15 @@ def main():
     add("--length", type=int, default=128)
     add("--threads", type=int, default=2)
     add("--rounds", type=int, default=15)
+    add("--paper", action="store_true", help="the paper's table instead")
     add("--conversions", type=int, help="measure the exporter instead")
     add("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     import_tensorflow()
     if arguments.conversions:
         content = {"conversions": convert_often(arguments)}
+    elif arguments.paper:
+        content = {"paper": paper_page(arguments)}
     else:
         import rich.console
 

@@ -40,6 +40,8 @@ _STATIC_OPERATORS = (
     "RESHAPE",
     "TRANSPOSE",
 )
+# What the converter calls a graph's outputs.
+_OUTPUT = "StatefulPartitionedCall"
 # Operators of TensorFlow that LiteRT has not: most phones have neither.
 _FLEX = "Flex"
 
@@ -278,7 +280,9 @@ def _leave_head(manager: Any, operation_name: Any) -> None:
     from ai_edge_quantizer import recipe
 
     manager.add_quantization_config(
-        regex=f".*{HEAD}/(?!{DECODER}).*",
+        # Names of operators that became one are joined; the last one has the
+        # name of the graph's output.
+        regex=f"^(?!.*{DECODER}/).*{HEAD}/.*|^{_OUTPUT}.*",
         operation_name=operation_name,
         algorithm_key=recipe.AlgorithmName.NO_QUANTIZE,
     )

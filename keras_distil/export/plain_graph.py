@@ -174,8 +174,10 @@ def _embeddings(
 def _normalized(layer: keras.layers.LayerNormalization, rows: Tensor) -> Tensor:
     centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-    normal = centred * tf.math.rsqrt(variance + layer.epsilon)
-    return normal * layer.gamma.value + layer.beta.value
+    # In this order: a scale by itself would be moved into the weights of what
+    # follows, and so would the table's own copy be.
+    scale = tf.math.rsqrt(variance + layer.epsilon) * layer.gamma.value
+    return centred * scale + layer.beta.value
 
 
 def _transformer_layer(
