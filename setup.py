@@ -64,7 +64,7 @@ setup(
     extras_require={
         "beam": ["apache-beam>=2.77"],
         "hf": ["transformers>=4.57"],
-        "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.16"],
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],
         # What benchmarks/train_step.py measures beside keras_distil.
         "peers": ["torch>=2.8", "transformers>=4.57"],
         "test": [
@@ -77,7 +77,6 @@ setup(
             "pytest>=8.4",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
-            "tf2onnx>=1.16",
             "types-PyYAML>=6.0.12",
         ],
     },

@@ -187,12 +187,12 @@ class _Plan:
 
     def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The student's outputs in LiteRT's operators."""
-        dialect = plain_graph.LITERT
+        masked_score = plain_graph.MASKED_SCORE
         if self.precision == _FULL_INT8:
-            dialect = dataclasses.replace(
-                dialect, masked_score=_MASKED_SCORE_INT8
-            )
-        return plain_graph.outputs(self.student, inputs, dialect)
+            masked_score = _MASKED_SCORE_INT8
+        return plain_graph.outputs(
+            self.student, inputs, masked_score=masked_score
+        )
 
 
 def _check_precision(

@@ -2,16 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 import tokenizers
 
-from keras_distil.export import parity, plain_graph
+from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.student import Student, label_names, make_student
@@ -19,7 +17,6 @@ from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
 
 FORMAT = "onnx"
 MODEL_FILE = "model.onnx"
-_OPSET = 17
 
 
 def export_onnx(
@@ -72,6 +69,8 @@ def export_onnx(
         ParityError: if it does not compute what the student does.
     """
     _check_installed()
+    from keras_distil.export import onnx_graph
+
     student = make_student(
         model, sentence_embedding=sentence_embedding, normalize=normalize
     )
@@ -84,12 +83,12 @@ def export_onnx(
     with replacing_folder(
         folder, overwrite=overwrite, mark=MODEL_FILE
     ) as scratch:
-        converted = _convert(student, plain_graph.outputs)
+        made = onnx_graph.outputs_model(student)
         metadata = {"kind": student.kind, "labels": json.dumps(names)}
         for key, value in metadata.items():
-            converted.metadata_props.add(key=key, value=value)
+            made.metadata_props.add(key=key, value=value)
         path = scratch / MODEL_FILE
-        path.write_bytes(converted.SerializeToString())
+        path.write_bytes(made.SerializeToString())
         if tokenizer is not None:
             write_vocabulary(tokenizer, scratch)
         comparison = parity.compare(student, examples, load_onnx(path))
@@ -99,7 +98,7 @@ def export_onnx(
             what=f"The ONNX model for {folder}",
             origin=lambda: _origin(student, examples, scratch, tolerance),
         )
-        operators = sorted({node.op_type for node in converted.graph.node})
+        operators = sorted({node.op_type for node in made.graph.node})
         report = ExportReport(
             folder,
             FORMAT,
@@ -142,65 +141,11 @@ def _check_installed() -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
-        import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "Exporting to ONNX needs the extra `onnx`. Install it with: "
             "pip install 'keras-distil[onnx]'."
         ) from error
-
-
-def _convert(student: Student, graph: Callable[..., dict[str, Any]]) -> Any:
-    """The ONNX model of a function of the student's inputs."""
-    import tf2onnx
-
-    names = student.input_names
-
-    def run(*tensors: tf.Tensor) -> dict[str, Any]:
-        inputs = dict(zip(names, tensors, strict=True))
-        return graph(student, inputs, plain_graph.ONNX)
-
-    converted, _ = tf2onnx.convert.from_function(
-        tf.function(run, autograph=False),
-        input_signature=[
-            tf.TensorSpec([None, None], tf.int32, name) for name in names
-        ],
-        opset=_OPSET,
-    )
-    _share_table(converted.graph)
-    return converted
-
-
-def _share_table(graph: Any) -> None:
-    """Drops transposed copies of constants, as the decoder's of the table.
-
-    A product with a constant that is another one transposed becomes one with
-    that other one.
-    """
-    from onnx import helper, numpy_helper
-
-    matrices = {
-        each.name: numpy_helper.to_array(each)
-        for each in graph.initializer
-        if len(each.dims) == 2
-    }
-    original = {
-        name: other
-        for name, matrix in matrices.items()
-        for other, table in matrices.items()
-        if name != other
-        and matrix.shape == table.shape[::-1]
-        and table.shape[0] == max(array.shape[0] for array in matrices.values())
-        and np.array_equal(matrix, table.T)
-    }
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in original:
-            node.op_type = "Gemm"
-            node.input[1] = original[node.input[1]]
-            node.attribute.append(helper.make_attribute("transB", 1))
-    kept = [each for each in graph.initializer if each.name not in original]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _origin(
@@ -210,9 +155,11 @@ def _origin(
     tolerance: parity.Tolerance,
 ) -> str:
     """Converts the hidden states, too, and compares them."""
+    from keras_distil.export import onnx_graph
+
     path = folder / "layers.onnx"
-    converted = _convert(student, plain_graph.layers)
-    path.write_bytes(converted.SerializeToString())
+    made = onnx_graph.layers_model(student)
+    path.write_bytes(made.SerializeToString())
     return parity.first_difference(
         student, examples, load_onnx(path), tolerance
     )

@@ -1,4 +1,4 @@
-"""A student's forward pass in the few operators that other runtimes have.
+"""A student's forward pass in the operators that LiteRT runs fastest.
 
 The same as the encoder's own pass, padding included: every projection a
 product of two matrices, a mask that is added, and token ids looked up as a
@@ -7,9 +7,8 @@ which share their weights, can be stored once. With a batch and a length that
 are numbers, no shape is dynamic.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -26,32 +25,6 @@ Tensor = Any
 MASKED_SCORE = -1e4
 
 
-def fused_gelu(values: Tensor) -> Tensor:
-    """Exact GELU, as TensorFlow writes it: by `erfc`."""
-    return tf.nn.gelu(values, approximate=False)
-
-
-def erf_gelu(values: Tensor) -> Tensor:
-    """Exact GELU by `erf`, which ONNX has."""
-    return 0.5 * values * (1.0 + tf.math.erf(values * math.sqrt(0.5)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Dialect:
-    """What differs between the runtimes.
-
-    Attributes:
-        gelu: exact GELU; LiteRT has an operator for `fused_gelu`.
-        masked_score: what is added to the scores of padding.
-    """
-
-    gelu: Callable[[Tensor], Tensor] = fused_gelu
-    masked_score: float = MASKED_SCORE
-
-
-LITERT = Dialect()
-ONNX = Dialect(gelu=erf_gelu)
-
 # Scopes of operators' names.
 HEAD = "student_head"
 DECODER = "decoder"
@@ -60,23 +33,23 @@ DECODER = "decoder"
 def outputs(
     student: Student,
     inputs: Mapping[str, Tensor],
-    dialect: Dialect = LITERT,
+    masked_score: float = MASKED_SCORE,
 ) -> dict[str, Tensor]:
     """The outputs of `Student.outputs`.
 
     Args:
         student: what is exported.
         inputs: of `Student.input_names`, int32, (batch, length).
-        dialect: of the runtime.
+        masked_score: what is added to the scores of padding.
 
     Returns:
         float32 outputs by name.
     """
-    rows = _encode(student, inputs, dialect)[-1][1]
+    rows = _encode(student, inputs, masked_score)[-1][1]
     # The quantiser finds the small layers of the head by this name.
     with tf.name_scope(HEAD):
         if student.kind == MASKED_LM:
-            return _masked_lm_outputs(student, rows, inputs, dialect)
+            return _masked_lm_outputs(student, rows, inputs)
         shape = _shape(inputs["token_ids"])
         states = tf.reshape(rows, [*shape, rows.shape[-1]])
         if student.kind == SENTENCE_EMBEDDING:
@@ -90,10 +63,9 @@ def _masked_lm_outputs(
     student: Student,
     rows: Tensor,
     inputs: Mapping[str, Tensor],
-    dialect: Dialect,
 ) -> dict[str, Tensor]:
     head = student.model.masked_lm_head
-    features = _activated(head._intermediate_dense, rows, dialect)
+    features = _activated(head._intermediate_dense, rows)
     features = _normalized(head._intermediate_layer_norm, features)
     table, bias = forward.decoder_variables(student.model)
     # Its name is its own: the large product is no part of what stays exact.
@@ -107,18 +79,18 @@ def _masked_lm_outputs(
 def layers(
     student: Student,
     inputs: Mapping[str, Tensor],
-    dialect: Dialect = LITERT,
+    masked_score: float = MASKED_SCORE,
 ) -> dict[str, Tensor]:
     """Hidden states by layer, as `Student.layers` names them."""
     shape = _shape(inputs["token_ids"])
     return {
         name: tf.reshape(rows, [*shape, rows.shape[-1]])
-        for name, rows in _encode(student, inputs, dialect)
+        for name, rows in _encode(student, inputs, masked_score)
     }
 
 
 def _encode(
-    student: Student, inputs: Mapping[str, Tensor], dialect: Dialect
+    student: Student, inputs: Mapping[str, Tensor], masked_score: float
 ) -> list[tuple[str, Tensor]]:
     """Hidden states by layer, (batch * length, width) each."""
     backbone = student.model.backbone
@@ -127,10 +99,10 @@ def _encode(
         backbone.embeddings_layer_norm, _embeddings(backbone, inputs, shape)
     )
     padding = 1.0 - tf.cast(inputs["padding_mask"], tf.float32)
-    score_bias = dialect.masked_score * padding[:, None, None, :]
+    score_bias = masked_score * padding[:, None, None, :]
     found = [("embeddings", rows)]
     for layer in backbone.transformer_layers:
-        rows = _transformer_layer(layer, rows, score_bias, shape, dialect)
+        rows = _transformer_layer(layer, rows, score_bias, shape)
         found.append((layer.name, rows))
     return found
 
@@ -185,11 +157,10 @@ def _transformer_layer(
     rows: Tensor,
     score_bias: Tensor,
     shape: tuple[Any, Any],
-    dialect: Dialect,
 ) -> Tensor:
     attended = _attention(layer._self_attention_layer, rows, score_bias, shape)
     rows = _normalized(layer._self_attention_layer_norm, attended + rows)
-    hidden = _activated(layer._feedforward_intermediate_dense, rows, dialect)
+    hidden = _activated(layer._feedforward_intermediate_dense, rows)
     outer = layer._feedforward_output_dense
     hidden = _dense(hidden, outer.kernel.value, outer.bias.value)
     return _normalized(layer._feedforward_layer_norm, hidden + rows)
@@ -224,12 +195,11 @@ def _attention(
     return _dense(context, kernel, output.bias.value)
 
 
-def _activated(
-    layer: keras.layers.Dense, rows: Tensor, dialect: Dialect
-) -> Tensor:
+def _activated(layer: keras.layers.Dense, rows: Tensor) -> Tensor:
     found = _dense(rows, layer.kernel.value, layer.bias.value)
     if layer.activation is keras.activations.gelu:
-        return dialect.gelu(found)
+        # LiteRT has an operator for it.
+        return tf.nn.gelu(found, approximate=False)
     return layer.activation(found)
 
 

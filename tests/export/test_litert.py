@@ -111,6 +111,7 @@ def exported(student, tokenizer, tmp_path_factory):
 def test_report_and_files(exported):
     folder, report = exported
     assert sorted(path.name for path in folder.iterdir()) == [
+        "parity.json",
         "student.json",
         "student.tflite",
         "tokenizer.json",

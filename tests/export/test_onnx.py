@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from toy import randomize
 
 from keras_distil import export, models
-from keras_distil.export import plain_graph
+from keras_distil.export import onnx_graph
 from keras_distil.export.onnx import load_onnx
 from keras_distil.export.student import make_student
 
@@ -28,6 +28,7 @@ def test_report_and_files(exported):
     folder, report = exported
     assert sorted(path.name for path in folder.iterdir()) == [
         "model.onnx",
+        "parity.json",
         "tokenizer.json",
         "vocab.txt",
     ]
@@ -89,15 +90,43 @@ def test_tasks_of_a_bert(bert, tokenizer, tmp_path):
     }
 
 
+@pytest.mark.parametrize("architecture", ["student", "bert"])
+@pytest.mark.parametrize(
+    ("kind", "outputs"),
+    [
+        ("classification", 3),
+        ("regression", 1),
+        ("token_classification", 3),
+        ("span", 2),
+        ("sentence_embedding", 0),
+        ("normalized", 0),
+    ],
+)
+def test_every_kind(request, tmp_path, architecture, kind, outputs):
+    model = request.getfixturevalue(architecture)
+    if outputs:
+        model = randomize(models.task_model(model, kind, outputs), seed=3)
+    report = export.export_onnx(
+        model,
+        tmp_path / "x",
+        sentence_embedding=not outputs,
+        normalize=kind == "normalized",
+    )
+    assert report.comparison.max_difference < 1e-4
+    onnx.checker.check_model(str(tmp_path / "x/model.onnx"), full_check=True)
+
+
 def test_what_fails_is_named_with_its_layer(student, tmp_path, monkeypatch):
     layer = student.backbone.transformer_layers[0]
-    compute = plain_graph._transformer_layer
+    attend = onnx_graph._attention
 
-    def wrong(computed, *arguments):
-        found = compute(computed, *arguments)
-        return found + 0.5 if computed.name == layer.name else found
+    def wrong(graph, computed, *arguments):
+        found = attend(graph, computed, *arguments)
+        if computed is not layer._self_attention_layer:
+            return found
+        return graph.add("Mul", found, graph.constant(2.0))
 
-    monkeypatch.setattr(plain_graph, "_transformer_layer", wrong)
+    monkeypatch.setattr(onnx_graph, "_attention", wrong)
     with pytest.raises(
         export.ParityError, match=f"The ONNX model .* at `{layer.name}`"
     ):
@@ -106,6 +135,6 @@ def test_what_fails_is_named_with_its_layer(student, tmp_path, monkeypatch):
 
 
 def test_without_the_extra(student, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-distil\[onnx\]"):
         export.export_onnx(student, tmp_path / "x")

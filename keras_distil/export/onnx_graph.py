@@ -1,0 +1,320 @@
+"""A student's forward pass in ONNX's operators, from its weights.
+
+Written out node by node: a converter from TensorFlow would take more than ten
+times the model's size in memory, and store the table of embeddings twice.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras_hub.models import (
+    BertBackbone,
+    BertTextClassifier,
+    DistilBertTextClassifier,
+)
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from keras_distil.export.plain_graph import MASKED_SCORE
+from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
+from keras_distil.models import forward
+
+# The first with LayerNormalization.
+OPSET = 17
+# Of that opset, which files have had since 2021.
+_IR_VERSION = 8
+_ACTIVATIONS = {
+    keras.activations.relu: "Relu",
+    keras.activations.tanh: "Tanh",
+    keras.activations.linear: "Identity",
+}
+
+
+def outputs_model(student: Student) -> ModelProto:
+    """The model of `Student.outputs`; batch and length are free.
+
+    Args:
+        student: what is exported.
+    """
+    graph = _Graph(student)
+    states = _encode(graph)[-1][1]
+    by_token = ["batch", "length"]
+    if student.kind == SENTENCE_EMBEDDING:
+        width = student.model.backbone.hidden_dim
+        found = {"embedding": (_mean(graph, states), ["batch", width])}
+    elif student.kind == MASKED_LM:
+        words = student.model.backbone.vocabulary_size
+        logits = _masked_lm(graph, states)
+        found = {"logits": (logits, [*by_token, words])}
+    else:
+        found = _task(graph, states)
+    return graph.model(found)
+
+
+def layers_model(student: Student) -> ModelProto:
+    """The model of `Student.layers`."""
+    graph = _Graph(student)
+    width = student.model.backbone.hidden_dim
+    return graph.model(
+        {
+            name: (states, ["batch", "length", width])
+            for name, states in _encode(graph)
+        }
+    )
+
+
+class _Graph:
+    """Nodes and weights as they are added.
+
+    Args:
+        student: whose inputs it has.
+    """
+
+    def __init__(self, student: Student) -> None:
+        self.student = student
+        self._nodes: list[Any] = []
+        self._weights: dict[str, Any] = {}
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node; returns the name of what it computes."""
+        name = f"{operator.lower()}_{len(self._nodes)}"
+        self._nodes.append(
+            helper.make_node(operator, inputs, [name], name, **attributes)
+        )
+        return name
+
+    def constant(self, values: Any, dtype: Any = np.float32) -> str:
+        """Adds values; returns their name."""
+        name = f"constant_{len(self._weights)}"
+        array = np.asarray(values, dtype)
+        self._weights[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def weight(self, variable: keras.Variable, shape: Sequence[int]) -> str:
+        """Adds a variable, once; returns its name."""
+        name = f"{variable.path}:{'x'.join(map(str, shape))}"
+        if name not in self._weights:
+            array = np.reshape(variable.numpy(), shape)
+            self._weights[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def model(self, outputs: dict[str, tuple[str, list[Any]]]) -> ModelProto:
+        """The whole, with named outputs of the given shapes."""
+        for name, (value, _) in outputs.items():
+            self._nodes.append(
+                helper.make_node("Identity", [value], [name], f"output_{name}")
+            )
+        graph = helper.make_graph(
+            self._nodes,
+            "student",
+            [
+                helper.make_tensor_value_info(
+                    name, TensorProto.INT32, ["batch", "length"]
+                )
+                for name in self.student.input_names
+            ],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, (_, shape) in outputs.items()
+            ],
+            list(self._weights.values()),
+        )
+        return helper.make_model(
+            graph,
+            producer_name="keras_distil",
+            ir_version=_IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+        )
+
+
+def _encode(graph: _Graph) -> list[tuple[str, str]]:
+    """Hidden states by layer, (batch, length, width) each."""
+    backbone = graph.student.model.backbone
+    states = _normalized(
+        graph, backbone.embeddings_layer_norm, _embeddings(graph, backbone)
+    )
+    mask = graph.add("Cast", "padding_mask", to=TensorProto.FLOAT)
+    padding = graph.add("Sub", graph.constant(1.0), mask)
+    bias = graph.add("Mul", padding, graph.constant(MASKED_SCORE))
+    bias = graph.add("Unsqueeze", bias, graph.constant([1, 2], np.int64))
+    found = [("embeddings", states)]
+    for layer in backbone.transformer_layers:
+        attended = _attention(graph, layer._self_attention_layer, states, bias)
+        states = _normalized(
+            graph,
+            layer._self_attention_layer_norm,
+            graph.add("Add", attended, states),
+        )
+        hidden = _dense(graph, layer._feedforward_intermediate_dense, states)
+        hidden = _dense(graph, layer._feedforward_output_dense, hidden)
+        states = _normalized(
+            graph,
+            layer._feedforward_layer_norm,
+            graph.add("Add", hidden, states),
+        )
+        found.append((layer.name, states))
+    return found
+
+
+def _embeddings(graph: _Graph, backbone: keras.Model) -> str:
+    bert = isinstance(backbone, BertBackbone)
+    layer = backbone if bert else backbone.embeddings
+    tokens = graph.add("Gather", _table(graph), "token_ids")
+    positions = layer.position_embedding.position_embeddings
+    length = graph.add(
+        "Slice",
+        graph.add("Shape", "token_ids"),
+        *(graph.constant([value], np.int64) for value in (1, 2)),
+    )
+    added = graph.add(
+        "Slice",
+        graph.weight(positions, positions.shape),
+        graph.constant([0], np.int64),
+        length,
+    )
+    found = graph.add("Add", tokens, added)
+    if not bert:
+        return found
+    segments = layer.segment_embedding.embeddings
+    table = graph.weight(segments, segments.shape)
+    return graph.add("Add", found, graph.add("Gather", table, "segment_ids"))
+
+
+def _table(graph: _Graph) -> str:
+    variable = graph.student.model.backbone.token_embedding.embeddings
+    return graph.weight(variable, variable.shape)
+
+
+def _normalized(
+    graph: _Graph, layer: keras.layers.LayerNormalization, states: str
+) -> str:
+    return graph.add(
+        "LayerNormalization",
+        states,
+        graph.weight(layer.gamma, layer.gamma.shape),
+        graph.weight(layer.beta, layer.beta.shape),
+        axis=-1,
+        epsilon=layer.epsilon,
+    )
+
+
+def _attention(
+    graph: _Graph,
+    layer: keras.layers.MultiHeadAttention,
+    states: str,
+    bias: str,
+) -> str:
+    width, heads, size = layer._query_dense.kernel.shape
+    split = graph.constant([0, 0, heads, size], np.int64)
+
+    def project(part: Any, order: list[int]) -> str:
+        kernel = graph.weight(part.kernel, (width, heads * size))
+        added = graph.weight(part.bias, (heads * size,))
+        found = graph.add("Add", graph.add("MatMul", states, kernel), added)
+        found = graph.add("Reshape", found, split)
+        return graph.add("Transpose", found, perm=order)
+
+    query = project(layer._query_dense, [0, 2, 1, 3])
+    key = project(layer._key_dense, [0, 2, 3, 1])
+    value = project(layer._value_dense, [0, 2, 1, 3])
+    scores = graph.add("MatMul", query, key)
+    scores = graph.add("Div", scores, graph.constant(math.sqrt(size)))
+    weights = graph.add("Softmax", graph.add("Add", scores, bias), axis=-1)
+    context = graph.add("MatMul", weights, value)
+    context = graph.add("Transpose", context, perm=[0, 2, 1, 3])
+    context = graph.add(
+        "Reshape", context, graph.constant([0, 0, heads * size], np.int64)
+    )
+    output = layer._output_dense
+    kernel = graph.weight(output.kernel, (heads * size, width))
+    return graph.add(
+        "Add",
+        graph.add("MatMul", context, kernel),
+        graph.weight(output.bias, (width,)),
+    )
+
+
+def _dense(graph: _Graph, layer: keras.layers.Dense, values: str) -> str:
+    kernel = graph.weight(layer.kernel, layer.kernel.shape)
+    product = graph.add("MatMul", values, kernel)
+    found = graph.add(
+        "Add", product, graph.weight(layer.bias, layer.bias.shape)
+    )
+    if layer.activation is not keras.activations.gelu:
+        return graph.add(_ACTIVATIONS[layer.activation], found)
+    # By `Erf`, as ONNX Runtime looks for it: there is no `Erfc`.
+    scaled = graph.add("Div", found, graph.constant(math.sqrt(2.0)))
+    cumulative = graph.add("Add", graph.add("Erf", scaled), graph.constant(1.0))
+    product = graph.add("Mul", found, cumulative)
+    return graph.add("Mul", product, graph.constant(0.5))
+
+
+def _masked_lm(graph: _Graph, states: str) -> str:
+    model = graph.student.model
+    head = model.masked_lm_head
+    features = _dense(graph, head._intermediate_dense, states)
+    features = _normalized(graph, head._intermediate_layer_norm, features)
+    width, words = model.backbone.hidden_dim, model.backbone.vocabulary_size
+    _, bias = forward.decoder_variables(model)
+    rows = graph.add("Reshape", features, graph.constant([-1, width], np.int64))
+    logits = graph.add(
+        "Gemm", rows, _table(graph), graph.weight(bias, bias.shape), transB=1
+    )
+    shape = graph.add(
+        "Concat",
+        graph.add("Shape", "token_ids"),
+        graph.constant([words], np.int64),
+        axis=0,
+    )
+    return graph.add("Reshape", logits, shape)
+
+
+def _task(graph: _Graph, states: str) -> dict[str, tuple[str, list[int | str]]]:
+    """Outputs of a task's head, and their shapes."""
+    model, kind = graph.student.model, graph.student.kind
+    features = states
+    if isinstance(model, BertTextClassifier | DistilBertTextClassifier):
+        place = graph.constant(model.backbone.cls_token_index, np.int64)
+        first = graph.add("Gather", states, place, axis=1)
+        bert = isinstance(model, BertTextClassifier)
+        pooled = model.backbone.pooled_dense if bert else model.pooled_dense
+        features = _dense(graph, pooled, first)
+    found = _dense(graph, model.output_dense, features)
+    if kind == "regression":
+        every = graph.constant([-1], np.int64)
+        return {"score": (graph.add("Reshape", found, every), ["batch"])}
+    if kind == "span":
+        return {
+            name: (
+                graph.add(
+                    "Gather", found, graph.constant(index, np.int64), axis=2
+                ),
+                ["batch", "length"],
+            )
+            for index, name in enumerate(("start_logits", "end_logits"))
+        }
+    classes = model.num_classes
+    if kind == "token_classification":
+        return {"logits": (found, ["batch", "length", classes])}
+    return {"logits": (found, ["batch", classes])}
+
+
+def _mean(graph: _Graph, states: str) -> str:
+    """Mean over the tokens that are no padding, as an embedding."""
+    mask = graph.add("Cast", "padding_mask", to=TensorProto.FLOAT)
+    weights = graph.add("Unsqueeze", mask, graph.constant([2], np.int64))
+    tokens = graph.constant([1], np.int64)
+    total = graph.add(
+        "ReduceSum", graph.add("Mul", states, weights), tokens, keepdims=0
+    )
+    count = graph.add("ReduceSum", weights, tokens, keepdims=0)
+    count = graph.add("Max", count, graph.constant(1.0))
+    mean = graph.add("Div", total, count)
+    if not graph.student.normalize:
+        return mean
+    last = graph.constant([-1], np.int64)
+    squares = graph.add("ReduceSum", graph.add("Mul", mean, mean), last)
+    squares = graph.add("Max", squares, graph.constant(1e-12))
+    return graph.add("Div", mean, graph.add("Sqrt", squares))
