@@ -38,12 +38,10 @@ FORMATS = (
 
 def make_models(shape):
     """BERT and its DistilBERT of half the layers, with random weights."""
-    import keras_hub
-
     from keras_distil import models
 
     width = SHAPES[shape]["hidden_dim"]
-    backbone = keras_hub.models.BertBackbone(
+    backbone = models.ExactBertBackbone(
         vocabulary_size=30522,
         intermediate_dim=4 * width,
         max_sequence_length=512,

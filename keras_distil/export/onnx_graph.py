@@ -242,12 +242,37 @@ def _dense(graph: _Graph, layer: keras.layers.Dense, values: str) -> str:
     found = graph.add(
         "Add", product, graph.weight(layer.bias, layer.bias.shape)
     )
-    if layer.activation is not keras.activations.gelu:
-        return graph.add(_ACTIVATIONS[layer.activation], found)
-    # By `Erf`, as ONNX Runtime looks for it: there is no `Erfc`.
-    scaled = graph.add("Div", found, graph.constant(math.sqrt(2.0)))
+    # KerasHub's is a function of its own.
+    name = getattr(layer.activation, "__name__", "")
+    if name == "gelu":
+        return _gelu(graph, found)
+    if name == "gelu_approximate":
+        return _gelu_approximate(graph, found)
+    if layer.activation not in _ACTIVATIONS:
+        raise ValueError(
+            f"The activation {name!r} of {layer.name!r} has no counterpart in "
+            "ONNX here: export a SavedModel or a LiteRT model."
+        )
+    return graph.add(_ACTIVATIONS[layer.activation], found)
+
+
+def _gelu(graph: _Graph, values: str) -> str:
+    """By `Erf`, as ONNX Runtime looks for it: there is no `Erfc`."""
+    scaled = graph.add("Div", values, graph.constant(math.sqrt(2.0)))
     cumulative = graph.add("Add", graph.add("Erf", scaled), graph.constant(1.0))
-    product = graph.add("Mul", found, cumulative)
+    product = graph.add("Mul", values, cumulative)
+    return graph.add("Mul", product, graph.constant(0.5))
+
+
+def _gelu_approximate(graph: _Graph, values: str) -> str:
+    """By `Tanh`: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))."""
+    square = graph.add("Mul", values, values)
+    cube = graph.add("Mul", square, values)
+    cube = graph.add("Mul", cube, graph.constant(0.044715))
+    inner = graph.add("Add", values, cube)
+    inner = graph.add("Mul", inner, graph.constant(math.sqrt(2.0 / math.pi)))
+    cumulative = graph.add("Add", graph.add("Tanh", inner), graph.constant(1.0))
+    product = graph.add("Mul", values, cumulative)
     return graph.add("Mul", product, graph.constant(0.5))
 
 

@@ -2,6 +2,8 @@
 
 import sys
 
+import keras
+import keras_hub
 import numpy as np
 import onnx
 import pytest
@@ -114,6 +116,29 @@ def test_every_kind(request, tmp_path, architecture, kind, outputs):
     )
     assert report.comparison.max_difference < 1e-4
     onnx.checker.check_model(str(tmp_path / "x/model.onnx"), full_check=True)
+
+
+def test_kerashubs_own_gelu(tmp_path):
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=20,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=16,
+    )
+    model = keras_hub.models.BertMaskedLM(backbone)
+    report = export.export_onnx(
+        randomize(model, seed=3, scale=1.0), tmp_path / "x"
+    )
+    assert "Tanh" in report.operators
+    assert report.comparison.max_difference < 1e-4
+    layer = backbone.transformer_layers[0]
+    layer._feedforward_intermediate_dense.activation = keras.activations.selu
+    with pytest.raises(
+        ValueError, match="The activation 'selu' of .* has no c"
+    ):
+        export.export_onnx(model, tmp_path / "y")
 
 
 def test_what_fails_is_named_with_its_layer(student, tmp_path, monkeypatch):
