@@ -290,7 +290,7 @@ def main():
         made = ratios(found, arguments.length)
         title = f"{arguments.shape} and half of it, {arguments.threads} threads"
         rich.console.Console(width=140).print(
-            chart.make_table(found, title=title)
+            chart.make_tables(found, title=title)
         )
         for role, each in sizes.items():
             print(

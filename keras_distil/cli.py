@@ -385,7 +385,7 @@ def benchmark(
         resolved, path, progress=Progress(quiet=quiet_)
     )
     rich.console.Console().print(
-        chart.make_table(measured, title=resolved.name)
+        chart.make_tables(measured, title=resolved.name)
     )
     _say(f"Results: {path.parent / benchmark_stages.RESULT_FILE}")
 

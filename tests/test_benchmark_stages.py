@@ -128,6 +128,17 @@ def test_a_students_own_teacher(run, raced, tmp_path):
     ]
 
 
+def test_the_picture_is_of_the_length_that_most_take():
+    def took(*lengths):
+        latency = {length: Latency(1.0, 1.0) for length in lengths}
+        return Measured(None, 1, latency=latency)
+
+    choose = benchmark_stages._length_of_chart
+    assert choose([took(16, 128, 512), took(16, 128, 512)]) == 128
+    assert choose([took(16, 64, 128), took(16, 64)]) == 64
+    assert choose([took()]) == 128
+
+
 def test_threads_up_to_the_cores(monkeypatch):
     for cores, expected in (
         (1, [1]),

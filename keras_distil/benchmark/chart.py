@@ -1,8 +1,11 @@
 """What was measured, as people look at it: a table and a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import rich.box
+import rich.console
 import rich.table
 
 from keras_distil.benchmark.race import BATCH, Measured
@@ -12,44 +15,63 @@ _DASH = "\N{EN DASH}"
 _LEAST_AREA, _AREA_PER_MB = 20.0, 4.0
 
 
-def make_table(measured: Sequence[Measured], *, title: str) -> rich.table.Table:
-    """A line for each contestant and number of threads.
+def make_tables(
+    measured: Sequence[Measured], *, title: str
+) -> rich.console.Group:
+    """Three tables: costs, medians and 95th percentiles of single sequences.
 
     Args:
         measured: what `run_race` returned.
-        title: of the table.
+        title: of the first.
     """
     lengths = sorted({length for each in measured for length in each.latency})
-    table = rich.table.Table(title=title)
-    table.add_column("model")
-    for heading in ("threads", "MB", "peak MB", "load s"):
-        table.add_column(heading, justify="right")
-    for length in lengths:
-        table.add_column(f"{length} tokens, ms (p95)", justify="right")
-    table.add_column(f"{BATCH} at once, per s", justify="right")
-    table.add_column("agree %", justify="right")
-    table.add_column("score", justify="right")
+    headings = ("MB", "peak MB", "load s", f"{BATCH} at once, /s", "agree %")
+    costs = _table(title, (*headings, "score"))
+    medians = _table("ms for one sequence, median", map(str, lengths))
+    slowest = _table("ms for one sequence, 95th percentile", map(str, lengths))
     for each in measured:
-        table.add_row(*_cells(each, lengths))
+        who = each.contestant.name, str(each.num_threads)
+        if each.failed is not None:
+            costs.add_row(*who, each.failed)
+            continue
+        costs.add_row(*who, *_costs(each))
+        taken = [each.latency.get(length) for length in lengths]
+        medians.add_row(
+            *who, *(_one_decimal(x.median_ms if x else None) for x in taken)
+        )
+        slowest.add_row(
+            *who, *(_one_decimal(x.p95_ms if x else None) for x in taken)
+        )
+    return rich.console.Group(costs, medians, slowest)
+
+
+def _table(title: str, headings: Iterable[str]) -> rich.table.Table:
+    table = rich.table.Table(
+        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD
+    )
+    table.add_column("model", no_wrap=True)
+    table.add_column("threads", justify="right")
+    for heading in headings:
+        table.add_column(heading, justify="right")
     return table
 
 
-def _cells(each: Measured, lengths: Sequence[int]) -> list[str]:
+def _costs(each: Measured) -> list[str]:
     who = each.contestant
-    size = _DASH if who.size_mb is None else f"{who.size_mb:.1f}"
-    found = [who.name, str(each.num_threads), size]
-    if each.failed is not None:
-        return [*found, each.failed]
-    found += [f"{each.peak_memory_mb:,.0f}", f"{each.load_s:.2f}"]
-    for length in lengths:
-        taken = each.latency.get(length)
-        found.append(
-            f"{taken.median_ms:.1f} ({taken.p95_ms:.1f})" if taken else _DASH
-        )
-    found.append(_DASH if each.throughput is None else f"{each.throughput:.1f}")
-    for share in (who.agreement, who.score):
-        found.append(_DASH if share is None else f"{100 * share:.1f}")
-    return found
+    shares = (
+        None if share is None else 100 * share
+        for share in (who.agreement, who.score)
+    )
+    return [
+        _one_decimal(who.size_mb),
+        f"{each.peak_memory_mb:,.0f}",
+        f"{each.load_s:.2f}",
+        *map(_one_decimal, (each.throughput, *shares)),
+    ]
+
+
+def _one_decimal(value: float | None) -> str:
+    return _DASH if value is None else f"{value:.1f}"
 
 
 def draw(
@@ -63,7 +85,7 @@ def draw(
 
     Args:
         measured: of one number of threads. Those without a latency at
-            `length` are left out.
+            `length`, or whose score or agreement is not known, are left out.
         path: the PNG to write.
         length: whose latency is shown.
         title: of the picture.
@@ -71,28 +93,30 @@ def draw(
     # Loads for a second, and draws without a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    shown = [each for each in measured if length in each.latency]
-    scored = any(each.contestant.score is not None for each in shown)
+    scored = any(each.contestant.score is not None for each in measured)
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
-    for each in shown:
+    for each in measured:
         who = each.contestant
         quality = who.score if scored else who.agreement
-        height = 100.0 * (1.0 if quality is None else quality)
-        taken = each.latency[length].median_ms
+        if length not in each.latency or quality is None:
+            continue
         size = who.size_mb or 0.0
-        area = _LEAST_AREA + _AREA_PER_MB * size
-        axes.scatter(taken, height, s=area, alpha=0.6)
-        axes.annotate(
-            f"{who.name}\n{size:.0f} MB" if size else who.name,
-            (taken, height),
-            fontsize=8,
-            xytext=(6, 6),
-            textcoords="offset points",
+        axes.scatter(
+            each.latency[length].median_ms,
+            100.0 * quality,
+            s=_LEAST_AREA + _AREA_PER_MB * size,
+            alpha=0.6,
+            label=f"{who.name}, {size:.1f} MB",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(_round_numbers())
     axes.margins(0.2)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 100.5))
     axes.set_xlabel(f"CPU milliseconds for {length} tokens (log scale)")
     axes.set_ylabel(
         "score on the development set, %"
@@ -101,4 +125,12 @@ def draw(
     )
     axes.set_title(title)
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8, markerscale=0.5)
     FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _round_numbers() -> Any:
+    """Ticks at 1, 2 and 5 times the powers of ten."""
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(subs=(1.0, 2.0, 5.0))

@@ -1,6 +1,7 @@
 """Contestants in processes of their own, and what is shown of them."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,21 +96,34 @@ ALL = [
 ]
 
 
-def test_table():
-    console = rich.console.Console(width=200)
+def test_tables():
+    console = rich.console.Console(width=80)
     with console.capture() as capture:
-        console.print(chart.make_table(ALL, title="both"))
-    lines = capture.get().splitlines()
-    [teacher] = [line for line in lines if "teacher" in line]
-    assert "20.0 (31.0)" in teacher and "80.0 (90.0)" in teacher
-    [small] = [line for line in lines if "small" in line]
-    assert "98.5" in small and "91.2" in small and "\N{EN DASH}" in small
-    assert any("gone" in line and "no file" in line for line in lines)
+        console.print(chart.make_tables(ALL, title="both"))
+    costs, medians, slowest = re.split("ms for one.*", capture.get())
+    [teacher] = re.findall("teacher.*", costs)
+    assert teacher.split()[1:6] == ["2", "12.0", "321", "0.50", "40.0"]
+    [small] = re.findall("small.*", costs)
+    assert small.split()[-2:] == ["98.5", "91.2"]
+    [gone] = re.findall("gone.*", costs)
+    assert "no file" in gone
+    [teacher] = re.findall("teacher.*", medians)
+    assert teacher.split()[2:] == ["20.0", "80.0"]
+    [small] = re.findall("small.*", slowest)
+    assert small.split()[2:] == ["5.0", "\N{EN DASH}"]
 
 
 @pytest.mark.parametrize("scored", [False, True])
 def test_picture(tmp_path, scored):
-    shown = ALL if scored else [ALL[0], ALL[2]]
+    shown = (
+        ALL
+        if scored
+        else [
+            *ALL[:1],
+            measured("x", {16: Latency(9.0, 9.0)}, agreement=0.9),
+            ALL[2],
+        ]
+    )
     path = tmp_path / "chart.png"
     chart.draw(shown, path, length=16, title="both")
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
