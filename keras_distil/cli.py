@@ -39,6 +39,16 @@ class _AskedToEndError(BaseException):
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe, a YAML file.")
 ]
+RunOrRecipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe, a YAML file, or the folder of a run."
+    ),
+]
+ModelFile = Annotated[
+    Path | None,
+    typer.Option(help="A `.keras` file. Default: the run's distilled student."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -207,19 +217,8 @@ def evaluate(
     "--format saved_model --format hugging_face",
 )
 def export(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="A recipe, a YAML file, or the folder of a run.",
-        ),
-    ],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="A `.keras` file. Default: the run's distilled student."
-        ),
-    ] = None,
+    recipe: RunOrRecipe,
+    model: ModelFile = None,
     task: Annotated[
         str | None,
         typer.Option(help="The model's task, which names its classes."),
@@ -358,19 +357,8 @@ def plot(
     "--set benchmark.threads=[1,2]",
 )
 def benchmark(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="A recipe, a YAML file, or the folder of a run.",
-        ),
-    ],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="A `.keras` file. Default: the run's distilled student."
-        ),
-    ] = None,
+    recipe: RunOrRecipe,
+    model: ModelFile = None,
     set_: Overrides = None,
     quiet_: Quiet = False,
 ) -> None:

@@ -99,8 +99,9 @@ def _run_stages(run: Run) -> dict[str, Any]:
             **encoders,
             "teacher": teacher.model,
         }
-        report["tasks"] = _run_on_tasks(run, encoders)
-        report["calibration"] = task_stages.calibration(run)
+        tasks = task_stages.read_tasks(run)
+        report["tasks"] = _run_on_tasks(run, tasks, encoders)
+        report["calibration"] = task_stages.calibration(run, tasks)
     report["duration_s"] = round(time.perf_counter() - started, 1)
     return report
 
@@ -207,10 +208,14 @@ def _encoders_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
     }
 
 
-def _run_on_tasks(run: Run, encoders: dict[str, MaskedLM]) -> dict[str, Any]:
+def _run_on_tasks(
+    run: Run,
+    tasks: dict[str, build.BuiltTask],
+    encoders: dict[str, MaskedLM],
+) -> dict[str, Any]:
     """Fine-tunes all rows; returns their table."""
     costs = _task_costs(run, encoders)
-    made = task_stages.finetune(run, encoders, costs)
+    made = task_stages.finetune(run, tasks, encoders, costs)
     if run.writes:
         write_text(run.folder / "report.md", render.to_markdown(made))
         document = render.html_document(

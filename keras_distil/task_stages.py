@@ -49,8 +49,18 @@ class _Training:
         return f"{self.task}/{self.row}/seed_{self.seed}"
 
 
+def read_tasks(run: Run) -> dict[str, build.BuiltTask]:
+    """All data of the tasks: what is wrong with it shows before long work."""
+    settings = build.finetune_section(run.recipe)
+    run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
+    return {name: build.task(run.recipe, name) for name in settings.tasks}
+
+
 def finetune(
-    run: Run, encoders: Mapping[str, MaskedLM], costs: Mapping[str, table.Costs]
+    run: Run,
+    tasks: Mapping[str, build.BuiltTask],
+    encoders: Mapping[str, MaskedLM],
+    costs: Mapping[str, table.Costs],
 ) -> table.ResultTable:
     """Trains and scores every row on every task with every seed.
 
@@ -58,6 +68,7 @@ def finetune(
 
     Args:
         run: the run.
+        tasks: as from `read_tasks`.
         encoders: by row, the models that the tasks start from.
         costs: by row.
 
@@ -71,9 +82,6 @@ def finetune(
     metrics: dict[str, significance.Metric] = {}
     # ELMo stands in the table by its costs alone.
     rows = [row for row in settings.rows if row != table.ELMO]
-    # All data first: what is wrong with it shows before the long work.
-    run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
-    tasks = {name: build.task(run.recipe, name) for name in settings.tasks}
     for name, task in tasks.items():
         left = [
             planned
@@ -123,11 +131,14 @@ def best_student(run: Run, task: str) -> Path:
     return best[1]
 
 
-def calibration(run: Run) -> dict[str, dict[str, float]]:
+def calibration(
+    run: Run, tasks: Mapping[str, build.BuiltTask]
+) -> dict[str, dict[str, float]]:
     """How far confidence and accuracy are apart, of tasks with classes.
 
     Args:
         run: a run whose tasks are finished.
+        tasks: as from `read_tasks`.
 
     Returns:
         By task and row, the expected calibration error of the best student
@@ -137,14 +148,16 @@ def calibration(run: Run) -> dict[str, dict[str, float]]:
     if table.STUDENT not in settings.rows:
         return {}
     found: dict[str, dict[str, float]] = {}
-    for name in settings.tasks:
-        task = build.task(run.recipe, name)
-        if task.kind != "classification":
+    for name, task in tasks.items():
+        evaluator = task.evaluator
+        if task.kind != "classification" or not isinstance(
+            evaluator, evaluation.GLUEEvaluator
+        ):
             continue
         student = best_student(run, name)
         beside = student.parents[2] / table.TEACHER / student.parent.name
         found[name] = {
-            row: _calibration(load_task_model(path), task)
+            row: _calibration(load_task_model(path), evaluator)
             for row, path in (
                 (table.TEACHER, beside / MODEL_FILE),
                 (table.STUDENT, student),
@@ -153,9 +166,8 @@ def calibration(run: Run) -> dict[str, dict[str, float]]:
     return found
 
 
-def _calibration(model: Task, task: build.BuiltTask) -> float:
-    assert isinstance(task.evaluator, evaluation.GLUEEvaluator)
-    labels, outputs = task.evaluator.labels, task.evaluator.outputs(model)
+def _calibration(model: Task, evaluator: evaluation.GLUEEvaluator) -> float:
+    labels, outputs = evaluator.labels, evaluator.outputs(model)
     chosen, confidences = first_choices(np.concatenate([*outputs.values()]))
     right = chosen == np.concatenate([labels[split] for split in outputs])
     return evaluation.expected_calibration_error(confidences, right)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -150,6 +150,8 @@ class _Entry:
             text=True,
             env=_environment(num_threads),
         )
+        self._commands = cast(IO[str], self._process.stdin)
+        self._answers = cast(IO[str], self._process.stdout)
         # One after the other: loading is timed, too.
         self._load_s = self._answer().get("load_s", 0.0)
 
@@ -158,8 +160,8 @@ class _Entry:
         if self._failed is not None:
             return
         try:
-            self._process.stdin.write(f"{batch} {length}\n")  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
+            self._commands.write(f"{batch} {length}\n")
+            self._commands.flush()
         except BrokenPipeError:
             self._failed = self._last_words()
             return
@@ -200,19 +202,16 @@ class _Entry:
 
     def close(self) -> None:
         """Ends the process."""
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.close()
+            self._commands.close()
         except BrokenPipeError:
             pass  # It has ended before.
         self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._answers.close()
         self._errors.close()
 
     def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             self._failed = self._last_words()
             return {}
