@@ -73,7 +73,6 @@ class Student:
         self.lengths: list[int] = card["lengths"]
         self.max_length: int = card["max_length"]
         self._inputs: list[str] = card["inputs"]
-        self._batch_size: int = card["batch_size"]
         self._runners = _runners(model_path, num_threads)
 
     @functools.cached_property
@@ -134,20 +133,17 @@ class Student:
             )
         batch, length = np.shape(inputs["token_ids"])
         name, padded_length = self._signature(length)
-        rows = self._batch_size
         found = []
-        for start in range(0, batch, rows):
+        for row in range(batch):
             fed = {
-                key: padded(
-                    inputs[key][start : start + rows], rows, padded_length
-                )
+                key: padded(inputs[key][row], padded_length)
                 for key in self._inputs
             }
             made = self._runners[name](**fed)
             # The runner's arrays are overwritten by the next call.
             found.append({key: np.array(value) for key, value in made.items()})
         whole = {
-            key: np.concatenate([part[key] for part in found])[:batch]
+            key: np.concatenate([part[key] for part in found])
             for key in found[0]
         }
         if self.kind not in BY_TOKEN:
@@ -269,7 +265,10 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         version = card["format_version"]
-        named = ("kind", "precision", "labels", "lengths", "max_length")
+        named = (
+            *("kind", "precision", "labels"),
+            *("lengths", "max_length", "inputs"),
+        )
         missing = [key for key in named if key not in card]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
@@ -308,19 +307,18 @@ def _inputs_of(encoded: Any) -> dict[str, np.ndarray]:
     }
 
 
-def padded(values: np.ndarray, rows: int, length: int) -> np.ndarray:
+def padded(values: np.ndarray, length: int) -> np.ndarray:
     """Adds zeros, which are padding in every input.
 
     Args:
-        values: int, two axes, neither longer than what is asked for.
-        rows: int, of the result.
+        values: int, (tokens,), not more than `length`.
         length: int, of the result.
 
     Returns:
-        int32, (rows, length).
+        int32, (1, length).
     """
-    found = np.zeros((rows, length), np.int32)
-    found[: values.shape[0], : values.shape[1]] = values
+    found = np.zeros((1, length), np.int32)
+    found[0, : len(values)] = values
     return found
 
 

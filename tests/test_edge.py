@@ -208,7 +208,7 @@ def test_without_a_tokenizer(exported, tmp_path):
         (
             '{"format_version": 1, "kind": "span", "lengths": []}',
             ValueError,
-            "damaged: it lacks precision, labels, max_length",
+            "damaged: it lacks precision, labels, max_length, inputs",
         ),
         (None, FileNotFoundError, "student.json is missing: `export"),
     ],

@@ -43,7 +43,6 @@ def export_litert(
     *,
     precision: str = "dynamic_int8",
     lengths: Sequence[int | None] = (128,),
-    batch_size: int = 1,
     representative: Representative | None = None,
     labels: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -75,7 +74,6 @@ def export_litert(
         lengths: ints, tokens of the sequences that the file takes; a shorter
             one is padded. None among them is a signature `any_length`, which
             is slower.
-        batch_size: int >= 1, sequences of a call.
         representative: of "full_int8", texts of the kind that it will read,
             or `parity.Examples`.
         labels: names of the classes, in their order. Defaults to `LABEL_0`
@@ -108,10 +106,7 @@ def export_litert(
     folder = Path(folder)
     _check_precision(precision, tokenizer, representative)
     tolerance = tolerance or parity.TOLERANCES[FORMAT, precision]
-    plan = _Plan(
-        student, precision, _check_lengths(student, lengths), batch_size
-    )
-    _check_batch_size(batch_size)
+    plan = _Plan(student, precision, _check_lengths(student, lengths))
     if tokenizer is not None:
         check_vocabulary(student, tokenizer)
     names = label_names(student, labels)
@@ -165,13 +160,11 @@ class _Plan:
         student: the model.
         precision: one of `PRECISIONS`.
         lengths: ascending, then None if any length is taken.
-        batch_size: sequences of a call.
     """
 
     student: Student
     precision: str
     lengths: list[int | None]
-    batch_size: int
 
     @property
     def fixed_lengths(self) -> list[int]:
@@ -256,14 +249,6 @@ def _check_lengths(
     return [*fixed, None] if None in given else [*fixed]
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ValueError(
-            "`batch_size` must be at least 1. Received: "
-            f"batch_size={batch_size}."
-        )
-
-
 def _signature_name(length: int | None) -> str:
     return edge.ANY_LENGTH if length is None else f"length_{length}"
 
@@ -314,7 +299,7 @@ def _signature(plan: _Plan, graph: _Graph, length: int | None) -> Signature:
     def run(*tensors: tf.Tensor) -> dict[str, Any]:
         return graph(dict(zip(names, tensors, strict=True)))
 
-    shape = [plan.batch_size, length]
+    shape = [1, length]
     return run, [tf.TensorSpec(shape, tf.int32, name) for name in names]
 
 
@@ -374,10 +359,9 @@ def _calls(
         padded = longest if length is None else length
         if longest > padded:
             inputs = {key: value[:, :padded] for key, value in inputs.items()}
-        for start in range(0, len(inputs["token_ids"]), plan.batch_size):
-            rows = np.s_[start : start + plan.batch_size]
+        for row in range(len(inputs["token_ids"])):
             yield {
-                key: edge.padded(value[rows], plan.batch_size, padded)
+                key: edge.padded(value[row], padded)
                 for key, value in inputs.items()
             }
 
@@ -432,7 +416,6 @@ def _write_card(
         "lengths": plan.fixed_lengths,
         "max_length": plan.max_length,
         "inputs": list(plan.student.input_names),
-        "batch_size": plan.batch_size,
         "operators": list(operators),
     }
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"

@@ -420,7 +420,6 @@ def test_the_converter_as_a_program(tmp_path, capsys, monkeypatch):
         ({"lengths": [3]}, ValueError, "from 4 to .* Received: 3"),
         ({"lengths": [8.0]}, TypeError, "must be integers or None. .*float"),
         ({"lengths": [True]}, TypeError, "integers or None. Received: True"),
-        ({"batch_size": 0}, ValueError, "at least 1. Received: batch_size=0"),
         (
             {"precision": "full_int8"},
             ValueError,
