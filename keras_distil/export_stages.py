@@ -17,11 +17,12 @@ from keras_distil.run_folder import Run
 
 STUDENT_FILE = "student.keras"
 
-# Sequences that exports are compared on, and those behind them that scale
-# the activations of full_int8.
+# Sequences that exports are compared on, and those of training that weights
+# in 8 bits are fitted to.
 _SEQUENCES = 64
 _REPRESENTATIVE = 128
 _LITERT = "litert_"
+_FITTED = ("dynamic_int8", "full_int8")
 
 
 def export_run(run: Run) -> list[dict[str, Any]]:
@@ -149,9 +150,7 @@ def export_file(
             precision=precision,
             lengths=_lengths(recipe, model, task),
             labels=labels,
-            representative=(
-                representative if precision == "full_int8" else None
-            ),
+            representative=representative if precision in _FITTED else None,
             overwrite=overwrite,
             held_out=held_out,
         )
@@ -183,16 +182,19 @@ def load_student(path: Path) -> Task:
 def _text_examples(
     recipe: config.Recipe, model: Task, progress: Progress
 ) -> tuple[export.Examples | None, export.Examples | None]:
-    """Held-out text of the recipe, for a masked-LM model, in two parts."""
+    """Held-out and training text of the recipe, for a masked-LM model."""
     has_text = recipe.data.sources or recipe.data.prepared
     if not isinstance(model, MaskedLM) or not has_text:
         return None, None
     with progress.bar("Prepare corpus (units)") as bar:
         prepared = build.corpus(recipe, progress=bar.update_of)
-    found = export.Examples.from_dataset(
-        build.held_out_batches(recipe, prepared), _SEQUENCES + _REPRESENTATIVE
+    train = build.training_batches(recipe, prepared, batch_size=_REPRESENTATIVE)
+    return (
+        export.Examples.from_dataset(
+            build.held_out_batches(recipe, prepared), _SEQUENCES
+        ),
+        export.Examples.from_dataset(train, _REPRESENTATIVE),
     )
-    return found.split(_SEQUENCES)
 
 
 def _task_examples(

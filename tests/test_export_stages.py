@@ -5,10 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from toy import convert_litert_here
 
 from keras_distil import (
+    build,
     cli,
     config,
     export,
@@ -222,7 +224,7 @@ def test_what_a_task_has_no_form_of_is_told(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scale_for_integers_comes_from_other_text(run, tmp_path, monkeypatch):
+def test_weights_are_fitted_to_text_of_training(run, tmp_path, monkeypatch):
     seen = {}
 
     def record(model, target, **arguments):
@@ -244,15 +246,18 @@ def test_a_scale_for_integers_comes_from_other_text(run, tmp_path, monkeypatch):
     assert seen["lengths"] == [8, 10] and seen["precision"] == "full_int8"
     held_out, other = seen["held_out"], seen["representative"]
     assert held_out.batches
-    texts = [
-        {
-            ids.tobytes()
-            for batch, _ in each.batches
-            for ids in batch["token_ids"]
-        }
-        for each in (held_out, other)
-    ]
-    assert not texts[0] & texts[1]
+    prepared = build.corpus(recipe)
+    for examples, sequences in (
+        (held_out, prepared.held_out),
+        (other, prepared.train),
+    ):
+        rows = [np.asarray(row) for row in sequences]
+        assert rows and examples.batches
+        for batch, places in examples.batches:
+            for ids, masked in zip(batch["token_ids"], places, strict=True):
+                assert any(
+                    np.array_equal(ids[~masked], row[~masked]) for row in rows
+                )
 
 
 def test_scores_need_a_task(run, monkeypatch, capsys):

@@ -19,7 +19,13 @@ import tokenizers
 from safetensors.numpy import save_file
 
 from keras_distil import disk, edge, quiet
-from keras_distil.export import litert_converter, parity, plain_graph
+from keras_distil.export import (
+    int8_weights,
+    litert_converter,
+    parity,
+    plain_graph,
+    plain_weights,
+)
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.saved_model import Signature, write_module
@@ -29,6 +35,8 @@ from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
 FORMAT = "litert"
 PRECISIONS = litert_converter.PRECISIONS
 _FULL_INT8 = "full_int8"
+# What representative texts are of use for.
+_CALIBRATED = ("dynamic_int8", _FULL_INT8)
 # Padding's scores share 8 bits with those of words.
 _MASKED_SCORE_INT8 = -30.0
 
@@ -62,7 +70,9 @@ def export_litert(
     "float16" stores weights in 16 bits and computes in 32, "dynamic_int8"
     stores weights in 8 bits, with a scale for each row, and scales the
     activations as they come; "full_int8" scales them as the representative
-    texts did; "int4" stores weights in 4 bits, in blocks of 32.
+    texts did; "int4" stores weights in 4 bits, in blocks of 32. With
+    representative texts, weights in 8 bits are smoothed (SmoothQuant, Xiao et
+    al., 2023) and rounded (GPTQ, Frantar et al., 2022) to fit them.
 
     Args:
         model: a `keras_hub` BERT or DistilBERT, for masked language modelling
@@ -74,8 +84,9 @@ def export_litert(
         lengths: ints, tokens of the sequences that the file takes; a shorter
             one is padded. None among them is a signature `any_length`, which
             is slower.
-        representative: of "full_int8", texts of the kind that it will read,
-            or `parity.Examples`.
+        representative: texts of the kind that it will read, a hundred or more,
+            or `parity.Examples`. "full_int8" needs them, "dynamic_int8" is
+            better with them.
         labels: names of the classes, in their order. Defaults to `LABEL_0`
             and so on.
         overwrite: bool, whether an earlier export may be replaced.
@@ -113,11 +124,10 @@ def export_litert(
     examples = parity.cut(
         parity.make_examples(student, tokenizer, held_out), plan.max_length
     )
-    calibration = None
-    if precision == _FULL_INT8:
-        calibration = parity.cut(
-            parity.make_examples(student, tokenizer, representative),
-            plan.max_length,
+    calibration = _representative(plan, tokenizer, representative)
+    if calibration is not None:
+        plan = dataclasses.replace(
+            plan, weights=int8_weights.prepare(student, calibration)
         )
     with replacing_folder(
         folder, overwrite=overwrite, mark=edge.MODEL_FILE
@@ -160,11 +170,13 @@ class _Plan:
         student: the model.
         precision: one of `PRECISIONS`.
         lengths: ascending, then None if any length is taken.
+        weights: what the graph multiplies by; None for the student's own.
     """
 
     student: Student
     precision: str
     lengths: list[int | None]
+    weights: plain_weights.Weights | None = None
 
     @property
     def fixed_lengths(self) -> list[int]:
@@ -178,13 +190,28 @@ class _Plan:
             return self.student.max_length
         return max(self.fixed_lengths)
 
+    @property
+    def masked_score(self) -> float:
+        """What is added to the scores of padding."""
+        if self.precision == _FULL_INT8:
+            return _MASKED_SCORE_INT8
+        return plain_graph.MASKED_SCORE
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Those that the graph reads besides the student's."""
+        return plain_weights.variables(self.weights) if self.weights else []
+
     def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The student's outputs in LiteRT's operators."""
-        masked_score = plain_graph.MASKED_SCORE
-        if self.precision == _FULL_INT8:
-            masked_score = _MASKED_SCORE_INT8
         return plain_graph.outputs(
-            self.student, inputs, masked_score=masked_score
+            self.student, inputs, self.masked_score, self.weights
+        )
+
+    def layers(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Its hidden states."""
+        return plain_graph.layers(
+            self.student, inputs, self.masked_score, self.weights
         )
 
 
@@ -200,14 +227,23 @@ def _check_precision(
             f"`precision` must be one of {', '.join(PRECISIONS)}.{guess} "
             f"Received: precision={precision!r}."
         )
-    if (precision == _FULL_INT8) != (representative is not None):
+    if precision == _FULL_INT8 and representative is None:
         raise ValueError(
-            f"`representative` is for precision={_FULL_INT8!r}, which needs "
-            "it: some hundred texts of the kind that the model will read. "
-            f"Received: precision={precision!r} with"
-            f"{'out' if representative is None else ''} `representative`."
+            f"precision={_FULL_INT8!r} needs `representative`: some hundred "
+            "texts of the kind that the model will read. Received: None."
         )
-    if representative is None or isinstance(representative, parity.Examples):
+    if representative is None:
+        return
+    if precision not in _CALIBRATED:
+        raise ValueError(
+            f"`representative` is for precision={' or '.join(_CALIBRATED)}. "
+            f"Received: precision={precision!r} with `representative`."
+        )
+    if isinstance(representative, parity.Examples):
+        if not representative.batches:
+            raise ValueError(
+                "`representative` must hold sequences. Received: none."
+            )
         return
     if isinstance(representative, str) or not (
         isinstance(representative, Sequence)
@@ -249,6 +285,20 @@ def _check_lengths(
     return [*fixed, None] if None in given else [*fixed]
 
 
+def _representative(
+    plan: _Plan,
+    tokenizer: tokenizers.Tokenizer | None,
+    given: Representative | None,
+) -> parity.Examples | None:
+    """The sequences that scales are made with, cut to what the file takes."""
+    if given is None:
+        return None
+    if not isinstance(given, parity.Examples):
+        # `_check_precision` has seen that texts come with a tokenizer.
+        given = parity.text_examples(plan.student, tokenizer, given)  # type: ignore[arg-type]
+    return parity.cut(given, plan.max_length)
+
+
 def _signature_name(length: int | None) -> str:
     return edge.ANY_LENGTH if length is None else f"length_{length}"
 
@@ -278,8 +328,14 @@ def _convert(
     }
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         source = Path(temporary)
-        write_module(plan.student, signatures, None, source / "saved_model")
-        if calibration is not None:
+        write_module(
+            plan.student,
+            signatures,
+            None,
+            source / "saved_model",
+            plan.variables,
+        )
+        if calibration is not None and plan.precision == _FULL_INT8:
             _write_calibration(plan, calibration, source)
         conversion = litert_converter.Conversion(
             saved_model=str(source / "saved_model"),
@@ -432,8 +488,7 @@ def _origin(
     """Converts the hidden states, too, and compares them."""
     inner = folder / "layers"
     inner.mkdir()
-    layers = functools.partial(plain_graph.layers, plan.student)
-    _convert(plan, layers, calibration, inner / edge.MODEL_FILE, folder)
+    _convert(plan, plan.layers, calibration, inner / edge.MODEL_FILE, folder)
     # Hidden states have the length of the inputs, whatever the kind.
     _write_card(plan, [], [], inner, kind=edge.BY_TOKEN[0])
     return parity.first_difference(

@@ -133,15 +133,6 @@ class Examples:
                 break
         return cls(found)
 
-    def split(self, sequences: int) -> tuple["Examples", "Examples"]:
-        """The batches of the first sequences, and the others."""
-        count = -(-sequences // _BATCH)
-        first, others = self.batches[:count], self.batches[count:]
-        return (
-            dataclasses.replace(self, batches=first),
-            dataclasses.replace(self, batches=others),
-        )
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -234,15 +225,20 @@ def make_examples(
     if tokenizer is None:
         batches = [_random_batch(generator, words, (_BATCH, 16))]
     else:
-        batches = [
-            encode_texts(
-                tokenizer, texts[start : start + _BATCH], student.max_length
-            )
-            for start in range(0, len(texts), _BATCH)
-        ]
+        batches = _text_batches(student, tokenizer, texts)
     # [CLS] and [SEP] are the least there is.
     for length in (2, student.max_length):
         batches.append(_random_batch(generator, words, (1, length)))
+    return Examples(
+        [_with_places(student, tokenizer, batch) for batch in batches], texts
+    )
+
+
+def text_examples(
+    student: Student, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]
+) -> Examples:
+    """Texts, and nothing else; of a masked-LM student with masked words."""
+    batches = _text_batches(student, tokenizer, list(texts))
     return Examples(
         [_with_places(student, tokenizer, batch) for batch in batches], texts
     )
@@ -266,6 +262,17 @@ def cut(examples: Examples, length: int) -> Examples:
             for batch, places in examples.batches
         ],
     )
+
+
+def _text_batches(
+    student: Student, tokenizer: tokenizers.Tokenizer, texts: list[str]
+) -> list[Arrays]:
+    return [
+        encode_texts(
+            tokenizer, texts[start : start + _BATCH], student.max_length
+        )
+        for start in range(0, len(texts), _BATCH)
+    ]
 
 
 def encode_texts(

@@ -7,18 +7,26 @@ which share their weights, can be stored once. With a batch and a length that
 are numbers, no shape is dynamic.
 """
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras_hub.models import BertBackbone
 
+from keras_distil.export import plain_weights
+from keras_distil.export.plain_weights import (
+    Layer,
+    Linear,
+    Norm,
+    Tensor,
+    Weights,
+)
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 from keras_distil.models import forward
 
-Tensor = Any
+# Is shown the inputs of a product, by the product's name.
+Watch = Callable[[str, Tensor], None]
 
 # Added to the scores of padding. `exp` of it is 0 in float32, and it is a
 # number in float16, too.
@@ -29,11 +37,19 @@ MASKED_SCORE = -1e4
 HEAD = "student_head"
 DECODER = "decoder"
 
+# Products of a layer with inputs of their own.
+PROJECTIONS = "projections"
+ATTENTION = "attention"
+INNER = "inner"
+OUTER = "outer"
+
 
 def outputs(
     student: Student,
     inputs: Mapping[str, Tensor],
     masked_score: float = MASKED_SCORE,
+    weights: Weights | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Tensor]:
     """The outputs of `Student.outputs`.
 
@@ -41,15 +57,20 @@ def outputs(
         student: what is exported.
         inputs: of `Student.input_names`, int32, (batch, length).
         masked_score: what is added to the scores of padding.
+        weights: what the products are made with. Defaults to the student's.
+        watch: is called with each product's inputs, (batch * length, width),
+            as "LAYER/PRODUCT" or "decoder".
 
     Returns:
         float32 outputs by name.
     """
-    rows = _encode(student, inputs, masked_score)[-1][1]
+    weights = weights or plain_weights.weights_of(student)
+    encoder = _Encoder(student, weights, masked_score, watch)
+    rows = encoder.layers(inputs)[-1][1]
     # The quantiser finds the small layers of the head by this name.
     with tf.name_scope(HEAD):
         if student.kind == MASKED_LM:
-            return _masked_lm_outputs(student, rows, inputs)
+            return _masked_lm_outputs(encoder, rows, inputs)
         shape = _shape(inputs["token_ids"])
         states = tf.reshape(rows, [*shape, rows.shape[-1]])
         if student.kind == SENTENCE_EMBEDDING:
@@ -59,52 +80,158 @@ def outputs(
         return student.named_outputs(found)
 
 
-def _masked_lm_outputs(
-    student: Student,
-    rows: Tensor,
-    inputs: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    head = student.model.masked_lm_head
-    features = _activated(head._intermediate_dense, rows)
-    features = _normalized(head._intermediate_layer_norm, features)
-    table, bias = forward.decoder_variables(student.model)
-    # Its name is its own: the large product is no part of what stays exact.
-    with tf.name_scope(DECODER):
-        logits = tf.matmul(features, table.value, transpose_b=True)
-        logits = logits + bias.value
-    shape = [*_shape(inputs["token_ids"]), logits.shape[-1]]
-    return {"logits": tf.reshape(logits, shape)}
-
-
 def layers(
     student: Student,
     inputs: Mapping[str, Tensor],
     masked_score: float = MASKED_SCORE,
+    weights: Weights | None = None,
 ) -> dict[str, Tensor]:
     """Hidden states by layer, as `Student.layers` names them."""
     shape = _shape(inputs["token_ids"])
+    weights = weights or plain_weights.weights_of(student)
+    encoder = _Encoder(student, weights, masked_score)
     return {
         name: tf.reshape(rows, [*shape, rows.shape[-1]])
-        for name, rows in _encode(student, inputs, masked_score)
+        for name, rows in encoder.layers(inputs)
     }
 
 
-def _encode(
-    student: Student, inputs: Mapping[str, Tensor], masked_score: float
-) -> list[tuple[str, Tensor]]:
-    """Hidden states by layer, (batch * length, width) each."""
-    backbone = student.model.backbone
-    shape = _shape(inputs["token_ids"])
-    rows = _normalized(
-        backbone.embeddings_layer_norm, _embeddings(backbone, inputs, shape)
-    )
-    padding = 1.0 - tf.cast(inputs["padding_mask"], tf.float32)
-    score_bias = masked_score * padding[:, None, None, :]
-    found = [("embeddings", rows)]
-    for layer in backbone.transformer_layers:
-        rows = _transformer_layer(layer, rows, score_bias, shape)
-        found.append((layer.name, rows))
-    return found
+class _Encoder:
+    """The encoder's pass with one set of weights."""
+
+    def __init__(
+        self,
+        student: Student,
+        weights: Weights,
+        masked_score: float,
+        watch: Watch | None = None,
+    ) -> None:
+        self.student = student
+        self.weights = weights
+        self._masked_score = masked_score
+        self.watch = watch or (lambda name, rows: None)
+
+    def layers(self, inputs: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """Hidden states by layer, (batch * length, width) each."""
+        shape = _shape(inputs["token_ids"])
+        mask = inputs["padding_mask"]
+        rows = _Normalized(
+            self.weights.embeddings_norm, self._embeddings(inputs, shape)
+        )
+        padding = 1.0 - tf.cast(mask, tf.float32)
+        score_bias = self._masked_score * padding[:, None, None, :]
+        found = [("embeddings", rows.all())]
+        for layer in self.weights.layers:
+            rows = self._layer(layer, rows, score_bias, mask)
+            found.append((layer.name, rows.all()))
+        return found
+
+    def _embeddings(
+        self, inputs: Mapping[str, Tensor], shape: tuple[Any, Any]
+    ) -> Tensor:
+        batch, length = shape
+        backbone = self.student.model.backbone
+        flat = tf.reshape(inputs["token_ids"], [-1])
+        tokens = tf.gather(self.weights.table, flat)
+        layer = backbone
+        if isinstance(backbone, BertBackbone):
+            segments = tf.reshape(inputs["segment_ids"], [-1])
+            # There are two: a sum, not a second table to look up.
+            first, second = tf.unstack(
+                backbone.segment_embedding.embeddings.value[:2]
+            )
+            share = tf.cast(segments, tf.float32)[:, None]
+            tokens += first + share * (second - first)
+        else:
+            layer = backbone.embeddings
+        positions = layer.position_embedding.position_embeddings.value
+        # `identity`: a slice of a variable would be one of its handle.
+        added = tf.identity(positions)[:length]
+        width = tokens.shape[-1]
+        tokens = tf.reshape(tokens, [batch, length, width]) + added
+        return tf.reshape(tokens, [-1, width])
+
+    def _layer(
+        self,
+        layer: Layer,
+        rows: "_Normalized",
+        score_bias: Tensor,
+        mask: Tensor,
+    ) -> "_Normalized":
+        before, between, within = layer.divisors or (None, None, None)
+        context = self._context(layer, rows.all(before), score_bias, mask)
+        self.watch(f"{layer.name}/{ATTENTION}", context)
+        attended = _product(context, layer.attention)
+        rows = _Normalized(layer.attention_norm, attended + rows.all())
+        read = rows.all(between)
+        self.watch(f"{layer.name}/{INNER}", read)
+        hidden = _activated(layer.activation, _product(read, layer.inner))
+        if within is not None:
+            # A factor by itself would be moved into the weights that follow,
+            # and so back again: this one is of ones that depend on an input.
+            ones = tf.cast(tf.reshape(mask, [-1, 1]) >= 0, tf.float32)
+            hidden = hidden * (ones * (1.0 / within))
+        self.watch(f"{layer.name}/{OUTER}", hidden)
+        hidden = _product(hidden, layer.outer)
+        return _Normalized(layer.norm, hidden + rows.all())
+
+    def _context(
+        self, layer: Layer, rows: Tensor, score_bias: Tensor, mask: Tensor
+    ) -> Tensor:
+        self.watch(f"{layer.name}/{PROJECTIONS}", rows)
+        batch, length = _shape(mask)
+
+        def project(linear: Linear) -> Tensor:
+            found = _product(rows, linear)
+            size = found.shape[-1] // layer.heads
+            split = tf.reshape(found, [batch, length, layer.heads, size])
+            return tf.transpose(split, [0, 2, 1, 3])
+
+        query, key = project(layer.query), project(layer.key)
+        value = project(layer.value)
+        scores = tf.matmul(query, key, transpose_b=True) + score_bias
+        context = tf.matmul(tf.nn.softmax(scores), value)
+        context = tf.transpose(context, [0, 2, 1, 3])
+        return tf.reshape(context, [-1, rows.shape[-1]])
+
+
+class _Normalized(NamedTuple):
+    """Rows to normalise, for products that divide them in different ways."""
+
+    norm: Norm
+    rows: Tensor
+
+    def all(self, divisor: Tensor | None = None) -> Tensor:
+        """The normalised rows, divided by one number for each column."""
+        norm, rows = self
+        centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        gamma, beta = norm.gamma, norm.beta
+        if divisor is not None:
+            gamma, beta = gamma / divisor, beta / divisor
+        # In this order: a scale by itself would be moved into the weights of
+        # what follows, and so would the table's own copy be.
+        scale = tf.math.rsqrt(variance + norm.epsilon) * gamma
+        return centred * scale + beta
+
+
+def _masked_lm_outputs(
+    encoder: _Encoder, rows: Tensor, inputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    head = encoder.student.model.masked_lm_head
+    dense = head._intermediate_dense
+    linear = Linear(dense.kernel.value, dense.bias.value)
+    features = _activated(dense.activation, _product(rows, linear))
+    norm = plain_weights.norm_of(head._intermediate_layer_norm)
+    features = _Normalized(norm, features).all()
+    encoder.watch(DECODER, features)
+    weights = encoder.weights
+    # Its name is its own: the large product is no part of what stays exact.
+    with tf.name_scope(DECODER):
+        logits = tf.matmul(features, weights.table, transpose_b=True)
+        logits = logits + weights.decoder_bias
+    shape = [*_shape(inputs["token_ids"]), logits.shape[-1]]
+    return {"logits": tf.reshape(logits, shape)}
 
 
 def _shape(token_ids: Tensor) -> tuple[Any, Any]:
@@ -116,94 +243,18 @@ def _shape(token_ids: Tensor) -> tuple[Any, Any]:
     )
 
 
-def _embeddings(
-    backbone: keras.Model, inputs: Mapping[str, Tensor], shape: tuple[Any, Any]
-) -> Tensor:
-    batch, length = shape
-    flat = tf.reshape(inputs["token_ids"], [-1])
-    layer = backbone
-    if not isinstance(backbone, BertBackbone):
-        layer = backbone.embeddings
-    positions = layer.position_embedding.position_embeddings.value
-    # `identity`: a slice of a variable would be one of its handle.
-    added = tf.identity(positions)[:length]
-    if isinstance(backbone, BertBackbone):
-        segments = tf.reshape(inputs["segment_ids"], [-1])
-        # There are two: a sum, not a second table to look up.
-        first, second = tf.unstack(
-            backbone.segment_embedding.embeddings.value[:2]
-        )
-        share = tf.cast(segments, tf.float32)[:, None]
-        tokens = tf.gather(backbone.token_embedding.embeddings.value, flat)
-        tokens += first + share * (second - first)
-    else:
-        tokens = tf.gather(layer.token_embedding.embeddings.value, flat)
-    width = tokens.shape[-1]
-    tokens = tf.reshape(tokens, [batch, length, width]) + added
-    return tf.reshape(tokens, [-1, width])
-
-
-def _normalized(layer: keras.layers.LayerNormalization, rows: Tensor) -> Tensor:
-    centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
-    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-    # In this order: a scale by itself would be moved into the weights of what
-    # follows, and so would the table's own copy be.
-    scale = tf.math.rsqrt(variance + layer.epsilon) * layer.gamma.value
-    return centred * scale + layer.beta.value
-
-
-def _transformer_layer(
-    layer: keras.layers.Layer,
-    rows: Tensor,
-    score_bias: Tensor,
-    shape: tuple[Any, Any],
-) -> Tensor:
-    attended = _attention(layer._self_attention_layer, rows, score_bias, shape)
-    rows = _normalized(layer._self_attention_layer_norm, attended + rows)
-    hidden = _activated(layer._feedforward_intermediate_dense, rows)
-    outer = layer._feedforward_output_dense
-    hidden = _dense(hidden, outer.kernel.value, outer.bias.value)
-    return _normalized(layer._feedforward_layer_norm, hidden + rows)
-
-
-def _attention(
-    layer: keras.layers.MultiHeadAttention,
-    rows: Tensor,
-    score_bias: Tensor,
-    shape: tuple[Any, Any],
-) -> Tensor:
-    width, heads, size = layer._query_dense.kernel.shape
-    batch, length = shape
-
-    def project(part: Any, scale: float = 1.0) -> Tensor:
-        kernel = tf.reshape(part.kernel.value, [width, heads * size])
-        bias = tf.reshape(part.bias.value, [heads * size])
-        found = _dense(rows, scale * kernel, scale * bias)
-        split = tf.reshape(found, [batch, length, heads, size])
-        return tf.transpose(split, [0, 2, 1, 3])
-
-    query = project(layer._query_dense, 1.0 / math.sqrt(size))
-    key = project(layer._key_dense)
-    value = project(layer._value_dense)
-    scores = tf.matmul(query, key, transpose_b=True) + score_bias
-    context = tf.matmul(tf.nn.softmax(scores), value)
-    context = tf.reshape(
-        tf.transpose(context, [0, 2, 1, 3]), [-1, heads * size]
-    )
-    output = layer._output_dense
-    kernel = tf.reshape(output.kernel.value, [heads * size, width])
-    return _dense(context, kernel, output.bias.value)
-
-
-def _activated(layer: keras.layers.Dense, rows: Tensor) -> Tensor:
-    found = _dense(rows, layer.kernel.value, layer.bias.value)
-    if layer.activation is keras.activations.gelu:
+def _activated(activation: Any, rows: Tensor) -> Tensor:
+    if activation is keras.activations.gelu:
         # LiteRT has an operator for it.
-        return tf.nn.gelu(found, approximate=False)
-    return layer.activation(found)
+        return tf.nn.gelu(rows, approximate=False)
+    return activation(rows)
 
 
-def _dense(rows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+def _product(rows: Tensor, linear: Linear) -> Tensor:
+    kernel = tf.reshape(linear.kernel, [rows.shape[-1], -1])
+    bias = tf.reshape(linear.bias, [-1])
+    if linear.scale != 1.0:
+        kernel, bias = linear.scale * kernel, linear.scale * bias
     return tf.nn.bias_add(tf.matmul(rows, kernel), bias)
 
 

@@ -210,6 +210,7 @@ def write_module(
     signatures: Mapping[str, Signature],
     tokenizer: GraphTokenizer | None,
     folder: Path,
+    variables: Sequence[tf.Variable] = (),
 ) -> None:
     """Writes functions of a student's variables as a SavedModel's signatures.
 
@@ -218,12 +219,14 @@ def write_module(
         signatures: by name.
         tokenizer: what the functions read texts with.
         folder: where it goes.
+        variables: others that the functions read.
     """
     # Not by Keras's `ExportArchive`: it traces every function once more, and
     # writes the variables that one tracks twice.
     module = tf.Module()
     # Keras's variables wrap TensorFlow's, which are what is written.
     module.weights = [variable.value for variable in student.model.weights]
+    module.variables_of_others = list(variables)
     module.tokenizer = tokenizer
     functions = {
         name: tf.function(function, autograph=False, input_signature=specs)

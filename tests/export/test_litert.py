@@ -1,5 +1,6 @@
 """LiteRT files: what they compute, and what is refused."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -304,13 +305,17 @@ def test_what_fails_is_named_with_its_layer(
     student, tokenizer, tmp_path, monkeypatch
 ):
     layer = student.backbone.transformer_layers[1]
-    compute = plain_graph._transformer_layer
+    compute = plain_graph._Encoder._layer
 
-    def wrong(computed, *arguments):
-        found = compute(computed, *arguments)
-        return found + 0.5 if computed.name == layer.name else found
+    def wrong(encoder, computed, *arguments):
+        found = compute(encoder, computed, *arguments)
+        if computed.name != layer.name:
+            return found
+        beta = found.norm.beta + 0.5
+        norm = dataclasses.replace(found.norm, beta=beta)
+        return found._replace(norm=norm)
 
-    monkeypatch.setattr(plain_graph, "_transformer_layer", wrong)
+    monkeypatch.setattr(plain_graph._Encoder, "_layer", wrong)
     with pytest.raises(
         export.ParityError,
         match=f"in float32 is not the student: .* It starts at `{layer.name}`",
@@ -371,14 +376,14 @@ def test_operators_that_are_not_built_in():
 
 
 def test_what_needs_flex_is_no_litert_model(student, tmp_path, monkeypatch):
-    encode = plain_graph._encode
+    encode = plain_graph._Encoder.layers
 
     def with_flex(*arguments):
         found = encode(*arguments)
         name, rows = found[-1]
         return [*found[:-1], (name, rows + tf.math.betainc(rows, rows, rows))]
 
-    monkeypatch.setattr(plain_graph, "_encode", with_flex)
+    monkeypatch.setattr(plain_graph._Encoder, "layers", with_flex)
     with pytest.raises(RuntimeError, match="(?i)betainc"):
         export.export_litert(
             student, tmp_path / "x", precision="float32", lengths=[8]
@@ -423,12 +428,17 @@ def test_the_converter_as_a_program(tmp_path, capsys, monkeypatch):
         (
             {"precision": "full_int8"},
             ValueError,
-            "full_int8' without `representative`",
+            "precision='full_int8' needs `representative`: some hundred",
         ),
         (
-            {"representative": ["a"]},
+            {"precision": "int4", "representative": ["a"]},
             ValueError,
-            "`representative` is for precision='full_int8'",
+            "is for precision=dynamic_int8 or full_int8. Received: .*'int4'",
+        ),
+        (
+            {"representative": export.Examples([])},
+            ValueError,
+            "`representative` must hold sequences. Received: none",
         ),
         (
             {"precision": "full_int8", "representative": "a text"},

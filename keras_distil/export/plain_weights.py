@@ -1,0 +1,164 @@
+"""A student's weights as its plain graph multiplies by them."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras_hub.models import BertBackbone
+
+from keras_distil.export.student import MASKED_LM, Student
+from keras_distil.models import forward
+
+# What a variable, an array or a tensor of it stands for.
+Tensor = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """A product and a sum.
+
+    Attributes:
+        kernel: what flattens to (inputs, outputs).
+        bias: what flattens to (outputs,).
+        scale: float, a factor of both.
+    """
+
+    kernel: Tensor
+    bias: Tensor
+    scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """A layer normalisation.
+
+    Attributes:
+        gamma: (width,).
+        beta: (width,).
+        epsilon: float.
+    """
+
+    gamma: Tensor
+    beta: Tensor
+    epsilon: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A transformer layer.
+
+    Attributes:
+        name: of the layer.
+        heads: int.
+        query: queries, scaled by one over the root of a head's size.
+        key: keys.
+        value: values.
+        attention: of the context.
+        attention_norm: behind it.
+        inner: the wide product of the feed-forward part.
+        outer: the one back.
+        norm: behind it.
+        activation: between them.
+        divisors: by what the inputs of the products are divided: those of
+            query, key and value, (width,); of `inner`, (width,); of `outer`,
+            (inner width,). None for none.
+    """
+
+    name: str
+    heads: int
+    query: Linear
+    key: Linear
+    value: Linear
+    attention: Linear
+    attention_norm: Norm
+    inner: Linear
+    outer: Linear
+    norm: Norm
+    activation: Any
+    divisors: tuple[Tensor, Tensor, Tensor] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """All that a plain graph reads.
+
+    Attributes:
+        table: (vocabulary, width), of the embeddings; the decoder's, too, of
+            a masked-LM.
+        decoder_bias: (vocabulary,); None without a decoder.
+        embeddings_norm: behind the embeddings.
+        layers: in order.
+    """
+
+    table: Tensor
+    decoder_bias: Tensor | None
+    embeddings_norm: Norm
+    layers: tuple[Layer, ...]
+
+
+def weights_of(student: Student) -> Weights:
+    """The student's variables, none of them copied."""
+    backbone = student.model.backbone
+    bias = None
+    if student.kind == MASKED_LM:
+        bias = forward.decoder_variables(student.model)[1].value
+    return Weights(
+        token_embedding(backbone).embeddings.value,
+        bias,
+        norm_of(backbone.embeddings_layer_norm),
+        tuple(_layer(layer) for layer in backbone.transformer_layers),
+    )
+
+
+def token_embedding(backbone: keras.Model) -> keras.layers.Layer:
+    """The table of words of a BERT or DistilBERT."""
+    if isinstance(backbone, BertBackbone):
+        return backbone.token_embedding
+    return backbone.embeddings.token_embedding
+
+
+def norm_of(layer: keras.layers.LayerNormalization) -> Norm:
+    """A layer's variables."""
+    return Norm(layer.gamma.value, layer.beta.value, layer.epsilon)
+
+
+def _layer(layer: keras.layers.Layer) -> Layer:
+    attention = layer._self_attention_layer
+    _, heads, size = attention._query_dense.kernel.shape
+    inner = layer._feedforward_intermediate_dense
+    return Layer(
+        layer.name,
+        heads,
+        _linear(attention._query_dense, 1.0 / math.sqrt(size)),
+        _linear(attention._key_dense),
+        _linear(attention._value_dense),
+        _linear(attention._output_dense),
+        norm_of(layer._self_attention_layer_norm),
+        _linear(inner),
+        _linear(layer._feedforward_output_dense),
+        norm_of(layer._feedforward_layer_norm),
+        inner.activation,
+    )
+
+
+def _linear(layer: Any, scale: float = 1.0) -> Linear:
+    return Linear(layer.kernel.value, layer.bias.value, scale)
+
+
+def variables(weights: Weights) -> list[tf.Variable]:
+    """Those among the weights that are variables."""
+    return [leaf for leaf in _leaves(weights) if isinstance(leaf, tf.Variable)]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _leaves(part)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _leaves(getattr(value, field.name))
+    else:
+        yield value
