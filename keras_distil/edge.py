@@ -6,11 +6,12 @@ Needs `ai-edge-litert`, `numpy` and `tokenizers`:
     pip install --no-deps keras-distil
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ FORMAT_VERSION = 1
 ANY_LENGTH = "any_length"
 # Kinds of models whose outputs have the length of their inputs.
 BY_TOKEN = ("masked_lm", "token_classification", "span")
+
+# What a card must hold, with the type of the values or of a list's.
+_CARD: dict[str, tuple[type, type | None]] = {
+    "kind": (str, None),
+    "precision": (str, None),
+    "labels": (list, str),
+    "lengths": (list, int),
+    "max_length": (int, None),
+    "inputs": (list, str),
+}
+_KINDS = (
+    *BY_TOKEN,
+    "classification",
+    "regression",
+    "sentence_embedding",
+)
 
 # Longer answers of a span model are not considered.
 _ANSWER_TOKENS = 30
@@ -74,6 +91,23 @@ class Student:
         self.max_length: int = card["max_length"]
         self._inputs: list[str] = card["inputs"]
         self._runners = _runners(model_path, num_threads)
+        self._check_signatures(model_path)
+
+    def _check_signatures(self, path: Path) -> None:
+        """Raises ValueError if the card is that of another file."""
+        names = [_signature_name(length) for length in self.lengths]
+        if self.max_length not in self.lengths:
+            names.append(ANY_LENGTH)
+        for name in names:
+            runner = self._runners.get(name)
+            if runner is None or set(self._inputs) != set(
+                runner.get_input_details()
+            ):
+                raise ValueError(
+                    f"{path} has no signature {name} of "
+                    f"{', '.join(self._inputs) or 'no inputs'}, which "
+                    f"{CARD_FILE} names: the two are of different exports."
+                )
 
     @functools.cached_property
     def tokenizer(self) -> Any:
@@ -86,7 +120,8 @@ class Student:
                 f"{path} is missing: this student reads token ids alone, see "
                 "`run`."
             )
-        return tokenizers.Tokenizer.from_file(str(path))
+        with _tokenizers_errors(path):
+            return tokenizers.Tokenizer.from_file(str(path))
 
     def __call__(
         self, text: str, pair: str | None = None, *, top: int = 5
@@ -139,7 +174,13 @@ class Student:
                 key: padded(inputs[key][row], padded_length)
                 for key in self._inputs
             }
-            made = self._runners[name](**fed)
+            try:
+                made = self._runners[name](**fed)
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"The model in {self.folder} cannot read these inputs: "
+                    f"{' '.join(str(error).split()):.200}"
+                ) from error
             # The runner's arrays are overwritten by the next call.
             found.append({key: np.array(value) for key, value in made.items()})
         whole = {
@@ -154,7 +195,7 @@ class Student:
         """The signature for a length, and the length that it takes."""
         for fitting in self.lengths:
             if fitting >= length:
-                return f"length_{fitting}", fitting
+                return _signature_name(fitting), fitting
         if ANY_LENGTH in self._runners and length <= self.max_length:
             return ANY_LENGTH, length
         raise ValueError(
@@ -169,7 +210,8 @@ class Student:
             self.max_length,
             strategy="only_second" if pair is not None else "longest_first",
         )
-        return tokenizer.encode(text, pair)
+        with _tokenizers_errors(self.folder / TOKENIZER_FILE):
+            return tokenizer.encode(text, pair)
 
     def _masked_lm(
         self, outputs: Mapping[str, np.ndarray], encoded: Any, _: str, top: int
@@ -198,7 +240,15 @@ class Student:
         self, outputs: Mapping[str, np.ndarray], _: Any, __: str, top: int
     ) -> list[Answer]:
         best = _best(_softmax(outputs["logits"]), top)
-        return [Answer(self.labels[index], score) for index, score in best]
+        return [Answer(self._label(index), score) for index, score in best]
+
+    def _label(self, index: int) -> str:
+        if index >= len(self.labels):
+            raise ValueError(
+                f"{self.folder / CARD_FILE} has {len(self.labels)} `labels`, "
+                "fewer than the model has classes."
+            )
+        return self.labels[index]
 
     def _token_classification(
         self, outputs: Mapping[str, np.ndarray], encoded: Any, text: str, _: int
@@ -209,7 +259,7 @@ class Student:
             if not special:
                 start, end = encoded.offsets[place]
                 [(index, score)] = _best(probabilities[place], 1)
-                found.append(Answer(self.labels[index], score, start, end))
+                found.append(Answer(self._label(index), score, start, end))
         return found
 
     def _span(
@@ -243,6 +293,18 @@ class Student:
         return outputs["embedding"]
 
 
+@contextlib.contextmanager
+def _tokenizers_errors(path: Path) -> Iterator[None]:
+    """Names the file in the errors of `tokenizers`, which have no class."""
+    try:
+        yield
+    except TypeError:
+        # The caller's text is none.
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is damaged: {error!s:.200}") from error
+
+
 def _check_threads(num_threads: int) -> None:
     if isinstance(num_threads, bool) or not isinstance(num_threads, int):
         raise TypeError(
@@ -265,12 +327,8 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         version = card["format_version"]
-        named = (
-            *("kind", "precision", "labels"),
-            *("lengths", "max_length", "inputs"),
-        )
-        missing = [key for key in named if key not in card]
-    except (ValueError, LookupError, TypeError) as error:
+        missing = [key for key in _CARD if key not in card]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
     if version != FORMAT_VERSION:
         raise ValueError(
@@ -279,7 +337,28 @@ def _read_card(path: Path) -> dict[str, Any]:
         )
     if missing:
         raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}.")
+    wrong = [key for key, types in _CARD.items() if not _is(card[key], *types)]
+    if card["kind"] not in _KINDS:
+        wrong.append("kind")
+    if not wrong and card["max_length"] < 1:
+        wrong.append("max_length")
+    if wrong:
+        raise ValueError(
+            f"{path} is damaged: {wrong[0]} cannot be {card[wrong[0]]!r:.80}."
+        )
     return card
+
+
+def _is(value: Any, kind: type, of: type | None) -> bool:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return False
+    return not isinstance(value, list) or all(
+        _is(part, of or object, None) for part in value
+    )
+
+
+def _signature_name(length: int) -> str:
+    return f"length_{length}"
 
 
 def _runners(path: Path, num_threads: int) -> dict[str, Any]:

@@ -211,14 +211,31 @@ def test_without_a_tokenizer(exported, tmp_path):
             "damaged: it lacks precision, labels, max_length, inputs",
         ),
         (None, FileNotFoundError, "student.json is missing: `export"),
+        ("[" * 100_000, ValueError, "student.json is damaged: .*recursion"),
+        ({"kind": "tree"}, ValueError, "damaged: kind cannot be 'tree'"),
+        ({"lengths": [9.5]}, ValueError, r"lengths cannot be \[9.5\]"),
+        ({"labels": "bad"}, ValueError, "labels cannot be 'bad'"),
+        ({"max_length": True}, ValueError, "max_length cannot be True"),
+        ({"max_length": 0}, ValueError, "max_length cannot be 0"),
+        (
+            {"lengths": [9], "max_length": 9},
+            ValueError,
+            "no signature length_9 of .*: the two are of different exports",
+        ),
+        ({"max_length": 9}, ValueError, "no signature any_length of token_ids"),
+        ({"inputs": ["x"]}, ValueError, r"no signature \w+ of x, which"),
     ],
 )
 def test_damaged_cards(exported, tmp_path, change, error, message):
     folder, _ = exported("classification", 3, ["bad", "good", "neither"])
     copy = shutil.copytree(folder, tmp_path / "copy")
-    (copy / "student.json").unlink()
+    card = copy / "student.json"
+    if change is None:
+        card.unlink()
+    elif isinstance(change, dict):
+        change = json.dumps(json.loads(card.read_text()) | change)
     if change is not None:
-        (copy / "student.json").write_text(change)
+        card.write_text(change)
     with pytest.raises(error, match=message):
         edge.Student(copy)
 
@@ -232,6 +249,43 @@ def test_damaged_models(exported, tmp_path):
     (copy / "student.tflite").unlink()
     with pytest.raises(FileNotFoundError, match="student.tflite is missing"):
         edge.Student(copy)
+
+
+def test_a_card_with_too_few_labels(exported, tmp_path):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    card = json.loads((copy / "student.json").read_text()) | {"labels": ["a"]}
+    (copy / "student.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="has 1 `labels`, fewer than"):
+        edge.Student(copy)("the cat")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "{", "tokenizer.json is damaged"),
+        # What lacks a word for the unknown is met when one is read.
+        (lambda text: text.replace('"[UNK]": 1', '"[NONE]": 1'), "Missing"),
+        (lambda text: text.replace('"the": 5', '"the": 99'), "cannot read"),
+    ],
+)
+def test_damaged_tokenizers(exported, tmp_path, change, message):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "tokenizer.json"
+    text = json.dumps(json.loads(file.read_text()))
+    changed = change(text)
+    assert changed != text
+    file.write_text(changed)
+    student = edge.Student(copy)
+    with pytest.raises(ValueError, match=message):
+        student("the cat 7")
+
+
+def test_no_text(exported):
+    folder, _ = exported("classification", 3, ["bad", "good", "neither"])
+    with pytest.raises(TypeError):
+        edge.Student(folder)(5)
 
 
 @pytest.mark.parametrize(

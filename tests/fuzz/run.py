@@ -25,9 +25,10 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("fuzz_failures"))
     options = parser.parse_args()
     logging.disable(logging.WARNING)
+    import exported
     import targets
 
-    made = targets.all_targets()
+    made = [*targets.all_targets(), *exported.all_targets()]
     names = [target.name for target in made]
     for name in options.target or ():
         if name not in names:

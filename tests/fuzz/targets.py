@@ -281,7 +281,8 @@ def _consistent_change(rng: random.Random, content: bytes) -> bytes:
 # === Checkpoints and tokenizers in Hugging Face's layout ===
 
 
-def _change_json(rng: random.Random, text: str, more: tuple = ()) -> bytes:
+def change_json(rng: random.Random, text: str, more: tuple = ()) -> bytes:
+    """Other bytes, or another tree."""
     if rng.random() < 0.2:
         return mutate.change_bytes(rng, text.encode())
     if rng.random() < 0.1:
@@ -298,7 +299,7 @@ def checkpoint(rng: random.Random, folder: Path) -> None:
     index = None
     kind = rng.randrange(6)
     if kind == 0:
-        settings = _change_json(rng, settings).decode("utf-8", "replace")
+        settings = change_json(rng, settings).decode("utf-8", "replace")
     elif kind == 1:
         # A size that is a number, but not that of the weights.
         values = json.loads(settings)
@@ -316,7 +317,7 @@ def checkpoint(rng: random.Random, folder: Path) -> None:
         )
         names = {name: shard for name in header if name != "__metadata__"}
         text = json.dumps({"metadata": {"total_size": 1}, "weight_map": names})
-        index = _change_json(rng, text, ("../a.safetensors", "b.safetensors"))
+        index = change_json(rng, text, ("../a.safetensors", "b.safetensors"))
         (folder / "a.safetensors").write_bytes(weights)
     (folder / "config.json").write_text(settings)
     if index is None:
@@ -341,11 +342,11 @@ def tokenizer(rng: random.Random, folder: Path) -> None:
         )
     elif kind == 1:
         (folder / "tokenizer_config.json").write_bytes(
-            _change_json(rng, json.dumps(settings))
+            change_json(rng, json.dumps(settings))
         )
     else:
         whole = _whole_tokenizer()
-        (folder / "tokenizer.json").write_bytes(_change_json(rng, whole))
+        (folder / "tokenizer.json").write_bytes(change_json(rng, whole))
     good = config.load_recipe(RECIPES[0], [f"teacher.source={folder}"])
     build.tokenizer(good).encode("a line of text")
 
@@ -393,7 +394,7 @@ def change_snapshot(rng: random.Random, folder: Path) -> None:
     elif path.name != "manifest.json":
         path.write_bytes(mutate.change_bytes(rng, path.read_bytes()))
     elif rng.random() < 0.3:
-        path.write_bytes(_change_json(rng, path.read_text()))
+        path.write_bytes(change_json(rng, path.read_text()))
         return
     else:
         more = ({"..": "0"}, {"../a": "0"}, {"": "0"}, {"a\x00": "0"})
@@ -578,7 +579,7 @@ class Toys:
         elif name != prepared.MANIFEST:
             files[name] = mutate.change_bytes(rng, files[name])
         elif rng.random() < 0.3:
-            files[name] = _change_json(rng, files[name].decode())
+            files[name] = change_json(rng, files[name].decode())
         else:
             more = ("../train-00000-of-00001.array_record", 10**9, 10**13)
             body = json.loads(files[name])
@@ -620,7 +621,7 @@ class Toys:
             del files[name]
         elif name.endswith(".json"):
             text = files[name].decode()
-            files[name] = _change_json(rng, text, _KERAS_TRICKS)
+            files[name] = change_json(rng, text, _KERAS_TRICKS)
         else:
             files[name] = mutate.change_bytes(rng, files[name])
         _write_files(folder, files)
@@ -679,7 +680,7 @@ class Toys:
             ("recipe.yaml", "environment.json", "report.json", "metrics.jsonl")
         )
         if path.suffix == ".json":
-            path.write_bytes(_change_json(rng, path.read_text()))
+            path.write_bytes(change_json(rng, path.read_text()))
         elif rng.random() < 0.1:
             path.unlink()
             path.mkdir()
@@ -776,7 +777,7 @@ def _change_archive(rng: random.Random, content: bytes, kind: int) -> bytes:
     compression = zipfile.ZIP_STORED
     config_text = members["config.json"].decode()
     if kind == 1:
-        members["config.json"] = _change_json(rng, config_text, _KERAS_TRICKS)
+        members["config.json"] = change_json(rng, config_text, _KERAS_TRICKS)
     elif kind == 2:
         evil = rng.choice(("../escaped", "/escaped", "assets/../../escaped"))
         members[evil] = b"written"
