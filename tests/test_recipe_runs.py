@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from toy import convert_litert_here
 
 from keras_distil import config, models, run_folder, stages
 from keras_distil.progress import Progress
@@ -52,8 +53,9 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_it_trains_two_steps(
-    path, toy_teacher, toy_recipe, toy_glue, toy_squad, tmp_path
+    path, toy_teacher, toy_recipe, toy_glue, toy_squad, tmp_path, monkeypatch
 ):
+    convert_litert_here(monkeypatch)
     given = config.load_recipe(path)
     if given.finetune is not None:
         squad = given.finetune.tasks == ["squad"]
