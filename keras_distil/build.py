@@ -425,10 +425,10 @@ def augmented(
 
 
 def task_settings(
-    recipe: config.Recipe, examples: int, width: int
+    recipe: config.Recipe, task: str, *, examples: int, width: int
 ) -> training.TaskDefaults:
     """Epochs, batch size and the like: the recipe's, else the defaults."""
-    settings = finetune_section(recipe)
+    settings = finetune_section(recipe).of_task(task)
     made = training.task_defaults(examples, width)
     given = {
         field.name: getattr(settings, field.name)

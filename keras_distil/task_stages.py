@@ -85,7 +85,7 @@ def finetune(
     for name, task in tasks.items():
         left = [
             planned
-            for seed in settings.seeds_of(name)
+            for seed in settings.of_task(name).seeds
             for row in rows
             if not _is_finished(planned := _planned(run, name, row, seed))
         ]
@@ -100,7 +100,7 @@ def finetune(
         for row in rows:
             found = [
                 _planned(run, name, row, seed)
-                for seed in settings.seeds_of(name)
+                for seed in settings.of_task(name).seeds
             ]
             results[row][name] = _task_result(found, task)
         if task.metric is not None:
@@ -119,7 +119,7 @@ def best_student(run: Run, task: str) -> Path:
         ValueError: if its results are damaged.
     """
     best = float("-inf"), Path()
-    for seed in build.finetune_section(run.recipe).seeds_of(task):
+    for seed in build.finetune_section(run.recipe).of_task(task).seeds:
         planned = _planned(run, task, table.STUDENT, seed)
         try:
             result = json.loads(read_text(planned.folder / RESULT_FILE))
@@ -238,7 +238,10 @@ def _fit(
     train: data.EncodedExamples,
 ) -> callbacks.BestEpoch:
     settings = build.task_settings(
-        run.recipe, len(task.train), model.backbone.hidden_dim
+        run.recipe,
+        planned.task,
+        examples=len(task.train),
+        width=model.backbone.hidden_dim,
     )
     steps = -(-len(train) // settings.batch_size)
     trainer = build.task_trainer(

@@ -126,13 +126,13 @@ def test_results_are_what_the_kept_model_says(finished):
     assert "Tasks: rte, from the official files." in card
 
 
-def test_a_task_has_seeds_of_its_own(recipe_path, tmp_path):
+def test_a_task_has_settings_of_its_own(recipe_path, tmp_path):
     report = start(
         recipe_path,
         tmp_path / "run",
         "finetune.rows=[teacher]",
         "finetune.seeds=[1, 2]",
-        "finetune.task_seeds={stsb: [5]}",
+        "finetune.by_task={stsb: {seeds: [5], epochs: 3}}",
     )
     trained = (tmp_path / "run" / "tasks").glob("*/*/*/result.json")
     assert sorted(path.parts[-4] + path.parts[-2] for path in trained) == [
@@ -142,6 +142,11 @@ def test_a_task_has_seeds_of_its_own(recipe_path, tmp_path):
     ]
     tasks = report["tasks"]["rows"][0]["tasks"]
     assert (tasks["rte"]["seeds"], tasks["stsb"]["seeds"]) == (2, 1)
+    epochs = {
+        path.parts[-4]: len(json.loads(path.read_text())["dev_scores"])
+        for path in (tmp_path / "run" / "tasks").glob("*/*/*/result.json")
+    }
+    assert epochs["rte"] < epochs["stsb"] == 3
 
 
 def test_elmo_stands_in_the_table_by_its_costs(

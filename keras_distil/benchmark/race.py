@@ -14,6 +14,8 @@ from typing import IO, Any, cast
 import numpy as np
 
 BATCH = 32
+# Timed calls of a turn.
+_CALLS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,21 +88,23 @@ def run_race(
     lengths: Sequence[int],
     num_threads: int,
     throughput_length: int,
-    rounds: int = 20,
+    rounds: int = 10,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measured]:
     """Measures all contestants in one run.
 
-    Every round runs each of them once at every length, and begins with
-    another one: what slows the machine down for a while touches all alike.
+    Every round runs each of them at every length, and begins with another
+    one: what slows the machine down for a while touches all alike. As a model
+    that serves is called again and again, the first call of a turn, which
+    finds the caches filled by another model, is not timed.
 
     Args:
         contestants: what to measure.
         lengths: ints, tokens of the single sequences.
         num_threads: int >= 1, threads of one call.
         throughput_length: int, tokens of each sequence in a batch.
-        rounds: int >= 1, how often each is timed, after two rounds that are
-            not.
+        rounds: int >= 1, how often each has its turn of three timed calls,
+            after two rounds that are not timed.
         progress: called with the rounds done and their number.
 
     Returns:
@@ -114,7 +118,9 @@ def run_race(
             first = number % len(entries)
             for entry in entries[first:] + entries[:first]:
                 for shape in shapes:
-                    entry.turn(*shape, timed=number >= 0)
+                    entry.turn(*shape, timed=False)
+                    for _ in range(_CALLS if number >= 0 else 0):
+                        entry.turn(*shape, timed=True)
                 # Batches take long: one to warm up, then a fifth as many.
                 if number == -1 or (number >= 0 and number % 5 == 0):
                     entry.turn(*batch, timed=number >= 0)

@@ -401,16 +401,25 @@ Seeds: TypeAlias = Annotated[
 ]
 
 
+class TaskOverrides(Section):
+    """`finetune.by_task.TASK`: what replaces the settings of all tasks."""
+
+    seeds: Seeds | None = None
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+
+
 class FineTuneSection(Section):
     """`finetune`: tasks, and the models that are trained on them.
 
     Every row is trained on every task with every seed: the teacher and the
     undistilled student on the labels, the student from the teacher of the
-    same task and seed. `task_seeds` replaces the seeds of single tasks, as of
-    large ones that are trained once. The row `elmo`, the biLSTM baseline of
-    the paper, is not trained: it has parameters and latency alone. `source:
-    files` reads the tasks' official files under `data.root`, `tfds` takes
-    them from TensorFlow Datasets.
+    same task and seed. `by_task` replaces settings of single tasks, as the
+    seeds of large ones that are trained once. The row `elmo`, the biLSTM
+    baseline of the paper, is not trained: it has parameters and latency alone.
+    `source: files` reads the tasks' official files under `data.root`, `tfds`
+    takes them from TensorFlow Datasets.
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
     share `stride` of them, after at most `max_question` of the question.
@@ -431,7 +440,7 @@ class FineTuneSection(Section):
         "undistilled",
     ]
     seeds: Seeds = [0]
-    task_seeds: dict[Task, Seeds] = {}
+    by_task: dict[Task, TaskOverrides] = {}
     max_length: Length = 128
     stride: Count = 128
     max_question: Count = 64
@@ -460,9 +469,12 @@ class FineTuneSection(Section):
             )
         return augment_copies
 
-    def seeds_of(self, task: str) -> list[int]:
-        """The seeds with which a task is trained."""
-        return self.task_seeds.get(task, self.seeds)  # type: ignore[call-overload]
+    def of_task(self, task: str) -> "FineTuneSection":
+        """The settings with which a task is trained."""
+        own = self.by_task.get(task)  # type: ignore[call-overload]
+        if own is None:
+            return self
+        return self.model_copy(update=own.model_dump(exclude_none=True))
 
     @field_validator("tasks", "rows")
     @classmethod
@@ -533,7 +545,7 @@ class BenchmarkSection(Section):
     ]
     threads: Annotated[list[Count], Field(min_length=1)] | None = None
     throughput_length: Length = 128
-    rounds: Count = 20
+    rounds: Count = 10
 
     @field_validator("lengths", "threads")
     @classmethod

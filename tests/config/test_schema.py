@@ -258,17 +258,17 @@ TASKS = "finetune={tasks: [rte], rows: %s}"
         ),
         (
             [
-                "finetune={tasks: [rte], rows: [teacher], task_seeds: "
-                "{rte: [2, 2]}}"
+                "finetune={tasks: [rte], rows: [teacher], by_task: "
+                "{rte: {seeds: [2, 2]}}}"
             ],
-            "finetune.task_seeds.rte: must name each once. Received: [2, 2]",
+            "finetune.by_task.rte.seeds: must name each once. Received: [2, 2]",
         ),
         (
             [
-                "finetune={tasks: [rte], rows: [teacher], task_seeds: "
-                "{sst: [1]}}"
+                "finetune={tasks: [rte], rows: [teacher], by_task: "
+                "{sst: {epochs: 1}}}"
             ],
-            "finetune.task_seeds.sst",
+            "finetune.by_task.sst",
         ),
         (["finetune={tasks: []}"], "finetune.tasks: "),
         (["finetune={tasks: [sst]}"], "finetune.tasks.0: "),
