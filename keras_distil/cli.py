@@ -62,6 +62,10 @@ Output = Annotated[
     typer.Option(help="The run's folder. Default: saved_models/<name>."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as JSON, and nothing else."),
+]
 
 
 @app.callback()
@@ -105,6 +109,7 @@ def run(
         ),
     ] = None,
     quiet_: Quiet = False,
+    json_: AsJson = False,
 ) -> None:
     """Run every stage of a recipe, and print what the student kept."""
     resolved = config.load_recipe(recipe, set_ or ())
@@ -113,7 +118,7 @@ def run(
         quiet.import_tensorflow()
         from keras_distil import plan
 
-        _print_summary(plan.summarise(resolved, devices=devices))
+        _print_summary(plan.summarise(resolved, devices=devices), json_)
         return
     folder = output or Path("saved_models") / resolved.name
     place, count = _find_workers(resolved, workers, worker_index)
@@ -121,6 +126,9 @@ def run(
         resolved, folder, progress, fresh=fresh, writes=place == 0
     )
     report = _stages(errors=count == 1).run_recipe(made)
+    if json_:
+        _print_json({**report, "folder": str(folder)})
+        return
     _print_report(report)
     _say(f"Results: {folder}")
     _say(f"Next: tensorboard --logdir {folder / 'logs'}")
@@ -198,6 +206,7 @@ def evaluate(
             metavar="DIR", help="Write what GLUE's server takes, too."
         ),
     ] = None,
+    json_: AsJson = False,
 ) -> None:
     """Score a fine-tuned model on a task's development set."""
     resolved = config.load_recipe(recipe, set_ or ())
@@ -205,6 +214,9 @@ def evaluate(
     from keras_distil import task_stages
 
     found = task_stages.evaluate(resolved, task, model, submission)
+    if json_:
+        _print_json(found)
+        return
     for split, metrics in found.items():
         for name, value in metrics.items():
             _say(f"{task} {split} {name}: {100 * value:.2f}")
@@ -253,6 +265,7 @@ def export(
         typer.Option("--overwrite", help="Replace earlier exports."),
     ] = False,
     quiet_: Quiet = False,
+    json_: AsJson = False,
 ) -> None:
     """Write a student for LiteRT, TensorFlow, Hugging Face or KerasHub."""
     resolved, run_path = _run_or_recipe(recipe, set_)
@@ -263,7 +276,7 @@ def export(
     from keras_distil import export_stages
 
     path = model or run_path / export_stages.STUDENT_FILE
-    for made in export_stages.export_file(
+    reports = export_stages.export_file(
         resolved,
         path,
         output or path.parent,
@@ -272,7 +285,11 @@ def export(
         scored=score,
         overwrite=overwrite,
         progress=Progress(quiet=quiet_),
-    ):
+    )
+    if json_:
+        _print_json([made.to_json() for made in reports])
+        return
+    for made in reports:
         _say(str(made))
 
 
@@ -308,6 +325,7 @@ def plan(
         typer.Option(help="Share of the peak that is reached. Default: 0.4."),
     ] = None,
     set_: Overrides = None,
+    json_: AsJson = False,
 ) -> None:
     """Estimate memory, hours and where the time goes; start nothing."""
     found = find_device(device)
@@ -322,7 +340,8 @@ def plan(
             device=found,
             devices=devices,
             efficiency=plans.EFFICIENCY if efficiency is None else efficiency,
-        )
+        ),
+        json_,
     )
 
 
@@ -361,6 +380,7 @@ def benchmark(
     model: ModelFile = None,
     set_: Overrides = None,
     quiet_: Quiet = False,
+    json_: AsJson = False,
 ) -> None:
     """Measure a student, its exports, its teacher and other runtimes."""
     resolved, run_path = _run_or_recipe(recipe, set_)
@@ -372,6 +392,9 @@ def benchmark(
     measured = benchmark_stages.benchmark(
         resolved, path, progress=Progress(quiet=quiet_)
     )
+    if json_:
+        _print_json([each.to_json() for each in measured])
+        return
     rich.console.Console().print(
         chart.make_tables(measured, title=resolved.name)
     )
@@ -398,6 +421,7 @@ def report(
     run_folder_: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run.")
     ],
+    json_: AsJson = False,
 ) -> None:
     """Show the report of a finished run again."""
     path = run_folder_ / "report.json"
@@ -406,8 +430,12 @@ def report(
             f"{run_folder_} holds no finished run: {path.name} is missing."
         )
     run_folder.check_report(path)
+    found = json.loads(run_folder.read_text(path))
+    if json_:
+        _print_json(found)
+        return
     quiet.import_tensorflow()
-    _print_report(json.loads(run_folder.read_text(path)))
+    _print_report(found)
 
 
 def _check_prepare(
@@ -496,7 +524,14 @@ def _say(text: str) -> None:
     print(text)
 
 
-def _print_summary(summary: dict[str, Any]) -> None:
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(summary)
+        return
     console = rich.console.Console()
     for title, values in summary.items():
         table = rich.table.Table(

@@ -30,6 +30,8 @@ class Bar:
         )
         self._started = time.monotonic()
         self._last_line = self._started
+        # Where it began here: an earlier process may have done a part.
+        self._first: tuple[float, int] | None = None
 
     def update(self, done: int, text: str = "") -> None:
         """Shows that `done` units are finished.
@@ -42,6 +44,8 @@ class Bar:
             self._bars.update(self._task, completed=done, text=text)
             return
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
         finished = self._total is not None and done >= self._total
         if now - self._last_line < _SECONDS_BETWEEN_LINES and not finished:
             return
@@ -49,10 +53,20 @@ class Bar:
         of_total = "" if self._total is None else f"/{self._total:,}"
         self._console.print(
             f"{self._title}: {done:,}{of_total} {text}".rstrip()
-            + f" ({now - self._started:.0f} s)",
+            + f" ({duration(now - self._started)}{self._left(now, done)})",
             highlight=False,
             soft_wrap=True,
         )
+
+    def _left(self, now: float, done: int) -> str:
+        """The time left, at the speed since the first update."""
+        if self._first is None or self._total is None:
+            return ""
+        began, before = self._first
+        if done <= before or done >= self._total:
+            return ""
+        left = (now - began) / (done - before) * (self._total - done)
+        return f", {duration(left)} left"
 
     def update_of(self, done: int, total: int) -> None:
         """Shows progress where the total is known only now."""
@@ -61,6 +75,15 @@ class Bar:
             if self._bars is not None and self._task is not None:
                 self._bars.update(self._task, total=total)
         self.update(done)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people use for as many."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 class Progress:

@@ -494,6 +494,10 @@ def _fit(
     more: list[keras.callbacks.Callback] | None = None,
 ) -> None:
     """Trains with the callbacks that every stage has."""
+    state = callbacks.TrainingState(
+        run.folder / CHECKPOINTS / stage,
+        every_steps=run.recipe.checkpoint_steps,
+    )
     with run.progress.bar(f"Train {stage} (steps)", steps) as bar:
         training.fit_steps(
             distiller,
@@ -501,13 +505,10 @@ def _fit(
             steps=steps,
             callbacks=[
                 *(more or []),
-                callbacks.TrainingState(
-                    run.folder / CHECKPOINTS / stage,
-                    every_steps=run.recipe.checkpoint_steps,
-                ),
+                state,
                 callbacks.TensorBoard(run.folder / "logs" / stage),
                 callbacks.MetricsLog(run.folder / "metrics.jsonl", stage=stage),
-                callbacks.ProgressBar(bar),
+                callbacks.ProgressBar(bar, state),
             ],
         )
 

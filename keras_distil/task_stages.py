@@ -259,6 +259,10 @@ def _fit(
         task.evaluator.score,
         patience=settings.patience,
     )
+    state = callbacks.TrainingState(
+        planned.folder / "checkpoints",
+        every_steps=run.recipe.checkpoint_steps,
+    )
     total = steps * settings.epochs
     with run.progress.bar(f"Train {planned.name} (steps)", total) as bar:
         training.fit_steps(
@@ -270,15 +274,12 @@ def _fit(
             epochs=settings.epochs,
             callbacks=[
                 best,
-                callbacks.TrainingState(
-                    planned.folder / "checkpoints",
-                    every_steps=run.recipe.checkpoint_steps,
-                ),
+                state,
                 callbacks.TensorBoard(run.folder / "logs" / planned.name),
                 callbacks.MetricsLog(
                     run.folder / "metrics.jsonl", stage=planned.name
                 ),
-                callbacks.ProgressBar(bar),
+                callbacks.ProgressBar(bar, state),
             ],
         )
     return best

@@ -105,6 +105,18 @@ def test_the_command(run, raced, monkeypatch, capsys):
     assert (run.folder / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_the_result_as_json(run, raced, monkeypatch, capsys):
+    status, out, _ = main(
+        monkeypatch,
+        capsys,
+        *("benchmark", run.folder, "--set", "benchmark.lengths=[8]"),
+        *("--set", "benchmark.threads=[1]", "--json"),
+    )
+    assert status == 0
+    content = json.loads((run.folder / "benchmark.json").read_text())
+    assert json.loads(out) == content["measured"]
+
+
 def test_a_students_own_teacher(run, raced, tmp_path):
     """Of a task: the one of its seed, beside it."""
     made = {}

@@ -77,6 +77,10 @@ def test_a_finished_run_is_told_again_not_run_again(
     assert "Already finished" in err
     assert "student before" in out
     assert (folder / "report.json").stat().st_mtime_ns == before
+    status, out, _ = keras_distil(capsys, *command, *TWIN, "--json")
+    assert status == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert json.loads(out) == {**report, "folder": str(folder)}
     command += ["--set", "distill.steps=2"]
     status, _, err = keras_distil(capsys, *command)
     assert status == 1
@@ -251,6 +255,9 @@ def test_a_report_is_shown_again(capsys, finished, tmp_path):
     status, out, _ = keras_distil(capsys, "report", folder)
     assert status == 0
     assert out.strip() and out in told
+    status, out, err = keras_distil(capsys, "report", folder, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == json.loads((folder / "report.json").read_text())
     status, _, err = keras_distil(capsys, "report", tmp_path)
     assert status == 1
     assert "holds no finished run: report.json is missing" in err
@@ -271,6 +278,12 @@ def test_a_model_is_scored_on_a_task(capsys, toy_teacher, toy_glue, tmp_path):
     )
     assert status == 0
     assert re.fullmatch(r"rte dev accuracy: \d+\.\d\d\n", out)
+    status, found, _ = keras_distil(
+        capsys, "evaluate", recipe, "--task", "rte", "--model", path, "--json"
+    )
+    assert status == 0
+    share = json.loads(found)["dev"]["accuracy"]
+    assert out == f"rte dev accuracy: {100 * share:.2f}\n"
     status, _, err = keras_distil(
         capsys, "evaluate", recipe, "--task", "cola", "--model", path
     )

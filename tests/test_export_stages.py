@@ -144,6 +144,11 @@ def test_the_command(run, monkeypatch, capsys):
     arguments = ("export", run.folder, "--format", "hugging_face", "--quiet")
     status, out, err = main(monkeypatch, capsys, *arguments)
     assert (status, err) == (0, "")
+    again = ("--overwrite", "--json")
+    _, found, _ = main(monkeypatch, capsys, *arguments, *again)
+    [report] = json.loads(found)
+    assert report["format"] == "hugging_face"
+    assert report["comparison"]["decisions"] > 8
     assert re.fullmatch(
         r".*run/hugging_face \(0.0 MB\): max difference 0, mean 0, top-1 agre"
         r"ement 100.00% of \d+\n",

@@ -1,6 +1,8 @@
 """The estimates, against sums written out by hand for a toy teacher."""
 
 import dataclasses
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -315,3 +317,9 @@ def test_the_command(toy, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     for words in ("seconds_per_update", "where_the_time_goes", "0.4 of the pe"):
         assert words in said
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    found = json.loads(capsys.readouterr().out)
+    assert all(title in said for title in found)

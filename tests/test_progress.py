@@ -21,7 +21,7 @@ def test_plain_lines_are_few_and_the_last_one_is_there(monkeypatch):
         for done in range(1, 5):
             bar.update(done, "loss 1.0")
     assert stream.getvalue().splitlines() == [
-        "Train: 2/4 loss 1.0 (16 s)",
+        "Train: 2/4 loss 1.0 (16 s, 30 s left)",
         "Train: 4/4 loss 1.0 (18 s)",
     ]
 

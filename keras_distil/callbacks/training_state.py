@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ class TrainingState(keras.callbacks.Callback):
         every_steps: int >= 1, updates from one state to the next.
         keep: int >= 1, how many of the newest states to keep.
 
+    Attributes:
+        saved_step: int, the updates before the newest state; None before the
+            first.
+        saved_at: float, when it was written, of `time.monotonic()`; None if
+            this process has written none.
+
     Raises:
         TypeError: in `fit`, if the data is no `tf.data.Dataset`.
         ValueError: if a count is below 1; in `fit`, if the dataset cannot be
@@ -74,8 +81,14 @@ class TrainingState(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.keep = keep
         self.saved_step: int | None = None
+        self.saved_at: float | None = None
         self._handlers: dict[int, Any] = {}
         self._signal: int | None = None
+
+    @property
+    def first_update(self) -> int:
+        """Updates of the optimizer from before this training, in all."""
+        return self._first_update
 
     def start(
         self,
@@ -188,6 +201,7 @@ class TrainingState(keras.callbacks.Callback):
         tensors = {name: _value(v) for name, v in variables.items()}
         _check_finite(tensors, step)
         self.saved_step = step
+        self.saved_at = time.monotonic()
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return
         position = position._replace(batches=step - self._first_update)
