@@ -16,6 +16,8 @@ from keras_distil.progress import Progress
 # Raise it whenever an earlier keras_distil could not go on with a run.
 FORMAT_VERSION = 1
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
+# Where TensorBoard looks, in the folder of a run.
+LOGS = "logs"
 
 
 @dataclasses.dataclass

@@ -35,7 +35,7 @@ from keras_distil.evaluation import render, table
 from keras_distil.export_stages import STUDENT_FILE
 from keras_distil.models import adapters, embedded, with_dtype
 from keras_distil.progress import Progress
-from keras_distil.run_folder import Run, read_text, write_text
+from keras_distil.run_folder import LOGS, Run, read_text, write_text
 
 ADAPTER_FILE = "adapter.safetensors"
 CHECKPOINTS = "checkpoints"
@@ -410,6 +410,7 @@ def distill(
         ],
     )
     rows["student"] = score(run, "student", student, teacher.model, prepared)
+    _tell_board(run, "distill", rows["student"], steps)
     if settings.twin:
         keras.utils.set_random_seed(recipe.seed)
         twin = build.student(recipe, teacher.model)
@@ -430,7 +431,15 @@ def distill(
             [callbacks.StudentCheckpoint(run.folder / TWIN_FILE)],
         )
         rows["twin"] = score(run, "twin", twin, teacher.model, prepared)
+        _tell_board(run, "twin", rows["twin"], steps)
     return rows
+
+
+def _tell_board(
+    run: Run, stage: str, row: dict[str, float], steps: int
+) -> None:
+    if run.writes:
+        callbacks.write_scores(run.folder / LOGS / stage, row, steps)
 
 
 def cache_teacher(
@@ -506,11 +515,29 @@ def _fit(
             callbacks=[
                 *(more or []),
                 state,
-                callbacks.TensorBoard(run.folder / "logs" / stage),
+                callbacks.TensorBoard(
+                    run.folder / LOGS / stage,
+                    texts={
+                        "recipe": callbacks.code_block(
+                            config.dump_recipe(run.recipe)
+                        )
+                    },
+                    hparams=_hparams(run.recipe, stage),
+                ),
                 callbacks.MetricsLog(run.folder / "metrics.jsonl", stage=stage),
                 callbacks.ProgressBar(bar, state),
             ],
         )
+
+
+def _hparams(recipe: config.Recipe, stage: str) -> dict[str, Any]:
+    """What TensorBoard's table of hyperparameters tells of a stage."""
+    settings = recipe.teacher.train if stage == "teacher" else recipe.distill
+    found: dict[str, Any] = {"stage": stage, "seed": recipe.seed}
+    if settings is not None:
+        found["learning_rate"] = settings.learning_rate
+        found["batch_size"] = settings.batch_size
+    return found
 
 
 def _thin_out_checkpoints(run: Run) -> None:

@@ -27,7 +27,7 @@ from keras_distil.evaluation import significance, table
 from keras_distil.evaluation.calibration import first_choices
 from keras_distil.models import load_task_model, task_model
 from keras_distil.models.task_model import kind_of
-from keras_distil.run_folder import Run, read_text
+from keras_distil.run_folder import LOGS, Run, read_text
 
 MODEL_FILE = "model.keras"
 RESULT_FILE = "result.json"
@@ -223,6 +223,12 @@ def _train(
         "duration_s": round(time.perf_counter() - started, 1),
     }
     _write(run, planned, predictions, result)
+    if run.writes:
+        callbacks.write_scores(
+            run.folder / LOGS / planned.name,
+            {"dev_score": max(best.scores)},
+            step=best.best_epoch + 1,
+        )
     run.progress.say(
         f"{planned.name}: {100 * max(best.scores):.1f} in epoch "
         f"{result['best_epoch']}"
@@ -275,7 +281,21 @@ def _fit(
             callbacks=[
                 best,
                 state,
-                callbacks.TensorBoard(run.folder / "logs" / planned.name),
+                callbacks.TensorBoard(
+                    run.folder / LOGS / planned.name,
+                    texts={
+                        "recipe": callbacks.code_block(
+                            config.dump_recipe(run.recipe)
+                        )
+                    },
+                    hparams={
+                        "task": planned.task,
+                        "row": planned.row,
+                        "seed": planned.seed,
+                        "learning_rate": settings.learning_rate,
+                        "batch_size": settings.batch_size,
+                    },
+                ),
                 callbacks.MetricsLog(
                     run.folder / "metrics.jsonl", stage=planned.name
                 ),

@@ -8,7 +8,11 @@ from keras_distil.callbacks.schedulers import (
     TemperatureScheduler,
 )
 from keras_distil.callbacks.student_checkpoint import StudentCheckpoint
-from keras_distil.callbacks.tensorboard import TensorBoard
+from keras_distil.callbacks.tensorboard import (
+    TensorBoard,
+    code_block,
+    write_scores,
+)
 from keras_distil.callbacks.training_state import TrainingState
 
 __all__ = [
@@ -20,4 +24,6 @@ __all__ = [
     "TemperatureScheduler",
     "TensorBoard",
     "TrainingState",
+    "code_block",
+    "write_scores",
 ]

@@ -1,19 +1,38 @@
-"""Scalars for TensorBoard, at the true global step."""
+"""What TensorBoard shows of a training, at the true global step."""
 
 import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 from tensorboard.compat.proto import event_pb2
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar
+from tensorboard.plugins.hparams import api as hparams_api
 
 from keras_distil import disk
 from keras_distil.callbacks.step_record import StepRecorder
 
+# The charts of the custom-scalars page, with patterns of their scalars.
+_CHARTS = {
+    "Is it learning?": {
+        "losses": r"^step/(.+_)?loss$",
+        "agreement and accuracy": r"^step/.*(agreement|accuracy)$",
+        "losses, held out": r"^epoch/(.+_)?loss$",
+    },
+    "What drives it?": {
+        "temperature": r"^step/temperature$",
+        "loss weights": r"^step/.+_weight$",
+        "learning rate": r"^step/learning_rate$",
+        "gradient norm": r"^step/gradient_norm",
+    },
+    "How fast is it?": {"tokens per second": r"^step/tokens_per_second$"},
+}
 # What TensorFlow puts around the system's words.
 _AROUND = re.compile(r"^\{\{.*?\}\} | \[Op:.*$")
 
@@ -27,9 +46,16 @@ class TensorBoard(keras.callbacks.Callback):
     training goes on from an earlier update, TensorBoard is told to drop the
     points of later ones. Of several workers only the chief writes.
 
+    The page of custom scalars has losses, schedules and speed together. The
+    page of texts has summaries of teacher and student; that of
+    hyperparameters the layers of the student, the weights and the temperature
+    of the losses at the start, and what `hparams` adds.
+
     Args:
         log_dir: folder for the event files.
         every_steps: int >= 1, updates from one point to the next.
+        texts: more texts by name, in Markdown, such as the recipe.
+        hparams: more hyperparameters by name: bool, int, float or str.
 
     Raises:
         ValueError: if `every_steps` is below 1.
@@ -39,7 +65,12 @@ class TensorBoard(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, log_dir: str | os.PathLike, *, every_steps: int = 1
+        self,
+        log_dir: str | os.PathLike,
+        *,
+        every_steps: int = 1,
+        texts: Mapping[str, str] | None = None,
+        hparams: Mapping[str, bool | int | float | str] | None = None,
     ) -> None:
         super().__init__()
         if every_steps < 1:
@@ -49,12 +80,18 @@ class TensorBoard(keras.callbacks.Callback):
             )
         self.log_dir = Path(log_dir)
         self.every_steps = every_steps
+        self._texts = dict(texts or {})
+        self._hparams = dict(hparams or {})
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the training run."""
         self._recorder = StepRecorder(self.model)
         self._first_step = self._last = self._recorder.step
+        if not self._chief:
+            return
+        with self._writing("train"), self._writer("train").as_default():
+            self._write_overview()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Leaves validation out of the tokens per second."""
@@ -96,33 +133,40 @@ class TensorBoard(keras.callbacks.Callback):
                 writer.close()
         self._writers.clear()
 
+    @property
+    def _chief(self) -> bool:
+        return self.model.distribute_strategy.extended.should_checkpoint
+
+    def _write_overview(self) -> None:
+        """What does not change in a training."""
+        summary = custom_scalar.pb(_layout()).SerializeToString()
+        tf.summary.experimental.write_raw_pb(summary, step=0)
+        texts = {"student": _summary(self.model.student), **self._texts}
+        if isinstance(self.model.teacher, keras.Model):
+            texts = {"teacher": _summary(self.model.teacher), **texts}
+        for name, text in texts.items():
+            tf.summary.text(name, text, step=0)
+        hparams_api.hparams({**_hparams(self.model), **self._hparams})
+
     def _write(
         self, run: str, prefix: str, values: dict[str, float], step: int
     ) -> None:
-        if not self.model.distribute_strategy.extended.should_checkpoint:
+        if not self._chief:
             return
-        with self._writing(run):
-            if run not in self._writers:
-                self._writers[run] = tf.summary.create_file_writer(
-                    str(self.log_dir / run)
-                )
-                self._purge_later_points(run)
-        with self._writing(run), self._writers[run].as_default():
+        with self._writing(run), self._writer(run).as_default():
             for name, value in values.items():
                 tf.summary.scalar(f"{prefix}/{name}", value, step=step)
 
-    @contextlib.contextmanager
-    def _writing(self, run: str) -> Iterator[None]:
-        """Names the folder if TensorFlow cannot write to it."""
-        folder = self.log_dir / run
-        try:
-            with disk.writing(folder):
-                yield
-        except tf.errors.OpError as error:
-            # "{{node ...}} the file; the system's words\nmore [Op:...]".
-            first = (error.message or str(error)).split("\n")[0]
-            why = _AROUND.sub("", first).rpartition("; ")[2]
-            raise disk.unwritten(folder, why) from error
+    def _writer(self, run: str) -> tf.summary.SummaryWriter:
+        if run not in self._writers:
+            self._writers[run] = tf.summary.create_file_writer(
+                str(self.log_dir / run)
+            )
+            self._purge_later_points(run)
+        return self._writers[run]
+
+    def _writing(self, run: str) -> AbstractContextManager[None]:
+        return _writing(self.log_dir / run)
 
     def _purge_later_points(self, run: str) -> None:
         """Tells TensorBoard that training starts again at this step.
@@ -143,3 +187,81 @@ class TensorBoard(keras.callbacks.Callback):
         name = f"events.out.tfevents.{int(now):010d}.-restart"
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             writer.write(event.SerializeToString())
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Names the folder if TensorFlow cannot write to it."""
+    try:
+        with disk.writing(folder):
+            yield
+    except tf.errors.OpError as error:
+        # "{{node ...}} the file; the system's words\nmore [Op:...]".
+        first = (error.message or str(error)).split("\n")[0]
+        why = _AROUND.sub("", first).rpartition("; ")[2]
+        raise disk.unwritten(folder, why) from error
+
+
+def _layout() -> layout_pb2.Layout:
+    return layout_pb2.Layout(
+        category=[
+            layout_pb2.Category(
+                title=title,
+                chart=[
+                    layout_pb2.Chart(
+                        title=name,
+                        multiline=layout_pb2.MultilineChartContent(tag=[tag]),
+                    )
+                    for name, tag in charts.items()
+                ],
+            )
+            for title, charts in _CHARTS.items()
+        ]
+    )
+
+
+def _summary(model: keras.Model) -> str:
+    """A model's layers as Keras shows them, in Markdown."""
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, line_length=100)
+    return code_block("\n".join(lines))
+
+
+def code_block(text: str) -> str:
+    """Text that stays as it is, in Markdown."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def write_scores(
+    log_dir: str | os.PathLike, scores: Mapping[str, float], step: int
+) -> None:
+    """Adds what a finished training reached, as `final/NAME`.
+
+    Args:
+        log_dir: that of the training's `TensorBoard`.
+        scores: by name.
+        step: int, updates made.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    folder = Path(log_dir) / "train"
+    with _writing(folder):
+        writer = tf.summary.create_file_writer(str(folder))
+        with writer.as_default():
+            for name, value in scores.items():
+                tf.summary.scalar(f"final/{name}", value, step=step)
+        writer.close()
+
+
+def _hparams(distiller: keras.Model) -> dict[str, float]:
+    """Those that every Distiller has, as they are at the start."""
+    layers = len(distiller.student.backbone.transformer_layers)
+    found: dict[str, float] = {"student_layers": layers}
+    for loss in distiller.distillation_losses:
+        found[f"{loss.name}_weight"] = float(loss.weight.numpy())
+        if hasattr(loss, "temperature"):
+            found["temperature"] = float(
+                tf.convert_to_tensor(loss.temperature).numpy()
+            )
+    return found

@@ -1,4 +1,5 @@
 import json
+import re
 
 import keras
 import numpy as np
@@ -6,7 +7,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
+from tensorflow.python.summary.summary_iterator import summary_iterator
 
 from keras_distil import callbacks
 
@@ -34,7 +38,7 @@ def scalars(folder):
             (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
             for event in events.Tensors(tag)
         ]
-        for tag in events.Tags()["tensors"]
+        for tag in events.PluginTagToContent("scalars")
     }
 
 
@@ -146,3 +150,73 @@ def test_a_best_score_must_be_a_number():
     checkpoint = callbacks.StudentCheckpoint("a.keras")
     with pytest.raises(TypeError, match="`best` must be a float. Received: 'x"):
         checkpoint.set_training_state({"best": "x"})
+
+
+def protos(folder):
+    """{tag: (plugin, bytes of the first value)} of a TensorBoard run."""
+    found = {}
+    for path in sorted(folder.glob("events*")):
+        for event in summary_iterator(str(path)):
+            for value in event.summary.value:
+                plugin = value.metadata.plugin_data.plugin_name
+                content = value.metadata.plugin_data.content
+                if value.tensor.string_val:
+                    content = value.tensor.string_val[0]
+                elif plugin == "text":
+                    content = tensor_util.make_ndarray(value.tensor).item()
+                found.setdefault(value.tag, (plugin, content))
+    return found
+
+
+def test_tensorboard_opens_on_the_right_charts(
+    make_distiller, triple, tmp_path
+):
+    board = callbacks.TensorBoard(
+        tmp_path, texts={"recipe": "# A recipe"}, hparams={"seed": 7}
+    )
+    distiller = make_distiller()
+    distiller.distillation_losses[0].weight.assign(3.0)
+    fit(distiller, triple, board, validation_data=triple)
+    callbacks.write_scores(tmp_path, {"mlm_accuracy": 0.5}, step=4)
+    found = protos(tmp_path / "train")
+    layout = layout_pb2.Layout.FromString(found["custom_scalars__config__"][1])
+    charts = {
+        chart.title: chart.multiline.tag
+        for category in layout.category
+        for chart in category.chart
+    }
+    written = {tag for tag in scalars(tmp_path / "train")}
+    shown = {
+        title: {tag for tag in written if re.search(pattern, tag)}
+        for title, [pattern] in charts.items()
+    }
+    assert shown["losses"] == {
+        f"step/{name}loss" for name in ("", "mlm_", "soft_target_", "cosine_")
+    }
+    assert shown["losses, held out"] == {
+        tag.replace("step", "epoch") for tag in shown["losses"]
+    }
+    assert shown["tokens per second"] == {"step/tokens_per_second"}
+    assert len(shown["loss weights"]) == 3
+    assert all(shown.values())
+    assert found["recipe"] == ("text", b"# A recipe")
+    for role in ("teacher", "student"):
+        plugin, text = found[role]
+        assert plugin == "text"
+        assert all(line.startswith(b"    ") for line in text.splitlines())
+        assert b"Total params" in text
+    assert "final/mlm_accuracy" in written
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(
+        found["_hparams_/session_start_info"][1]
+    )
+    values = dict(hparams.session_start_info.hparams)
+    assert values["seed"].number_value == 7
+    assert values["student_layers"].number_value == 1
+    assert values["mlm_weight"].number_value == 3.0
+    assert values["temperature"].number_value == 2.0
+
+
+def test_scores_on_a_full_disk(tmp_path):
+    (tmp_path / "train").write_text("no folder")
+    with pytest.raises(OSError, match="train could not be written"):
+        callbacks.write_scores(tmp_path, {"a": 1.0}, step=1)
