@@ -44,6 +44,8 @@ TWIN_FILE = "twin.keras"
 
 # Some thousand masked words.
 _CALIBRATION_BATCHES = 10
+# Sequences that TensorBoard shows; a look costs about half an update of 32.
+_LOOKED_AT = 16
 
 
 def run_recipe(run: Run) -> dict[str, Any]:
@@ -408,6 +410,8 @@ def distill(
             *build.schedule_callbacks(recipe),
             callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
         ],
+        # With a cached teacher, there is none to look at them.
+        examples=_first_held_out(run, prepared) if cached is None else None,
     )
     rows["student"] = score(run, "student", student, teacher.model, prepared)
     _tell_board(run, "distill", rows["student"], steps)
@@ -501,6 +505,7 @@ def _fit(
     batches: Any,
     steps: int,
     more: list[keras.callbacks.Callback] | None = None,
+    examples: Any = None,
 ) -> None:
     """Trains with the callbacks that every stage has."""
     state = callbacks.TrainingState(
@@ -523,11 +528,22 @@ def _fit(
                         )
                     },
                     hparams=_hparams(run.recipe, stage),
+                    examples=examples,
+                    tokenizer=None
+                    if examples is None
+                    else build.tokenizer(run.recipe),
                 ),
                 callbacks.MetricsLog(run.folder / "metrics.jsonl", stage=stage),
                 callbacks.ProgressBar(bar, state),
             ],
         )
+
+
+def _first_held_out(run: Run, prepared: data.PreparedCorpus) -> Any:
+    """The masked sequences that TensorBoard looks at."""
+    batches = build.held_out_batches(run.recipe, prepared)
+    batch = next(iter(batches.take(1).as_numpy_iterator()))
+    return tf.nest.map_structure(lambda rows: rows[:_LOOKED_AT], batch)
 
 
 def _hparams(recipe: config.Recipe, stage: str) -> dict[str, Any]:

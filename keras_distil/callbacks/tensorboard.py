@@ -7,15 +7,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
+import tokenizers
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams_api
 
 from keras_distil import disk
+from keras_distil.callbacks import insights
 from keras_distil.callbacks.step_record import StepRecorder
 
 # The charts of the custom-scalars page, with patterns of their scalars.
@@ -56,9 +59,14 @@ class TensorBoard(keras.callbacks.Callback):
         every_steps: int >= 1, updates from one point to the next.
         texts: more texts by name, in Markdown, such as the recipe.
         hparams: more hyperparameters by name: bool, int, float or str.
+        examples: a masked-LM batch as `fit` takes it: inputs, tokens and
+            weights. Needs `tokenizer`, and a teacher in memory.
+        tokenizer: the `tokenizers.Tokenizer` of the vocabulary.
+        examples_every: int >= 1, updates from one look at them to the next.
 
     Raises:
-        ValueError: if `every_steps` is below 1.
+        ValueError: if a number of updates is below 1, or one of `examples` and
+            `tokenizer` comes without the other.
 
     Example:
         >>> board = TensorBoard("logs", every_steps=10)
@@ -71,17 +79,32 @@ class TensorBoard(keras.callbacks.Callback):
         every_steps: int = 1,
         texts: Mapping[str, str] | None = None,
         hparams: Mapping[str, bool | int | float | str] | None = None,
+        examples: tuple[dict[str, Any], Any, Any] | None = None,
+        tokenizer: tokenizers.Tokenizer | None = None,
+        examples_every: int = 200,
     ) -> None:
         super().__init__()
-        if every_steps < 1:
+        for name, value in (
+            ("every_steps", every_steps),
+            ("examples_every", examples_every),
+        ):
+            if value < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {name}={value}."
+                )
+        if (examples is None) != (tokenizer is None):
             raise ValueError(
-                "`every_steps` must be at least 1. "
-                f"Received: every_steps={every_steps}."
+                "`examples` and `tokenizer` need each other. Received: one."
             )
         self.log_dir = Path(log_dir)
         self.every_steps = every_steps
         self._texts = dict(texts or {})
         self._hparams = dict(hparams or {})
+        self._triple, self._tokenizer = examples, tokenizer
+        self._examples: insights.Examples | None = None
+        self._examples_every = examples_every
+        # What the heat maps show, in the order of the looks.
+        self._seen: dict[str, list] = {"steps": [], "cka": [], "cosine": []}
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -92,6 +115,15 @@ class TensorBoard(keras.callbacks.Callback):
             return
         with self._writing("train"), self._writer("train").as_default():
             self._write_overview()
+        if self._triple is not None and self._tokenizer is not None:
+            if isinstance(self.model.teacher, keras.Model):
+                self._examples = insights.Examples(
+                    self.model.teacher,
+                    self.model.student,
+                    self._triple,
+                    self._tokenizer,
+                )
+                self._look(self._first_step)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Leaves validation out of the tokens per second."""
@@ -104,6 +136,10 @@ class TensorBoard(keras.callbacks.Callback):
             self._last = step
             values = self._recorder.read(logs or {})
             self._write("train", "step", values, step)
+        if self._examples is not None:
+            if step - self._seen["steps"][-1] >= self._examples_every:
+                self._look(step)
+                self._recorder.restart_clock()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the means of the epoch and of its validation."""
@@ -128,10 +164,44 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Closes the event files."""
+        if self._examples is not None:
+            self._look(self._recorder.step)
         for run, writer in self._writers.items():
             with self._writing(run):
                 writer.close()
         self._writers.clear()
+
+    def get_training_state(self) -> dict[str, Any]:
+        """What the heat maps show, for `TrainingState`."""
+        return {"seen": {name: list(v) for name, v in self._seen.items()}}
+
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """Puts it back."""
+        self._seen = {name: list(state["seen"][name]) for name in self._seen}
+
+    def _look(self, step: int) -> None:
+        """Writes how teacher and student see the examples."""
+        if self._examples is None or step in self._seen["steps"][-1:]:
+            return
+        look = self._examples.look()
+        self._seen["steps"].append(step)
+        self._seen["cka"].append(look.cka)
+        if look.cosine is not None:
+            self._seen["cosine"].append(look.cosine)
+        maps = {"linear CKA": self._seen["cka"]}
+        if self._seen["cosine"]:
+            maps["cosine"] = self._seen["cosine"]
+        drawn = insights.draw_layers(
+            self._seen["steps"], maps, self._examples.pairs
+        )
+        with self._writing("train"), self._writer("train").as_default():
+            tf.summary.image("examples/layers", drawn, step=step)
+            for name, values in (
+                ("teacher_confidence", look.confidence),
+                ("divergence", look.divergence),
+            ):
+                tf.summary.histogram(f"examples/{name}", values, step=step)
+            tf.summary.text("examples/words", look.words, step=step)
 
     @property
     def _chief(self) -> bool:
