@@ -230,10 +230,12 @@ def draw_layers(
     Returns:
         uint8, (1, height, width, 4).
     """
-    figure = Figure(figsize=(8, 1.2 + 2.2 * len(looks)), layout="constrained")
+    # TensorBoard shows it some 300 pixels wide.
+    size = 5, 0.6 + (0.5 + 0.3 * len(pairs)) * len(looks)
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(looks), 1, squeeze=False)[:, 0]
     names = [
-        f"layer {lower} of teacher's {upper}" if lower else "embeddings"
+        f"{lower} : teacher's {upper}" if lower else "embeddings"
         for lower, upper in enumerate(pairs)
     ]
     for panel, (title, values) in zip(panels, looks.items(), strict=True):
@@ -241,20 +243,24 @@ def draw_layers(
         drawn = panel.imshow(grid, vmin=0.0, vmax=1.0, aspect="auto")
         panel.set_title(title, loc="left")
         panel.set_yticks(range(len(names)), names)
-        every = -(-len(steps) // 8)
+        every = -(-len(steps) // 4)
         places = list(range(0, len(steps), every))
         panel.set_xticks(places, [f"{steps[place]:,}" for place in places])
         panel.invert_yaxis()
-        for row, place in np.ndindex(*grid.shape):
-            if place in (0, len(steps) - 1):
-                panel.text(
-                    *(place, row, f"{grid[row, place]:.2f}"),
-                    ha="center",
-                    va="center",
-                    color="white" if grid[row, place] < 0.6 else "black",
-                )
+        for row, values_of_layer in enumerate(grid):
+            _annotate(panel, row, values_of_layer)
         figure.colorbar(drawn, ax=panel)
     panels[-1].set_xlabel("updates")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     return tf.io.decode_png(content.getvalue(), channels=4)[None].numpy()
+
+
+def _annotate(panel: Any, row: int, values: np.ndarray) -> None:
+    """Writes the first and the last value at the ends of a row."""
+    ends = {0: (-0.4, "left"), len(values) - 1: (len(values) - 0.6, "right")}
+    for place, (x, side) in ends.items():
+        color = "white" if values[place] < 0.6 else "black"
+        panel.text(
+            x, row, f"{values[place]:.2f}", ha=side, va="center", color=color
+        )

@@ -26,7 +26,7 @@ _CHARTS = {
     "Is it learning?": {
         "losses": r"^step/(.+_)?loss$",
         "agreement and accuracy": r"^step/.*(agreement|accuracy)$",
-        "losses, held out": r"^epoch/(.+_)?loss$",
+        "losses, means of epochs": r"^epoch/(.+_)?loss$",
     },
     "What drives it?": {
         "temperature": r"^step/temperature$",

@@ -193,7 +193,7 @@ def test_tensorboard_opens_on_the_right_charts(
     assert shown["losses"] == {
         f"step/{name}loss" for name in ("", "mlm_", "soft_target_", "cosine_")
     }
-    assert shown["losses, held out"] == {
+    assert shown["losses, means of epochs"] == {
         tag.replace("step", "epoch") for tag in shown["losses"]
     }
     assert shown["tokens per second"] == {"step/tokens_per_second"}
