@@ -9,7 +9,6 @@ that are still to be rounded make good for the error on the texts.
 """
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -63,10 +62,11 @@ def prepare(student: Student, examples: parity.Examples) -> Weights:
     layers = tuple(_smoothed(layer, largest) for layer in weights.layers)
     weights = dataclasses.replace(weights, layers=layers)
 
-    products: dict[str, np.ndarray] = defaultdict(float)  # type: ignore
+    products: dict[str, np.ndarray] = {}
 
     def add(name: str, rows: np.ndarray) -> None:
-        products[name] = products[name] + np.float64(rows.T @ rows)
+        found = (rows.T @ rows).astype(np.float64)
+        products[name] = products.get(name, 0.0) + found
 
     _watch(student, weights, examples, add)
     return _rounded(student, weights, products)
@@ -135,7 +135,7 @@ def _rounded(
 ) -> Weights:
     def rounded(linear: Linear, name: str) -> Linear:
         kernel = linear.scale * _kernel(linear)
-        bias = linear.scale * _array(linear.bias)
+        bias = linear.scale * _array(linear.bias).ravel()
         kernel = round_columns(kernel.T, products[name]).T
         return Linear(_variable(kernel), _variable(bias))
 
@@ -218,4 +218,4 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _variable(array: np.ndarray) -> tf.Variable:
-    return tf.Variable(np.ravel(array) if array.ndim == 1 else array)
+    return tf.Variable(array)

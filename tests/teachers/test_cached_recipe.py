@@ -102,9 +102,9 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
         loaded.append(weakref.ref(model))
         return model
 
-    def observed(run, stage, distiller, *args):
+    def observed(*args, **kwargs):
         alive.append([ref() is not None for ref in loaded])
-        fit(run, stage, distiller, *args)
+        fit(*args, **kwargs)
 
     monkeypatch.setattr(stages.build, "teacher", watched)
     monkeypatch.setattr(stages, "_fit", observed)
