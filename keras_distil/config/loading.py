@@ -322,9 +322,10 @@ def _keys_at(parents: Sequence[str | int], values: Any) -> list[str]:
     node = values
     for entry in parents:
         node = node[entry]
-        if isinstance(entry, int):
+        # A place in a list, or a key of a mapping such as a task's name.
+        if entry not in models[0].model_fields:
             continue
-        annotation = models[0].model_fields[entry].annotation
+        annotation = models[0].model_fields[str(entry)].annotation
         models = list(_models_in(annotation))
     if len(models) > 1:
         models = [
@@ -341,12 +342,17 @@ def _schema_path(location: Sequence[str | int]) -> str:
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yields the path of every key below `model`; N is a list index."""
+    """Yields the path of every key below `model`.
+
+    N is a list index, KEY one of a mapping.
+    """
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
         inner = f"{prefix}{name}."
         if field.annotation is not None and "list[" in str(field.annotation):
             inner += "N."
+        if "dict[" in str(field.annotation):
+            inner += "KEY."
         for section in _models_in(field.annotation):
             yield from _all_keys(section, inner)
 

@@ -270,6 +270,14 @@ TASKS = "finetune={tasks: [rte], rows: %s}"
             ],
             "finetune.by_task.sst",
         ),
+        (
+            [
+                "finetune={tasks: [rte], rows: [teacher], by_task: "
+                "{rte: {seds: [1]}}}"
+            ],
+            "finetune.by_task.rte.seds: unknown key; nearest valid key: "
+            "finetune.by_task.rte.seeds",
+        ),
         (["finetune={tasks: []}"], "finetune.tasks: "),
         (["finetune={tasks: [sst]}"], "finetune.tasks.0: "),
         (
