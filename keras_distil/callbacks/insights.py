@@ -67,7 +67,11 @@ class Examples:
         self._masked = np.asarray(weight) > 0
         self._tokenizer = tokenizer
         self._cut = {
-            name: _all_states(model) for name, model in self._models.items()
+            name: keras.Model(
+                model.backbone.input,
+                list(forward.states_by_layer(model).values()),
+            )
+            for name, model in self._models.items()
         }
         counts = [len(cut.outputs) - 1 for cut in self._cut.values()]
         self.pairs = matched_layers(*counts)
@@ -96,14 +100,11 @@ class Examples:
 
     def _states(self, name: str) -> list[np.ndarray]:
         """Hidden states of real tokens after every layer."""
-        cut = self._cut[name]
-        inputs = dict(self._inputs)
-        if "segment_ids" in cut.input:
-            inputs["segment_ids"] = np.zeros_like(inputs["token_ids"])
-        real = inputs["padding_mask"] > 0
+        inputs = forward.encoder_inputs(self._models[name], self._inputs)
+        real = self._inputs["padding_mask"] > 0
         return [
             tf.cast(states, tf.float32).numpy()[real]
-            for states in cut(inputs, training=False)
+            for states in self._cut[name](inputs, training=False)
         ]
 
     def _logits(self, name: str) -> tf.Tensor:
@@ -164,15 +165,6 @@ class Examples:
 
 def _cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-
-
-def _all_states(model: keras.Model) -> keras.Model:
-    """The encoder with the embeddings and every layer as outputs."""
-    backbone = model.backbone
-    # BERT's and DistilBERT's name of what the first layer reads.
-    first = backbone.get_layer("embeddings_dropout").output
-    layers = [layer.output for layer in backbone.transformer_layers]
-    return keras.Model(backbone.input, [first, *layers])
 
 
 def matched_layers(teacher: int, student: int) -> list[int]:

@@ -137,7 +137,7 @@ def _rounded(
         kernel = linear.scale * _kernel(linear)
         bias = linear.scale * _array(linear.bias).ravel()
         kernel = round_columns(kernel.T, products[name]).T
-        return Linear(_variable(kernel), _variable(bias))
+        return Linear(tf.Variable(kernel), tf.Variable(bias))
 
     layers = []
     for layer in weights.layers:
@@ -159,7 +159,7 @@ def _rounded(
     table = weights.table
     if student.kind == MASKED_LM:
         rows = round_columns(_array(table), products[plain_graph.DECODER])
-        table = _variable(rows)
+        table = tf.Variable(rows)
     return dataclasses.replace(weights, table=table, layers=tuple(layers))
 
 
@@ -215,7 +215,3 @@ def _kernel(linear: Linear) -> np.ndarray:
 
 def _array(tensor: Tensor) -> np.ndarray:
     return np.asarray(tensor, np.float32)
-
-
-def _variable(array: np.ndarray) -> tf.Variable:
-    return tf.Variable(array)

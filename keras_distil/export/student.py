@@ -82,16 +82,10 @@ class Student:
 
     def layers(self, inputs: Mapping[str, Any]) -> Tensors:
         """Hidden states after the embeddings and every layer, in order."""
-        backbone = self.model.backbone
-        last = {
-            "embeddings": _embeddings_output(backbone),
-            **{
-                layer.name: layer.output
-                for layer in backbone.transformer_layers
-            },
-        }
         # A model of the same layers, cut in more places.
-        cut = keras.Model(backbone.input, last)
+        cut = keras.Model(
+            self.model.backbone.input, forward.states_by_layer(self.model)
+        )
         return cut(
             {name: inputs[name] for name in self.input_names}, training=False
         )
@@ -174,11 +168,6 @@ def _architecture(model: object) -> str | None:
         if isinstance(backbone, family):
             return name
     return None
-
-
-def _embeddings_output(backbone: keras.Model) -> Any:
-    """What goes into the first transformer layer."""
-    return backbone.get_layer("embeddings_dropout").output
 
 
 def label_names(student: Student, labels: Sequence[str] | None) -> list[str]:

@@ -37,7 +37,7 @@ def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         float in the compute precision, (batch, length, width). What stands at
         padding means nothing.
     """
-    features = _features(model, inputs)
+    features = encoder_inputs(model, inputs)
     if encoder_pass.is_supported(model.backbone):
         return encoder_pass.sequence_output(
             model.backbone, features, training=training
@@ -45,7 +45,22 @@ def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
     return _own_states(model, features, training=training)
 
 
-def _features(model: Task, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def states_by_layer(model: Task) -> dict[str, Tensor]:
+    """Symbolic hidden states, from which a model of all can be made.
+
+    Returns:
+        Those after the embeddings, as "embeddings", and after every layer, by
+        its name, in order.
+    """
+    backbone = model.backbone
+    return {
+        # BERT's and DistilBERT's name of what the first layer reads.
+        "embeddings": backbone.get_layer("embeddings_dropout").output,
+        **{layer.name: layer.output for layer in backbone.transformer_layers},
+    }
+
+
+def encoder_inputs(model: Task, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the encoder of a task model reads."""
     features = {
         name: ops.convert_to_tensor(inputs[name])
@@ -160,7 +175,7 @@ def logits(
     Returns:
         float32, (batch, length or positions, vocabulary).
     """
-    features = _features(model, inputs)
+    features = encoder_inputs(model, inputs)
     hidden_states = _own_states(model, features, training=training)
     if "mask_positions" in inputs:
         positions = ops.expand_dims(inputs["mask_positions"], axis=-1)
