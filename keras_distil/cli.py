@@ -61,6 +61,10 @@ Output = Annotated[
     Path | None,
     typer.Option(help="The run's folder. Default: saved_models/<name>."),
 ]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Move an earlier run aside, start anew."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 AsJson = Annotated[
     bool,
@@ -88,10 +92,7 @@ def run(
     devices: Annotated[
         int, typer.Option(min=1, help="Devices to assume for --dry-run.")
     ] = 1,
-    fresh: Annotated[
-        bool,
-        typer.Option("--fresh", help="Move an earlier run aside, start anew."),
-    ] = False,
+    fresh: Fresh = False,
     workers: Annotated[
         str | None,
         typer.Option(
@@ -126,12 +127,67 @@ def run(
         resolved, folder, progress, fresh=fresh, writes=place == 0
     )
     report = _stages(errors=count == 1).run_recipe(made)
-    if json_:
+    _tell_report(report, folder, json_)
+
+
+@app.command(
+    epilog="Example: keras-distil distill recipes/quickstart.yaml",
+)
+def distill(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Output = None,
+    fresh: Fresh = False,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Distil a recipe's student from text: the first step of `run`."""
+    _run_one("distill", recipe, set_, output, fresh, quiet_, json_)
+
+
+@app.command(
+    epilog="Example: keras-distil finetune recipes/glue.yaml "
+    "--set data.root=FOLDER --set finetune.source=files",
+)
+def finetune(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Output = None,
+    fresh: Fresh = False,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Train a recipe's models on its tasks: the second step of `run`."""
+    _run_one("finetune", recipe, set_, output, fresh, quiet_, json_)
+
+
+def _run_one(
+    stage: str,
+    recipe: str,
+    overrides: list[str] | None,
+    output: Path | None,
+    fresh: bool,
+    quiet_: bool,
+    as_json: bool,
+) -> None:
+    """One stage of a recipe, in the folder where `run` goes on."""
+    resolved = config.load_recipe(recipe, overrides or ())
+    if getattr(resolved, stage) is None:
+        raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
+    folder = output or Path("saved_models") / resolved.name
+    made = run_folder.open_run(
+        resolved, folder, Progress(quiet=quiet_), fresh=fresh
+    )
+    _tell_report(_stages().run_recipe(made, only=stage), folder, as_json)
+
+
+def _tell_report(report: dict[str, Any], folder: Path, as_json: bool) -> None:
+    if as_json:
         _print_json({**report, "folder": str(folder)})
         return
     _print_report(report)
     _say(f"Results: {folder}")
-    _say(f"Next: tensorboard --logdir {folder / 'logs'}")
+    _say(f"Next: tensorboard --logdir {folder / run_folder.LOGS}")
 
 
 @app.command(
@@ -275,7 +331,7 @@ def export(
     quiet.import_tensorflow()
     from keras_distil import export_stages
 
-    path = model or run_path / export_stages.STUDENT_FILE
+    path = model or run_path / run_folder.STUDENT_FILE
     reports = export_stages.export_file(
         resolved,
         path,
@@ -385,10 +441,10 @@ def benchmark(
     """Measure a student, its exports, its teacher and other runtimes."""
     resolved, run_path = _run_or_recipe(recipe, set_)
     quiet.import_tensorflow()
-    from keras_distil import benchmark_stages, export_stages
+    from keras_distil import benchmark_stages
     from keras_distil.benchmark import chart
 
-    path = model or run_path / export_stages.STUDENT_FILE
+    path = model or run_path / run_folder.STUDENT_FILE
     measured = benchmark_stages.benchmark(
         resolved, path, progress=Progress(quiet=quiet_)
     )

@@ -13,9 +13,7 @@ from keras_distil import build, config, data, export, task_stages
 from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.task_model import kind_of
 from keras_distil.progress import Progress
-from keras_distil.run_folder import Run
-
-STUDENT_FILE = "student.keras"
+from keras_distil.run_folder import STUDENT_FILE, Run
 
 # Sequences that exports are compared on, and those of training that weights
 # in 8 bits are fitted to.

@@ -18,6 +18,9 @@ FORMAT_VERSION = 1
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
 # Where TensorBoard looks, in the folder of a run.
 LOGS = "logs"
+CHECKPOINTS = "checkpoints"
+STUDENT_FILE = "student.keras"
+TWIN_FILE = "twin.keras"
 
 
 @dataclasses.dataclass

@@ -1,62 +1,59 @@
 """The stages of a run, in the order of the data."""
 
-import dataclasses
-import gc
-import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras_hub.models import MaskedLM
 
 from keras_distil import (
     build,
-    callbacks,
     config,
-    data,
-    disk,
     distribution,
-    evaluation,
     export_stages,
     model_card,
     snapshots,
     task_stages,
-    teachers,
-    training,
+    text_stages,
 )
 from keras_distil.benchmark import latency, size
 from keras_distil.evaluation import render, table
-from keras_distil.export_stages import STUDENT_FILE
-from keras_distil.models import adapters, embedded, with_dtype
-from keras_distil.progress import Progress
-from keras_distil.run_folder import LOGS, Run, read_text, write_text
+from keras_distil.run_folder import (
+    CHECKPOINTS,
+    STUDENT_FILE,
+    TWIN_FILE,
+    Run,
+    read_text,
+    write_text,
+)
 
-ADAPTER_FILE = "adapter.safetensors"
-CHECKPOINTS = "checkpoints"
-TEACHER_FILE = "teacher.keras"
-TWIN_FILE = "twin.keras"
-
-# Some thousand masked words.
-_CALIBRATION_BATCHES = 10
-# Sequences that TensorBoard shows; a look costs about half an update of 32.
-_LOOKED_AT = 16
+# What the first step of a run found, kept for the second.
+TEXT_REPORT = "held_out.json"
 
 
-def run_recipe(run: Run) -> dict[str, Any]:
-    """Runs every stage of a recipe, or finds them done.
+def run_recipe(
+    run: Run, only: Literal["distill", "finetune"] | None = None
+) -> dict[str, Any]:
+    """Runs the stages of a recipe, or finds them done.
 
     Args:
         run: as `open_run` returned it.
+        only: "distill" for what learns from text, "finetune" for the tasks;
+            None for everything.
 
     Returns:
-        The report: a dict that `report.json` holds too.
+        The report. A run with no stage left has it in `report.json`, too.
+
+    Raises:
+        ValueError: if the recipe does not have the stage, or an earlier one
+            is not done.
     """
+    if only == "distill":
+        build.distill_section(run.recipe)
+    elif only == "finetune":
+        build.finetune_section(run.recipe)
     if run.report_path.is_file():
         run.progress.say(f"Already finished: {run.folder}")
         return json.loads(read_text(run.report_path))
@@ -66,8 +63,23 @@ def run_recipe(run: Run) -> dict[str, Any]:
         distribution.lost_workers_told(),
         build.strategy(run.recipe).scope(),
     ):
-        report = _run_stages(run)
-    # Outside of the strategy's scope: what is read back is of no replica.
+        report = _train(run, only)
+    if not _something_is_left(run.recipe, only):
+        # Outside of the strategy's scope: what is read back is of no replica.
+        _finish(run, report)
+    return report
+
+
+def _something_is_left(recipe: config.Recipe, only: str | None) -> bool:
+    if only is None:
+        return False
+    if only == "distill" and recipe.finetune is not None:
+        return True
+    return recipe.export is not None
+
+
+def _finish(run: Run, report: dict[str, Any]) -> None:
+    """Exports, and writes down the whole run. Adds to the report."""
     if run.recipe.export is not None:
         report["export"] = export_stages.export_run(run)
     run.write_json(run.report_path, report)
@@ -75,27 +87,43 @@ def run_recipe(run: Run) -> dict[str, Any]:
         card = model_card.model_card(run.recipe, run.folder)
         write_text(run.folder / model_card.CARD_FILE, card)
     _thin_out_checkpoints(run)
-    return report
 
 
-def _run_stages(run: Run) -> dict[str, Any]:
+def _train(run: Run, only: str | None) -> dict[str, Any]:
     started = time.perf_counter()
-    if run.recipe.finetune is not None and distribution.worker_index()[1] > 1:
+    recipe = run.recipe
+    if recipe.finetune is not None and distribution.worker_index()[1] > 1:
         raise ValueError(
             "Tasks are trained by a single process. Distil on several workers "
             "with a recipe without `finetune`; then give its student to this "
             "one as `student.source`, without workers."
         )
-    keras.utils.set_random_seed(run.recipe.seed)
+    keras.utils.set_random_seed(recipe.seed)
+    found = _text_report(run)
+    reads_text = recipe.distill is not None or recipe.teacher.train is not None
+    if reads_text and found is None and only == "finetune":
+        raise ValueError(
+            f"The run in {run.folder} has not distilled its student yet. Run "
+            "`keras-distil distill` with the same recipe first, or "
+            "`keras-distil run` for everything."
+        )
     # The models first: what is wrong with them shows before the long work.
-    teacher = TeacherInMemory(lambda: load_teacher(run))
-    if run.recipe.distill is not None:
-        build.student(run.recipe, teacher.model)
+    teacher = text_stages.TeacherInMemory(lambda: text_stages.load_teacher(run))
+    if recipe.distill is not None:
+        build.student(recipe, teacher.model)
     encoders = _distilled_encoders(run, teacher.model)
-    report: dict[str, Any] = {"name": run.recipe.name}
-    if run.recipe.distill is not None or run.recipe.teacher.train is not None:
-        _run_on_text(run, teacher, report)
-    if run.recipe.finetune is not None:
+    report: dict[str, Any] = {"name": recipe.name}
+    if reads_text and found is None:
+        text_stages.run_on_text(run, teacher, report)
+        report["duration_s"] = round(time.perf_counter() - started, 1)
+        run.write_json(run.folder / TEXT_REPORT, report)
+    elif reads_text and found is not None:
+        run.progress.say(f"Found distilled: {run.folder / STUDENT_FILE}")
+        report = found
+        started -= report["duration_s"]
+        if recipe.teacher.train is not None:
+            teacher.train(run, text_stages.prepare(run))
+    if recipe.finetune is not None and only != "distill":
         encoders = {
             **_encoders_of_run(run, teacher.model),
             **encoders,
@@ -108,80 +136,22 @@ def _run_stages(run: Run) -> dict[str, Any]:
     return report
 
 
-class TeacherInMemory:
-    """The teacher, which leaves memory while its outputs are on disk.
-
-    Args:
-        load: loads it.
-    """
-
-    def __init__(self, load: Callable[[], MaskedLM]) -> None:
-        self._load = load
-        self._model: MaskedLM | None = load()
-
-    @property
-    def model(self) -> MaskedLM:
-        """The teacher, loaded again if it was released."""
-        if self._model is None:
-            self._model = self._load()
-        return self._model
-
-    def release(self) -> None:
-        """Frees the teacher's memory until it is needed again."""
-        self._model = None
-        # Keras models are cycles of references.
-        gc.collect()
-
-    def in_compute_precision(self, recipe: config.Recipe) -> MaskedLM:
-        """The teacher as the steps run it; the copy in float32 is freed.
-
-        Under a mixed precision a frozen teacher needs no float32 weights, of
-        which every step would make a copy.
-        """
-        policy = keras.dtype_policies.get(recipe.precision)
-        if policy.compute_dtype == policy.variable_dtype:
-            return self.model
-        converted = with_dtype(self.model, policy.compute_dtype)
-        self.release()
-        return converted
-
-    def train(self, run: Run, prepared: data.PreparedCorpus) -> None:
-        """Trains the teacher, or finds that done."""
-        load = self._load
-        self._model = train_teacher(run, self.model, prepared)
-        self._load = lambda: train_teacher(run, load(), prepared)
-
-
-def _run_on_text(
-    run: Run, teacher: TeacherInMemory, report: dict[str, Any]
-) -> None:
-    """What learns from a corpus: the teacher, the student and its twin.
-
-    Adds to the report.
-    """
-    prepared = prepare(run)
-    if not len(prepared.held_out):
-        raise ValueError(
-            "The corpus has no held-out sequence to score on. Add text, or "
-            "raise `data.held_out_fraction`."
-        )
-    if run.recipe.teacher.train is not None:
-        teacher.train(run, prepared)
-    report["corpus"] = {
-        "train_sequences": prepared.train_sequences,
-        "held_out_sequences": len(prepared.held_out),
-        "fingerprint": prepared.fingerprint,
-    }
-    if run.recipe.distill is None:
-        model = teacher.model
-        rows = {"teacher": score(run, "teacher", model, model, prepared)}
-    else:
-        rows = distill(run, prepared, teacher)
-        _add_costs(run, rows)
-        report["kept_percent"] = kept_percent(rows)
-    report["rows"] = rows
-    if run.recipe.distill is None:
-        _keep_adapter_scores(run, rows["teacher"])
+def _text_report(run: Run) -> dict[str, Any] | None:
+    """What the first step of this run found; None if it is not done."""
+    # Workers do the same, whichever of them writes.
+    if distribution.worker_index()[1] > 1:
+        return None
+    distills = run.recipe.distill is not None
+    if distills and not (run.folder / STUDENT_FILE).is_file():
+        return None
+    try:
+        report = json.loads(read_text(run.folder / TEXT_REPORT))
+        whole = type(report["duration_s"]) in (int, float)
+        whole = whole and isinstance(report["rows"]["teacher"], dict)
+    # None is written yet, or it is damaged: it is made again.
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return report if whole else None
 
 
 def _distilled_encoders(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
@@ -253,400 +223,9 @@ def _task_costs(
     }
 
 
-def prepare(run: Run) -> data.PreparedCorpus:
-    """Text to token ids, cached by content, or opened where it was made."""
-    with run.progress.bar("Prepare corpus (units)") as bar:
-        prepared = build.corpus(run.recipe, progress=bar.update_of)
-    run.progress.say(f"Corpus: {prepared.report}")
-    return prepared
-
-
-def make_corpus(
-    recipe: config.Recipe,
-    progress: Progress,
-    *,
-    output: Path | None,
-    workers: int | None,
-) -> data.PreparedCorpus:
-    """Makes a recipe's corpus, or verifies the one there is."""
-    with progress.bar("Prepare corpus (units)") as bar:
-        prepared = build.prepare(
-            recipe, output=output, workers=workers, progress=bar.update_of
-        )
-    progress.say(f"Corpus: {prepared.report}")
-    return prepared
-
-
-def make_corpus_with_beam(
-    recipe: config.Recipe,
-    progress: Progress,
-    *,
-    output: str,
-    options: Sequence[str],
-) -> None:
-    """Makes a recipe's corpus as a pipeline of Apache Beam."""
-    progress.say("Preparing the corpus on Apache Beam")
-    build.prepare_with_beam(recipe, output=output, options=options)
-
-
-def load_teacher(run: Run) -> MaskedLM:
-    """The teacher as it comes from its source, checked against the data."""
-    run.progress.say(f"Teacher: {run.recipe.teacher.source}")
-    teacher = build.teacher(run.recipe)
-    _check_fit(run.recipe, teacher)
-    return teacher
-
-
-def train_teacher(
-    run: Run, teacher: MaskedLM, prepared: data.PreparedCorpus
-) -> MaskedLM:
-    """The teacher after the training that the recipe asks for.
-
-    A trained teacher is cached by the content of its weights, the corpus and
-    the settings, and reused.
-    """
-    settings = run.recipe.teacher.train
-    if settings is None:
-        return teacher
-    folder = _teacher_cache(run, teacher, prepared)
-    adapter = settings.method == "adapter"
-    result = folder / (ADAPTER_FILE if adapter else TEACHER_FILE)
-    if result.is_file():
-        run.progress.say(f"Teacher training: found done in {folder}")
-    else:
-        _fit_teacher(run, teacher, prepared, result)
-    if not adapter:
-        return keras.saving.load_model(result, compile=False)
-    # Merged into fresh weights: what is scored is what the file holds.
-    fresh = build.teacher(run.recipe)
-    adapters.merge_adapter(
-        fresh, result, base_sha256=_base_sha256(run.recipe, fresh)
-    )
-    if run.writes:
-        target = run.folder / ADAPTER_FILE
-        partial = target.with_name(f"{ADAPTER_FILE}.partial")
-        with disk.replacing(target, partial):
-            partial.write_bytes(result.read_bytes())
-    return fresh
-
-
-def _fit_teacher(
-    run: Run,
-    teacher: MaskedLM,
-    prepared: data.PreparedCorpus,
-    result: Path,
-) -> None:
-    settings = run.recipe.teacher.train
-    if settings is None:
-        return
-    base_sha256 = _base_sha256(run.recipe, teacher)
-    training.prepare_teacher_training(
-        teacher, method=settings.method, rank=settings.rank
-    )
-    if settings.initial_adapter is not None:
-        adapters.restore_adapter(
-            teacher, settings.initial_adapter, base_sha256=base_sha256
-        )
-    trainer = training.masked_lm_trainer(
-        teacher,
-        training.make_optimizer(
-            learning_rate=settings.learning_rate,
-            steps=settings.steps,
-            warmup_steps=settings.warmup_steps,
-            weight_decay=settings.weight_decay,
-        ),
-        clip_norm=settings.clip_norm,
-    )
-    batches = build.training_batches(
-        run.recipe, prepared, batch_size=settings.batch_size
-    )
-    _fit(run, "teacher", trainer, batches, settings.steps)
-    if settings.method == "adapter":
-        adapters.save_adapter(teacher, result, base_sha256=base_sha256)
-    else:
-        # Every worker keeps a copy: a name of its own each.
-        partial = result.with_name(f".{os.getpid()}-{result.name}")
-        with disk.replacing(result, partial):
-            teacher.save(partial)
-
-
-def distill(
-    run: Run, prepared: data.PreparedCorpus, teacher: TeacherInMemory
-) -> dict[str, dict[str, float]]:
-    """Distils the student, and its twin; returns the scores of all models."""
-    recipe = run.recipe
-    settings = build.distill_section(recipe)
-    steps = build.distill_steps(recipe, prepared)
-    # Each stage has seeds of its own: they do not depend on whether an
-    # earlier stage was found done.
-    keras.utils.set_random_seed(recipe.seed)
-    student = build.student(recipe, teacher.model)
-    rows = {
-        name: score(run, name, model, teacher.model, prepared)
-        for name, model in (
-            ("teacher", teacher.model),
-            ("student before", student),
-        )
-    }
-    cached = cache_teacher(run, teacher, prepared, steps)
-    maskings = None if cached is None else cached.settings.maskings
-    batches = build.training_batches(
-        recipe, prepared, batch_size=settings.batch_size, maskings=maskings
-    )
-    _fit(
-        run,
-        "distill",
-        build.distiller(
-            recipe,
-            cached or teacher.in_compute_precision(recipe),
-            student,
-            steps=steps,
-        ),
-        batches
-        if cached is None
-        else cached.dataset(prepared, batch_size=settings.batch_size),
-        steps,
-        [
-            *build.schedule_callbacks(recipe),
-            callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
-        ],
-        # With a cached teacher, there is none to look at them.
-        examples=_first_held_out(run, prepared) if cached is None else None,
-    )
-    rows["student"] = score(run, "student", student, teacher.model, prepared)
-    _tell_board(run, "distill", rows["student"], steps)
-    if settings.twin:
-        keras.utils.set_random_seed(recipe.seed)
-        twin = build.student(recipe, teacher.model)
-        trainer = training.masked_lm_trainer(
-            twin,
-            build.student_optimizer(recipe, steps),
-            clip_norm=settings.clip_norm,
-            micro_batches=settings.micro_batches,
-            jit_compile=settings.jit_compile,
-        )
-        # The same batches: the stream depends on the recipe's seed alone.
-        _fit(
-            run,
-            "twin",
-            trainer,
-            batches,
-            steps,
-            [callbacks.StudentCheckpoint(run.folder / TWIN_FILE)],
-        )
-        rows["twin"] = score(run, "twin", twin, teacher.model, prepared)
-        _tell_board(run, "twin", rows["twin"], steps)
-    return rows
-
-
-def _tell_board(
-    run: Run, stage: str, row: dict[str, float], steps: int
-) -> None:
-    if run.writes:
-        callbacks.write_scores(run.folder / LOGS / stage, row, steps)
-
-
-def cache_teacher(
-    run: Run,
-    teacher: TeacherInMemory,
-    prepared: data.PreparedCorpus,
-    steps: int,
-) -> teachers.CachedTeacher | None:
-    """The teacher's outputs on disk, where the recipe wants them there.
-
-    The teacher has then left memory.
-    """
-    if run.recipe.teacher.cache is None:
-        return None
-    with run.progress.bar("Cache teacher (sequences)") as bar:
-        cached = build.cached_teacher(
-            run.recipe,
-            teacher.model,
-            prepared,
-            steps=steps,
-            say=run.progress.say,
-            progress=bar.update_of,
-        )
-    teacher.release()
-    return cached
-
-
-def score(
-    run: Run,
-    name: str,
-    model: MaskedLM,
-    teacher: MaskedLM,
-    prepared: data.PreparedCorpus,
-) -> dict[str, float]:
-    """Held-out scores of one model, one row of the table."""
-    run.progress.say(f"Score on held-out text: {name}")
-    batches = build.held_out_batches(run.recipe, prepared)
-    scores = evaluation.score_masked_lm(model, teacher, batches)
-    return {
-        **dataclasses.asdict(scores),
-        "calibration_error": evaluation.masked_lm_calibration(
-            model, batches.take(_CALIBRATION_BATCHES)
-        ),
-    }
-
-
-def kept_percent(rows: dict[str, dict[str, float]]) -> float:
-    """Share of the teacher's masked accuracy that the student has."""
-    teacher = rows["teacher"]["mlm_accuracy"]
-    if not teacher:
-        return 0.0
-    return 100 * rows["student"]["mlm_accuracy"] / teacher
-
-
-def _fit(
-    run: Run,
-    stage: str,
-    distiller: Any,
-    batches: Any,
-    steps: int,
-    more: list[keras.callbacks.Callback] | None = None,
-    examples: Any = None,
-) -> None:
-    """Trains with the callbacks that every stage has."""
-    state = callbacks.TrainingState(
-        run.folder / CHECKPOINTS / stage,
-        every_steps=run.recipe.checkpoint_steps,
-    )
-    with run.progress.bar(f"Train {stage} (steps)", steps) as bar:
-        training.fit_steps(
-            distiller,
-            batches,
-            steps=steps,
-            callbacks=[
-                *(more or []),
-                state,
-                callbacks.TensorBoard(
-                    run.folder / LOGS / stage,
-                    texts={
-                        "recipe": callbacks.code_block(
-                            config.dump_recipe(run.recipe)
-                        )
-                    },
-                    hparams=_hparams(run.recipe, stage),
-                    examples=examples,
-                    tokenizer=None
-                    if examples is None
-                    else build.tokenizer(run.recipe),
-                ),
-                callbacks.MetricsLog(run.folder / "metrics.jsonl", stage=stage),
-                callbacks.ProgressBar(bar, state),
-            ],
-        )
-
-
-def _first_held_out(run: Run, prepared: data.PreparedCorpus) -> Any:
-    """The masked sequences that TensorBoard looks at."""
-    batches = build.held_out_batches(run.recipe, prepared)
-    batch = next(iter(batches.take(1).as_numpy_iterator()))
-    return tf.nest.map_structure(lambda rows: rows[:_LOOKED_AT], batch)
-
-
-def _hparams(recipe: config.Recipe, stage: str) -> dict[str, Any]:
-    """What TensorBoard's table of hyperparameters tells of a stage."""
-    settings = recipe.teacher.train if stage == "teacher" else recipe.distill
-    found: dict[str, Any] = {"stage": stage, "seed": recipe.seed}
-    if settings is not None:
-        found["learning_rate"] = settings.learning_rate
-        found["batch_size"] = settings.batch_size
-    return found
-
-
 def _thin_out_checkpoints(run: Run) -> None:
     """Keeps one training state of each stage of a finished run."""
     folder = run.folder / CHECKPOINTS
     if run.writes and folder.is_dir():
         for stage in folder.iterdir():
             snapshots.keep_newest(stage, 1)
-
-
-def _add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
-    """Adds parameters, size and CPU latency; speed is that of float32."""
-    run.progress.say("Measure latency")
-    teacher = build.teacher(run.recipe, dtype="float32")
-    student = build.student(run.recipe, teacher, dtype="float32")
-    length = run.recipe.evaluate.latency_length
-    milliseconds = latency.measure_latency_ms(
-        {
-            "teacher": latency.masked_lm_encoder_call(teacher, length),
-            "student": latency.masked_lm_encoder_call(student, length),
-        }
-    )
-    for name, row in rows.items():
-        role = "teacher" if name == "teacher" else "student"
-        model = teacher if role == "teacher" else student
-        row["parameters"] = size.parameter_count(model)
-        row["size_mb"] = round(size.size_mb(model), 1)
-        row["latency_ms"] = round(milliseconds[role], 2)
-
-
-def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
-    """Raises ValueError if the data would not fit the teacher."""
-    positions = teacher.backbone.max_sequence_length
-    lengths = {}
-    if recipe.distill is not None or recipe.teacher.train is not None:
-        lengths["data.sequence_length"] = recipe.data.sequence_length
-    if recipe.finetune is not None:
-        lengths["finetune.max_length"] = recipe.finetune.max_length
-    for key, length in lengths.items():
-        if length > positions:
-            raise ValueError(
-                f"`{key}` is {length}, but the teacher has {positions} "
-                f"positions. Set it to {positions} or below."
-            )
-    words = build.tokenizer(recipe).get_vocab_size()
-    if words > teacher.backbone.vocabulary_size:
-        raise ValueError(
-            f"The tokenizer of {recipe.teacher.source!r} has {words} entries, "
-            f"but the teacher's vocabulary {teacher.backbone.vocabulary_size}."
-            " They do not belong together."
-        )
-
-
-def _keep_adapter_scores(run: Run, scores: dict[str, float]) -> None:
-    """Writes the scores of a trained adapter into its metadata."""
-    path = run.folder / ADAPTER_FILE
-    if run.writes and path.is_file():
-        adapters.annotate_adapter(path, {"held_out": scores})
-
-
-def _teacher_cache(
-    run: Run, teacher: MaskedLM, prepared: data.PreparedCorpus
-) -> Path:
-    """Folder of a trained teacher, by weights, corpus and settings."""
-    settings = run.recipe.teacher.train
-    key = {
-        "weights": _weights_sha256(teacher),
-        "corpus": prepared.fingerprint,
-        "settings": settings.model_dump() if settings else None,
-        "initial_adapter": (
-            disk.file_sha256(Path(settings.initial_adapter))
-            if settings and settings.initial_adapter
-            else None
-        ),
-        "masking": run.recipe.data.masking.model_dump(),
-        "precision": run.recipe.precision,
-        "seed": run.recipe.seed,
-    }
-    text = json.dumps(key, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return build.cache_folder() / "teachers" / digest[:32]
-
-
-def _base_sha256(recipe: config.Recipe, teacher: MaskedLM) -> str:
-    """Hash that ties an adapter to the weights it belongs to."""
-    if recipe.teacher.source == embedded.EMBEDDED_BASE:
-        return embedded.EMBEDDED_SHA256
-    return _weights_sha256(teacher)
-
-
-def _weights_sha256(model: MaskedLM) -> str:
-    digest = hashlib.sha256()
-    for variable in sorted(model.weights, key=lambda v: v.path):
-        digest.update(variable.path.encode())
-        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return digest.hexdigest()

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from keras_distil import cli, config, plan, run_folder, stages
+from keras_distil import cli, config, plan, run_folder, stages, text_stages
 from keras_distil.progress import Progress
 from keras_distil.teachers import manifest
 
@@ -95,7 +95,7 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
     toy_recipe, tmp_path, monkeypatch
 ):
     loaded, alive = [], []
-    load, fit = stages.build.teacher, stages._fit
+    load, fit = stages.build.teacher, text_stages._fit
 
     def watched(*args, **kwargs):
         model = load(*args, **kwargs)
@@ -107,7 +107,7 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
         fit(*args, **kwargs)
 
     monkeypatch.setattr(stages.build, "teacher", watched)
-    monkeypatch.setattr(stages, "_fit", observed)
+    monkeypatch.setattr(text_stages, "_fit", observed)
     run(toy_recipe, tmp_path / "run", CACHE)
     assert alive == [[False]]
     # And it is there again to score the student.
