@@ -478,6 +478,17 @@ def distill_section(recipe: config.Recipe) -> schema.DistillSection:
     return recipe.distill
 
 
+def search_settings(recipe: config.Recipe) -> config.SearchSection:
+    """The recipe's `search` section.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if recipe.search is None:
+        raise ValueError(f"The recipe {recipe.name!r} searches nothing.")
+    return recipe.search
+
+
 def distill_steps(recipe: config.Recipe, prepared: data.PreparedCorpus) -> int:
     """Updates of the student: the recipe's, or those of its epochs."""
     settings = distill_section(recipe)
@@ -554,8 +565,17 @@ def distiller(
     its_student: MaskedLM,
     *,
     steps: int,
+    kind: type[Distiller] = Distiller,
 ) -> Distiller:
-    """The compiled Distiller of the recipe's `distill` section."""
+    """The compiled Distiller of the recipe's `distill` section.
+
+    Args:
+        recipe: the recipe.
+        its_teacher: the teacher, or its outputs on disk.
+        its_student: the student.
+        steps: int >= 1, updates in all.
+        kind: what to make.
+    """
     settings = distill_section(recipe)
     made_losses = losses.triple_loss(
         mlm_weight=settings.losses.mlm_weight,
@@ -567,7 +587,7 @@ def distiller(
     if recipe.teacher.cache is not None and not settings.reads_hidden_states:
         # There is nothing on disk that it could be computed from.
         made_losses = [x for x in made_losses if x.name != "cosine"]
-    made = Distiller(its_teacher, its_student, made_losses)
+    made = kind(its_teacher, its_student, made_losses)
     made.compile(
         student_optimizer(recipe, steps),
         micro_batches=settings.micro_batches,

@@ -457,6 +457,59 @@ def benchmark(
     _say(f"Results: {path.parent / benchmark_stages.RESULT_FILE}")
 
 
+@app.command(
+    epilog="Example: keras-distil search recipes/search_quickstart.yaml",
+)
+def search(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The search's folder. Default: saved_models/<name>_search."
+        ),
+    ] = None,
+    fresh: Fresh = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Trials at a time, a process each.")
+    ] = 1,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Where the processes meet on this machine. Default: any.",
+        ),
+    ] = None,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Search a recipe's settings with KerasTuner; write the best recipe."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    if resolved.search is None:
+        raise ValueError(f"{recipe} has no section `search`: nothing to do.")
+    folder = output or Path("saved_models") / f"{resolved.name}_search"
+    progress = Progress(quiet=quiet_)
+    run_ = run_folder.open_run(resolved, folder, progress, fresh=fresh)
+    quiet.import_tensorflow()
+    from keras_distil.search import processes as search_processes
+    from keras_distil.search import results
+
+    found = search_processes.run_search(run_, count=processes, port=port)
+    if found is None:
+        return
+    if json_:
+        _print_json({**found, "folder": str(folder)})
+        return
+    rich.console.Console().print(results.make_table(found))
+    for line in results.summary(found):
+        _say(line)
+    _say(f"Results: {folder}")
+    _say(f"Curves: tensorboard --logdir {folder / run_folder.LOGS}")
+    if found["best"] is not None:
+        _say(f"Next: keras-distil run {folder / results.BEST_FILE}")
+
+
 def _run_or_recipe(
     given: str, overrides: list[str] | None
 ) -> tuple[config.Recipe, Path]:

@@ -18,6 +18,10 @@ Tensor = Any
 _NON_FINITE = "keras_distil: the loss or its gradient is not finite"
 
 
+class NonFiniteLossError(RuntimeError):
+    """A loss or its gradient is not finite; the update was not made."""
+
+
 @keras.saving.register_keras_serializable(package="keras_distil")
 class Distiller(keras.Model):
     """Trains a student on a teacher's outputs.
@@ -460,7 +464,9 @@ class Distiller(keras.Model):
                 return run(iterator)
             except tf.errors.OpError as error:
                 if _NON_FINITE in str(error):
-                    raise RuntimeError(self._non_finite_message()) from None
+                    raise NonFiniteLossError(
+                        self._non_finite_message()
+                    ) from None
                 found = cache_error(error) or reading_error(error)
                 raise found or error from None
 

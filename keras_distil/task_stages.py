@@ -5,7 +5,7 @@ import difflib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,20 +83,7 @@ def finetune(
     # ELMo stands in the table by its costs alone.
     rows = [row for row in settings.rows if row != table.ELMO]
     for name, task in tasks.items():
-        left = [
-            planned
-            for seed in settings.of_task(name).seeds
-            for row in rows
-            if not _is_finished(planned := _planned(run, name, row, seed))
-        ]
-        more = task.train
-        if settings.augment_copies and any(
-            planned.row == table.STUDENT for planned in left
-        ):
-            more = _augmented(run, task, encoders[table.TEACHER])
-        for planned in left:
-            train = more if planned.row == table.STUDENT else task.train
-            _train(run, planned, encoders[planned.row], task, train)
+        train_rows(run, task, encoders, rows)
         for row in rows:
             found = [
                 _planned(run, name, row, seed)
@@ -106,6 +93,56 @@ def finetune(
         if task.metric is not None:
             metrics[name] = task.metric
     return table.make_table(results, costs, table.PUBLISHED, metrics=metrics)
+
+
+def train_rows(
+    run: Run,
+    task: build.BuiltTask,
+    encoders: Mapping[str, MaskedLM],
+    rows: Sequence[str],
+) -> None:
+    """Trains rows on one task with every seed, or finds that done.
+
+    Args:
+        run: the run.
+        task: the task.
+        encoders: by row, the models to start from; the teacher too, if
+            students learn from examples that it makes.
+        rows: which to train. A student's teacher comes before it.
+    """
+    settings = build.finetune_section(run.recipe)
+    left = [
+        planned
+        for seed in settings.of_task(task.name).seeds
+        for row in rows
+        if not _is_finished(planned := _planned(run, task.name, row, seed))
+    ]
+    more = task.train
+    if settings.augment_copies and any(
+        planned.row == table.STUDENT for planned in left
+    ):
+        more = _augmented(run, task, encoders[table.TEACHER])
+    for planned in left:
+        train = more if planned.row == table.STUDENT else task.train
+        _train(run, planned, encoders[planned.row], task, train)
+
+
+def dev_scores(run: Run, task: str, row: str) -> list[float]:
+    """The best development score of a row on a task, of every seed.
+
+    Raises:
+        ValueError: if a result is missing or damaged.
+    """
+    seeds = build.finetune_section(run.recipe).of_task(task).seeds
+    return [_best_score(_planned(run, task, row, seed)) for seed in seeds]
+
+
+def _best_score(planned: _Training) -> float:
+    try:
+        result = json.loads(read_text(planned.folder / RESULT_FILE))
+        return float(max(result["dev_scores"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise _damaged(planned) from error
 
 
 def best_student(run: Run, task: str) -> Path:
@@ -121,11 +158,7 @@ def best_student(run: Run, task: str) -> Path:
     best = float("-inf"), Path()
     for seed in build.finetune_section(run.recipe).of_task(task).seeds:
         planned = _planned(run, task, table.STUDENT, seed)
-        try:
-            result = json.loads(read_text(planned.folder / RESULT_FILE))
-            score = float(max(result["dev_scores"]))
-        except (ValueError, LookupError, TypeError) as error:
-            raise _damaged(planned) from error
+        score = _best_score(planned)
         if score > best[0]:
             best = score, planned.folder / MODEL_FILE
     return best[1]

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from keras_distil.config.schema import Recipe
+from keras_distil.config.search_section import replaced
 
 _Location = tuple[str | int, ...]
 
@@ -141,11 +142,43 @@ def load_recipe(
         )
     for override in overrides:
         _apply_override(values, override)
+    return _validated(values, where=str(path))
+
+
+def make_recipe(values: dict[str, Any]) -> Recipe:
+    """Checks a recipe that is given as nested values.
+
+    Args:
+        values: as a YAML file would hold them.
+
+    Raises:
+        RecipeError: with one line for each thing that is wrong.
+    """
+    return _validated(values, where="the recipe")
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe of one trial of its search, without the search.
+
+    Args:
+        recipe: the recipe.
+        values: by dotted key, such as `distill.losses.temperature`.
+
+    Raises:
+        RecipeError: if the recipe may not have these values together.
+    """
+    changed = {**recipe.model_dump(), "search": None}
+    for key, value in values.items():
+        changed = replaced(changed, key, value)
+    return _validated(changed, where=recipe.name)
+
+
+def _validated(values: dict[str, Any], *, where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         lines = [
-            f"{path}: {_describe(dict(details), values)}"
+            f"{where}: {_describe(dict(details), values)}"
             for details in error.errors(include_url=False)
         ]
     raise RecipeError("\n".join(lines))

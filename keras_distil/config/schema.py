@@ -19,6 +19,11 @@ from pydantic import (
 )
 
 from keras_distil.config.schedules import TemperatureSchedule, WeightSchedule
+from keras_distil.config.search_section import (
+    HELD_OUT_OBJECTIVES,
+    SearchSection,
+    check_space,
+)
 from keras_distil.config.section import (
     Count,
     NonEmptyText,
@@ -580,6 +585,7 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
     export: ExportSection | None = None
     benchmark: BenchmarkSection | None = None
+    search: SearchSection | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -663,6 +669,34 @@ class Recipe(Section):
                 "`student` to `finetune.rows`."
             )
         return export
+
+    @field_validator("search")
+    @classmethod
+    def _something_is_searched(
+        cls, search: SearchSection | None, info: ValidationInfo
+    ) -> SearchSection | None:
+        # Absent where a section itself is wrong.
+        needed = {"teacher", "student", "distill", "finetune"}
+        if search is None or not needed <= set(info.data):
+            return search
+        if info.data["distill"] is None:
+            raise ValueError("needs `distill`, whose values it searches.")
+        if info.data["teacher"].cache is not None:
+            raise ValueError(
+                "needs the teacher itself, whose kept outputs fit one setting; "
+                "remove `teacher.cache`."
+            )
+        tasks = info.data["finetune"].tasks if info.data["finetune"] else []
+        computed = [*HELD_OUT_OBJECTIVES, *tasks]
+        if search.objective not in computed:
+            raise ValueError(
+                "`objective` must be what this recipe computes: "
+                f"{', '.join(computed)}. Received: {search.objective!r}."
+            )
+        check_space(
+            search.space, {x: info.data[x] for x in ("student", "distill")}
+        )
+        return search
 
 
 def _check_sources(info: ValidationInfo) -> None:

@@ -1,0 +1,147 @@
+"""`keras-distil search`: a tuner over the trials of a recipe."""
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import tensorflow as tf
+
+from keras_distil import build, config, text_stages
+from keras_distil.config import search_section
+from keras_distil.run_folder import Run
+from keras_distil.search import results
+from keras_distil.search.trials import CHOSEN, RecipeTrials
+
+# What KerasTuner's own distribution reads from the environment.
+TUNER_ID = "KERASTUNER_TUNER_ID"
+ORACLE_IP = "KERASTUNER_ORACLE_IP"
+ORACLE_PORT = "KERASTUNER_ORACLE_PORT"
+
+_TUNERS = {
+    "random": keras_tuner.RandomSearch,
+    "bayesian": keras_tuner.BayesianOptimization,
+    "hyperband": keras_tuner.Hyperband,
+    "grid": keras_tuner.GridSearch,
+}
+_PROJECT = "trials"
+
+
+def run_search(run: Run) -> dict[str, Any] | None:
+    """Searches a recipe's settings, or goes on with a search.
+
+    Under KerasTuner's environment variables this process is the chief of a
+    search, or one of those that work for it.
+
+    Args:
+        run: as `open_run` returned it.
+
+    Returns:
+        What `search.json` holds: the recipe's own values and every trial with
+        their scores. None for a process that works for another.
+
+    Raises:
+        ValueError: if the recipe searches nothing, the port is taken, or there
+            is too little held-out text.
+        RuntimeError: if a training fails otherwise than by its loss.
+    """
+    is_worker = works_for_another()
+    is_chief = ORACLE_IP in os.environ and not is_worker
+    if is_chief:
+        check_port(os.environ[ORACLE_IP], int(os.environ[ORACLE_PORT]))
+    trials, baseline = prepare(run) if not is_worker else (_trials(run), None)
+    tuner = _tuner(run, trials)
+    with _quiet_tuner():
+        tuner.search(verbose=0)
+    if is_worker:
+        return None
+    found = results.collect(run, tuner, baseline)
+    results.write(run, found)
+    return found
+
+
+def prepare(run: Run) -> tuple[RecipeTrials, dict[str, Any]]:
+    """What trials share, and what the recipe's own values reach.
+
+    Returns:
+        The trials, and `results.baseline_of` them.
+    """
+    trials = _trials(run)
+    trials.train_task_teacher()
+    return trials, results.baseline_of(trials)
+
+
+def works_for_another() -> bool:
+    """Whether the environment says that another process is the chief."""
+    return ORACLE_IP in os.environ and "chief" not in os.environ.get(
+        TUNER_ID, ""
+    )
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ValueError if nothing can listen on a port."""
+    with socket.socket() as listening:
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise ValueError(
+                f"Port {port} of {host} cannot be listened on "
+                f"({error.strerror}): give another with --port."
+            ) from error
+
+
+def _trials(run: Run) -> RecipeTrials:
+    # What makes a trial that was interrupted end with the same weights.
+    tf.config.experimental.enable_op_determinism()
+    prepared = text_stages.prepare(run)
+    teacher = text_stages.TeacherInMemory(lambda: text_stages.load_teacher(run))
+    if run.recipe.teacher.train is not None:
+        teacher.train(run, prepared)
+    return RecipeTrials(run, teacher.in_compute_precision(run.recipe), prepared)
+
+
+def _tuner(run: Run, trials: RecipeTrials) -> keras_tuner.Tuner:
+    settings = build.search_settings(run.recipe)
+    arguments: dict[str, Any] = {
+        "objective": objective(settings),
+        "seed": run.recipe.seed + 1,
+        "directory": str(run.folder),
+        "project_name": _PROJECT,
+        # A loss that is no longer finite is a result like any other.
+        "max_consecutive_failed_trials": sys.maxsize,
+    }
+    if settings.tuner == "hyperband":
+        arguments["max_epochs"] = settings.evaluations
+    else:
+        arguments["max_trials"] = settings.trials
+    with _quiet_tuner():
+        tuner = _TUNERS[settings.tuner](trials, **arguments)
+        # A search that was interrupted in its first trial has no file of the
+        # tuner's own yet.
+        oracle = Path(tuner.project_dir) / "oracle.json"
+        if oracle.is_file() and not works_for_another():
+            tuner.oracle.reload()
+    return tuner
+
+
+def objective(settings: config.SearchSection) -> keras_tuner.Objective:
+    """What a search makes large or small."""
+    name = settings.objective
+    if name in search_section.HELD_OUT_OBJECTIVES:
+        direction = "min" if name == "mlm_loss" else "max"
+        return keras_tuner.Objective(f"{CHOSEN}_{name}", direction)
+    return keras_tuner.Objective(name, "max")
+
+
+@contextlib.contextmanager
+def _quiet_tuner() -> Iterator[None]:
+    """What KerasTuner prints goes to nobody: results are printed alone."""
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
+        yield

@@ -1,0 +1,276 @@
+"""What a search has found: its table, its picture and its best recipe."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import numpy as np
+import rich.table
+from keras_tuner.errors import FailedTrialError
+
+from keras_distil import build, config, disk
+from keras_distil.config import search_section
+from keras_distil.run_folder import Run, read_text, write_json, write_text
+from keras_distil.search.trials import (
+    BASELINE,
+    CHECKED,
+    REACHED,
+    RecipeTrials,
+)
+
+RESULT_FILE = "search.json"
+BEST_FILE = "best.yaml"
+CHART_FILE = "trials.png"
+
+
+def baseline_of(trials: RecipeTrials) -> dict[str, Any]:
+    """What the recipe's own values reach, or why they reach nothing."""
+    try:
+        return {"scores": trials.baseline()}
+    except FailedTrialError as error:
+        return {"message": str(error)}
+
+
+def collect(
+    run: Run, tuner: keras_tuner.Tuner, baseline: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The trials of a search that has ended, in their order.
+
+    Returns:
+        A dict of plain values: "objective", "direction", "trials" (the first
+        is the baseline), and "best", the index of the best trial among them,
+        None if all have failed.
+    """
+    settings = build.search_settings(run.recipe)
+    wanted = tuner.oracle.objective
+    found = [
+        {"name": BASELINE, "values": {}, **(baseline or {}), "score": None}
+    ]
+    for trial_id in sorted(tuner.oracle.trials):
+        trial = tuner.oracle.trials[trial_id]
+        values = {
+            key: trial.hyperparameters.values[key]
+            for key in settings.space
+            if key in trial.hyperparameters.values
+        }
+        row: dict[str, Any] = {"name": f"trial_{trial_id}", "values": values}
+        if trial.status == "COMPLETED":
+            reached = Path(tuner.get_trial_dir(trial_id)) / REACHED
+            row["scores"] = json.loads(read_text(reached))
+        else:
+            row["message"] = _last_line(trial.message)
+        found.append(row)
+    for row in found:
+        row["score"] = row.get("scores", {}).get(wanted.name)
+    sign = -1 if wanted.direction == "min" else 1
+    ended = [x for x in range(1, len(found)) if found[x]["score"] is not None]
+    return {
+        "name": run.recipe.name,
+        "objective": settings.objective,
+        "metric": wanted.name,
+        "direction": wanted.direction,
+        "trials": found,
+        "best": max(
+            ended, key=lambda at: sign * found[at]["score"], default=None
+        ),
+    }
+
+
+def _last_line(message: str | None) -> str:
+    """What went wrong: KerasTuner keeps the whole traceback."""
+    lines = (message or "").strip().splitlines()
+    return lines[-1].partition(": ")[2] or lines[-1] if lines else "unknown"
+
+
+def write(run: Run, found: dict[str, Any]) -> None:
+    """Writes the results, the chart and the best recipe."""
+    write_json(run.folder / RESULT_FILE, found)
+    draw(found, run.folder / CHART_FILE)
+    if found["best"] is not None:
+        write_text(run.folder / BEST_FILE, best_recipe(run.recipe, found))
+
+
+def best_recipe(recipe: config.Recipe, found: dict[str, Any]) -> str:
+    """The best trial's recipe as YAML, ready to run."""
+    best = found["trials"][found["best"]]
+    space = build.search_settings(recipe).space
+    values = {
+        key: _value(space[key], value) for key, value in best["values"].items()
+    }
+    made = config.with_values(recipe, {**values, "name": f"{recipe.name}_best"})
+    header = "".join(f"# {line}\n" for line in summary(found))
+    return f"{header}{config.dump_recipe(made)}"
+
+
+def _value(dimension: config.Dimension, value: Any) -> Any:
+    """What a tuner's value stands for."""
+    if dimension.bounds is not None:
+        return value
+    return {search_section.label(x): x for x in dimension.extremes()}[value]
+
+
+def summary(found: dict[str, Any]) -> list[str]:
+    """Sentences that say what the search has gained."""
+    trials = found["trials"]
+    failed = sum(x["score"] is None for x in trials[1:])
+    lines = [
+        f"{len(trials) - 1} trials, {failed} without a score; "
+        f"objective: {found['objective']} ({found['direction']})."
+    ]
+    if found["best"] is None:
+        return [*lines, "No trial has a score."]
+    best, before = trials[found["best"]], trials[0]
+    lines.append(f"Best: {best['name']}.")
+    if before["score"] is None:
+        return [*lines, "The recipe's own values have no score to compare."]
+    name = found["objective"]
+    lines.append(
+        f"{_said(name, before['score'])} with the recipe's own values, "
+        f"{_said(name, best['score'])} with those of {best['name']}, which "
+        "was chosen for it."
+    )
+    key = f"{CHECKED}_{name}"
+    if key in best["scores"]:
+        lines.append(
+            "On held-out text that no trial was chosen by: "
+            f"{_said(name, before['scores'][key])} and "
+            f"{_said(name, best['scores'][key])}."
+        )
+    return lines
+
+
+def _said(objective: str, score: float) -> str:
+    if objective == "mlm_loss":
+        return f"{score:.3f}"
+    return f"{100 * score:.2f}%"
+
+
+def make_table(found: dict[str, Any]) -> rich.table.Table:
+    """The trials as a terminal shows them, the best marked."""
+    keys = _keys(found)
+    name = found["objective"]
+    table = rich.table.Table(title=f"{found['name']}, search")
+    table.add_column("trial")
+    for key in keys:
+        table.add_column(_short(key), justify="right")
+    table.add_column(name, justify="right")
+    table.add_column("s", justify="right")
+    for at, row in enumerate(found["trials"]):
+        style = "bold" if at == found["best"] else None
+        cells = [
+            "the recipe's"
+            if not row["values"]
+            else _shown(row["values"].get(key))
+            for key in keys
+        ]
+        scores = row.get("scores")
+        table.add_row(
+            row["name"],
+            *cells,
+            _said(name, row["score"]) if scores else row["message"],
+            f"{scores['duration_s']:.0f}" if scores else "",
+            style=style,
+        )
+    return table
+
+
+def _keys(found: dict[str, Any]) -> list[str]:
+    return list(
+        dict.fromkeys(key for x in found["trials"] for key in x["values"])
+    )
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Draws the trials as lines across one axis for each key and the score.
+
+    Args:
+        found: as from `collect`.
+        path: the PNG to write.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    # Loads for a second, and draws without a screen.
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    keys = _keys(found)
+    rows = [
+        x for x in found["trials"] if x["values"] and x["score"] is not None
+    ]
+    figure = Figure(
+        figsize=(2.2 * (len(keys) + 1) + 1, 5.0), layout="constrained"
+    )
+    axes = figure.subplots()
+    axes.set_title(f"{found['name']}: {len(rows)} trials")
+    columns = [_axis([row["values"].get(key) for row in rows]) for key in keys]
+    columns.append(_axis([row["score"] for row in rows]))
+    places = np.array([places for places, _ in columns]).T
+    order = np.argsort([row["score"] for row in rows])
+    if found["direction"] == "min":
+        order = order[::-1]
+    colours = matplotlib.colormaps["viridis"]
+    for rank, at in enumerate(order):
+        best = at == order[-1]
+        axes.plot(
+            places[at],
+            color=colours(rank / max(len(order) - 1, 1)),
+            linewidth=3.0 if best else 1.2,
+            label=f"best: {rows[at]['name']}" if best else None,
+        )
+    for at, (_, ticks) in enumerate(columns):
+        axes.axvline(at, color="black", linewidth=0.8)
+        for place, text in ticks:
+            axes.annotate(
+                text,
+                (at, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+            )
+    axes.set_xticks(
+        range(len(columns)), [*map(_short, keys), found["objective"]]
+    )
+    axes.set_xlim(-0.2, len(columns) - 0.4)
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if len(rows):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08))
+    partial = path.with_name(f".{path.name}")
+    with disk.replacing(path, partial):
+        FigureCanvasAgg(figure).print_png(str(partial))
+
+
+def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Places of values on an axis from 0 to 1, and its ticks."""
+    numbers = all(isinstance(x, (int, float)) for x in values)
+    if not numbers:
+        known = sorted(set(map(str, values)))
+        span = max(len(known) - 1, 1)
+        ticks = [(at / span, text) for at, text in enumerate(known)]
+        return [known.index(str(x)) / span for x in values], ticks
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if low == high:
+        return [0.5 for _ in values], [(0.5, _shown(low))]
+    wide = low > 0 and high / low > 30
+    drawn = np.log(values) if wide else np.array(values, float)
+    ends = (np.log(low), np.log(high)) if wide else (low, high)
+    places = (drawn - ends[0]) / (ends[1] - ends[0])
+    marks = np.linspace(ends[0], ends[1], 5)
+    texts = np.exp(marks) if wide else marks
+    return list(places), [
+        (at, f"{text:.3g}")
+        for at, text in zip(np.linspace(0, 1, 5), texts, strict=True)
+    ]

@@ -1,0 +1,311 @@
+"""The trials of a recipe's search: trained, scored and written down."""
+
+import functools
+import json
+import math
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import tensorflow as tf
+from keras_hub.models import MaskedLM
+from keras_tuner.errors import FailedTrialError
+
+from keras_distil import (
+    build,
+    callbacks,
+    config,
+    data,
+    disk,
+    evaluation,
+    task_stages,
+)
+from keras_distil.benchmark import latency
+from keras_distil.config import search_section
+from keras_distil.distiller import Distiller
+from keras_distil.evaluation import table
+from keras_distil.run_folder import LOGS, Run, read_text, write_json
+from keras_distil.search import hypermodel
+
+BASELINE = "baseline"
+# What a trial has reached. With it, it is not trained again.
+REACHED = "reached.json"
+# Scores on the half of the held-out text that trials are chosen by, and on
+# the half that they are not.
+CHOSEN = "held_out"
+CHECKED = "check"
+
+_HYPERBAND = "tuner/epochs"
+
+
+class RecipeTrials(hypermodel.DistillationHyperModel):
+    """The trials of `keras-distil search`.
+
+    Args:
+        run: of the search.
+        teacher: the recipe's.
+        prepared: the recipe's corpus.
+
+    Raises:
+        ValueError: if there is too little held-out text to choose by.
+    """
+
+    def __init__(
+        self, run: Run, teacher: MaskedLM, prepared: data.PreparedCorpus
+    ) -> None:
+        self._set_up(teacher, run.recipe)
+        self._run = run
+        self._prepared = prepared
+        self._halves = _halves(run.recipe, prepared)
+        self._latencies: dict[str, float] = {}
+
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: Distiller,
+        *args: Any,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """Trains and scores a trial, or finds that done.
+
+        Returns:
+            What it has reached, by name.
+        """
+        folder = hypermodel.trial_folder(callbacks)
+        if folder is None:
+            raise ValueError("A recipe's trial needs the folder of a tuner.")
+        recipe = self.trial_recipe(hp)
+        scores = self._reached(
+            recipe,
+            model,
+            folder,
+            labels={
+                key: _plain(value) for key, value in self.values(hp).items()
+            },
+            given=callbacks,
+            state=hypermodel.training_state(recipe, hp, folder),
+            epochs=kwargs.get("epochs"),
+        )
+        if _HYPERBAND not in hp.values:
+            # Hyperband may go on with it.
+            shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
+        return scores
+
+    def baseline(self) -> dict[str, float]:
+        """What the recipe's own values reach; trained once."""
+        folder = self._run.folder / BASELINE
+        recipe = config.with_values(self.recipe, {})
+        keras.utils.set_random_seed(recipe.seed)
+        model = build.distiller(
+            recipe,
+            self.teacher,
+            build.student(recipe, self.teacher),
+            steps=self.steps(recipe),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        state = callbacks.TrainingState(
+            folder / hypermodel.STATE, every_steps=recipe.checkpoint_steps
+        )
+        scores = self._reached(recipe, model, folder, {}, (), state, None)
+        shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
+        return scores
+
+    def _reached(
+        self,
+        recipe: config.Recipe,
+        model: Distiller,
+        folder: Path,
+        labels: dict[str, Any],
+        given: Sequence[keras.callbacks.Callback],
+        state: callbacks.TrainingState,
+        epochs: int | None,
+    ) -> dict[str, float]:
+        reached = folder / REACHED
+        if not reached.is_file():
+            self._check_latency(recipe)
+            with hypermodel.failures_told():
+                scores = self._train(
+                    recipe, model, folder, labels, given, state, epochs
+                )
+            write_json(reached, scores)
+        return json.loads(read_text(reached))
+
+    def _train(
+        self,
+        recipe: config.Recipe,
+        model: Distiller,
+        folder: Path,
+        labels: dict[str, Any],
+        given: Sequence[keras.callbacks.Callback],
+        state: callbacks.TrainingState,
+        epochs: int | None,
+    ) -> dict[str, float]:
+        started = time.perf_counter()
+        settings = build.search_settings(self.recipe)
+        parts = settings.evaluations
+        steps = max(1, self.steps(recipe) // parts)
+        name = folder.name
+        logs = self._run.folder / LOGS / name
+        scored = _HeldOutScores(self.teacher, self._halves)
+        with self._run.progress.bar(
+            f"Train {name} (steps)", steps * (epochs or parts)
+        ) as bar:
+            model.fit(
+                build.training_batches(
+                    recipe,
+                    self._prepared,
+                    batch_size=build.distill_section(recipe).batch_size,
+                ),
+                steps_per_epoch=steps,
+                epochs=epochs or parts,
+                verbose=0,
+                callbacks=[
+                    # First: the others read its scores.
+                    scored,
+                    *given,
+                    *build.schedule_callbacks(recipe),
+                    state,
+                    callbacks.TensorBoard(
+                        logs, hparams={"stage": "search", **labels}
+                    ),
+                    callbacks.ProgressBar(bar, state),
+                ],
+            )
+        scores = scored.best(settings.objective)
+        if settings.objective not in search_section.HELD_OUT_OBJECTIVES:
+            scores[settings.objective] = self._task_score(
+                recipe, model.student, folder
+            )
+        callbacks.write_scores(logs, scores, steps * (epochs or parts))
+        scores["duration_s"] = round(time.perf_counter() - started, 1)
+        return scores
+
+    def _check_latency(self, recipe: config.Recipe) -> None:
+        """Raises FailedTrialError if the student would be too slow."""
+        limit = build.search_settings(self.recipe).max_latency_ms
+        if limit is None:
+            return
+        found = self._latency_ms(recipe)
+        if found > limit:
+            raise FailedTrialError(
+                f"Too slow, not trained: {found:.1f} ms; "
+                f"`search.max_latency_ms` is {limit:g}."
+            )
+
+    def _latency_ms(self, recipe: config.Recipe) -> float:
+        """Of one sequence through the student's encoder, in float32."""
+        shape = recipe.student.model_dump_json() if recipe.student else ""
+        if shape not in self._latencies:
+            call = latency.masked_lm_encoder_call(
+                build.student(recipe, self.teacher, dtype="float32"),
+                recipe.evaluate.latency_length,
+            )
+            self._latencies[shape] = latency.measure_latency_ms({"it": call})[
+                "it"
+            ]
+        return self._latencies[shape]
+
+    def _task_score(
+        self, recipe: config.Recipe, student: MaskedLM, folder: Path
+    ) -> float:
+        """The task's score of the student after fine-tuning, 0 to 1."""
+        name = build.search_settings(self.recipe).objective
+        self.train_task_teacher()
+        # All trials share the teacher of the task.
+        shared = self._run.folder / "tasks" / name / table.TEACHER
+        here = folder / "tasks" / name / table.TEACHER
+        if not here.is_dir():
+            with disk.writing(folder):
+                shutil.copytree(shared, here, copy_function=os.link)
+        run = Run(recipe, folder, self._run.progress)
+        encoders = {table.STUDENT: student, table.TEACHER: self.teacher}
+        task_stages.train_rows(run, self._task, encoders, [table.STUDENT])
+        found = task_stages.dev_scores(run, name, table.STUDENT)
+        shutil.rmtree(folder / "tasks", ignore_errors=True)
+        return statistics.median(found)
+
+    def train_task_teacher(self) -> None:
+        """Fine-tunes the teacher on the task to score by, or finds it done."""
+        name = build.search_settings(self.recipe).objective
+        if name in search_section.HELD_OUT_OBJECTIVES:
+            return
+        encoders = {table.TEACHER: self.teacher}
+        task_stages.train_rows(self._run, self._task, encoders, [table.TEACHER])
+
+    @functools.cached_property
+    def _task(self) -> build.BuiltTask:
+        """The data of the task to score by."""
+        name = build.search_settings(self.recipe).objective
+        self._run.progress.say(f"Read task: {name}")
+        return build.task(self.recipe, name)
+
+
+class _HeldOutScores(keras.callbacks.Callback):
+    """Scores the student on held-out text at the end of every epoch."""
+
+    def __init__(
+        self, teacher: MaskedLM, halves: dict[str, tf.data.Dataset]
+    ) -> None:
+        super().__init__()
+        self._teacher = teacher
+        self._halves = halves
+        self._scores: list[dict[str, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds the scores to the logs, for the tuner's own callbacks."""
+        found = {}
+        for half, batches in self._halves.items():
+            scores = evaluation.score_masked_lm(
+                self.model.student, self._teacher, batches
+            )
+            for name in search_section.HELD_OUT_OBJECTIVES:
+                found[f"{half}_{name}"] = float(getattr(scores, name))
+        self._scores.append(found)
+        if logs is not None:
+            logs.update(found)
+
+    def best(self, objective: str) -> dict[str, float]:
+        """The scores of the best epoch; of the last for a task's score."""
+        if objective not in search_section.HELD_OUT_OBJECTIVES:
+            return dict(self._scores[-1])
+        sign = -1 if objective == "mlm_loss" else 1
+        key = f"{CHOSEN}_{objective}"
+        return dict(max(self._scores, key=lambda found: sign * found[key]))
+
+    def get_training_state(self) -> list[dict[str, float]]:
+        """What `TrainingState` keeps of this callback."""
+        return self._scores
+
+    def set_training_state(self, state: list[dict[str, float]]) -> None:
+        """Puts back what `get_training_state` returned."""
+        self._scores = list(state)
+
+
+def _plain(value: Any) -> Any:
+    """A value as TensorBoard's table of hyperparameters takes it."""
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    return search_section.label(value)
+
+
+def _halves(
+    recipe: config.Recipe, prepared: data.PreparedCorpus
+) -> dict[str, tf.data.Dataset]:
+    """The held-out batches in turns: to choose by, and to check with."""
+    batches = build.held_out_batches(recipe, prepared)
+    rows = min(recipe.evaluate.sequences or math.inf, len(prepared.held_out))
+    count = math.ceil(rows / recipe.evaluate.batch_size)
+    if count < 2:
+        raise ValueError(
+            "A search needs two batches of held-out text, to choose by and "
+            f"to check with; there are {count}. Add text, raise "
+            "`data.held_out_fraction` or lower `evaluate.batch_size`."
+        )
+    return {CHOSEN: batches.shard(2, 0), CHECKED: batches.shard(2, 1)}
