@@ -31,6 +31,9 @@ from keras_distil.distiller import Distiller
 from keras_distil.evaluation import significance, spans
 from keras_distil.models import augmentation
 
+# Sequences that the gradients of losses are compared on.
+_BALANCED_ON = 16
+
 
 def strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
     """The distribution strategy whose scope the run is made in."""
@@ -612,6 +615,38 @@ def schedule_callbacks(
         if found is not None:
             made.append(callbacks.LossWeightScheduler(name, schedule(found)))
     return made
+
+
+def balancer(
+    recipe: config.Recipe, batches: tf.data.Dataset
+) -> list[keras.callbacks.Callback]:
+    """What balances the losses on the first examples, if the recipe wants it.
+
+    Args:
+        recipe: the recipe.
+        batches: those of the training.
+    """
+    settings = distill_section(recipe)
+    if settings.balance is None:
+        return []
+    ratios = {
+        name: getattr(settings.balance, name)
+        for name in schema.LOSS_NAMES
+        if getattr(settings.losses, f"{name}_weight") > 0
+    }
+    return [
+        callbacks.GradientBalancer(
+            first_examples(batches, _BALANCED_ON),
+            ratios,
+            every_steps=settings.balance.every_steps,
+        )
+    ]
+
+
+def first_examples(batches: tf.data.Dataset, count: int) -> Any:
+    """The first examples of the first batch, as NumPy arrays."""
+    batch = next(iter(batches.take(1).as_numpy_iterator()))
+    return tf.nest.map_structure(lambda rows: rows[:count], batch)
 
 
 def schedule(settings: schedule_settings.Schedule) -> Callable:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_distil import continuation
 from keras_distil.data import first_step_of, reading_error, stream_of
 from keras_distil.losses import DistillationLoss, chunked
-from keras_distil.objectives import make_objective
+from keras_distil.objectives import GradientNorms, make_objective
 from keras_distil.teachers import CachedTeacher, cache_error
 
 Tensor = Any
@@ -145,6 +145,22 @@ class Distiller(keras.Model):
         if self.train_function is not None:
             # The next step is traced anew, with the schedules there are now.
             self.make_train_function(force=True)
+
+    def is_scheduled(self, variable: keras.Variable) -> bool:
+        """Whether `schedule` drives the variable."""
+        return id(variable) in self._schedules
+
+    def gradient_norms(self, data: Any) -> GradientNorms:
+        """What measures how hard each loss alone pulls at the student.
+
+        Args:
+            data: a batch as `fit` takes it.
+
+        Returns:
+            A `GradientNorms`; its `measure()` gives, by loss, the norm of the
+            gradient at weight 1 with the weights of that moment.
+        """
+        return GradientNorms(self._objective, data)
 
     # === Keras protocol ===
 

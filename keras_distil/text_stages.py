@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras_hub.models import MaskedLM
 
 from keras_distil import (
@@ -275,6 +274,7 @@ def distill(
         steps,
         [
             *build.schedule_callbacks(recipe),
+            *build.balancer(recipe, batches),
             callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
         ],
         # With a cached teacher, there is none to look at them.
@@ -409,8 +409,7 @@ def _fit(
 def _first_held_out(run: Run, prepared: data.PreparedCorpus) -> Any:
     """The masked sequences that TensorBoard looks at."""
     batches = build.held_out_batches(run.recipe, prepared)
-    batch = next(iter(batches.take(1).as_numpy_iterator()))
-    return tf.nest.map_structure(lambda rows: rows[:_LOOKED_AT], batch)
+    return build.first_examples(batches, _LOOKED_AT)
 
 
 def _hparams(recipe: config.Recipe, stage: str) -> dict[str, Any]:

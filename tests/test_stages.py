@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from keras_distil import config, run_folder, stages, text_stages
@@ -53,3 +55,24 @@ def test_what_is_kept_is_a_share_of_the_teacher():
     assert text_stages.kept_percent(rows) == pytest.approx(80.0)
     rows["teacher"]["mlm_accuracy"] = 0.0
     assert text_stages.kept_percent(rows) == 0.0
+
+
+def test_a_recipe_balances_its_losses(toy_recipe, tmp_path):
+    recipe = config.load_recipe(
+        toy_recipe,
+        ["distill.balance={mlm: 1, cosine: 3, every_steps: 2}"],
+    )
+    run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
+    stages.run_recipe(run)
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    weights = [
+        [
+            json.loads(line)[f"{name}_weight"]
+            for name in ("mlm", "soft_target", "cosine")
+        ]
+        for line in lines
+    ]
+    assert all(sum(found) == pytest.approx(3.0) for found in weights)
+    # Before the first update, and after the second of three.
+    assert weights[0] != [1.0, 1.0, 1.0]
+    assert weights[0] == weights[1] != weights[2]

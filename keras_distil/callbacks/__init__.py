@@ -1,6 +1,7 @@
 """Keras callbacks for distillation; one file each."""
 
 from keras_distil.callbacks.best_epoch import BestEpoch
+from keras_distil.callbacks.gradient_balancer import GradientBalancer
 from keras_distil.callbacks.metrics_log import MetricsLog
 from keras_distil.callbacks.progress_bar import ProgressBar
 from keras_distil.callbacks.schedulers import (
@@ -17,6 +18,7 @@ from keras_distil.callbacks.training_state import TrainingState
 
 __all__ = [
     "BestEpoch",
+    "GradientBalancer",
     "LossWeightScheduler",
     "MetricsLog",
     "ProgressBar",

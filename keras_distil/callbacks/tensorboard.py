@@ -33,6 +33,7 @@ _CHARTS = {
         "loss weights": r"^step/.+_weight$",
         "learning rate": r"^step/learning_rate$",
         "gradient norm": r"^step/gradient_norm",
+        "gradient norm of each loss": r"^examples/gradient_norm_.+",
     },
     "How fast is it?": {"tokens per second": r"^step/tokens_per_second$"},
 }
@@ -123,6 +124,7 @@ class TensorBoard(keras.callbacks.Callback):
                     self._triple,
                     self._tokenizer,
                 )
+                self._norms = self.model.gradient_norms(self._triple)
                 self._look(self._first_step)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -202,6 +204,18 @@ class TensorBoard(keras.callbacks.Callback):
             ):
                 tf.summary.histogram(f"examples/{name}", values, step=step)
             tf.summary.text("examples/words", look.words, step=step)
+            for name, value in self._weighted_norms().items():
+                tf.summary.scalar(
+                    f"examples/gradient_norm_{name}", value, step=step
+                )
+
+    def _weighted_norms(self) -> dict[str, float]:
+        """What each loss contributes to the length of an update."""
+        norms = self._norms.measure()
+        return {
+            loss.name: float(loss.weight.numpy()) * norms[loss.name]
+            for loss in self.model.distillation_losses
+        }
 
     @property
     def _chief(self) -> bool:

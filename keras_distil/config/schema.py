@@ -34,6 +34,7 @@ from keras_distil.config.section import (
 )
 
 DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
+LOSS_NAMES = ("mlm", "soft_target", "cosine")
 LAYER_CHOICES = ("alternate", "paper_code", "first", "last")
 DEFAULT_ADAPTER_RANK = 16
 
@@ -309,6 +310,20 @@ class LossSettings(Section):
         return _some_weight("mlm_weight", cosine_weight, info)
 
 
+class BalanceSettings(Section):
+    """`distill.balance`: weights that keep gradients in chosen ratios.
+
+    `mlm`, `soft_target` and `cosine` are the shares of the losses in an update,
+    in relation to each other; a loss of weight 0 has none. Every `every_steps`
+    updates the weights of `losses` go halfway to those that give them.
+    """
+
+    mlm: Positive = 1.0
+    soft_target: Positive = 1.0
+    cosine: Positive = 1.0
+    every_steps: Count = 50
+
+
 class DistillSection(Section):
     """`distill`: the training of the student with AdamW.
 
@@ -330,6 +345,7 @@ class DistillSection(Section):
     clip_norm: Positive | None = 1.0
     losses: LossSettings = LossSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    balance: BalanceSettings | None = None
     twin: bool = False
     strategy: Literal["auto", "none", "mirrored", "multi_worker"] = "auto"
 
@@ -346,6 +362,25 @@ class DistillSection(Section):
         """Whether the loss on hidden states ever has a weight."""
         schedule = self.schedules.cosine_weight
         return self.losses.cosine_weight > 0 or schedule is not None
+
+    @field_validator("balance")
+    @classmethod
+    def _balances_constants(
+        cls, balance: BalanceSettings | None, info: ValidationInfo
+    ) -> BalanceSettings | None:
+        schedules = info.data.get("schedules")
+        losses = info.data.get("losses")
+        if balance is None or schedules is None or losses is None:
+            return balance
+        for name in LOSS_NAMES:
+            if getattr(schedules, f"{name}_weight") is not None:
+                raise ValueError(
+                    "sets the weights itself; remove "
+                    f"`distill.schedules.{name}_weight`."
+                )
+        if sum(getattr(losses, f"{x}_weight") > 0 for x in LOSS_NAMES) < 2:
+            raise ValueError("needs at least two losses with a weight above 0.")
+        return balance
 
     @field_validator("epochs")
     @classmethod
@@ -619,6 +654,13 @@ class Recipe(Section):
                 )
             return None
         _check_sources(info)
+        teacher = info.data.get("teacher")
+        if teacher is not None and teacher.cache is not None:
+            if distill.balance is not None:
+                raise ValueError(
+                    "`balance` needs the teacher itself; remove it, or "
+                    "`teacher.cache`."
+                )
         student = info.data.get("student")
         if student is not None and student.source is not None:
             raise ValueError(

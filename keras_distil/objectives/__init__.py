@@ -7,11 +7,13 @@ import keras
 
 from keras_distil.losses import DistillationLoss
 from keras_distil.models.task_model import kind_of
+from keras_distil.objectives.gradient_norms import GradientNorms
 from keras_distil.objectives.masked_lm import MaskedLMBatch, MaskedLMObjective
 from keras_distil.objectives.task import TaskBatch, TaskObjective
 from keras_distil.teachers import CachedTeacher
 
 __all__ = [
+    "GradientNorms",
     "MaskedLMBatch",
     "MaskedLMObjective",
     "Objective",
@@ -27,11 +29,15 @@ class Objective(Protocol):
     """The losses of one batch and their gradients, as sums.
 
     Attributes:
+        student: the model that learns.
+        losses: those that are added up.
         projection: a layer to train with the student, or None.
         chunk_size: tokens that go through a vocabulary at a time.
         jit_compile: whether XLA compiles what is done with logits.
     """
 
+    student: keras.Model
+    losses: list[DistillationLoss]
     projection: keras.layers.Layer | None
     chunk_size: int
     jit_compile: bool

@@ -154,15 +154,16 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         name = folder.name
         logs = self._run.folder / LOGS / name
         scored = _HeldOutScores(self.teacher, self._halves)
+        batches = build.training_batches(
+            recipe,
+            self._prepared,
+            batch_size=build.distill_section(recipe).batch_size,
+        )
         with self._run.progress.bar(
             f"Train {name} (steps)", steps * (epochs or parts)
         ) as bar:
             model.fit(
-                build.training_batches(
-                    recipe,
-                    self._prepared,
-                    batch_size=build.distill_section(recipe).batch_size,
-                ),
+                batches,
                 steps_per_epoch=steps,
                 epochs=epochs or parts,
                 verbose=0,
@@ -171,6 +172,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
                     scored,
                     *given,
                     *build.schedule_callbacks(recipe),
+                    *build.balancer(recipe, batches),
                     state,
                     callbacks.TensorBoard(
                         logs, hparams={"stage": "search", **labels}

@@ -1,0 +1,133 @@
+"""A callback that gives every loss its share of the update."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_distil.distiller import Distiller
+
+
+class GradientBalancer(keras.callbacks.Callback):
+    """Sets the weights of losses so that their gradients have chosen ratios.
+
+    Every `every_steps` updates the norm of each loss's own gradient is
+    measured on `examples`, and the weights go towards those at which the
+    weighted norms are in the wanted ratios; their sum stays what it was. A
+    look costs a forward and backward pass of `examples` for each loss.
+
+    Formula:
+        wanted_i = c * ratio_i / norm_i
+        log weight_i <- smoothing * log weight_i
+                        + (1 - smoothing) * log wanted_i
+
+    Args:
+        examples: a batch as `fit` takes it: inputs, targets and weights.
+        ratios: by loss, > 0: its share of the update in relation to the
+            others. A loss that is not named keeps its weight.
+        every_steps: int >= 1, updates from one look to the next.
+        smoothing: float in [0, 1), how much of the old weights stays.
+
+    Raises:
+        TypeError: if the model is no Distiller.
+        ValueError: if a value is out of range, there are fewer than two
+            ratios, or the Distiller lacks a loss, has weight 0 for it or a
+            schedule.
+
+    Example:
+        >>> balancer = GradientBalancer(
+        ...     examples, {"mlm": 1.0, "soft_target": 2.0, "cosine": 1.0}
+        ... )                                               # doctest: +SKIP
+
+    Reference:
+        Chen et al. 2018, arXiv:1711.02257 (GradNorm). Differs: the ratios are
+        given, not made from the rates at which losses fall, and the weights
+        are set, not learnt.
+    """
+
+    def __init__(
+        self,
+        examples: tuple[dict[str, Any], Any, Any],
+        ratios: Mapping[str, float],
+        *,
+        every_steps: int = 50,
+        smoothing: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if len(ratios) < 2 or not all(x > 0 for x in ratios.values()):
+            raise ValueError(
+                "`ratios` must name at least two losses, each with a number "
+                f"above 0. Received: ratios={dict(ratios)}."
+            )
+        if every_steps < 1:
+            raise ValueError(
+                "`every_steps` must be at least 1. "
+                f"Received: every_steps={every_steps}."
+            )
+        if not 0 <= smoothing < 1:
+            raise ValueError(
+                "`smoothing` must be at least 0 and below 1. "
+                f"Received: smoothing={smoothing}."
+            )
+        self.examples = examples
+        self.ratios = dict(ratios)
+        self.every_steps = every_steps
+        self.smoothing = smoothing
+
+    def set_model(self, model: keras.Model) -> None:
+        """Finds the losses, before the training begins."""
+        if not isinstance(model, Distiller):
+            raise TypeError(
+                "GradientBalancer works with a Distiller only. "
+                f"Received: a model of type {type(model).__name__}."
+            )
+        super().set_model(model)
+        self._weights = {
+            name: model.loss_named(name).weight for name in self.ratios
+        }
+        for name, weight in self._weights.items():
+            if not float(weight.numpy()) > 0:
+                raise ValueError(
+                    f"The loss {name!r} has weight 0: it cannot be balanced. "
+                    "Leave it out of `ratios`, or give it a weight."
+                )
+        self._norms = model.gradient_norms(self.examples)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Refuses weights that have a schedule, too."""
+        for name, weight in self._weights.items():
+            if self.model.is_scheduled(weight):
+                raise ValueError(
+                    f"The weight of the loss {name!r} has a schedule: it "
+                    "cannot be balanced, too. Leave one of both out."
+                )
+        # As if it had been there before: a training that goes on from its
+        # state balances when the one that was not interrupted would.
+        self._last = self._step - self.model.steps_per_execution
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict | None = None
+    ) -> None:
+        """Balances if it is time; what is logged is what the update had."""
+        step = self._step
+        if step // self.every_steps > self._last // self.every_steps:
+            self._balance()
+        self._last = step
+
+    @property
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _balance(self) -> None:
+        norms = self._norms.measure()
+        names = list(self._weights)
+        before = np.array([float(self._weights[n].numpy()) for n in names])
+        wanted = np.array(
+            [self.ratios[n] / max(norms[n], 1e-12) for n in names]
+        )
+        wanted *= before.sum() / wanted.sum()
+        after = before**self.smoothing * wanted ** (1.0 - self.smoothing)
+        after *= before.sum() / after.sum()
+        for name, value in zip(names, after, strict=True):
+            self._weights[name].assign(value)

@@ -1,0 +1,63 @@
+"""How hard each loss alone pulls at the student."""
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from keras_distil.objectives import Objective
+
+
+class GradientNorms:
+    """Norms of each loss's own gradient on one batch.
+
+    Measuring changes nothing: the weights of the losses and the states of
+    the student's random generators are put back.
+
+    Args:
+        objective: of a Distiller.
+        data: a batch as `fit` takes it, with the teacher in memory.
+    """
+
+    def __init__(self, objective: "Objective", data: Any) -> None:
+        self._objective = objective
+        self._data = tf.nest.map_structure(tf.convert_to_tensor, data)
+        self._norm = tf.function(self._weighted_norm, autograph=False)
+
+    def _weighted_norm(self) -> Any:
+        """Global norm of the total's gradient, under the present weights."""
+        batch = self._objective.batch(self._data)
+        sizes = self._objective.sizes(batch)
+        _, gradients = self._objective.evaluate(batch, sizes, training=True)
+        return tf.linalg.global_norm(gradients)
+
+    def measure(self) -> dict[str, float]:
+        """By loss, the norm of its gradient at weight 1."""
+        losses = self._objective.losses
+        random = _random_states(self._objective.student)
+        kept = [v.numpy() for v in random]
+        weights = [float(loss.weight.numpy()) for loss in losses]
+        norms = {}
+        try:
+            for chosen in losses:
+                for loss in losses:
+                    loss.weight.assign(1.0 if loss is chosen else 0.0)
+                # The same dropout for all.
+                _assign(random, kept)
+                norms[chosen.name] = float(self._norm())
+        finally:
+            for loss, weight in zip(losses, weights, strict=True):
+                loss.weight.assign(weight)
+            _assign(random, kept)
+        return norms
+
+
+def _random_states(model: keras.Model) -> list[keras.Variable]:
+    trainable = {id(v) for v in model.trainable_variables}
+    return [v for v in model.variables if id(v) not in trainable]
+
+
+def _assign(variables: list[keras.Variable], values: list[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
