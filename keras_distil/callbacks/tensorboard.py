@@ -1,6 +1,8 @@
 """What TensorBoard shows of a training, at the true global step."""
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import time
@@ -37,6 +39,9 @@ _CHARTS = {
     },
     "How fast is it?": {"tokens per second": r"^step/tokens_per_second$"},
 }
+_NUMBER_OR_SPACE = re.compile(r"_\d+\b|\s+")
+# In a training's folder: a hash of what was trained.
+_OWNER = "training.sha256"
 # What TensorFlow puts around the system's words.
 _AROUND = re.compile(r"^\{\{.*?\}\} | \[Op:.*$")
 
@@ -67,7 +72,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     Raises:
         ValueError: if a number of updates is below 1, or one of `examples` and
-            `tokenizer` comes without the other.
+            `tokenizer` comes without the other; when the training begins, if
+            the folder holds the curves of another one.
 
     Example:
         >>> board = TensorBoard("logs", every_steps=10)
@@ -114,8 +120,10 @@ class TensorBoard(keras.callbacks.Callback):
         self._first_step = self._last = self._recorder.step
         if not self._chief:
             return
+        texts = {**self._model_texts(), **self._texts}
+        self._claim_folder(texts)
         with self._writing("train"), self._writer("train").as_default():
-            self._write_overview()
+            self._write_overview(texts)
         if self._triple is not None and self._tokenizer is not None:
             if isinstance(self.model.teacher, keras.Model):
                 self._examples = insights.Examples(
@@ -221,13 +229,40 @@ class TensorBoard(keras.callbacks.Callback):
     def _chief(self) -> bool:
         return self.model.distribute_strategy.extended.should_checkpoint
 
-    def _write_overview(self) -> None:
+    def _model_texts(self) -> dict[str, str]:
+        models = {"teacher": self.model.teacher, "student": self.model.student}
+        return {
+            name: _summary(model)
+            for name, model in models.items()
+            if isinstance(model, keras.Model)
+        }
+
+    def _claim_folder(self, texts: dict[str, str]) -> None:
+        """Writes down whose curves the folder holds.
+
+        Raises:
+            ValueError: if they are another training's.
+        """
+        described = json.dumps([texts, self._hparams], sort_keys=True)
+        # Keras numbers layers by what the process has made before.
+        described = _NUMBER_OR_SPACE.sub("", described)
+        ours = hashlib.sha256(described.encode()).hexdigest()
+        path = self.log_dir / _OWNER
+        with _writing(self.log_dir):
+            self.log_dir.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                path.write_text(ours, "utf-8")
+        if path.read_text("utf-8", errors="replace") != ours:
+            raise ValueError(
+                f"{self.log_dir} holds the curves of another training: its "
+                "models, texts or hyperparameters were others. Give an empty "
+                "folder, or remove this one."
+            )
+
+    def _write_overview(self, texts: dict[str, str]) -> None:
         """What does not change in a training."""
         summary = custom_scalar.pb(_layout()).SerializeToString()
         tf.summary.experimental.write_raw_pb(summary, step=0)
-        texts = {"student": _summary(self.model.student), **self._texts}
-        if isinstance(self.model.teacher, keras.Model):
-            texts = {"teacher": _summary(self.model.teacher), **texts}
         for name, text in texts.items():
             tf.summary.text(name, text, step=0)
         hparams_api.hparams({**_hparams(self.model), **self._hparams})

@@ -79,12 +79,15 @@ class Dimension(Section):
     def _one_of_both(
         cls, choices: list[Any] | None, info: ValidationInfo
     ) -> list[Any] | None:
-        ranged = info.data.get("min", math.nan) is not None
+        # Absent where one of them is wrong itself.
+        if not {"min", "max"} <= set(info.data):
+            return choices
+        ranged = info.data["min"] is not None
         if choices is None:
             if not ranged:
                 raise ValueError("required, or `min` and `max` in its place.")
             return None
-        if ranged and not math.isnan(info.data.get("min", math.nan)):
+        if ranged:
             raise ValueError("has no use for `min` and `max`; remove them.")
         labels = [label(choice) for choice in choices]
         if len(set(labels)) < max(2, len(labels)):
@@ -100,6 +103,15 @@ class Dimension(Section):
         if self.min is None or self.max is None:
             return None
         return self.min, self.max
+
+    def by_value(self) -> dict[Any, Any]:
+        """Each choice by what a tuner knows it as: a number, or text."""
+        choices = self.choices or []
+        kinds = {type(choice) for choice in choices}
+        if kinds <= {int, float}:
+            kind = int if kinds == {int} else float
+            return {kind(choice): choice for choice in choices}
+        return {label(choice): choice for choice in choices}
 
     def extremes(self) -> list[Any]:
         """Values that all others lie between; every choice."""

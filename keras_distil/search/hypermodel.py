@@ -263,8 +263,8 @@ def _value(
     whole: bool,
 ) -> Any:
     if each.bounds is None:
-        by_label = {search_section.label(x): x for x in each.extremes()}
-        return by_label[hp.Choice(key, list(by_label))]
+        by_value = each.by_value()
+        return by_value[hp.Choice(key, list(by_value))]
     lowest, highest = each.bounds
     if whole:
         return hp.Int(key, int(lowest), int(highest), sampling=each.scale)

@@ -10,7 +10,6 @@ import rich.table
 from keras_tuner.errors import FailedTrialError
 
 from keras_distil import build, config, disk
-from keras_distil.config import search_section
 from keras_distil.run_folder import Run, read_text, write_json, write_text
 from keras_distil.search.trials import (
     BASELINE,
@@ -107,7 +106,7 @@ def _value(dimension: config.Dimension, value: Any) -> Any:
     """What a tuner's value stands for."""
     if dimension.bounds is not None:
         return value
-    return {search_section.label(x): x for x in dimension.extremes()}[value]
+    return dimension.by_value()[value]
 
 
 def summary(found: dict[str, Any]) -> list[str]:

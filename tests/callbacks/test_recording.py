@@ -198,6 +198,8 @@ def test_tensorboard_opens_on_the_right_charts(
     }
     assert shown["tokens per second"] == {"step/tokens_per_second"}
     assert len(shown["loss weights"]) == 3
+    # Without examples there is nothing to measure them on.
+    assert not shown.pop("gradient norm of each loss")
     assert all(shown.values())
     assert found["recipe"] == ("text", b"# A recipe")
     for role in ("teacher", "student"):
@@ -220,3 +222,22 @@ def test_scores_on_a_full_disk(tmp_path):
     (tmp_path / "train").write_text("no folder")
     with pytest.raises(OSError, match="train could not be written"):
         callbacks.write_scores(tmp_path, {"a": 1.0}, step=1)
+
+
+def test_curves_of_another_training_are_not_mixed(
+    make_distiller, triple, tmp_path
+):
+    folder = tmp_path / "logs"
+
+    def board(**arguments):
+        return callbacks.TensorBoard(folder, **arguments)
+
+    fit(make_distiller(), triple, board(hparams={"rate": 1.0}))
+    # The same again: layers have other numbers in a process by now.
+    fit(make_distiller(), triple, board(hparams={"rate": 1.0}))
+    for arguments in ({"hparams": {"rate": 2.0}}, {"texts": {"recipe": "x"}}):
+        with pytest.raises(ValueError, match="curves of another training"):
+            fit(make_distiller(), triple, board(**arguments))
+    (folder / "training.sha256").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="curves of another training"):
+        fit(make_distiller(), triple, board(hparams={"rate": 1.0}))
