@@ -506,8 +506,11 @@ def search(
         _say(line)
     _say(f"Results: {folder}")
     _say(f"Curves: tensorboard --logdir {folder / run_folder.LOGS}")
-    if found["best"] is not None:
-        _say(f"Next: keras-distil run {folder / results.BEST_FILE}")
+    if found["best"] is None:
+        raise RuntimeError(
+            f"No trial has a score: see {folder / results.RESULT_FILE}."
+        )
+    _say(f"Next: keras-distil run {folder / results.BEST_FILE}")
 
 
 def _run_or_recipe(

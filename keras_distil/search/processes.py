@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from keras_distil.run_folder import Run
-from keras_distil.search import recipe_search
+from keras_distil.search import recipe_search, results
 
 _HOST = "127.0.0.1"
 _CHIEF = "chief"
@@ -42,6 +42,10 @@ def run_search(
         ValueError: if nothing can listen on the port.
         RuntimeError: if the processes end without a result.
     """
+    finished = results.read(run)
+    if finished is not None:
+        run.progress.say(f"Already finished: {run.folder}")
+        return finished
     if count > 1 and recipe_search.ORACLE_IP not in os.environ:
         if port is not None:
             recipe_search.check_port(_HOST, port)

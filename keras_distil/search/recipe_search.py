@@ -1,6 +1,7 @@
 """`keras-distil search`: a tuner over the trials of a recipe."""
 
 import contextlib
+import itertools
 import os
 import socket
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import keras_tuner
 import tensorflow as tf
+from keras_tuner.engine.trial import TrialStatus
 
 from keras_distil import build, config, text_stages
 from keras_distil.config import search_section
@@ -22,12 +24,6 @@ TUNER_ID = "KERASTUNER_TUNER_ID"
 ORACLE_IP = "KERASTUNER_ORACLE_IP"
 ORACLE_PORT = "KERASTUNER_ORACLE_PORT"
 
-_TUNERS = {
-    "random": keras_tuner.RandomSearch,
-    "bayesian": keras_tuner.BayesianOptimization,
-    "hyperband": keras_tuner.Hyperband,
-    "grid": keras_tuner.GridSearch,
-}
 _PROJECT = "trials"
 
 
@@ -106,26 +102,63 @@ def _trials(run: Run) -> RecipeTrials:
 
 def _tuner(run: Run, trials: RecipeTrials) -> keras_tuner.Tuner:
     settings = build.search_settings(run.recipe)
-    arguments: dict[str, Any] = {
-        "objective": objective(settings),
-        "seed": run.recipe.seed + 1,
-        "directory": str(run.folder),
-        "project_name": _PROJECT,
-        # A loss that is no longer finite is a result like any other.
-        "max_consecutive_failed_trials": sys.maxsize,
-    }
-    if settings.tuner == "hyperband":
-        arguments["max_epochs"] = settings.evaluations
-    else:
-        arguments["max_trials"] = settings.trials
     with _quiet_tuner():
-        tuner = _TUNERS[settings.tuner](trials, **arguments)
+        # A seed of 0 is none to KerasTuner.
+        tuner = _make_tuner(
+            settings, trials, run.recipe.seed + 1, str(run.folder)
+        )
         # A search that was interrupted in its first trial has no file of the
         # tuner's own yet.
         oracle = Path(tuner.project_dir) / "oracle.json"
         if oracle.is_file() and not works_for_another():
             tuner.oracle.reload()
     return tuner
+
+
+class _GridOracle(keras_tuner.Oracle):
+    """Every combination of all choices, the last key's first.
+
+    KerasTuner 1.4.8 has one, which does not keep where it was: a search that
+    was interrupted could not go on.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """The combination of a trial by its number."""
+        space = self.get_space().space
+        points = itertools.product(*(dimension.values for dimension in space))
+        point = next(itertools.islice(points, int(trial_id), None), None)
+        if point is None:
+            return {"status": TrialStatus.STOPPED}
+        names = [dimension.name for dimension in space]
+        return {
+            "status": TrialStatus.RUNNING,
+            "values": dict(zip(names, point, strict=True)),
+        }
+
+
+def _make_tuner(
+    settings: config.SearchSection, trials: RecipeTrials, seed: int, folder: str
+) -> keras_tuner.Tuner:
+    """KerasTuner's tuner that the recipe names."""
+    oracle: dict[str, Any] = {
+        "objective": objective(settings),
+        "seed": seed,
+        # A loss that is no longer finite is a result like any other.
+        "max_consecutive_failed_trials": sys.maxsize,
+    }
+    place = {"directory": folder, "project_name": _PROJECT}
+    if settings.tuner == "hyperband":
+        return keras_tuner.Hyperband(
+            trials, max_epochs=settings.evaluations, **oracle, **place
+        )
+    oracle["max_trials"] = settings.trials
+    if settings.tuner == "grid":
+        return keras_tuner.Tuner(_GridOracle(**oracle), trials, **place)
+    kind = {
+        "random": keras_tuner.RandomSearch,
+        "bayesian": keras_tuner.BayesianOptimization,
+    }[settings.tuner]
+    return kind(trials, **oracle, **place)
 
 
 def objective(settings: config.SearchSection) -> keras_tuner.Objective:

@@ -90,6 +90,21 @@ def write(run: Run, found: dict[str, Any]) -> None:
         write_text(run.folder / BEST_FILE, best_recipe(run.recipe, found))
 
 
+def read(run: Run) -> dict[str, Any] | None:
+    """The results of a search that has ended; None if it has not."""
+    try:
+        found = json.loads(read_text(run.folder / RESULT_FILE))
+        whole = len(found["trials"]) > 1 and "best" in found
+        best = found["best"]
+        whole = whole and (best is None or 0 < best < len(found["trials"]))
+        make_table(found)
+        summary(found)
+    # There are none yet, or they are damaged: they are made again.
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return found if whole else None
+
+
 def best_recipe(recipe: config.Recipe, found: dict[str, Any]) -> str:
     """The best trial's recipe as YAML, ready to run."""
     best = found["trials"][found["best"]]

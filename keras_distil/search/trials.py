@@ -30,12 +30,13 @@ from keras_distil.benchmark import latency
 from keras_distil.config import search_section
 from keras_distil.distiller import Distiller
 from keras_distil.evaluation import table
-from keras_distil.run_folder import LOGS, Run, read_text, write_json
+from keras_distil.run_folder import LOGS, Run, read_text, write_json, write_text
 from keras_distil.search import hypermodel
 
 BASELINE = "baseline"
 # What a trial has reached. With it, it is not trained again.
 REACHED = "reached.json"
+VALUES = "values.json"
 # Scores on the half of the held-out text that trials are chosen by, and on
 # the half that they are not.
 CHOSEN = "held_out"
@@ -82,13 +83,13 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         if folder is None:
             raise ValueError("A recipe's trial needs the folder of a tuner.")
         recipe = self.trial_recipe(hp)
+        labels = {key: _plain(value) for key, value in self.values(hp).items()}
+        self._keep_if_same(folder, labels)
         scores = self._reached(
             recipe,
             model,
             folder,
-            labels={
-                key: _plain(value) for key, value in self.values(hp).items()
-            },
+            labels,
             given=callbacks,
             state=hypermodel.training_state(recipe, hp, folder),
             epochs=kwargs.get("epochs"),
@@ -98,9 +99,25 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
         return scores
 
+    def _keep_if_same(self, folder: Path, labels: dict[str, Any]) -> None:
+        """Forgets what an earlier trial of other values left in a folder.
+
+        A tuner that lost its own state counts its trials from the first.
+        """
+        told = folder / VALUES
+        if read_text(told) != json.dumps(labels):
+            shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
+            (folder / REACHED).unlink(missing_ok=True)
+            shutil.rmtree(
+                self._run.folder / LOGS / folder.name, ignore_errors=True
+            )
+            write_text(told, json.dumps(labels))
+
     def baseline(self) -> dict[str, float]:
         """What the recipe's own values reach; trained once."""
         folder = self._run.folder / BASELINE
+        if (folder / REACHED).is_file():
+            return json.loads(read_text(folder / REACHED))
         recipe = config.with_values(self.recipe, {})
         keras.utils.set_random_seed(recipe.seed)
         model = build.distiller(

@@ -126,8 +126,16 @@ def test_looks_are_written(
     board = callbacks.TensorBoard(
         tmp_path, examples=triple, tokenizer=tokenizer, examples_every=3
     )
-    fit(make_distiller(), batches, 2, board)
+    distiller = make_distiller()
+    distiller.loss_named("mlm").weight.assign(2.0)
+    fit(distiller, batches, 2, board)
     found, events = tags(tmp_path / "train")
+    norms = distiller.gradient_norms(triple).measure()
+    for name, weight in (("mlm", 2.0), ("soft_target", 1.0), ("cosine", 1.0)):
+        assert found[f"examples/gradient_norm_{name}"] == [0, 3, 6, 8]
+        last = events.Tensors(f"examples/gradient_norm_{name}")[-1].tensor_proto
+        value = float(tensor_util.make_ndarray(last))
+        assert value == pytest.approx(weight * norms[name], rel=1e-5)
     for name in ("layers", "teacher_confidence", "divergence", "words"):
         assert found[f"examples/{name}"] == [0, 3, 6, 8]
     last = events.Tensors("examples/layers")[-1].tensor_proto

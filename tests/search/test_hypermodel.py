@@ -1,7 +1,6 @@
 """Distillations under KerasTuner's own tuners, in a user's script."""
 
 import json
-import warnings
 
 import h5py
 import keras
@@ -61,16 +60,13 @@ def make_tuner(hypermodel, folder, kind=keras_tuner.GridSearch, **arguments):
 
 
 def run(tuner, **arguments):
-    with warnings.catch_warnings():
-        # KerasTuner 1.4.8 calls a method of `threading` that is old.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        tuner.search(
-            batches(),
-            steps_per_epoch=arguments.pop("steps_per_epoch", 4),
-            validation_data=make_batch(),
-            verbose=0,
-            **arguments,
-        )
+    tuner.search(
+        batches(),
+        steps_per_epoch=arguments.pop("steps_per_epoch", 4),
+        validation_data=make_batch(),
+        verbose=0,
+        **arguments,
+    )
 
 
 def trials(tuner):
