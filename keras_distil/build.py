@@ -586,6 +586,7 @@ def distiller(
         cosine_weight=settings.losses.cosine_weight,
         temperature=settings.losses.temperature,
         positions=settings.losses.soft_target_positions,
+        confidence_slope=settings.losses.confidence_slope,
     )
     if recipe.teacher.cache is not None and not settings.reads_hidden_states:
         # There is nothing on disk that it could be computed from.

@@ -350,6 +350,9 @@ class Distiller(keras.Model):
         values = {**self._values(sums, sizes), "gradient_norm": norm}
         with tf.control_dependencies(self._check_finite(values)):
             self._update(gradients, norm)
+        for loss in self.distillation_losses:
+            if getattr(loss, "statistic", None) is not None:
+                loss.observe(values[f"{loss.name}_{loss.statistic}"])
         self._update_metrics(values, sizes)
         self.tokens_seen.assign_add(tf.cast(sizes["tokens"], tf.int64))
         return {

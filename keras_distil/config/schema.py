@@ -294,12 +294,17 @@ def _some_weight(
 
 
 class LossSettings(Section):
-    """`distill.losses`: the parts of the triple loss."""
+    """`distill.losses`: the parts of the triple loss.
+
+    `confidence_slope` is how far the temperature of a token follows the
+    student's confidence there.
+    """
 
     mlm_weight: NonNegative = 1.0
     soft_target_weight: NonNegative = 1.0
     cosine_weight: NonNegative = 1.0
     temperature: Positive = 2.0
+    confidence_slope: NonNegative = 0.0
     soft_target_positions: Literal["all", "masked"] = "all"
 
     @field_validator("cosine_weight")
@@ -419,6 +424,7 @@ class TaskLossSettings(Section):
     soft_target_weight: NonNegative = 1.0
     cosine_weight: Annotated[float, Field(ge=0)] = 1.0
     temperature: Positive = 2.0
+    confidence_slope: NonNegative = 0.0
 
     @field_validator("cosine_weight")
     @classmethod
@@ -660,6 +666,11 @@ class Recipe(Section):
                 raise ValueError(
                     "`balance` needs the teacher itself; remove it, or "
                     "`teacher.cache`."
+                )
+            if distill.losses.confidence_slope:
+                raise ValueError(
+                    "`losses.confidence_slope` needs the teacher itself; "
+                    "remove it, or `teacher.cache`."
                 )
         student = info.data.get("student")
         if student is not None and student.source is not None:

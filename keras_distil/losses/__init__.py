@@ -36,6 +36,7 @@ def triple_loss(
     cosine_weight: float = 1.0,
     temperature: float = 2.0,
     positions: str = "all",
+    confidence_slope: float = 0.0,
 ) -> list[DistillationLoss]:
     """The three losses of DistilBERT.
 
@@ -49,6 +50,8 @@ def triple_loss(
         cosine_weight: float >= 0, weight of `HiddenStateCosineDistance`.
         temperature: float > 0, no unit, of the soft targets.
         positions: "all" or "masked", where the soft targets count.
+        confidence_slope: float >= 0, no unit: how far the temperature of a
+            token follows the student's confidence.
 
     Returns:
         The three losses, in this order.
@@ -67,6 +70,7 @@ def triple_loss(
             weight=soft_target_weight,
             temperature=temperature,
             positions=positions,
+            confidence_slope=confidence_slope,
         ),
         HiddenStateCosineDistance(weight=cosine_weight),
     ]
@@ -78,6 +82,7 @@ def task_loss(
     soft_target_weight: float = 1.0,
     cosine_weight: float = 1.0,
     temperature: float = 2.0,
+    confidence_slope: float = 0.0,
 ) -> list[DistillationLoss]:
     """The losses of a student that learns a task from a fine-tuned teacher.
 
@@ -95,6 +100,8 @@ def task_loss(
         cosine_weight: float >= 0, weight of `HiddenStateCosineDistance`.
         temperature: float > 0, no unit, of the soft targets; a regression has
             none.
+        confidence_slope: float >= 0, no unit: how far the temperature of an
+            example follows the student's confidence.
 
     Returns:
         The losses whose weight is not 0, in this order.
@@ -128,7 +135,9 @@ def task_loss(
             SoftTargetSquaredError(weight=soft_target_weight)
             if kind == "regression"
             else SoftTargetKLDivergence(
-                weight=soft_target_weight, temperature=temperature
+                weight=soft_target_weight,
+                temperature=temperature,
+                confidence_slope=confidence_slope,
             )
         )
     if cosine_weight:

@@ -30,18 +30,10 @@ class DistillationLoss(keras.layers.Layer):
         self.built = True
 
     def _add_scalar(self, name: str, value: float) -> keras.Variable:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(
-                f"`{name}` must be a number. Received: {name}={value!r}."
-            )
-        if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError(
-                f"`{name}` must be finite. Received: {name}={value}."
-            )
         return self.add_weight(
             name=name,
             shape=(),
-            initializer=keras.initializers.Constant(value),
+            initializer=keras.initializers.Constant(_check_number(name, value)),
             trainable=False,
             # Every replica assigns the same scheduled value.
             aggregation="only_first_replica",
@@ -64,11 +56,22 @@ class LogitsLoss(DistillationLoss):
         needs_teacher: whether `token_values` reads the teacher's logits.
         takes_top_logits: whether these may be `TopLogits`, as a cached
             teacher has them.
+        statistic: name of what `token_statistic` gives, whose mean is a log
+            `<name>_<statistic>`; None for losses without one.
     """
 
     positions = "all"
     needs_teacher = True
     takes_top_logits = False
+    statistic: str | None = None
+
+    def token_statistic(self, student_logits: Tensor) -> Tensor:
+        """What the loss learns of each token, float32."""
+        raise NotImplementedError
+
+    def observe(self, mean: Tensor) -> None:
+        """Takes the statistic's mean over a batch, after its update."""
+        raise NotImplementedError
 
     def token_values(
         self,
@@ -95,6 +98,16 @@ class HiddenStateLoss(DistillationLoss):
     ) -> Tensor:
         """Unweighted loss of each token, float32, without the mean."""
         raise NotImplementedError
+
+
+def _check_number(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"`{name}` must be a number. Received: {name}={value!r}."
+        )
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"`{name}` must be finite. Received: {name}={value}.")
+    return float(value)
 
 
 def _number(variable: keras.Variable) -> float:

@@ -42,6 +42,8 @@ class ChunkedResult(NamedTuple):
         sums: float32, (losses,), weighted sum of each loss over the rows.
         correct: float32 scalar, weight of rows whose argmax is the label.
         agreeing: float32 scalar, weight of rows where both argmaxes agree.
+        statistics: by the name of a loss that has one, the weighted sum of
+            its statistic over the rows.
         feature_gradient: float, (rows, width), or None.
         kernel_gradient: float32, (vocabulary, width), or None.
         bias_gradient: float32, (vocabulary,), or None.
@@ -50,6 +52,7 @@ class ChunkedResult(NamedTuple):
     sums: Tensor
     correct: Tensor
     agreeing: Tensor
+    statistics: dict[str, Tensor]
     feature_gradient: Tensor | None = None
     kernel_gradient: Tensor | None = None
     bias_gradient: Tensor | None = None
@@ -148,8 +151,16 @@ def chunked_losses(
         (tf.constant(0), _zeros(losses, student, chunks, with_gradients)),
         parallel_iterations=1,
     )
-    sums, metrics = tf.split(end["values"], [len(losses), 2])
-    result = ChunkedResult(sums, metrics[0], metrics[1])
+    observed = [loss.name for loss in losses if loss.statistic]
+    sums, metrics, statistics = tf.split(
+        end["values"], [len(losses), 2, len(observed)]
+    )
+    result = ChunkedResult(
+        sums,
+        metrics[0],
+        metrics[1],
+        dict(zip(observed, tf.unstack(statistics), strict=True)),
+    )
     if not with_gradients:
         return result
     return result._replace(
@@ -195,7 +206,8 @@ def _zeros(
     with_gradients: bool,
 ) -> dict[str, Any]:
     """What the loop over the chunks starts from."""
-    zeros: dict[str, Any] = {"values": tf.zeros([len(losses) + 2])}
+    observed = sum(loss.statistic is not None for loss in losses)
+    zeros: dict[str, Any] = {"values": tf.zeros([len(losses) + 2 + observed])}
     if with_gradients:
         zeros["features"] = tf.TensorArray(
             student.features.dtype,
@@ -250,12 +262,15 @@ def _evaluate_chunk(
     masked: bool,
     with_gradients: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums, (losses + 2,), and the total's gradients of logits and bias."""
+    """Sums, and the total's gradients of logits and bias.
+
+    The sums are those of the losses, of two metrics and of the statistics.
+    """
     student_logits = _logits(chunk.student_product, chunk.student_bias)
     teacher_logits = chunk.teacher_top
     if chunk.teacher_product is not None:
         teacher_logits = _logits(chunk.teacher_product, chunk.teacher_bias)
-    sums = []
+    sums, statistics = [], []
     total = tf.zeros([])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(student_logits)
@@ -264,7 +279,11 @@ def _evaluate_chunk(
         ):
             if loss.positions == "masked" and not masked:
                 sums.append(tf.zeros([]))
+                statistics += [tf.zeros([])] * (loss.statistic is not None)
                 continue
+            if loss.statistic is not None:
+                found = loss.token_statistic(student_logits)
+                statistics.append(functional.weighted_sum(found, weight))
             values = loss.token_values(
                 targets=chunk.token_ids,
                 teacher_logits=teacher_logits,
@@ -275,7 +294,7 @@ def _evaluate_chunk(
     metrics = [tf.zeros([]), tf.zeros([])]
     if masked:
         metrics = _argmax_metrics(student_logits, teacher_logits, chunk)
-    values = tf.stack(sums + metrics)
+    values = tf.stack(sums + metrics + statistics)
     if not with_gradients:
         return values, tf.zeros([]), tf.zeros([])
     gradient = tape.gradient(total, student_logits)

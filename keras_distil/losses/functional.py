@@ -77,7 +77,7 @@ def soft_target_kl_divergence(
     Args:
         teacher_logits: float, (..., vocabulary). Gets no gradient.
         student_logits: float, (..., vocabulary).
-        temperature: scalar > 0, no unit.
+        temperature: > 0, no unit, a scalar or one for each token, (...,).
 
     Returns:
         float32, (...,).
@@ -86,13 +86,16 @@ def soft_target_kl_divergence(
         Hinton et al. 2015, arXiv:1503.02531, section 2.
     """
     temperature = ops.cast(temperature, "float32")
+    divisor = temperature
+    if len(temperature.shape):
+        divisor = temperature[..., None]
     teacher_logits = ops.cast(teacher_logits, "float32")
     student_logits = ops.cast(student_logits, "float32")
 
     @ops.custom_gradient
     def divergence(student: Tensor) -> tuple[Tensor, Any]:
-        student = student / temperature
-        teacher = ops.stop_gradient(teacher_logits) / temperature
+        student = student / divisor
+        teacher = ops.stop_gradient(teacher_logits) / divisor
         p, teacher_normaliser = _softmax(teacher)
         q, student_normaliser = _softmax(student)
         ratio = (teacher - student) - (teacher_normaliser - student_normaliser)
@@ -100,11 +103,31 @@ def soft_target_kl_divergence(
 
         def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             (upstream,) = args if upstream is None else (upstream,)
-            return upstream[..., None] * (temperature * (q - p))
+            return upstream[..., None] * (divisor * (q - p))
 
         return value, gradient
 
     return divergence(student_logits)
+
+
+def inverse_confidence(logits: Tensor) -> Tensor:
+    """How unsure a model is of its first choice, without a gradient.
+
+    Formula:
+        w = 1 / (max(softmax(logits)) + 0.001)
+
+    Args:
+        logits: float, (..., outputs), unnormalised.
+
+    Returns:
+        float32, (...,), from 1 / 1.001 to almost 1000.
+
+    Reference:
+        Wen et al. 2019, arXiv:1911.07471, section 3.2 (CWSM).
+    """
+    logits = ops.stop_gradient(ops.cast(logits, "float32"))
+    surest = ops.exp(ops.max(logits, axis=-1) - ops.logsumexp(logits, axis=-1))
+    return 1.0 / (surest + 1e-3)
 
 
 def top_soft_target_kl_divergence(

@@ -6,12 +6,16 @@ import keras
 from keras import ops
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss, _number
+from keras_distil.losses.base import LogitsLoss, _check_number, _number
 from keras_distil.losses.top_logits import TopLogits
 
 Tensor = Any
 
 POSITIONS = ("all", "masked")
+# How far a token's temperature may be from the one it is set from.
+_BOUND = 4.0
+# Of the running mean.
+_MOMENTUM = 0.9
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -23,11 +27,22 @@ class SoftTargetKLDivergence(LogitsLoss):
         q = softmax(student_logits / temperature)
         loss = temperature**2 * sum(p * (log p - log q))  # nats per token
 
+    With a `confidence_slope` every token has a temperature of its own, below
+    `temperature` where the student is less sure than on average, above it
+    where it is surer:
+
+        w = 1 / (max(softmax(student_logits)) + 0.001)
+        tau = temperature + confidence_slope * (mean(w) - w)
+
+    cut to a quarter and to four times of `temperature`; the mean is a running
+    one, over earlier updates.
+
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
         temperature: float > 0, no unit. Divides both logits.
         positions: "all" for every non-padding position, "masked" for the
             positions chosen for masked language modelling.
+        confidence_slope: float >= 0, no unit; 0 for one temperature.
         name: string. The log is `<name>_loss`.
 
     Call arguments:
@@ -40,8 +55,10 @@ class SoftTargetKLDivergence(LogitsLoss):
         Scalar float32, mean over weighted tokens; 0 if there are none.
 
     Raises:
-        TypeError: if `weight` or `temperature` is not a number.
-        ValueError: if `temperature` is not positive or `positions` unknown.
+        TypeError: if `weight`, `temperature` or `confidence_slope` is not a
+            number.
+        ValueError: if `temperature` is not positive, `confidence_slope`
+            negative or `positions` unknown.
 
     Example:
         >>> import numpy as np
@@ -54,7 +71,10 @@ class SoftTargetKLDivergence(LogitsLoss):
         Hinton et al. 2015, arXiv:1503.02531, section 2; the L_ce of Sanh et
         al. 2019, arXiv:1910.01108. Differs: the paper writes a crossentropy;
         its authors' code, as here, uses the KL divergence, which has the same
-        gradient and is 0 where student and teacher agree.
+        gradient and is 0 where student and teacher agree. The temperature of a
+        token: Wen et al. 2019, arXiv:1911.07471 (CWSM), as in TextBrewer.
+        Differs: theirs has the mean of the batch at hand, no bounds and no
+        factor of the squared temperature.
     """
 
     takes_top_logits = True
@@ -64,6 +84,7 @@ class SoftTargetKLDivergence(LogitsLoss):
         weight: float = 1.0,
         temperature: float = 2.0,
         positions: str = "all",
+        confidence_slope: float = 0.0,
         name: str = "soft_target",
     ) -> None:
         super().__init__(weight=weight, name=name)
@@ -79,6 +100,48 @@ class SoftTargetKLDivergence(LogitsLoss):
                 f"Received: temperature={temperature}."
             )
         self.positions = positions
+        self.confidence_slope = _check_number(
+            "confidence_slope", confidence_slope
+        )
+        if confidence_slope < 0:
+            raise ValueError(
+                "`confidence_slope` must not be negative. "
+                f"Received: confidence_slope={confidence_slope}."
+            )
+        if confidence_slope:
+            # The temperatures depend on all of the student's logits.
+            self.takes_top_logits = False
+            self.statistic = "inverse_confidence"
+            # 0 until the first update.
+            self.mean_inverse_confidence = self._add_scalar(
+                "mean_inverse_confidence", 0.0
+            )
+
+    def token_temperature(self, student_logits: Tensor) -> Tensor:
+        """The temperature, a scalar or one for each token."""
+        if self.statistic is None:
+            return self.temperature
+        mean = ops.convert_to_tensor(self.mean_inverse_confidence)
+        base = ops.convert_to_tensor(self.temperature)
+        found = functional.inverse_confidence(student_logits)
+        deviation = ops.where(mean > 0, mean - found, ops.zeros_like(found))
+        return ops.clip(
+            base + self.confidence_slope * deviation,
+            base / _BOUND,
+            base * _BOUND,
+        )
+
+    def token_statistic(self, student_logits: Tensor) -> Tensor:
+        """How unsure the student is of each token."""
+        return functional.inverse_confidence(student_logits)
+
+    def observe(self, mean: Tensor) -> None:
+        """Moves the running mean."""
+        before = ops.convert_to_tensor(self.mean_inverse_confidence)
+        moved = _MOMENTUM * before + (1 - _MOMENTUM) * mean
+        self.mean_inverse_confidence.assign(
+            ops.where(before > 0, moved, ops.cast(mean, before.dtype))
+        )
 
     def call(
         self,
@@ -89,7 +152,9 @@ class SoftTargetKLDivergence(LogitsLoss):
         """Mean over the weighted tokens."""
         return functional.weighted_mean(
             functional.soft_target_kl_divergence(
-                teacher_logits, student_logits, self.temperature
+                teacher_logits,
+                student_logits,
+                self.token_temperature(student_logits),
             ),
             sample_weight,
         )
@@ -112,7 +177,9 @@ class SoftTargetKLDivergence(LogitsLoss):
                 self.temperature,
             )
         return functional.soft_target_kl_divergence(
-            teacher_logits, student_logits, self.temperature
+            teacher_logits,
+            student_logits,
+            self.token_temperature(student_logits),
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -121,6 +188,7 @@ class SoftTargetKLDivergence(LogitsLoss):
             **super().get_config(),
             "temperature": _number(self.temperature),
             "positions": self.positions,
+            "confidence_slope": self.confidence_slope,
         }
 
 

@@ -154,6 +154,7 @@ class MaskedLMObjective:
             f"{loss.name}_loss": (f"{loss.name}_sum", size_of(loss))
             for loss in self.losses
         }
+        ratios |= shared.statistic_ratios(self._logits_losses, size_of)
         ratios["mlm_accuracy"] = ("correct", "masked")
         if self.teacher is not None:
             ratios["teacher_agreement"] = ("agreeing", "masked")
@@ -232,6 +233,8 @@ class MaskedLMObjective:
         sums["correct"] = vocabulary.correct
         if self.teacher is not None:
             sums["agreeing"] = vocabulary.agreeing
+        for name, statistic in vocabulary.statistics.items():
+            sums[f"{name}_statistic"] = statistic
         for index, loss in enumerate(self._logits_losses):
             sums[f"{loss.name}_sum"] = vocabulary.sums[index]
         if not training:

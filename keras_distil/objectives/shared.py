@@ -1,6 +1,6 @@
 """What the objectives of all tasks share: projection, sums and checks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -76,6 +76,20 @@ def hidden_state_losses(
         sums[f"{loss.name}_sum"] = added
         total += scales[loss.name] * added
     return total, sums
+
+
+def statistic_ratios(
+    losses: Sequence[LogitsLoss], size_of: Callable[[LogitsLoss], str]
+) -> dict[str, tuple[str, str]]:
+    """The logs of losses that have a statistic, as in `Objective.ratios`."""
+    return {
+        f"{loss.name}_{loss.statistic}": (
+            f"{loss.name}_statistic",
+            size_of(loss),
+        )
+        for loss in losses
+        if loss.statistic is not None
+    }
 
 
 def _sizes(model: keras.Model | CachedTeacher) -> Any:

@@ -119,6 +119,7 @@ class TaskObjective:
             f"{loss.name}_loss": (f"{loss.name}_sum", _size_of(loss))
             for loss in self.losses
         }
+        ratios |= shared.statistic_ratios(self._logits_losses, _size_of)
         if self.kind == "regression":
             ratios["mean_absolute_error"] = ("error", "rows")
             return ratios
@@ -229,6 +230,10 @@ class TaskObjective:
                 added = functional.weighted_sum(values, rows.weight)
                 sums[f"{loss.name}_sum"] = added
                 total += scales[loss.name] * added
+                if loss.statistic is not None:
+                    sums[f"{loss.name}_statistic"] = functional.weighted_sum(
+                        loss.token_statistic(student_logits), rows.weight
+                    )
         sums |= self._metrics(rows, teacher_logits, student_logits)
         if not training:
             return sums, []
