@@ -18,6 +18,7 @@ _MODULES = (
     "losses",
     "models",
     "schedules",
+    "search",
     "teachers",
 )
 
