@@ -1,0 +1,92 @@
+"""Memory of a search, trial by trial: does it grow?
+
+Runs a random search of a recipe with a few updates a trial in this process,
+and prints the resident memory after each trial, the slope over the second
+half, and JSON.
+
+    python benchmarks/search_memory.py --trials 30 --output memory.json
+"""
+
+import argparse
+import gc
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from keras_distil import quiet
+
+ROOT = Path(__file__).parents[1]
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in RAM, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def measure(recipe: Path, trials: int, steps: int) -> list[float]:
+    """Resident memory in MB after each trial."""
+    quiet.import_tensorflow()
+    from keras_distil import config, run_folder
+    from keras_distil.progress import Progress
+    from keras_distil.search import recipe_search
+    from keras_distil.search.trials import RecipeTrials
+
+    found: list[float] = []
+    fit = RecipeTrials.fit
+
+    def measured(*args, **kwargs):
+        scores = fit(*args, **kwargs)
+        gc.collect()
+        found.append(resident_mb())
+        print(f"trial {len(found)}: {found[-1]:,.0f} MB", flush=True)
+        return scores
+
+    RecipeTrials.fit = measured
+    changes = [
+        f"search.trials={trials}",
+        "search.tuner=random",
+        f"distill.steps={steps}",
+        f"distill.warmup_steps={min(1, steps - 1)}",
+        "distill.batch_size=8",
+        "evaluate={sequences: 16, batch_size: 8}",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        run = run_folder.open_run(
+            config.load_recipe(recipe, changes),
+            Path(folder) / "search",
+            Progress(quiet=True),
+        )
+        recipe_search.run_search(run)
+    return found
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        default=ROOT / "recipes" / "search_quickstart.yaml",
+    )
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=None)
+    arguments = parser.parse_args()
+    found = measure(arguments.recipe, arguments.trials, arguments.steps)
+    half = np.array(found[len(found) // 2 :])
+    slope = float(np.polyfit(np.arange(len(half)), half, 1)[0])
+    print(
+        f"after trial 1 {found[0]:,.0f} MB, after trial {len(found)} "
+        f"{found[-1]:,.0f} MB; second half: {slope:+.1f} MB a trial"
+    )
+    if arguments.output is not None:
+        content = {"resident_mb": found, "slope_mb": slope}
+        arguments.output.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
