@@ -214,34 +214,60 @@ def draw(found: dict[str, Any], path: Path) -> None:
         OSError: if it cannot be written.
     """
     # Loads for a second, and draws without a screen.
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     keys = _keys(found)
-    rows = [
-        x for x in found["trials"] if x["values"] and x["score"] is not None
-    ]
-    figure = Figure(
-        figsize=(2.2 * (len(keys) + 1) + 1, 5.0), layout="constrained"
-    )
+    rows = [x for x in found["trials"][1:] if x["score"] is not None]
+    # Worst first: the best is drawn over the others.
+    rows.sort(key=lambda row: row["score"], reverse=found["direction"] == "min")
+    size = 2.2 * (len(keys) + 1) + 1, 5.0
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.set_title(f"{found['name']}: {len(rows)} trials")
     columns = [_axis([row["values"].get(key) for row in rows]) for key in keys]
-    columns.append(_axis([row["score"] for row in rows]))
-    places = np.array([places for places, _ in columns]).T
-    order = np.argsort([row["score"] for row in rows])
-    if found["direction"] == "min":
-        order = order[::-1]
+    before = found["trials"][0]["score"]
+    scores = [row["score"] for row in rows]
+    # The recipe's own score has a place on the axis, too.
+    places, ticks = _axis(scores + [before] * (before is not None))
+    columns.append((places[: len(rows)], ticks))
+    _draw_trials(axes, rows, np.array([at for at, _ in columns]).T)
+    if before is not None:
+        end = len(keys)
+        axes.plot(
+            [end - 0.2, end + 0.05],
+            [places[-1]] * 2,
+            "k:",
+            linewidth=2.0,
+            label="the recipe's own values",
+        )
+    _draw_axes(axes, columns)
+    names = [*map(_short, keys), found["objective"]]
+    axes.set_xticks(range(len(names)), names)
+    if rows or before is not None:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    partial = path.with_name(f".{path.name}")
+    with disk.replacing(path, partial):
+        FigureCanvasAgg(figure).print_png(str(partial))
+
+
+def _draw_trials(axes: Any, rows: list[Any], places: np.ndarray) -> None:
+    """A line for each trial, the last of them the best."""
+    import matplotlib
+
     colours = matplotlib.colormaps["viridis"]
-    for rank, at in enumerate(order):
-        best = at == order[-1]
+    last = len(rows) - 1
+    for at, row in enumerate(rows):
         axes.plot(
             places[at],
-            color=colours(rank / max(len(order) - 1, 1)),
-            linewidth=3.0 if best else 1.2,
-            label=f"best: {rows[at]['name']}" if best else None,
+            color=colours(at / max(last, 1)),
+            linewidth=3.0 if at == last else 1.2,
+            label=f"best: {row['name']}" if at == last else None,
         )
+
+
+def _draw_axes(axes: Any, columns: list[tuple]) -> None:
+    """Upright lines with their ticks."""
     for at, (_, ticks) in enumerate(columns):
         axes.axvline(at, color="black", linewidth=0.8)
         for place, text in ticks:
@@ -252,25 +278,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
                 textcoords="offset points",
                 fontsize=8,
                 va="center",
+                bbox={"boxstyle": "round,pad=0.1", "fc": "white", "lw": 0},
             )
-    axes.set_xticks(
-        range(len(columns)), [*map(_short, keys), found["objective"]]
-    )
     axes.set_xlim(-0.2, len(columns) - 0.4)
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
-    if len(rows):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08))
-    partial = path.with_name(f".{path.name}")
-    with disk.replacing(path, partial):
-        FigureCanvasAgg(figure).print_png(str(partial))
 
 
 def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
     """Places of values on an axis from 0 to 1, and its ticks."""
-    numbers = all(isinstance(x, (int, float)) for x in values)
-    if not numbers:
+    if not all(isinstance(x, (int, float)) for x in values):
         known = sorted(set(map(str, values)))
         span = max(len(known) - 1, 1)
         ticks = [(at / span, text) for at, text in enumerate(known)]
@@ -279,12 +297,15 @@ def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
     if low == high:
         return [0.5 for _ in values], [(0.5, _shown(low))]
     wide = low > 0 and high / low > 30
-    drawn = np.log(values) if wide else np.array(values, float)
     ends = (np.log(low), np.log(high)) if wide else (low, high)
-    places = (drawn - ends[0]) / (ends[1] - ends[0])
+
+    def place(value: float) -> float:
+        drawn = np.log(value) if wide else value
+        return float((drawn - ends[0]) / (ends[1] - ends[0]))
+
     marks = np.linspace(ends[0], ends[1], 5)
-    texts = np.exp(marks) if wide else marks
-    return list(places), [
-        (at, f"{text:.3g}")
-        for at, text in zip(np.linspace(0, 1, 5), texts, strict=True)
-    ]
+    texts = list(np.exp(marks) if wide else marks)
+    if all(isinstance(x, int) for x in values):
+        texts = sorted(set(values))
+    ticks = [(place(text), f"{text:.3g}") for text in texts]
+    return [place(value) for value in values], ticks

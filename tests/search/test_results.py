@@ -1,0 +1,113 @@
+"""What is said, tabulated and drawn of a search."""
+
+import io
+
+import pytest
+import rich.console
+
+from keras_distil.search import results
+
+KEYS = ("distill.losses.temperature", "student.layers")
+
+
+def row(name, score, **values):
+    made = {"name": name, "values": values, "score": score}
+    if score is None:
+        return {**made, "message": "Training stopped at step 3."}
+    check = {"check_teacher_agreement": score - 0.01}
+    return {**made, "scores": {"duration_s": 7.0, **check}}
+
+
+def search(*rows, best=None, **more):
+    return {
+        "name": "toy",
+        "objective": "teacher_agreement",
+        "metric": "held_out_teacher_agreement",
+        "direction": "max",
+        "trials": list(rows),
+        "best": best,
+        **more,
+    }
+
+
+def trial(name, score, temperature, layers):
+    values = dict(zip(KEYS, (temperature, layers), strict=True))
+    return {**row(name, score), "values": values}
+
+
+def test_the_gain_is_told():
+    found = search(
+        row("baseline", 0.40),
+        trial("trial_0", 0.35, 1.0, "first"),
+        trial("trial_1", None, 2.0, "last"),
+        trial("trial_2", 0.45, 4.0, "last"),
+        best=3,
+    )
+    lines = " ".join(results.summary(found))
+    assert "3 trials, 1 without a score" in lines
+    assert "40.00% with the recipe's own values, 45.00%" in lines
+    # Of the text that has not chosen.
+    assert "39.00% and 44.00%" in lines
+    made = rich.console.Console(file=io.StringIO(), width=150)
+    made.print(results.make_table(found))
+    text = made.file.getvalue()
+    for part in ("temperature", "layers", "45.00%", "stopped at step 3"):
+        assert part in text
+
+
+def test_losses_and_tasks_are_told_in_their_units():
+    made = trial("trial_0", 2.5, 1.0, "first")
+    made["scores"]["check_mlm_loss"] = 2.6
+    before = row("baseline", 2.75)
+    before["scores"]["check_mlm_loss"] = 2.7
+    found = search(before, made, best=1, objective="mlm_loss", direction="min")
+    lines = " ".join(results.summary(found))
+    assert "2.750 with the recipe's own values, 2.500" in lines
+    assert "2.700 and 2.600" in lines
+    # A task's development set has no other half.
+    task = search(row("baseline", 0.5), trial("t", 0.6, 1.0, "last"), best=1)
+    lines = " ".join(results.summary({**task, "objective": "rte"}))
+    assert "60.00%" in lines and "no trial was chosen" not in lines
+
+
+@pytest.mark.parametrize(
+    ("rows", "best", "said"),
+    [
+        ([row("baseline", None), row("trial_0", None)], None, "No trial has"),
+        ([row("baseline", None), row("trial_0", 0.4)], 1, "no score to comp"),
+    ],
+)
+def test_what_has_failed_is_told(rows, best, said):
+    assert said in " ".join(results.summary(search(*rows, best=best)))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row("baseline", None), row("trial_0", None)],
+        [row("baseline", 0.4), row("trial_0", None)],
+        [row("baseline", 0.4), trial("trial_0", 0.4, 2.0, "last")],
+        [
+            row("baseline", None),
+            trial("trial_0", 0.3, 1.0e-5, "last"),
+            trial("trial_1", 0.5, 1.0, "first"),
+            trial("trial_2", 0.4, 3, "[1, 2]"),
+        ],
+    ],
+)
+def test_a_picture_of_any_trials(rows, tmp_path):
+    path = tmp_path / "trials.png"
+    results.draw(search(*rows), path)
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [x.name for x in tmp_path.iterdir()] == ["trials.png"]
+
+
+def test_places_on_an_axis():
+    places, ticks = results._axis([1.0, 10.0, 100.0])
+    # A wide range of positive numbers is drawn by its logarithm.
+    assert places == pytest.approx([0.0, 0.5, 1.0])
+    assert [text for _, text in ticks] == ["1", "3.16", "10", "31.6", "100"]
+    places, ticks = results._axis([2, 3, 4, 3])
+    assert places == pytest.approx([0.0, 0.5, 1.0, 0.5])
+    assert ticks == [(0.0, "2"), (0.5, "3"), (1.0, "4")]
+    assert results._axis(["b", "a"]) == ([1.0, 0.0], [(0.0, "a"), (1.0, "b")])
