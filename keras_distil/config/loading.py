@@ -295,7 +295,12 @@ def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
         problem = "must be a mapping of keys"
     else:
         problem = details["msg"].replace("Input should", "must")
-    return f"{path}: {problem}. Received: {received}."
+    near = ""
+    if kind == "literal_error" and isinstance(details["input"], str):
+        names = re.findall("'([^']+)'", context["expected"])
+        found = difflib.get_close_matches(details["input"], names, n=1)
+        near = "".join(f"; the nearest is {name!r}" for name in found)
+    return f"{path}: {problem}. Received: {received}{near}."
 
 
 def _shorten(text: str, length: int = 60) -> str:

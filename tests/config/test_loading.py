@@ -249,3 +249,21 @@ def test_aliases_of_aliases_are_refused_at_once(tmp_path):
 def test_long_keys_are_cut(recipe_path):
     assert len(refused(recipe_path, [f"{'x' * 3000}=1"])) < 500
     assert len(refused(recipe_path, ["x" * 3000])) < 500
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "finetune={tasks: [rtee]}",
+            "finetune.tasks.0: must be 'cola', .* Received: 'rtee'; "
+            "the nearest is 'rte'.",
+        ),
+        ("precision=float16", "Received: 'float16'; the nearest is 'float32'."),
+        ("precision=int8", "Received: 'int8'.$"),
+        ("precision=3", "Received: 3.$"),
+    ],
+)
+def test_the_nearest_of_several_values_is_named(recipe_path, override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe_path, [override])
