@@ -201,7 +201,8 @@ class TensorBoard(keras.callbacks.Callback):
                 ("divergence", look.divergence),
             ):
                 tf.summary.histogram(f"examples/{name}", values, step=step)
-            tf.summary.text("examples/words", look.words, step=step)
+            words = insights.to_markdown(look.words)
+            tf.summary.text("examples/words", words, step=step)
 
     @property
     def _chief(self) -> bool:
