@@ -187,15 +187,17 @@ class Examples:
         ]
 
     def _context(self, row: int, place: int) -> tuple[str, str]:
-        """The words around a masked one."""
+        """The words around a masked one, other masks among them."""
         ids = self._inputs["token_ids"][row]
         real = int(self._inputs["padding_mask"][row].sum())
         before = ids[max(place - _AROUND, 0) : place]
         behind = ids[place + 1 : min(place + 1 + _AROUND, real)]
-        return (
-            self._tokenizer.decode(before.tolist()),
-            self._tokenizer.decode(behind.tolist()),
-        )
+        return self._text(before), self._text(behind)
+
+    def _text(self, token_ids: np.ndarray) -> str:
+        ends = {self._tokenizer.token_to_id(x) for x in ("[CLS]", "[SEP]")}
+        words = [token for token in token_ids.tolist() if token not in ends]
+        return self._tokenizer.decode(words, skip_special_tokens=False)
 
     def _choices(
         self, log_probabilities: np.ndarray

@@ -134,7 +134,7 @@ def escape_lines(text: str) -> str:
 
 
 _STYLE = """
-:root { color-scheme: light dark;
+:root {
   --text: #1c2430; --soft: #566070; --line: #d5dae1; --back: #ffffff;
   --head: #f2f4f7; --link: #0b57a4; --mark: #fdf0c2; }
 @media (prefers-color-scheme: dark) { :root {
@@ -165,11 +165,11 @@ th:first-child { position: sticky; left: 0; text-align: left;
   max-width: 14rem; white-space: normal; overflow-wrap: anywhere; }
 thead th:first-child { background: var(--head); }
 .text { text-align: left; }
-tbody + tbody :is(th, td) { color: var(--soft); font-weight: 400; }
+tbody + tbody th, tbody + tbody td { color: var(--soft); font-weight: 400; }
 small { display: block; font-size: 0.7rem; }
 sup { line-height: 0; }
 .charts, .samples { display: grid; gap: 1rem; margin: 0; padding: 0;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 figure { margin: 0; max-width: 34rem; }
 /* The lines and words of a chart are dark. */
 figure svg { display: block; width: 100%; height: auto; background: #fff;
@@ -178,8 +178,8 @@ figure svg { display: block; width: 100%; height: auto; background: #fff;
 .samples > li { border: 1px solid var(--line); border-radius: 0.25rem;
   padding: 0.75rem; }
 .samples p { margin: 0 0 0.5rem; }
-.samples table { table-layout: fixed; font-size: 0.875rem; }
-.samples :is(th, td) { padding: 0.15rem 0.4rem; text-align: left;
+.samples table { table-layout: fixed; font-size: 0.875em; }
+.samples th, .samples td { padding: 0.15rem 0.4rem; text-align: left;
   white-space: normal; overflow-wrap: anywhere; position: static;
   min-width: 0; max-width: none; }
 .samples tr:last-child td { border-bottom: 0; }
@@ -192,7 +192,7 @@ pre { background: var(--head); border-radius: 0.25rem; padding: 0.75rem;
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.875rem; }
 summary { cursor: pointer; }
 @media print {
-  :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb;
+  :root { --text: #000; --soft: #444; --line: #bbb;
     --back: #fff; --head: #eee; --link: #000; --mark: #eee; }
   body { max-width: none; padding: 0; font-size: 9pt; }
   h1 { font-size: 16pt; }
@@ -210,6 +210,5 @@ summary { cursor: pointer; }
   h2, h3 { break-after: avoid; }
   nav { display: none; }
   pre { font-size: 7.5pt; }
-  details::details-content { content-visibility: visible; height: auto; }
 }
 """
