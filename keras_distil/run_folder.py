@@ -124,12 +124,14 @@ def read_commands(folder: Path) -> list[list[str]]:
     try:
         found = json.loads(read_text(folder / _COMMANDS_FILE))["commands"]
         whole = all(
-            command and all(isinstance(word, str) for word in command)
+            isinstance(command, list)
+            and len(command) > 0
+            and all(isinstance(word, str) for word in command)
             for command in found
         )
     except (ValueError, LookupError, TypeError, RecursionError):
         return []
-    return [list(command) for command in found] if whole else []
+    return list(found) if whole else []
 
 
 def _keep_command(folder: Path, command: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ from keras_distil.run_folder import read_text
 
 SIDE_BY_SIDE_FILE = "side_by_side.json"
 
-_Similarities = Annotated[list[Share], Field(min_length=1, max_length=200)]
+# More layers than any encoder of ours has.
+_Similarities = Annotated[list[Share], Field(min_length=1, max_length=64)]
 
 
 class Choice(Section):
@@ -56,7 +57,7 @@ class SideBySide(Section):
     """
 
     sequences: int = Field(ge=1)
-    similarity: list[_Similarities] = Field(min_length=1, max_length=200)
+    similarity: list[_Similarities] = Field(min_length=1, max_length=64)
     guesses: list[Guess] = Field(max_length=100)
 
 

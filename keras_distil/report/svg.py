@@ -26,6 +26,7 @@ _SETTINGS = {
     "figure.constrained_layout.w_pad": 0.08,
 }
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
 _FAMILY = re.compile(r"font: ([\d.]+)px [^;]*")
 
 
@@ -63,6 +64,9 @@ def inline(figure: Any, *, label: str, prefix: str) -> str:
         css = _FAMILY.sub(r"font-size: \1px", element.get("style", ""))
         if css:
             element.set("style", css)
+        if "d" in element.attrib:
+            # A hundredth of a unit is less than a pixel.
+            element.set("d", _DECIMALS.sub(r"\1", element.get("d", "")))
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("role", "img")
