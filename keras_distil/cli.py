@@ -233,8 +233,11 @@ def prepare(
     resolved = config.load_recipe(recipe, set_ or ())
     _check_prepare(resolved, output, workers, beam)
     progress = Progress(quiet=quiet_)
+    quiet.import_tensorflow()
+    from keras_distil import text_stages
+
     if beam is None:
-        prepared = _stages().make_corpus(
+        prepared = text_stages.make_corpus(
             resolved,
             progress,
             output=None if output is None else Path(output),
@@ -247,7 +250,7 @@ def prepare(
         )
         _say(f"Corpus: {prepared.folder}")
     else:
-        _stages().make_corpus_with_beam(
+        text_stages.make_corpus_with_beam(
             resolved, progress, output=output, options=shlex.split(beam)
         )
         _say(f"Corpus: {output}")
