@@ -236,7 +236,7 @@ def prepare(
     quiet.import_tensorflow()
     from keras_distil import text_stages
 
-    if beam is None:
+    if beam is None or output is None:
         prepared = text_stages.make_corpus(
             resolved,
             progress,

@@ -206,7 +206,7 @@ summary { cursor: pointer; }
   th:first-child { position: static; min-width: 6rem; }
   .charts, .samples { grid-template-columns: 1fr 1fr; }
   figure { max-width: 9cm; }
-  figure, tr, .samples > li { break-inside: avoid; }
+  figure, tr, .facts, .samples > li { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   nav { display: none; }
   pre { font-size: 7.5pt; }
