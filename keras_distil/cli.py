@@ -124,7 +124,12 @@ def run(
     folder = output or Path("saved_models") / resolved.name
     place, count = _find_workers(resolved, workers, worker_index)
     made = run_folder.open_run(
-        resolved, folder, progress, fresh=fresh, writes=place == 0
+        resolved,
+        folder,
+        progress,
+        fresh=fresh,
+        writes=place == 0,
+        command=sys.argv[1:],
     )
     report = _stages(errors=count == 1).run_recipe(made)
     _tell_report(report, folder, json_)
@@ -176,7 +181,11 @@ def _run_one(
         raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
     folder = output or Path("saved_models") / resolved.name
     made = run_folder.open_run(
-        resolved, folder, Progress(quiet=quiet_), fresh=fresh
+        resolved,
+        folder,
+        Progress(quiet=quiet_),
+        fresh=fresh,
+        command=sys.argv[1:],
     )
     _tell_report(_stages().run_recipe(made, only=stage), folder, as_json)
 
@@ -186,6 +195,7 @@ def _tell_report(report: dict[str, Any], folder: Path, as_json: bool) -> None:
         _print_json({**report, "folder": str(folder)})
         return
     _print_report(report)
+    _say(f"Report: {folder / run_folder.PAGE_FILE}")
     _say(f"Results: {folder}")
     _say(f"Next: tensorboard --logdir {folder / run_folder.LOGS}")
 
@@ -223,8 +233,11 @@ def prepare(
     resolved = config.load_recipe(recipe, set_ or ())
     _check_prepare(resolved, output, workers, beam)
     progress = Progress(quiet=quiet_)
-    if beam is None:
-        prepared = _stages().make_corpus(
+    quiet.import_tensorflow()
+    from keras_distil import text_stages
+
+    if beam is None or output is None:
+        prepared = text_stages.make_corpus(
             resolved,
             progress,
             output=None if output is None else Path(output),
@@ -237,7 +250,7 @@ def prepare(
         )
         _say(f"Corpus: {prepared.folder}")
     else:
-        _stages().make_corpus_with_beam(
+        text_stages.make_corpus_with_beam(
             resolved, progress, output=output, options=shlex.split(beam)
         )
         _say(f"Corpus: {output}")
@@ -535,7 +548,7 @@ def report(
     ],
     json_: AsJson = False,
 ) -> None:
-    """Show the report of a finished run again."""
+    """Show the report of a finished run again; make its page anew."""
     path = run_folder_ / "report.json"
     if not path.is_file():
         raise ValueError(
@@ -543,11 +556,15 @@ def report(
         )
     run_folder.check_report(path)
     found = json.loads(run_folder.read_text(path))
+    quiet.import_tensorflow()
+    from keras_distil.report import write_page
+
+    page = write_page(run_folder_, found)
     if json_:
         _print_json(found)
         return
-    quiet.import_tensorflow()
     _print_report(found)
+    _say(f"Report: {page}")
 
 
 def _check_prepare(

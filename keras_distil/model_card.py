@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def model_card(recipe: config.Recipe, folder: Path) -> str:
     environment = _read(folder / "environment.json")
     parts = [
         f"# {recipe.name}",
-        _summary(recipe, report),
+        summary(recipe, report),
         "## Use",
         _use(report),
         "## Data",
@@ -71,10 +71,22 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: {error}.") from error
 
 
-def _summary(recipe: config.Recipe, report: dict[str, Any]) -> str:
-    teacher = f"`{recipe.teacher.source}`"
+def summary(
+    recipe: config.Recipe,
+    report: dict[str, Any],
+    *,
+    code: Callable[[str], str] = "`{}`".format,
+) -> str:
+    """What was made, what it keeps and what it costs, in a few sentences.
+
+    Args:
+        recipe: of the run.
+        report: of the run, as in `report.json`.
+        code: marks the name of a model; Markdown by default.
+    """
+    teacher = code(recipe.teacher.source)
     if recipe.student is not None and recipe.student.source is not None:
-        made = f"A student distilled before, `{recipe.student.source}`"
+        made = f"A student distilled before, {code(recipe.student.source)}"
     elif recipe.student is not None or recipe.distill is not None:
         layers = recipe.student.num_layers if recipe.student else None
         depth = f" of {layers} layers" if layers else ""
@@ -94,7 +106,30 @@ def _summary(recipe: config.Recipe, report: dict[str, Any]) -> str:
             f"{macro.retention:.1f}% of the teacher's mean score "
             f"({macro.score:.1f} points)."
         )
-    return " ".join(found)
+    return " ".join([*found, *_costs(report)])
+
+
+def _costs(report: dict[str, Any]) -> Iterator[str]:
+    """Parameters, size and speed of the student beside its teacher."""
+    rows = report.get("rows") or {
+        row["name"]: row for row in report.get("tasks", {}).get("rows", ())
+    }
+    keys = ("parameters", "size_mb", "latency_ms")
+    both = [
+        [rows.get(name, {}).get(key) for key in keys]
+        for name in (table.TEACHER, table.STUDENT)
+    ]
+    # Nothing is said of what was not measured, or is nothing.
+    if not all(both[0] + both[1]):
+        return
+    shares = [s / t for t, s in zip(*both, strict=True)]
+    parameters, size_mb, latency_ms = both[1]
+    yield (
+        f"It has {render.count(parameters)} parameters ({shares[0]:.0%} of "
+        f"the teacher's), takes {size_mb:.1f} MB in float32 and "
+        f"{latency_ms:.1f} ms for one input on the CPU, where the teacher "
+        f"takes {both[0][2]:.1f} ms: {1 / shares[2]:.1f} times as fast."
+    )
 
 
 def _macro(report: dict[str, Any], name: str) -> table.MacroScore | None:

@@ -3,9 +3,11 @@
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ LOGS = "logs"
 CHECKPOINTS = "checkpoints"
 STUDENT_FILE = "student.keras"
 TWIN_FILE = "twin.keras"
+METRICS_FILE = "metrics.jsonl"
+PAGE_FILE = "report.html"
+_COMMANDS_FILE = "commands.json"
 
 
 @dataclasses.dataclass
@@ -58,6 +63,7 @@ def open_run(
     *,
     fresh: bool = False,
     writes: bool = True,
+    command: Sequence[str] = (),
 ) -> Run:
     """Makes the run's folder, or finds a run to go on with.
 
@@ -69,6 +75,8 @@ def open_run(
         progress: where to report to.
         fresh: whether to start anew.
         writes: whether this process writes the results.
+        command: the words after `keras-distil` that started this, for the
+            report; none if no command did.
 
     Returns:
         The run.
@@ -93,13 +101,46 @@ def open_run(
             check_report(run.report_path)
         else:
             progress.say(f"Going on with the run in {run.folder}")
+            _keep_command(run.folder, command)
         return run
     with disk.writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "environment.json", environment(recipe))
     # Last: a folder with this file is a run.
     write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
+    _keep_command(run.folder, command)
     return run
+
+
+def read_commands(folder: Path) -> list[list[str]]:
+    """The commands that made a run, of each stage the last.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        The words after `keras-distil` of each; none if they are not known.
+    """
+    try:
+        found = json.loads(read_text(folder / _COMMANDS_FILE))["commands"]
+        whole = all(
+            isinstance(command, list)
+            and len(command) > 0
+            and all(isinstance(word, str) for word in command)
+            for command in found
+        )
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return list(found) if whole else []
+
+
+def _keep_command(folder: Path, command: Sequence[str]) -> None:
+    """Notes how the run was started, or went on."""
+    if not command:
+        return
+    # A run can be made in parts: `distill`, then `finetune`.
+    kept = [x for x in read_commands(folder) if x[0] != command[0]]
+    write_json(folder / _COMMANDS_FILE, {"commands": [*kept, list(command)]})
 
 
 def _is_hardly_begun(folder: Path) -> bool:
@@ -160,8 +201,17 @@ def check_report(path: Path) -> None:
         values = [report["duration_s"], report.get("kept_percent", 0.0)]
         rows = report.get("rows", {"teacher": {}})
         values += [rows[name][key] for name in rows for key in rows["teacher"]]
-        whole = whole and all(type(x) in (int, float) for x in values)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        whole = whole and all(
+            type(x) in (int, float) and math.isfinite(x) for x in values
+        )
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         whole = False
     if not whole:
         raise ValueError(

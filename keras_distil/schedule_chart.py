@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,9 +118,24 @@ def draw(curves: Curves, path: Path, *, title: str) -> None:
     """
     # Loads for a second, and draws without a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = make_figure(curves, size=(8.0, 7.0))
+    figure.axes[0].set_title(title)
+    partial = path.with_name(f".{path.name}")
+    with disk.replacing(path, partial):
+        FigureCanvasAgg(figure).print_png(str(partial))
+
+
+def make_figure(curves: Curves, *, size: tuple[float, float]) -> Any:
+    """The three panels as a figure of matplotlib.
+
+    Args:
+        curves: as from `compute`.
+        size: width and height in inches.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 7.0), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     shown = ((curves.temperature,), curves.weights, (curves.learning_rate,))
     for axes, lines in zip(panels, shown, strict=True):
@@ -128,8 +144,5 @@ def draw(curves: Curves, path: Path, *, title: str) -> None:
         axes.set_ylim(bottom=0.0)
         axes.grid(alpha=0.3)
         axes.legend(loc="best")
-    panels[0].set_title(title)
     panels[-1].set_xlabel("updates")
-    partial = path.with_name(f".{path.name}")
-    with disk.replacing(path, partial):
-        FigureCanvasAgg(figure).print_png(str(partial))
+    return figure

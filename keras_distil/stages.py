@@ -20,6 +20,7 @@ from keras_distil import (
 )
 from keras_distil.benchmark import latency, size
 from keras_distil.evaluation import render, table
+from keras_distil.report import write_page
 from keras_distil.run_folder import (
     CHECKPOINTS,
     STUDENT_FILE,
@@ -64,6 +65,8 @@ def run_recipe(
         build.strategy(run.recipe).scope(),
     ):
         report = _train(run, only)
+    if run.writes:
+        write_page(run.folder, report)
     if not _something_is_left(run.recipe, only):
         # Outside of the strategy's scope: what is read back is of no replica.
         _finish(run, report)
@@ -190,10 +193,6 @@ def _run_on_tasks(
     made = task_stages.finetune(run, tasks, encoders, costs)
     if run.writes:
         write_text(run.folder / "report.md", render.to_markdown(made))
-        document = render.html_document(
-            run.recipe.name, [render.to_html_section(made)]
-        )
-        write_text(run.folder / "report.html", document)
     return json.loads(made.to_json())
 
 

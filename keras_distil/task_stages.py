@@ -27,7 +27,7 @@ from keras_distil.evaluation import significance, table
 from keras_distil.evaluation.calibration import first_choices
 from keras_distil.models import load_task_model, task_model
 from keras_distil.models.task_model import kind_of
-from keras_distil.run_folder import LOGS, Run, read_text
+from keras_distil.run_folder import LOGS, METRICS_FILE, Run, read_text
 
 MODEL_FILE = "model.keras"
 RESULT_FILE = "result.json"
@@ -330,7 +330,7 @@ def _fit(
                     },
                 ),
                 callbacks.MetricsLog(
-                    run.folder / "metrics.jsonl", stage=planned.name
+                    run.folder / METRICS_FILE, stage=planned.name
                 ),
                 callbacks.ProgressBar(bar, state),
             ],

@@ -20,6 +20,7 @@ from keras_distil import (
     data,
     disk,
     evaluation,
+    side_by_side,
     teachers,
     training,
 )
@@ -29,6 +30,7 @@ from keras_distil.progress import Progress
 from keras_distil.run_folder import (
     CHECKPOINTS,
     LOGS,
+    METRICS_FILE,
     STUDENT_FILE,
     TWIN_FILE,
     Run,
@@ -41,6 +43,8 @@ TEACHER_FILE = "teacher.keras"
 _CALIBRATION_BATCHES = 10
 # Sequences that TensorBoard shows; a look costs about half an update of 32.
 _LOOKED_AT = 16
+# Sequences for the report: one look, and of more tokens than states are wide.
+_COMPARED = 32
 
 
 class TeacherInMemory:
@@ -278,9 +282,12 @@ def distill(
             callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
         ],
         # With a cached teacher, there is none to look at them.
-        examples=_first_held_out(run, prepared) if cached is None else None,
+        examples=_first_held_out(run, prepared, _LOOKED_AT)
+        if cached is None
+        else None,
     )
     rows["student"] = score(run, "student", student, teacher.model, prepared)
+    _keep_side_by_side(run, teacher.model, student, prepared)
     _tell_board(run, "distill", rows["student"], steps)
     if settings.twin:
         keras.utils.set_random_seed(recipe.seed)
@@ -400,16 +407,37 @@ def _fit(
                     if examples is None
                     else build.tokenizer(run.recipe),
                 ),
-                callbacks.MetricsLog(run.folder / "metrics.jsonl", stage=stage),
+                callbacks.MetricsLog(run.folder / METRICS_FILE, stage=stage),
                 callbacks.ProgressBar(bar, state),
             ],
         )
 
 
-def _first_held_out(run: Run, prepared: data.PreparedCorpus) -> Any:
-    """The masked sequences that TensorBoard looks at."""
+def _first_held_out(run: Run, prepared: data.PreparedCorpus, count: int) -> Any:
+    """The first masked sequences, or as many as a batch has."""
     batches = build.held_out_batches(run.recipe, prepared)
-    return build.first_examples(batches, _LOOKED_AT)
+    return build.first_examples(batches, count)
+
+
+def _keep_side_by_side(
+    run: Run,
+    teacher: MaskedLM,
+    student: MaskedLM,
+    prepared: data.PreparedCorpus,
+) -> None:
+    """What teacher and student make of some sequences, for the report."""
+    if not run.writes:
+        return
+    run.progress.say("Compare the layers of teacher and student")
+    found = side_by_side.compare(
+        teacher,
+        student,
+        _first_held_out(run, prepared, _COMPARED),
+        build.tokenizer(run.recipe),
+    )
+    run.write_json(
+        run.folder / side_by_side.SIDE_BY_SIDE_FILE, found.model_dump()
+    )
 
 
 def _hparams(recipe: config.Recipe, stage: str) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 import contextlib
+import html
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,7 +45,7 @@ def finished(shared_toy_recipe):
     return folder, printed.getvalue()
 
 
-def test_a_run_ends_with_a_table_and_its_folder(finished):
+def test_a_run_ends_with_a_table_and_its_folder(finished, shared_toy_recipe):
     folder, out = finished
     for name in ("teacher", "student before", "student", "twin"):
         assert name in out
@@ -54,6 +56,8 @@ def test_a_run_ends_with_a_table_and_its_folder(finished):
         "metrics.jsonl",
         "student.keras",
         "report.json",
+        "report.html",
+        "side_by_side.json",
         "logs/distill/train",
     ):
         assert (folder / name).exists(), name
@@ -63,6 +67,10 @@ def test_a_run_ends_with_a_table_and_its_folder(finished):
     assert {line["stage"] for line in steps} == {"distill", "twin"}
     report = json.loads((folder / "report.json").read_text())
     assert report["rows"]["teacher"]["teacher_agreement"] == 1.0
+    page = html.unescape((folder / "report.html").read_text())
+    command = f"keras-distil run {shared_toy_recipe} --output {folder} "
+    assert command + shlex.join(TWIN) in page
+    assert f"Report: {folder / 'report.html'}\n" in out
 
 
 def test_a_finished_run_is_told_again_not_run_again(
@@ -252,9 +260,13 @@ def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
 
 def test_a_report_is_shown_again(capsys, finished, tmp_path):
     folder, told = finished
+    page = folder / "report.html"
+    before = page.read_text()
+    page.unlink()
     status, out, _ = keras_distil(capsys, "report", folder)
     assert status == 0
     assert out.strip() and out in told
+    assert page.read_text() == before
     status, out, err = keras_distil(capsys, "report", folder, "--json")
     assert (status, err) == (0, "")
     assert json.loads(out) == json.loads((folder / "report.json").read_text())

@@ -84,7 +84,45 @@ def test_who_does_not_write_touches_nothing(recipe, tmp_path):
     assert not (tmp_path / "report.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '"x"'])
+def test_of_each_stage_the_last_command_is_kept(recipe, tmp_path):
+    folder = tmp_path / "run"
+    assert run_folder.read_commands(folder) == []
+    open_run(recipe, folder)
+    assert run_folder.read_commands(folder) == []
+    for command in (["distill", "a"], ["finetune"], ["distill", "b", "--set"]):
+        open_run(recipe, folder, command=command)
+    kept = [["finetune"], ["distill", "b", "--set"]]
+    assert run_folder.read_commands(folder) == kept
+    # A finished run is told again, not made.
+    report = '{"name": "x", "rows": {"teacher": {}}, "duration_s": 1}'
+    (folder / "report.json").write_text(report)
+    open_run(recipe, folder, command=["run"])
+    assert run_folder.read_commands(folder) == kept
+    open_run(recipe, folder, command=["run"], fresh=True)
+    assert run_folder.read_commands(folder) == [["run"]]
+
+
+@pytest.mark.parametrize(
+    "commands", ["{", "[]", "null", "[[]]", "[[1]]", "[1]", '{"run": []}']
+)
+def test_damaged_commands_are_none(recipe, tmp_path, commands):
+    path = tmp_path / "commands.json"
+    path.write_text(f'{{"commands": {commands}}}')
+    assert run_folder.read_commands(tmp_path) == []
+    open_run(recipe, tmp_path / "run")
+    path.rename(tmp_path / "run" / path.name)
+    open_run(recipe, tmp_path / "run", command=["run"])
+    assert run_folder.read_commands(tmp_path / "run") == [["run"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*["", "[]", "{", "[" * 100_000, '"x"']]
+    + [
+        f'{{"name": "x", "rows": {{"teacher": {{}}}}, "duration_s": {value}}}'
+        for value in ("NaN", "1e999", "9" * 400, "true", '"1"')
+    ],
+)
 def test_a_damaged_report_is_told(recipe, tmp_path, text):
     open_run(recipe, tmp_path / "run")
     (tmp_path / "run" / "report.json").write_text(text)

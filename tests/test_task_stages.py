@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from html_reader import Page
 from safetensors.numpy import load_file
 
 from keras_distil import (
@@ -114,8 +115,20 @@ def test_results_are_what_the_kept_model_says(finished):
         assert result["metrics"]["dev"]["accuracy"] == pytest.approx(accuracy)
         assert max(result["dev_scores"]) == pytest.approx(accuracy)
         assert row["tasks"]["rte"]["score"] == pytest.approx(100 * accuracy)
-    document = (folder / "report.html").read_text()
-    assert "<!DOCTYPE html>" in document and "tasks" in document
+    page = Page((folder / "report.html").read_text())
+    page.check_alone()
+    assert page.headings() == [
+        "Summary",
+        "Tasks",
+        "Learning curves",
+        "Size, latency and score",
+        "Environment",
+        "Command and recipe",
+    ]
+    labels = [a["aria-label"] for tag, a in page.elements if tag == "svg"]
+    rows = ", ".join(row["name"] for row in report["tasks"]["rows"])
+    assert f"rte: loss on the labels over the updates: {rows}" in labels
+    assert any(label.startswith("mean score of the tasks") for label in labels)
     assert "| student" in (folder / "report.md").read_text()
     errors = report["calibration"]["rte"]
     assert list(errors) == ["teacher", "student"]

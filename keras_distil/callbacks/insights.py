@@ -21,6 +21,25 @@ _TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskedWord:
+    """A masked word, and what both models would put in its place.
+
+    Attributes:
+        before: text before it.
+        after: text behind it.
+        word: the masked word.
+        teacher: its first choices with their probabilities, best first.
+        student: the student's.
+    """
+
+    before: str
+    after: str
+    word: str
+    teacher: list[tuple[str, float]]
+    student: list[tuple[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Look:
     """What was seen in one look.
 
@@ -31,14 +50,14 @@ class Look:
         confidence: of the teacher's first choice, (masked words,).
         divergence: KL of the student from the teacher at temperature 1 in
             nats, (masked words,).
-        words: masked words with both models' choices, as a Markdown table.
+        words: some masked words with both models' choices.
     """
 
     cka: list[float]
     cosine: list[float] | None
     confidence: np.ndarray
     divergence: np.ndarray
-    words: str
+    words: list[MaskedWord]
 
 
 class Examples:
@@ -83,9 +102,10 @@ class Examples:
             (states["teacher"][upper], states["student"][lower])
             for lower, upper in enumerate(self.pairs)
         ]
-        logits = {name: self._logits(name) for name in self._models}
-        teacher = tf.nn.log_softmax(logits["teacher"]).numpy()
-        student = tf.nn.log_softmax(logits["student"]).numpy()
+        places = np.argwhere(self._masked)
+        teacher = self._log_probabilities("teacher", places)
+        student = self._log_probabilities("student", places)
+        shown = self._shown(places)
         return Look(
             cka=[linear_cka(*pair) for pair in pairs],
             cosine=(
@@ -95,7 +115,25 @@ class Examples:
             ),
             confidence=np.exp(teacher.max(axis=-1)),
             divergence=np.sum(np.exp(teacher) * (teacher - student), axis=-1),
-            words=self._table(teacher, student),
+            words=self._words(places[shown], teacher[shown], student[shown]),
+        )
+
+    def similarities(self) -> np.ndarray:
+        """Linear CKA of all layers, embeddings first.
+
+        Returns:
+            float64, (teacher's layers + 1, student's layers + 1).
+        """
+        return cka_of_all(self._states("teacher"), self._states("student"))
+
+    def masked_words(self) -> list[MaskedWord]:
+        """Some masked words, up to three of each of the first sequences."""
+        places = np.argwhere(self._masked)
+        places = places[self._shown(places)]
+        return self._words(
+            places,
+            self._log_probabilities("teacher", places),
+            self._log_probabilities("student", places),
         )
 
     def _states(self, name: str) -> list[np.ndarray]:
@@ -107,60 +145,85 @@ class Examples:
             for states in self._cut[name](inputs, training=False)
         ]
 
-    def _logits(self, name: str) -> tf.Tensor:
-        """Of the masked words, float32."""
+    def _log_probabilities(self, name: str, places: np.ndarray) -> np.ndarray:
+        """Of the words at (row, place), float32, (words, vocabulary)."""
         model = self._models[name]
         states = forward.encode(model, self._inputs, training=False)
-        rows = tf.constant(np.flatnonzero(self._masked))
-        projection = forward.project(model, forward.gather_rows(states, rows))
+        rows = np.ravel_multi_index(places.T, self._masked.shape)
+        projection = forward.project(
+            model, forward.gather_rows(states, tf.constant(rows))
+        )
         products = tf.matmul(
             tf.cast(projection.features, tf.float32),
             tf.cast(projection.kernel, tf.float32),
             transpose_b=True,
         )
-        return products + tf.cast(projection.bias, tf.float32)
+        logits = products + tf.cast(projection.bias, tf.float32)
+        return tf.nn.log_softmax(logits).numpy()
 
-    def _table(self, teacher: np.ndarray, student: np.ndarray) -> str:
-        lines = [
-            "| text | word | teacher | student |",
-            "| --- | --- | --- | --- |",
+    def _shown(self, places: np.ndarray) -> list[int]:
+        """Which of the masked words are shown."""
+        counts: dict[int, int] = {}
+        shown = []
+        for index, (row, _) in enumerate(places):
+            if row < _SEQUENCES and counts.get(row, 0) < _WORDS:
+                counts[row] = counts.get(row, 0) + 1
+                shown.append(index)
+        return shown
+
+    def _words(
+        self, places: np.ndarray, teacher: np.ndarray, student: np.ndarray
+    ) -> list[MaskedWord]:
+        return [
+            MaskedWord(
+                *self._context(row, place),
+                word=self._word(self._targets[row, place]),
+                teacher=self._choices(of_teacher),
+                student=self._choices(of_student),
+            )
+            for (row, place), of_teacher, of_student in zip(
+                places, teacher, student, strict=True
+            )
         ]
-        shown: dict[int, int] = {}
-        for index, (row, place) in enumerate(np.argwhere(self._masked)):
-            if row >= _SEQUENCES or shown.get(row, 0) == _WORDS:
-                continue
-            shown[row] = shown.get(row, 0) + 1
-            cells = [
-                self._context(row, place),
-                self._word(self._targets[row, place]),
-                *(
-                    self._choices(scores[index])
-                    for scores in (teacher, student)
-                ),
-            ]
-            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
-        return "\n".join(lines)
 
-    def _context(self, row: int, place: int) -> str:
-        """The words around a masked one, which is three dots in brackets."""
+    def _context(self, row: int, place: int) -> tuple[str, str]:
+        """The words around a masked one, other masks among them."""
         ids = self._inputs["token_ids"][row]
         real = int(self._inputs["padding_mask"][row].sum())
         before = ids[max(place - _AROUND, 0) : place]
         behind = ids[place + 1 : min(place + 1 + _AROUND, real)]
-        texts = [
-            self._tokenizer.decode(part.tolist()) for part in (before, behind)
-        ]
-        return f"{texts[0]} [...] {texts[1]}"
+        return self._text(before), self._text(behind)
 
-    def _choices(self, log_probabilities: np.ndarray) -> str:
+    def _text(self, token_ids: np.ndarray) -> str:
+        ends = {self._tokenizer.token_to_id(x) for x in ("[CLS]", "[SEP]")}
+        words = [token for token in token_ids.tolist() if token not in ends]
+        return self._tokenizer.decode(words, skip_special_tokens=False)
+
+    def _choices(
+        self, log_probabilities: np.ndarray
+    ) -> list[tuple[str, float]]:
         best = np.argsort(log_probabilities)[::-1][:_TOP]
-        return ", ".join(
-            f"{self._word(token)} {100 * np.exp(log_probabilities[token]):.0f}%"
+        return [
+            (self._word(token), float(np.exp(log_probabilities[token])))
             for token in best
-        )
+        ]
 
     def _word(self, token_id: int) -> str:
         return self._tokenizer.id_to_token(int(token_id)) or "?"
+
+
+def to_markdown(words: Sequence[MaskedWord]) -> str:
+    """A Markdown table; a masked word is three dots in brackets."""
+    lines = [
+        "| text | word | teacher | student |",
+        "| --- | --- | --- | --- |",
+    ]
+    for each in words:
+        cells = [f"{each.before} [...] {each.after}", each.word]
+        for choices in (each.teacher, each.student):
+            cells.append(", ".join(f"{x} {100 * p:.0f}%" for x, p in choices))
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
@@ -193,10 +256,35 @@ def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
     Reference:
         Kornblith et al. 2019, arXiv:1905.00414.
     """
-    x, y = (states - states.mean(axis=0) for states in (one, other))
-    common = np.square(np.linalg.norm(x.T @ y))
-    own = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(common / own) if own else 0.0
+    return float(cka_of_all([one], [other])[0, 0])
+
+
+def cka_of_all(
+    ones: Sequence[np.ndarray], others: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Linear CKA of each of some sets of hidden states with each of others.
+
+    Args:
+        ones: each (tokens, width).
+        others: likewise, the same tokens.
+
+    Returns:
+        float64, (ones, others), from 0 to 1.
+    """
+    centred = [
+        [states - states.mean(axis=0) for states in sets]
+        for sets in (ones, others)
+    ]
+    own = [[np.linalg.norm(x.T @ x) for x in sets] for sets in centred]
+    found = np.zeros((len(ones), len(others)))
+    for row, x in enumerate(centred[0]):
+        for column, y in enumerate(centred[1]):
+            product = own[0][row] * own[1][column]
+            if product:
+                common = np.square(np.linalg.norm(x.T @ y))
+                # Rounding may take it past its end.
+                found[row, column] = min(common / product, 1.0)
+    return found
 
 
 def mean_cosine(one: np.ndarray, other: np.ndarray) -> float:

@@ -211,7 +211,8 @@ class TensorBoard(keras.callbacks.Callback):
                 ("divergence", look.divergence),
             ):
                 tf.summary.histogram(f"examples/{name}", values, step=step)
-            tf.summary.text("examples/words", look.words, step=step)
+            words = insights.to_markdown(look.words)
+            tf.summary.text("examples/words", words, step=step)
             for name, value in self._weighted_norms().items():
                 tf.summary.scalar(
                     f"examples/gradient_norm_{name}", value, step=step

@@ -8,6 +8,7 @@ Count: TypeAlias = Annotated[int, Field(ge=1)]
 StepCount: TypeAlias = Annotated[int, Field(ge=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 NonEmptyText: TypeAlias = Annotated[str, Field(min_length=1)]
 
 

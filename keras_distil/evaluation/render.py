@@ -1,4 +1,4 @@
-"""The results table in the terminal, in Markdown and in a page of HTML.
+"""The results table in the terminal, in Markdown and in HTML.
 
 Names come from recipes and files of others: whatever is in them is shown as
 text, never as markup.
@@ -7,7 +7,6 @@ text, never as markup.
 import dataclasses
 import html
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import rich.console
@@ -15,6 +14,12 @@ import rich.table
 import rich.text
 from rich.cells import cell_len
 
+from keras_distil.evaluation.html_page import (
+    ReportSection,
+    escape,
+    make_table,
+    visible,
+)
 from keras_distil.evaluation.table import (
     TEACHER,
     MacroScore,
@@ -30,20 +35,6 @@ _DASH = "\N{EN DASH}"
 _DAGGER = "\N{DAGGER}"
 # It can begin or end emphasis beside a space only, not inside a word.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~#!]|(?<!\w)_|_(?!\w)")
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportSection:
-    """A part of the report.
-
-    Attributes:
-        heading: text.
-        body: HTML below the heading, of which every text is escaped; its own
-            headings are `<h3>`.
-    """
-
-    heading: str
-    body: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,16 +128,16 @@ def to_html_section(
     others = [_html_line(line) for line in _published_lines(table)]
     details = [
         "".join(
-            [f'<th scope="row">{_html(texts[0])}</th>']
-            + [f'<td class="text">{_html(texts[1])}</td>']
-            + [f"<td>{_html(text)}</td>" for text in texts[2:]]
+            [f'<th scope="row">{escape(texts[0])}</th>']
+            + [f'<td class="text">{escape(texts[1])}</td>']
+            + [f"<td>{escape(text)}</td>" for text in texts[2:]]
         )
         for texts in _details(table)
     ]
-    notes = "\n".join(f"<p>{_html(text)}</p>" for text in _notes(table))
-    said = "\n".join(f"<li>{_html(text)}</li>" for text in _sentences(table))
+    notes = "\n".join(f"<p>{escape(text)}</p>" for text in _notes(table))
+    said = "\n".join(f"<li>{escape(text)}</li>" for text in _sentences(table))
     parts = [
-        _html_table(
+        make_table(
             f"{heading}: scores and costs",
             ["Model", *_headers(table)],
             ours,
@@ -154,69 +145,13 @@ def to_html_section(
         ),
         f'<div class="notes">\n{notes}\n</div>',
         "<h3>Each score</h3>",
-        _html_table(
+        make_table(
             f"{heading}: each score", _detail_headers(table), details, texts=2
         ),
     ]
     if said:
         parts += ["<h3>Which differences count</h3>", f"<ul>\n{said}\n</ul>"]
     return ReportSection(heading, "\n".join(parts))
-
-
-def html_document(
-    title: str, sections: Sequence[ReportSection], *, subtitle: str = ""
-) -> str:
-    """Returns a page that needs no network, no script and no other file.
-
-    Args:
-        title: text.
-        sections: in their order, each with a link at the top of the page if
-            there are several.
-        subtitle: text, below the title.
-
-    Returns:
-        HTML5, to be written as UTF-8.
-
-    Example:
-        >>> page = html_document("A & B", [ReportSection("One", "<p>1</p>")])
-        >>> "<h1>A &amp; B</h1>" in page
-        True
-    """
-    links = [
-        f'<li><a href="#section-{number}">{_html(section.heading)}</a></li>'
-        for number, section in enumerate(sections, 1)
-    ]
-    # Nothing is fetched or run, whatever gets into a section.
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        f"<title>{_html(title) or 'Report'}</title>",
-        f"<style>{_STYLE}</style>",
-        "</head>",
-        "<body>",
-        "<header>",
-        f"<h1>{_html(title) or 'Report'}</h1>",
-        *([f"<p>{_html(subtitle)}</p>"] if subtitle else []),
-        "</header>",
-    ]
-    if len(links) > 1:
-        parts += ['<nav aria-label="Sections">', "<ul>", *links, "</ul>"]
-        parts += ["</nav>"]
-    parts += ["<main>"]
-    for number, section in enumerate(sections, 1):
-        parts += [
-            f'<section id="section-{number}">',
-            f"<h2>{_html(section.heading)}</h2>",
-            section.body,
-            "</section>",
-        ]
-    return "\n".join([*parts, "</main>", "</body>", "</html>"]) + "\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -417,13 +352,14 @@ def _points(value: float | None) -> str:
     return _DASH if value is None else points(value)
 
 
-def _count(number: float) -> str:
+def count(number: float) -> str:
+    """Writes parameters: millions or thousands with one decimal."""
     if number >= 1e6:
         return f"{number / 1e6:.1f} M"
     return f"{number / 1e3:.1f} k" if number >= 1e3 else f"{number:.0f}"
 
 
-def _amount(number: float) -> str:
+def amount(number: float) -> str:
     """Writes megabytes, milliseconds and ratios: 3 digits or one decimal."""
     return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
 
@@ -434,54 +370,40 @@ _COST_COLUMNS = (
         "Parameters",
         lambda row: row.parameters,
         lambda row: row.parameters,
-        _count,
+        count,
         more_is_better=False,
     ),
     _Column(
         "Disk MB",
         lambda row: row.size_mb,
         lambda row: None,
-        _amount,
+        amount,
         more_is_better=False,
     ),
     _Column(
         "CPU ms",
         lambda row: row.latency_ms,
         lambda row: row.latency_ms,
-        _amount,
+        amount,
         more_is_better=False,
     ),
     _Column(
         "CPU ratio",
         lambda row: row.latency_ratio,
         lambda row: None,
-        _amount,
+        amount,
         more_is_better=False,
     ),
 )
 
 
-def _plain(text: str) -> str:
-    """Replaces what is no visible character: controls, halves of pairs."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}"
-        if unicodedata.category(character).startswith("C")
-        else character
-        for character in re.sub(r"\s+", " ", text)
-    )
-
-
 def _rich(text: str, style: str = "") -> rich.text.Text:
-    return rich.text.Text(_plain(text), style)
+    return rich.text.Text(visible(text), style)
 
 
 def _markdown(text: str) -> str:
-    escaped = _MARKDOWN.sub(lambda found: "\\" + found[0], _plain(text))
+    escaped = _MARKDOWN.sub(lambda found: "\\" + found[0], visible(text))
     return html.escape(escaped, quote=False)
-
-
-def _html(text: str) -> str:
-    return html.escape(_plain(text).strip())
 
 
 def _pipes(headers: list[str], lines: list[list[str]], texts: int) -> str:
@@ -506,82 +428,10 @@ def _pipes(headers: list[str], lines: list[list[str]], texts: int) -> str:
 
 
 def _html_line(line: _Line) -> str:
-    parts = [f'<th scope="row">{_html(line.name)}</th>']
+    parts = [f'<th scope="row">{escape(line.name)}</th>']
     for cell in line.cells:
         text = f"<strong>{cell.text}</strong>" if cell.best else cell.text
         mark = f"<sup>{_DAGGER}</sup>" if cell.inside else ""
         spread = f"<small>{cell.spread}</small>" if cell.spread else ""
         parts.append(f"<td>{text}{mark}{spread}</td>")
     return "".join(parts)
-
-
-def _html_table(
-    label: str, headers: list[str], *bodies: list[str], texts: int = 1
-) -> str:
-    """Returns a table that scrolls by itself where the page is narrow."""
-    marks = [' class="text"' if n < texts else "" for n in range(len(headers))]
-    heads = "".join(
-        f'<th scope="col"{mark}>{_html(text)}</th>'
-        for mark, text in zip(marks, headers, strict=True)
-    )
-    parts = [
-        f'<section class="wide" tabindex="0" aria-label="{_html(label)}">',
-        "<table>",
-        f"<thead>\n<tr>{heads}</tr>\n</thead>",
-    ]
-    for lines in bodies:
-        if lines:
-            rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
-            parts.append(f"<tbody>\n{rows}\n</tbody>")
-    return "\n".join([*parts, "</table>", "</section>"])
-
-
-_STYLE = """
-:root { color-scheme: light dark;
-  --text: #1c2430; --soft: #566070; --line: #d5dae1; --back: #ffffff;
-  --head: #f2f4f7; --link: #0b57a4; }
-@media (prefers-color-scheme: dark) { :root {
-  --text: #e6e9ee; --soft: #a3adba; --line: #3a4350; --back: #14181e;
-  --head: #1f252d; --link: #8fc1f5; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--text);
-  background: var(--back); font: 1rem/1.5 system-ui, sans-serif; }
-h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; margin: 0.5rem 0; }
-h2 { font-size: 1.3rem; margin: 2rem 0 0.75rem; }
-h3 { font-size: 1.05rem; margin: 1.5rem 0 0.5rem; }
-header p, .notes, small { color: var(--soft); }
-.notes { font-size: 0.875rem; max-width: 48rem; }
-p, li { overflow-wrap: anywhere; }
-a { color: var(--link); }
-nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0;
-  list-style: none; }
-.wide { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 0; width: 100%;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: 0.4rem 0.5rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--line); vertical-align: top; }
-thead th { background: var(--head); font-weight: 600; }
-th:first-child { position: sticky; left: 0; text-align: left;
-  background: var(--back); font-weight: 600; min-width: 7.5rem;
-  max-width: 14rem; white-space: normal; overflow-wrap: anywhere; }
-thead th:first-child { background: var(--head); }
-.text { text-align: left; }
-tbody + tbody :is(th, td) { color: var(--soft); font-weight: 400; }
-small { display: block; font-size: 0.7rem; }
-sup { line-height: 0; }
-@media print {
-  :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb;
-    --back: #fff; --head: #eee; --link: #000; }
-  body { max-width: none; padding: 0; font-size: 9pt; }
-  .notes { font-size: 8pt; max-width: none; }
-  /* The table of each score has it, too. */
-  td small { display: none; }
-  .wide { overflow: visible; }
-  th, td { padding: 0.15rem 0.3rem; white-space: normal; }
-  th:first-child { position: static; min-width: 6rem; }
-  tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  nav { display: none; }
-}
-"""

@@ -4,13 +4,18 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
-from pydantic import Field
 
-from keras_distil.config.section import Count, NonNegative, Section, StepCount
+from keras_distil.config.section import (
+    Count,
+    NonNegative,
+    Section,
+    Share,
+    StepCount,
+)
 from keras_distil.evaluation.significance import (
     COUNTED_METRICS,
     Array,
@@ -27,8 +32,6 @@ from keras_distil.evaluation.significance import (
 # Rows of any other name are models of the student's size, too.
 TEACHER, STUDENT = "teacher", "student"
 UNDISTILLED, ELMO = "undistilled", "elmo"
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,7 +85,7 @@ def test_a_look(make_distiller, triple, tokenizer):
     assert look.cka[-1] == pytest.approx(insights.linear_cka(*last), abs=1e-5)
     # The student's embeddings are the teacher's.
     assert look.cka[0] == pytest.approx(1.0) == look.cosine[0]
-    head, _, *rows = look.words.splitlines()
+    head, _, *rows = insights.to_markdown(look.words).splitlines()
     assert head == "| text | word | teacher | student |"
     row, place = np.argwhere(masked)[0]
     cells = rows[0].replace("\\|", "/").split("|")[1:-1]
@@ -97,6 +97,25 @@ def test_a_look(make_distiller, triple, tokenizer):
     assert "[...]" in cells[0]
     # Three words of a sequence.
     assert len(rows) == sum(min(3, n) for n in masked.sum(axis=1))
+    # By themselves they are the same.
+    for one, other in zip(found.masked_words(), look.words, strict=True):
+        assert (one.before, one.word) == (other.before, other.word)
+        for mine, its in (
+            (one.teacher, other.teacher),
+            (one.student, other.student),
+        ):
+            assert [x for x, _ in mine] == [x for x, _ in its]
+            # The products are of other shapes.
+            np.testing.assert_allclose(
+                [p for _, p in mine], [p for _, p in its], rtol=1e-4
+            )
+    every = found.similarities()
+    assert every.shape == (3, 2)
+    np.testing.assert_allclose(
+        [every[upper, lower] for lower, upper in enumerate(found.pairs)],
+        look.cka,
+        rtol=1e-6,
+    )
 
 
 def tags(folder):

@@ -1,14 +1,11 @@
-import doctest
-import html.parser
 import io
 
 import pytest
 import rich.console
+from html_reader import Page
 
-from keras_distil.evaluation import render
+from keras_distil.evaluation.html_page import html_document
 from keras_distil.evaluation.render import (
-    ReportSection,
-    html_document,
     to_html_section,
     to_markdown,
     to_rich,
@@ -22,9 +19,6 @@ from keras_distil.evaluation.table import (
     Row,
     TaskScore,
 )
-
-# Void elements, which are never closed.
-VOID = {"meta", "br", "hr", "img", "link"}
 
 
 def score(value, retention, seeds=1):
@@ -130,11 +124,6 @@ DETAILS = """\
 | undistilled | cola |  40.0 |     1 |            – | 38.0 to 42.0 |   66.7 | accuracy 40.0 |
 | undistilled | rte  |  70.0 |     1 |            – | 68.0 to 72.0 |  100.0 | accuracy 70.0 |
 """  # noqa: E501
-
-
-def test_examples_in_docstrings():
-    result = doctest.testmod(render)
-    assert (result.failed, result.attempted) == (0, 2)
 
 
 def test_markdown_by_hand():
@@ -254,40 +243,6 @@ def test_terminal_bold():
     assert segments == ["50.0"]
 
 
-class Page(html.parser.HTMLParser):
-    """Checks that elements nest, and gathers what is in them."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open = []
-        self.elements = []
-        self.texts = []
-        self.cells = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.cells.append([])
-        if tag in ("td", "th"):
-            self.cells[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if "td" in self.open or "th" in self.open:
-            self.cells[-1][-1] += data
-
-    def tags(self):
-        return {tag for tag, _ in self.elements}
-
-
 def test_html_by_hand():
     section = to_html_section(toy(), "GLUE")
     assert section.heading == "GLUE"
@@ -309,38 +264,6 @@ def test_html_without_comparisons():
     body = to_html_section(twins([1.0])).body
     assert "Which differences count" not in body
     assert [tag for tag, _ in Page(body).elements].count("tbody") == 2
-
-
-def test_document():
-    section = to_html_section(toy())
-    text = html_document(
-        "Run", [section, ReportSection("More", "<p>x</p>")], subtitle="Today"
-    )
-    assert text.startswith('<!DOCTYPE html>\n<html lang="en">\n')
-    page = Page(text)
-    # Nothing is fetched or run.
-    assert not page.tags() & {"script", "link", "img", "iframe", "base"}
-    for _, attributes in page.elements:
-        assert not {"src", "style", "onload"} & set(attributes)
-        assert attributes.get("href", "#").startswith("#")
-    assert "url(" not in text
-    assert "@import" not in text
-    assert "default-src 'none'" in text
-    ids = [a["id"] for _, a in page.elements if "id" in a]
-    links = [a["href"] for _, a in page.elements if "href" in a]
-    assert links == [f"#{name}" for name in ids] == ["#section-1", "#section-2"]
-    metas = {a.get("name"): a for tag, a in page.elements if tag == "meta"}
-    assert metas["viewport"]["content"].startswith("width=device-width")
-    assert "prefers-color-scheme: dark" in text
-    assert "@media print" in text
-
-
-def test_short_document():
-    page = Page(html_document("", []))
-    assert "nav" not in page.tags()
-    assert page.texts.count("Report") == 2
-    one = Page(html_document("x", [ReportSection("One", "")]))
-    assert "nav" not in one.tags()
 
 
 HOSTILE = "<script>alert('1')</script> \"&amp; | [red]a[/red] *b* _c_ `d`"

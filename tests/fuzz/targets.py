@@ -46,6 +46,7 @@ from keras_distil.data.corpus import CorpusReport  # noqa: E402
 from keras_distil.data.pipeline import reading_error  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
 from keras_distil.progress import Progress  # noqa: E402
+from keras_distil.report import write_page  # noqa: E402
 from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -657,7 +658,14 @@ class Toys:
     def run_folder(self, rng: random.Random, folder: Path) -> None:
         """A run's folder: the same command again."""
         made = config.load_recipe(RECIPES[0])
-        run = run_folder.open_run(made, folder, QUIET)
+        run = run_folder.open_run(made, folder, QUIET, command=["run", "toy"])
+        choice = {"word": "a", "probability": 0.5}
+        guess = {"before": "b", "after": "c", "word": "a"}
+        guess |= {"teacher": [choice], "student": [choice]}
+        run_folder.write_json(
+            folder / "side_by_side.json",
+            {"sequences": 1, "similarity": [[0.5]], "guesses": [guess]},
+        )
         report = {
             "name": "toy",
             "rows": {
@@ -677,7 +685,10 @@ class Toys:
         run_folder.write_json(folder / "report.json", report)
         (folder / "metrics.jsonl").write_bytes(self._metrics)
         path = folder / rng.choice(
-            ("recipe.yaml", "environment.json", "report.json", "metrics.jsonl")
+            (
+                *("recipe.yaml", "environment.json", "report.json"),
+                *("metrics.jsonl", "side_by_side.json", "commands.json"),
+            )
         )
         if path.suffix == ".json":
             path.write_bytes(change_json(rng, path.read_text()))
@@ -688,7 +699,11 @@ class Toys:
             path.write_bytes(mutate.change_bytes(rng, path.read_bytes()))
         run = run_folder.open_run(made, folder, QUIET)
         if run.report_path.is_file():
-            cli._print_report(stages.run_recipe(run))
+            found = stages.run_recipe(run)
+            cli._print_report(found)
+            # Its charts take a second.
+            if rng.random() < 0.1:
+                write_page(folder, found)
         log = callbacks.MetricsLog(folder / "metrics.jsonl", stage="distill")
         log.set_model(self._distiller)
         try:

@@ -110,8 +110,9 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
     monkeypatch.setattr(text_stages, "_fit", observed)
     run(toy_recipe, tmp_path / "run", CACHE)
     assert alive == [[False]]
-    # And it is there again to score the student.
+    # And it is there again to score the student, and to stand beside it.
     assert len(loaded) >= 2
+    assert (tmp_path / "run" / "side_by_side.json").is_file()
 
 
 def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):

@@ -1,0 +1,102 @@
+"""A figure of matplotlib as an element of a page."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from xml.etree import ElementTree
+
+# Text stays text, nothing in it is a formula, and the same figure is the same
+# file.
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "keras_distil",
+    "text.parse_math": False,
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+}
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
+_FAMILY = re.compile(r"font: ([\d.]+)px [^;]*")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """In the block, figures are made and drawn as the report wants them."""
+    # Loads for a second.
+    import matplotlib
+
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        # The page's reader has other fonts than the one that measures here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def inline(figure: Any, *, label: str, prefix: str) -> str:
+    """The figure as an `<svg>` that stands in HTML.
+
+    Args:
+        figure: of matplotlib.
+        label: text, for readers who do not see it.
+        prefix: begins all ids, and belongs to no other chart of the page.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(content.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _local(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    _name_ids(root, prefix)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        # Fonts are inherited.
+        css = _FAMILY.sub(r"font-size: \1px", element.get("style", ""))
+        if css:
+            element.set("style", css)
+        if "d" in element.attrib:
+            # A hundredth of a unit is less than a pixel.
+            element.set("d", _DECIMALS.sub(r"\1", element.get("d", "")))
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.set("role", "img")
+    root.set("aria-label", label)
+    root.set(
+        "style",
+        "font-family: Verdana, 'DejaVu Sans', sans-serif; "
+        "stroke-linejoin: round; stroke-linecap: butt",
+    )
+    return ElementTree.tostring(root, encoding="unicode").strip()
+
+
+def _name_ids(root: ElementTree.Element, prefix: str) -> None:
+    """Drops ids that nothing refers to; the others get the prefix."""
+    used: set[str] = set()
+    for element in root.iter():
+        for name, value in list(element.attrib.items()):
+            if _local(name) == "href":
+                used.add(value.removeprefix("#"))
+                del element.attrib[name]
+                element.set("href", f"#{prefix}-{value.removeprefix('#')}")
+            elif name != "id":
+                used.update(_REFERENCE.findall(value))
+                element.set(name, _REFERENCE.sub(rf"url(#{prefix}-\1)", value))
+    for element in root.iter():
+        found = element.attrib.pop("id", None)
+        if found in used:
+            element.set("id", f"{prefix}-{found}")
+
+
+def _local(name: str) -> str:
+    """A name without its namespace, which HTML knows by itself."""
+    return name.rpartition("}")[2]
