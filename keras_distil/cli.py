@@ -11,7 +11,7 @@ import rich.console
 import rich.table
 import typer
 
-from keras_distil import config, distribution, quiet, run_folder
+from keras_distil import config, distribution, printing, quiet, run_folder
 from keras_distil.devices import find_device
 from keras_distil.progress import Progress
 
@@ -119,7 +119,7 @@ def run(
         quiet.import_tensorflow()
         from keras_distil import plan
 
-        _print_summary(plan.summarise(resolved, devices=devices), json_)
+        printing.print_summary(plan.summarise(resolved, devices=devices), json_)
         return
     folder = output or Path("saved_models") / resolved.name
     place, count = _find_workers(resolved, workers, worker_index)
@@ -192,12 +192,12 @@ def _run_one(
 
 def _tell_report(report: dict[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
-        _print_json({**report, "folder": str(folder)})
+        printing.print_json({**report, "folder": str(folder)})
         return
-    _print_report(report)
-    _say(f"Report: {folder / run_folder.PAGE_FILE}")
-    _say(f"Results: {folder}")
-    _say(f"Next: tensorboard --logdir {folder / run_folder.LOGS}")
+    printing.print_report(report)
+    printing.say(f"Report: {folder / run_folder.PAGE_FILE}")
+    printing.say(f"Results: {folder}")
+    printing.say(f"Next: tensorboard --logdir {folder / run_folder.LOGS}")
 
 
 @app.command(
@@ -243,19 +243,19 @@ def prepare(
             output=None if output is None else Path(output),
             workers=workers,
         )
-        _say(
+        printing.say(
             f"Training: {prepared.train_sequences:,} sequences of at most "
             f"{resolved.data.sequence_length} tokens; held out: "
             f"{len(prepared.held_out):,}"
         )
-        _say(f"Corpus: {prepared.folder}")
+        printing.say(f"Corpus: {prepared.folder}")
     else:
         text_stages.make_corpus_with_beam(
             resolved, progress, output=output, options=shlex.split(beam)
         )
-        _say(f"Corpus: {output}")
+        printing.say(f"Corpus: {output}")
     shown = f" --set data.prepared={output}" if output else ""
-    _say(f"Next: keras-distil run {recipe}{shown}")
+    printing.say(f"Next: keras-distil run {recipe}{shown}")
 
 
 @app.command(
@@ -284,13 +284,13 @@ def evaluate(
 
     found = task_stages.evaluate(resolved, task, model, submission)
     if json_:
-        _print_json(found)
+        printing.print_json(found)
         return
     for split, metrics in found.items():
         for name, value in metrics.items():
-            _say(f"{task} {split} {name}: {100 * value:.2f}")
+            printing.say(f"{task} {split} {name}: {100 * value:.2f}")
     if submission is not None:
-        _say(f"To hand in: {submission}")
+        printing.say(f"To hand in: {submission}")
 
 
 @app.command(
@@ -356,10 +356,10 @@ def export(
         progress=Progress(quiet=quiet_),
     )
     if json_:
-        _print_json([made.to_json() for made in reports])
+        printing.print_json([made.to_json() for made in reports])
         return
     for made in reports:
-        _say(str(made))
+        printing.say(str(made))
 
 
 def _export_formats(
@@ -402,7 +402,7 @@ def plan(
     quiet.import_tensorflow()
     from keras_distil import plan as plans
 
-    _print_summary(
+    printing.print_summary(
         plans.summarise(resolved, devices=devices)
         | plans.durations(
             resolved,
@@ -437,7 +437,7 @@ def plot(
     path = output or Path(f"{resolved.name}_schedules.png")
     curves = schedule_chart.compute(resolved, steps=steps)
     schedule_chart.draw(curves, path, title=resolved.name)
-    _say(f"Drawn: {path}")
+    printing.say(f"Drawn: {path}")
 
 
 @app.command(
@@ -462,12 +462,12 @@ def benchmark(
         resolved, path, progress=Progress(quiet=quiet_)
     )
     if json_:
-        _print_json([each.to_json() for each in measured])
+        printing.print_json([each.to_json() for each in measured])
         return
     rich.console.Console().print(
         chart.make_tables(measured, title=resolved.name)
     )
-    _say(f"Results: {path.parent / benchmark_stages.RESULT_FILE}")
+    printing.say(f"Results: {path.parent / benchmark_stages.RESULT_FILE}")
 
 
 @app.command(
@@ -512,18 +512,18 @@ def search(
     if found is None:
         return
     if json_:
-        _print_json({**found, "folder": str(folder)})
+        printing.print_json({**found, "folder": str(folder)})
         return
     rich.console.Console().print(results.make_table(found))
     for line in results.summary(found):
-        _say(line)
-    _say(f"Results: {folder}")
-    _say(f"Curves: tensorboard --logdir {folder / run_folder.LOGS}")
+        printing.say(line)
+    printing.say(f"Results: {folder}")
+    printing.say(f"Curves: tensorboard --logdir {folder / run_folder.LOGS}")
     if found["best"] is None:
         raise RuntimeError(
             f"No trial has a score: see {folder / results.RESULT_FILE}."
         )
-    _say(f"Next: keras-distil run {folder / results.BEST_FILE}")
+    printing.say(f"Next: keras-distil run {folder / results.BEST_FILE}")
 
 
 def _run_or_recipe(
@@ -561,10 +561,10 @@ def report(
 
     page = write_page(run_folder_, found)
     if json_:
-        _print_json(found)
+        printing.print_json(found)
         return
-    _print_report(found)
-    _say(f"Report: {page}")
+    printing.print_report(found)
+    printing.say(f"Report: {page}")
 
 
 def _check_prepare(
@@ -647,67 +647,6 @@ def _stages(*, errors: bool = True) -> Any:
     from keras_distil import stages
 
     return stages
-
-
-def _say(text: str) -> None:
-    print(text)
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False))
-
-
-def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json(summary)
-        return
-    console = rich.console.Console()
-    for title, values in summary.items():
-        table = rich.table.Table(
-            title=title, show_header=False, title_justify="left"
-        )
-        for name, value in values.items():
-            shown = f"{value:,}" if isinstance(value, int) else str(value)
-            table.add_row(name, shown)
-        console.print(table)
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    if "rows" in report:
-        _print_held_out(report)
-    if "tasks" in report:
-        from keras_distil.evaluation import render, table
-
-        made = table.ResultTable.from_json(json.dumps(report["tasks"]))
-        rich.console.Console().print(render.to_rich(made))
-    for made in report.get("export", ()):
-        _say(f"Export: {made['path']} ({made['size_mb']:.1f} MB)")
-    _say(f"Duration: {report['duration_s']:.0f} s")
-
-
-def _print_held_out(report: dict[str, Any]) -> None:
-    rows = report["rows"]
-    table = rich.table.Table(title=f"{report['name']}, held-out text")
-    table.add_column("model")
-    columns = {
-        "mlm_accuracy": ("accuracy %", lambda v: f"{100 * v:.1f}"),
-        "mlm_loss": ("MLM loss", lambda v: f"{v:.3f}"),
-        "teacher_agreement": ("agree %", lambda v: f"{100 * v:.1f}"),
-        "parameters": ("params", lambda v: f"{v / 1e6:.1f} M"),
-        "latency_ms": ("CPU ms", lambda v: f"{v:.1f}"),
-        "size_mb": ("MB", lambda v: f"{v:.1f}"),
-    }
-    shown = [key for key in columns if key in rows["teacher"]]
-    for key in shown:
-        table.add_column(columns[key][0], justify="right")
-    for name, row in rows.items():
-        table.add_row(name, *(columns[key][1](row[key]) for key in shown))
-    rich.console.Console().print(table)
-    if "kept_percent" in report:
-        _say(
-            f"The student keeps {report['kept_percent']:.1f}% of the "
-            "teacher's masked accuracy."
-        )
 
 
 if __name__ == "__main__":

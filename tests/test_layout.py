@@ -44,7 +44,7 @@ ROWS = (
     ),
     ("report",),
     ("stages",),
-    ("search",),
+    ("search", "printing"),
     ("cli",),
     ("__main__",),
 )

@@ -18,7 +18,7 @@ import mutate
 import yaml
 from harness import Defect, Target
 
-from keras_distil import cli, config, quiet
+from keras_distil import cli, config, printing, quiet
 
 quiet.import_tensorflow()
 
@@ -700,7 +700,7 @@ class Toys:
         run = run_folder.open_run(made, folder, QUIET)
         if run.report_path.is_file():
             found = stages.run_recipe(run)
-            cli._print_report(found)
+            printing.print_report(found)
             # Its charts take a second.
             if rng.random() < 0.1:
                 write_page(folder, found)

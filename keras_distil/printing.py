@@ -1,0 +1,72 @@
+"""What commands print: lines, tables and JSON on standard output."""
+
+import json
+from typing import Any
+
+import rich.console
+import rich.table
+
+
+def say(text: str) -> None:
+    """Prints one line."""
+    print(text)
+
+
+def print_json(content: Any) -> None:
+    """Prints plain values as JSON."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def print_summary(summary: dict[str, Any], as_json: bool) -> None:
+    """Prints names with their values, a table for each title."""
+    if as_json:
+        print_json(summary)
+        return
+    console = rich.console.Console()
+    for title, values in summary.items():
+        table = rich.table.Table(
+            title=title, show_header=False, title_justify="left"
+        )
+        for name, value in values.items():
+            shown = f"{value:,}" if isinstance(value, int) else str(value)
+            table.add_row(name, shown)
+        console.print(table)
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Prints what `report.json` holds."""
+    if "rows" in report:
+        _print_held_out(report)
+    if "tasks" in report:
+        from keras_distil.evaluation import render, table
+
+        made = table.ResultTable.from_json(json.dumps(report["tasks"]))
+        rich.console.Console().print(render.to_rich(made))
+    for made in report.get("export", ()):
+        say(f"Export: {made['path']} ({made['size_mb']:.1f} MB)")
+    say(f"Duration: {report['duration_s']:.0f} s")
+
+
+def _print_held_out(report: dict[str, Any]) -> None:
+    rows = report["rows"]
+    table = rich.table.Table(title=f"{report['name']}, held-out text")
+    table.add_column("model")
+    columns = {
+        "mlm_accuracy": ("accuracy %", lambda v: f"{100 * v:.1f}"),
+        "mlm_loss": ("MLM loss", lambda v: f"{v:.3f}"),
+        "teacher_agreement": ("agree %", lambda v: f"{100 * v:.1f}"),
+        "parameters": ("params", lambda v: f"{v / 1e6:.1f} M"),
+        "latency_ms": ("CPU ms", lambda v: f"{v:.1f}"),
+        "size_mb": ("MB", lambda v: f"{v:.1f}"),
+    }
+    shown = [key for key in columns if key in rows["teacher"]]
+    for key in shown:
+        table.add_column(columns[key][0], justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(columns[key][1](row[key]) for key in shown))
+    rich.console.Console().print(table)
+    if "kept_percent" in report:
+        say(
+            f"The student keeps {report['kept_percent']:.1f}% of the "
+            "teacher's masked accuracy."
+        )
