@@ -93,10 +93,7 @@ def test_logs(distiller, tmp_path, monkeypatch, name):
 def test_logs_below_a_file(distiller, tmp_path):
     (tmp_path / "logs").write_text("")
     board = callbacks.TensorBoard(tmp_path / "logs")
-    with pytest.raises(
-        OSError,
-        match="train could not be written: .*logs is not a directory. Wh",
-    ):
+    with pytest.raises(OSError, match="logs could not be written: is a file. "):
         fit(distiller, board)
 
 

@@ -1,6 +1,7 @@
 """What TensorBoard shows of a training, at the true global step."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -250,6 +251,8 @@ class TensorBoard(keras.callbacks.Callback):
         ours = hashlib.sha256(described.encode()).hexdigest()
         path = self.log_dir / _OWNER
         with _writing(self.log_dir):
+            if self.log_dir.is_file():
+                raise NotADirectoryError(errno.ENOTDIR, "is a file")
             self.log_dir.mkdir(parents=True, exist_ok=True)
             if not path.is_file():
                 path.write_text(ours, "utf-8")
