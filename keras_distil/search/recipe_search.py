@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from keras_distil import build, config, text_stages
 from keras_distil.config import search_section
 from keras_distil.run_folder import Run
 from keras_distil.search import results
+from keras_distil.search.hypermodel import STATE
 from keras_distil.search.trials import CHOSEN, RecipeTrials
 
 # What KerasTuner's own distribution reads from the environment.
@@ -57,6 +59,9 @@ def run_search(run: Run) -> dict[str, Any] | None:
         return None
     found = results.collect(run, tuner, baseline)
     results.write(run, found)
+    # Hyperband might have gone on with any of them until now.
+    for state in Path(tuner.project_dir).glob(f"*/{STATE}"):
+        shutil.rmtree(state, ignore_errors=True)
     return found
 
 

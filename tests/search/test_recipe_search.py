@@ -1,5 +1,7 @@
 """`keras-distil search` on toy models: found, failed, interrupted, shared."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,9 +12,9 @@ import time
 
 import pytest
 import yaml
-from test_cli import keras_distil
+from test_cli import keras_distil, run_command
 
-from keras_distil import config, run_folder, stages
+from keras_distil import callbacks, config, run_folder, stages
 from keras_distil.progress import Progress
 from keras_distil.search import recipe_search, results
 
@@ -36,16 +38,11 @@ def finished(shared_toy_recipe):
     """A finished search, its folder and what it printed."""
     path = write(shared_toy_recipe)
     folder = path.parent / "search"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "120")
-        command = [sys.executable, "-m", "keras_distil", "search", path]
-        done = subprocess.run(
-            [*map(str, command), "--output", str(folder)],
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 0, done.stderr
-    return path, folder, done.stdout
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = run_command("search", path, "--output", folder)
+    assert status == 0
+    return path, folder, printed.getvalue()
 
 
 def test_a_search_ends_with_a_table_and_a_recipe(finished):
@@ -56,7 +53,7 @@ def test_a_search_ends_with_a_table_and_a_recipe(finished):
         "trial_00",
         "trial_01",
     ]
-    for text in ("trial_00", "learning_rate", "mlm_loss", str(folder)):
+    for text in ("trial_00", "trial_01", "the recipe", str(folder)):
         assert text in out.replace("\n", "")
     losses = [row["score"] for row in found["trials"][1:]]
     assert found["best"] == 1 + losses.index(min(losses))
@@ -250,3 +247,71 @@ def worker_of(log):
             if where == str(log):
                 return int(process)
     return None
+
+
+def test_hyperband_ends_the_worse_trials(toy_recipe, tmp_path, capsys):
+    path = write(
+        toy_recipe,
+        SPACE.replace("tuner: grid", "tuner: hyperband\n  evaluations: 3"),
+    )
+    status, _, err = keras_distil(
+        capsys, "search", path, "--output", tmp_path / "run"
+    )
+    assert status == 0, err
+    folder = tmp_path / "run"
+    trials = sorted(folder.glob("trials/trial_*/trial.json"))
+    epochs = [
+        json.loads(path.read_text())["hyperparameters"]["values"][
+            "tuner/epochs"
+        ]
+        for path in trials
+    ]
+    # Some were ended after the first of three scores, one reached the third.
+    assert min(epochs) == 1 and max(epochs) == 3
+    found = json.loads((folder / results.RESULT_FILE).read_text())
+    assert len(found["trials"]) == 1 + len(trials)
+    assert not list(folder.glob("trials/*/training_state"))
+
+
+@pytest.mark.parametrize("tuner", ["random", "bayesian"])
+def test_an_interrupted_search_goes_on(
+    toy_recipe, tmp_path, capsys, monkeypatch, tuner
+):
+    """Within its first trial, when KerasTuner has kept almost nothing."""
+    path = write(
+        toy_recipe,
+        SPACE.replace("grid", tuner).replace(
+            "{choices: [1.0e-3, 1.0e-2]}", "{min: 1.0e-4, max: 1.0e-2}"
+        ),
+    )
+    changes = ["--set", "search.trials=2", "--set", "checkpoint_steps=1"]
+    command = ["search", path, *changes, "--output"]
+    status, _, err = keras_distil(capsys, *command, tmp_path / "whole")
+    assert status == 0, err
+
+    kept = callbacks.TrainingState.on_train_batch_end
+    batches = []
+
+    def interrupted(self, batch, logs=None):
+        kept(self, batch, logs)
+        batches.append(batch)
+        # The baseline has three; this is the second of the first trial.
+        if len(batches) == 5:
+            raise OSError("the machine went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            callbacks.TrainingState, "on_train_batch_end", interrupted
+        )
+        status, _, err = keras_distil(capsys, *command, tmp_path / "part")
+    assert status == 1
+    assert err.splitlines()[-1] == "keras-distil: the machine went away"
+    status, _, err = keras_distil(capsys, *command, tmp_path / "part")
+    assert status == 0, err
+    one, other = (
+        json.loads((tmp_path / name / results.RESULT_FILE).read_text())
+        for name in ("whole", "part")
+    )
+    for row, again in zip(one["trials"], other["trials"], strict=True):
+        assert again["values"] == row["values"]
+        assert again["score"] == pytest.approx(row["score"], rel=1e-6)
