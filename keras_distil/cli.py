@@ -422,7 +422,8 @@ def plan(
 
     progress = Progress(quiet=quiet_)
     progress.say("Measuring some updates on this machine")
-    measured = calibration.calibrate(resolved)
+    with progress.bar("Measure (updates)") as bar:
+        measured = calibration.calibrate(resolved, progress=bar.update_of)
     # What was measured stands in place of the estimate.
     del summary["memory_gb_per_device"]
     _print_summary(summary | calibration.durations(resolved, measured), json_)

@@ -116,12 +116,21 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
         "seconds" of the update that was made, and "others", the share of the
         processor's cores that other processes had meanwhile. The first dict
         comes before any update and is empty.
+
+    Raises:
+        ValueError: if there is a GPU, or as for the models of a run.
     """
     import keras
     import tensorflow as tf
 
     from keras_distil import build, models
 
+    if tf.config.list_physical_devices("GPU"):
+        raise ValueError(
+            "`--calibrate` accounts for the memory of processors only, and "
+            "this machine has a GPU. Name it as --device, or hide it: "
+            "CUDA_VISIBLE_DEVICES=-1."
+        )
     settings = build.distill_section(recipe)
     # As a run has it.
     tf.config.experimental.enable_op_determinism()

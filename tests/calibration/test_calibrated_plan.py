@@ -6,10 +6,9 @@ import json
 import pytest
 
 from keras_distil import calibration, cli
-from keras_distil.calibration import process
+from keras_distil.calibration import calibrated_plan, process
 from keras_distil.calibration.process import Update
 from keras_distil.config import load_recipe
-
 
 NO_DISTILLATION = [
     "distill=null",
@@ -49,12 +48,17 @@ class FakeRun:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(calibration, "MeasuredRecipe", FakeRun)
+    monkeypatch.setattr(calibrated_plan, "MeasuredRecipe", FakeRun)
 
 
 def test_calibration(toy_recipe, fake):
     recipe = load_recipe(toy_recipe, ["precision=mixed_bfloat16"])
-    assert calibration.calibrate(recipe) == calibration.Measurement(
+    told = []
+    measured = calibration.calibrate(
+        recipe, progress=lambda *numbers: told.append(numbers)
+    )
+    assert told == [(done, 7) for done in range(1, 8)]
+    assert measured == calibration.Measurement(
         step=calibration.step_of(recipe),
         seconds=2.0,
         others=0.2,
@@ -62,7 +66,7 @@ def test_calibration(toy_recipe, fake):
         peak_gb=1.0,
         matrix_flops=2e9,
         bandwidth=1e8,
-        updates=calibration.TIMED_UPDATES,
+        updates=calibrated_plan.TIMED_UPDATES,
     )
 
 
@@ -81,7 +85,7 @@ def test_calibration(toy_recipe, fake):
 def test_a_long_update_is_measured_on_less(
     toy_recipe, monkeypatch, batch_size, micro_batches, most, measured
 ):
-    monkeypatch.setattr(calibration, "MOST_TOKENS", most)
+    monkeypatch.setattr(calibrated_plan, "MOST_TOKENS", most)
     recipe = load_recipe(
         toy_recipe,
         [
@@ -90,9 +94,9 @@ def test_a_long_update_is_measured_on_less(
             "teacher.cache.top_k=4",
         ],
     )
-    settings = calibration.shorter(recipe).distill
+    settings = calibrated_plan.shorter(recipe).distill
     assert (settings.batch_size, settings.micro_batches) == measured
-    assert calibration.shorter(recipe).teacher.cache is None
+    assert calibrated_plan.shorter(recipe).teacher.cache is None
 
 
 def test_plan_of_what_was_measured(toy_recipe, fake):
@@ -141,7 +145,7 @@ def run(monkeypatch, *arguments):
 
 
 def test_the_command_measures(toy_recipe, monkeypatch, capsys):
-    monkeypatch.setattr(calibration, "TIMED_UPDATES", 1)
+    monkeypatch.setattr(calibrated_plan, "TIMED_UPDATES", 1)
     assert not run(monkeypatch, str(toy_recipe), "--calibrate", "--json")
     said = capsys.readouterr()
     found = json.loads(said.out)

@@ -71,3 +71,11 @@ def test_time_of_the_processors():
     assert machine > own > 0
     assert worker.memory_gb("VmHWM") >= worker.memory_gb("VmRSS") > 0
     assert worker.memory_gb("VmNone") == 0
+
+
+def test_a_gpu_is_refused(toy_recipe, monkeypatch):
+    monkeypatch.setattr(
+        "tensorflow.config.list_physical_devices", lambda kind: ["GPU:0"]
+    )
+    with pytest.raises(ValueError, match="of processors only, and this machi"):
+        next(worker.updates(load_recipe(toy_recipe)))
