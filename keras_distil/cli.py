@@ -366,8 +366,8 @@ def _export_formats(
 
 
 @app.command(
-    epilog="Examples: keras-distil plan recipes/distilbert_base_uncased.yaml "
-    "--devices 8 --device v100; keras-distil plan recipes/quickstart.yaml "
+    epilog="Example: keras-distil plan recipes/distilbert_base_uncased.yaml "
+    "--devices 8 --device v100, or keras-distil plan recipes/quickstart.yaml "
     "--calibrate",
 )
 def plan(

@@ -78,6 +78,21 @@ def test_arithmetic():
     }
 
 
+def test_traffic():
+    layer = 50 * 16 + 13 * 32 + 5 * 2 * 10
+    assert costs.traffic(STEP) == {
+        "teacher_forward": 2 * 4 * 300 * 3 * layer,
+        "student_forward_and_backward": 2 * 4 * 300 * 3 * 2 * layer,
+        # Two chunks of 256, the masked rows in one of them.
+        "vocabulary_heads": 2 * 4 * 1000 * (10 * 512 + 8 * 256),
+        # The second micro-batch adds to the gradient.
+        "optimizer": (32 + 12) * STUDENT.parameters,
+    }
+    half = costs.traffic(step(precision="mixed_bfloat16"))
+    assert half["teacher_forward"] == 4 * 300 * 3 * layer
+    assert half["vocabulary_heads"] == costs.traffic(STEP)["vocabulary_heads"]
+
+
 def test_a_teacher_on_disk_costs_nothing():
     there, gone = (
         costs.arithmetic(step()),
