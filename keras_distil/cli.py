@@ -380,38 +380,77 @@ def _export_formats(
 
 @app.command(
     epilog="Example: keras-distil plan recipes/distilbert_base_uncased.yaml "
-    "--devices 8 --device v100",
+    "--devices 8 --device v100, or keras-distil plan recipes/quickstart.yaml "
+    "--calibrate",
 )
 def plan(
     recipe: RecipePath,
     device: Annotated[
-        str,
-        typer.Option(help="What it runs on: v100, a100, h100 and others."),
-    ] = "a100",
+        str | None,
+        typer.Option(
+            help="What it runs on: v100, a100, h100 and others. Default: a100."
+        ),
+    ] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
     efficiency: Annotated[
         float | None,
         typer.Option(help="Share of the peak that is reached. Default: 0.4."),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Measure some updates here, and plan for this machine.",
+        ),
+    ] = False,
     set_: Overrides = None,
+    quiet_: Quiet = False,
     json_: AsJson = False,
 ) -> None:
     """Estimate memory, hours and where the time goes; start nothing."""
-    found = find_device(device)
+    if calibrate:
+        _refuse_with_calibrate(
+            {
+                "--device": device is not None,
+                "--devices": devices > 1,
+                "--efficiency": efficiency is not None,
+            }
+        )
+    found = find_device("a100" if device is None else device)
     resolved = config.load_recipe(recipe, set_ or ())
     quiet.import_tensorflow()
     from keras_distil import plan as plans
 
-    printing.print_summary(
-        plans.summarise(resolved, devices=devices)
-        | plans.durations(
+    summary = plans.summarise(resolved, devices=devices)
+    if not calibrate:
+        planned = plans.durations(
             resolved,
             device=found,
             devices=devices,
             efficiency=plans.EFFICIENCY if efficiency is None else efficiency,
-        ),
-        json_,
+        )
+        printing.print_summary(summary | planned, json_)
+        return
+    from keras_distil import calibration
+
+    progress = Progress(quiet=quiet_)
+    progress.say("Measuring some updates on this machine")
+    with progress.bar("Measure (updates)") as bar:
+        measured = calibration.calibrate(resolved, progress=bar.update_of)
+    # What was measured stands in place of the estimate.
+    del summary["memory_gb_per_device"]
+    printing.print_summary(
+        summary | calibration.durations(resolved, measured), json_
     )
+
+
+def _refuse_with_calibrate(given: dict[str, bool]) -> None:
+    wrong = [name for name, is_given in given.items() if is_given]
+    if wrong:
+        raise ValueError(
+            "`--calibrate` measures this machine alone, and goes without "
+            f"{' and '.join(wrong)}."
+        )
 
 
 @app.command(

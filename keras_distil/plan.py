@@ -199,20 +199,6 @@ def durations(
     parts["optimizer"] = (
         moved * summary["student"]["parameters"] / (1e9 * device.bandwidth_gb)
     )
-    step = sum(parts.values())
-    time: dict[str, Any] = {
-        "seconds_per_update": round(step, 4),
-        "tokens_per_second": round(per_step / step),
-    }
-    if settings.steps is None:
-        time["hours"] = "known once the corpus is prepared"
-        time["hours_per_billion_tokens"] = round(
-            1e9 / per_step * step / _HOUR, 2
-        )
-    else:
-        hours = settings.steps * step / _HOUR
-        time["hours"] = round(hours, 2)
-        time["device_hours"] = round(devices * hours, 2)
     memory = summary["memory_gb_per_device"]["total"]
     return {
         "device": {
@@ -230,11 +216,54 @@ def durations(
             "padding": "none: every token counts",
             "left_out": "input, all-reduce, checkpoints, evaluation, twin",
         },
-        "time": time,
-        "where_the_time_goes": {
-            name: f"{100 * part / step:.1f}%" for name, part in parts.items()
-        },
+        "time": time_of(recipe, sum(parts.values()), devices=devices),
+        "where_the_time_goes": shares(parts),
     }
+
+
+def time_of(
+    recipe: Recipe, step_s: float, *, devices: int = 1
+) -> dict[str, Any]:
+    """How long a distillation takes, from the time of an update.
+
+    Args:
+        recipe: with a `distill` section.
+        step_s: seconds of an update.
+        devices: int >= 1, replicas that share the global batch.
+
+    Returns:
+        Names and values, to be shown.
+
+    Raises:
+        ValueError: if the recipe distils nothing.
+    """
+    settings = recipe.distill
+    if settings is None:
+        raise ValueError(
+            f"The recipe {recipe.name!r} distils nothing, so there is no time "
+            "to plan."
+        )
+    per_step = settings.batch_size * recipe.data.sequence_length
+    time: dict[str, Any] = {
+        "seconds_per_update": round(step_s, 4),
+        "tokens_per_second": round(per_step / step_s),
+    }
+    if settings.steps is None:
+        time["hours"] = "known once the corpus is prepared"
+        time["hours_per_billion_tokens"] = round(
+            1e9 / per_step * step_s / _HOUR, 2
+        )
+    else:
+        hours = settings.steps * step_s / _HOUR
+        time["hours"] = round(hours, 2)
+        time["device_hours"] = round(devices * hours, 2)
+    return time
+
+
+def shares(parts: dict[str, float]) -> dict[str, str]:
+    """Parts as percentages of their sum, to be shown."""
+    total = sum(parts.values())
+    return {name: f"{100 * x / total:.1f}%" for name, x in parts.items()}
 
 
 def _computed_in(recipe: Recipe, device: Device) -> str:

@@ -34,7 +34,7 @@ ROWS = (
     ("evaluation",),
     ("plan",),
     ("build",),
-    ("task_stages",),
+    ("task_stages", "calibration"),
     (
         "text_stages",
         "export_stages",

@@ -292,6 +292,10 @@ def test_nothing_to_plan(toy):
         ValueError, match="distils nothing, so there is no time"
     ):
         plan.durations(recipe, device=DEVICE)
+    with pytest.raises(
+        ValueError, match="distils nothing, so there is no time"
+    ):
+        plan.time_of(recipe, 1.0)
 
 
 def test_devices_by_name():

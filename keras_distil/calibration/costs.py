@@ -1,0 +1,243 @@
+"""What one update of a student costs, in arithmetic, traffic and memory.
+
+Sums over the shapes of the models and of a batch; nothing is measured here.
+"""
+
+import dataclasses
+
+from keras_distil.config import Recipe
+from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
+from keras_distil.models.shape import (
+    EncoderShape,
+    encoder_shape,
+    student_shape,
+)
+
+_FLOAT32_BYTES = 4
+# Values read and written between the matrix products, by one forward pass.
+# Of one layer and a token, in widths: adding biases and residuals, splitting
+# heads, two normalisations; in widths of the feed-forward part: bias, GELU.
+_PASSED_WIDTHS, _PASSED_INNER = 50, 13
+# Of one layer, a token and a head, in tokens of the sequence: scores, softmax.
+_PASSED_SCORES = 5
+# Passes over the logits of a chunk, compiled: those of the soft targets, and
+# what crossentropy and the metrics add in a chunk that has masked rows.
+_SOFT_TARGET_PASSES, _MASKED_PASSES = 10, 8
+# Bytes that AdamW reads and writes for a weight, the norm of the gradient
+# included; what a further micro-batch adds to the gradient.
+_UPDATE_BYTES, _SUM_BYTES = 32, 12
+# Tables of (chunk, vocabulary) that are alive at once, as in `plan`; widths
+# that a layer keeps for its gradient.
+_CHUNK_TABLES, _KEPT_WIDTHS = 8, 13
+# A backward pass costs twice a forward pass.
+_TRAINED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What the costs of an update depend on.
+
+    Attributes:
+        teacher: its shape.
+        student: its shape.
+        sequences: int >= 1, of a micro-batch on one device.
+        micro_batches: int >= 1, parts of an update.
+        length: int, tokens of a sequence.
+        masking_rate: share of the tokens that are masked.
+        everywhere: whether the soft targets count at all positions.
+        live_teacher: whether the teacher runs, or is a file.
+        precision: "float32" or "mixed_bfloat16".
+        compiled: whether XLA compiles losses and optimizer.
+    """
+
+    teacher: EncoderShape
+    student: EncoderShape
+    sequences: int
+    micro_batches: int
+    length: int
+    masking_rate: float
+    everywhere: bool
+    live_teacher: bool
+    precision: str
+    compiled: bool
+
+    @property
+    def tokens(self) -> int:
+        """Of a micro-batch."""
+        return self.sequences * self.length
+
+    @property
+    def compute_bytes(self) -> int:
+        """Of a value between the layers."""
+        return _FLOAT32_BYTES if self.precision == "float32" else 2
+
+    @property
+    def masked_rows(self) -> int:
+        """Masked tokens of a micro-batch."""
+        each = max(1, round(self.masking_rate * self.length))
+        return self.sequences * each
+
+    @property
+    def logit_rows(self) -> tuple[int, int]:
+        """Rows of logits that are computed, and those beside masked ones.
+
+        Rows go through the vocabulary in chunks, the masked ones first. What
+        is compiled has one size, so the last chunk is filled up.
+        """
+        rows = self.tokens if self.everywhere else self.masked_rows
+        chunks = -(-rows // DEFAULT_CHUNK_SIZE)
+        size = DEFAULT_CHUNK_SIZE if self.compiled else -(-rows // chunks)
+        masked_chunks = -(-self.masked_rows // size)
+        return chunks * size, min(chunks, masked_chunks) * size
+
+
+def step_of(recipe: Recipe) -> Step:
+    """The update that a recipe asks for, on one device.
+
+    Args:
+        recipe: with a `distill` section.
+
+    Raises:
+        ValueError: if the recipe distils nothing, or the student does not fit
+            the teacher.
+        ConnectionError: if a shape can not be downloaded.
+    """
+    settings, wanted = recipe.distill, recipe.student
+    if settings is None or wanted is None:
+        raise ValueError(
+            f"The recipe {recipe.name!r} distils nothing, so there is no "
+            "update to measure."
+        )
+    teacher, _ = encoder_shape(recipe.teacher.source)
+    return Step(
+        teacher=teacher,
+        student=student_shape(
+            teacher,
+            **wanted.model_dump(
+                exclude={"dropout", "source", "undistilled_source"}
+            ),
+        ),
+        sequences=settings.batch_size // settings.micro_batches,
+        micro_batches=settings.micro_batches,
+        length=recipe.data.sequence_length,
+        masking_rate=recipe.data.masking.rate,
+        everywhere=settings.losses.soft_target_positions == "all",
+        live_teacher=recipe.teacher.cache is None,
+        precision=recipe.precision,
+        compiled=settings.jit_compile,
+    )
+
+
+def arithmetic(step: Step) -> dict[str, float]:
+    """Operations of the matrix products of an update, by part, in FLOP.
+
+    Formula:
+        teacher = tokens * teacher.flops_per_token(length)
+        student = 3 * tokens * student.flops_per_token(length)
+        vocabulary = logit_rows * (teacher.head_flops_per_token
+                                   + 3 * student.head_flops_per_token)
+        each times micro_batches
+    """
+    tokens, (rows, _) = step.tokens, step.logit_rows
+    heads = _TRAINED * step.student.head_flops_per_token
+    if step.live_teacher:
+        heads += step.teacher.head_flops_per_token
+    parts = {
+        "teacher_forward": step.live_teacher
+        * tokens
+        * step.teacher.flops_per_token(step.length),
+        "student_forward_and_backward": _TRAINED
+        * tokens
+        * step.student.flops_per_token(step.length),
+        "vocabulary_heads": rows * heads,
+        "optimizer": 0.0,
+    }
+    return {name: step.micro_batches * x for name, x in parts.items()}
+
+
+def traffic(step: Step) -> dict[str, float]:
+    """Bytes that an update reads and writes beside its products, by part.
+
+    Formula:
+        layer = 50 * hidden_dim + 13 * intermediate_dim
+                + 5 * num_heads * length             # values a token
+        teacher = c * tokens * teacher_layers * layer, c = 4 or 2 bytes
+        student = 3 * c * tokens * student_layers * layer
+        vocabulary = 4 * vocabulary * (10 * rows + 8 * rows beside masked)
+        optimizer = 32 * student_parameters
+                    + (micro_batches - 1) * 12 * student_parameters
+    """
+    values = step.compute_bytes * step.tokens
+    rows, masked = step.logit_rows
+    vocabulary = _FLOAT32_BYTES * step.student.vocabulary_size
+    parts = {
+        "teacher_forward": step.live_teacher
+        * values
+        * _passed(step.teacher, step.length),
+        "student_forward_and_backward": _TRAINED
+        * values
+        * _passed(step.student, step.length),
+        "vocabulary_heads": vocabulary
+        * (_SOFT_TARGET_PASSES * rows + _MASKED_PASSES * masked),
+    }
+    found = {name: step.micro_batches * x for name, x in parts.items()}
+    weights = _UPDATE_BYTES + _SUM_BYTES * (step.micro_batches - 1)
+    return {**found, "optimizer": weights * step.student.parameters}
+
+
+def _passed(shape: EncoderShape, length: int) -> float:
+    """Values a token that one forward pass reads and writes."""
+    layer = (
+        _PASSED_WIDTHS * shape.hidden_dim
+        + _PASSED_INNER * shape.intermediate_dim
+        + _PASSED_SCORES * shape.num_heads * length
+    )
+    return shape.num_layers * layer
+
+
+def memory(step: Step) -> dict[str, float]:
+    """Bytes of a device that an update needs beside the program, by part.
+
+    Formula:
+        teacher_weights = c * teacher_parameters, c = 4 or 2 bytes
+        student_weights = 4 * student_parameters
+        student_gradients = 4 * student_parameters   # twice if micro-batched
+        adamw_moments = 8 * student_parameters
+        activations = c * tokens * (student_layers * layer(student) + at_hand)
+            layer = 13 * hidden_dim + 2 * intermediate_dim
+                    + num_heads * length
+            at_hand = the larger layer of student and teacher
+        vocabulary_chunk = 4 * vocabulary * (8 * chunk + 2 * student_width)
+
+    A layer keeps what its gradient reads; see `models.encoder_pass`. Beside
+    all layers of the student, one of either model is being worked on.
+    """
+    weights = _FLOAT32_BYTES * step.student.parameters
+    layers = [_kept(step.student, step.length)]
+    kept = step.student.num_layers * layers[0]
+    if step.live_teacher:
+        layers.append(_kept(step.teacher, step.length))
+    chunk = min(DEFAULT_CHUNK_SIZE, step.logit_rows[0])
+    return {
+        "teacher_weights": step.live_teacher
+        * step.compute_bytes
+        * step.teacher.parameters,
+        "student_weights": weights,
+        "student_gradients": weights * (2 if step.micro_batches > 1 else 1),
+        "adamw_moments": 2 * weights,
+        "activations": step.compute_bytes * step.tokens * (kept + max(layers)),
+        "vocabulary_chunk": _FLOAT32_BYTES
+        * step.student.vocabulary_size
+        * (_CHUNK_TABLES * chunk + 2 * step.student.hidden_dim),
+    }
+
+
+def _kept(shape: EncoderShape, length: int) -> float:
+    """Values a token that a layer keeps for its gradient.
+
+    Queries, keys and values as one product, apart and scaled (7 widths), the
+    context twice, two normalisations with their inputs (4 widths), GELU and
+    its input; the softmax.
+    """
+    dense = _KEPT_WIDTHS * shape.hidden_dim + 2 * shape.intermediate_dim
+    return dense + shape.num_heads * length
