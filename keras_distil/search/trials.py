@@ -1,5 +1,6 @@
 """The trials of a recipe's search: trained, scored and written down."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -45,6 +46,27 @@ CHECKED = "check"
 _HYPERBAND = "tuner/epochs"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """One training of a search.
+
+    Attributes:
+        recipe: with the trial's values.
+        model: made from it.
+        folder: what is kept of it.
+        epochs: parts of `distill.steps` to train, each with a score.
+        labels: the values, by key.
+        callbacks: the tuner's.
+    """
+
+    recipe: config.Recipe
+    model: Distiller
+    folder: Path
+    epochs: int
+    labels: dict[str, Any] = dataclasses.field(default_factory=dict)
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+
+
 class RecipeTrials(hypermodel.DistillationHyperModel):
     """The trials of `keras-distil search`.
 
@@ -85,14 +107,10 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         recipe = self.trial_recipe(hp)
         labels = {key: _plain(value) for key, value in self.values(hp).items()}
         self._keep_if_same(folder, labels)
+        epochs = kwargs.get("epochs", self._evaluations)
         scores = self._reached(
-            recipe,
-            model,
-            folder,
-            labels,
-            given=callbacks,
-            state=hypermodel.training_state(recipe, hp, folder),
-            epochs=kwargs.get("epochs"),
+            _Trial(recipe, model, folder, epochs, labels, callbacks),
+            hypermodel.training_state(recipe, hp, folder),
         )
         if _HYPERBAND not in hp.values:
             # Hyperband may go on with it.
@@ -130,79 +148,64 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         state = callbacks.TrainingState(
             folder / hypermodel.STATE, every_steps=recipe.checkpoint_steps
         )
-        scores = self._reached(recipe, model, folder, {}, (), state, None)
+        scores = self._reached(
+            _Trial(recipe, model, folder, self._evaluations), state
+        )
         shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
         return scores
 
+    @property
+    def _evaluations(self) -> int:
+        return build.search_settings(self.recipe).evaluations
+
     def _reached(
-        self,
-        recipe: config.Recipe,
-        model: Distiller,
-        folder: Path,
-        labels: dict[str, Any],
-        given: Sequence[keras.callbacks.Callback],
-        state: callbacks.TrainingState,
-        epochs: int | None,
+        self, trial: _Trial, state: callbacks.TrainingState
     ) -> dict[str, float]:
-        reached = folder / REACHED
+        reached = trial.folder / REACHED
         if not reached.is_file():
-            self._check_latency(recipe)
+            self._check_latency(trial.recipe)
             with hypermodel.failures_told():
-                scores = self._train(
-                    recipe, model, folder, labels, given, state, epochs
-                )
-            write_json(reached, scores)
+                write_json(reached, self._train(trial, state))
         return json.loads(read_text(reached))
 
     def _train(
-        self,
-        recipe: config.Recipe,
-        model: Distiller,
-        folder: Path,
-        labels: dict[str, Any],
-        given: Sequence[keras.callbacks.Callback],
-        state: callbacks.TrainingState,
-        epochs: int | None,
+        self, trial: _Trial, state: callbacks.TrainingState
     ) -> dict[str, float]:
         started = time.perf_counter()
-        settings = build.search_settings(self.recipe)
-        parts = settings.evaluations
-        steps = max(1, self.steps(recipe) // parts)
-        name = folder.name
-        logs = self._run.folder / LOGS / name
+        objective = build.search_settings(self.recipe).objective
+        steps = max(1, self.steps(trial.recipe) // self._evaluations)
+        updates = steps * trial.epochs
+        logs = self._run.folder / LOGS / trial.folder.name
         scored = _HeldOutScores(self.teacher, self._halves)
         batches = build.training_batches(
-            recipe,
+            trial.recipe,
             self._prepared,
-            batch_size=build.distill_section(recipe).batch_size,
+            batch_size=build.distill_section(trial.recipe).batch_size,
         )
-        with self._run.progress.bar(
-            f"Train {name} (steps)", steps * (epochs or parts)
-        ) as bar:
-            model.fit(
+        title = f"Train {trial.folder.name} (steps)"
+        with self._run.progress.bar(title, updates) as bar:
+            trial.model.fit(
                 batches,
                 steps_per_epoch=steps,
-                epochs=epochs or parts,
+                epochs=trial.epochs,
                 verbose=0,
                 callbacks=[
                     # First: the others read its scores.
                     scored,
-                    *given,
-                    *build.schedule_callbacks(recipe),
-                    *build.balancer(recipe, batches),
+                    *trial.callbacks,
+                    *build.schedule_callbacks(trial.recipe),
+                    *build.balancer(trial.recipe, batches),
                     state,
                     callbacks.TensorBoard(
-                        logs, hparams={"stage": "search", **labels}
+                        logs, hparams={"stage": "search", **trial.labels}
                     ),
                     callbacks.ProgressBar(bar, state),
                 ],
             )
-        scores = scored.best(settings.objective)
-        if settings.objective not in search_section.HELD_OUT_OBJECTIVES:
-            scores[settings.objective] = self._task_score(
-                recipe, model.student, folder
-            )
-        callbacks.write_scores(logs, scores, steps * (epochs or parts))
+        scores = scored.best(objective)
+        if objective not in search_section.HELD_OUT_OBJECTIVES:
+            scores[objective] = self._task_score(trial)
+        callbacks.write_scores(logs, scores, updates)
         scores["duration_s"] = round(time.perf_counter() - started, 1)
         return scores
 
@@ -231,23 +234,24 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             ]
         return self._latencies[shape]
 
-    def _task_score(
-        self, recipe: config.Recipe, student: MaskedLM, folder: Path
-    ) -> float:
+    def _task_score(self, trial: _Trial) -> float:
         """The task's score of the student after fine-tuning, 0 to 1."""
         name = build.search_settings(self.recipe).objective
         self.train_task_teacher()
         # All trials share the teacher of the task.
         shared = self._run.folder / "tasks" / name / table.TEACHER
-        here = folder / "tasks" / name / table.TEACHER
+        here = trial.folder / "tasks" / name / table.TEACHER
         if not here.is_dir():
-            with disk.writing(folder):
+            with disk.writing(trial.folder):
                 shutil.copytree(shared, here, copy_function=os.link)
-        run = Run(recipe, folder, self._run.progress)
-        encoders = {table.STUDENT: student, table.TEACHER: self.teacher}
+        run = Run(trial.recipe, trial.folder, self._run.progress)
+        encoders = {
+            table.STUDENT: trial.model.student,
+            table.TEACHER: self.teacher,
+        }
         task_stages.train_rows(run, self._task, encoders, [table.STUDENT])
         found = task_stages.dev_scores(run, name, table.STUDENT)
-        shutil.rmtree(folder / "tasks", ignore_errors=True)
+        shutil.rmtree(trial.folder / "tasks", ignore_errors=True)
         return statistics.median(found)
 
     def train_task_teacher(self) -> None:

@@ -27,6 +27,11 @@ search:
 """
 
 
+RANGE = SPACE.replace(
+    "{choices: [1.0e-3, 1.0e-2]}", "{min: 1.0e-4, max: 1.0e-2, scale: log}"
+)
+
+
 def write(toy_recipe, text=SPACE):
     path = toy_recipe.with_name("search.yaml")
     path.write_text(toy_recipe.read_text() + text)
@@ -252,7 +257,7 @@ def worker_of(log):
 def test_hyperband_ends_the_worse_trials(toy_recipe, tmp_path, capsys):
     path = write(
         toy_recipe,
-        SPACE.replace("tuner: grid", "tuner: hyperband\n  evaluations: 3"),
+        RANGE.replace("tuner: grid", "tuner: hyperband\n  evaluations: 3"),
     )
     status, _, err = keras_distil(
         capsys, "search", path, "--output", tmp_path / "run"
@@ -273,17 +278,11 @@ def test_hyperband_ends_the_worse_trials(toy_recipe, tmp_path, capsys):
     assert not list(folder.glob("trials/*/training_state"))
 
 
-@pytest.mark.parametrize("tuner", ["random", "bayesian"])
 def test_an_interrupted_search_goes_on(
-    toy_recipe, tmp_path, capsys, monkeypatch, tuner
+    toy_recipe, tmp_path, capsys, monkeypatch
 ):
     """Within its first trial, when KerasTuner has kept almost nothing."""
-    path = write(
-        toy_recipe,
-        SPACE.replace("grid", tuner).replace(
-            "{choices: [1.0e-3, 1.0e-2]}", "{min: 1.0e-4, max: 1.0e-2}"
-        ),
-    )
+    path = write(toy_recipe, RANGE.replace("grid", "bayesian"))
     changes = ["--set", "search.trials=2", "--set", "checkpoint_steps=1"]
     command = ["search", path, *changes, "--output"]
     status, _, err = keras_distil(capsys, *command, tmp_path / "whole")
