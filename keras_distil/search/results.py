@@ -16,6 +16,7 @@ from keras_distil.search.trials import (
     CHECKED,
     REACHED,
     RecipeTrials,
+    own_values,
 )
 
 RESULT_FILE = "search.json"
@@ -43,9 +44,8 @@ def collect(
     """
     settings = build.search_settings(run.recipe)
     wanted = tuner.oracle.objective
-    found = [
-        {"name": BASELINE, "values": {}, **(baseline or {}), "score": None}
-    ]
+    before = {"name": BASELINE, "values": own_values(run.recipe)}
+    found = [{**before, **(baseline or {}), "score": None}]
     for trial_id in sorted(tuner.oracle.trials):
         trial = tuner.oracle.trials[trial_id]
         values = {
@@ -172,12 +172,7 @@ def make_table(found: dict[str, Any]) -> rich.table.Table:
     table.add_column("s", justify="right")
     for at, row in enumerate(found["trials"]):
         style = "bold" if at == found["best"] else None
-        cells = [
-            "the recipe's"
-            if not row["values"]
-            else _shown(row["values"].get(key))
-            for key in keys
-        ]
+        cells = [_shown(row["values"].get(key)) for key in keys]
         scores = row.get("scores")
         table.add_row(
             row["name"],

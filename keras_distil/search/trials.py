@@ -149,7 +149,14 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             folder / hypermodel.STATE, every_steps=recipe.checkpoint_steps
         )
         scores = self._reached(
-            _Trial(recipe, model, folder, self._evaluations), state
+            _Trial(
+                recipe,
+                model,
+                folder,
+                self._evaluations,
+                own_values(self.recipe),
+            ),
+            state,
         )
         shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
         return scores
@@ -197,7 +204,8 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
                     *build.balancer(trial.recipe, batches),
                     state,
                     callbacks.TensorBoard(
-                        logs, hparams={"stage": "search", **trial.labels}
+                        logs,
+                        hparams={"trial": trial.folder.name, **trial.labels},
                     ),
                     callbacks.ProgressBar(bar, state),
                 ],
@@ -309,6 +317,17 @@ class _HeldOutScores(keras.callbacks.Callback):
     def set_training_state(self, state: list[dict[str, float]]) -> None:
         """Puts back what `get_training_state` returned."""
         self._scores = list(state)
+
+
+def own_values(recipe: config.Recipe) -> dict[str, Any]:
+    """What the recipe itself says of the keys that are searched."""
+    found = {}
+    for key in build.search_settings(recipe).space:
+        value: Any = recipe.model_dump()
+        for name in key.split("."):
+            value = value[name] if isinstance(value, dict) else None
+        found[key] = _plain(value)
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -58,7 +58,8 @@ def test_a_search_ends_with_a_table_and_a_recipe(finished):
         "trial_00",
         "trial_01",
     ]
-    for text in ("trial_00", "trial_01", "the recipe", str(folder)):
+    assert found["trials"][0]["values"] == {"distill.learning_rate": 1e-3}
+    for text in ("trial_00", "trial_01", "0.001", str(folder)):
         assert text in out.replace("\n", "")
     losses = [row["score"] for row in found["trials"][1:]]
     assert found["best"] == 1 + losses.index(min(losses))
