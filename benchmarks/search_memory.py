@@ -11,6 +11,7 @@ import argparse
 import gc
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def measure(recipe: Path, trials: int, steps: int) -> list[float]:
         scores = fit(*args, **kwargs)
         gc.collect()
         found.append(resident_mb())
-        print(f"trial {len(found)}: {found[-1]:,.0f} MB", flush=True)
+        # Standard output is closed while KerasTuner may write to it.
+        print(f"trial {len(found)}: {found[-1]:,.0f} MB", file=sys.stderr)
         return scores
 
     RecipeTrials.fit = measured
