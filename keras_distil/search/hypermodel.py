@@ -20,6 +20,7 @@ from keras_distil.callbacks.training_state import (
 )
 from keras_distil.config import schema, search_section
 from keras_distil.distiller import Distiller, NonFiniteLossError
+from keras_distil.search.graph_memory import trial_forgotten
 
 STATE = "training_state"
 _PARENT = "tuner/trial_id"
@@ -211,7 +212,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         if folder is not None and args and data.stream_of(args[0]) is not None:
             given.append(training_state(recipe, hp, folder))
         kwargs.setdefault("verbose", 0)
-        with failures_told():
+        with trial_forgotten(), failures_told():
             return model.fit(*args, callbacks=given, **kwargs)
 
 

@@ -33,6 +33,7 @@ from keras_distil.distiller import Distiller
 from keras_distil.evaluation import table
 from keras_distil.run_folder import LOGS, Run, read_text, write_json, write_text
 from keras_distil.search import hypermodel
+from keras_distil.search.graph_memory import trial_forgotten
 
 BASELINE = "baseline"
 # What a trial has reached. With it, it is not trained again.
@@ -171,7 +172,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         reached = trial.folder / REACHED
         if not reached.is_file():
             self._check_latency(trial.recipe)
-            with hypermodel.failures_told():
+            with trial_forgotten(), hypermodel.failures_told():
                 write_json(reached, self._train(trial, state))
         return json.loads(read_text(reached))
 
