@@ -5,7 +5,7 @@ import pytest
 from keras_distil import Distiller
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def _eager():
     compile_ = Distiller.compile
 
