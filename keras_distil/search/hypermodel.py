@@ -160,9 +160,23 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             FailedTrialError: if the values do not go together.
         """
         try:
-            return config.with_values(self.recipe, self.values(hp))
+            return self.with_values(self.values(hp))
         except config.RecipeError as error:
             raise FailedTrialError(str(error)) from error
+
+    def with_values(self, values: Mapping[str, Any]) -> config.Recipe:
+        """The recipe of a trial, which XLA does not compile.
+
+        TensorFlow 2.21 keeps what XLA has compiled for good, some 90 MB for
+        each training step, and every trial has one of its own.
+
+        Raises:
+            RecipeError: if the values do not go together.
+        """
+        plain: dict[str, Any] = {"distill.jit_compile": False}
+        if self.recipe.finetune is not None:
+            plain["finetune.jit_compile"] = False
+        return config.with_values(self.recipe, {**values, **plain})
 
     def build(self, hp: keras_tuner.HyperParameters) -> Distiller:
         """The Distiller of a trial, compiled."""

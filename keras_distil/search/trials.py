@@ -137,7 +137,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         folder = self._run.folder / BASELINE
         if (folder / REACHED).is_file():
             return json.loads(read_text(folder / REACHED))
-        recipe = config.with_values(self.recipe, {})
+        recipe = self.with_values({})
         keras.utils.set_random_seed(recipe.seed)
         model = build.distiller(
             recipe,
