@@ -32,8 +32,8 @@ class GradientBalancer(keras.callbacks.Callback):
     Raises:
         TypeError: if the model is no Distiller.
         ValueError: if a value is out of range, there are fewer than two
-            ratios, or the Distiller lacks a loss, has weight 0 for it or a
-            schedule.
+            ratios, the Distiller lacks a loss, has weight 0 for it or a
+            schedule, or there are several replicas.
 
     Example:
         >>> balancer = GradientBalancer(
@@ -95,7 +95,13 @@ class GradientBalancer(keras.callbacks.Callback):
         self._norms = model.gradient_norms(self.examples)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Refuses weights that have a schedule, too."""
+        """Refuses weights that have a schedule, too, and replicas."""
+        replicas = self.model.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "GradientBalancer measures on one device; this training has "
+                f"{replicas}. Leave it out, or train on one."
+            )
         for name, weight in self._weights.items():
             if self.model.is_scheduled(weight):
                 raise ValueError(

@@ -23,6 +23,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 from keras_distil import disk
 from keras_distil.callbacks import insights
 from keras_distil.callbacks.step_record import StepRecorder
+from keras_distil.objectives import GradientNorms
 
 # The charts of the custom-scalars page, with patterns of their scalars.
 _CHARTS = {
@@ -111,6 +112,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._triple, self._tokenizer = examples, tokenizer
         self._examples: insights.Examples | None = None
         self._examples_every = examples_every
+        self._norms: GradientNorms | None = None
         # What the heat maps show, in the order of the looks.
         self._seen: dict[str, list] = {"steps": [], "cka": [], "cosine": []}
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
@@ -133,7 +135,9 @@ class TensorBoard(keras.callbacks.Callback):
                     self._triple,
                     self._tokenizer,
                 )
-                self._norms = self.model.gradient_norms(self._triple)
+                # Replicas have no one set of weights to measure them with.
+                if self.model.distribute_strategy.num_replicas_in_sync == 1:
+                    self._norms = self.model.gradient_norms(self._triple)
                 self._look(self._first_step)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -221,6 +225,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _weighted_norms(self) -> dict[str, float]:
         """What each loss contributes to the length of an update."""
+        if self._norms is None:
+            return {}
         norms = self._norms.measure()
         return {
             loss.name: float(loss.weight.numpy()) * norms[loss.name]

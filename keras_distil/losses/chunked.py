@@ -42,8 +42,8 @@ class ChunkedResult(NamedTuple):
         sums: float32, (losses,), weighted sum of each loss over the rows.
         correct: float32 scalar, weight of rows whose argmax is the label.
         agreeing: float32 scalar, weight of rows where both argmaxes agree.
-        statistics: by the name of a loss that has one, the weighted sum of
-            its statistic over the rows.
+        statistics: float32, (losses with a statistic,), weighted sum of each
+            statistic over the rows.
         feature_gradient: float, (rows, width), or None.
         kernel_gradient: float32, (vocabulary, width), or None.
         bias_gradient: float32, (vocabulary,), or None.
@@ -52,7 +52,7 @@ class ChunkedResult(NamedTuple):
     sums: Tensor
     correct: Tensor
     agreeing: Tensor
-    statistics: dict[str, Tensor]
+    statistics: Tensor
     feature_gradient: Tensor | None = None
     kernel_gradient: Tensor | None = None
     bias_gradient: Tensor | None = None
@@ -151,16 +151,11 @@ def chunked_losses(
         (tf.constant(0), _zeros(losses, student, chunks, with_gradients)),
         parallel_iterations=1,
     )
-    observed = [loss.name for loss in losses if loss.statistic]
+    observed = sum(loss.statistic is not None for loss in losses)
     sums, metrics, statistics = tf.split(
-        end["values"], [len(losses), 2, len(observed)]
+        end["values"], [len(losses), 2, observed]
     )
-    result = ChunkedResult(
-        sums,
-        metrics[0],
-        metrics[1],
-        dict(zip(observed, tf.unstack(statistics), strict=True)),
-    )
+    result = ChunkedResult(sums, metrics[0], metrics[1], statistics)
     if not with_gradients:
         return result
     return result._replace(

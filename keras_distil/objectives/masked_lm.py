@@ -233,8 +233,9 @@ class MaskedLMObjective:
         sums["correct"] = vocabulary.correct
         if self.teacher is not None:
             sums["agreeing"] = vocabulary.agreeing
-        for name, statistic in vocabulary.statistics.items():
-            sums[f"{name}_statistic"] = statistic
+        observed = [x for x in self._logits_losses if x.statistic is not None]
+        for index, loss in enumerate(observed):
+            sums[f"{loss.name}_statistic"] = vocabulary.statistics[index]
         for index, loss in enumerate(self._logits_losses):
             sums[f"{loss.name}_sum"] = vocabulary.sums[index]
         if not training:

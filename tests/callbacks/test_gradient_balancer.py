@@ -170,3 +170,17 @@ def test_wrong_models_are_refused(make_distiller, triple):
     distiller.loss_named("cosine").weight.assign(0.0)
     with pytest.raises(ValueError, match="'cosine' has weight 0"):
         fit(distiller, triple, balancer)
+
+
+def test_replicas_are_refused(make_distiller, triple, monkeypatch):
+    class Two:
+        num_replicas_in_sync = 2
+
+    distiller = make_distiller()
+    balancer = callbacks.GradientBalancer(triple, RATIOS)
+    balancer.set_model(distiller)
+    monkeypatch.setattr(
+        type(distiller), "distribute_strategy", property(lambda _: Two())
+    )
+    with pytest.raises(ValueError, match="on one device; this training has 2"):
+        balancer.on_train_begin()

@@ -123,7 +123,7 @@ def tags(folder):
     events.Reload()
     return {
         tag: [event.step for event in events.Tensors(tag)]
-        for plugin in ("images", "histograms", "text")
+        for plugin in ("images", "histograms", "text", "scalars")
         for tag in events.PluginTagToContent(plugin)
     }, events
 

@@ -311,6 +311,7 @@ def test_triple_loss():
         "weight": 5.0,
         "temperature": 3.0,
         "positions": "masked",
+        "confidence_slope": 0.0,
     }
     for loss in triple:
         assert not loss.trainable_variables
