@@ -146,6 +146,12 @@ class Distiller(keras.Model):
             # The next step is traced anew, with the schedules there are now.
             self.make_train_function(force=True)
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether a distribution strategy holds the student's weights."""
+        first = self.student.variables[0]
+        return isinstance(first._value, tf.distribute.DistributedValues)
+
     def is_scheduled(self, variable: keras.Variable) -> bool:
         """Whether `schedule` drives the variable."""
         return id(variable) in self._schedules

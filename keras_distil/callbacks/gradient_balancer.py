@@ -33,7 +33,7 @@ class GradientBalancer(keras.callbacks.Callback):
         TypeError: if the model is no Distiller.
         ValueError: if a value is out of range, there are fewer than two
             ratios, the Distiller lacks a loss, has weight 0 for it or a
-            schedule, or there are several replicas.
+            schedule, or was made under a distribution strategy.
 
     Example:
         >>> balancer = GradientBalancer(
@@ -95,12 +95,11 @@ class GradientBalancer(keras.callbacks.Callback):
         self._norms = model.gradient_norms(self.examples)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Refuses weights that have a schedule, too, and replicas."""
-        replicas = self.model.distribute_strategy.num_replicas_in_sync
-        if replicas > 1:
+        """Refuses weights that have a schedule, too, and strategies."""
+        if self.model.is_distributed:
             raise ValueError(
-                "GradientBalancer measures on one device; this training has "
-                f"{replicas}. Leave it out, or train on one."
+                "GradientBalancer needs a model that no distribution strategy "
+                "holds. Leave it out, or train without a strategy."
             )
         for name, weight in self._weights.items():
             if self.model.is_scheduled(weight):

@@ -135,8 +135,8 @@ class TensorBoard(keras.callbacks.Callback):
                     self._triple,
                     self._tokenizer,
                 )
-                # Replicas have no one set of weights to measure them with.
-                if self.model.distribute_strategy.num_replicas_in_sync == 1:
+                # Outside of a step, a strategy's weights have no gradient.
+                if not self.model.is_distributed:
                     self._norms = self.model.gradient_norms(self._triple)
                 self._look(self._first_step)
 
