@@ -204,6 +204,7 @@ def test_an_interrupted_trial_goes_on(tmp_path):
     assert other.score == pytest.approx(one.score, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_hyperband_goes_on_with_the_parent(tmp_path):
     tuner = make_tuner(
         make_hypermodel(temperatures(1.0, 2.0, 3.0, 4.0)),

@@ -281,6 +281,7 @@ def test_hyperband_ends_the_worse_trials(toy_recipe, tmp_path, capsys):
     assert not list(folder.glob("trials/*/training_state"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on(
     toy_recipe, tmp_path, capsys, monkeypatch
 ):
