@@ -61,6 +61,18 @@ def teacher(recipe: config.Recipe, *, dtype: str | None = None) -> MaskedLM:
     )
 
 
+def frozen_teacher(recipe: config.Recipe, its_teacher: MaskedLM) -> MaskedLM:
+    """The teacher as the steps run it, which train nothing of it.
+
+    Under a mixed precision it needs no float32 weights, of which every step
+    would make a copy. In float32 it is returned as it is.
+    """
+    policy = keras.dtype_policies.get(recipe.precision)
+    if policy.compute_dtype == policy.variable_dtype:
+        return its_teacher
+    return models.with_dtype(its_teacher, policy.compute_dtype)
+
+
 def tokenizer(recipe: config.Recipe) -> tokenizers.Tokenizer:
     """The teacher's tokenizer.
 

@@ -357,7 +357,7 @@ class Distiller(keras.Model):
         with tf.control_dependencies(self._check_finite(values)):
             self._update(gradients, norm)
         for loss in self.distillation_losses:
-            if getattr(loss, "statistic", None) is not None:
+            if loss.statistic is not None:
                 loss.observe(values[f"{loss.name}_{loss.statistic}"])
         self._update_metrics(values, sizes)
         self.tokens_seen.assign_add(tf.cast(sizes["tokens"], tf.int64))

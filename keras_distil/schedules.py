@@ -12,21 +12,13 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from keras_distil.arguments import check_number
+
 Tensor = Any
 
 
 def _register(cls: type) -> type:
     return keras.saving.register_keras_serializable(package="keras_distil")(cls)
-
-
-def _check_number(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"`{name}` must be a number. Received: {name}={value!r}."
-        )
-    if value != value or value in (float("inf"), float("-inf")):
-        raise ValueError(f"`{name}` must be finite. Received: {name}={value}.")
-    return float(value)
 
 
 def _check_steps(name: str, value: int) -> int:
@@ -54,7 +46,7 @@ class Constant(LearningRateSchedule):
     """
 
     def __init__(self, value: float) -> None:
-        self.value = _check_number("value", value)
+        self.value = check_number("value", value)
 
     def __call__(self, step: Tensor) -> Tensor:
         """Value at `step`, scalar float32."""
@@ -69,8 +61,8 @@ class _Ramp(LearningRateSchedule):
     """From `start` to `end` over `steps` updates, then `end`."""
 
     def __init__(self, start: float, end: float, steps: int) -> None:
-        self.start = _check_number("start", start)
-        self.end = _check_number("end", end)
+        self.start = check_number("start", start)
+        self.end = check_number("end", end)
         self.steps = _check_steps("steps", steps)
 
     def _progress(self, step: Tensor) -> Tensor:
@@ -183,7 +175,7 @@ class Piecewise(LearningRateSchedule):
         self, boundaries: Sequence[int], values: Sequence[float]
     ) -> None:
         self.boundaries = [_check_steps("boundaries", b) for b in boundaries]
-        self.values = [_check_number("values", v) for v in values]
+        self.values = [check_number("values", v) for v in values]
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 "`values` must be one longer than `boundaries`. Received: "

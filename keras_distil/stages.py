@@ -112,7 +112,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
         )
     # The models first: what is wrong with them shows before the long work.
     teacher = text_stages.TeacherInMemory(lambda: text_stages.load_teacher(run))
-    if recipe.distill is not None:
+    if recipe.distill is not None and found is None:
         build.student(recipe, teacher.model)
     encoders = _distilled_encoders(run, teacher.model)
     report: dict[str, Any] = {"name": recipe.name}

@@ -25,7 +25,7 @@ from keras_distil import (
     training,
 )
 from keras_distil.benchmark import latency, size
-from keras_distil.models import adapters, embedded, with_dtype
+from keras_distil.models import adapters, embedded
 from keras_distil.progress import Progress
 from keras_distil.run_folder import (
     CHECKPOINTS,
@@ -72,16 +72,10 @@ class TeacherInMemory:
         gc.collect()
 
     def in_compute_precision(self, recipe: config.Recipe) -> MaskedLM:
-        """The teacher as the steps run it; the copy in float32 is freed.
-
-        Under a mixed precision a frozen teacher needs no float32 weights, of
-        which every step would make a copy.
-        """
-        policy = keras.dtype_policies.get(recipe.precision)
-        if policy.compute_dtype == policy.variable_dtype:
-            return self.model
-        converted = with_dtype(self.model, policy.compute_dtype)
-        self.release()
+        """The teacher as the steps run it; a copy in float32 is freed."""
+        converted = build.frozen_teacher(recipe, self.model)
+        if converted is not self._model:
+            self.release()
         return converted
 
     def train(self, run: Run, prepared: data.PreparedCorpus) -> None:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "keras_distil"
 
 # A part imports parts of earlier rows only: nothing of its own row.
 ROWS = (
-    ("_version", "errors", "disk"),
+    ("_version", "arguments", "disk"),
     (
         "config",
         "losses",

@@ -123,7 +123,7 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
     import keras
     import tensorflow as tf
 
-    from keras_distil import build, models
+    from keras_distil import build
 
     if tf.config.list_physical_devices("GPU"):
         raise ValueError(
@@ -137,9 +137,7 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
     keras.utils.set_random_seed(recipe.seed)
     teacher = build.teacher(recipe)
     student = build.student(recipe, teacher)
-    policy = keras.dtype_policies.get(recipe.precision)
-    if policy.compute_dtype != policy.variable_dtype:
-        teacher = models.with_dtype(teacher, policy.compute_dtype)
+    teacher = build.frozen_teacher(recipe, teacher)
     distiller = build.distiller(recipe, teacher, student, steps=1000)
     batches = random_batches(
         batch_size=settings.batch_size,

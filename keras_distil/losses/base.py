@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distil.arguments import check_number
+
 Tensor = Any
 
 
@@ -17,7 +19,13 @@ class DistillationLoss(keras.layers.Layer):
     Args:
         weight: float >= 0, no unit. Factor of this term in the total loss.
         name: string. The log of this term is called `<name>_loss`.
+
+    Attributes:
+        statistic: name of what the loss observes of every update, whose mean
+            is a log `<name>_<statistic>`; None for losses without one.
     """
+
+    statistic: str | None = None
 
     def __init__(self, *, weight: float, name: str) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
@@ -33,11 +41,15 @@ class DistillationLoss(keras.layers.Layer):
         return self.add_weight(
             name=name,
             shape=(),
-            initializer=keras.initializers.Constant(_check_number(name, value)),
+            initializer=keras.initializers.Constant(check_number(name, value)),
             trainable=False,
             # Every replica assigns the same scheduled value.
             aggregation="only_first_replica",
         )
+
+    def observe(self, mean: Tensor) -> None:
+        """Takes the statistic's mean over a batch, after its update."""
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""
@@ -56,21 +68,14 @@ class LogitsLoss(DistillationLoss):
         needs_teacher: whether `token_values` reads the teacher's logits.
         takes_top_logits: whether these may be `TopLogits`, as a cached
             teacher has them.
-        statistic: name of what `token_statistic` gives, whose mean is a log
-            `<name>_<statistic>`; None for losses without one.
     """
 
     positions = "all"
     needs_teacher = True
     takes_top_logits = False
-    statistic: str | None = None
 
     def token_statistic(self, student_logits: Tensor) -> Tensor:
         """What the loss learns of each token, float32."""
-        raise NotImplementedError
-
-    def observe(self, mean: Tensor) -> None:
-        """Takes the statistic's mean over a batch, after its update."""
         raise NotImplementedError
 
     def token_values(
@@ -98,16 +103,6 @@ class HiddenStateLoss(DistillationLoss):
     ) -> Tensor:
         """Unweighted loss of each token, float32, without the mean."""
         raise NotImplementedError
-
-
-def _check_number(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"`{name}` must be a number. Received: {name}={value!r}."
-        )
-    if value != value or value in (float("inf"), float("-inf")):
-        raise ValueError(f"`{name}` must be finite. Received: {name}={value}.")
-    return float(value)
 
 
 def _number(variable: keras.Variable) -> float:

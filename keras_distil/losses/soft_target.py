@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distil.arguments import check_number
 from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss, _check_number, _number
+from keras_distil.losses.base import LogitsLoss, _number
 from keras_distil.losses.top_logits import TopLogits
 
 Tensor = Any
@@ -100,7 +101,7 @@ class SoftTargetKLDivergence(LogitsLoss):
                 f"Received: temperature={temperature}."
             )
         self.positions = positions
-        self.confidence_slope = _check_number(
+        self.confidence_slope = check_number(
             "confidence_slope", confidence_slope
         )
         if confidence_slope < 0:

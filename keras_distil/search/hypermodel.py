@@ -48,8 +48,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     seeds: trials that build the same shape start from the same student. A
     trial's checkpoint holds the student's weights alone. A trial that was
     interrupted goes on in mid-epoch from its training state, if its batches
-    are a dataset of keras_distil; one whose loss is
-    no longer finite is recorded as failed; any other error ends the search.
+    are a dataset of keras_distil; one whose loss is no longer finite is
+    recorded as failed; any other error ends the search.
 
     Args:
         teacher: a masked-LM task model.
@@ -119,20 +119,6 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         super().__init__(name=recipe.name)
         self.teacher = teacher
         self.recipe = recipe
-
-    @classmethod
-    def from_recipe(
-        cls, teacher: MaskedLM, recipe: config.Recipe
-    ) -> "DistillationHyperModel":
-        """The search of a recipe.
-
-        Args:
-            teacher: the recipe's.
-            recipe: with `search` and `distill`.
-        """
-        made = cls.__new__(cls)
-        made._set_up(teacher, recipe)
-        return made
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Tells the tuner the space, without building a model."""

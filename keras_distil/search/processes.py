@@ -49,8 +49,16 @@ def run_search(
     if count > 1 and recipe_search.ORACLE_IP not in os.environ:
         if port is not None:
             recipe_search.check_port(_HOST, port)
+        # What trials share is made once, and shown; then the chief finds it.
         recipe_search.prepare(run)
         _Processes(run, count, port or _free_port()).work()
+        found = results.read(run)
+        if found is None:
+            raise RuntimeError(
+                f"The search in {run.folder} has no result: see its logs. The "
+                "same command goes on."
+            )
+        return found
     return recipe_search.run_search(run)
 
 
