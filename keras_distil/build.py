@@ -272,6 +272,7 @@ def student(
         made_from,
         settings.num_layers,
         settings.layers,
+        initialization=settings.initialization,
         hidden_dim=settings.hidden_dim,
         intermediate_dim=settings.intermediate_dim,
         num_heads=settings.num_heads,

@@ -149,7 +149,8 @@ class StudentSection(Section):
     """`student`: the shape of the student; null takes the teacher's.
 
     `num_layers: null` is half the teacher's layers, or the length of `layers`
-    when that is a list of teacher layer indices. With `source`, a `.keras`
+    when that is a list of teacher layer indices. `initialization: random`
+    copies none of them, as in the paper's ablation. With `source`, a `.keras`
     file, the student was distilled already, and the tasks start from it;
     `undistilled_source` is its twin that learned without a teacher.
     """
@@ -160,6 +161,7 @@ class StudentSection(Section):
     layers: Literal["alternate", "paper_code", "first", "last"] | list[int] = (
         "alternate"
     )
+    initialization: Literal["teacher", "random"] = "teacher"
     hidden_dim: Count | None = None
     intermediate_dim: Count | None = None
     num_heads: Count | None = None

@@ -17,6 +17,7 @@ _LOGGER = logging.getLogger("keras_distil")
 # The layers that the DistilBERT authors' extraction script takes, from 12.
 _PAPER_CODE_LAYERS = [0, 2, 4, 7, 9, 11]
 _CHOICES = ("alternate", "paper_code", "first", "last")
+_INITIALIZATIONS = ("teacher", "random")
 
 
 def initialize_student(
@@ -24,6 +25,7 @@ def initialize_student(
     num_layers: int | None = None,
     layers: str | Sequence[int] = "alternate",
     *,
+    initialization: str = "teacher",
     hidden_dim: int | None = None,
     intermediate_dim: int | None = None,
     num_heads: int | None = None,
@@ -47,6 +49,8 @@ def initialize_student(
             `layers` if they are a list, else to half the teacher's.
         layers: which of the teacher's layers to copy, see
             `student_layer_indices`. Defaults to `"alternate"`.
+        initialization: `"teacher"`, or `"random"` to copy nothing, as in the
+            paper's ablation (its table 4). Defaults to `"teacher"`.
         hidden_dim: int, width. Defaults to the teacher's.
         intermediate_dim: int, width inside the feed-forward layers. Defaults
             to the teacher's, in proportion to `hidden_dim`.
@@ -62,7 +66,8 @@ def initialize_student(
     Raises:
         TypeError: if `teacher` is no BERT or DistilBERT masked-LM model, or
             a size is no integer.
-        ValueError: if a size or a layer is out of range.
+        ValueError: if a size or a layer is out of range, or the
+            initialization is unknown.
 
     Example:
         >>> from keras_distil import models
@@ -84,6 +89,11 @@ def initialize_student(
     source = _check_teacher(teacher)
     indices = student_layer_indices(source.num_layers, num_layers, layers)
     sizes = _student_sizes(source, hidden_dim, intermediate_dim, num_heads)
+    if initialization not in _INITIALIZATIONS:
+        raise ValueError(
+            f"`initialization` must be one of {list(_INITIALIZATIONS)}. "
+            f"Received: initialization={initialization!r}."
+        )
     if not 0 <= dropout < 1:
         raise ValueError(
             f"`dropout` must be in [0, 1). Received: dropout={dropout}."
@@ -98,6 +108,8 @@ def initialize_student(
             **sizes,
         )
         student = ExactDistilBertMaskedLM(backbone)
+    if initialization == "random":
+        return student
     different = [
         f"{name} {getattr(source, name)} -> {size}"
         for name, size in sizes.items()

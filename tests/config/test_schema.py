@@ -47,6 +47,7 @@ def errors_of(path, *overrides):
         ("teacher.source=''", "teacher.source: String should have at least 1"),
         ("student.dropout=1", "student.dropout: must be less than 1. Rec"),
         ("student.dropout=-0.1", "student.dropout: must be greater than or"),
+        ("student.initialization=fresh", "student.initialization: must be 't"),
         ("student.num_layers=0", "student.num_layers: must be greater than or"),
         ("data.sources=[]", "distill: there is no text to train on"),
         ("data.sequence_length=7", "data.sequence_length: must be greater "),

@@ -230,6 +230,20 @@ def test_the_teachers_own_sizes_are_no_difference(toy_bert, caplog):
     assert caplog.text == ""
 
 
+def test_random_initialization_copies_nothing_and_warns_of_nothing(
+    toy_bert, caplog
+):
+    student = models.initialize_student(toy_bert, 2, initialization="random")
+    assert caplog.text == ""
+    assert student.backbone.num_layers == 2
+    copied = models.initialize_student(toy_bert, 2)
+    for fresh, other in zip(student.weights, copied.weights, strict=True):
+        value = np.asarray(fresh)
+        if fresh.path.endswith(("kernel", "embeddings")):
+            assert 0 < np.abs(value).max() <= 0.04
+            assert (value != np.asarray(other)).mean() > 0.9
+
+
 def test_fresh_weights_depend_on_the_seed_alone(toy_bert):
     def weights(seed):
         student = models.initialize_student(toy_bert, hidden_dim=4, seed=seed)
@@ -274,6 +288,11 @@ def test_fresh_kernels_differ_from_each_other(toy_bert):
         ({"dropout": 1.0}, ValueError, r"`dropout` .*\[0, 1\).*dropout=1.0"),
         ({"dropout": -0.1}, ValueError, "`dropout` .*dropout=-0.1"),
         ({"num_layers": 9}, ValueError, "num_layers=9"),
+        (
+            {"initialization": "fresh"},
+            ValueError,
+            "`initialization` must be one of .*random.*Received.*'fresh'",
+        ),
     ],
 )
 def test_errors(toy_bert, options, error, message):

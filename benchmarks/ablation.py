@@ -1,0 +1,180 @@
+"""What each loss and the teacher's weights are worth: the paper's table 4.
+
+Distils the students of recipes/masked_lm_minilm_to_3_layers.yaml anew, with a
+smaller budget, each time without one part, and fine-tunes each on the labels
+of tasks (as `undistilled`: no teacher helps there, so that what differs comes
+from the first step). Prints a Markdown table, with paired bootstrap intervals
+of the differences to the whole method.
+
+A call that is interrupted goes on where it was. Variants can be trained by
+several processes into one folder; the last call, with all of them, only reads.
+
+    python benchmarks/ablation.py --texts TEXTS --glue GLUE --output FOLDER
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from keras_distil import data
+from keras_distil.evaluation import significance
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+WHOLE = "whole"
+# By folder: what the table calls it, and what it changes in the recipe.
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    WHOLE: ("all three losses, the teacher's weights", []),
+    "no_ce": ("without L_ce", ["distill.losses.soft_target_weight=0"]),
+    "no_cos": ("without L_cos", ["distill.losses.cosine_weight=0"]),
+    "no_mlm": ("without L_mlm", ["distill.losses.mlm_weight=0"]),
+    "random": ("random initialization", ["student.initialization=random"]),
+}
+
+
+def run(recipe: str, changes: list[str], output: Path) -> dict:
+    """The report of a recipe's run, which is made unless it is there."""
+    command = [sys.executable, "-m", "keras_distil", "run", RECIPES / recipe]
+    for change in changes:
+        command += ["--set", change]
+    subprocess.run([*command, "--output", output], check=True)
+    return json.loads((output / "report.json").read_text())
+
+
+def train(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Distils a variant and fine-tunes it; its held-out scores."""
+    folder = arguments.output / variant
+    steps = arguments.steps
+    report = run(
+        "masked_lm_minilm_to_3_layers.yaml",
+        [
+            f"data.root={arguments.texts}",
+            f"precision={arguments.precision}",
+            f"distill.steps={steps}",
+            f"distill.warmup_steps={max(1, steps // 16)}",
+            "distill.twin=false",
+            *VARIANTS[variant][1],
+        ],
+        folder / "distilled",
+    )
+    run(
+        "glue.yaml",
+        [
+            f"data.root={arguments.glue}",
+            f"precision={arguments.precision}",
+            f"student.undistilled_source={folder / 'distilled/student.keras'}",
+            "student.source=null",
+            "finetune.source=files",
+            f"finetune.tasks=[{', '.join(arguments.tasks)}]",
+            "finetune.rows=[undistilled]",
+            f"finetune.seeds={arguments.seeds}",
+            "finetune.by_task={}",
+        ],
+        folder / "tasks",
+    )
+    return report["rows"]["student"]
+
+
+def task_draws(
+    variant: str, arguments: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """By task, the score in percent and that of each bootstrap draw."""
+    scores, draws = {}, {}
+    for task in arguments.tasks:
+        folder = arguments.output / variant / "tasks" / "tasks" / task
+        seeds = [
+            folder / "undistilled" / f"seed_{seed}" for seed in arguments.seeds
+        ]
+        predictions = np.stack(
+            [
+                load_file(seed / "predictions.safetensors")["dev"]
+                for seed in seeds
+            ]
+        )
+        result = json.loads((seeds[0] / "result.json").read_text())
+        metric = significance.mean_of(
+            *(
+                significance.COUNTED_METRICS[name]
+                for name in result["metrics"]["dev"]
+            )
+        )
+        examples = data.load_glue(task, "dev", root=arguments.glue)
+        labels = np.asarray(examples.labels)
+        scores[task] = 100 * float(
+            np.median([metric(labels, found) for found in predictions])
+        )
+        draws[task] = 100 * significance.bootstrap_scores(
+            labels, predictions, metric, seed=significance.task_seed(task)
+        )
+    return scores, draws
+
+
+def markdown(
+    held_out: dict[str, dict[str, float]], arguments: argparse.Namespace
+) -> str:
+    """The table, a row a variant."""
+    found = {variant: task_draws(variant, arguments) for variant in VARIANTS}
+    samples = {
+        variant: significance.macro_samples(draws)
+        for variant, (_, draws) in found.items()
+    }
+    means = {
+        variant: np.mean(list(scores.values()))
+        for variant, (scores, _) in found.items()
+    }
+    columns = ["agreement", "masked accuracy", *arguments.tasks, "mean"]
+    lines = [
+        f"| | {' | '.join(columns)} | difference (95%) |",
+        "| --- |" + " ---: |" * (len(columns) + 1),
+    ]
+    for variant, (title, _) in VARIANTS.items():
+        numbers = [
+            100 * held_out[variant]["teacher_agreement"],
+            100 * held_out[variant]["mlm_accuracy"],
+            *found[variant][0].values(),
+            means[variant],
+        ]
+        cells = [title, *(f"{number:.1f}" for number in numbers), ""]
+        if variant != WHOLE:
+            difference = significance.paired_difference(
+                samples[variant], samples[WHOLE]
+            )
+            cells[-1] = (
+                f"{means[variant] - means[WHOLE]:+.1f} "
+                f"({difference.low:.1f} to {difference.high:.1f})"
+            )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", required=True, help="folder of *.txt")
+    parser.add_argument("--glue", required=True, help="GLUE's folders")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--tasks", nargs="+", default=["cola", "stsb"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=list(VARIANTS),
+        default=list(VARIANTS),
+        help="train these; with all of them, print the table",
+    )
+    arguments = parser.parse_args()
+    held_out = {
+        variant: train(variant, arguments) for variant in arguments.variants
+    }
+    if len(held_out) == len(VARIANTS):
+        print(markdown(held_out, arguments))
+
+
+if __name__ == "__main__":
+    main()
