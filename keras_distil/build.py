@@ -25,8 +25,10 @@ from keras_distil import (
     teachers,
     training,
 )
+from keras_distil.config import data_section
 from keras_distil.config import schedules as schedule_settings
-from keras_distil.config import schema
+from keras_distil.config.distill_section import LOSS_NAMES, DistillSection
+from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.distiller import Distiller
 from keras_distil.evaluation import significance, spans
 from keras_distil.models import augmentation
@@ -105,9 +107,9 @@ def sources(recipe: config.Recipe) -> list[data.Source]:
     """The sources of text, in the recipe's order."""
     made: list[data.Source] = []
     for source in recipe.data.sources:
-        if isinstance(source, schema.DocumentationSource):
+        if isinstance(source, data_section.DocumentationSource):
             made.append(data.InstalledDocumentation(tuple(source.packages)))
-        elif isinstance(source, schema.FilesSource):
+        elif isinstance(source, data_section.FilesSource):
             made.append(
                 data.TextFiles(
                     source.pattern, root=recipe.data.root, field=source.field
@@ -270,12 +272,8 @@ def student(
         raise ValueError(f"The recipe {recipe.name!r} has no student.")
     return models.initialize_student(
         made_from,
-        settings.num_layers,
-        settings.layers,
+        **settings.shape(),
         initialization=settings.initialization,
-        hidden_dim=settings.hidden_dim,
-        intermediate_dim=settings.intermediate_dim,
-        num_heads=settings.num_heads,
         dropout=settings.dropout,
         dtype=dtype or recipe.precision,
         seed=recipe.seed,
@@ -310,7 +308,7 @@ def elmo() -> models.ElmoClassifier:
     return models.ElmoClassifier(num_outputs=2)
 
 
-def finetune_section(recipe: config.Recipe) -> schema.FineTuneSection:
+def finetune_section(recipe: config.Recipe) -> FineTuneSection:
     """The recipe's `finetune` section.
 
     Raises:
@@ -483,7 +481,7 @@ def task_trainer(
     )
 
 
-def distill_section(recipe: config.Recipe) -> schema.DistillSection:
+def distill_section(recipe: config.Recipe) -> DistillSection:
     """The recipe's `distill` section.
 
     Raises:
@@ -645,7 +643,7 @@ def balancer(
         return []
     ratios = {
         name: getattr(settings.balance, name)
-        for name in schema.LOSS_NAMES
+        for name in LOSS_NAMES
         if getattr(settings.losses, f"{name}_weight") > 0
     }
     return [

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from keras_distil import config, models
-from keras_distil.config import schema
+from keras_distil.config import data_section
 from keras_distil.evaluation import render, table
 from keras_distil.run_folder import read_text
 
@@ -159,12 +159,12 @@ def _use(report: dict[str, Any]) -> str:
 
 def _data(recipe: config.Recipe) -> Iterator[str]:
     for source in recipe.data.sources:
-        if isinstance(source, schema.DocumentationSource):
+        if isinstance(source, data_section.DocumentationSource):
             yield (
                 "Text: docstrings of the installed "
                 f"{', '.join(source.packages)}."
             )
-        elif isinstance(source, schema.FilesSource):
+        elif isinstance(source, data_section.FilesSource):
             yield f"Text: the files `{source.pattern}`."
         else:
             yield f"Text: TensorFlow Datasets `{source.name}`."
@@ -339,10 +339,10 @@ def _licences(recipe: config.Recipe) -> Iterator[str]:
         yield f"Data: {recipe.data.license}."
         return
     for source in recipe.data.sources:
-        if isinstance(source, schema.DocumentationSource):
+        if isinstance(source, data_section.DocumentationSource):
             for package in source.packages:
                 yield f"Docstrings of {package}: {_package_licence(package)}."
-        elif isinstance(source, schema.FilesSource):
+        elif isinstance(source, data_section.FilesSource):
             yield f"The files `{source.pattern}`: {_UNKNOWN} in the recipe."
         else:
             yield f"`{source.name}`: see its page in TensorFlow Datasets."

@@ -6,7 +6,8 @@ from typing import Any
 
 from keras_distil import data
 from keras_distil.config import Recipe
-from keras_distil.config.schema import DistillSection, TeacherCache
+from keras_distil.config.distill_section import DistillSection
+from keras_distil.config.model_sections import TeacherCache
 from keras_distil.devices import Device
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.losses.top_logits import tail_temperatures
@@ -107,9 +108,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         return summary | {"tokens": _tokens(recipe)}
     student = student_shape(
         teacher,
-        **recipe.student.model_dump(
-            exclude={"dropout", "source", "undistilled_source"}
-        ),
+        **recipe.student.shape(),
     )
     fewer = 100 * (1 - student.parameters / teacher.parameters)
     if recipe.teacher.cache is not None:

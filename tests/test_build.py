@@ -1,8 +1,9 @@
 import json
 
+import numpy as np
 import pytest
 
-from keras_distil import build, config, data
+from keras_distil import build, config, data, models
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,19 @@ def test_a_tokenizer_without_its_unknown_token_is_told(toy_recipe, toy_teacher):
     (toy_teacher / "tokenizer.json").write_text(json.dumps(whole))
     with pytest.raises(ValueError, match="cannot be used: .*Missing"):
         build.tokenizer(config.load_recipe(toy_recipe))
+
+
+@pytest.mark.parametrize("initialization", ["teacher", "random"])
+def test_student_starts_as_the_recipe_says(
+    toy_recipe, toy_teacher, initialization
+):
+    teacher = models.load_teacher(toy_teacher)
+    recipe = config.load_recipe(
+        toy_recipe, [f"student.initialization={initialization}"]
+    )
+    found = build.student(recipe, teacher)
+    same = np.array_equal(
+        found.backbone.token_embedding.embeddings,
+        teacher.backbone.token_embedding.embeddings,
+    )
+    assert same == (initialization == "teacher")

@@ -78,7 +78,7 @@ def test_licences_are_found_or_said_to_be_unknown(finished, tmp_path):
         {"kind": "documentation", "packages": ["numpy", "no_such_package"]},
         {"kind": "tfds", "name": "wiki40b/en", "split": "train", "field": "x"},
     ]
-    data = config.schema.DataSection.model_validate(
+    data = config.data_section.DataSection.model_validate(
         {"sources": sources, "root": str(tmp_path)}
     )
     card = card_of(finished, data=data)

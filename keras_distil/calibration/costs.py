@@ -113,9 +113,7 @@ def step_of(recipe: Recipe) -> Step:
         teacher=teacher,
         student=student_shape(
             teacher,
-            **wanted.model_dump(
-                exclude={"dropout", "source", "undistilled_source"}
-            ),
+            **wanted.shape(),
         ),
         sequences=settings.batch_size // settings.micro_batches,
         micro_batches=settings.micro_batches,

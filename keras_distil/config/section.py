@@ -2,7 +2,7 @@
 
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 StepCount: TypeAlias = Annotated[int, Field(ge=0)]
@@ -10,6 +10,8 @@ Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 NonEmptyText: TypeAlias = Annotated[str, Field(min_length=1)]
+# BERT's position table has 512 rows.
+Length: TypeAlias = Annotated[int, Field(ge=8, le=512)]
 
 
 class Section(BaseModel):
@@ -18,3 +20,23 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False
     )
+
+
+def each_once(values: list) -> list:
+    """Returns `values`, or raises ValueError if one is there twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"must name each once. Received: {values}.")
+    return values
+
+
+def some_weight(
+    first: str, cosine_weight: float, info: ValidationInfo
+) -> float:
+    """Returns `cosine_weight` if a weight of the section is positive."""
+    others = [info.data.get(name) for name in (first, "soft_target_weight")]
+    if [*others, cosine_weight] == [0, 0, 0]:
+        raise ValueError(
+            f"at least one of `{first}`, `soft_target_weight` and "
+            "`cosine_weight` must be positive. Received: 0 for all."
+        )
+    return cosine_weight

@@ -18,7 +18,7 @@ from keras_distil.callbacks.training_state import (
     DEFAULT_EVERY_STEPS,
     TrainingState,
 )
-from keras_distil.config import schema, search_section
+from keras_distil.config import model_sections, search_section
 from keras_distil.distiller import Distiller, NonFiniteLossError
 from keras_distil.search.graph_memory import trial_forgotten
 
@@ -134,7 +134,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
 
     def _is_whole(self, key: str, each: config.Dimension) -> bool:
         sections = {
-            "student": self.recipe.student or schema.StudentSection(),
+            "student": self.recipe.student or model_sections.StudentSection(),
             "distill": build.distill_section(self.recipe),
         }
         return search_section.takes_whole_numbers(key, each, sections)

@@ -1,0 +1,77 @@
+"""`data`: the text of a recipe, and how it becomes batches."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from keras_distil.config.section import Length, NonEmptyText, Section
+
+DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
+
+# One name, no dots: looking up a submodule would import its parent.
+PackageName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+
+
+class DocumentationSource(Section):
+    """A source of text: the docstrings of installed packages."""
+
+    kind: Literal["documentation"]
+    packages: Annotated[list[PackageName], Field(min_length=1)] = list(
+        DOCUMENTED_PACKAGES
+    )
+
+
+class FilesSource(Section):
+    """A source of text: files under `data.root` that match a glob pattern.
+
+    `field` is the key that holds the text in the records of JSON lines files.
+    """
+
+    kind: Literal["files"]
+    pattern: NonEmptyText
+    field: NonEmptyText | None = None
+
+
+class TfdsSource(Section):
+    """A source of text: a feature of a TensorFlow Datasets data set."""
+
+    kind: Literal["tfds"]
+    name: NonEmptyText
+    split: NonEmptyText = "train"
+    field: NonEmptyText = "text"
+
+
+Source: TypeAlias = Annotated[
+    DocumentationSource | FilesSource | TfdsSource, Field(discriminator="kind")
+]
+
+
+class MaskingSettings(Section):
+    """`data.masking`: which tokens the model has to guess.
+
+    Tokens are chosen with weight `count ** -rare_token_exponent`: 0 treats
+    all alike, 0.7 favours rare ones as the authors of DistilBERT did.
+    """
+
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    rare_token_exponent: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class DataSection(Section):
+    """`data`: the corpus and how it becomes batches.
+
+    `root` is the folder of all files, those of tasks, too. `prepared` is a
+    folder that `keras-distil prepare --output` wrote; the
+    sources are then not read. `layout` is `packed`, full sequences of joined
+    paragraphs, or `bucketed`, a sequence a paragraph and batches of like
+    lengths. `license` is for the model card.
+    """
+
+    root: NonEmptyText | None = None
+    prepared: NonEmptyText | None = None
+    sources: list[Source] = []
+    layout: Literal["packed", "bucketed"] = "packed"
+    sequence_length: Length = 128
+    held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    masking: MaskingSettings = MaskingSettings()
+    license: NonEmptyText | None = None

@@ -1,0 +1,149 @@
+"""`finetune`: the tasks of a recipe, and what is trained on them."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from keras_distil.config.section import (
+    Count,
+    Length,
+    NonNegative,
+    Positive,
+    Section,
+    StepCount,
+    each_once,
+    some_weight,
+)
+
+Task: TypeAlias = Literal[
+    "cola",
+    "sst2",
+    "mrpc",
+    "stsb",
+    "qqp",
+    "mnli",
+    "qnli",
+    "rte",
+    "wnli",
+    "squad",
+    "squad_v2",
+]
+TaskRow: TypeAlias = Literal["teacher", "student", "undistilled", "elmo"]
+
+Seeds: TypeAlias = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    Field(min_length=1),
+    AfterValidator(each_once),
+]
+
+
+class TaskLossSettings(Section):
+    """`finetune.losses`: what a student learns a task from.
+
+    Weights of the true labels, of the fine-tuned teacher's outputs and of the
+    distance to its hidden states.
+    """
+
+    label_weight: NonNegative = 1.0
+    soft_target_weight: NonNegative = 1.0
+    cosine_weight: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Positive = 2.0
+    confidence_slope: NonNegative = 0.0
+
+    @field_validator("cosine_weight")
+    @classmethod
+    def _some_weight_is_positive(
+        cls, cosine_weight: float, info: ValidationInfo
+    ) -> float:
+        return some_weight("label_weight", cosine_weight, info)
+
+
+class TaskOverrides(Section):
+    """`finetune.by_task.TASK`: what replaces the settings of all tasks."""
+
+    seeds: Seeds | None = None
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+
+
+class FineTuneSection(Section):
+    """`finetune`: tasks, and the models that are trained on them.
+
+    Every row is trained on every task with every seed: the teacher and the
+    undistilled student on the labels, the student from the teacher of the
+    same task and seed. `by_task` replaces settings of single tasks, as the
+    seeds of large ones that are trained once. The row `elmo`, the biLSTM
+    baseline of the paper, is not trained: it has parameters and latency alone.
+    `source: files` reads the tasks' official files under `data.root`, `tfds`
+    takes them from TensorFlow Datasets.
+
+    Longer contexts of SQuAD are read in windows of `max_length` tokens that
+    share `stride` of them, after at most `max_question` of the question.
+    `jit_compile` lets XLA compile the optimizer's update. The student sees
+    `augment_copies` copies of every example with words replaced by those that
+    the untuned teacher expects there.
+
+    What is null depends on the task: see `training.task_defaults`. A training
+    ends early after `patience` epochs without a better score on the
+    development set; the best epoch is kept.
+    """
+
+    tasks: Annotated[list[Task], Field(min_length=1)]
+    source: Literal["files", "tfds"] = "tfds"
+    rows: Annotated[list[TaskRow], Field(min_length=1)] = [
+        "teacher",
+        "student",
+        "undistilled",
+    ]
+    seeds: Seeds = [0]
+    by_task: dict[Task, TaskOverrides] = {}
+    max_length: Length = 128
+    stride: Count = 128
+    max_question: Count = 64
+    epochs: Count | None = None
+    patience: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive | None = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    jit_compile: bool = True
+    losses: TaskLossSettings = TaskLossSettings()
+    augment_copies: StepCount = 0
+
+    @field_validator("augment_copies")
+    @classmethod
+    def _spans_are_not_augmented(
+        cls, augment_copies: int, info: ValidationInfo
+    ) -> int:
+        spans = {"squad", "squad_v2"} & set(info.data.get("tasks", ()))
+        if augment_copies and spans:
+            raise ValueError(
+                f"is not for {', '.join(sorted(spans))}, whose answers are "
+                f"parts of the text; use 0. Received: {augment_copies}."
+            )
+        return augment_copies
+
+    def of_task(self, task: str) -> "FineTuneSection":
+        """The settings with which a task is trained."""
+        own = self.by_task.get(task)  # type: ignore[call-overload]
+        if own is None:
+            return self
+        return self.model_copy(update=own.model_dump(exclude_none=True))
+
+    @field_validator("tasks", "rows")
+    @classmethod
+    def _names_are_different(cls, values: list) -> list:
+        return each_once(values)
+
+    @field_validator("rows")
+    @classmethod
+    def _student_has_a_teacher(cls, rows: list[str]) -> list[str]:
+        if "student" in rows and "teacher" not in rows:
+            raise ValueError(
+                "must hold teacher with student, which learns from it. "
+                f"Received: {rows}."
+            )
+        return rows

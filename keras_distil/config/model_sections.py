@@ -1,0 +1,159 @@
+"""`teacher` and `student`: the two models of a recipe."""
+
+import reprlib
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from keras_distil.config.section import (
+    Count,
+    NonEmptyText,
+    NonNegative,
+    Positive,
+    Section,
+    StepCount,
+)
+
+LAYER_CHOICES = ("alternate", "paper_code", "first", "last")
+DEFAULT_ADAPTER_RANK = 16
+
+
+class TeacherTraining(Section):
+    """`teacher.train`: masked language modelling of the teacher itself.
+
+    `adapter` trains low-rank additions to the encoder and the head, and needs
+    `rank`; with `initial_adapter`, a file, it goes on from there.
+    `all_weights` trains everything and has neither.
+    """
+
+    method: Literal["all_weights", "adapter"]
+    rank: Annotated[Count | None, Field(validate_default=True)] = None
+    initial_adapter: NonEmptyText | None = None
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup_steps: StepCount = 0
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive | None = 1.0
+
+    @field_validator("rank")
+    @classmethod
+    def _rank_belongs_to_adapter(
+        cls, rank: int | None, info: ValidationInfo
+    ) -> int | None:
+        method = info.data.get("method")
+        if method == "all_weights" and rank is not None:
+            raise ValueError(
+                "is for `method: adapter` only; remove it, or change the "
+                f"method. Received: method='all_weights', rank={rank}."
+            )
+        if method == "adapter" and rank is None:
+            return DEFAULT_ADAPTER_RANK
+        return rank
+
+    @field_validator("initial_adapter")
+    @classmethod
+    def _only_an_adapter_goes_on(
+        cls, initial_adapter: str | None, info: ValidationInfo
+    ) -> str | None:
+        if initial_adapter and info.data.get("method") == "all_weights":
+            raise ValueError(
+                "is for `method: adapter` only; remove it, or change the "
+                f"method. Received: {initial_adapter!r}."
+            )
+        return initial_adapter
+
+
+class TeacherCache(Section):
+    """`teacher.cache`: the student learns from outputs that are on disk.
+
+    The teacher sees every training sequence under `maskings` masks, before
+    the student is trained; epochs cycle through them. The `top_k` largest
+    logits of each position are kept, with the weight of all others together,
+    and the hidden states if a loss reads them. Then the teacher leaves
+    memory.
+    """
+
+    top_k: Count = 64
+    maskings: Count = 4
+
+
+class TeacherSection(Section):
+    """`teacher`: where the teacher comes from, and its own training if any.
+
+    `license` is for the model card; null takes what the checkpoint says.
+    """
+
+    source: NonEmptyText
+    allow_new_head: bool = False
+    license: NonEmptyText | None = None
+    train: TeacherTraining | None = None
+    cache: TeacherCache | None = None
+
+
+class StudentSection(Section):
+    """`student`: the shape of the student; null takes the teacher's.
+
+    `num_layers: null` is half the teacher's layers, or the length of `layers`
+    when that is a list of teacher layer indices. `initialization: random`
+    copies none of them, as in the paper's ablation. With `source`, a `.keras`
+    file, the student was distilled already, and the tasks start from it;
+    `undistilled_source` is its twin that learned without a teacher.
+    """
+
+    source: NonEmptyText | None = None
+    undistilled_source: NonEmptyText | None = None
+    num_layers: Count | None = None
+    layers: Literal["alternate", "paper_code", "first", "last"] | list[int] = (
+        "alternate"
+    )
+    initialization: Literal["teacher", "random"] = "teacher"
+    hidden_dim: Count | None = None
+    intermediate_dim: Count | None = None
+    num_heads: Count | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    def shape(self) -> dict[str, Any]:
+        """Depth and widths, by key."""
+        keys = ("num_layers", "layers", "hidden_dim", "intermediate_dim")
+        return {key: getattr(self, key) for key in (*keys, "num_heads")}
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers_are_known(cls, layers: Any, info: ValidationInfo) -> Any:
+        if isinstance(layers, str) and layers in LAYER_CHOICES:
+            return layers
+        if not isinstance(layers, list) or not all(
+            type(index) is int and index >= 0 for index in layers
+        ):
+            raise ValueError(
+                f"must be one of {', '.join(LAYER_CHOICES)}, or a list of "
+                "teacher layer indices counted from 0. "
+                f"Received: {reprlib.repr(layers)}."
+            )
+        if not layers or len(set(layers)) < len(layers):
+            raise ValueError(
+                "must name at least one teacher layer, and each once. "
+                f"Received: {reprlib.repr(layers)}."
+            )
+        num_layers = info.data.get("num_layers")
+        if num_layers is not None and num_layers != len(layers):
+            raise ValueError(
+                f"must list `num_layers` indices, here {num_layers}; leave "
+                f"`num_layers` out to take the list's length. Received: "
+                f"{len(layers)} indices, {reprlib.repr(layers)}."
+            )
+        return layers
+
+    @field_validator("num_heads")
+    @classmethod
+    def _heads_divide_width(
+        cls, num_heads: int | None, info: ValidationInfo
+    ) -> int | None:
+        width = info.data.get("hidden_dim")
+        if num_heads and width and width % num_heads:
+            raise ValueError(
+                "must divide `hidden_dim`. "
+                f"Received: num_heads={num_heads}, hidden_dim={width}."
+            )
+        return num_heads

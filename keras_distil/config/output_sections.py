@@ -1,0 +1,82 @@
+"""`evaluate`, `export`, `benchmark`: what is made of the trained models."""
+
+from typing import Annotated, Literal, TypeAlias, get_args
+
+from pydantic import Field, field_validator
+
+from keras_distil.config.section import Count, Length, Section, each_once
+
+ExportFormat: TypeAlias = Literal[
+    "saved_model",
+    "sentence_embedding",
+    "hugging_face",
+    "preset",
+    "litert_float32",
+    "litert_float16",
+    "litert_dynamic_int8",
+    "litert_full_int8",
+    "litert_int4",
+    "onnx",
+]
+EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
+
+
+class EvaluateSection(Section):
+    """`evaluate`: the held-out measures; `sequences: null` takes all."""
+
+    sequences: Count | None = None
+    batch_size: Count = 32
+    latency_length: Length = 128
+
+
+class ExportSection(Section):
+    """`export`: what the students are written as at the end of a run.
+
+    `saved_model`, `hugging_face` and `preset` (KerasHub) hold the distilled
+    student or that of a task; `sentence_embedding` is a SavedModel of the
+    distilled one's mean hidden states, scaled to length 1. SavedModels cut
+    texts to `max_length` tokens; null takes all positions. `litert_...` are
+    files for phones, with a signature for each of `lengths`; null takes the
+    tasks' `max_length`, or that of the sequences. `onnx` needs the extra of
+    that name.
+    """
+
+    formats: Annotated[list[ExportFormat], Field(min_length=1)] = [
+        "saved_model",
+        "hugging_face",
+        "preset",
+    ]
+    max_length: Length | None = None
+    lengths: Annotated[list[Length], Field(min_length=1)] | None = None
+
+    @field_validator("formats")
+    @classmethod
+    def _formats_are_different(cls, formats: list) -> list:
+        return each_once(formats)
+
+
+class BenchmarkSection(Section):
+    """`benchmark`: what `keras-distil benchmark` measures.
+
+    Every model takes one sequence of each of `lengths` in every round, with
+    each number of `threads`, and batches of 32 sequences of
+    `throughput_length`. `threads: null` takes 1, 2, 4 and so on up to the
+    number of cores.
+    """
+
+    lengths: Annotated[list[Length], Field(min_length=1)] = [
+        16,
+        32,
+        64,
+        128,
+        256,
+        512,
+    ]
+    threads: Annotated[list[Count], Field(min_length=1)] | None = None
+    throughput_length: Length = 128
+    rounds: Count = 10
+
+    @field_validator("lengths", "threads")
+    @classmethod
+    def _numbers_are_different(cls, values: list | None) -> list | None:
+        return None if values is None else each_once(values)
