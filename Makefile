@@ -14,7 +14,7 @@ help:
 	@echo "make fuzz        damaged and hostile files through every reader"
 	@echo "make lint        check rules and formatting"
 	@echo "make types       check types"
-	@echo "make bench       run every script in benchmarks/"
+	@echo "make bench       time a training step beside those of others"
 	@echo "make clean       remove .venv and caches, keep saved_models/"
 
 .venv: $(VENV)/.installed
@@ -53,9 +53,7 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy keras_distil
 
 bench: $(VENV)/.installed
-	@set -e; for script in benchmarks/*.py; do \
-		echo "== $$script"; $(BIN)/python "$$script"; \
-	done
+	$(BIN)/python benchmarks/train_step.py $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -66,7 +66,14 @@ def updates_in(path):
 
 
 @pytest.mark.parametrize(
-    "more", [(), ("--set", "teacher.cache={top_k: 8, maskings: 2}")]
+    "more",
+    [
+        (),
+        pytest.param(
+            ("--set", "teacher.cache={top_k: 8, maskings: 2}"),
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     command, tmp_path, monkeypatch, more
