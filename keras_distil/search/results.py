@@ -142,14 +142,15 @@ def summary(found: dict[str, Any]) -> list[str]:
     lines.append(
         f"{_said(name, before['score'])} with the recipe's own values, "
         f"{_said(name, best['score'])} with those of {best['name']}, which "
-        "was chosen for it."
+        f"was chosen for it: {_gained(name, before['score'], best['score'])}."
     )
     key = f"{CHECKED}_{name}"
     if key in best["scores"]:
+        checked = before["scores"][key], best["scores"][key]
         lines.append(
             "On held-out text that no trial was chosen by: "
-            f"{_said(name, before['scores'][key])} and "
-            f"{_said(name, best['scores'][key])}."
+            f"{_said(name, checked[0])} and {_said(name, checked[1])}, "
+            f"{_gained(name, *checked)}."
         )
     return lines
 
@@ -158,6 +159,12 @@ def _said(objective: str, score: float) -> str:
     if objective == "mlm_loss":
         return f"{score:.3f}"
     return f"{100 * score:.2f}%"
+
+
+def _gained(objective: str, before: float, after: float) -> str:
+    if objective == "mlm_loss":
+        return f"{after - before:+.3f}"
+    return f"{100 * (after - before):+.2f} points"
 
 
 def make_table(found: dict[str, Any]) -> rich.table.Table:

@@ -46,8 +46,9 @@ def test_the_gain_is_told():
     lines = " ".join(results.summary(found))
     assert "3 trials, 1 without a score" in lines
     assert "40.00% with the recipe's own values, 45.00%" in lines
+    assert "trial_2, which was chosen for it: +5.00 points." in lines
     # Of the text that has not chosen.
-    assert "39.00% and 44.00%" in lines
+    assert "39.00% and 44.00%, +5.00 points." in lines
     made = rich.console.Console(file=io.StringIO(), width=150)
     made.print(results.make_table(found))
     text = made.file.getvalue()
@@ -63,7 +64,8 @@ def test_losses_and_tasks_are_told_in_their_units():
     found = search(before, made, best=1, objective="mlm_loss", direction="min")
     lines = " ".join(results.summary(found))
     assert "2.750 with the recipe's own values, 2.500" in lines
-    assert "2.700 and 2.600" in lines
+    assert "which was chosen for it: -0.250." in lines
+    assert "2.700 and 2.600, -0.100." in lines
     # A task's development set has no other half.
     task = search(row("baseline", 0.5), trial("t", 0.6, 1.0, "last"), best=1)
     lines = " ".join(results.summary({**task, "objective": "rte"}))
