@@ -162,6 +162,21 @@ def test_a_task_has_settings_of_its_own(recipe_path, tmp_path):
     assert epochs["rte"] < epochs["stsb"] == 3
 
 
+def test_a_student_can_be_trained_without_any_teacher(recipe_path, tmp_path):
+    report = start(
+        recipe_path,
+        tmp_path / "run",
+        "finetune.tasks=[rte]",
+        "finetune.rows=[undistilled]",
+        f"student.undistilled_source={tmp_path / 'student.keras'}",
+        "student.source=null",
+    )
+    (row,) = report["tasks"]["rows"]
+    assert row["name"] == "undistilled"
+    assert row["tasks"]["rte"]["retention"] is None
+    assert (tmp_path / "run" / run_folder.PAGE_FILE).is_file()
+
+
 def test_elmo_stands_in_the_table_by_its_costs(
     recipe_path, tmp_path, monkeypatch
 ):
