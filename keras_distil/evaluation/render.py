@@ -329,7 +329,8 @@ def _sentences(table: ResultTable) -> list[str]:
     """Returns the comparisons in words, those of the means first."""
     means = [c.sentence for c in table.comparisons if c.task is None]
     tasks = [c.sentence for c in table.comparisons if c.task is not None]
-    return means + tasks
+    # The mean of one task is that task.
+    return tasks if len(table.tasks) == 1 else means + tasks
 
 
 def _score(found: TaskScore | MacroScore | None) -> float | None:

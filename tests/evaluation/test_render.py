@@ -143,6 +143,19 @@ def test_markdown_by_hand():
     assert text.endswith("contains 0.\n")
 
 
+def test_the_mean_of_one_task_is_not_told_again():
+    table = twins([50.0])
+    compared = [
+        compare("twin 0", "teacher", task, -49.0, True)
+        for task in ("cola", None)
+    ]
+    text = to_markdown(
+        table.model_copy(update={"comparisons": tuple(compared)})
+    )
+    (sentence,) = [x for x in text.splitlines() if x.startswith("- ")]
+    assert "between twin 0 and teacher on cola is significant" in sentence
+
+
 def test_mean_that_is_not_significant():
     table = toy()
     means = [
