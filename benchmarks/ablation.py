@@ -1,4 +1,4 @@
-"""What each loss and the teacher's weights are worth: the paper's table 4.
+"""What each loss and the teacher's weights are worth: the paper's ablation.
 
 Distils the students of recipes/masked_lm_minilm_to_3_layers.yaml anew, with a
 smaller budget, each time without one part, and fine-tunes each on the labels
@@ -14,17 +14,15 @@ several processes into one folder; the last call, with all of them, only reads.
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+from recipe_runs import report_of
 from safetensors.numpy import load_file
 
 from keras_distil import data
 from keras_distil.evaluation import significance
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 WHOLE = "whole"
 # By folder: what the table calls it, and what it changes in the recipe.
 VARIANTS: dict[str, tuple[str, list[str]]] = {
@@ -36,20 +34,11 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def run(recipe: str, changes: list[str], output: Path) -> dict:
-    """The report of a recipe's run, which is made unless it is there."""
-    command = [sys.executable, "-m", "keras_distil", "run", RECIPES / recipe]
-    for change in changes:
-        command += ["--set", change]
-    subprocess.run([*command, "--output", output], check=True)
-    return json.loads((output / "report.json").read_text())
-
-
 def train(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Distils a variant and fine-tunes it; its held-out scores."""
     folder = arguments.output / variant
     steps = arguments.steps
-    report = run(
+    report = report_of(
         "masked_lm_minilm_to_3_layers.yaml",
         [
             f"data.root={arguments.texts}",
@@ -61,7 +50,7 @@ def train(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
         ],
         folder / "distilled",
     )
-    run(
+    report_of(
         "glue.yaml",
         [
             f"data.root={arguments.glue}",

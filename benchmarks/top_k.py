@@ -13,21 +13,19 @@ A call that is interrupted goes on where it was.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recipe_runs import RECIPES, report_of
+from scipy.special import log_softmax, logsumexp
 
 from keras_distil import config, quiet
 
-RECIPE = (
-    Path(__file__).parents[1] / "recipes" / "masked_lm_minilm_to_3_layers.yaml"
-)
+RECIPE = "masked_lm_minilm_to_3_layers.yaml"
 LIVE = 0
 SCHEDULE = (1.0, 4.0)
+TOKENS = 1000  # whose logits are looked at
 
 
 def changes(
@@ -50,8 +48,7 @@ def changes(
         "evaluate.sequences=320",
     ]
     if top_k != LIVE:
-        cache = f"{{top_k: {top_k}, maskings: {arguments.maskings}}}"
-        found.append(f"teacher.cache={cache}")
+        found.append(f"teacher.cache={{top_k: {top_k}, maskings: 1}}")
     return found
 
 
@@ -66,12 +63,6 @@ class HeldOut:
         corpus = build.corpus(recipe)
         self.batches = build.held_out_batches(recipe, corpus)
 
-    def fresh_student(self) -> Any:
-        """The student before training."""
-        from keras_distil import build
-
-        return build.student(self.recipe, self.teacher, dtype="float32")
-
     def divergence(self, student: Any, temperature: float) -> float:
         """KL over the whole vocabulary at all positions, nats a token."""
         from keras_distil import Distiller, losses
@@ -82,41 +73,39 @@ class HeldOut:
         logs = distiller.evaluate(self.batches, verbose=0, return_dict=True)
         return logs["soft_target_loss"]
 
-    def logits(self, student: Any, tokens: int) -> tuple[np.ndarray, ...]:
-        """Logits of teacher and student, float32, (tokens, vocabulary)."""
+    def logits(self) -> tuple[np.ndarray, ...]:
+        """Of the teacher and a fresh student, float64, (TOKENS, vocabulary).
+
+        Sorted alike: the teacher's largest first.
+        """
+        from keras_distil import build
         from keras_distil.models import forward
 
         x, _, _ = next(iter(self.batches))
         real = x["padding_mask"].numpy() > 0
+        student = build.student(self.recipe, self.teacher, dtype="float32")
         found = []
         for model in (self.teacher, student):
             states = forward.encode(model, x, training=False).numpy()
-            rows = states[real][:tokens]
+            rows = states[real][:TOKENS]
             features, kernel, bias = forward.project(model, rows)
             product = np.asarray(features) @ np.asarray(kernel).T
             found.append((product + np.asarray(bias)).astype("float64"))
-        return tuple(found)
+        order = np.argsort(-found[0], axis=-1)
+        return tuple(np.take_along_axis(each, order, -1) for each in found)
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """In float64, row by row."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def left_out(held_out: HeldOut, arguments: argparse.Namespace) -> list[str]:
-    """A row for each temperature and `top_k`, by NumPy alone."""
-    teacher, student = held_out.logits(
-        held_out.fresh_student(), arguments.tokens
-    )
-    order = np.argsort(-teacher, axis=-1)
+def left_out(
+    teacher: np.ndarray, student: np.ndarray, counts: list[int]
+) -> list[str]:
+    """A row for each temperature and `top_k`, in float64 by NumPy and SciPy."""
     lines = ["| temperature | `top_k` | mass of the tail | share of the KL |"]
     lines.append("| ---: | ---: | ---: | ---: |")
     for temperature in (1.0, 2.0, 4.0):
-        p = np.take_along_axis(log_softmax(teacher / temperature), order, -1)
-        q = np.take_along_axis(log_softmax(student / temperature), order, -1)
+        p = log_softmax(teacher / temperature, axis=-1)
+        q = log_softmax(student / temperature, axis=-1)
         whole = (np.exp(p) * (p - q)).sum(axis=-1).mean()
-        for top_k in arguments.top_k:
+        for top_k in counts:
             head = (np.exp(p) * (p - q))[:, :top_k].sum(axis=-1)
             p_tail = np.exp(p[:, top_k:]).sum(axis=-1)
             q_tail = np.exp(q[:, top_k:]).sum(axis=-1)
@@ -128,23 +117,21 @@ def left_out(held_out: HeldOut, arguments: argparse.Namespace) -> list[str]:
     return lines
 
 
-def interpolation(held_out: HeldOut, arguments: argparse.Namespace) -> str:
+def interpolation(teacher: np.ndarray, counts: list[int]) -> str:
     """The largest error of interpolated tails, in their own units."""
     from keras_distil.losses import top_logits
 
-    teacher, _ = held_out.logits(held_out.fresh_student(), arguments.tokens)
-    teacher -= teacher.max(axis=-1, keepdims=True)
-    order = np.argsort(-teacher, axis=-1)
+    teacher = teacher - teacher[:, :1]
     nodes = top_logits.tail_temperatures(*SCHEDULE)
     found = []
-    for top_k in arguments.top_k:
-        others = np.take_along_axis(teacher, order[:, top_k:], -1)
+    for top_k in counts:
+        others = teacher[:, top_k:]
 
         def tail(temperature: float, others: np.ndarray = others) -> np.ndarray:
-            return np.log(np.exp(others / temperature).sum(axis=-1))
+            return logsumexp(others / temperature, axis=-1)
 
         kept = top_logits.TopLogits(
-            order[:, :top_k],
+            None,
             None,
             np.stack([tail(node) for node in nodes], -1).astype("float32"),
             nodes,
@@ -171,11 +158,8 @@ def trained(held_out: HeldOut, arguments: argparse.Namespace) -> list[str]:
         for seed in arguments.seeds:
             for top_k in [*arguments.top_k, LIVE]:
                 output = arguments.output / f"k{top_k}_t{temperature}_s{seed}"
-                command = [sys.executable, "-m", "keras_distil", "run", RECIPE]
-                for change in changes(arguments, top_k, temperature, seed):
-                    command += ["--set", change]
-                subprocess.run([*command, "--output", output], check=True)
-                report = json.loads((output / "report.json").read_text())
+                changed = changes(arguments, top_k, temperature, seed)
+                report = report_of(RECIPE, changed, output)
                 scores = report["rows"]["student"]
                 divergence = held_out.divergence(
                     load_teacher(output / "student.keras"), temperature
@@ -202,16 +186,18 @@ def main() -> None:
     parser.add_argument("--temperatures", nargs="+", type=float, default=[2.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--maskings", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--numbers-only", action="store_true")
     arguments = parser.parse_args()
     quiet.import_tensorflow()
-    recipe = config.load_recipe(RECIPE, changes(arguments, LIVE, 2.0, 0))
+    recipe = config.load_recipe(
+        RECIPES / RECIPE, changes(arguments, LIVE, 2.0, 0)
+    )
     held_out = HeldOut(recipe)
-    print("\n".join(left_out(held_out, arguments)), end="\n\n")
-    print(interpolation(held_out, arguments), end="\n\n")
+    teacher, student = held_out.logits()
+    rows = left_out(teacher, student, arguments.top_k)
+    print("\n".join(rows), end="\n\n")
+    print(interpolation(teacher, arguments.top_k), end="\n\n")
     if not arguments.numbers_only:
         print("\n".join(trained(held_out, arguments)))
 

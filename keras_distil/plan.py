@@ -106,10 +106,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
     }
     if recipe.distill is None or recipe.student is None:
         return summary | {"tokens": _tokens(recipe)}
-    student = student_shape(
-        teacher,
-        **recipe.student.shape(),
-    )
+    student = student_shape(teacher, **recipe.student.shape())
     fewer = 100 * (1 - student.parameters / teacher.parameters)
     if recipe.teacher.cache is not None:
         summary["teacher_cache"] = _cache(

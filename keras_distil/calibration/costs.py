@@ -111,10 +111,7 @@ def step_of(recipe: Recipe) -> Step:
     teacher, _ = encoder_shape(recipe.teacher.source)
     return Step(
         teacher=teacher,
-        student=student_shape(
-            teacher,
-            **wanted.shape(),
-        ),
+        student=student_shape(teacher, **wanted.shape()),
         sequences=settings.batch_size // settings.micro_batches,
         micro_batches=settings.micro_batches,
         length=recipe.data.sequence_length,

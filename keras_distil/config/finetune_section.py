@@ -46,7 +46,7 @@ class TaskLossSettings(Section):
 
     label_weight: NonNegative = 1.0
     soft_target_weight: NonNegative = 1.0
-    cosine_weight: Annotated[float, Field(ge=0)] = 1.0
+    cosine_weight: NonNegative = 1.0
     temperature: Positive = 2.0
     confidence_slope: NonNegative = 0.0
 

@@ -1,7 +1,7 @@
 """`teacher` and `student`: the two models of a recipe."""
 
 import reprlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -14,7 +14,8 @@ from keras_distil.config.section import (
     StepCount,
 )
 
-LAYER_CHOICES = ("alternate", "paper_code", "first", "last")
+LayerChoice: TypeAlias = Literal["alternate", "paper_code", "first", "last"]
+LAYER_CHOICES: tuple[str, ...] = get_args(LayerChoice)
 DEFAULT_ADAPTER_RANK = 16
 
 
@@ -96,17 +97,15 @@ class StudentSection(Section):
 
     `num_layers: null` is half the teacher's layers, or the length of `layers`
     when that is a list of teacher layer indices. `initialization: random`
-    copies none of them, as in the paper's ablation. With `source`, a `.keras`
-    file, the student was distilled already, and the tasks start from it;
-    `undistilled_source` is its twin that learned without a teacher.
+    copies nothing of the teacher, as in the paper's ablation. With `source`, a
+    `.keras` file, the student was distilled already, and the tasks start from
+    it; `undistilled_source` is its twin that learned without a teacher.
     """
 
     source: NonEmptyText | None = None
     undistilled_source: NonEmptyText | None = None
     num_layers: Count | None = None
-    layers: Literal["alternate", "paper_code", "first", "last"] | list[int] = (
-        "alternate"
-    )
+    layers: LayerChoice | list[int] = "alternate"
     initialization: Literal["teacher", "random"] = "teacher"
     hidden_dim: Count | None = None
     intermediate_dim: Count | None = None
@@ -115,8 +114,13 @@ class StudentSection(Section):
 
     def shape(self) -> dict[str, Any]:
         """Depth and widths, by key."""
-        keys = ("num_layers", "layers", "hidden_dim", "intermediate_dim")
-        return {key: getattr(self, key) for key in (*keys, "num_heads")}
+        return {
+            "num_layers": self.num_layers,
+            "layers": self.layers,
+            "hidden_dim": self.hidden_dim,
+            "intermediate_dim": self.intermediate_dim,
+            "num_heads": self.num_heads,
+        }
 
     @field_validator("layers", mode="before")
     @classmethod

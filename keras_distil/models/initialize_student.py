@@ -50,7 +50,7 @@ def initialize_student(
         layers: which of the teacher's layers to copy, see
             `student_layer_indices`. Defaults to `"alternate"`.
         initialization: `"teacher"`, or `"random"` to copy nothing, as in the
-            paper's ablation (its table 4). Defaults to `"teacher"`.
+            paper's ablation. Defaults to `"teacher"`.
         hidden_dim: int, width. Defaults to the teacher's.
         intermediate_dim: int, width inside the feed-forward layers. Defaults
             to the teacher's, in proportion to `hidden_dim`.
