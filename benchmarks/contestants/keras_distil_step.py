@@ -34,7 +34,10 @@ def make_distiller(shape: Shape, precision: str) -> Distiller:
         temperature=contestants.TEMPERATURE,
         positions=shape.positions,
     )
-    distiller = Distiller(teacher, student, triple_loss)
+    compute_dtype = keras.dtype_policies.get(precision).compute_dtype
+    distiller = Distiller(
+        models.with_dtype(teacher, compute_dtype), student, triple_loss
+    )
     distiller.compile(
         keras.optimizers.AdamW(contestants.LEARNING_RATE),
         clip_norm=contestants.CLIP_NORM,
