@@ -147,7 +147,7 @@ class Race:
             **{
                 name: value
                 for name, value in dataclasses.asdict(shape).items()
-                if name != "sizes"
+                if name not in ("sizes", "variant")
             },
         }
         self._turns: dict[tuple[str, str], list[dict]] = {}

@@ -68,7 +68,7 @@ def test_useful_flops_leave_out_padding_and_logits_nobody_reads():
 
 
 def test_shape_round_trip():
-    shape = shapes.Shape(TOY, 4, 20, "masked", 0.4)
+    shape = shapes.Shape(TOY, 4, 20, "masked", 0.4, shapes.Variant(top_k=8))
     assert shapes.Shape.from_json(shape.to_json()) == shape
 
 
@@ -181,7 +181,9 @@ def test_the_pytorch_step_has_our_losses(positions):
 
     shape = shapes.Shape(TOY, 3, 20, positions, padding=0.25)
     data = shapes.make_data(shape)
-    distiller = keras_distil_step.make_distiller(shape, "float32")
+    distiller = keras_distil_step.make_distiller(
+        *keras_distil_step.make_models(shape, "float32"), shape
+    )
     ours = {"teacher": distiller.teacher, "student": distiller.student}
     theirs = dict(zip(ours, pytorch_step.make_models(shape), strict=True))
     for role, table in (("teacher", BERT), ("student", DISTILBERT)):

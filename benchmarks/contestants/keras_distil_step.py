@@ -1,16 +1,22 @@
 """keras_distil, as its recipes run it."""
 
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 import contestants
 from contestants import keras_turns
-from contestants.shapes import Shape, make_data
+from contestants.shapes import Data, Shape, make_data
 from contestants.turns import Turns
-from keras_distil import Distiller, losses, models
+from keras_distil import Distiller, data, losses, models, teachers
 
 
-def make_distiller(shape: Shape, precision: str) -> Distiller:
-    """A Distiller of random models, compiled."""
+def make_models(shape: Shape, precision: str) -> tuple[Any, Any]:
+    """A random teacher, held in the compute precision, and its student."""
     sizes = shape.sizes
     keras.utils.set_random_seed(0)
     teacher = models.ExactBertMaskedLM(
@@ -27,6 +33,12 @@ def make_distiller(shape: Shape, precision: str) -> Distiller:
     student = models.initialize_student(
         teacher, sizes.student_layers, dropout=0.0, dtype=precision
     )
+    compute_dtype = keras.dtype_policies.get(precision).compute_dtype
+    return models.with_dtype(teacher, compute_dtype), student
+
+
+def make_distiller(teacher: Any, student: Any, shape: Shape) -> Distiller:
+    """A Distiller of them, compiled."""
     triple_loss = losses.triple_loss(
         contestants.MLM_WEIGHT,
         contestants.SOFT_TARGET_WEIGHT,
@@ -34,21 +46,65 @@ def make_distiller(shape: Shape, precision: str) -> Distiller:
         temperature=contestants.TEMPERATURE,
         positions=shape.positions,
     )
-    compute_dtype = keras.dtype_policies.get(precision).compute_dtype
-    distiller = Distiller(
-        models.with_dtype(teacher, compute_dtype), student, triple_loss
-    )
+    distiller = Distiller(teacher, student, triple_loss)
     distiller.compile(
         keras.optimizers.AdamW(contestants.LEARNING_RATE),
+        micro_batches=shape.variant.micro_batches,
         clip_norm=contestants.CLIP_NORM,
         jit_compile=True,
+        chunk_size=shape.variant.chunk_size,
     )
     return distiller
 
 
+def cache_teacher(
+    teacher: Any, shape: Shape, found: Data, folder: Path
+) -> tuple[teachers.CachedTeacher, tf.data.Dataset]:
+    """The outputs for the words of the batches, and batches that hold them.
+
+    The masks are others, drawn as in every training.
+    """
+    tokenizer = data.load_tokenizer(models.checkpoint_directory("embedded"))
+    rows = found.targets.reshape(-1, shape.length).astype("uint16")
+    special = data.SpecialTokens.from_tokenizer(tokenizer)
+    rows[:, 0], rows[:, -1] = special.cls_id, special.sep_id
+    corpus = data.PreparedCorpus(
+        *([rows], rows[:0]),
+        token_counts=None,
+        fingerprint="0" * 64,
+        report=data.CorpusReport(),
+        folder=folder,
+    )
+    cached = teachers.cache_teacher(
+        *(teacher, corpus, tokenizer),
+        output=folder / "outputs",
+        top_k=shape.variant.top_k,
+        maskings=1,
+        positions=shape.positions,
+        temperature=contestants.TEMPERATURE,
+        say=None,
+    )
+    return cached, cached.dataset(corpus, batch_size=shape.batch)
+
+
 def run(shape: Shape, precision: str, turns: Turns) -> None:
     """Trains in turns."""
-    data = make_data(shape)
-    x = {"token_ids": data.token_ids, "padding_mask": data.padding_mask}
-    batches = (x, data.targets, data.masked.astype("float32"))
-    keras_turns.fit(make_distiller(shape, precision), batches, turns)
+    teacher, student = make_models(shape, precision)
+    found = make_data(shape)
+    batches: Iterable = tf.data.Dataset.from_tensor_slices(
+        (
+            {
+                "token_ids": found.token_ids,
+                "padding_mask": found.padding_mask,
+            },
+            found.targets,
+            found.masked.astype("float32"),
+        )
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        if shape.variant.top_k:
+            teacher, batches = cache_teacher(
+                *(teacher, shape, found), Path(folder)
+            )
+        distiller = make_distiller(teacher, student, shape)
+        keras_turns.fit(distiller, batches, turns)

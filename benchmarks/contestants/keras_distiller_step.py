@@ -9,6 +9,7 @@ a dict or a list of losses does not fit what its `compile` makes of it.
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import contestants
 from contestants import keras_turns
@@ -69,4 +70,5 @@ def run(shape: Shape, precision: str, turns: Turns) -> None:
     # Its losses have the structure of the outputs, and so must labels.
     nothing = np.zeros(labels.shape[:2], "float32")
     batches = (inputs, (labels, nothing))
-    keras_turns.fit(make_distiller(shape, precision), batches, turns)
+    dataset = tf.data.Dataset.from_tensor_slices(batches)
+    keras_turns.fit(make_distiller(shape, precision), dataset, turns)

@@ -26,11 +26,10 @@ class TakeTurns(keras.callbacks.Callback):
         self._turns.before_step()
 
 
-def fit(model: keras.Model, batches: tuple, turns: Turns) -> None:
+def fit(model: keras.Model, batches: tf.data.Dataset, turns: Turns) -> None:
     """Trains on the batches, over and over, until the turns end."""
-    dataset = tf.data.Dataset.from_tensor_slices(batches).repeat()
     model.fit(
-        dataset.prefetch(1),
+        batches.repeat().prefetch(1),
         steps_per_epoch=2**31,
         shuffle=False,
         verbose=0,

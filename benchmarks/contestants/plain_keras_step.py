@@ -100,4 +100,5 @@ def run(shape: Shape, precision: str, turns: Turns) -> None:
     inputs, labels = keras_turns.at_positions(shape, data)
     soft = data.padding_mask if shape.positions == "all" else labels >= 0
     batches = (inputs, labels, soft.astype("float32"))
-    keras_turns.fit(make_distiller(shape, precision), batches, turns)
+    dataset = tf.data.Dataset.from_tensor_slices(batches)
+    keras_turns.fit(make_distiller(shape, precision), dataset, turns)

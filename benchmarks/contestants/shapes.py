@@ -33,6 +33,21 @@ MODELS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Variant:
+    """What keras_distil may do in another way on the same batches.
+
+    Args:
+        chunk_size: int, tokens that go through the vocabulary at a time.
+        micro_batches: int, parts of a batch.
+        top_k: int, logits of a cached teacher; 0 for a live one.
+    """
+
+    chunk_size: int = 256
+    micro_batches: int = 1
+    top_k: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Shape:
     """What one comparison is about.
 
@@ -44,6 +59,7 @@ class Shape:
         padding: float in [0, 0.5), the share of the positions. Lengths of
             sequences are then uniform from `1 - 2 * padding` to 1 of
             `length`.
+        variant: of keras_distil; nothing to the others.
     """
 
     sizes: Sizes
@@ -51,6 +67,7 @@ class Shape:
     length: int
     positions: str = "all"
     padding: float = 0.0
+    variant: Variant = Variant()
 
     def to_json(self) -> str:
         """Everything, on one line."""
@@ -60,7 +77,8 @@ class Shape:
     def from_json(cls, text: str) -> "Shape":
         """The shape that `to_json` wrote."""
         fields = json.loads(text)
-        return cls(sizes=Sizes(**fields.pop("sizes")), **fields)
+        sizes = Sizes(**fields.pop("sizes"))
+        return cls(sizes, variant=Variant(**fields.pop("variant")), **fields)
 
 
 @dataclasses.dataclass(frozen=True)

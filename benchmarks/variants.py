@@ -1,0 +1,124 @@
+"""What a choice costs or saves in keras_distil's own step.
+
+The values of one choice live at once and take turns, a process each, so that
+a machine whose speed drifts is equally fast for all. Speeds are medians over
+the rounds, as many times that of the first value.
+
+    python benchmarks/variants.py chunk_size --models bert_base minilm
+    python benchmarks/variants.py micro_batches --batches 32
+    python benchmarks/variants.py top_k
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import statistics
+import sys
+
+import contestants
+from contestants.process import Contestant, ContestantFailed
+from contestants.report import shape_name
+from contestants.shapes import MODELS, Shape, Variant
+
+# The first of each is what the others are compared with.
+VALUES = {
+    "chunk_size": (256, 128, 512, 1024),
+    "micro_batches": (1, 2, 4, 8),
+    "top_k": (0, 8, 64),
+}
+WARM_UP_TURNS = 2
+
+
+def measure(
+    shape: Shape, precision: str, choice: str, rounds: int, seconds: float
+) -> list[tuple[float, float, float]]:
+    """Tokens a second, times as fast as the first, and GB, by value."""
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for value in VALUES[choice]:
+            variant = dataclasses.replace(Variant(), **{choice: value})
+            varied = dataclasses.replace(shape, variant=variant)
+            processes.append(Contestant("keras_distil", precision, varied))
+            stack.callback(processes[-1].close)
+            for _ in range(WARM_UP_TURNS):
+                processes[-1].turn(0.0)
+        found = []
+        for number in range(rounds):
+            # Every second round the other way: what drifts, cancels.
+            way = 1 - 2 * (number % 2)
+            found.append([x.turn(seconds) for x in processes[::way]][::way])
+    rates = [[x["steps"] / x["seconds"] for x in turns] for turns in found]
+    tokens = shape.batch * shape.length
+    return [
+        (
+            tokens * statistics.median(rate[i] for rate in rates),
+            statistics.median(rate[i] / rate[0] for rate in rates),
+            max(turns[i]["peak_memory_gb"] for turns in found),
+        )
+        for i in range(len(processes))
+    ]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line, and ends with a line if it is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("choice", choices=VALUES)
+    add("--models", nargs="+", choices=MODELS, default=["bert_base"])
+    add("--batches", nargs="+", type=int, default=[8], help="sequences")
+    add("--length", type=int, default=128, help="positions of a sequence")
+    add(
+        "--precisions",
+        nargs="+",
+        choices=contestants.PRECISIONS,
+        default=contestants.PRECISIONS,
+    )
+    add("--rounds", type=int, default=5)
+    add("--turn-seconds", type=float, default=1.0, help="at least")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds: must be at least 1")
+    if min(arguments.batches) < max(VALUES["micro_batches"]):
+        parser.error("--batches: must be at least 8")
+    if arguments.choice == "top_k" and "toy" in arguments.models:
+        # Masks draw other words from BERT's whole vocabulary.
+        parser.error("--models: a cached teacher needs BERT's vocabulary")
+    return arguments
+
+
+def main() -> int:
+    """Measures, and prints a table."""
+    arguments = parse_arguments()
+    choice = arguments.choice
+    print(f"| shape | precision | {choice} | tokens/s | times as fast | GB |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for model, batch, precision in itertools.product(
+        arguments.models, arguments.batches, arguments.precisions
+    ):
+        shape = Shape(MODELS[model], batch, arguments.length)
+        row = {"model": model, **dataclasses.asdict(shape)}
+        try:
+            found = measure(
+                *(shape, precision, choice),
+                *(arguments.rounds, arguments.turn_seconds),
+            )
+        except ContestantFailed as error:
+            print(f"keras_distil failed: {error}", file=sys.stderr)
+            return 1
+        for value, (rate, ratio, memory) in zip(
+            VALUES[choice], found, strict=True
+        ):
+            print(
+                f"| {shape_name(row)} | {precision} | {value} | {rate:.0f} "
+                f"| {ratio:.2f} | {memory:.2f} |",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The benchmark of what a choice costs in our own step."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "variants.py"
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", ["chunk_size", "micro_batches", "top_k"])
+def test_every_value_is_measured(choice):
+    model = "minilm" if choice == "top_k" else "toy"
+    done = run(
+        *(choice, "--models", model, "--length", "16", "--rounds", "2"),
+        *("--precisions", "float32", "--turn-seconds", "0.05"),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [
+        line.split(" | ")
+        for line in done.stdout.splitlines()
+        if line.startswith(f"| {model}")
+    ]
+    assert [row[2] for row in rows] == {
+        "chunk_size": ["256", "128", "512", "1024"],
+        "micro_batches": ["1", "2", "4", "8"],
+        "top_k": ["0", "8", "64"],
+    }[choice]
+    assert float(rows[0][4]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["width"], "invalid choice"),
+        (["top_k", "--rounds", "0"], "--rounds: must be at least 1"),
+        (["top_k", "--batches", "4"], "--batches: must be at least 8"),
+        (["top_k", "--models", "toy"], "needs BERT's vocabulary"),
+    ],
+)
+def test_wrong_options(words, message):
+    done = run(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
