@@ -360,7 +360,11 @@ def main() -> int:
             )
     rows, ratios = [], []
     for comparison in available(comparisons):
-        print(f"Measuring {comparison.model}, {comparison.shape}", flush=True)
+        row = {
+            "model": comparison.model,
+            **dataclasses.asdict(comparison.shape),
+        }
+        print(f"Measuring {report.shape_name(row)}", flush=True)
         try:
             found = measure(
                 comparison, arguments.rounds, arguments.turn_seconds
