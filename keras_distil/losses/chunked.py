@@ -98,8 +98,8 @@ def chunked_losses(
     rows = tf.shape(student.features)[0]
     masked_rows = rows if masked_rows is None else masked_rows
     chunks = tf.maximum((rows + chunk_size - 1) // chunk_size, 1)
-    # XLA needs one static size, so the last chunk is filled up. Otherwise all
-    # chunks are made equal: none is left with a few rows.
+    # XLA needs one static size, so what it reads of the last chunk is filled
+    # up. Otherwise all chunks are made equal: none is left with a few rows.
     size = chunk_size if jit_compile else (rows + chunks - 1) // chunks
     width = student.features.shape[-1]
 
@@ -107,23 +107,23 @@ def chunked_losses(
         start, stop = index * size, tf.minimum((index + 1) * size, rows)
 
         def part(tensor: Tensor) -> Tensor:
-            tensor = tensor[start:stop]
-            if not jit_compile:
-                return tensor
-            fill = [[0, size - (stop - start)]] + [[0, 0]] * (
-                tensor.shape.rank - 1
-            )
-            filled = tf.pad(tensor, fill)
-            return tf.ensure_shape(filled, [size, *tensor.shape[1:]])
+            return tensor[start:stop]
 
+        def fill(tensor: Tensor) -> Tensor:
+            return _filled(tensor, size) if jit_compile else tensor
+
+        def filled_part(tensor: Tensor) -> Tensor:
+            return fill(part(tensor))
+
+        # The products are those of the real rows alone.
         features = part(student.features)
         chunk = _Chunk(
-            student_product=_product(student, features),
+            student_product=fill(_product(student, features)),
             student_bias=student.bias,
-            **_teacher_part(teacher, part),
-            token_ids=part(token_ids),
-            row_weights=[part(weight) for weight in row_weights],
-            metric_weight=part(metric_weight),
+            **_teacher_part(teacher, part, fill),
+            token_ids=filled_part(token_ids),
+            row_weights=[filled_part(weight) for weight in row_weights],
+            metric_weight=filled_part(metric_weight),
         )
         values, gradient, bias_gradient = _evaluate(
             losses,
@@ -135,11 +135,10 @@ def chunked_losses(
         )
         carry = dict(carry, values=carry["values"] + values)
         if with_gradients:
+            gradient = gradient[: stop - start]
             kernel_gradient = tf.matmul(gradient, features, transpose_a=True)
             feature_gradient = tf.matmul(gradient, student.kernel)
-            carry["features"] = carry["features"].write(
-                index, feature_gradient[: stop - start]
-            )
+            carry["features"] = carry["features"].write(index, feature_gradient)
             # Chunks are added in float32 whatever the compute precision.
             carry["kernel"] += tf.cast(kernel_gradient, tf.float32)
             carry["bias"] += bias_gradient
@@ -183,15 +182,28 @@ class _Chunk(NamedTuple):
 def _teacher_part(
     teacher: VocabularyProjection | TopLogits | None,
     part: Callable[[Tensor], Tensor],
+    fill: Callable[[Tensor], Tensor],
 ) -> dict[str, Any]:
     """What a `_Chunk` holds of the teacher."""
     found = dict.fromkeys(("teacher_product", "teacher_bias", "teacher_top"))
     if isinstance(teacher, TopLogits):
-        return {**found, "teacher_top": teacher.of_rows(part)}
+        return {
+            **found,
+            "teacher_top": teacher.of_rows(lambda x: fill(part(x))),
+        }
     if teacher is None:
         return found
-    product = _product(teacher, part(teacher.features))
+    product = fill(_product(teacher, part(teacher.features)))
     return {**found, "teacher_product": product, "teacher_bias": teacher.bias}
+
+
+def _filled(tensor: Tensor, size: int) -> Tensor:
+    """The tensor with rows of zeros at its end, `size` in all."""
+    missing = size - tf.shape(tensor)[0]
+    fill = [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1)
+    # Most chunks are full, and a table of logits takes long to copy.
+    filled = tf.cond(missing > 0, lambda: tf.pad(tensor, fill), lambda: tensor)
+    return tf.ensure_shape(filled, [size, *tensor.shape[1:]])
 
 
 def _zeros(
