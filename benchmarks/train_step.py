@@ -57,7 +57,7 @@ class Comparison:
 
 
 def usual_comparisons() -> list[Comparison]:
-    """What shows most, in a quarter of an hour."""
+    """What shows most, in half an hour with all peers."""
     base, mini = MODELS["bert_base"], MODELS["minilm"]
     plain = ("plain_keras",)
     return [

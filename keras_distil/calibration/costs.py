@@ -78,13 +78,18 @@ class Step:
         return self.sequences * each
 
     @property
-    def logit_rows(self) -> tuple[int, int]:
-        """Rows of logits that are computed, and those beside masked ones.
+    def logit_rows(self) -> int:
+        """Tokens of a micro-batch whose logits are computed."""
+        return self.tokens if self.everywhere else self.masked_rows
+
+    @property
+    def filled_rows(self) -> tuple[int, int]:
+        """Rows of logits that the losses read, and those beside masked ones.
 
         Rows go through the vocabulary in chunks, the masked ones first. What
         is compiled has one size, so the last chunk is filled up.
         """
-        rows = self.tokens if self.everywhere else self.masked_rows
+        rows = self.logit_rows
         chunks = -(-rows // DEFAULT_CHUNK_SIZE)
         size = DEFAULT_CHUNK_SIZE if self.compiled else -(-rows // chunks)
         masked_chunks = -(-self.masked_rows // size)
@@ -133,7 +138,7 @@ def arithmetic(step: Step) -> dict[str, float]:
                                    + 3 * student.head_flops_per_token)
         each times micro_batches
     """
-    tokens, (rows, _) = step.tokens, step.logit_rows
+    tokens = step.tokens
     heads = _TRAINED * step.student.head_flops_per_token
     if step.live_teacher:
         heads += step.teacher.head_flops_per_token
@@ -144,7 +149,7 @@ def arithmetic(step: Step) -> dict[str, float]:
         "student_forward_and_backward": _TRAINED
         * tokens
         * step.student.flops_per_token(step.length),
-        "vocabulary_heads": rows * heads,
+        "vocabulary_heads": step.logit_rows * heads,
         "optimizer": 0.0,
     }
     return {name: step.micro_batches * x for name, x in parts.items()}
@@ -158,12 +163,13 @@ def traffic(step: Step) -> dict[str, float]:
                 + 5 * num_heads * length             # values a token
         teacher = c * tokens * teacher_layers * layer, c = 4 or 2 bytes
         student = 3 * c * tokens * student_layers * layer
-        vocabulary = 4 * vocabulary * (10 * rows + 8 * rows beside masked)
+        vocabulary = 4 * vocabulary * (10 * filled_rows
+                                       + 8 * filled_rows beside masked)
         optimizer = 32 * student_parameters
                     + (micro_batches - 1) * 12 * student_parameters
     """
     values = step.compute_bytes * step.tokens
-    rows, masked = step.logit_rows
+    rows, masked = step.filled_rows
     vocabulary = _FLOAT32_BYTES * step.student.vocabulary_size
     parts = {
         "teacher_forward": step.live_teacher
@@ -212,7 +218,7 @@ def memory(step: Step) -> dict[str, float]:
     kept = step.student.num_layers * layers[0]
     if step.live_teacher:
         layers.append(_kept(step.teacher, step.length))
-    chunk = min(DEFAULT_CHUNK_SIZE, step.logit_rows[0])
+    chunk = min(DEFAULT_CHUNK_SIZE, step.filled_rows[0])
     return {
         "teacher_weights": step.live_teacher
         * step.compute_bytes

@@ -60,11 +60,13 @@ def test_nothing_to_measure(toy_recipe):
 
 def test_rows_of_logits(monkeypatch):
     assert costs.DEFAULT_CHUNK_SIZE == chunked.DEFAULT_CHUNK_SIZE == 256
+    assert step().logit_rows == 300
+    assert step(everywhere=False).logit_rows == 60
     # 300 tokens fill a chunk and a part, 60 of them masked a part.
-    assert step().logit_rows == (512, 256)
-    assert step(compiled=False).logit_rows == (300, 150)
-    assert step(everywhere=False).logit_rows == (256, 256)
-    assert step(everywhere=False, compiled=False).logit_rows == (60, 60)
+    assert step().filled_rows == (512, 256)
+    assert step(compiled=False).filled_rows == (300, 150)
+    assert step(everywhere=False).filled_rows == (256, 256)
+    assert step(everywhere=False, compiled=False).filled_rows == (60, 60)
 
 
 def test_arithmetic():
@@ -73,7 +75,7 @@ def test_arithmetic():
     assert costs.arithmetic(STEP) == {
         "teacher_forward": 2 * 300 * 3 * layer,
         "student_forward_and_backward": 2 * 300 * 3 * 2 * layer,
-        "vocabulary_heads": 2 * 512 * 4 * head,
+        "vocabulary_heads": 2 * 300 * 4 * head,
         "optimizer": 0,
     }
 

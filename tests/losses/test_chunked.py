@@ -137,9 +137,12 @@ def test_the_metrics_count_something():
     assert float(actual.agreeing) == expected.agreeing
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("run", [in_a_graph, lambda function: function()])
-def test_no_rows_give_zeros(run):
-    result = run(lambda: chunked_result(make_problem(0)))
+def test_no_rows_give_zeros(run, jit_compile):
+    result = run(
+        lambda: chunked_result(make_problem(0), jit_compile=jit_compile)
+    )
     for name, value in result._asdict().items():
         np.testing.assert_array_equal(
             value, np.zeros(value.shape), err_msg=name
