@@ -1,7 +1,9 @@
 """Paragraphs of a TensorFlow Datasets (TFDS) data set, streamed."""
 
+import contextlib
 import dataclasses
 import difflib
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -163,7 +165,8 @@ field='text', data_dir=None)
 
     def _prepare(self, builder: Any) -> None:
         try:
-            builder.download_and_prepare()
+            with _quiet_retries():
+                builder.download_and_prepare()
         except ImportError as error:
             raise _import_error(self.name, error) from error
         # Servers, checksums and the data sets' own code fail in ways that
@@ -211,6 +214,18 @@ class TfdsRange:
         report.files += self.files
         for text in self.source.examples(self.split):
             yield from _paragraphs(text, report)
+
+
+@contextlib.contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Leaves TFDS's bars alone: each of ten retries would be a long line."""
+    logger = logging.getLogger("urllib3.connectionpool")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _import_tfds() -> Any:

@@ -1,5 +1,6 @@
 """A tiny data set in the format of TFDS; nothing is downloaded."""
 
+import logging
 import sys
 
 import pytest
@@ -214,6 +215,24 @@ def test_failed_download(tmp_path, monkeypatch, failure, raised, message):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(raised, match=message):
         TfdsText("glue/cola", data_dir=tmp_path).describe()
+
+
+def test_retries_of_a_download_print_nothing(tmp_path, monkeypatch, caplog):
+    import tensorflow_datasets as tfds
+
+    log = logging.getLogger("urllib3.connectionpool")
+
+    def fail(self):
+        log.warning("Retrying (Retry(total=9")
+        raise OSError("timed out")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(ConnectionError, match="timed out"):
+        TfdsText("glue/cola", data_dir=tmp_path).describe()
+    assert "Retrying" not in caplog.text
+    # Others are heard as before.
+    log.warning("Retrying")
+    assert "Retrying" in caplog.text
 
 
 def test_data_set_whose_code_lacks_a_package(source, monkeypatch):
