@@ -26,7 +26,6 @@ BATCHES = (2, 4, 8, 16, 32, 64)
 LAYERS = (2, 4, 6, 8, 12)  # of the teacher; the student has half
 LENGTHS = (64, 128, 256, 512)
 TOKENS = 2048  # of a batch of each length
-WARM_UP_TURNS = 2
 
 TITLES = {
     "batch": "sequences of 128 tokens in a batch",
@@ -64,8 +63,7 @@ def measure_times(
         for x, shape in shapes.items():
             processes[x] = Contestant("keras_distil", precision, shape)
             stack.callback(processes[x].close)
-            for _ in range(WARM_UP_TURNS):
-                processes[x].turn(0.0)
+            processes[x].warm_up()
         turns: dict[int, list[float]] = {x: [] for x in shapes}
         for _ in range(rounds):
             for x, process in processes.items():

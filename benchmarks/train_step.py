@@ -35,9 +35,6 @@ from contestants.shapes import (
     useful_flops,
 )
 
-# The first two steps compile.
-WARM_UP_TURNS = 2
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -94,7 +91,7 @@ def measure(
         matrix = start("matrix_product", "float32")
         ours = [start("keras_distil", x) for x in comparison.precisions]
         for contestant in (matrix, *ours):
-            warm_up(contestant)
+            contestant.warm_up()
         race = Race(comparison, matrix, rounds, seconds)
         if not comparison.peers:
             race.run(ours)
@@ -104,18 +101,12 @@ def measure(
         ):
             peer = start(name, precision)
             try:
-                warm_up(peer)
+                peer.warm_up()
                 race.run(ours, peer)
             except ContestantFailed as error:
                 race.failed(peer, str(error))
             peer.close()
         return race.rows(), race.ratios
-
-
-def warm_up(contestant: Contestant) -> None:
-    """Single steps that do not count."""
-    for _ in range(WARM_UP_TURNS):
-        contestant.turn(0.0)
 
 
 class Race:

@@ -27,7 +27,6 @@ VALUES = {
     "micro_batches": (1, 2, 4, 8),
     "top_k": (0, 8, 64),
 }
-WARM_UP_TURNS = 2
 
 
 def measure(
@@ -41,8 +40,7 @@ def measure(
             varied = dataclasses.replace(shape, variant=variant)
             processes.append(Contestant("keras_distil", precision, varied))
             stack.callback(processes[-1].close)
-            for _ in range(WARM_UP_TURNS):
-                processes[-1].turn(0.0)
+            processes[-1].warm_up()
         found = []
         for number in range(rounds):
             # Every second round the other way: what drifts, cancels.

@@ -1,7 +1,6 @@
 """keras_distil, as its recipes run it."""
 
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def run(shape: Shape, precision: str, turns: Turns) -> None:
     """Trains in turns."""
     teacher, student = make_models(shape, precision)
     found = make_data(shape)
-    batches: Iterable = tf.data.Dataset.from_tensor_slices(
+    batches = tf.data.Dataset.from_tensor_slices(
         (
             {
                 "token_ids": found.token_ids,
