@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from keras_distil.data import Stream, first_step_of, stream_of
+from keras_distil.data import ORDER_VERSION, Stream, first_step_of, stream_of
 
 _ITERATOR = "iterator"
 
@@ -31,9 +31,12 @@ class Source(Protocol):
 
     Attributes:
         steps_per_epoch: int, batches of an epoch.
+        order_version: int, of the code that shuffles the data; None if that
+            is not keras_distil's.
     """
 
     steps_per_epoch: int
+    order_version: int | None
 
     def enter(self, position: Position) -> Any:
         """The dataset from a position on."""
@@ -201,6 +204,8 @@ def _source(
 class _StreamSource:
     """A dataset of keras_distil: entered at a step, nothing is replayed."""
 
+    order_version: int | None = ORDER_VERSION
+
     def __init__(
         self,
         model: keras.Model,
@@ -248,6 +253,8 @@ class _StreamSource:
 
 class _IteratorSource:
     """Any other endless dataset, by the state of its iterator."""
+
+    order_version: int | None = None
 
     def __init__(
         self,

@@ -16,7 +16,9 @@ from keras_distil._version import __version__
 from keras_distil.progress import Progress
 
 # Raise it whenever an earlier keras_distil could not go on with a run.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# The first whose runs go on in the order of the data in which they began.
+_SAME_ORDER_VERSION = 2
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
 # Where TensorBoard looks, in the folder of a run.
 LOGS = "logs"
@@ -171,6 +173,15 @@ def _check_same_run(run: Run) -> None:
         raise ValueError(
             f"The run in {run.folder} has format version {version}; this "
             f"keras_distil reads up to {FORMAT_VERSION}. Update keras_distil."
+        )
+    begun_before = 0 < version < _SAME_ORDER_VERSION
+    if begun_before and not run.report_path.is_file():
+        raise ValueError(
+            f"The unfinished run in {run.folder} was begun by an earlier "
+            f"keras_distil (format version {version}, now {FORMAT_VERSION}), "
+            "which takes the data in another order: it cannot go on exactly. "
+            "Finish it with the version that began it, which "
+            f"environment.json names. {remedy}"
         )
     try:
         earlier = config.load_recipe(recipe_path)

@@ -1,3 +1,4 @@
+import json
 import shutil
 import types
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
 from toy import SIZES, make_student, make_teacher
 
-from keras_distil import Distiller, callbacks, data, losses
+from keras_distil import Distiller, callbacks, data, disk, losses
 
 SPECIAL = data.SpecialTokens(
     pad_id=0, unknown_id=1, cls_id=2, sep_id=3, mask_id=4
@@ -257,3 +258,41 @@ def test_what_cannot_be_continued_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not keras_distil's only if"):
         train(make(), tmp_path, batches=mapped)
     assert not list(tmp_path.iterdir())
+
+
+def rewrite_state(folder, **changes):
+    """Changes what the newest state says; None removes it."""
+    newest = max(folder.glob("step-*"))
+    path = newest / "manifest.json"
+    manifest = json.loads(path.read_text())
+    values = {**manifest["values"], **changes}
+    manifest["values"] = {k: v for k, v in values.items() if v is not None}
+    body = {key: manifest[key] for key in manifest if key != "sha256"}
+    manifest["sha256"] = disk.sha256(disk.canonical(body))
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_state_of_another_order_is_refused(tmp_path):
+    with pytest.raises(Stop):
+        train(make(), tmp_path, StopAt(3))
+    resumed = make()
+    before = final_state(resumed)
+    # States from before the version was written down do not have it.
+    for version in (None, 1, 99):
+        rewrite_state(tmp_path, order_version=version)
+        with pytest.raises(
+            ValueError,
+            match=rf"another order \(order version {version or 1}, this one "
+            r"has \d+\): it cannot be continued exactly",
+        ):
+            train(resumed, tmp_path)
+    assert final_state(resumed) == before
+
+
+def test_the_order_of_other_data_is_its_own(tmp_path):
+    with pytest.raises(Stop):
+        train(make(), tmp_path, StopAt(3), batches=other_dataset())
+    rewrite_state(tmp_path, order_version=None)
+    resumed = make()
+    train(resumed, tmp_path, batches=other_dataset(), epochs=1)
+    assert int(resumed.optimizer.iterations.numpy()) == STEPS

@@ -63,6 +63,23 @@ def test_a_later_run_is_refused(recipe, tmp_path):
         open_run(recipe, tmp_path / "run")
 
 
+def test_an_unfinished_run_of_another_order_is_refused(recipe, tmp_path):
+    folder = tmp_path / "run"
+    open_run(recipe, folder)
+    path = folder / "environment.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "format_version": 1}))
+    with pytest.raises(
+        ValueError,
+        match=r"begun by an earlier keras_distil \(format version 1, now 2\), "
+        r"which takes the data in another order.*with --fresh",
+    ):
+        open_run(recipe, folder)
+    report = '{"name": "x", "rows": {"teacher": {}}, "duration_s": 1}'
+    (folder / "report.json").write_text(report)
+    open_run(recipe, folder)
+
+
 def test_files_that_are_no_run_are_left_alone(recipe, tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
     with pytest.raises(ValueError, match="holds files, but no run: recipe.yam"):

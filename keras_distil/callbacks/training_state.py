@@ -54,8 +54,9 @@ class TrainingState(keras.callbacks.Callback):
     Raises:
         TypeError: in `fit`, if the data is no `tf.data.Dataset`.
         ValueError: if a count is below 1; in `fit`, if the dataset cannot be
-            continued, or the state is that of another model or of another
-            `steps_per_epoch`.
+            continued, or the state is that of another model, of another
+            `steps_per_epoch`, or of a version of keras_distil that takes the
+            data in another order.
 
     Example:
         >>> state = TrainingState("checkpoints", every_steps=500)
@@ -156,6 +157,15 @@ class TrainingState(keras.callbacks.Callback):
                 f"steps_per_epoch={values['steps_per_epoch']}. Received: "
                 f"steps_per_epoch={self._source.steps_per_epoch}."
             )
+        order, wanted = values.get("order_version"), self._source.order_version
+        if wanted is not None and order != wanted:
+            raise ValueError(
+                f"The training state in {path} was written by another version "
+                f"of keras_distil, which takes the data in another order "
+                f"(order version {order or 1}, this one has {wanted}): it "
+                "cannot be continued exactly. Finish it with the version that "
+                "began it, or start anew in another folder or with --fresh."
+            )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Waits for signals."""
@@ -212,6 +222,7 @@ class TrainingState(keras.callbacks.Callback):
             {
                 "position": position._asdict(),
                 "steps_per_epoch": self._source.steps_per_epoch,
+                "order_version": self._source.order_version,
                 "callbacks": {
                     name: callback.get_training_state()
                     for name, callback in self._stateful.items()

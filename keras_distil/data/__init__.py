@@ -37,6 +37,7 @@ _HOMES = {
     "corpus_settings": "prepare",
     "prepare_corpus": "prepare",
     "mask_tokens": "mask",
+    "ORDER_VERSION": "order",
     "rare_token_weights": "mask",
     "held_out_dataset": "pipeline",
     "EncodedExamples": "task_batches",

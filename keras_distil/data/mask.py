@@ -3,37 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_distil.data.random_bits import below, random_bits
 from keras_distil.data.tokenize import SpecialTokens
-
-# Constants of the SplitMix64 generator (Steele et al. 2014).
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX_1 = 0xBF58476D1CE4E5B9
-_MIX_2 = 0x94D049BB133111EB
-
-
-def _mix(bits: tf.Tensor) -> tf.Tensor:
-    """Scrambles uint64, one to one."""
-    shift = tf.bitwise.right_shift
-    for amount, factor in ((30, _MIX_1), (27, _MIX_2)):
-        bits ^= shift(bits, tf.constant(amount, tf.uint64))
-        bits *= tf.constant(factor, tf.uint64)
-    return bits ^ shift(bits, tf.constant(31, tf.uint64))
-
-
-def _random_bits(seed: tf.Tensor, draws: int | tf.Tensor) -> tf.Tensor:
-    """Returns uint64 (..., draws) that depend on integers (..., parts).
-
-    TensorFlow's stateless generators take one seed a call. Here every row of
-    a batch has its own, so that a row's mask does not depend on the others,
-    and all rows are drawn by a few vector operations.
-    """
-    parts = tf.unstack(tf.bitcast(tf.cast(seed, tf.int64), tf.uint64), axis=-1)
-    golden = tf.constant(_GOLDEN, tf.uint64)
-    key = tf.zeros_like(parts[0])
-    for part in parts:
-        key = _mix((key ^ part) + golden)
-    counter = tf.cast(tf.range(draws), tf.uint64) + 1
-    return _mix(key[..., tf.newaxis] + counter * golden)
 
 
 def _uniform(bits: tf.Tensor) -> tf.Tensor:
@@ -119,7 +90,7 @@ def mask_tokens(
     _check(special, vocabulary_size, rate)
     token_ids = tf.cast(token_ids, tf.int32)
     length = tf.shape(token_ids)[-1]
-    bits = _random_bits(seed, 3 * length + 1)  # (..., 3 * length + 1)
+    bits = random_bits(seed, 3 * length + 1)  # (..., 3 * length + 1)
     maskable = tf.ones_like(token_ids, tf.bool)
     for special_id in special.ids:
         maskable &= token_ids != special_id
@@ -192,10 +163,8 @@ def _ordinary_token(
     bits: tf.Tensor, special: SpecialTokens, vocabulary_size: int
 ) -> tf.Tensor:
     """Uniform token ids below `vocabulary_size`, skipping special ids."""
-    half = tf.constant(32, tf.uint64)
-    ordinary = tf.constant(vocabulary_size - len(special.ids), tf.uint64)
-    scaled = tf.bitwise.right_shift(bits, half) * ordinary
-    token = tf.cast(tf.bitwise.right_shift(scaled, half), tf.int32)
+    ordinary = vocabulary_size - len(special.ids)
+    token = tf.cast(below(ordinary, bits), tf.int32)
     for special_id in special.ids:  # ascending
         token += tf.cast(token >= special_id, tf.int32)
     return token

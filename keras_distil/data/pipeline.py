@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distil.data.mask import mask_tokens
+from keras_distil.data.order import shuffled
 from keras_distil.data.shards import CorpusError, ShardedSequences
 from keras_distil.data.stream import Stream
 from keras_distil.data.tokenize import SpecialTokens
 
-# Third part of a shuffle's seed; sets it apart from the masks.
+# The orders of one seed and epoch, apart from each other.
 _ORDER = 1
 _BUCKET_ORDER = 2  # and one more for each further bucket
 _BATCH_ORDER = -1
@@ -107,7 +108,7 @@ def masked_lm_dataset(
         example = step * batch_size + places
         epoch, row = example // count, example % count
         if shuffle:
-            row = shuffled(row, seed, epoch, count)
+            row = shuffled(row, seed, epoch, count, _ORDER)
         return make(row, _masking(epoch, maskings))
 
     stream = Stream(batch_of, batch_size=batch_size, steps=steps)
@@ -146,7 +147,8 @@ def _bucketed(
     def make(bucket: int, number: tf.Tensor, epoch: tf.Tensor, places):
         row = number * batch_size + places
         epochs = tf.fill(tf.shape(places), epoch)
-        if shuffle:
+        # An empty bucket is never taken, but its branch is traced.
+        if shuffle and counts[bucket]:
             row = shuffled(
                 row, seed, epochs, int(counts[bucket]), _BUCKET_ORDER + bucket
             )
@@ -375,29 +377,6 @@ def reading_error(error: Exception) -> CorpusError | None:
     """
     found = re.search(rf"{CorpusError.__name__}: (.+)", str(error))
     return CorpusError(found[1]) if found else None
-
-
-def shuffled(
-    rows: tf.Tensor,
-    seed: int,
-    epochs: tf.Tensor,
-    count: int,
-    order: int = _ORDER,
-) -> tf.Tensor:
-    """Each epoch's permutation of 0 ... count - 1 at `rows`, int64."""
-    parts = tf.stack(
-        [
-            tf.fill(tf.shape(rows), tf.constant(seed, tf.int64)),
-            epochs,
-            tf.fill(tf.shape(rows), tf.constant(order, tf.int64)),
-        ],
-        axis=-1,
-    )
-    # `tf.random.experimental.index_shuffle` is this operation, but pads a
-    # matrix of seeds to a wrong shape (TensorFlow 2.21).
-    return tf.raw_ops.RandomIndexShuffle(
-        index=rows, seed=parts, max_index=tf.constant(count - 1, tf.int64)
-    )
 
 
 def _check_weights(token_weights: np.ndarray, vocabulary_size: int) -> None:

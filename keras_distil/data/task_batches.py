@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tokenizers
 
-from keras_distil.data.pipeline import shuffled
+from keras_distil.data.order import shuffled
 from keras_distil.data.squad_windows import SquadWindows
 from keras_distil.data.stream import Stream
 from keras_distil.data.tokenize import Encoder, SpecialTokens
@@ -19,7 +19,7 @@ Labels: TypeAlias = np.ndarray | dict[str, np.ndarray]
 _WINDOW_BATCHES = 50
 # Lengths are rounded up, so that there are few shapes.
 _LENGTH_STEP = 8
-# Parts of the seeds that set the two shuffles apart.
+# The orders of one seed, apart from each other.
 _EXAMPLE_ORDER = 0
 _BATCH_ORDER = 1
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil.data import mask
+from keras_distil.data import mask, random_bits
 from keras_distil.data.mask import mask_tokens, rare_token_weights
 from keras_distil.data.tokenize import SpecialTokens
 
@@ -67,7 +67,7 @@ def test_random_bits_are_split_mix(seed):
     key = 0
     for part in seed:
         (key,) = split_mix(key ^ (part % WRAP), 1)
-    bits = mask._random_bits(tf.constant(seed, tf.int64), 5)
+    bits = random_bits.random_bits(tf.constant(seed, tf.int64), 5)
     assert bits.numpy().tolist() == split_mix(key, 5)
 
 
