@@ -12,6 +12,8 @@ from typing import Any
 from keras_distil import build, config, disk, run_folder
 from keras_distil.benchmark import chart, race
 from keras_distil.export.report import REPORT_FILE, size_mb
+from keras_distil.models.load_model import load_model
+from keras_distil.models.model_paths import check_model_path
 from keras_distil.progress import Progress
 
 RESULT_FILE = "benchmark.json"
@@ -59,7 +61,8 @@ def benchmark(
     Args:
         recipe: names the teacher; its `benchmark` section says what to
             measure.
-        student: a `.keras` file. Exports are found in its folder.
+        student: a `.keras` file, or a model's directory. Exports are found
+            in the folder that it lies in.
         progress: where to report to.
 
     Returns:
@@ -67,19 +70,20 @@ def benchmark(
 
     Raises:
         FileNotFoundError: if there is no student.
+        ValueError: if it is no model.
         OSError: if the results cannot be written.
     """
-    if not student.is_file():
-        raise FileNotFoundError(f"There is no model {student}.")
+    check_model_path(student)
     settings = recipe.benchmark or config.BenchmarkSection()
     folder = student.parent
     for line in _missing_peers(folder):
         progress.say(line)
     with tempfile.TemporaryDirectory() as temporary:
+        file = _as_file(student, Path(temporary))
         contestants = [
             _teacher(recipe, student, Path(temporary)),
             race.Contestant(
-                "student", "keras", student, size_mb(student), agreement=1.0
+                "student", "keras", file, size_mb(file), agreement=1.0
             ),
             *_exports(folder),
             *_peers(folder),
@@ -118,6 +122,15 @@ def benchmark(
     return measured
 
 
+def _as_file(model: Path, folder: Path) -> Path:
+    """The model as a `.keras` file, in `folder` if it is none yet."""
+    if model.is_file():
+        return model
+    path = folder / "student.keras"
+    load_model(model).save(path)
+    return path
+
+
 def _powers_of_two() -> list[int]:
     """1, 2, 4 and so on, and the number of cores."""
     cores = os.cpu_count() or 1
@@ -128,8 +141,11 @@ def _teacher(
     recipe: config.Recipe, student: Path, folder: Path
 ) -> race.Contestant:
     """The teacher of the student's task and seed, or the recipe's own."""
-    path = student.parents[2] / "teacher" / student.parent.name / student.name
-    if student.parents[1].name != "student" or not path.is_file():
+    # Tasks keep theirs as TASK/ROW/SEED/FILE.
+    whole = student.absolute()
+    row = whole.parent.parent
+    path = row.with_name("teacher") / whole.parent.name / whole.name
+    if row.name != "student" or not path.is_file():
         path = folder / "teacher.keras"
         build.teacher(recipe, dtype="float32").save(path)
     return race.Contestant("teacher", "keras", path, size_mb(path))

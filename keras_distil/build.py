@@ -75,13 +75,23 @@ def frozen_teacher(recipe: config.Recipe, its_teacher: MaskedLM) -> MaskedLM:
     return models.with_dtype(its_teacher, policy.compute_dtype)
 
 
-def tokenizer(recipe: config.Recipe) -> tokenizers.Tokenizer:
-    """The teacher's tokenizer.
+def tokenizer(
+    recipe: config.Recipe, *, model: Path | None = None
+) -> tokenizers.Tokenizer:
+    """The tokenizer of a model: the teacher's, unless it brings its own.
+
+    Args:
+        recipe: names the teacher.
+        model: a file or a directory; None for the teacher itself.
 
     Raises:
         ValueError: if the teacher's source has no vocabulary beside it.
     """
     directory = models.checkpoint_directory(recipe.teacher.source)
+    if model is not None and any(
+        (model / name).is_file() for name in data.TOKENIZER_FILES
+    ):
+        directory = model
     if directory is None:
         raise ValueError(
             f"The teacher {recipe.teacher.source!r} brings no vocabulary to "

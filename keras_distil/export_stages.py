@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import build, config, data, export, task_stages
-from keras_distil.models.keras_archive import load_archive
+from keras_distil.models.load_model import load_model
 from keras_distil.models.task_model import kind_of
 from keras_distil.progress import Progress
 from keras_distil.run_folder import STUDENT_FILE, Run
@@ -80,7 +79,8 @@ def export_file(
 
     Args:
         recipe: names the tokenizer and the held-out text.
-        path: the model, a `.keras` file.
+        path: the model, a `.keras` file or a directory as Hugging Face or
+            KerasHub writes it, which brings its own vocabulary.
         folder: where the formats' folders go.
         formats: of `config.EXPORT_FORMATS`. What the model has no form of is
             left out, and a line says so.
@@ -93,8 +93,8 @@ def export_file(
     Returns:
         A report of each.
     """
-    model = load_student(path)
-    tokenizer = build.tokenizer(recipe)
+    model = load_model(path)
+    tokenizer = build.tokenizer(recipe, model=path)
     settings = recipe.export or config.ExportSection()
     labels = _labels(task)
     if scored and task is not None:
@@ -161,20 +161,6 @@ def export_file(
         progress.say(f"Export {folder / name}")
         made.append(writers[name](folder / name))
     return made
-
-
-def load_student(path: Path) -> Task:
-    """A masked-LM model or one of a task, from its `.keras` file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or holds another kind of model.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no model {path}.")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"`{path}` is no `.keras` file, or a damaged one.")
-    return load_archive(path, Task, "task")
 
 
 def _text_examples(

@@ -181,7 +181,10 @@ def test_the_command_takes_a_recipe_and_a_model(
     [
         (("--format", "onyx"), "one of saved_model, .*, onnx. Received: 'on"),
         (("--model", "missing.keras"), "There is no model missing.keras."),
-        (("--model", "setup.py"), "`setup.py` is no `.keras` file, or a dam"),
+        (
+            ("--model", "setup.py"),
+            "`setup.py` is not a `.keras` file, nor a dir",
+        ),
     ],
 )
 def test_bad_input_is_one_line(

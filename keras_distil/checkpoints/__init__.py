@@ -13,6 +13,9 @@ from keras_distil.checkpoints.hugging_face import (
     write_checkpoint as write_checkpoint,
 )
 from keras_distil.checkpoints.safetensors_files import (
+    SAFETENSORS_FILES as SAFETENSORS_FILES,
+)
+from keras_distil.checkpoints.safetensors_files import (
     list_tensors as list_tensors,
 )
 from keras_distil.checkpoints.weight_table import WEIGHT_TABLES as WEIGHT_TABLES

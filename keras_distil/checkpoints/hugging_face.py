@@ -1,6 +1,7 @@
 """A local Hugging Face directory as weights for Keras variables."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,13 +10,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from keras_distil.checkpoints.config import read_config
+from keras_distil.checkpoints.config import read_config, read_json
 from keras_distil.checkpoints.safetensors_files import (
     SINGLE_FILE,
     StoredTensor,
     list_tensors,
 )
 from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
+
+_LOGGER = logging.getLogger("keras_distil")
+# Of next-sentence prediction, in every BERT as it was published.
+_USUAL = ["cls.seq_relationship.*"]
 
 
 class HuggingFaceCheckpoint:
@@ -64,10 +69,16 @@ class HuggingFaceCheckpoint:
         """
         task = self.config.task
         if task is None:
+            classes = read_json(self.directory / "config.json").get(
+                "architectures"
+            )
             raise ValueError(
                 f"`{self.directory}` is for no task: `architectures` in its "
                 "config.json must name a sequence or token classifier, or a "
-                "question answering model."
+                f"question answering model. Received: {classes!r:.80}. For "
+                "a new task, read it with `models.load_teacher(..., "
+                "allow_new_head=True)`, and put an output on it with "
+                "`models.task_model`."
             )
         bias = self.table.tasks[task][-1].hugging_face
         if bias not in self._tensors:
@@ -87,15 +98,17 @@ class HuggingFaceCheckpoint:
         Yields:
             A variable's path and its value, float32. The pooler and the
             masked-LM head come if they are stored, and are left out otherwise.
+            The heads of other tasks are dropped, and one line says so.
 
         Raises:
             ValueError: if a tensor is missing, left over or misshapen, or if
                 two tensors that must be equal are not.
         """
+        masked_lm = task is None and self.has_masked_lm_head
         rules = self.table.rules(
             self.config.backbone["num_layers"],
             pooler=self.has_pooler,
-            masked_lm=task is None and self.has_masked_lm_head,
+            masked_lm=masked_lm,
             task=task,
         )
         expected = {
@@ -104,8 +117,22 @@ class HuggingFaceCheckpoint:
             )
             for rule in rules
         }
-        self._check_names_and_shapes(expected, task or "masked-LM")
-        self._check_duplicates()
+        purpose = task or "masked-LM"
+        foreign = self._foreign_heads(expected, masked_lm=masked_lm)
+        self._check_names_and_shapes(expected, foreign, purpose)
+        if foreign:
+            heads = sorted(set(map(_head_of, foreign)))
+            _LOGGER.log(
+                # BERT's own second head says nothing about the folder.
+                logging.INFO if heads == _USUAL else logging.WARNING,
+                "%s: its weights %s are those of another task's head, and are "
+                "left out of this %s model.",
+                self.directory,
+                ", ".join(heads),
+                purpose.replace("_", " "),
+            )
+        if masked_lm:
+            self._check_duplicates()
         for rule in rules:
             tensor = self._tensors[rule.hugging_face].read()
             yield rule.keras, rule.layout.to_keras(tensor, shapes[rule.keras])
@@ -147,11 +174,27 @@ class HuggingFaceCheckpoint:
             }
         )
 
+    def _foreign_heads(
+        self, expected: dict[str, tuple[int, ...]], *, masked_lm: bool
+    ) -> set[str]:
+        """The stored weights of heads that the model does not have."""
+        own = set(expected)
+        if masked_lm:
+            own |= self.table.duplicates.keys()
+        return {
+            name
+            for name in self._tensors
+            if name.startswith(self.table.head_prefixes) and name not in own
+        }
+
     def _check_names_and_shapes(
-        self, expected: dict[str, tuple[int, ...]], purpose: str
+        self,
+        expected: dict[str, tuple[int, ...]],
+        foreign: set[str],
+        purpose: str,
     ) -> None:
         self._check_shapes(expected)
-        known = expected.keys() | self.table.duplicates.keys()
+        known = expected.keys() | self.table.duplicates.keys() | foreign
         for name, tensor in self._tensors.items():
             if name not in known:
                 raise ValueError(
@@ -186,6 +229,12 @@ class HuggingFaceCheckpoint:
                     f"`{self._tensors[original].name}`: an untied output "
                     "layer is not supported."
                 )
+
+
+def _head_of(name: str) -> str:
+    """A head by the start of its weights' names: "cls.predictions.*"."""
+    parts = name.split(".")
+    return ".".join(parts[: 2 if parts[0] == "cls" else 1]) + ".*"
 
 
 def write_checkpoint(

@@ -8,17 +8,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from keras_distil.checkpoints.config import read_json
+from keras_distil.checkpoints.conversion import describe_missing_weights
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+SAFETENSORS_FILES = (SINGLE_FILE, INDEX_FILE)
 
 _FLOATING = ("F64", "F32", "F16", "BF16")
-
-_CONVERT_COMMAND = (
-    'python -c "from transformers import AutoModelForMaskedLM as M; '
-    "M.from_pretrained({0!r}).save_pretrained({0!r}, "
-    'safe_serialization=True)"'
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +60,10 @@ def list_tensors(directory: Path) -> dict[str, StoredTensor]:
         return _list_file(directory / SINGLE_FILE)
     if index.is_file():
         return _list_shards(index)
-    if (directory / "pytorch_model.bin").is_file():
-        raise ValueError(
-            f"`{directory}` has only `pytorch_model.bin`, a pickle, which is "
-            "never loaded. Convert it once, where you trust it: "
-            + _CONVERT_COMMAND.format(str(directory))
-        )
     raise ValueError(
-        f"`{directory}` has neither `{SINGLE_FILE}` nor `{INDEX_FILE}`."
+        describe_missing_weights(
+            directory, f"`{SINGLE_FILE}` nor `{INDEX_FILE}`"
+        )
     )
 
 
@@ -108,7 +100,8 @@ def _list_shards(index: Path) -> dict[str, StoredTensor]:
         path = index.parent / shard
         if not path.is_file():
             raise ValueError(
-                f"`{index}` names `{shard[:80]}`, which is missing."
+                f"`{index}` names `{shard[:80]}`, which is missing. Copy or "
+                "download it again."
             )
         for name, tensor in _list_file(path).items():
             if name in tensors:

@@ -230,10 +230,7 @@ BERT = WeightTable(
         ),
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
-    ignored=re.compile(
-        r"bert\.embeddings\.(position_ids|token_type_ids)"
-        r"|cls\.seq_relationship\..*"
-    ),
+    ignored=re.compile(r"bert\.embeddings\.(position_ids|token_type_ids)"),
     sizes={
         "bert.embeddings.word_embeddings.weight": (
             "vocabulary_size",

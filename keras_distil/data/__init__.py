@@ -26,6 +26,7 @@ _HOMES = {
     "SquadWindows": "squad_windows",
     "make_squad_windows": "squad_windows",
     "SpecialTokens": "tokenize",
+    "TOKENIZER_FILES": "tokenize",
     "Encoder": "tokenize",
     "encode_paragraphs": "tokenize",
     "load_tokenizer": "tokenize",

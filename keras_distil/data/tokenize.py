@@ -13,6 +13,8 @@ import tokenizers
 
 _BATCH = 1024  # paragraphs handed to the Rust library at once
 _WORDS_KNOWN = 2**18  # some 40 MB
+# A folder with one of them brings a vocabulary.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """Downloading a checkpoint from the Hugging Face Hub."""
 
 import re
+import shlex
 from pathlib import Path
+
+from keras_distil.checkpoints import SAFETENSORS_FILES
 
 HUB_SCHEME = "hf://"
 
@@ -50,3 +53,25 @@ def download_checkpoint(source: str) -> Path:
             "the network, or pass a local directory."
         ) from error
     return Path(directory)
+
+
+def check_download(source: str, directory: Path) -> None:
+    """Refuses a checkpoint that the Hub has in other formats only.
+
+    Args:
+        source: str, `"hf://organisation/name"`.
+        directory: what `download_checkpoint` returned.
+
+    Raises:
+        ValueError: if no weights were downloaded, with what to do.
+    """
+    if any((directory / name).is_file() for name in SAFETENSORS_FILES):
+        return
+    repository = repository_of(source)
+    folder = repository.rpartition("/")[2]
+    raise ValueError(
+        f"{source!r} has no weights as safetensors on the Hugging Face Hub. "
+        f"Download all it has with `hf download {repository} --local-dir "
+        f"{shlex.quote(folder)}`, and give that folder instead: what is in "
+        "it can be converted, and a message says how."
+    )

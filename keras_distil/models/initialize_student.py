@@ -8,8 +8,10 @@ from typing import Any
 
 import keras
 import keras_hub
+import numpy as np
 
 from keras_distil.models.distil_bert import ExactDistilBertMaskedLM
+from keras_distil.models.task_model import kind_of, put_output
 from keras_distil.models.weights import assign, copy_weights, seeded_build
 
 _LOGGER = logging.getLogger("keras_distil")
@@ -18,10 +20,14 @@ _LOGGER = logging.getLogger("keras_distil")
 _PAPER_CODE_LAYERS = [0, 2, 4, 7, 9, 11]
 _CHOICES = ("alternate", "paper_code", "first", "last")
 _INITIALIZATIONS = ("teacher", "random")
+_MASKED_LM = (
+    keras_hub.models.BertMaskedLM,
+    keras_hub.models.DistilBertMaskedLM,
+)
 
 
 def initialize_student(
-    teacher: keras_hub.models.MaskedLM,
+    teacher: keras_hub.models.Task,
     num_layers: int | None = None,
     layers: str | Sequence[int] = "alternate",
     *,
@@ -32,19 +38,25 @@ def initialize_student(
     dropout: float = 0.1,
     dtype: str | keras.DTypePolicy | None = None,
     seed: int = 0,
-) -> ExactDistilBertMaskedLM:
+) -> keras_hub.models.Task:
     """Builds a DistilBERT student from layers of its teacher.
 
-    Embeddings, the chosen layers and the masked-LM head are copied. The
-    pooler and the token-type embeddings are dropped; the embedding of segment
-    0 is added to those of the positions, so a student of all layers computes
-    exactly what the teacher computes on a single segment.
+    Embeddings, the chosen layers and the head are copied. The pooler of a
+    masked-LM model and the token-type embeddings are dropped; the embedding
+    of segment 0 is added to those of the positions, so a student of all
+    layers computes exactly what the teacher computes on a single segment.
+
+    Only BERT's classifier of texts is copied approximately. It reads a pooler
+    with tanh, DistilBERT's a layer with ReLU. That layer starts as the pooler
+    with 1 added to its biases, which the output's biases take back: it
+    computes max(z, -1) for tanh(z).
 
     A student of another width can not take the teacher's weights: it starts
     from fresh ones, and a warning says so.
 
     Args:
-        teacher: BERT or DistilBERT, a `keras_hub` masked-LM model.
+        teacher: BERT or DistilBERT, a `keras_hub` masked-LM model, or a model
+            of a task, as from `load_task_model` or `task_model`.
         num_layers: int, from 1 to the teacher's. Defaults to the number of
             `layers` if they are a list, else to half the teacher's.
         layers: which of the teacher's layers to copy, see
@@ -61,11 +73,12 @@ def initialize_student(
             Python's global random state is neither read nor changed.
 
     Returns:
-        A `keras_hub.models.DistilBertMaskedLM`, not compiled.
+        A `keras_hub.models.DistilBertMaskedLM`, or a model of the teacher's
+        task with as many outputs, which are logits. Not compiled.
 
     Raises:
-        TypeError: if `teacher` is no BERT or DistilBERT masked-LM model, or
-            a size is no integer.
+        TypeError: if `teacher` is no BERT or DistilBERT of a kind above, or a
+            size is no integer.
         ValueError: if a size or a layer is out of range, or the
             initialization is unknown.
 
@@ -107,7 +120,7 @@ def initialize_student(
             dtype=dtype,
             **sizes,
         )
-        student = ExactDistilBertMaskedLM(backbone)
+        student = _put_head(backbone, teacher, dropout)
     if initialization == "random":
         return student
     different = [
@@ -127,7 +140,7 @@ def initialize_student(
             indices, backbone.transformer_layers, strict=True
         ):
             copy_weights(source.transformer_layers[index], layer)
-        _copy_head(teacher.masked_lm_head, student.masked_lm_head)
+        _copy_head(teacher, student)
     return student
 
 
@@ -243,20 +256,44 @@ def _check_integer(name: str, value: Any) -> int:
 
 
 def _check_teacher(
-    teacher: keras_hub.models.MaskedLM,
+    teacher: keras_hub.models.Task,
 ) -> keras_hub.models.Backbone:
     """Returns the teacher's backbone if its weights can be taken over."""
-    supported = (
-        keras_hub.models.BertMaskedLM,
-        keras_hub.models.DistilBertMaskedLM,
+    encoders = (
+        keras_hub.models.BertBackbone,
+        keras_hub.models.DistilBertBackbone,
     )
-    if not isinstance(teacher, supported):
+    backbone = getattr(teacher, "backbone", None)
+    is_known = isinstance(teacher, _MASKED_LM) or kind_of(teacher) is not None
+    if not (is_known and isinstance(backbone, encoders)):
         raise TypeError(
-            "`teacher` must be a `keras_hub` BertMaskedLM or "
-            f"DistilBertMaskedLM. Received: {type(teacher).__name__}. "
-            "`load_teacher` makes one."
+            "`teacher` must be a `keras_hub` BERT or DistilBERT for masked "
+            "language modelling or a task. "
+            f"Received: {type(teacher).__name__}. `load_teacher` and "
+            "`load_task_model` make one."
         )
-    return teacher.backbone
+    return backbone
+
+
+def _put_head(
+    backbone: keras_hub.models.DistilBertBackbone,
+    teacher: keras_hub.models.Task,
+    dropout: float,
+) -> keras_hub.models.Task:
+    """The student: the encoder under a head of the teacher's kind."""
+    kind = kind_of(teacher)
+    if kind is None:
+        return ExactDistilBertMaskedLM(backbone)
+    outputs = getattr(teacher, "num_classes", 1)
+    student = put_output(backbone, kind, outputs, dropout=dropout)
+    if isinstance(teacher, keras_hub.models.DistilBertTextClassifier) and (
+        teacher.hidden_dim != teacher.backbone.hidden_dim
+    ):
+        # Wider or narrower than the encoder, which KerasHub alone allows.
+        options = {**student.get_config(), "backbone": backbone}
+        options["hidden_dim"] = teacher.hidden_dim
+        student = type(student)(**options)
+    return student
 
 
 def _student_sizes(
@@ -312,7 +349,37 @@ def _copy_embeddings(
     copy_weights(source.embeddings_layer_norm, target.embeddings_layer_norm)
 
 
-def _copy_head(source: keras.Layer, target: keras.Layer) -> None:
+def _copy_head(
+    teacher: keras_hub.models.Task, student: keras_hub.models.Task
+) -> None:
+    if isinstance(teacher, _MASKED_LM):
+        _copy_masked_lm_head(teacher.masked_lm_head, student.masked_lm_head)
+        return
+    copy_weights(teacher.output_dense, student.output_dense)
+    if isinstance(teacher, keras_hub.models.DistilBertTextClassifier):
+        copy_weights(teacher.pooled_dense, student.pooled_dense)
+    elif isinstance(teacher, keras_hub.models.BertTextClassifier):
+        _copy_pooler(teacher.backbone.pooled_dense, student)
+
+
+def _copy_pooler(
+    pooler: keras.layers.Dense,
+    student: keras_hub.models.DistilBertTextClassifier,
+) -> None:
+    """Makes max(z, -1) of BERT's tanh(z), see `initialize_student`."""
+    kernel, bias = map(_array, pooler.weights)
+    assign(student.pooled_dense.kernel, kernel)
+    assign(student.pooled_dense.bias, bias + 1.0)
+    output, output_bias = map(_array, student.output_dense.weights)
+    # ReLU(z + 1) - 1 = max(z, -1).
+    assign(student.output_dense.bias, output_bias - output.sum(axis=0))
+
+
+def _array(variable: keras.Variable) -> np.ndarray:
+    return keras.ops.convert_to_numpy(variable).astype("float32")
+
+
+def _copy_masked_lm_head(source: keras.Layer, target: keras.Layer) -> None:
     # Part by part: the head also lists the token embedding as its own.
     copy_weights(source._intermediate_dense, target._intermediate_dense)
     copy_weights(

@@ -1,11 +1,10 @@
 """Loading a teacher, its masked-LM head included."""
 
-import difflib
 import logging
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import keras
 import keras_hub
@@ -21,11 +20,21 @@ from keras_distil.models.embedded import (
     EMBEDDED_SHA256,
     embedded_directory,
 )
-from keras_distil.models.hub import HUB_SCHEME, download_checkpoint
+from keras_distil.models.hub import (
+    HUB_SCHEME,
+    check_download,
+    download_checkpoint,
+)
 from keras_distil.models.keras_archive import (
     check_preset,
     load_archive,
     reason,
+)
+from keras_distil.models.model_paths import is_preset
+from keras_distil.models.presets import (
+    check_family,
+    known_presets,
+    nearest_preset,
 )
 from keras_distil.models.weights import (
     assign,
@@ -38,7 +47,18 @@ _LOGGER = logging.getLogger("keras_distil")
 
 _TASKS = ("masked_lm",)
 _KAGGLE_SCHEME = "kaggle://"
-_UNSAFE_SUFFIXES = (".h5", ".hdf5", ".pkl", ".pickle", ".bin", ".pt", ".pth")
+_UNSAFE_SUFFIXES = (
+    ".h5",
+    ".hdf5",
+    ".pkl",
+    ".pickle",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".msgpack",
+)
+_SAFETENSORS_SUFFIX = ".safetensors"
 _ACCEPTED = (
     "a local Hugging Face directory, `hf://organisation/name`, a KerasHub "
     "preset (a name, `kaggle://...` or a directory), a `.keras` file, "
@@ -114,10 +134,16 @@ def load_teacher(
         return _load_hugging_face(
             embedded_directory(), adapter=EMBEDDED_ADAPTER, **options
         )
-    if Path(source).suffix in (".keras", *_UNSAFE_SUFFIXES):
-        return _load_keras_file(Path(source), dtype)
+    path = Path(source)
+    if path.is_file() or path.suffix in (".keras", *_UNSAFE_SUFFIXES):
+        return _load_keras_file(path, dtype)
+    if not path.is_dir():
+        # Before a download.
+        check_family(source)
     directory = checkpoint_directory(source)
-    if directory is not None and not _is_keras_hub(directory):
+    if directory is not None and not _holds_preset(directory):
+        if source.startswith(HUB_SCHEME):
+            check_download(source, directory)
         return _load_hugging_face(directory, **options)
     return _load_preset(source, **options)
 
@@ -149,11 +175,9 @@ def checkpoint_directory(source: Source) -> Path | None:
     return Path(source) if Path(source).is_dir() else None
 
 
-def _is_keras_hub(directory: Path) -> bool:
-    """Whether KerasHub wrote the directory."""
-    path = directory / "config.json"
+def _holds_preset(directory: Path) -> bool:
     # Without a configuration, the error of the checkpoint reader is right.
-    return path.is_file() and "registered_name" in read_json(path)
+    return (directory / "config.json").is_file() and is_preset(directory)
 
 
 def _load_hugging_face(
@@ -166,7 +190,7 @@ def _load_hugging_face(
 ) -> keras_hub.models.MaskedLM:
     checkpoint = HuggingFaceCheckpoint(directory)
     if not (checkpoint.has_masked_lm_head or allow_new_head or adapter):
-        raise _no_head_error(directory)
+        raise _no_head_error(directory, checkpoint.config.task)
     with seeded_build(seed):
         if checkpoint.config.architecture == "bert":
             backbone = ExactBertBackbone(
@@ -204,19 +228,16 @@ def _load_preset(
     dtype: str | keras.DTypePolicy | None,
     seed: int,
 ) -> keras_hub.models.MaskedLM:
-    known = set().union(
-        keras_hub.models.BertBackbone.presets,
-        keras_hub.models.DistilBertBackbone.presets,
-    )
     is_remote = source.startswith((_KAGGLE_SCHEME, HUB_SCHEME))
-    if not is_remote and not Path(source).is_dir() and source not in known:
-        near = difflib.get_close_matches(source, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+    is_local = Path(source).is_dir()
+    if not is_remote and not is_local and source not in known_presets():
         raise ValueError(
             f"`source` must be {_ACCEPTED}. Received: {source!r}, which is "
-            f"neither an existing path nor a known preset.{hint}"
+            "neither an existing path nor a known preset."
+            f"{nearest_preset(source)}"
         )
-    if Path(source).is_dir():
+    if is_local:
+        check_family(source)
         check_preset(Path(source), read_json(Path(source) / "config.json"))
     try:
         # `preprocessor=None`: batches hold token ids already.
@@ -259,12 +280,8 @@ def _preset_has_head(source: str) -> bool:
 def _load_keras_file(
     path: Path, dtype: str | keras.DTypePolicy | None
 ) -> keras_hub.models.MaskedLM:
-    if path.suffix in _UNSAFE_SUFFIXES:
-        raise ValueError(
-            f"`{path}` is not loaded: formats that can run code or that hold "
-            "no architecture are refused. Use a `.keras` file or a directory "
-            "with `model.safetensors`."
-        )
+    if path.suffix != ".keras":
+        _refuse_file(path)
     if not path.is_file():
         raise ValueError(f"There is no file `{path}`.")
     if not zipfile.is_zipfile(path):
@@ -278,6 +295,24 @@ def _load_keras_file(
             f"Received: {type(model).__name__}."
         )
     return model if dtype is None else with_dtype(model, dtype)
+
+
+def _refuse_file(path: Path) -> NoReturn:
+    """Says what to give in place of a file that is not a `.keras` file."""
+    if not path.is_file():
+        raise ValueError(
+            f"There is no file `{path}`, and a `source` would be {_ACCEPTED}."
+        )
+    if (path.parent / "config.json").is_file():
+        raise ValueError(
+            f"`{path}` is a file of a model's directory. Give the directory: "
+            f"`{path.parent}`."
+        )
+    raise ValueError(
+        f"`{path}` is not loaded: formats that can run code or that hold no "
+        "architecture are refused. Use a `.keras` file or a directory with "
+        "`config.json` and `model.safetensors`."
+    )
 
 
 def _check_live(
@@ -299,11 +334,18 @@ def _check_live(
     return model
 
 
-def _no_head_error(source: object) -> ValueError:
+def _no_head_error(source: object, task: str | None = None) -> ValueError:
+    its_task = ""
+    if task is not None:
+        its_task = (
+            f" As the {task.replace('_', ' ')} model that it is, "
+            "`models.load_task_model` loads it."
+        )
     return ValueError(
         f"`{source}` has no masked-LM head, and a random one can not teach. "
-        "Choose a checkpoint with a head, or pass allow_new_head=True and "
-        "train it."
+        "Choose a checkpoint with a head, or pass allow_new_head=True "
+        "(`teacher.allow_new_head: true` in a recipe) and train it."
+        f"{its_task}"
     )
 
 

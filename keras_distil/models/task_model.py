@@ -2,19 +2,31 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_hub
 from keras_hub.models import Backbone
 
-from keras_distil.checkpoints import HuggingFaceCheckpoint
+from keras_distil.checkpoints import HuggingFaceCheckpoint, read_json
 from keras_distil.losses import TASK_KINDS
 from keras_distil.models.bert import (
     ExactBertBackbone,
     ExactBertTextClassifier,
 )
 from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
-from keras_distil.models.keras_archive import load_archive
+from keras_distil.models.hub import (
+    HUB_SCHEME,
+    check_download,
+    download_checkpoint,
+)
+from keras_distil.models.keras_archive import (
+    check_preset,
+    load_archive,
+    reason,
+)
+from keras_distil.models.model_paths import check_model_path, is_preset
+from keras_distil.models.presets import check_family
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
 from keras_distil.models.weights import (
     assign,
@@ -73,16 +85,23 @@ def task_model(
         )
     with seeded_build(seed):
         copy = _copy_encoder(backbone, dropout, dtype)
-        if kind == "span":
-            return SpanExtractor(copy, dropout=dropout)
-        if kind == "token_classification":
-            return TokenClassifier(copy, num_outputs, dropout=dropout)
-        if isinstance(copy, keras_hub.models.BertBackbone):
-            return ExactBertTextClassifier(copy, num_outputs, dropout=dropout)
-        if isinstance(copy, keras_hub.models.DistilBertBackbone):
-            return ExactDistilBertTextClassifier(
-                copy, num_outputs, dropout=dropout
-            )
+        return put_output(copy, kind, num_outputs, dropout=dropout)
+
+
+def put_output(
+    backbone: Backbone, kind: str, num_outputs: int, *, dropout: float
+) -> keras_hub.models.Task:
+    """Puts the output of a task on an encoder itself, see `task_model`."""
+    if kind == "span":
+        return SpanExtractor(backbone, dropout=dropout)
+    if kind == "token_classification":
+        return TokenClassifier(backbone, num_outputs, dropout=dropout)
+    if isinstance(backbone, keras_hub.models.BertBackbone):
+        return ExactBertTextClassifier(backbone, num_outputs, dropout=dropout)
+    if isinstance(backbone, keras_hub.models.DistilBertBackbone):
+        return ExactDistilBertTextClassifier(
+            backbone, num_outputs, dropout=dropout
+        )
     raise TypeError(
         "`encoder` must be a BERT or a DistilBERT for the classification of "
         f"texts. Received: {type(backbone).__name__}."
@@ -90,11 +109,13 @@ def task_model(
 
 
 def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
-    """Loads a model of a task from its `.keras` file, safely.
+    """Loads a model of a task from its file or folder, safely.
 
     Args:
-        path: the file, or a local Hugging Face directory of a sequence or
-            token classifier or a question answering model.
+        path: a `.keras` file; a local Hugging Face directory of a sequence or
+            token classifier or a question answering model, or its name as
+            `hf://organisation/name`; or a KerasHub preset's directory. Heads
+            of other tasks are dropped, and one line says so.
 
     Returns:
         A model as from `task_model`.
@@ -102,19 +123,50 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or holds another kind of model.
+        ConnectionError: if a download fails.
     """
+    source = os.fspath(path)
+    if source.startswith(HUB_SCHEME):
+        directory = download_checkpoint(source)
+        check_download(source, directory)
+        return _from_hugging_face(directory)
     path = Path(path)
-    if path.is_dir():
-        return _from_hugging_face(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no model {path}.")
-    model = load_archive(path, keras_hub.models.Task, "task")
+    check_model_path(path)
+    if path.is_file():
+        model = load_archive(path, keras_hub.models.Task, "task")
+    elif is_preset(path):
+        model = _from_preset(path)
+    else:
+        model = _from_hugging_face(path)
     if kind_of(model) is None:
         raise ValueError(
             f"`{path}` must hold a model that was fine-tuned on a task. "
             f"Received: {type(model).__name__}."
         )
     return model
+
+
+def _from_preset(directory: Path) -> keras_hub.models.Task:
+    check_family(str(directory))
+    check_preset(directory, read_json(directory / "config.json"))
+    path = directory / "task.json"
+    name = read_json(path).get("registered_name") if path.is_file() else None
+    found = keras.saving.get_registered_object(str(name))
+    if not (
+        isinstance(found, type) and issubclass(found, keras_hub.models.Task)
+    ):
+        raise ValueError(
+            f"The preset `{directory}` must hold a model that was fine-tuned "
+            f"on a task. Received: {'task.json of ' + name if name else None}."
+        )
+    task_class: Any = found
+    try:
+        return task_class.from_preset(str(directory), preprocessor=None)
+    # Whatever Keras and h5py make of files that are not as they were written.
+    except Exception as error:
+        raise ValueError(
+            f"The preset `{directory}` cannot be loaded: {reason(error)}"
+        ) from error
 
 
 def _from_hugging_face(directory: Path) -> keras_hub.models.Task:

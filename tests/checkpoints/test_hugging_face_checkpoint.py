@@ -181,8 +181,8 @@ def replaced(name, value):
             r"` must have the shape \(64, 16\).*Received: \(63, 16\)",
         ),
         (
-            replaced("classifier.weight", np.ones((3, 16), "float32")),
-            r"`classifier.weight` of shape \(3, 16\) in .*model.safetensors` "
+            replaced("adapter.weight", np.ones((3, 16), "float32")),
+            r"`adapter.weight` of shape \(3, 16\) in .*model.safetensors` "
             r"belongs to no layer of a bert .*2 layers",
         ),
         (

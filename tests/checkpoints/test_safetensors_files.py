@@ -111,10 +111,44 @@ def test_truncated_file(tmp_path):
         list_tensors(tmp_path)
 
 
-def test_pickle_is_refused_with_the_remedy(tmp_path):
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    message = "only `pytorch_model.bin`.*python -c .*safe_serialization=True"
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (
+            ["pytorch_model.bin"],
+            "only `pytorch_model.bin`, a pickle.*python -c",
+        ),
+        (
+            ["pytorch_model.bin.index.json", "pytorch_model-1.bin"],
+            "only `pytorch_model.bin.index.json`, a pickle.*python -c",
+        ),
+        (
+            ["pytorch_model.bin.index.json"],
+            "names `pytorch_model-1.bin`, which is missing",
+        ),
+        (["tf_model.h5"], "TensorFlow's `tf_model.h5`.*from_tf=True"),
+        (["flax_model.msgpack"], "Flax's `flax_model.msgpack`.*from_flax=True"),
+        (
+            ["model.onnx", "notes.txt"],
+            "neither .* has: config.json, model.onnx, notes.txt",
+        ),
+    ],
+)
+def test_other_formats_are_refused_with_the_remedy(tmp_path, files, message):
+    (tmp_path / "config.json").write_text(
+        '{"architectures": ["BertForMaskedLM"]}'
+    )
+    weight_map = {"weight_map": {"a": "pytorch_model-1.bin"}}
+    for name in files:
+        (tmp_path / name).write_text(json.dumps(weight_map))
+    with pytest.raises(ValueError, match=message) as refused:
+        list_tensors(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_format_of_an_unknown_class_is_not_converted_blindly(tmp_path):
+    (tmp_path / "tf_model.h5").write_text("")
+    with pytest.raises(ValueError, match="`architectures` in .* must name"):
         list_tensors(tmp_path)
 
 

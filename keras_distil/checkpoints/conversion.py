@@ -1,0 +1,101 @@
+"""What to do with a folder whose weights are in a format that is not read."""
+
+import shlex
+from pathlib import Path
+
+from keras_distil.checkpoints.config import read_json
+
+_PICKLE = "pytorch_model.bin"
+# Tensor by tensor, so neither heads nor config.json can change. What a pickle
+# holds beside tensors, `weights_only` refuses to run.
+_CONVERT_PICKLE = (
+    "import pathlib, sys, torch; from safetensors.torch import save_file; "
+    "p = pathlib.Path(sys.argv[1]); "
+    "d = [torch.load(f, map_location='cpu', weights_only=True) "
+    "for f in sorted(p.glob('pytorch_model*.bin'))]; "
+    "save_file({k: v.clone().contiguous() for s in d for k, v in s.items()}, "
+    "p / 'model.safetensors', metadata={'format': 'pt'})"
+)
+# The class is the one that wrote the weights. Where it lacks some, it is
+# another one, and nothing is written in place of a head of random numbers.
+_CONVERT_OTHER = (
+    "import sys, transformers as t; "
+    "from safetensors.torch import save_file; p = sys.argv[1]; "
+    "c = t.AutoConfig.from_pretrained(p); "
+    "m, i = getattr(t, c.architectures[0]).from_pretrained("
+    "p, from_{0}=True, output_loading_info=True); "
+    "i['missing_keys'] and sys.exit('lacks ' + str(i['missing_keys'])); "
+    "save_file({{k: v.clone().contiguous() "
+    "for k, v in m.state_dict().items()}}, "
+    "p + '/model.safetensors', metadata={{'format': 'pt'}})"
+)
+# By the file of weights: how it is called, and the option and the packages
+# of the last `transformers` that reads it.
+_OTHERS = {
+    "tf_model.h5": ("TensorFlow's", "tf", "tensorflow tf-keras"),
+    "flax_model.msgpack": ("Flax's", "flax", "flax"),
+}
+_MOST_NAMES = 5
+
+
+def describe_missing_weights(directory: Path, expected: str) -> str:
+    """Says what a folder has instead of safetensors, and what to do.
+
+    Args:
+        directory: a folder without safetensors.
+        expected: the files that would be read.
+
+    Returns:
+        One line. A command in it writes `model.safetensors` into the folder
+        and leaves all its other files as they are.
+    """
+    for name in (_PICKLE, f"{_PICKLE}.index.json"):
+        if (directory / name).is_file():
+            return _describe_pickle(directory, name)
+    for name, details in _OTHERS.items():
+        if any((directory / f).is_file() for f in (name, f"{name}.index.json")):
+            return _describe_other(directory, name, *details)
+    names = sorted(path.name for path in directory.iterdir())
+    shown = ", ".join(names[:_MOST_NAMES]) or "nothing"
+    more = ", ..." if len(names) > _MOST_NAMES else ""
+    return f"`{directory}` has neither {expected}. It has: {shown}{more}."
+
+
+def _describe_pickle(directory: Path, name: str) -> str:
+    if name != _PICKLE:
+        weight_map = read_json(directory / name).get("weight_map")
+        shards = weight_map.values() if isinstance(weight_map, dict) else []
+        for shard in sorted(set(map(str, shards))):
+            if not (directory / shard).is_file():
+                return (
+                    f"`{directory / name}` names `{shard[:80]}`, which is "
+                    "missing. Copy or download it again."
+                )
+    return (
+        f"`{directory}` has only `{name}`, a pickle, which is never loaded. "
+        "Convert it once, where you trust it and PyTorch is installed: "
+        + _python(_CONVERT_PICKLE, directory)
+    )
+
+
+def _describe_other(
+    directory: Path, name: str, whose: str, option: str, packages: str
+) -> str:
+    start = f"`{directory}` has only {whose} `{name}`, which is not read."
+    config = directory / "config.json"
+    classes = read_json(config).get("architectures") if config.is_file() else 0
+    if not classes:
+        return (
+            f"{start} To convert it, `architectures` in `{config}` must name "
+            'the class that wrote it: add for example "architectures": '
+            '["BertForMaskedLM"].'
+        )
+    return (
+        f"{start} Convert it once, in an environment of its own: pip install "
+        f"torch 'transformers<5' {packages} && "
+        + _python(_CONVERT_OTHER.format(option), directory)
+    )
+
+
+def _python(code: str, directory: Path) -> str:
+    return f'python -c "{code}" {shlex.quote(str(directory))}'

@@ -1,0 +1,84 @@
+"""KerasHub presets: which family one is of, and whether that is supported."""
+
+import difflib
+import re
+from pathlib import Path
+
+import keras
+import keras_hub
+from keras_hub.models import Backbone
+
+from keras_distil.checkpoints import read_json
+
+_FAMILIES = (
+    keras_hub.models.BertBackbone,
+    keras_hub.models.DistilBertBackbone,
+)
+_SUPPORTED = (
+    "Supported are BERT and DistilBERT, such as 'bert_base_en_uncased' and "
+    "'distil_bert_base_en_uncased'; `keras_hub.models.BertBackbone.presets` "
+    "and `DistilBertBackbone.presets` name all."
+)
+# Where KerasHub's own presets are kept, with or without a version.
+_HANDLE = re.compile(r"(?:kaggle://keras/\w+/keras/|hf://keras/)([\w.-]+).*")
+
+
+def known_presets() -> set[str]:
+    """Names of the presets of the supported families."""
+    return set().union(*(family.presets for family in _FAMILIES))
+
+
+def check_family(source: str) -> None:
+    """Refuses a preset of another family than BERT and DistilBERT.
+
+    Nothing is downloaded: KerasHub lists its presets.
+
+    Args:
+        source: a preset's name, its handle on Kaggle or Hugging Face, or a
+            local directory with a preset. Anything else passes.
+
+    Raises:
+        ValueError: naming the family.
+    """
+    family = _family_of(source)
+    if family is not None and not issubclass(family, _FAMILIES):
+        raise ValueError(
+            f"`{source}` is a KerasHub preset of "
+            f"{family.__name__.removesuffix('Backbone')}, a family that is "
+            f"not supported. {_SUPPORTED}"
+        )
+
+
+def nearest_preset(name: str) -> str:
+    """A sentence with the supported preset that was most likely meant.
+
+    It is empty if there is none, or a preset of another family is nearer.
+    """
+    known = known_presets()
+    near = difflib.get_close_matches(name, Backbone.presets, n=1)
+    return f" Did you mean {near[0]!r}?" if near and near[0] in known else ""
+
+
+def _family_of(source: str) -> type[Backbone] | None:
+    """The class of encoder of a preset; None for what is not one."""
+    if Path(source).is_dir():
+        registered = read_json(Path(source) / "config.json")["registered_name"]
+        family = keras.saving.get_registered_object(str(registered))
+        return family if _is_backbone(family) else None
+    handle = _HANDLE.fullmatch(source)
+    name = handle[1] if handle else source
+    families = [
+        family
+        for family in vars(keras_hub.models).values()
+        if _is_backbone(family) and name in family.presets
+    ]
+    # A class lists the presets of its subclasses, too.
+    return min(families, key=lambda f: len(f.presets), default=None)
+
+
+def _is_backbone(found: object) -> bool:
+    return (
+        isinstance(found, type)
+        and issubclass(found, Backbone)
+        and found is not Backbone
+    )
