@@ -122,7 +122,10 @@ def sources(recipe: config.Recipe) -> list[data.Source]:
         elif isinstance(source, data_section.FilesSource):
             made.append(
                 data.TextFiles(
-                    source.pattern, root=recipe.data.root, field=source.field
+                    source.pattern,
+                    root=recipe.data.root,
+                    field=source.field,
+                    encoding=source.encoding,
                 )
             )
         else:
@@ -131,19 +134,34 @@ def sources(recipe: config.Recipe) -> list[data.Source]:
 
 
 def corpus(
-    recipe: config.Recipe, *, progress: Callable[[int, int], None] | None = None
+    recipe: config.Recipe,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> data.PreparedCorpus:
-    """The tokens of the recipe's corpus: opened, found in the cache or made."""
+    """The tokens of the recipe's corpus: opened, found in the cache or made.
+
+    Args:
+        recipe: the recipe.
+        progress: called with the steps done and their number.
+        warn: called with one line for each thing that is odd about the text.
+    """
     if recipe.data.prepared is not None:
         folder = Path(recipe.data.root or ".") / recipe.data.prepared
-        return data.open_corpus(folder, expected=corpus_settings(recipe))
+        opened = data.open_corpus(folder, expected=corpus_settings(recipe))
+        opened.report.lost.check(recipe.data.max_skipped_fraction)
+        for line in opened.report.lost.warnings():
+            warn(line)
+        return opened
     return data.prepare_corpus(
         sources(recipe),
         tokenizer(recipe),
         **_sequence_settings(recipe),
+        max_skipped_fraction=recipe.data.max_skipped_fraction,
         cache_dir=cache_folder() / "corpora",
         workers=os.cpu_count() or 1,
         progress=progress,
+        warn=warn,
     )
 
 
@@ -153,6 +171,7 @@ def prepare(
     output: Path | None,
     workers: int | None,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> data.PreparedCorpus:
     """Makes the recipe's corpus, or verifies all of it.
 
@@ -161,36 +180,43 @@ def prepare(
         output: its folder; None for the cache.
         workers: processes; None for one a core.
         progress: called with the steps done and their number.
+        warn: called with one line for each thing that is odd about the text.
     """
     return data.prepare_corpus(
         sources(recipe),
         tokenizer(recipe),
         **_sequence_settings(recipe),
+        max_skipped_fraction=recipe.data.max_skipped_fraction,
         cache_dir=None if output else cache_folder() / "corpora",
         output=output,
         workers=workers or os.cpu_count() or 1,
         progress=progress,
+        warn=warn,
         verify=True,
     )
 
 
 def prepare_with_beam(
     recipe: config.Recipe, *, output: str, options: Sequence[str]
-) -> None:
+) -> data.CorpusReport:
     """Makes the recipe's corpus as a pipeline of Apache Beam.
 
     Args:
         recipe: the recipe.
         output: its folder, one that all workers see.
         options: Beam's pipeline options, as on a command line.
+
+    Returns:
+        What was read and skipped.
     """
     from keras_distil.data import beam
 
-    beam.prepare_with_beam(
+    return beam.prepare_with_beam(
         sources(recipe),
         tokenizer(recipe),
         corpus_settings(recipe),
         output=output,
+        max_skipped_fraction=recipe.data.max_skipped_fraction,
         options=options,
     )
 
@@ -304,13 +330,27 @@ def task_encoder(
         ValueError: if it cannot be loaded or has another vocabulary.
     """
     loaded = models.load_teacher(source, dtype=recipe.precision)
-    sizes = [m.backbone.vocabulary_size for m in (loaded, its_teacher)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(
-            f"The student in {source} has a vocabulary of {sizes[0]} entries, "
-            f"its teacher one of {sizes[1]}. They do not belong together."
-        )
+    check_vocabulary(
+        source,
+        loaded.backbone.vocabulary_size,
+        its_teacher.backbone.vocabulary_size,
+    )
     return loaded
+
+
+def check_vocabulary(source: str, students: int, teachers: int) -> None:
+    """Raises ValueError if a student's vocabulary is not its teacher's.
+
+    Args:
+        source: where the student comes from.
+        students: entries of its vocabulary.
+        teachers: entries of its teacher's.
+    """
+    if students != teachers:
+        raise ValueError(
+            f"The student in {source} has a vocabulary of {students} entries, "
+            f"its teacher one of {teachers}. They do not belong together."
+        )
 
 
 def elmo() -> models.ElmoClassifier:
@@ -378,6 +418,22 @@ def task(recipe: config.Recipe, name: str) -> BuiltTask:
     return _glue_task(recipe, name)
 
 
+def read_task(recipe: config.Recipe, name: str) -> None:
+    """Reads the files of a task, and makes nothing of them.
+
+    Raises:
+        ValueError: if they are not as they should be.
+        FileNotFoundError: if one is missing.
+    """
+    root = task_root(recipe)
+    if name.startswith("squad"):
+        for split in ("train", "dev"):
+            data.load_squad(split, root=root, version=_squad_version(name))
+        return
+    for split in ("train", *data.glue_task(name).dev):
+        data.load_glue(name, split, root=root)
+
+
 def _glue_task(recipe: config.Recipe, name: str) -> BuiltTask:
     root, length = task_root(recipe), finetune_section(recipe).max_length
     found = data.load_glue(name, "train", root=root)
@@ -406,7 +462,7 @@ def _glue_task(recipe: config.Recipe, name: str) -> BuiltTask:
 
 def _squad_task(recipe: config.Recipe, name: str) -> BuiltTask:
     settings, root = finetune_section(recipe), task_root(recipe)
-    version = "2.0" if name == "squad_v2" else "1.1"
+    version = _squad_version(name)
     lengths = {
         name: getattr(settings, name)
         for name in ("max_length", "stride", "max_question")
@@ -428,6 +484,10 @@ def _squad_task(recipe: config.Recipe, name: str) -> BuiltTask:
         evaluator=evaluation.SpanEvaluator(dev, made, **lengths),
         metric=spans.mean_f1,
     )
+
+
+def _squad_version(name: str) -> str:
+    return "2.0" if name == "squad_v2" else "1.1"
 
 
 def augmented(

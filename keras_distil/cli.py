@@ -117,9 +117,12 @@ def run(
     progress = Progress(quiet=quiet_)
     if dry_run:
         quiet.import_tensorflow()
-        from keras_distil import plan
+        from keras_distil import plan, preflight
 
-        printing.print_summary(plan.summarise(resolved, devices=devices), json_)
+        summary = plan.summarise(resolved, devices=devices)
+        for line in preflight.open_inputs(resolved):
+            progress.warn(line)
+        printing.print_summary(summary, json_)
         return
     folder = output or Path("saved_models") / resolved.name
     place, count = _find_workers(resolved, workers, worker_index)
@@ -542,7 +545,14 @@ def search(
         raise ValueError(f"{recipe} has no section `search`: nothing to do.")
     folder = output or Path("saved_models") / f"{resolved.name}_search"
     progress = Progress(quiet=quiet_)
-    run_ = run_folder.open_run(resolved, folder, progress, fresh=fresh)
+    run_ = run_folder.open_run(
+        resolved,
+        folder,
+        progress,
+        fresh=fresh,
+        # What is measured chooses among the trials.
+        changeable=("export", "benchmark", "data.max_skipped_fraction"),
+    )
     quiet.import_tensorflow()
     from keras_distil.search import processes as search_processes
     from keras_distil.search import results

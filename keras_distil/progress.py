@@ -101,6 +101,10 @@ class Progress:
         """Prints one line."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def warn(self, text: str) -> None:
+        """Prints one line that should not be missed."""
+        self.say(f"Warning: {text}")
+
     @contextlib.contextmanager
     def bar(self, title: str, total: int | None = None) -> Iterator[Bar]:
         """Opens a bar.

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,17 @@ STUDENT_FILE = "student.keras"
 TWIN_FILE = "twin.keras"
 METRICS_FILE = "metrics.jsonl"
 PAGE_FILE = "report.html"
+# What the first step of a run measured, kept for the second.
+TEXT_REPORT = "held_out.json"
 _COMMANDS_FILE = "commands.json"
+# Keys and sections that measure, export or refuse, and train nothing.
+MEASURING_KEYS = (
+    "name",
+    "evaluate",
+    "export",
+    "benchmark",
+    "data.max_skipped_fraction",
+)
 
 
 @dataclasses.dataclass
@@ -66,10 +76,12 @@ def open_run(
     fresh: bool = False,
     writes: bool = True,
     command: Sequence[str] = (),
+    changeable: Sequence[str] = MEASURING_KEYS,
 ) -> Run:
     """Makes the run's folder, or finds a run to go on with.
 
-    With `fresh`, an earlier run in the folder is moved aside, never deleted.
+    With `fresh`, an earlier run in the folder is moved aside, never deleted;
+    a folder that is not a run's is left alone.
 
     Args:
         recipe: the resolved recipe.
@@ -79,6 +91,8 @@ def open_run(
         writes: whether this process writes the results.
         command: the words after `keras-distil` that started this, for the
             report; none if no command did.
+        changeable: keys, or sections, that may differ from those of the run
+            that it goes on with. Nothing that is trained depends on them.
 
     Returns:
         The run.
@@ -86,19 +100,23 @@ def open_run(
     Raises:
         ValueError: if the folder holds a run of another recipe, naming the
             keys that differ, one of a later version of keras_distil, or
-            files that are no run.
+            files that are not a run's.
         OSError: if the folder cannot be written.
     """
     run = Run(recipe, Path(folder), progress, writes)
     if not writes:
         return run
     earlier = run.folder.is_dir() and not _is_hardly_begun(run.folder)
+    if earlier:
+        _check_is_a_run(run.folder)
     if earlier and fresh:
         aside = _free_name(run.folder)
         run.folder.rename(aside)
         progress.say(f"Moved the earlier run to {aside}")
     elif earlier:
-        _check_same_run(run)
+        changed = _check_same_run(run, changeable)
+        if changed:
+            _measure_again(run, changed)
         if run.report_path.is_file():
             check_report(run.report_path)
         else:
@@ -112,6 +130,19 @@ def open_run(
     write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
     _keep_command(run.folder, command)
     return run
+
+
+def forget_if_nothing_was_done(run: Run) -> None:
+    """Undoes `open_run` where only its own files are in the folder.
+
+    So a recipe that was refused can be corrected and run in the same folder.
+    """
+    own = {"environment.json", "recipe.yaml", _COMMANDS_FILE}
+    if not run.writes or not run.folder.is_dir():
+        return
+    if {path.name for path in run.folder.iterdir()} <= own:
+        for name in own - {"environment.json"}:
+            (run.folder / name).unlink(missing_ok=True)
 
 
 def read_commands(folder: Path) -> list[list[str]]:
@@ -157,17 +188,27 @@ def _is_hardly_begun(folder: Path) -> bool:
     return not names
 
 
-def _check_same_run(run: Run) -> None:
+def _check_is_a_run(folder: Path) -> None:
+    """Raises ValueError if a folder's files are not those of a run."""
+    for name in ("recipe.yaml", "environment.json"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} holds files, but no run: {name} is missing. Give "
+                "another folder with --output."
+            )
+
+
+def _check_same_run(run: Run, changeable: Sequence[str]) -> dict[str, str]:
+    """The changeable keys that differ, and how; refuses all others.
+
+    Raises:
+        ValueError: if another key differs, or the run cannot be gone on with.
+    """
     remedy = (
         "Give another folder with --output, or start anew with --fresh, which "
         "moves the earlier run aside."
     )
     recipe_path = run.folder / "recipe.yaml"
-    if not recipe_path.is_file():
-        raise ValueError(
-            f"{run.folder} holds files, but no run: {recipe_path.name} is "
-            f"missing. {remedy}"
-        )
     version = _format_version(run.folder / "environment.json")
     if version > FORMAT_VERSION:
         raise ValueError(
@@ -190,17 +231,51 @@ def _check_same_run(run: Run) -> None:
             f"{recipe_path} cannot be read ({error}). {remedy}"
         ) from error
     before, now = _flat(earlier.model_dump()), _flat(run.recipe.model_dump())
-    differing = [
-        f"{key} ({before.get(key)!r:.200}, now {now.get(key)!r:.200})"
+    differing = {
+        key: f"{key} ({before.get(key)!r:.200}, now {now.get(key)!r:.200})"
         for key in {**before, **now}
         if before.get(key) != now.get(key)
+    }
+    fixed = [
+        told
+        for key, told in differing.items()
+        if not _is_within(key, changeable)
     ]
-    if differing:
+    if fixed:
         state = "a finished" if run.report_path.is_file() else "an unfinished"
         raise ValueError(
             f"{run.folder} holds {state} run of another recipe: "
-            f"{', '.join(differing)}. {remedy}"
+            f"{', '.join(fixed)}. {remedy}"
         )
+    return differing
+
+
+def _is_within(key: str, sections: Sequence[str]) -> bool:
+    return any(key == x or key.startswith(f"{x}.") for x in sections)
+
+
+def _measure_again(run: Run, changed: Mapping[str, str]) -> None:
+    """Takes the new recipe, and drops what was measured by the old one.
+
+    Raises:
+        ValueError: if a training state that this needs is gone.
+    """
+    told = ", ".join(changed.values())
+    stale = [run.report_path]
+    if any(_is_within(key, ["evaluate"]) for key in changed):
+        stale.append(run.folder / TEXT_REPORT)
+        states = run.folder / CHECKPOINTS
+        if (run.folder / STUDENT_FILE).is_file() and not states.is_dir():
+            raise ValueError(
+                f"{run.folder} cannot be measured again by {told}: its "
+                f"training states in {states} are gone. Give another folder "
+                "with --output."
+            )
+    run.progress.say(f"Measured anew, not trained anew: {told}")
+    # The recipe last: after a kill the same command comes here again.
+    for path in stale:
+        path.unlink(missing_ok=True)
+    write_text(run.folder / "recipe.yaml", config.dump_recipe(run.recipe))
 
 
 def check_report(path: Path) -> None:

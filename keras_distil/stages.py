@@ -14,6 +14,7 @@ from keras_distil import (
     distribution,
     export_stages,
     model_card,
+    preflight,
     snapshots,
     task_stages,
     text_stages,
@@ -24,14 +25,13 @@ from keras_distil.report import write_page
 from keras_distil.run_folder import (
     CHECKPOINTS,
     STUDENT_FILE,
+    TEXT_REPORT,
     TWIN_FILE,
     Run,
+    forget_if_nothing_was_done,
     read_text,
     write_text,
 )
-
-# What the first step of a run found, kept for the second.
-TEXT_REPORT = "held_out.json"
 
 
 def run_recipe(
@@ -60,11 +60,15 @@ def run_recipe(
         return json.loads(read_text(run.report_path))
     # What makes a run that was interrupted end with the same weights.
     tf.config.experimental.enable_op_determinism()
-    with (
-        distribution.lost_workers_told(),
-        build.strategy(run.recipe).scope(),
-    ):
-        report = _train(run, only)
+    try:
+        with (
+            distribution.lost_workers_told(),
+            build.strategy(run.recipe).scope(),
+        ):
+            report = _train(run, only)
+    except Exception:
+        forget_if_nothing_was_done(run)
+        raise
     if run.writes:
         write_page(run.folder, report)
     if not _something_is_left(run.recipe, only):
@@ -110,11 +114,16 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
             "`keras-distil distill` with the same recipe first, or "
             "`keras-distil run` for everything."
         )
-    # The models first: what is wrong with them shows before the long work.
+    # First what is quick: what is wrong with it shows before the long work.
+    preflight.check_formats(recipe)
+    preflight.check_files(recipe)
     teacher = text_stages.TeacherInMemory(lambda: text_stages.load_teacher(run))
     if recipe.distill is not None and found is None:
         build.student(recipe, teacher.model)
     encoders = _distilled_encoders(run, teacher.model)
+    tasks: dict[str, build.BuiltTask] = {}
+    if recipe.finetune is not None and only != "distill":
+        tasks = task_stages.read_tasks(run)
     report: dict[str, Any] = {"name": recipe.name}
     if reads_text and found is None:
         text_stages.run_on_text(run, teacher, report)
@@ -122,7 +131,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
         run.write_json(run.folder / TEXT_REPORT, report)
     elif reads_text and found is not None:
         run.progress.say(f"Found distilled: {run.folder / STUDENT_FILE}")
-        report = found
+        report = {**found, "name": recipe.name}
         started -= report["duration_s"]
         if recipe.teacher.train is not None:
             teacher.train(run, text_stages.prepare(run))
@@ -132,7 +141,6 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
             **encoders,
             "teacher": teacher.model,
         }
-        tasks = task_stages.read_tasks(run)
         report["tasks"] = _run_on_tasks(run, tasks, encoders)
         report["calibration"] = task_stages.calibration(run, tasks)
     report["duration_s"] = round(time.perf_counter() - started, 1)
@@ -166,11 +174,17 @@ def _distilled_encoders(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
         table.STUDENT: settings.source,
         table.UNDISTILLED: settings.undistilled_source,
     }
-    return {
-        row: build.task_encoder(run.recipe, source, teacher)
-        for row, source in sources.items()
-        if source is not None and row in run.recipe.finetune.rows
-    }
+    encoders: dict[str, MaskedLM] = {}
+    for row, source in sources.items():
+        if source is None or row not in run.recipe.finetune.rows:
+            continue
+        encoder = build.task_encoder(run.recipe, source, teacher)
+        positions = encoder.backbone.max_sequence_length
+        preflight.check_lengths(
+            run.recipe, positions, f"the student in {source}"
+        )
+        encoders[row] = encoder
+    return encoders
 
 
 def _encoders_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:

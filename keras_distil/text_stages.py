@@ -20,6 +20,7 @@ from keras_distil import (
     data,
     disk,
     evaluation,
+    preflight,
     side_by_side,
     teachers,
     training,
@@ -120,7 +121,9 @@ def run_on_text(
 def prepare(run: Run) -> data.PreparedCorpus:
     """Text to token ids, cached by content, or opened where it was made."""
     with run.progress.bar("Prepare corpus (units)") as bar:
-        prepared = build.corpus(run.recipe, progress=bar.update_of)
+        prepared = build.corpus(
+            run.recipe, progress=bar.update_of, warn=run.progress.warn
+        )
     run.progress.say(f"Corpus: {prepared.report}")
     return prepared
 
@@ -135,7 +138,11 @@ def make_corpus(
     """Makes a recipe's corpus, or verifies the one there is."""
     with progress.bar("Prepare corpus (units)") as bar:
         prepared = build.prepare(
-            recipe, output=output, workers=workers, progress=bar.update_of
+            recipe,
+            output=output,
+            workers=workers,
+            progress=bar.update_of,
+            warn=progress.warn,
         )
     progress.say(f"Corpus: {prepared.report}")
     return prepared
@@ -150,7 +157,10 @@ def make_corpus_with_beam(
 ) -> None:
     """Makes a recipe's corpus as a pipeline of Apache Beam."""
     progress.say("Preparing the corpus on Apache Beam")
-    build.prepare_with_beam(recipe, output=output, options=options)
+    report = build.prepare_with_beam(recipe, output=output, options=options)
+    progress.say(f"Corpus: {report}")
+    for line in report.lost.warnings():
+        progress.warn(line)
 
 
 def load_teacher(run: Run) -> MaskedLM:
@@ -466,18 +476,7 @@ def _add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
 
 def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
     """Raises ValueError if the data would not fit the teacher."""
-    positions = teacher.backbone.max_sequence_length
-    lengths = {}
-    if recipe.distill is not None or recipe.teacher.train is not None:
-        lengths["data.sequence_length"] = recipe.data.sequence_length
-    if recipe.finetune is not None:
-        lengths["finetune.max_length"] = recipe.finetune.max_length
-    for key, length in lengths.items():
-        if length > positions:
-            raise ValueError(
-                f"`{key}` is {length}, but the teacher has {positions} "
-                f"positions. Set it to {positions} or below."
-            )
+    preflight.check_lengths(recipe, teacher.backbone.max_sequence_length)
     words = build.tokenizer(recipe).get_vocab_size()
     if words > teacher.backbone.vocabulary_size:
         raise ValueError(

@@ -34,6 +34,7 @@ ROWS = (
     ("evaluation",),
     ("plan",),
     ("build",),
+    ("preflight",),
     ("task_stages", "calibration"),
     (
         "text_stages",

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from keras_distil.config.section import Length, NonEmptyText, Section
+from keras_distil.arguments import check_encoding
+from keras_distil.config.section import Length, NonEmptyText, Section, Share
 
 DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
 
@@ -25,11 +26,19 @@ class FilesSource(Section):
     """A source of text: files under `data.root` that match a glob pattern.
 
     `field` is the key that holds the text in the records of JSON lines files.
+    `encoding` is one that Python knows by this name.
     """
 
     kind: Literal["files"]
     pattern: NonEmptyText
     field: NonEmptyText | None = None
+    encoding: NonEmptyText = "utf-8"
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, encoding: str) -> str:
+        check_encoding(encoding)
+        return encoding
 
 
 class TfdsSource(Section):
@@ -74,4 +83,5 @@ class DataSection(Section):
     sequence_length: Length = 128
     held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     masking: MaskingSettings = MaskingSettings()
+    max_skipped_fraction: Share = 0.2
     license: NonEmptyText | None = None

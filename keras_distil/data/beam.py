@@ -6,6 +6,7 @@ functions, and their order is part of what goes through the pipeline.
 """
 
 import dataclasses
+import json
 import os
 import tempfile
 import uuid
@@ -18,6 +19,10 @@ import tokenizers
 
 from keras_distil.data import prepared, shards
 from keras_distil.data.corpus import CorpusReport, Source, Unit
+from keras_distil.data.lost_text import (
+    MAX_SKIPPED_FRACTION,
+    check_max_fraction,
+)
 from keras_distil.data.tokenize import Encoder, SpecialTokens
 from keras_distil.data.tokenized import (
     Part,
@@ -55,8 +60,9 @@ def prepare_with_beam(
     settings: dict[str, Any],
     *,
     output: str,
+    max_skipped_fraction: float = MAX_SKIPPED_FRACTION,
     options: Sequence[str] = (),
-) -> None:
+) -> CorpusReport:
     """Makes a corpus; with its manifest, written last, it is complete.
 
     Args:
@@ -65,12 +71,18 @@ def prepare_with_beam(
         settings: as `corpus_settings` returns them.
         output: the corpus's folder, on a file system that Beam knows and all
             workers see.
+        max_skipped_fraction: float, 0 to 1. A text of which this share or
+            more cannot be read is refused.
         options: pipeline options, as on a command line.
 
+    Returns:
+        What was read and skipped.
+
     Raises:
-        ValueError: if `output` exists, or the sources hold no usable training
-            paragraph.
+        ValueError: if `output` exists, the sources hold no usable training
+            paragraph, or too much of them cannot be read.
     """
+    check_max_fraction(max_skipped_fraction)
     files = filesystems.FileSystems
     if files.exists(files.join(output, prepared.MANIFEST)):
         raise ValueError(
@@ -78,11 +90,13 @@ def prepare_with_beam(
         )
     described = [source.describe() for source in sources]
     units = [unit for source in sources for unit in source.units()]
-    job = _Job(tokenizer.to_str(), settings, output)
+    job = _Job(tokenizer.to_str(), settings, output, max_skipped_fraction)
     with beam.Pipeline(
         options=pipeline_options.PipelineOptions(list(options))
     ) as pipeline:
         _build(pipeline, job, units, described)
+    with files.open(files.join(output, prepared.MANIFEST)) as file:
+        return prepared.report_of(json.load(file)["report"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +106,7 @@ class _Job:
     tokenizer_json: str
     settings: dict[str, Any]
     output: str
+    max_skipped_fraction: float
 
     @property
     def special(self) -> SpecialTokens:
@@ -335,6 +350,8 @@ def _add_reports(reports: Iterable[CorpusReport]) -> CorpusReport:
         for field in dataclasses.fields(report):
             if field.name == "skipped":
                 total.skipped.update(report.skipped)
+            elif field.name == "lost":
+                total.lost.add(report.lost)
             else:
                 value = getattr(total, field.name)
                 value += getattr(report, field.name)
@@ -349,8 +366,7 @@ def _write_manifest(
     written: list[tuple[tuple[str, int], dict[str, Any], np.ndarray]],
     report: CorpusReport,
 ) -> None:
-    if not report.train_tokens:
-        raise ValueError(prepared.no_text(report))
+    prepared.check_text(report, job.max_skipped_fraction)
     written = sorted(written, key=lambda entry: entry[0])
     parts = {
         name: {

@@ -1,21 +1,32 @@
 """Paragraphs of text from files, streamed."""
 
+import codecs
 import dataclasses
 import glob
 import gzip
+import itertools
 import json
 import os
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias
+
+from keras_distil.arguments import check_encoding
+from keras_distil.data import lost_text
+from keras_distil.data.lost_text import LostText, Place
 
 MAX_LINE_CHARACTERS = 1_000_000
 _MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS  # UTF-8 takes up to 4 a character
 _EXTENSIONS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 # Where a file is cut is part of a corpus: repeats count once, in order.
 UNIT_BYTES = 4 * 2**20
+# What a dry run reads of a file.
+_BEGINNING_BYTES = 2**18
+
+_EMPTY = "empty line"
+_TOO_LONG = "line too long"
 
 # Of a record: line number, problem, keys found.
 _Failure: TypeAlias = tuple[int, str, list[str]]
@@ -33,6 +44,7 @@ class CorpusReport:
         train_tokens: tokens of the training paragraphs, none special.
         held_out_tokens: the same of the held-out paragraphs.
         skipped: how often something was left out, by reason.
+        lost: how much of the text could not be read.
     """
 
     files: int = 0
@@ -42,6 +54,15 @@ class CorpusReport:
     train_tokens: int = 0
     held_out_tokens: int = 0
     skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+    lost: LostText = dataclasses.field(default_factory=LostText)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON data."""
+        return {
+            **vars(self),
+            "skipped": dict(self.skipped),
+            "lost": dataclasses.asdict(self.lost),
+        }
 
     def __str__(self) -> str:
         """Sums the counts up in one line."""
@@ -77,11 +98,11 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TextFiles:
-    """Text files with one paragraph a line.
+    """Text files with one paragraph per line.
 
-    Read as UTF-8, line by line. Lines that are empty, not UTF-8 or longer
-    than 1,000,000 characters are skipped and counted, as are JSON lines that
-    are invalid or lack the field.
+    Lines that are empty, not in the encoding or longer than 1,000,000
+    characters are skipped and counted, as are JSON lines that are invalid or
+    lack the field.
 
     Attributes:
         pattern: a path or glob pattern; `**` crosses folders. Supported are
@@ -89,15 +110,26 @@ class TextFiles:
         root: folder that a relative pattern starts from. Defaults to the
             working folder.
         field: the key that holds the text in .jsonl records.
+        encoding: of the files, a name that Python knows, such as "latin-1".
+
+    Raises:
+        ValueError: if the encoding is unknown, or does not write a line's end
+            as UTF-8 does (UTF-16 and UTF-32).
 
     Example:
         >>> TextFiles("articles/**/*.jsonl.gz", root="corpus", field="text")
-        TextFiles(pattern='articles/**/*.jsonl.gz', root='corpus', field='text')
+        TextFiles(pattern='articles/**/*.jsonl.gz', root='corpus', \
+field='text', encoding='utf-8')
     """
 
     pattern: str
     root: str | os.PathLike | None = None
     field: str | None = None
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        """Checks the encoding."""
+        check_encoding(self.encoding)
 
     def files(self) -> list[Path]:
         """Returns the files that the pattern matches, sorted.
@@ -141,7 +173,34 @@ class TextFiles:
             status = path.stat()
             name = os.path.relpath(path, root)
             files.append([name, status.st_size, status.st_mtime_ns])
-        return {"type": "text_files", "field": self.field, "files": files}
+        described = {"type": "text_files", "field": self.field, "files": files}
+        if _is_utf8(self.encoding):
+            return described
+        return {**described, "encoding": codecs.lookup(self.encoding).name}
+
+    def read_beginnings(self, report: CorpusReport) -> bool:
+        """Reads some of every file, to see what is wrong with it.
+
+        Args:
+            report: what is read and skipped is added to it.
+
+        Returns:
+            Whether that was all of every file.
+
+        Raises:
+            FileNotFoundError: if no file matches.
+            ValueError: if a file is not supported, or has no usable record.
+        """
+        whole = True
+        for path in self.files():
+            is_small = path.stat().st_size <= _BEGINNING_BYTES
+            whole &= is_small and not path.name.endswith(".gz")
+            unit = FileRange(
+                str(path), 0, _BEGINNING_BYTES, self.field, self.encoding
+            )
+            for _ in unit.paragraphs(report):
+                pass
+        return whole
 
     def units(self) -> list["FileRange"]:
         """Returns pieces of the files, in the order of their names.
@@ -160,7 +219,9 @@ class TextFiles:
             else:
                 starts = list(range(0, max(size, 1), UNIT_BYTES))
             for start, end in zip(starts, [*starts[1:], None], strict=True):
-                units.append(FileRange(str(path), start, end, self.field))
+                units.append(
+                    FileRange(str(path), start, end, self.field, self.encoding)
+                )
         return units
 
     def paragraphs(self, report: CorpusReport) -> Iterator[str]:
@@ -187,12 +248,14 @@ class FileRange:
         start: int, the first byte.
         end: int, the byte behind the last; None for the end of the file.
         field: the key that holds the text in .jsonl records.
+        encoding: of the file.
     """
 
     path: str
     start: int
     end: int | None
     field: str | None
+    encoding: str = "utf-8"
 
     def paragraphs(self, report: CorpusReport) -> Iterator[str]:
         """Yields the paragraphs; the first range of a file counts the file.
@@ -207,12 +270,12 @@ class FileRange:
             if path.stat().st_size == 0:
                 report.skipped["empty file"] += 1
                 return
-        lines = _lines(path, self.start, self.end, report)
+        lines = self._lines(report)
         if not _is_jsonl(path):
-            for _, line in lines:
-                yield line
+            for line in self._noting_tables(lines, report):
+                yield line.text
             return
-        failure = yield from _records(lines, self.field, report)
+        failure = yield from self._records(lines, report)
         if failure and self.start == 0:
             number, problem, found = failure
             raise ValueError(
@@ -221,36 +284,113 @@ class FileRange:
                 f"{found or 'none'}. Correct `field` or the file."
             )
 
+    def _lines(self, report: CorpusReport) -> Iterator["_Line"]:
+        """Yields the usable lines, numbered from the first of the range."""
+        path = Path(self.path)
+        opener = gzip.open if path.name.endswith(".gz") else open
+        start = self.start
+        with opener(path, "rb") as file:
+            try:
+                if start == 0:
+                    _refuse_wide_characters(path, file)
+                else:
+                    # The line that the byte before belongs to is not of this
+                    # range; it may be one that ends right there.
+                    file.seek(start - 1)
+                    start += _skip_line(file) - 1
+                for number, (at, size, raw) in enumerate(
+                    _bounded_lines(file), 1
+                ):
+                    if self.end is not None and start + at >= self.end:
+                        break
+                    text, problem = _decode(raw, self.encoding)
+                    if problem == _EMPTY:
+                        report.skipped[problem] += 1
+                        continue
+                    report.lost.read(size)
+                    if text is not None:
+                        yield _Line(number, size, text)
+                        continue
+                    report.skipped[_reason(problem)] += 1
+                    report.lost.lose(size, self._place(number, problem))
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise ValueError(
+                    f"'{path}' is truncated or damaged ({error}). Copy it "
+                    "again."
+                ) from error
+
+    def _noting_tables(
+        self, lines: Iterator["_Line"], report: CorpusReport
+    ) -> Iterator["_Line"]:
+        """Yields the lines; says in the report if they look like a table."""
+        if self.start:
+            yield from lines
+            return
+        first = list(itertools.islice(lines, lost_text.TABLE_LINES))
+        form = lost_text.described_form([line.text for line in first])
+        if form is not None:
+            place = Place(self.path, 0, "file", 1, form)
+            report.lost.take_for_table(place)
+        yield from itertools.chain(first, lines)
+
+    def _records(
+        self, lines: Iterator["_Line"], report: CorpusReport
+    ) -> Generator[str, None, _Failure | None]:
+        """Yields one field of JSON records; returns why if none is usable."""
+        usable, failure = False, None
+        for line in lines:
+            text, problem, found = _field_of(line.text, self.field)
+            if text is not None:
+                usable = True
+                if stripped := text.strip():
+                    yield stripped
+                else:
+                    report.skipped[_EMPTY] += 1
+                continue
+            report.skipped[problem] += 1
+            report.lost.lose(line.size, self._place(line.number, problem))
+            failure = failure or (line.number, problem, found)
+        return None if usable else failure
+
+    def _place(self, number: int, problem: str) -> Place:
+        return Place(self.path, self.start, "line", number, problem)
+
+
+class _Line(NamedTuple):
+    """A line of text, its number and its bytes."""
+
+    number: int
+    size: int
+    text: str
+
+
+def _is_utf8(encoding: str) -> bool:
+    # A byte order mark is dropped in any case.
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+
+
+def _refuse_wide_characters(
+    path: Path, file: IO[bytes] | gzip.GzipFile
+) -> None:
+    """Raises ValueError if a file begins with the mark of UTF-16 or UTF-32."""
+    marks = {
+        codecs.BOM_UTF32_LE: "UTF-32",
+        codecs.BOM_UTF32_BE: "UTF-32",
+        codecs.BOM_UTF16_LE: "UTF-16",
+        codecs.BOM_UTF16_BE: "UTF-16",
+    }
+    begin = file.read(4)
+    file.seek(0)
+    for mark, name in marks.items():
+        if begin.startswith(mark):
+            raise ValueError(
+                f"'{path}' is in {name}, which cannot be read line by line. "
+                f"Convert it first: iconv -f {name} -t UTF-8 FILE > FILE.txt."
+            )
+
 
 def _is_jsonl(path: Path) -> bool:
     return path.name.removesuffix(".gz").endswith(".jsonl")
-
-
-def _lines(
-    path: Path, start: int, end: int | None, report: CorpusReport
-) -> Iterator[tuple[int, str]]:
-    """Yields (line number, stripped line) of the usable lines of a range.
-
-    Lines are numbered from its beginning.
-    """
-    opener = gzip.open if path.name.endswith(".gz") else open
-    with opener(path, "rb") as file:
-        try:
-            if start:
-                # The line that the byte before belongs to is not of this
-                # range; it may be one that ends right there.
-                file.seek(start - 1)
-                start += _skip_line(file) - 1
-            for number, (at, raw) in enumerate(_bounded_lines(file), 1):
-                if end is not None and start + at >= end:
-                    break
-                line = _decode(raw, report)
-                if line is not None:
-                    yield number, line
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(
-                f"'{path}' is truncated or damaged ({error}). Copy it again."
-            ) from error
 
 
 def _skip_line(file: IO[bytes] | gzip.GzipFile) -> int:
@@ -265,8 +405,8 @@ def _skip_line(file: IO[bytes] | gzip.GzipFile) -> int:
 
 def _bounded_lines(
     file: IO[bytes] | gzip.GzipFile,
-) -> Iterator[tuple[int, bytes | None]]:
-    """Yields (offset, line), holding one bounded piece.
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yields (offset, bytes, line), holding one bounded piece.
 
     The line is None if it is too long.
     """
@@ -276,46 +416,34 @@ def _bounded_lines(
         too_long = size > _MAX_LINE_BYTES
         if too_long and not piece.endswith(b"\n"):
             size += _skip_line(file)
-        yield at, None if too_long else piece
+        yield at, size, None if too_long else piece
         at += size
 
 
-def _decode(raw: bytes | None, report: CorpusReport) -> str | None:
-    """Decodes and strips a line; None, counted, if it cannot be used."""
+def _decode(raw: bytes | None, encoding: str) -> tuple[str | None, str]:
+    """Decodes and strips a line; None and the problem if it is not usable."""
     if raw is None:
-        report.skipped["line too long"] += 1
-        return None
+        return None, _TOO_LONG
     try:
-        line = raw.decode("utf-8").lstrip("\ufeff").strip()
-    except UnicodeDecodeError:
-        report.skipped["line not UTF-8"] += 1
-        return None
+        line = raw.decode(encoding).lstrip("\ufeff").strip()
+    except UnicodeError as error:
+        name = "UTF-8" if _is_utf8(encoding) else encoding
+        if not isinstance(error, UnicodeDecodeError):
+            return None, f"not {name}"
+        byte = raw[error.start]
+        return None, f"not {name} (byte 0x{byte:02x} at {error.start + 1})"
     if not line:
-        report.skipped["empty line"] += 1
-    elif len(line) > MAX_LINE_CHARACTERS:
-        report.skipped["line too long"] += 1
-    else:
-        return line
-    return None
+        return None, _EMPTY
+    if len(line) > MAX_LINE_CHARACTERS:
+        return None, _TOO_LONG
+    return line, ""
 
 
-def _records(
-    lines: Iterator[tuple[int, str]], field: str | None, report: CorpusReport
-) -> Generator[str, None, _Failure | None]:
-    """Yields one field of JSON records; returns why if none is usable."""
-    usable, failure = False, None
-    for number, line in lines:
-        text, problem, found = _field_of(line, field)
-        if text is not None:
-            usable = True
-            if stripped := text.strip():
-                yield stripped
-            else:
-                report.skipped["empty line"] += 1
-            continue
-        report.skipped[problem] += 1
-        failure = failure or (number, problem, found)
-    return None if usable else failure
+def _reason(problem: str) -> str:
+    """What the report counts a problem of a line as."""
+    if problem == _TOO_LONG:
+        return problem
+    return f"line {problem.partition(' (')[0]}"
 
 
 def _field_of(
@@ -325,10 +453,10 @@ def _field_of(
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        return None, "invalid JSON", []
+        return None, lost_text.NO_JSON, []
     if not isinstance(record, dict):
-        return None, "JSON record is no object", []
+        return None, lost_text.NO_RECORD, []
     text = record.get(field)
     if not isinstance(text, str):
-        return None, "JSON record lacks the text field", sorted(record)
+        return None, lost_text.NO_FIELD, sorted(record)
     return text, "", []

@@ -21,7 +21,11 @@ import tokenizers
 
 from keras_distil import disk
 from keras_distil.data import prepared, shards
-from keras_distil.data.corpus import CorpusReport, Source, Unit
+from keras_distil.data.corpus import Source, Unit
+from keras_distil.data.lost_text import (
+    MAX_SKIPPED_FRACTION,
+    check_max_fraction,
+)
 from keras_distil.data.pack import packed_count
 from keras_distil.data.pool import Pool, encoder_here
 from keras_distil.data.prepared import PreparedCorpus, open_corpus
@@ -85,8 +89,10 @@ def prepare_corpus(
     cache_dir: str | os.PathLike | None = None,
     output: str | os.PathLike | None = None,
     layout: str = "packed",
+    max_skipped_fraction: float = MAX_SKIPPED_FRACTION,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = _log.warning,
     verify: bool = False,
 ) -> PreparedCorpus:
     """Reads, splits, tokenizes and packs a corpus, or finds it done.
@@ -108,9 +114,12 @@ def prepare_corpus(
         layout: "packed", paragraphs joined and cut to full sequences, or
             "bucketed", a sequence a paragraph with those of like length
             together.
+        max_skipped_fraction: float, 0 to 1. A text of which this share or
+            more cannot be read is refused; from 1% on there is a warning.
         workers: int >= 1, processes to use. With more than one, a script
             must guard its start by `if __name__ == "__main__":`.
         progress: called now and then with the steps done and their number.
+        warn: called with one line for each thing that is odd about the text.
         verify: whether to compare the sha256 of a corpus that is found, and
             to make it anew if it is damaged.
 
@@ -121,9 +130,10 @@ def prepare_corpus(
         CorpusError: if `output` holds another corpus.
         FileNotFoundError: if a source matches no file.
         OSError: if the disk is full or may not be written.
-        ValueError: if the sources hold no usable training paragraph, or an
-            argument is out of range.
+        ValueError: if the sources hold no usable training paragraph, too much
+            of them cannot be read, or an argument is out of range.
     """
+    check_max_fraction(max_skipped_fraction)
     if workers < 1:
         raise ValueError(
             f"`workers` must be at least 1. Received: workers={workers}."
@@ -149,13 +159,29 @@ def prepare_corpus(
             folder, settings, described, verify=verify, ours=output is None
         )
         if found is not None:
+            found.report.lost.check(max_skipped_fraction)
+            _warn_of(found, warn)
             return found
         scratch = folder.with_name(f".{folder.name}.{key[:16]}.partial")
-        job = _Job(scratch, tokenizer, settings, workers, progress)
+        job = _Job(
+            scratch,
+            tokenizer,
+            settings,
+            max_skipped_fraction,
+            workers,
+            progress,
+        )
         job.run(list(itertools.chain(*(s.units() for s in sources))), described)
         os.replace(job.shard_folder, folder)
         shutil.rmtree(scratch, ignore_errors=True)
-    return open_corpus(folder)
+    made = open_corpus(folder)
+    _warn_of(made, warn)
+    return made
+
+
+def _warn_of(corpus: PreparedCorpus, warn: Callable[[str], None]) -> None:
+    for line in corpus.report.lost.warnings():
+        warn(line)
 
 
 def _folder(
@@ -218,6 +244,7 @@ class _Job:
         scratch: Path,
         tokenizer: tokenizers.Tokenizer,
         settings: dict[str, Any],
+        max_skipped_fraction: float,
         workers: int,
         progress: Callable[[int, int], None] | None,
     ) -> None:
@@ -225,6 +252,7 @@ class _Job:
         self._units = scratch / "units"
         self._tokenizer = tokenizer
         self._settings = settings
+        self._max_skipped_fraction = max_skipped_fraction
         self._special = SpecialTokens.from_tokenizer(tokenizer)
         self._workers = workers
         self._progress = progress
@@ -248,7 +276,8 @@ class _Job:
             self._tokenize(pool, units, paths)
             mark_repeats(paths)
             table = measure(paths, parts, self._settings["held_out_fraction"])
-            report = self._report(table)
+            prepared.check_text(table.report, self._max_skipped_fraction)
+            report = table.report
             tasks = self._shard_tasks(paths, parts, table)
             entries, counts = self._write_shards(pool, len(units), tasks)
         made = prepared.manifest_of(
@@ -284,11 +313,6 @@ class _Job:
         for _ in pool.map(_tokenize_to, todo):
             done += 1
             self._say(done, 2 * len(units))
-
-    def _report(self, table: "Table") -> CorpusReport:
-        if not table.report.train_tokens:
-            raise ValueError(prepared.no_text(table.report))
-        return table.report
 
     def _shard_tasks(
         self, paths: Sequence[Path], parts: Sequence[Part], table: "Table"

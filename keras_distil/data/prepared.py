@@ -13,6 +13,7 @@ import pydantic
 from keras_distil import disk
 from keras_distil.data import manifests
 from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.lost_text import LostText
 from keras_distil.data.manifests import Count, Section, Shard
 from keras_distil.data.shards import REMEDY, CorpusError, ShardedSequences
 
@@ -51,11 +52,30 @@ class PreparedCorpus:
         return sum(map(len, buckets))
 
 
-def no_text(report: CorpusReport) -> str:
-    """The message for a corpus without text to train on."""
-    return (
-        f"The corpus has no usable training paragraph ({report}). Check the "
-        "sources and `held_out_fraction`."
+def check_text(report: CorpusReport, max_skipped_fraction: float) -> None:
+    """Raises ValueError if too much was lost, or nothing is left to train on.
+
+    Args:
+        report: what was read.
+        max_skipped_fraction: float, 0 to 1; this share or more is too much.
+    """
+    if not report.train_tokens and not report.held_out_tokens:
+        raise ValueError(
+            f"The corpus has no usable training paragraph ({report}). "
+            f"{report.lost.explanation() or 'Check the sources.'}"
+        )
+    report.lost.check(max_skipped_fraction)
+    if report.train_tokens:
+        return
+    count = report.held_out_paragraphs
+    what = (
+        "The only paragraph of the corpus is"
+        if count == 1
+        else f"All {count:,} paragraphs of the corpus are"
+    )
+    raise ValueError(
+        f"{what} held out by content, so there is no usable training "
+        f"paragraph ({report}). Add text, or lower `held_out_fraction`."
     )
 
 
@@ -80,7 +100,7 @@ def manifest_of(
         "settings": settings,
         "parts": parts,
         "token_counts": token_counts.tolist(),
-        "report": {**vars(report), "skipped": dict(report.skipped)},
+        "report": report.to_json(),
         "sources": described,
     }
     content = {key: body[key] for key in ("settings", "parts", "token_counts")}
@@ -132,12 +152,7 @@ def open_corpus(
         held_out,
         np.array(manifest.token_counts, np.int64),
         manifest.fingerprint,
-        CorpusReport(
-            **{
-                **manifest.report.model_dump(),
-                "skipped": Counter(manifest.report.skipped),
-            }
-        ),
+        report_of(manifest.report.model_dump(exclude_unset=True)),
         folder,
     )
 
@@ -145,6 +160,37 @@ def open_corpus(
 class _Part(Section):
     length: Annotated[int, pydantic.Field(ge=3, lt=2**20)]
     shards: list[Shard]
+
+
+def report_of(values: dict[str, Any]) -> CorpusReport:
+    """The report of a corpus from its manifest.
+
+    Args:
+        values: as the manifest has them; corpora of earlier versions have no
+            "lost".
+    """
+    values = {**values, "skipped": Counter(values["skipped"])}
+    if "lost" in values:
+        values["lost"] = LostText.from_json(values["lost"])
+    return CorpusReport(**values)
+
+
+class _Place(Section):
+    source: str
+    start: Count
+    kind: str
+    number: Count
+    problem: str
+
+
+class _Lost(Section):
+    lines: Count
+    bytes: Count
+    lost_lines: Count
+    lost_bytes: Count
+    first: _Place | None
+    tables: Count
+    first_table: _Place | None
 
 
 class _Report(Section):
@@ -155,6 +201,8 @@ class _Report(Section):
     train_tokens: Count
     held_out_tokens: Count
     skipped: dict[str, Count]
+    # Corpora of earlier versions have none.
+    lost: _Lost | None = None
 
 
 class _Manifest(Section):

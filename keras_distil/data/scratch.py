@@ -34,7 +34,7 @@ def write_unit(path: Path, unit: TokenizedUnit) -> None:
         for name in ("digests", "lengths", "characters", "tokens")
     }
     partial = path.with_suffix(".partial")
-    report = json.dumps({**vars(unit.report), "skipped": unit.report.skipped})
+    report = json.dumps(unit.report.to_json())
     with disk.replacing(path, partial):
         save_file(arrays, partial, metadata={"report": report})
 

@@ -14,6 +14,7 @@ from keras_distil.data.corpus import (
     UNIT_BYTES,
     CorpusReport,
 )
+from keras_distil.data.lost_text import Place
 
 _MIN_WORDS = 5
 # Books of PG-19 are wrapped to lines; only a blank line ends a paragraph.
@@ -123,6 +124,15 @@ field='text', data_dir=None)
         for example in tfds.as_numpy(examples):
             yield example[self.field]
 
+    def is_prepared(self) -> bool:
+        """Tells whether the data set is on this machine; downloads nothing.
+
+        Raises:
+            ValueError: if there is no such data set.
+            ImportError: as for `describe`.
+        """
+        return self._builder().is_prepared()
+
     def _prepared(self) -> Any:
         """Returns the data set's builder, with its data on this machine."""
         builder = self._builder()
@@ -212,8 +222,12 @@ class TfdsRange:
     def paragraphs(self, report: CorpusReport) -> Iterator[str]:
         """Yields the paragraphs of the examples."""
         report.files += self.files
-        for text in self.source.examples(self.split):
-            yield from _paragraphs(text, report)
+        examples = self.source.examples(self.split)
+        for number, text in enumerate(examples, 1):
+            place = Place(
+                f"{self.source.name} {self.split}", 0, "example", number, ""
+            )
+            yield from _paragraphs(text, report, place)
 
 
 @contextlib.contextmanager
@@ -273,17 +287,26 @@ def _one_line(error: Exception) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _paragraphs(text: bytes, report: CorpusReport) -> Iterator[str]:
+def _paragraphs(
+    text: bytes, report: CorpusReport, place: Place
+) -> Iterator[str]:
     """Yields the usable paragraphs of one example, with single spaces."""
+    report.lost.read(len(text))
     try:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError:
         report.skipped["example not UTF-8"] += 1
+        problem = "its text is not UTF-8"
+        report.lost.lose(len(text), dataclasses.replace(place, problem=problem))
         return
     for paragraph in _BLANK_LINES.split(decoded):
         words = paragraph.split()
         if len(paragraph) > MAX_LINE_CHARACTERS:
             report.skipped["paragraph too long"] += 1
+            report.lost.lose(
+                len(paragraph.encode()),
+                dataclasses.replace(place, problem="paragraph too long"),
+            )
         elif not words:
             report.skipped["empty paragraph"] += 1
         elif len(words) < _MIN_WORDS:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_distil.data.corpus import CorpusReport, Unit
+from keras_distil.data.lost_text import LostText
 from keras_distil.data.pack import pack_stream, packed_count
 from keras_distil.data.split import content_digest
 from keras_distil.data.tokenize import Encoder, SpecialTokens
@@ -277,7 +278,7 @@ def add_to_report(
 
     Args:
         total: changed.
-        report: the unit's own, as a dict.
+        report: the unit's own, as a dict of JSON.
         lengths: tokens of its paragraphs.
         characters: characters of its paragraphs.
         first: bool, whether no earlier paragraph is the same.
@@ -287,6 +288,8 @@ def add_to_report(
     empty = int(np.count_nonzero(lengths[first] == 0))
     total.files += report["files"]
     total.skipped.update(report["skipped"])
+    if "lost" in report:
+        total.lost.add(LostText.from_json(report["lost"]))
     kept = int(np.count_nonzero(first))
     total.paragraphs += kept
     total.characters += int(characters[first].sum(dtype=np.int64))

@@ -39,7 +39,7 @@ def replacing_folder(
     scratch = folder.with_name(f".{folder.name}.partial")
     aside = folder.with_name(f".{folder.name}.old")
     with disk.writing(folder):
-        _restore(folder, aside)
+        _restore(folder, aside, mark)
     _check_replaceable(folder, overwrite, mark)
     with disk.writing(folder):
         shutil.rmtree(scratch, ignore_errors=True)
@@ -75,9 +75,9 @@ def _check_replaceable(folder: Path, overwrite: bool, mark: str) -> None:
         )
 
 
-def _restore(folder: Path, aside: Path) -> None:
+def _restore(folder: Path, aside: Path, mark: str) -> None:
     """Undoes the first half of `_swap`, if a kill came before the second."""
-    if not aside.is_dir():
+    if not (aside / mark).is_file():
         return
     if folder.exists():
         shutil.rmtree(aside)

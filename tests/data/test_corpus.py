@@ -88,7 +88,7 @@ def test_long_lines_are_read_in_bounded_pieces(monkeypatch):
             return self.pieces.pop(0)
 
     lines = list(corpus._bounded_lines(File()))
-    assert lines == [(0, None), (121, b"end\n")]
+    assert lines == [(0, 121, None), (121, 4, b"end\n")]
     assert max(sizes) == 41
 
 
@@ -138,7 +138,7 @@ def test_json_lines(tmp_path):
     assert paragraphs == ["one"]
     assert report.skipped == {
         "JSON record lacks the text field": 2,
-        "JSON record is no object": 1,
+        "JSON record is not an object": 1,
         "empty line": 1,
         "invalid JSON": 1,
     }
