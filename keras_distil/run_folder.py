@@ -62,6 +62,11 @@ class Run:
         """The file that a finished run leaves last."""
         return self.folder / "report.json"
 
+    @property
+    def trained_recipe(self) -> str:
+        """The recipe as YAML, without what a run that goes on may change."""
+        return config.dump_recipe(self.recipe, without=MEASURING_KEYS)
+
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Replaces a JSON file in one step, if this process writes."""
         if self.writes:

@@ -316,11 +316,7 @@ def _fit(
                 state,
                 callbacks.TensorBoard(
                     run.folder / LOGS / planned.name,
-                    texts={
-                        "recipe": callbacks.code_block(
-                            config.dump_recipe(run.recipe)
-                        )
-                    },
+                    texts={"recipe": callbacks.code_block(run.trained_recipe)},
                     hparams={
                         "task": planned.task,
                         "row": planned.row,

@@ -400,11 +400,7 @@ def _fit(
                 state,
                 callbacks.TensorBoard(
                     run.folder / LOGS / stage,
-                    texts={
-                        "recipe": callbacks.code_block(
-                            config.dump_recipe(run.recipe)
-                        )
-                    },
+                    texts={"recipe": callbacks.code_block(run.trained_recipe)},
                     hparams=_hparams(run.recipe, stage),
                     examples=examples,
                     tokenizer=None

@@ -184,13 +184,24 @@ def _validated(values: dict[str, Any], *, where: str) -> Recipe:
     raise RecipeError("\n".join(lines))
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: Recipe, *, without: Sequence[str] = ()) -> str:
     """Returns the recipe as YAML with every default written out.
 
-    `load_recipe` reads it back to an equal recipe.
+    `load_recipe` reads a whole one back to an equal recipe.
+
+    Args:
+        recipe: the recipe.
+        without: dotted keys, or sections, to leave out.
     """
+    values = recipe.model_dump(mode="json")
+    for key in without:
+        *sections, last = key.split(".")
+        inner = values
+        for name in sections:
+            inner = inner[name]
+        del inner[last]
     return yaml.dump(
-        recipe.model_dump(mode="json"),
+        values,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
