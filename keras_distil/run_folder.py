@@ -229,6 +229,9 @@ def _check_same_run(run: Run, changeable: Sequence[str]) -> dict[str, str]:
             "Finish it with the version that began it, which "
             f"environment.json names. {remedy}"
         )
+    if begun_before:
+        # Its report could not be made again.
+        changeable = ()
     try:
         earlier = config.load_recipe(recipe_path)
     except config.RecipeError as error:
