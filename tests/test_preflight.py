@@ -198,7 +198,8 @@ def test_trials_of_a_search_keep_what_they_are_measured_by(
 ):
     command = ["search", toy_recipe, "--output", tmp_path / "search"]
     command += ["--set"]
-    space = "search={trials: 1, space: {distill.learning_rate: {choices: [1e-3, 2e-3]}}}"
+    choices = "{distill.learning_rate: {choices: [1e-3, 2e-3]}}"
+    space = f"search={{trials: 1, space: {choices}}}"
     recipe = config.load_recipe(toy_recipe, [space])
     run_folder.open_run(recipe, tmp_path / "search", Progress(quiet=True))
     status, _, err = keras_distil(
