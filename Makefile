@@ -37,10 +37,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 quickstart: $(VENV)/.installed
 	$(BIN)/keras-distil run recipes/quickstart.yaml
 
-# More processes than cores: tests of workers and of kills mostly wait.
+# More processes than cores: tests of workers and of kills mostly wait. A process
+# that has nothing left takes half of what waits in another, in one piece: long
+# tests need no list, and tests that share a fixture mostly stay together.
 test: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest \
-		--numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+		--numprocesses 3 --dist worksteal $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)

@@ -1,6 +1,10 @@
 """Fixtures that more than one folder of tests uses."""
 
+import contextlib
+import dataclasses
+import io
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -10,36 +14,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 GOLDEN = Path(__file__).parent / "models" / "golden"
-
-# By how long they take. Begun last, one of them would be waited for alone.
-LONGEST = (
-    "test_distribution.py",
-    "test_recipe_runs.py",
-    "test_cli.py",
-    "test_recipe_search.py",
-    "test_continuation.py",
-    "test_killed_runs.py",
-    "test_cache_making.py",
-    "test_cached_recipe.py",
-    "test_run_in_parts.py",
-    "test_hypermodel.py",
-    "test_task_stages.py",
-    "test_export_stages.py",
-    "test_litert.py",
-    "test_race.py",
-    "test_distiller.py",
-    "test_workers.py",
-    "test_interrupted.py",
-    "test_prepare.py",
-    "test_elmo.py",
-    "test_training_state.py",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of the longest files first, for pytest-xdist."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +77,8 @@ def write_toy_recipe(path: Path, teacher: Path) -> None:
     text.mkdir()
     lines = [f"line {number} tells of number {number}." for number in range(80)]
     (text / "lines.txt").write_text("\n".join(lines) + "\n")
+    # Corpora are found again by names, sizes and times.
+    os.utime(text / "lines.txt", (1_000_000_000, 1_000_000_000))
     path.write_text(
         f"""
 name: toy
@@ -140,24 +116,111 @@ def toy_teacher(tmp_path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def toy_corpora(tmp_path_factory) -> Path:
+    """Corpora of toy recipes, each prepared once per process."""
+    return tmp_path_factory.mktemp("corpora")
+
+
 @pytest.fixture
-def toy_recipe(toy_teacher, tmp_path, monkeypatch) -> Path:
-    """See `write_toy_recipe`."""
+def toy_recipe(toy_teacher, tmp_path, monkeypatch, toy_corpora) -> Path:
+    """A recipe of its own in `tmp_path`, see `write_toy_recipe`.
+
+    It has a cache of its own too, but for prepared corpora.
+    """
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "corpora").symlink_to(toy_corpora)
     monkeypatch.setenv("KERAS_DISTIL_CACHE", str(tmp_path / "cache"))
     recipe = tmp_path / "toy.yaml"
     write_toy_recipe(recipe, toy_teacher)
     return recipe
 
 
-@pytest.fixture(scope="module")
-def shared_toy_recipe(tmp_path_factory) -> Iterator[Path]:
-    """A toy recipe that several tests run, with their cache."""
+@pytest.fixture
+def eager_steps() -> Iterator[None]:
+    """Models train without a graph during the test, see `toy.eager_steps`.
+
+    For tests that check what a run writes, says or resumes from. It takes a
+    third off a toy run, which is mostly tracing.
+    """
+    import toy  # TensorFlow, which not every test needs
+
+    with toy.eager_steps():
+        yield
+
+
+@pytest.fixture(scope="session")
+def _shared_toy_folder(tmp_path_factory, toy_corpora) -> Path:
     folder = tmp_path_factory.mktemp("shared")
+    (folder / "cache").mkdir()
+    (folder / "cache" / "corpora").symlink_to(toy_corpora)
     write_toy_teacher(folder / "teacher")
     write_toy_recipe(folder / "toy.yaml", folder / "teacher")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared_toy_recipe(_shared_toy_folder) -> Iterator[Path]:
+    """A toy recipe that all tests of this process share, with their cache.
+
+    Its corpus is prepared once. Never change the files beside it.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_DISTIL_CACHE", str(folder / "cache"))
-        yield folder / "toy.yaml"
+        patch.setenv("KERAS_DISTIL_CACHE", str(_shared_toy_folder / "cache"))
+        yield _shared_toy_folder / "toy.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyRun:
+    """A finished run; see the fixture `toy_run`.
+
+    Attributes:
+        recipe_path: the recipe's file.
+        overrides: dotlist of what the command changed in it.
+        command: the words after `keras-distil`.
+        folder: what the run wrote. Never change it.
+        printed: what the command wrote to standard output.
+    """
+
+    recipe_path: Path
+    overrides: list[str]
+    command: list[str]
+    folder: Path
+    printed: str
+
+    def copy(self, folder: Path) -> Path:
+        """Copies the run's folder to `folder`, for a test that changes it."""
+        return shutil.copytree(self.folder, folder)
+
+
+@pytest.fixture(scope="session")
+def toy_run(_shared_toy_folder) -> ToyRun:
+    """A finished `keras-distil run` of the toy recipe, with a twin.
+
+    Made once per process. Take it instead of a run of your own wherever a
+    test only reads the folder, or changes a copy of it.
+    """
+    import commands
+    import toy
+
+    folder = _shared_toy_folder / "run"
+    # A space in the name, which commands must quote.
+    recipe = shutil.copy(
+        _shared_toy_folder / "toy.yaml", _shared_toy_folder / "my toy.yaml"
+    )
+    overrides = ["distill.twin=true"]
+    command = ["run", str(recipe), "--output", str(folder)]
+    command += ["--set", *overrides]
+    printed = io.StringIO()
+    with (
+        toy.eager_steps(),
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+    ):
+        patch.setenv("KERAS_DISTIL_CACHE", str(_shared_toy_folder / "cache"))
+        status = commands.run_command(*command)
+    assert status == 0
+    return ToyRun(recipe, overrides, command, folder, printed.getvalue())
 
 
 def write_toy_glue(folder: Path) -> None:
@@ -193,7 +256,7 @@ def toy_glue(tmp_path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_toy_glue(tmp_path_factory) -> Path:
     """See `write_toy_glue`; several tests read it."""
     folder = tmp_path_factory.mktemp("glue")

@@ -14,7 +14,6 @@ from keras_distil import (
     config,
     export_stages,
     run_folder,
-    stages,
 )
 from keras_distil.benchmark import Latency, Measured, race
 from keras_distil.models import load_teacher, task_model
@@ -22,12 +21,11 @@ from keras_distil.progress import Progress
 
 
 @pytest.fixture(scope="module")
-def run(shared_toy_recipe, tmp_path_factory):
-    """A finished run with two exports."""
-    recipe = config.load_recipe(shared_toy_recipe)
-    folder = tmp_path_factory.mktemp("finished") / "run"
+def run(toy_run, shared_toy_recipe, tmp_path_factory):
+    """A finished run with three exports."""
+    recipe = config.load_recipe(toy_run.recipe_path, toy_run.overrides)
+    folder = toy_run.copy(tmp_path_factory.mktemp("finished") / "run")
     made = run_folder.open_run(recipe, folder, Progress(quiet=True))
-    stages.run_recipe(made)
     with pytest.MonkeyPatch.context() as patch:
         convert_litert_here(patch)
         export_stages.export_file(

@@ -1,52 +1,28 @@
-import contextlib
 import html
-import io
 import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
 import pytest
+from commands import keras_distil
 
 from keras_distil import cli, models
 
 
-def run_command(*arguments):
-    """Runs the command in this process; returns its status."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["keras-distil", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return ended.value.code or 0
+@pytest.fixture
+def finished(toy_run, monkeypatch):
+    """The toy run, and the cache that it used."""
+    monkeypatch.setenv(
+        "KERAS_DISTIL_CACHE", str(toy_run.folder.with_name("cache"))
+    )
+    return toy_run
 
 
-def keras_distil(capsys, *arguments):
-    """Runs the command; returns status, stdout, stderr."""
-    status = run_command(*arguments)
-    return status, *capsys.readouterr()
-
-
-TWIN = ["--set", "distill.twin=true"]
-
-
-@pytest.fixture(scope="module")
-def finished(shared_toy_recipe):
-    """The folder of a finished run, and what the command printed."""
-    folder = shared_toy_recipe.parent / "run"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        status = run_command(
-            "run", shared_toy_recipe, "--output", folder, *TWIN
-        )
-    assert status == 0
-    return folder, printed.getvalue()
-
-
-def test_a_run_ends_with_a_table_and_its_folder(finished, shared_toy_recipe):
-    folder, out = finished
+def test_a_run_ends_with_a_table_and_its_folder(finished):
+    folder, out = finished.folder, finished.printed
     for name in ("teacher", "student before", "student", "twin"):
         assert name in out
     assert str(folder) in out.replace("\n", "")
@@ -68,24 +44,23 @@ def test_a_run_ends_with_a_table_and_its_folder(finished, shared_toy_recipe):
     report = json.loads((folder / "report.json").read_text())
     assert report["rows"]["teacher"]["teacher_agreement"] == 1.0
     page = html.unescape((folder / "report.html").read_text())
-    command = f"keras-distil run {shared_toy_recipe} --output {folder} "
-    assert command + shlex.join(TWIN) in page
+    assert f"keras-distil {shlex.join(finished.command)}" in page
+    assert "'" in shlex.join(finished.command)
     assert f"Report: {folder / 'report.html'}\n" in out
 
 
-def test_a_finished_run_is_told_again_not_run_again(
-    capsys, shared_toy_recipe, finished, tmp_path
-):
-    folder = tmp_path / "run"
-    shutil.copytree(finished[0], folder)
+@pytest.mark.usefixtures("eager_steps")
+def test_a_finished_run_is_told_again_not_run_again(capsys, finished, tmp_path):
+    folder = finished.copy(tmp_path / "run")
     before = (folder / "report.json").stat().st_mtime_ns
-    command = ["run", shared_toy_recipe, "--output", folder]
-    status, out, err = keras_distil(capsys, *command, *TWIN)
+    command = ["run", finished.recipe_path, "--output", folder]
+    twin = ["--set", *finished.overrides]
+    status, out, err = keras_distil(capsys, *command, *twin)
     assert status == 0
     assert "Already finished" in err
     assert "student before" in out
     assert (folder / "report.json").stat().st_mtime_ns == before
-    status, out, _ = keras_distil(capsys, *command, *TWIN, "--json")
+    status, out, _ = keras_distil(capsys, *command, *twin, "--json")
     assert status == 0
     report = json.loads((folder / "report.json").read_text())
     assert json.loads(out) == {**report, "folder": str(folder)}
@@ -99,20 +74,21 @@ def test_a_finished_run_is_told_again_not_run_again(
 
 
 def test_a_mirrored_run_on_one_device_is_the_plain_run(
-    capsys, shared_toy_recipe, finished, tmp_path
+    capsys, finished, tmp_path
 ):
-    command = ["run", shared_toy_recipe, "--output", tmp_path / "mirrored"]
+    command = ["run", finished.recipe_path, "--output", tmp_path / "mirrored"]
     status, _, err = keras_distil(
         capsys, *command, "--set", "distill.strategy=mirrored"
     )
     assert status == 0, err
     plain, mirrored = (
         json.loads((folder / "report.json").read_text())["rows"]["student"]
-        for folder in (finished[0], tmp_path / "mirrored")
+        for folder in (finished.folder, tmp_path / "mirrored")
     )
     assert mirrored["mlm_loss"] == pytest.approx(plain["mlm_loss"], rel=1e-5)
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
     arguments = [
         "run",
@@ -174,6 +150,7 @@ def test_prepare_tells_what_it_made(capsys, toy_recipe):
     assert "sequences of at most 12 tokens" in out
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_a_prepared_corpus_is_trained_on(capsys, toy_recipe, tmp_path):
     folder = tmp_path / "corpus"
     settings = ["--set", "data.layout=bucketed"]
@@ -259,14 +236,18 @@ def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
 
 
 def test_a_report_is_shown_again(capsys, finished, tmp_path):
-    folder, told = finished
+    # In the folder itself, whose path is in what is told.
+    folder, told = finished.folder, finished.printed
     page = folder / "report.html"
     before = page.read_text()
     page.unlink()
-    status, out, _ = keras_distil(capsys, "report", folder)
-    assert status == 0
-    assert out.strip() and out in told
-    assert page.read_text() == before
+    try:
+        status, out, _ = keras_distil(capsys, "report", folder)
+        assert status == 0
+        assert out.strip() and out in told
+        assert page.read_text() == before
+    finally:
+        page.write_text(before)
     status, out, err = keras_distil(capsys, "report", folder, "--json")
     assert (status, err) == (0, "")
     assert json.loads(out) == json.loads((folder / "report.json").read_text())

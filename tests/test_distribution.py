@@ -96,6 +96,15 @@ def check_equal(folder, expected, *, atol, index=0):
 
 # Replicas, micro-batches.
 DIVISIONS = [(2, 1), (2, 2), (1, 4)]
+SLOW = DIVISIONS[::2]
+
+
+def divided(replicas, micro_batches):
+    return training(
+        f"{replicas}_{micro_batches}",
+        replicas=replicas,
+        micro_batches=micro_batches,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,21 +116,34 @@ def one_process(tmp_path_factory):
         # One big batch, by optimizer.
         training("sgd"),
         training("clipped", optimizer="clipped"),
-        *(
-            training(f"{count}_{parts}", replicas=count, micro_batches=parts)
-            for count, parts in DIVISIONS
-        ),
+        *(divided(*each) for each in DIVISIONS if each not in SLOW),
     )
     assert status == [0], outputs
     return folder
 
 
-@pytest.mark.parametrize(("replicas", "micro_batches"), DIVISIONS)
+@pytest.fixture(scope="module")
+def more_divisions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("more_divisions")
+    status, outputs = train(folder, *(divided(*each) for each in SLOW))
+    assert status == [0], outputs
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("replicas", "micro_batches"),
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] if each in SLOW else [])
+        for each in DIVISIONS
+    ],
+)
 def test_replicas_and_micro_batches_are_one_batch(
-    one_process, replicas, micro_batches
+    one_process, replicas, micro_batches, request
 ):
+    slow = (replicas, micro_batches) in SLOW
+    folder = request.getfixturevalue("more_divisions") if slow else one_process
     check_equal(
-        one_process / f"{replicas}_{micro_batches}",
+        folder / f"{replicas}_{micro_batches}",
         result(one_process / "sgd"),
         atol=1e-6,
     )
@@ -129,14 +151,23 @@ def test_replicas_and_micro_batches_are_one_batch(
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
-    """The folder of what two workers trained until they were killed."""
+    """The folder of what two workers trained."""
     folder = tmp_path_factory.mktemp("two_workers")
     status, outputs = train(
         folder,
-        training("whole"),
         training("clipped", optimizer="clipped", micro_batches=2),
-        training("killed", kill_at=7),
         workers=2,
+    )
+    assert status == [0, 0], outputs
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed_workers(tmp_path_factory):
+    """The folder of what two workers trained until they were killed."""
+    folder = tmp_path_factory.mktemp("killed_workers")
+    status, outputs = train(
+        folder, training("whole"), training("killed", kill_at=7), workers=2
     )
     assert status == [9, 9], outputs
     return folder
@@ -150,17 +181,21 @@ def check_workers_equal(folder, expected, *, atol):
     assert not (folder / "worker1").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "optimizer", "atol"),
-    # Momentum and clipping make ten times the rounding. (Adam would make
-    # noise of gradients that are zero, such as those of key biases.)
-    [("whole", "sgd", 1e-6), ("clipped", "clipped", 1e-5)],
-)
-def test_two_workers_are_one_process(
-    one_process, two_workers, name, optimizer, atol
+# Momentum and clipping make ten times the rounding of plain descent. (Adam
+# would make noise of gradients that are zero, such as those of key biases.)
+
+
+def test_two_workers_are_one_process(one_process, two_workers):
+    expected = result(one_process / "clipped")
+    check_workers_equal(two_workers / "clipped", expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_workers_of_whole_batches_are_one_process(
+    one_process, killed_workers
 ):
-    expected = result(one_process / optimizer)
-    check_workers_equal(two_workers / name, expected, atol=atol)
+    expected = result(one_process / "sgd")
+    check_workers_equal(killed_workers / "whole", expected, atol=1e-6)
 
 
 def check_error_after(folder, name, status, outputs):
@@ -175,6 +210,7 @@ def check_error_after(folder, name, status, outputs):
 # Keras. If it does not fail any more, remove the method from the Distiller.
 
 
+@pytest.mark.slow
 def test_two_workers_of_two_replicas_are_one_process(one_process, tmp_path):
     status, outputs = train(
         tmp_path,
@@ -187,34 +223,32 @@ def test_two_workers_of_two_replicas_are_one_process(one_process, tmp_path):
     check_workers_equal(tmp_path / "four", expected, atol=1e-6)
 
 
-def test_workers_that_were_all_killed_go_on(one_process, two_workers):
-    folder = two_workers / "killed"
+@pytest.mark.slow
+def test_workers_that_were_all_killed_go_on(one_process, killed_workers):
+    folder = killed_workers / "killed"
     newest = max((folder / "states").iterdir())
     assert newest.name == "step-000000006"
     status, outputs = train(
-        two_workers,
+        killed_workers,
         training("killed"),
         training("failing", without="_make_function"),
         workers=2,
     )
-    check_error_after(two_workers, "killed", status, outputs)
+    check_error_after(killed_workers, "killed", status, outputs)
     # Kept metrics go on too: the logs are those of all twenty updates.
     check_equal(folder, result(one_process / "sgd"), atol=1e-6)
 
 
-def test_a_recipe_runs_on_two_workers(toy_recipe, tmp_path):
+@pytest.mark.slow
+def test_a_recipe_runs_on_two_workers(toy_recipe, toy_run, tmp_path):
     folder = tmp_path / "run"
-    alone = tmp_path / "alone"
     workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    common = [
-        *[sys.executable, "-m", "keras_distil.cli", "run", str(toy_recipe)],
-        "--quiet",
-    ]
     processes = [
         subprocess.Popen(
             [
-                *[*common, "--output", str(folder), "--workers", workers],
-                *["--worker-index", str(index)],
+                *[sys.executable, "-m", "keras_distil.cli", "run"],
+                *[str(toy_recipe), "--quiet", "--output", str(folder)],
+                *["--workers", workers, "--worker-index", str(index)],
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -228,10 +262,9 @@ def test_a_recipe_runs_on_two_workers(toy_recipe, tmp_path):
         for process in processes:
             process.kill()
     assert [p.returncode for p in processes] == [0, 0], outputs
-    subprocess.run([*common, "--output", str(alone)], check=True)
     rows = [
         json.loads((where / "report.json").read_text())["rows"]["student"]
-        for where in (folder, alone)
+        for where in (folder, toy_run.folder)
     ]
     assert rows[0]["mlm_loss"] == pytest.approx(rows[1]["mlm_loss"], rel=1e-5)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3

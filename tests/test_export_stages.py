@@ -51,15 +51,14 @@ def convert_here(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def run(shared_toy_recipe, tmp_path_factory):
+def run(toy_run, shared_toy_recipe, tmp_path_factory):
     """A finished run that has exported nothing."""
-    recipe = config.load_recipe(shared_toy_recipe)
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    made = run_folder.open_run(recipe, folder, Progress(quiet=True))
-    stages.run_recipe(made)
-    return made
+    recipe = config.load_recipe(toy_run.recipe_path, toy_run.overrides)
+    folder = toy_run.copy(tmp_path_factory.mktemp("finished") / "run")
+    return run_folder.open_run(recipe, folder, Progress(quiet=True))
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_a_run_exports_its_student(shared_toy_recipe, tmp_path):
     recipe = config.load_recipe(
         shared_toy_recipe, [f"export.formats=[{', '.join(FORMATS)}]"]
@@ -78,6 +77,7 @@ def test_a_run_exports_its_student(shared_toy_recipe, tmp_path):
     load_teacher(made.folder / "hugging_face")
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_a_run_exports_the_best_student_of_each_task(
     run, shared_toy_recipe, toy_glue, tmp_path
 ):

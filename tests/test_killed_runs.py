@@ -65,15 +65,9 @@ def updates_in(path):
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "more",
-    [
-        (),
-        pytest.param(
-            ("--set", "teacher.cache={top_k: 8, maskings: 2}"),
-            marks=pytest.mark.slow,
-        ),
-    ],
+    "more", [(), ("--set", "teacher.cache={top_k: 8, maskings: 2}")]
 )
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     command, tmp_path, monkeypatch, more

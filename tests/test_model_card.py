@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 
 import pytest
+import toy
 
 from keras_distil import config, model_card, models, run_folder, stages
 from keras_distil.progress import Progress
@@ -17,7 +19,8 @@ def finished(shared_toy_recipe, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("card") / "run"
     run = run_folder.open_run(recipe, folder, Progress(quiet=True))
-    stages.run_recipe(run)
+    with toy.eager_steps():
+        stages.run_recipe(run)
     return run
 
 
@@ -60,9 +63,13 @@ def test_a_run_leaves_its_card(finished):
 
 def test_licences_are_found_or_said_to_be_unknown(finished, tmp_path):
     recipe = finished.recipe
-    unknown = recipe.teacher.model_copy(update={"license": None})
+    teacher = shutil.copytree(
+        models.checkpoint_directory(recipe.teacher.source), tmp_path / "own"
+    )
+    unknown = recipe.teacher.model_copy(
+        update={"license": None, "source": str(teacher)}
+    )
     assert ": not stated." in card_of(finished, teacher=unknown)
-    teacher = models.checkpoint_directory(recipe.teacher.source)
     for text, expected in (
         ("---\nlicense: apache-2.0\n---\ntext", "apache-2.0"),
         ("---\nlicense: [\n---\n", "not stated"),

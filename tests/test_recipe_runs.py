@@ -49,12 +49,37 @@ TASKS = [
 
 def test_there_are_recipes():
     assert len(RECIPES) >= 3
+    assert set(IN_A_GRAPH) <= {path.stem for path in RECIPES}
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+# As they are run, of those whose steps differ most; the others in a graph
+# only with `-m slow`, for tracing takes most of the time.
+IN_A_GRAPH = ("quickstart", "glue")
+
+
+def modes():
+    for path in RECIPES:
+        traced = path.stem in IN_A_GRAPH
+        marks = [] if traced else [pytest.mark.slow]
+        yield pytest.param(path, False, marks=marks, id=path.stem)
+        if not traced:
+            yield pytest.param(path, True, id=f"{path.stem}-eager")
+
+
+@pytest.mark.parametrize(("path", "eager"), list(modes()))
 def test_it_trains_two_steps(
-    path, toy_teacher, toy_recipe, toy_glue, toy_squad, tmp_path, monkeypatch
+    path,
+    eager,
+    toy_teacher,
+    toy_recipe,
+    toy_glue,
+    toy_squad,
+    tmp_path,
+    monkeypatch,
+    request,
 ):
+    if eager:
+        request.getfixturevalue("eager_steps")
     convert_litert_here(monkeypatch)
     given = config.load_recipe(path)
     if given.finetune is not None:

@@ -4,10 +4,12 @@ import json
 import shutil
 
 import pytest
-from test_cli import keras_distil
+from commands import keras_distil
 
 from keras_distil import build, config, run_folder, stages
 from keras_distil.progress import Progress
+
+pytestmark = pytest.mark.usefixtures("eager_steps")
 
 TASKS = (
     "{tasks: [rte], source: files, rows: [teacher, student], epochs: 1, "

@@ -57,6 +57,7 @@ def test_what_is_kept_is_a_share_of_the_teacher():
     assert text_stages.kept_percent(rows) == 0.0
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_a_recipe_balances_its_losses(toy_recipe, tmp_path):
     recipe = config.load_recipe(
         toy_recipe,

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import toy
 from html_reader import Page
 from safetensors.numpy import load_file
 
@@ -19,6 +20,8 @@ from keras_distil import (
     task_stages,
 )
 from keras_distil.progress import Progress
+
+pytestmark = pytest.mark.usefixtures("eager_steps")
 
 
 def write_recipe(path, teacher, glue):
@@ -52,17 +55,17 @@ def recipe_path(toy_teacher, toy_glue, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(shared_toy_recipe, shared_toy_glue):
+def finished(shared_toy_recipe, shared_toy_glue, tmp_path_factory):
     """A finished run: its recipe, what changes it, its folder and report."""
-    folder = shared_toy_recipe.parent
-    path = write_recipe(
-        folder / "tasks.yaml", folder / "teacher", shared_toy_glue
-    )
+    folder = tmp_path_factory.mktemp("tasks")
+    teacher = shared_toy_recipe.with_name("teacher")
+    path = write_recipe(folder / "tasks.yaml", teacher, shared_toy_glue)
     overrides = [
         *["finetune.tasks=[rte]", "finetune.epochs=2"],
         "finetune.augment_copies=2",
     ]
-    report = start(path, folder / "run", *overrides)
+    with toy.eager_steps():
+        report = start(path, folder / "run", *overrides)
     return path, overrides, folder / "run", report
 
 

@@ -1,11 +1,14 @@
 """Toy models and batches that several test modules share."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from keras_distil import models
+from keras_distil import Distiller, models
 
 VOCABULARY = 50
 SIZES = {
@@ -118,3 +121,19 @@ def convert_litert_here(patch) -> None:
             raise RuntimeError(str(error)) from error
 
     patch.setattr(litert, "_run_converter", run)
+
+
+@contextlib.contextmanager
+def eager_steps() -> Iterator[None]:
+    """Distillers that are compiled here train and evaluate without a graph.
+
+    Tracing a step takes longer than a few eager steps of a toy model.
+    """
+    compile_ = Distiller.compile
+
+    def eagerly(self, *args, **arguments):
+        return compile_(self, *args, **{**arguments, "run_eagerly": True})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Distiller, "compile", eagerly)
+        yield

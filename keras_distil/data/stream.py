@@ -69,6 +69,7 @@ class Stream:
         local = tf.constant(list(replicas), tf.int64)
         shares = len(replicas)
 
+        @tf.autograph.experimental.do_not_convert
         def share(number: tf.Tensor) -> Any:
             step, replica = number // shares, local[number % shares]
             return self._batch(step, self._places(step, replica, replica_count))

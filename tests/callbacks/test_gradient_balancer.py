@@ -70,7 +70,7 @@ def test_an_interrupted_training_is_balanced_alike(
         seen = Seen()
         for stop in steps:
             keras.utils.set_random_seed(0)
-            distiller = make_distiller(run_eagerly=False)
+            distiller = make_distiller()
             more = [
                 callbacks.GradientBalancer(triple, RATIOS, every_steps=3),
                 seen,

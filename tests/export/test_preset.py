@@ -24,27 +24,45 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import keras_hub
 
-folder, class_name, arrays, found = sys.argv[1:]
-model = getattr(keras_hub.models, class_name).from_preset(folder)
-assert type(model).__module__.startswith("keras_hub.")
-words = model.preprocessor.tokenizer.vocabulary_size()
-inputs = dict(np.load(arrays))
-np.savez(found, logits=model(inputs, training=False), words=words)
+for folder, class_name in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    model = getattr(keras_hub.models, class_name).from_preset(folder)
+    assert type(model).__module__.startswith("keras_hub.")
+    words = model.preprocessor.tokenizer.vocabulary_size()
+    inputs = dict(np.load(f"{folder}.in.npz"))
+    logits = model(inputs, training=False)
+    np.savez(f"{folder}.out.npz", logits=logits, words=words)
 """
+CLASSES = {"mlm": "DistilBertMaskedLM", "task": "DistilBertTextClassifier"}
 
 
-def run_plain(folder, class_name, inputs, tmp_path):
-    script = tmp_path / "load.py"
+@pytest.fixture(scope="module")
+def presets(student, task_student, tokenizer, tmp_path_factory):
+    """Models, inputs and what KerasHub computes, by a name in `CLASSES`.
+
+    In one process, most of whose time is its start.
+    """
+    folder = tmp_path_factory.mktemp("presets")
+    made = {
+        "mlm": (student, masked_lm_inputs(tokenizer)),
+        "task": (
+            task_student("classification", 3),
+            parity.encode_texts(tokenizer, ["a cafe", "b c d e f"], 24),
+        ),
+    }
+    arguments = []
+    for name, (model, inputs) in made.items():
+        export.export_preset(model, folder / name, tokenizer)
+        np.savez(folder / f"{name}.in.npz", **inputs)
+        arguments += [str(folder / name), CLASSES[name]]
+    script = folder / "load.py"
     script.write_text(LOAD)
-    np.savez(tmp_path / "in.npz", **inputs)
-    out = tmp_path / "out.npz"
-    command = [sys.executable, "-I", script, folder, class_name]
     subprocess.run(
-        [*map(str, command), str(tmp_path / "in.npz"), str(out)],
-        check=True,
-        cwd=tmp_path,
+        [sys.executable, "-I", str(script), *arguments], check=True, cwd=folder
     )
-    return np.load(out)
+    return {
+        name: (*given, np.load(folder / f"{name}.out.npz"))
+        for name, given in made.items()
+    }
 
 
 def masked_lm_inputs(tokenizer):
@@ -54,21 +72,16 @@ def masked_lm_inputs(tokenizer):
     return batch | {"mask_positions": positions}
 
 
-def test_masked_lm(student, tokenizer, tmp_path):
-    made = export.export_preset(student, tmp_path / "made", tokenizer)
-    inputs = masked_lm_inputs(tokenizer)
-    found = run_plain(made.path, "DistilBertMaskedLM", inputs, tmp_path)
+def test_masked_lm(presets, tokenizer):
+    student, inputs, found = presets["mlm"]
     assert found["words"] == tokenizer.get_vocab_size()
     difference = np.abs(found["logits"] - student(inputs, training=False))
     # KerasHub's epsilon shows, and no more than that.
     assert 1e-7 < difference.max() < TOLERANCE.max_difference
 
 
-def test_classifier(task_student, tokenizer, tmp_path):
-    model = task_student("classification", 3)
-    made = export.export_preset(model, tmp_path / "made", tokenizer)
-    inputs = parity.encode_texts(tokenizer, ["a cafe", "b c d e f"], 24)
-    found = run_plain(made.path, "DistilBertTextClassifier", inputs, tmp_path)
+def test_classifier(presets):
+    model, inputs, found = presets["task"]
     np.testing.assert_allclose(
         found["logits"], model(inputs, training=False), atol=1e-5
     )

@@ -6,8 +6,7 @@ import shutil
 import pytest
 from html_reader import Page
 
-from keras_distil import config, report, run_folder, stages
-from keras_distil.progress import Progress
+from keras_distil import config, report
 
 SECTIONS = [
     "Summary",
@@ -20,23 +19,12 @@ SECTIONS = [
     "Environment",
     "Command and recipe",
 ]
-COMMAND = ["run", "my recipe.yaml", "--set", "distill.twin=true"]
 HOSTILE = "<script>alert('1')</script> \"&amp; $x_ _y\x1b ]]> --> 模"
 
 
-@pytest.fixture(scope="module")
-def finished(shared_toy_recipe):
-    recipe = config.load_recipe(
-        shared_toy_recipe, ["distill.twin=true", "name=with_twin"]
-    )
-    run = run_folder.open_run(
-        recipe,
-        shared_toy_recipe.parent / "run",
-        Progress(quiet=True),
-        command=COMMAND,
-    )
-    stages.run_recipe(run)
-    return run.folder
+@pytest.fixture
+def finished(toy_run):
+    return toy_run.folder
 
 
 @pytest.fixture
@@ -56,13 +44,13 @@ def page_of(folder, **changes):
     return page
 
 
-def test_a_run_leaves_its_page(finished):
+def test_a_run_leaves_its_page(finished, toy_run):
     text = (finished / "report.html").read_text("utf-8")
     assert len(text) < 300_000
     page = Page(text)
     page.check_alone()
     assert page.headings() == SECTIONS
-    assert [x for x in page.texts if x == "with_twin"] == ["with_twin"] * 2
+    assert [x for x in page.texts if x == "toy"] == ["toy"] * 2
     rows = found(finished)["rows"]
     assert page.cells[0] == [
         "Model",
@@ -82,7 +70,9 @@ def test_a_run_leaves_its_page(finished):
         assert cells[2] == f"{row['mlm_loss']:.3f}"
     assert f"It keeps {found(finished)['kept_percent']:.1f}% of" in text
     assert "Its twin, the same model" in text
-    assert "keras-distil run &#x27;my recipe.yaml&#x27; --set" in text
+    recipe = toy_run.recipe_path
+    assert recipe.name == "my toy.yaml"
+    assert f"keras-distil run &#x27;{recipe}&#x27; --output" in text
     assert "  sequence_length: 12\n" in text
     labels = [a["aria-label"] for tag, a in page.elements if tag == "svg"]
     assert "Masked-LM loss, nats over the updates: student, twin" in labels

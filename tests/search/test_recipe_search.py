@@ -12,7 +12,7 @@ import time
 
 import pytest
 import yaml
-from test_cli import keras_distil, run_command
+from commands import keras_distil, run_command
 
 from keras_distil import callbacks, config, run_folder, stages
 from keras_distil.progress import Progress
@@ -32,16 +32,16 @@ RANGE = SPACE.replace(
 )
 
 
-def write(toy_recipe, text=SPACE):
-    path = toy_recipe.with_name("search.yaml")
+def write(toy_recipe, text=SPACE, folder=None):
+    path = (folder or toy_recipe.parent) / "search.yaml"
     path.write_text(toy_recipe.read_text() + text)
     return path
 
 
 @pytest.fixture(scope="module")
-def finished(shared_toy_recipe):
+def finished(shared_toy_recipe, tmp_path_factory):
     """A finished search, its folder and what it printed."""
-    path = write(shared_toy_recipe)
+    path = write(shared_toy_recipe, folder=tmp_path_factory.mktemp("search"))
     folder = path.parent / "search"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -9,6 +9,8 @@ from keras_distil import cli, config, plan, run_folder, stages, text_stages
 from keras_distil.progress import Progress
 from keras_distil.teachers import manifest
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 CACHE = "teacher.cache={top_k: 8, maskings: 2}"
 
 

@@ -354,6 +354,7 @@ for (path, value), other in zip(one.items(), two.values(), strict=True):
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_give_the_weights_of_one(cache, make_corpus, tmp_path):
     corpus = make_corpus()
     np.save(tmp_path / "rows.npy", corpus.train)
