@@ -31,7 +31,7 @@ def distiller():
     made = Distiller(
         teacher, make_student(teacher), [losses.SoftTargetKLDivergence()]
     )
-    made.compile("sgd")
+    made.compile("sgd", run_eagerly=True)
     return made
 
 

@@ -105,6 +105,7 @@ def test_any_chunks_and_parts_make_one_update(positions, jit_compile):
             chunk_size=chunk_size,
             micro_batches=parts,
             jit_compile=jit_compile,
+            run_eagerly=not jit_compile,
         )
         logs = distiller.fit(
             tf.data.Dataset.from_tensors(triple), verbose=0
@@ -135,7 +136,7 @@ def test_a_task_has_it_too():
     )
     made = losses.task_loss("classification", confidence_slope=SLOPE)
     distiller = Distiller(teacher, student, made)
-    distiller.compile(keras.optimizers.SGD(0.0))
+    distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     x, _, _ = make_batch()
     y = np.array([0, 1, 2, 0])
     logits = np.float64(student(x, training=False))

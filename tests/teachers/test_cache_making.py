@@ -319,6 +319,21 @@ def test_a_folder_below_a_file(cache, tmp_path):
 # === Damage ===
 
 
+@pytest.fixture(scope="module")
+def made():
+    """The folder of a cache, once it was made."""
+    return []
+
+
+@pytest.fixture
+def copied(cache, made, tmp_path, tmp_path_factory):
+    """A copy of a cache."""
+    if not made:
+        folder = tmp_path_factory.mktemp("made") / "cache"
+        made.append(cache(output=folder).folder)
+    return shutil.copytree(made[0], tmp_path / "copied")
+
+
 def test_another_cache_is_not_overwritten(cache, tmp_path):
     cache(output=tmp_path / "mine")
     with pytest.raises(
@@ -374,8 +389,8 @@ def test_an_empty_folder_is_taken_and_another_is_not(cache, tmp_path):
         ),
     ],
 )
-def test_a_damaged_manifest(cache, change, message):
-    folder = cache().folder
+def test_a_damaged_manifest(copied, change, message):
+    folder = copied
     change_manifest(folder, change)
     with pytest.raises(CorpusError, match=message):
         teachers.CachedTeacher(folder)
@@ -396,8 +411,8 @@ def test_a_manifest_that_is_none(cache, text, message):
         teachers.CachedTeacher(folder)
 
 
-def test_a_manifest_that_was_altered(cache):
-    folder = cache().folder
+def test_a_manifest_that_was_altered(copied):
+    folder = copied
     change_manifest(folder, lambda m: m["settings"].update(top_k=7), seal=False)
     with pytest.raises(CorpusError, match="its checksum differs"):
         teachers.CachedTeacher(folder)

@@ -19,6 +19,7 @@ from keras_distil import (
     losses,
     models,
     schedules,
+    teachers,
 )
 from keras_distil.data.shards import CorpusError
 from keras_distil.models import forward
@@ -52,6 +53,29 @@ def triple(positions="all", temperature=2.0):
     return losses.triple_loss(
         **WEIGHTS, positions=positions, temperature=temperature
     )
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Caches by corpus and arguments."""
+    return {}
+
+
+@pytest.fixture
+def cache(cache, make_corpus, made, tmp_path_factory):
+    """As in conftest.py; what was made once is read again."""
+
+    def find(corpus=None, **options):
+        if corpus is None:
+            corpus = make_corpus()
+        bucketed = isinstance(corpus.train, list)
+        key = repr((bucketed, corpus.fingerprint, sorted(options.items())))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("cached") / "cache"
+            made[key] = cache(corpus, output=folder, **options).folder
+        return teachers.CachedTeacher(made[key])
+
+    return find
 
 
 # === What is in a cache ===
