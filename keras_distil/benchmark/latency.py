@@ -100,7 +100,7 @@ def masked_lm_encoder_call(model: MaskedLM, length: int) -> Callable[[], Any]:
 
     # The inputs are arguments: TensorFlow would compute ahead what depends
     # on constants alone.
-    @tf.function
+    @tf.function(autograph=False)
     def encode(inputs: dict[str, Any]) -> Any:
         return forward.encode(model, inputs, training=False)
 

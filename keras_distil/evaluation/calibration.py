@@ -83,7 +83,7 @@ def masked_lm_calibration(
         batches: finite, of Keras triples.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def logits_of(x: Any, rows: tf.Tensor) -> tf.Tensor:
         states = forward.encode(model, x, training=False)
         made = forward.project(model, forward.gather_rows(states, rows))
