@@ -157,6 +157,21 @@ def test_the_gate_lets_pass():
         parity.check(found, TOLERANCE, what="", origin=lambda: "")
 
 
+def test_a_lower_score_is_refused_whatever_else_is_equal():
+    tolerance = parity.Tolerance(0.1, 0.01, 0.9, score_loss=0.01)
+
+    def check(score, student_score):
+        found = parity.Comparison(0.0, 0.0, 1.0, 10, score, student_score)
+        parity.check(found, tolerance, what="It", origin=lambda: "")
+
+    check(0.795, 0.8)
+    check(0.9, 0.8)
+    with pytest.raises(parity.ParityError, match="score 78.0 of the student's"):
+        check(0.78, 0.8)
+    with pytest.raises(parity.ParityError, match="1 points less"):
+        check(float("nan"), 0.8)
+
+
 def test_nan_is_no_agreement(masked_lm, examples):
     def broken(inputs):
         outputs = exact(masked_lm)(inputs)

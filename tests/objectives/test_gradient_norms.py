@@ -95,3 +95,19 @@ def test_weights_are_put_back_after_an_error(monkeypatch):
         norms.measure()
     found = [float(x.weight.numpy()) for x in distiller.distillation_losses]
     assert found == [2.0, 5.0, 1.0]
+
+
+def test_losses_are_compared_under_the_same_dropout():
+    teacher = make_teacher()
+    student = make_student(teacher, dropout=0.5)
+    twice = [
+        losses.SoftTargetKLDivergence(temperature=3.0, name=name)
+        for name in ("one", "other")
+    ]
+    distiller = Distiller(teacher, student, twice)
+    distiller.compile("sgd")
+    norms = distiller.gradient_norms(make_batch())
+    first = norms.measure()
+    assert first["one"] == first["other"]
+    # And the next measurement has the dropout of its moment.
+    assert norms.measure() == first

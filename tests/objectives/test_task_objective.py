@@ -241,6 +241,38 @@ def test_the_teacher_reads_segments_and_padding_does_not_matter(
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_teacher_runs_without_dropout(masked_lm_teacher, kind):
+    teacher, _ = make_models(masked_lm_teacher, kind, dropout=0.5)
+    _, student = make_models(masked_lm_teacher, kind)
+    objective = make_objective(teacher, student, task_losses(kind))
+    batch = make_batch(kind)
+    named = objective.batch(batch)
+    sizes = objective.sizes(named)
+    sums, _ = objective.evaluate(named, sizes, training=True)
+    expected = expected_logs(teacher, student, batch, kind)
+    for name in ("soft_target_loss", "cosine_loss"):
+        key, size = objective.ratios[name]
+        assert float(sums[key] / sizes[size]) == pytest.approx(
+            expected[name], rel=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_before_the_output_is_for_training_alone(
+    masked_lm_teacher, kind
+):
+    model, _ = make_models(masked_lm_teacher, kind)
+    model.output_dropout.rate = 0.5
+    x = make_batch(kind)[0]
+    losses_of = losses.task_loss(kind, soft_target_weight=0, cosine_weight=0)
+    objective = make_objective(None, model, losses_of)
+    still, again = (objective.outputs(x, training=False) for _ in range(2))
+    np.testing.assert_array_equal(still, again)
+    dropped = objective.outputs(x, training=True)
+    assert not np.allclose(dropped, still)
+
+
 def test_weights_left_out_count_every_example(masked_lm_teacher):
     _, student = make_models(masked_lm_teacher, "classification")
     objective = TaskObjective(None, student, [losses.LabelCrossentropy()])

@@ -1,0 +1,202 @@
+"""Faults in data, checkpoints, evaluation and the gates of exports."""
+
+from faults.fault import Fault
+
+_MASK = ("tests/data/test_mask.py",)
+_PIPELINE = ("tests/data/test_pipeline.py",)
+_PARITY = ("tests/export/test_parity.py",)
+_SIGNIFICANCE = ("tests/evaluation/test_significance.py",)
+_TABLE = ("tests/evaluation/test_table.py",)
+_STUDENT = ("tests/models/test_initialize_student.py",)
+
+FAULTS = (
+    # === Data ===
+    Fault(
+        "chosen tokens are always hidden",
+        "mask_tokens",
+        "tf.where(action < 0.8, special.mask_id, token_ids)",
+        "tf.where(action < 1.0, special.mask_id, token_ids)",
+        _MASK,
+    ),
+    Fault(
+        "special tokens are masked",
+        "mask_tokens",
+        "maskable &= token_ids != special_id",
+        "maskable &= token_ids == token_ids",
+        _MASK,
+    ),
+    Fault(
+        "frequent tokens are favoured",
+        "mask_tokens",
+        "times /= tf.gather(tf.cast(token_weights, tf.float32), token_ids)",
+        "times *= tf.gather(tf.cast(token_weights, tf.float32), token_ids)",
+        _MASK,
+    ),
+    Fault(
+        "a sequence has one mask for all epochs",
+        "_masking",
+        "epochs if maskings is None else epochs % maskings",
+        "0 * epochs",
+        _PIPELINE,
+    ),
+    Fault(
+        "targets are the masked tokens",
+        "_BatchMaker.__call__",
+        "return x, token_ids, selected",
+        "return x, masked_ids, selected",
+        _PIPELINE,
+    ),
+    Fault(
+        "replicas see the same share",
+        "Stream.dataset.share",
+        "local[number % shares]",
+        "local[0]",
+        (*_PIPELINE, "tests/data/test_sharded_pipeline.py"),
+    ),
+    Fault(
+        "pairs lose the second text first",
+        "_truncated",
+        "max(room - len(other), room - half)",
+        "room",
+        ("tests/data/test_task_batches.py",),
+    ),
+    Fault(
+        "second texts are first segments",
+        "padded",
+        "place >= examples.first_lengths[rows][:, np.newaxis]",
+        "place < 0",
+        ("tests/data/test_task_batches.py",),
+    ),
+    Fault(
+        "held-out text is trained on, too",
+        "is_held_out",
+        "return",
+        "return False and",
+        ("tests/data/test_split.py",),
+    ),
+    # === Models and checkpoints ===
+    Fault(
+        "a student takes the teacher's first layers",
+        "student_layer_indices",
+        "i * teacher_num_layers // num_layers",
+        "i",
+        _STUDENT,
+    ),
+    Fault(
+        "a student's positions lack the segment",
+        "_copy_embeddings",
+        'keras.ops.cast(segment, "float32")',
+        '0.0 * keras.ops.cast(segment, "float32")',
+        _STUDENT,
+    ),
+    Fault(
+        "a student's head is new",
+        "_copy_head",
+        "assign(target._bias, source._bias)",
+        "pass",
+        _STUDENT,
+    ),
+    Fault(
+        "a task's encoder keeps the dropout it had",
+        "_copy_encoder",
+        'config["dropout"] = dropout',
+        "pass",
+        _STUDENT + ("tests/objectives/test_task_objective.py",),
+    ),
+    # === Scores ===
+    Fault(
+        "intervals are wider than their level",
+        "interval",
+        "(1.0 - level) / 2",
+        "(1.0 - level) / 4",
+        _SIGNIFICANCE,
+    ),
+    Fault(
+        "a share is the teacher's of the student",
+        "_percent",
+        "100.0 * value / whole",
+        "100.0 * whole / value",
+        _TABLE,
+    ),
+    Fault(
+        "a comparison is the wrong way round",
+        "_compare",
+        "one.score - other.score",
+        "other.score - one.score",
+        _TABLE,
+    ),
+    Fault(
+        "F1 is that of class 0",
+        "_f1",
+        "pos_label=1",
+        "pos_label=0",
+        ("tests/evaluation/test_glue_metrics.py",),
+    ),
+    Fault(
+        "predictions stay in the order of their lengths",
+        "GLUEEvaluator._outputs",
+        "found[np.concatenate([rows for rows, _ in made])] = outputs",
+        "found[:] = outputs",
+        ("tests/evaluation/test_glue_evaluator.py",),
+    ),
+    Fault(
+        "confidence alone makes the calibration error",
+        "expected_calibration_error",
+        "weights=right - found",
+        "weights=1.0 - found",
+        ("tests/evaluation/test_calibration.py",),
+    ),
+    # === Gates ===
+    Fault(
+        "the gate does not look at scores",
+        "check",
+        "and comparison.score_loss <= tolerance.score_loss",
+        "",
+        _PARITY,
+    ),
+    Fault(
+        "the gate does not look at single outputs",
+        "check",
+        "comparison.max_difference <= tolerance.max_difference and",
+        "",
+        _PARITY,
+    ),
+    Fault(
+        "the gate does not look at first choices",
+        "check",
+        "and (agreement is None or agreement >= tolerance.top1_agreement)",
+        "",
+        _PARITY,
+    ),
+    Fault(
+        "a score that rises is a loss",
+        "Comparison.score_loss",
+        "self.student_score - self.score",
+        "self.score - self.student_score",
+        _PARITY,
+    ),
+    Fault(
+        "the export is compared with itself",
+        "compare",
+        "difference = np.abs(found[name][real] - ours[real])",
+        "difference = np.abs(found[name][real] - found[name][real])",
+        _PARITY,
+    ),
+    Fault(
+        "the best trial is the worst",
+        "collect",
+        'sign = -1 if wanted.direction == "min" else 1',
+        'sign = 1 if wanted.direction == "min" else -1',
+        (
+            "tests/wiring/test_every_key.py::test_it_reaches_what_it_is_for"
+            "[search.objective]",
+        ),
+    ),
+    Fault(
+        "an unfinished run of another recipe goes on",
+        "_check_same_run",
+        "if differing:",
+        "if False:",
+        ("tests/test_run_folder.py",),
+    ),
+)

@@ -1,0 +1,340 @@
+"""Faults in losses, objectives, the Distiller and its callbacks."""
+
+from faults.fault import Fault
+
+_LOSSES = ("tests/losses/test_losses.py",)
+_CHUNKED = ("tests/losses/test_chunked.py",)
+_TASK = ("tests/objectives/test_task_objective.py",)
+_MASKED = ("tests/objectives/test_masked_lm_objective.py",)
+_DISTILLER = ("tests/test_distiller.py",)
+_STEP = ("tests/test_train_step.py",)
+_PASS = ("tests/models/test_encoder_pass.py",)
+
+FAULTS = (
+    # === Losses ===
+    Fault(
+        "the KL divergence lacks the squared temperature",
+        "soft_target_kl_divergence.divergence",
+        "temperature**2 * _divergence(p, q, ratio)",
+        "_divergence(p, q, ratio)",
+        _LOSSES,
+    ),
+    Fault(
+        "the KL divergence's gradient lacks the temperature",
+        "soft_target_kl_divergence.divergence.gradient",
+        "divisor * (q - p)",
+        "q - p",
+        _LOSSES,
+    ),
+    Fault(
+        "teacher and student are swapped in the KL divergence",
+        "soft_target_kl_divergence.divergence",
+        "ratio = (teacher - student) - (teacher_normaliser - "
+        "student_normaliser)",
+        "p, q = q, p; ratio = (student - teacher) - (student_normaliser - "
+        "teacher_normaliser)",
+        _LOSSES,
+    ),
+    Fault(
+        "values of weight 0 count if they are not finite",
+        "weighted_sum",
+        "ops.where(sample_weight > 0.0, values * sample_weight, 0.0)",
+        "values * sample_weight",
+        _LOSSES,
+    ),
+    Fault(
+        "a mean counts what has no weight",
+        "weighted_mean",
+        "ops.sum(sample_weight)",
+        "ops.sum(ops.ones_like(sample_weight))",
+        _LOSSES,
+    ),
+    Fault(
+        "the cosine is not normalised",
+        "_unit",
+        "vectors * ops.rsqrt(ops.maximum(squared_norm, _SQUARED_NORM_FLOOR))",
+        "vectors",
+        _LOSSES,
+    ),
+    Fault(
+        "a regression learns the absolute error",
+        "squared_error",
+        "ops.square",
+        "ops.abs",
+        _LOSSES,
+    ),
+    Fault(
+        "the tail of a cached teacher is left out",
+        "top_soft_target_kl_divergence.divergence",
+        "total += rest",
+        "total += 0.0",
+        ("tests/losses/test_top_logits.py",),
+    ),
+    Fault(
+        "the confidence moves the temperature the wrong way",
+        "SoftTargetKLDivergence.token_temperature",
+        "mean - found",
+        "found - mean",
+        ("tests/losses/test_confidence_temperature.py",),
+    ),
+    Fault(
+        "the running mean of the confidence stays",
+        "SoftTargetKLDivergence.observe",
+        "(1 - _MOMENTUM) * mean",
+        "(1 - _MOMENTUM) * before",
+        ("tests/losses/test_confidence_temperature.py",),
+    ),
+    Fault(
+        "only the last chunk's kernel gradient is kept",
+        "chunked_losses.body",
+        'carry["kernel"] += tf.cast(kernel_gradient, tf.float32)',
+        'carry["kernel"] = tf.cast(kernel_gradient, tf.float32)',
+        _CHUNKED,
+    ),
+    Fault(
+        "accuracy counts all positions",
+        "_argmax_metrics",
+        "tf.reduce_sum(correct * chunk.metric_weight)",
+        "tf.reduce_sum(correct)",
+        _CHUNKED + _MASKED,
+    ),
+    # === Objectives ===
+    Fault(
+        "a task's teacher runs in training mode",
+        "TaskObjective.evaluate",
+        "self.teacher, batch.inputs, training=False",
+        "self.teacher, batch.inputs, training=training",
+        _TASK,
+    ),
+    Fault(
+        "dropout before the output is never active",
+        "task_outputs",
+        "model.output_dropout(features, training=training)",
+        "model.output_dropout(features, training=False)",
+        _TASK,
+    ),
+    Fault(
+        "the student of a task runs without dropout",
+        "TaskObjective.evaluate",
+        "self.student, batch.inputs, training=training",
+        "self.student, batch.inputs, training=False",
+        _TASK,
+    ),
+    Fault(
+        "the student of masked-LM runs without dropout",
+        "MaskedLMObjective.evaluate",
+        "self.student, batch.inputs, training=training",
+        "self.student, batch.inputs, training=False",
+        _MASKED + _DISTILLER,
+    ),
+    Fault(
+        "the teacher of masked-LM runs in training mode",
+        "MaskedLMObjective.evaluate",
+        "self.teacher, batch.inputs, training=False",
+        "self.teacher, batch.inputs, training=training",
+        _MASKED + _DISTILLER,
+    ),
+    Fault(
+        "gradient norms are compared under different dropout",
+        "GradientNorms.measure",
+        "_assign(random, kept)\nnorms[chosen.name] = float(self._norm())",
+        "norms[chosen.name] = float(self._norm())",
+        ("tests/objectives/test_gradient_norms.py",),
+    ),
+    Fault(
+        "a span may be answered from the padding",
+        "TaskObjective._rows.logits",
+        "tf.where(real[:, :, None], outputs, _NEVER)",
+        "outputs",
+        _TASK,
+    ),
+    Fault(
+        "a span's end is its start",
+        "TaskObjective._rows",
+        "tf.concat([batch.targets[:, 0], batch.targets[:, 1]], axis=0)",
+        "tf.concat([batch.targets[:, 0], batch.targets[:, 0]], axis=0)",
+        _TASK,
+    ),
+    Fault(
+        "every micro-batch is the first",
+        "MaskedLMBatch.part",
+        "start, stop = index * size // parts, (index + 1) * size // parts",
+        "start, stop = 0, size // parts",
+        _MASKED + _DISTILLER,
+    ),
+    Fault(
+        "soft targets count where masked, whatever is asked",
+        "size_of",
+        'getattr(loss, "positions", "all")',
+        '"masked"',
+        _MASKED,
+    ),
+    Fault(
+        "the decoder's gradient is lost",
+        "MaskedLMObjective._gradients",
+        "id(kernel): vocabulary.kernel_gradient",
+        "id(kernel): 0.0 * vocabulary.kernel_gradient",
+        _MASKED,
+    ),
+    # === The step ===
+    Fault(
+        "gradients are not clipped",
+        "Distiller._update",
+        "factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)",
+        "factor *= 1.0",
+        _DISTILLER + _STEP,
+    ),
+    Fault(
+        "schedules are a step late",
+        "Distiller.train_step",
+        "schedule(self.optimizer.iterations)",
+        "schedule(self.optimizer.iterations + 1)",
+        ("tests/callbacks/test_schedulers.py",),
+    ),
+    Fault(
+        "the total leaves out the weights of losses",
+        "Distiller._weighted_total",
+        'tf.convert_to_tensor(loss.weight) * values[f"{loss.name}_loss"]',
+        'values[f"{loss.name}_loss"]',
+        _DISTILLER,
+    ),
+    Fault(
+        "a loss that is not finite is applied",
+        "Distiller._check_finite",
+        'tf.math.is_finite(values["loss"] + values["gradient_norm"])',
+        "tf.constant(True)",
+        _DISTILLER,
+    ),
+    Fault(
+        "means of an epoch count batches alike",
+        "Distiller._update_metrics",
+        "sample_weight=sizes[size]",
+        "sample_weight=1.0",
+        _DISTILLER,
+    ),
+    Fault(
+        "an optimizer that clips is accepted",
+        "_check_optimizer",
+        '"clipnorm", "clipvalue"',
+        '"clipvalue"',
+        _DISTILLER,
+    ),
+    Fault(
+        "a ramp jumps to its end",
+        "_Ramp._progress",
+        'ops.cast(step, "float32") / self.steps',
+        '0.0 * ops.cast(step, "float32") + 1.0',
+        ("tests/test_schedules.py",),
+    ),
+    Fault(
+        "a warm-up eats a part of what follows",
+        "Warmup.__call__",
+        "ops.maximum(step - self.steps, 0.0)",
+        "step",
+        ("tests/test_schedules.py",),
+    ),
+    Fault(
+        "a piecewise schedule turns a step late",
+        "Piecewise.__call__",
+        "step < boundary",
+        "step <= boundary",
+        ("tests/test_schedules.py",),
+    ),
+    # === The encoder ===
+    Fault(
+        "attention sees the padding",
+        "_Packing.__init__",
+        "tf.where(real, 0.0, _NEVER)",
+        "tf.where(real, 0.0, 0.0)",
+        _PASS,
+    ),
+    Fault(
+        "attention is not scaled",
+        "_attention",
+        "query *= tf.cast(1.0 / math.sqrt(size), query.dtype)",
+        "query *= 1",
+        _PASS,
+    ),
+    Fault(
+        "segments are not embedded",
+        "_embeddings",
+        "tokens + positions + segments",
+        "tokens + positions + 0.0 * segments",
+        _PASS,
+    ),
+    Fault(
+        "dropout after attention is never active",
+        "_transformer_layer",
+        "layer._self_attention_dropout(attended, training=training)",
+        "layer._self_attention_dropout(attended, training=False)",
+        _PASS,
+    ),
+    # === Callbacks ===
+    Fault(
+        "the best epoch is the last",
+        "BestEpoch.on_epoch_end",
+        "if self.best_epoch == len(self.scores) - 1:",
+        "if True:",
+        ("tests/callbacks/test_best_epoch.py",),
+    ),
+    Fault(
+        "patience is an epoch longer",
+        "BestEpoch._is_out_of_patience",
+        "since >= self.patience",
+        "since > self.patience",
+        ("tests/callbacks/test_best_epoch.py",),
+    ),
+    Fault(
+        "a checkpoint is kept whenever it is worse",
+        "StudentCheckpoint._improved",
+        'value < self.best if self.mode == "min" else value > self.best',
+        'value > self.best if self.mode == "min" else value < self.best',
+        ("tests/callbacks/test_recording.py",),
+    ),
+    Fault(
+        "balanced weights go away from their ratios",
+        "GradientBalancer._balance",
+        "self.ratios[n] / max(norms[n], 1e-12)",
+        "self.ratios[n] * max(norms[n], 1e-12)",
+        ("tests/callbacks/test_gradient_balancer.py",),
+    ),
+    # === Going on ===
+    Fault(
+        "a training goes on without its optimizer",
+        "_variables",
+        "found += model.optimizer.variables",
+        "found += [type(v)(v.numpy()) for v in model.optimizer.variables]",
+        (
+            "tests/test_continuation.py",
+            "tests/callbacks/test_training_state.py",
+        ),
+    ),
+    Fault(
+        "a training goes on at the stream's beginning",
+        "_StreamSource.enter",
+        "step = position.batches",
+        "step = 0",
+        ("tests/test_continuation.py",),
+    ),
+    Fault(
+        "metrics of an interrupted epoch start anew",
+        "TrainingState.on_epoch_begin",
+        "_assign(_metrics(self.model), self._metrics)",
+        "pass",
+        ("tests/test_continuation.py",),
+    ),
+    Fault(
+        "a damaged state is read",
+        "_read_body",
+        "if disk.file_sha256(folder / name) != digest:",
+        "if False:",
+        ("tests/test_snapshots.py",),
+    ),
+    Fault(
+        "the oldest states are kept",
+        "keep_newest",
+        "list(_folders(directory))[keep:]",
+        "list(_folders(directory))[:-keep]",
+        ("tests/test_snapshots.py",),
+    ),
+)

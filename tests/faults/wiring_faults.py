@@ -1,0 +1,399 @@
+"""Faults between a recipe and what is built and trained of it."""
+
+from faults.fault import Fault
+
+_WHOLE = "tests/wiring/test_whole_run.py"
+_KEY = "tests/wiring/test_every_key.py::test_it_reaches_what_it_is_for"
+
+
+def _key(*keys: str) -> tuple[str, ...]:
+    return tuple(f"{_KEY}[{key}]" for key in keys)
+
+
+FAULTS = (
+    # === Models and batches ===
+    Fault(
+        "a student is fine-tuned without its teacher",
+        "_train",
+        "if planned.row == table.STUDENT:",
+        "if False:",
+        (
+            f"{_WHOLE}::test_students_learn_from_their_teachers_and_no_other_"
+            "from_any",
+        ),
+    ),
+    Fault(
+        "the undistilled row starts from the distilled student",
+        "_encoders_of_run",
+        "table.UNDISTILLED: TWIN_FILE",
+        "table.UNDISTILLED: STUDENT_FILE",
+        (f"{_WHOLE}::test_tasks_start_from_what_came_before",),
+    ),
+    Fault(
+        "the twin goes on from the student",
+        "distill",
+        "twin = build.student(recipe, teacher.model)",
+        "twin = student",
+        (
+            f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
+            "alone",
+        ),
+    ),
+    Fault(
+        "the baseline sees another seed's batches",
+        "distill",
+        'run, "twin", trainer, batches,',
+        'run, "twin", trainer, build.training_batches('
+        'recipe.model_copy(update={"seed": 1}), prepared, '
+        "batch_size=settings.batch_size),",
+        (
+            f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
+            "alone",
+        ),
+    ),
+    Fault(
+        "the twin is not clipped",
+        "distill",
+        "clip_norm=settings.clip_norm",
+        "clip_norm=None",
+        (
+            f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
+            "alone",
+        ),
+    ),
+    Fault(
+        "a student learns from the teacher of another seed",
+        "_train",
+        "beside / planned.folder.name / MODEL_FILE",
+        "sorted(beside.iterdir())[0] / MODEL_FILE",
+        (
+            f"{_WHOLE}::test_students_learn_from_their_teachers_and_no_other_"
+            "from_any",
+        ),
+    ),
+    Fault(
+        "the order of a task's examples ignores the seed",
+        "_fit",
+        "batch_size=settings.batch_size, seed=planned.seed",
+        "batch_size=settings.batch_size, seed=0",
+        (f"{_WHOLE}::test_the_order_of_examples_is_the_seeds_own",),
+    ),
+    Fault(
+        "every epoch of a task has the same order",
+        "task_dataset",
+        "seed, place // count,",
+        "seed, 0 * place,",
+        (
+            f"{_WHOLE}::test_every_epoch_has_all_examples_in_an_order_of_its_"
+            "own",
+        ),
+    ),
+    Fault(
+        "the teacher sees augmented examples, too",
+        "train_rows",
+        "more if planned.row == table.STUDENT else task.train",
+        "more",
+        _key("finetune.augment_copies"),
+    ),
+    Fault(
+        "the best student is that of the first seed",
+        "best_student",
+        "if score > best[0]:",
+        "if best[0] == float('-inf'):",
+        (f"{_WHOLE}::test_what_is_exported_is_the_best_seed_s",),
+    ),
+    Fault(
+        "the best student is the worst",
+        "best_student",
+        "if score > best[0]:",
+        "if score < best[0] or best[0] == float('-inf'):",
+        (f"{_WHOLE}::test_what_is_exported_is_the_best_seed_s",),
+    ),
+    # === Settings of the distillation ===
+    Fault(
+        "the weights of mlm and cosine are swapped",
+        "distiller",
+        "mlm_weight=settings.losses.mlm_weight, "
+        "soft_target_weight=settings.losses.soft_target_weight, "
+        "cosine_weight=settings.losses.cosine_weight",
+        "mlm_weight=settings.losses.cosine_weight, "
+        "soft_target_weight=settings.losses.soft_target_weight, "
+        "cosine_weight=settings.losses.mlm_weight",
+        _key("distill.losses.mlm_weight"),
+    ),
+    Fault(
+        "the temperature is ignored",
+        "distiller",
+        "temperature=settings.losses.temperature",
+        "temperature=2.0",
+        _key("distill.losses.temperature"),
+    ),
+    Fault(
+        "weight decay is ignored",
+        "student_optimizer",
+        "weight_decay=settings.weight_decay",
+        "weight_decay=0.01",
+        _key("distill.weight_decay"),
+    ),
+    Fault(
+        "weight decay does not reach the optimizer",
+        "make_optimizer",
+        "weight_decay=weight_decay",
+        "weight_decay=0.01",
+        _key("distill.weight_decay"),
+    ),
+    Fault(
+        "beta_2 is ignored",
+        "student_optimizer",
+        "beta_2=settings.beta_2",
+        "beta_2=0.999",
+        _key("distill.beta_2"),
+    ),
+    Fault(
+        "the decay of the learning rate is ignored",
+        "student_optimizer",
+        "decay=settings.decay",
+        "decay='linear'",
+        _key("distill.decay"),
+    ),
+    Fault(
+        "the warm-up is ignored",
+        "student_optimizer",
+        "warmup_steps=settings.warmup_steps",
+        "warmup_steps=0",
+        _key("distill.warmup_steps"),
+    ),
+    Fault(
+        "clip_norm is ignored",
+        "distiller",
+        "clip_norm=settings.clip_norm",
+        "clip_norm=1.0",
+        _key("distill.clip_norm"),
+    ),
+    Fault(
+        "dropout is ignored",
+        "student",
+        "dropout=settings.dropout",
+        "dropout=0.1",
+        _key("student.dropout"),
+    ),
+    Fault(
+        "the rare-token exponent is ignored",
+        "training_batches",
+        "if exponent:",
+        "if False:",
+        _key("data.masking.rare_token_exponent"),
+    ),
+    Fault(
+        "the masking rate is ignored",
+        "training_batches",
+        "rate=recipe.data.masking.rate",
+        "rate=0.15",
+        _key("data.masking.rate"),
+    ),
+    Fault(
+        "held-out text is masked at the recipe's rate",
+        "held_out_batches",
+        "rate=0.15",
+        "rate=recipe.data.masking.rate",
+        _key("data.masking.rate"),
+    ),
+    Fault(
+        "held-out text is masked by the recipe's seed",
+        "held_out_batches",
+        "seed=0",
+        "seed=recipe.seed",
+        _key("seed"),
+    ),
+    Fault(
+        "epochs are counted from held-out sequences",
+        "distill_steps",
+        "prepared.train_sequences",
+        "len(prepared.held_out)",
+        _key("distill.epochs"),
+    ),
+    Fault(
+        "a schedule of a weight goes to another loss",
+        "schedule_callbacks",
+        "callbacks.LossWeightScheduler(name, schedule(found))",
+        "callbacks.LossWeightScheduler('mlm', schedule(found))",
+        _key("distill.schedules.cosine_weight"),
+    ),
+    Fault(
+        "the balance has equal shares",
+        "balancer",
+        "getattr(settings.balance, name)",
+        "1.0",
+        _key("distill.balance.cosine"),
+    ),
+    Fault(
+        "the cache has one masking",
+        "cached_teacher",
+        "maskings=min(settings.maskings, passes)",
+        "maskings=1",
+        _key("teacher.cache.maskings"),
+    ),
+    Fault(
+        "the teacher's training has no clipping",
+        "_fit_teacher",
+        "clip_norm=settings.clip_norm",
+        "clip_norm=None",
+        _key("teacher.train.clip_norm"),
+    ),
+    Fault(
+        "a new adapter is trained in place of the initial one",
+        "_fit_teacher",
+        "if settings.initial_adapter is not None:",
+        "if False:",
+        _key("teacher.train.initial_adapter"),
+    ),
+    Fault(
+        "training states are written as often as by default",
+        "_fit",
+        "run.folder / CHECKPOINTS / stage, "
+        "every_steps=run.recipe.checkpoint_steps",
+        "run.folder / CHECKPOINTS / stage",
+        _key("checkpoint_steps"),
+    ),
+    # === Settings of tasks ===
+    Fault(
+        "the weights of a task's losses are ignored",
+        "task_trainer",
+        "settings.losses.model_dump()",
+        "{}",
+        _key("finetune.losses.label_weight"),
+    ),
+    Fault(
+        "the warm-up of a task is ignored",
+        "task_trainer",
+        "warmup_steps=round(settings.warmup_fraction * steps)",
+        "warmup_steps=0",
+        _key("finetune.warmup_fraction"),
+    ),
+    Fault(
+        "the learning rate of a task does not decay",
+        "task_trainer",
+        "steps=steps",
+        "steps=10**9",
+        _key("finetune.warmup_fraction"),
+    ),
+    Fault(
+        "a task's weight decay is ignored",
+        "task_trainer",
+        "weight_decay=settings.weight_decay",
+        "weight_decay=0.01",
+        _key("finetune.weight_decay"),
+    ),
+    Fault(
+        "a task's dropout is ignored",
+        "_train",
+        "dropout=build.finetune_section(run.recipe).dropout",
+        "dropout=0.1",
+        _key("finetune.dropout"),
+    ),
+    Fault(
+        "what a recipe says of a task alone is ignored",
+        "task_settings",
+        "finetune_section(recipe).of_task(task)",
+        "finetune_section(recipe)",
+        _key("TaskOverrides.epochs"),
+    ),
+    Fault(
+        "a task ends when its patience by default is over",
+        "_fit",
+        "patience=settings.patience",
+        "patience=2",
+        _key("finetune.patience"),
+    ),
+    Fault(
+        "training windows of SQuAD do not overlap as the recipe says",
+        "_squad_task",
+        "data.make_squad_windows(train, made, **lengths)",
+        "data.make_squad_windows(train, made, **{**lengths, 'stride': 1})",
+        _key("finetune.stride"),
+    ),
+    # === The table and the report ===
+    Fault(
+        "MNLI is scored by F1, too",
+        "_glue_task",
+        'significance.ACCURACY if name == "mnli" else None',
+        "significance.mean_of(significance.ACCURACY, significance.F1) "
+        'if name == "mnli" else None',
+        (f"{_WHOLE}::test_a_task_s_scores_are_those_of_its_predictions",),
+    ),
+    Fault(
+        "all tasks are scored by accuracy",
+        "_mean_metric",
+        "mean_of(*(COUNTED_METRICS[name] for name in names))",
+        "COUNTED_METRICS[names[0]]",
+        (f"{_WHOLE}::test_a_task_s_scores_are_those_of_its_predictions",),
+    ),
+    Fault(
+        "SQuAD is scored by exact match",
+        "mean_f1",
+        "predictions[:, 1]",
+        "predictions[:, 0]",
+        (
+            "tests/evaluation/test_spans.py",
+            f"{_WHOLE}::test_a_task_s_scores_are_those_of_its_predictions",
+        ),
+    ),
+    Fault(
+        "every row of a task has the teacher's calibration",
+        "calibration",
+        "_calibration(load_task_model(path), evaluator)",
+        "_calibration(load_task_model(beside / MODEL_FILE), evaluator)",
+        (
+            f"{_WHOLE}::test_calibration_is_the_best_student_s_and_its_teacher_s",
+        ),
+    ),
+    Fault(
+        "every row of text has the teacher's calibration",
+        "score",
+        "evaluation.masked_lm_calibration(model,",
+        "evaluation.masked_lm_calibration(teacher,",
+        (f"{_WHOLE}::test_scores_on_held_out_text_are_each_model_s",),
+    ),
+    Fault(
+        "costs of teacher and student are swapped",
+        "_add_costs",
+        '"teacher" if name == "teacher" else "student"',
+        '"student" if name == "teacher" else "teacher"',
+        (f"{_WHOLE}::test_costs_are_each_model_s",),
+    ),
+    Fault(
+        "all rows of the tasks have the first one's latency",
+        "_task_costs",
+        "milliseconds[row]",
+        "milliseconds[rows[0]]",
+        (f"{_WHOLE}::test_costs_are_each_model_s",),
+    ),
+    Fault(
+        "all rows of the tasks have the teacher's size",
+        "_task_costs",
+        "size.size_mb(measured[row])",
+        "size.size_mb(measured[rows[0]])",
+        (f"{_WHOLE}::test_costs_are_each_model_s",),
+    ),
+    Fault(
+        "the student is compared with itself",
+        "score_masked_lm",
+        "None if itself else teacher",
+        "None if itself else model",
+        (f"{_WHOLE}::test_scores_on_held_out_text_are_each_model_s",),
+    ),
+    Fault(
+        "a score is that of the last seed",
+        "_measure",
+        "statistics.median(seeds)",
+        "seeds[-1]",
+        (f"{_WHOLE}::test_a_task_s_scores_are_those_of_its_predictions",),
+    ),
+    Fault(
+        "the card swaps the costs of teacher and student",
+        "_costs",
+        "for name in (table.TEACHER, table.STUDENT)",
+        "for name in (table.STUDENT, table.TEACHER)",
+        (f"{_WHOLE}::test_the_card_tells_the_student_s_costs",),
+    ),
+)

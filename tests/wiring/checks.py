@@ -1,0 +1,785 @@
+"""What a run has made of every key of its recipe.
+
+One entry a key: the run to look at and what is seen there, which must be the
+recipe's value or, where a key shows in another way, the value that is given.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from recording import Recording, encoder_weights, same, same_batches
+from runs import DISTILL, Runs
+from safetensors.numpy import load_file
+from toys import EXAMPLES
+
+from keras_distil import callbacks
+
+# Stands for the value that the recipe has.
+ITSELF = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """How a key is looked at.
+
+    Attributes:
+        run: name of a run.
+        see: from all runs, and this one, to what is there.
+        wanted: what must be there.
+        at: where the recipe has the key, if it is not its own path.
+    """
+
+    run: str
+    see: Callable[[Runs, Recording], Any]
+    wanted: Any = ITSELF
+    at: str | None = None
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def seen(key: str, run: str, wanted: Any = ITSELF, at: str | None = None):
+    """Makes a check of a function of the runs and this run."""
+
+    def register(see: Callable[[Runs, Recording], Any]) -> Callable:
+        assert key not in CHECKS, key
+        CHECKS[key] = Check(run, see, wanted, at)
+        return see
+
+    return register
+
+
+def of_fit(prefix: str, run: str, stage: str, **by_key: Any) -> None:
+    """Checks of what one `fit` was given: by key, a function of it."""
+    for key, see in by_key.items():
+        seen(f"{prefix}{key}", run)(
+            lambda runs, made, see=see: see(made.fit(stage))
+        )
+
+
+def of_call(prefix: str, run: str, function: str, **by_key: Any) -> None:
+    """Checks of the arguments of a watched function, by key."""
+    for key, see in by_key.items():
+        seen(f"{prefix}{key}", run)(
+            lambda runs, made, see=see: see(made.calls[function])
+        )
+
+
+def batch_size(fit: Any) -> int:
+    (size,) = {len(x["token_ids"]) for x, *_ in fit.batches}
+    return size
+
+
+def dropout_rates(model: Any) -> float:
+    """The rate of all dropout layers, which must be one."""
+    layers = [x for x in model._flatten_layers() if hasattr(x, "rate")]
+    (rate,) = {x.rate for x in layers}
+    return rate
+
+
+def compiled(fit: Any) -> dict[str, Any]:
+    return fit.distiller.get_compile_config()
+
+
+# === The whole ===
+
+
+@seen("name", "finished")
+def _(runs, made):
+    return made.json("report.json")["name"]
+
+
+@seen("seed", "text", wanted=(False, True))
+def _(runs, made):
+    """Another seed gives other students and batches, and equal scores."""
+    one, other = made.fit("distill"), runs("seed").fit("distill")
+    return (
+        same(one.before, other.before)
+        or same_batches(one.batches, other.batches),
+        same_batches(made.evaluations, runs("seed").evaluations),
+    )
+
+
+@seen("precision", "precision", wanted=("mixed_bfloat16", "bfloat16"))
+def _(runs, made):
+    fit = made.fit("distill")
+    teacher = fit.distiller.teacher.backbone
+    return fit.student.backbone.dtype_policy.name, teacher.dtype_policy.name
+
+
+of_fit(
+    "",
+    "text",
+    "distill",
+    checkpoint_steps=lambda fit: (
+        fit.callback(callbacks.TrainingState).every_steps
+    ),
+)
+
+# === The teacher ===
+
+
+@seen("teacher.source", "text", wanted=True)
+def _(runs, made):
+    file = runs.home.teacher / "model.safetensors"
+    words = load_file(file)["bert.embeddings.word_embeddings.weight"]
+    return any(
+        np.array_equal(words, found) for found in made.fit("distill").teacher
+    )
+
+
+@seen("teacher.allow_new_head", "head", wanted=1)
+def _(runs, made):
+    return len(made.fits)
+
+
+@seen("teacher.license", "finished", wanted=True)
+def _(runs, made):
+    card = (made.folder / "MODEL_CARD.md").read_text()
+    source = runs.values["finished"]["teacher"]["source"]
+    return f"Teacher `{source}`: Licence of the teacher." in card
+
+
+of_fit(
+    "teacher.train.",
+    "adapter",
+    "teacher",
+    steps=lambda fit: fit.arguments["steps_per_epoch"],
+    batch_size=batch_size,
+    # The first update after the warm-up.
+    learning_rate=lambda fit: fit.rate(4),
+    # A fourth of the peak in the first update, so it lasts four.
+    warmup_steps=lambda fit: round(fit.rate(4) / fit.rate(0)),
+    weight_decay=lambda fit: fit.optimizer.weight_decay,
+    clip_norm=lambda fit: fit.distiller.clip_norm,
+)
+
+
+@seen("teacher.train.method", "all_weights", wanted=(True, False))
+def _(runs, made):
+    """Whether the embeddings are trained: by one method, by the other not."""
+    return tuple(
+        run.fit("teacher").student.backbone.token_embedding.trainable
+        and any(
+            x.path.endswith("token_embedding/embeddings")
+            for x in run.fit("teacher").student.trainable_variables
+        )
+        for run in (made, runs("adapter"))
+    )
+
+
+def low_rank(fit: Any) -> list[np.ndarray]:
+    variables = fit.student.trainable_variables
+    return [x.numpy() for x in variables if x.name == "lora_kernel_a"]
+
+
+@seen("teacher.train.rank", "adapter")
+def _(runs, made):
+    (rank,) = {x.shape[-1] for x in low_rank(made.fit("teacher"))}
+    return rank
+
+
+@seen("teacher.train.initial_adapter", "initial_adapter", wanted=True)
+def _(runs, made):
+    pairs = zip(
+        low_rank(runs("adapter").fit("teacher")),
+        low_rank(made.fit("teacher")),
+        strict=True,
+    )
+    # A file holds half the digits.
+    return all(np.allclose(a, b, rtol=2e-3, atol=1e-6) for a, b in pairs)
+
+
+of_fit(
+    "teacher.cache.",
+    "cache",
+    "distill",
+    top_k=lambda fit: fit.batches[0][0]["teacher_token_ids"].shape[-1],
+    maskings=lambda fit: fit.distiller.teacher.settings.maskings,
+)
+
+# === The student ===
+
+of_fit(
+    "student.",
+    "text",
+    "distill",
+    num_layers=lambda fit: fit.student.backbone.num_layers,
+    hidden_dim=lambda fit: fit.student.backbone.hidden_dim,
+    intermediate_dim=lambda fit: fit.student.backbone.intermediate_dim,
+    num_heads=lambda fit: fit.student.backbone.num_heads,
+    dropout=lambda fit: dropout_rates(fit.student.backbone),
+)
+
+
+@seen("student.layers", "schedules", wanted=True)
+def _(runs, made):
+    """The only layer of the student is the teacher's second."""
+    fit = made.fit("distill")
+    teacher = fit.distiller.teacher.backbone.transformer_layers[1]
+    (student,) = fit.student.backbone.transformer_layers
+    return same(*([v.numpy() for v in x.weights] for x in (teacher, student)))
+
+
+@seen("student.initialization", "balance", wanted=(False, True))
+def _(runs, made):
+    """Whether the words are the teacher's: here not, elsewhere yes."""
+    return tuple(
+        any(
+            np.array_equal(
+                run.fit("distill").student.backbone.token_embedding.embeddings,
+                array,
+            )
+            for array in run.fit("distill").teacher
+        )
+        for run in (made, runs("schedules"))
+    )
+
+
+def starts_from(fit: Any, path: Any) -> bool:
+    """Whether a task's model has the encoder of a file."""
+    from keras_distil import models
+
+    file = encoder_weights(models.load_teacher(str(path)))
+    return same(file, fit.before[: len(file)])
+
+
+@seen("student.source", "tasks", wanted=True)
+def _(runs, made):
+    return starts_from(made.fit("rte/student/seed_5"), runs.home.student)
+
+
+@seen("student.undistilled_source", "by_task", wanted=True)
+def _(runs, made):
+    (fit,) = made.fits
+    return starts_from(fit, runs.home.undistilled)
+
+
+# === Data ===
+
+
+def of_source(number: int, key: str, attribute: str, **options: Any) -> None:
+    seen(key, "sources", at=f"data.sources.{number}.{key.split('.')[1]}")(
+        lambda runs, made: getattr(
+            made.calls["prepare_corpus"][0][""][0][number], attribute
+        )
+    )
+
+
+of_source(0, "DocumentationSource.packages", "packages")
+of_source(1, "FilesSource.pattern", "pattern")
+of_source(1, "FilesSource.field", "field")
+of_source(1, "data.root", "root")
+of_source(2, "TfdsSource.name", "name")
+of_source(2, "TfdsSource.split", "split")
+of_source(2, "TfdsSource.field", "field")
+CHECKS["data.root"] = dataclasses.replace(CHECKS["data.root"], at=None)
+for number, kind in enumerate(("Documentation", "Files", "Tfds")):
+    names = ("InstalledDocumentation", "TextFiles", "TfdsText")
+    seen(
+        f"{kind}Source.kind",
+        "sources",
+        wanted=names[number],
+        at=f"data.sources.{number}.kind",
+    )(
+        lambda runs, made, number=number: (
+            type(made.calls["prepare_corpus"][0][""][0][number]).__name__
+        )
+    )
+
+
+@seen("data.sources", "sources", wanted=3)
+def _(runs, made):
+    return len(made.calls["prepare_corpus"][0][""][0])
+
+
+@seen("data.prepared", "prepared", wanted=(True, 0))
+def _(runs, made):
+    """The batches are those of a corpus that was made in the run itself."""
+    itself = runs("text").fit("distill")
+    return (
+        same_batches(made.fit("distill").batches, itself.batches),
+        len(made.calls["prepare_corpus"]),
+    )
+
+
+@seen("data.layout", "balance")
+def _(runs, made):
+    return made.calls["prepare_corpus"][0]["layout"]
+
+
+@seen("data.sequence_length", "text", wanted=({11}, {11}))
+def _(runs, made):
+    return tuple(
+        {x["token_ids"].shape[1] for x, *_ in batches}
+        for batches in (
+            made.fit("distill").batches,
+            [batch for each in made.evaluations for batch in each],
+        )
+    )
+
+
+@seen("data.held_out_fraction", "text")
+def _(runs, made):
+    return made.calls["prepare_corpus"][0]["held_out_fraction"]
+
+
+def masked_share(batches: list[Any]) -> float:
+    """Masked tokens among those that may be: neither [CLS] nor [SEP]."""
+    masked = sum(float(weight.sum()) for _, _, weight in batches)
+    return masked / sum(int((y > 4).sum()) for _, y, _ in batches)
+
+
+@seen("data.masking.rate", "text", wanted=([0.4, 0.15], 0.4))
+def _(runs, made):
+    """Of training and held-out batches, and those with a cached teacher."""
+    return (
+        [
+            # A sequence has nine tokens or less: a step is a ninth.
+            min((0.15, 0.4), key=lambda rate: abs(rate - masked_share(batches)))
+            for batches in (made.fit("distill").batches, made.evaluations[0])
+        ],
+        runs("cache").fit("distill").distiller.teacher.settings.masking.rate,
+    )
+
+
+@seen("data.masking.rare_token_exponent", "text", wanted=(0.6, 0.6))
+def _(runs, made):
+    """From the weights of a frequent and a rare token."""
+    counts = made.calls["prepare_corpus"][0]["returned"].token_counts
+    weights = made.calls["masked_lm_dataset"][0]["token_weights"]
+    most = int(np.argmax(counts))
+    least = int(np.argmin(np.where(counts > 0, counts, np.inf)))
+    cached = runs("cache").fit("distill").distiller.teacher.settings.masking
+    return (
+        math.log(weights[least] / weights[most])
+        / math.log(counts[most] / counts[least]),
+        cached.rare_token_exponent,
+    )
+
+
+@seen("data.license", "finished", wanted=True)
+def _(runs, made):
+    card = (made.folder / "MODEL_CARD.md").read_text()
+    return "- Data: Licence of the data." in card
+
+
+# === Distillation ===
+
+of_fit(
+    "distill.",
+    "text",
+    "distill",
+    steps=lambda fit: fit.arguments["steps_per_epoch"],
+    batch_size=batch_size,
+    micro_batches=lambda fit: fit.distiller.micro_batches,
+    jit_compile=lambda fit: compiled(fit)["jit_compile"],
+    learning_rate=lambda fit: fit.rate(10),
+    warmup_steps=lambda fit: round(fit.rate(10) / fit.rate(0)),
+    weight_decay=lambda fit: fit.optimizer.weight_decay,
+    beta_2=lambda fit: fit.optimizer.beta_2,
+    clip_norm=lambda fit: compiled(fit)["clip_norm"],
+)
+
+
+@seen("distill.decay", "text", wanted=0.5 + 0.5 * math.cos(math.pi * 12 / 30))
+def _(runs, made):
+    """After 12 of the 30 updates that follow the warm-up."""
+    fit = made.fit("distill")
+    return fit.rate(22) / fit.rate(10)
+
+
+@seen("distill.epochs", "balance")
+def _(runs, made):
+    """Those of the training sequences, without the held-out ones."""
+    fit = made.fit("distill")
+    corpus = made.calls["prepare_corpus"][0]["returned"]
+    count = sum(len(part) for part in corpus.train)
+    steps = fit.arguments["steps_per_epoch"]
+    wanted = runs.values["balance"]["distill"]["epochs"]
+    return wanted if steps == round(wanted * count / batch_size(fit)) else steps
+
+
+of_fit(
+    "distill.losses.",
+    "text",
+    "distill",
+    mlm_weight=lambda fit: float(fit.loss("mlm").weight),
+    soft_target_weight=lambda fit: float(fit.loss("soft_target").weight),
+    cosine_weight=lambda fit: float(fit.loss("cosine").weight),
+    temperature=lambda fit: float(fit.loss("soft_target").temperature),
+    confidence_slope=lambda fit: fit.loss("soft_target").confidence_slope,
+    soft_target_positions=lambda fit: fit.loss("soft_target").positions,
+)
+
+
+def curve(made: Recording, name: str, *steps: int) -> list[float]:
+    """Values of a schedule at some updates."""
+    if name == "temperature":
+        fit = made.fit("distill")
+        (found,) = (
+            x
+            for x in fit.arguments["callbacks"]
+            if isinstance(x, callbacks.TemperatureScheduler)
+        )
+    else:
+        (found,) = (
+            x
+            for x in made.fit("distill").arguments["callbacks"]
+            if isinstance(x, callbacks.LossWeightScheduler) and x.loss == name
+        )
+    return [float(found.schedule(step)) for step in steps]
+
+
+def of_curve(keys: str, run: str, at: str, name: str, curves: Any) -> None:
+    """Checks of a schedule, each of the same values."""
+    for key in keys.split():
+        place = f"distill.schedules.{at}"
+        seen(key, run, wanted=list(curves.values()), at=f"{place}")(
+            lambda runs, made: curve(made, name, *curves)
+        )
+
+
+LINEAR = {0: 5.0, 4: 4.0, 8: 3.0, 20: 3.0}
+COSINE = {2: 3 + 2 * (1 + math.cos(math.pi / 4)) / 2, 4: 4.0, 8: 3.0}
+EXPONENTIAL = {0: 8.0, 2: 4.0, 4: 2.0, 9: 2.0}
+PIECEWISE = {2: 0.5, 3: 0.25, 6: 0.25, 7: 0.75}
+of_curve(
+    "distill.schedules.temperature RampSchedule.start RampSchedule.end "
+    "RampSchedule.steps",
+    "schedules",
+    "temperature",
+    "temperature",
+    LINEAR,
+)
+of_curve("RampSchedule.kind", "cosine", "temperature", "temperature", COSINE)
+of_curve(
+    "distill.schedules.mlm_weight ExponentialSchedule.kind "
+    "ExponentialSchedule.start ExponentialSchedule.end "
+    "ExponentialSchedule.steps",
+    "schedules",
+    "mlm_weight",
+    "mlm",
+    EXPONENTIAL,
+)
+of_curve(
+    "distill.schedules.soft_target_weight PiecewiseSchedule.kind "
+    "PiecewiseSchedule.boundaries PiecewiseSchedule.values",
+    "schedules",
+    "soft_target_weight",
+    "soft_target",
+    PIECEWISE,
+)
+of_curve(
+    "distill.schedules.cosine_weight ConstantSchedule.kind "
+    "ConstantSchedule.value",
+    "schedules",
+    "cosine_weight",
+    "cosine",
+    {0: 0.375, 50: 0.375},
+)
+
+of_fit(
+    "distill.balance.",
+    "balance",
+    "distill",
+    **{
+        name: lambda fit, name=name: fit.callback(
+            callbacks.GradientBalancer
+        ).ratios[name]
+        for name in ("mlm", "soft_target", "cosine")
+    },
+    every_steps=lambda fit: (
+        fit.callback(callbacks.GradientBalancer).every_steps
+    ),
+)
+
+
+@seen("distill.twin", "finished", wanted=["distill", "twin"])
+def _(runs, made):
+    return [fit.stage for fit in made.fits]
+
+
+@seen("distill.strategy", "balance", wanted=True)
+def _(runs, made):
+    strategy = made.fit("distill").distiller.distribute_strategy
+    return isinstance(strategy, tf.distribute.MirroredStrategy)
+
+
+# === Tasks ===
+
+
+@seen("finetune.tasks", "squad", wanted=["squad/teacher/seed_0"])
+def _(runs, made):
+    return [fit.stage for fit in made.fits]
+
+
+@seen("finetune.source", "tasks", wanted=EXAMPLES)
+def _(runs, made):
+    """The examples are those of the files."""
+    fit = made.fit("rte/teacher/seed_5")
+    found = {
+        tuple(row[row > 0]) for x, *_ in fit.batches for row in x["token_ids"]
+    }
+    return len(found)
+
+
+@seen("finetune.rows", "tasks", wanted=["teacher", "student"])
+def _(runs, made):
+    return [fit.stage.split("/")[1] for fit in made.fits]
+
+
+@seen("finetune.seeds", "tasks", wanted={"seed_5"})
+def _(runs, made):
+    return {fit.stage.split("/")[2] for fit in made.fits}
+
+
+@seen("finetune.by_task", "by_task", wanted=["rte/undistilled/seed_9"])
+def _(runs, made):
+    return [fit.stage for fit in made.fits]
+
+
+seen(
+    "TaskOverrides.seeds",
+    "by_task",
+    wanted=["rte/undistilled/seed_9"],
+    at="finetune.by_task.rte.seeds",
+)(lambda runs, made: [fit.stage for fit in made.fits])
+for key, see in {
+    "epochs": lambda fit: fit.arguments["epochs"],
+    "batch_size": batch_size,
+    # A tenth of the updates is warm-up.
+    "learning_rate": lambda fit: max(fit.rate(step) for step in range(10)),
+}.items():
+    seen(f"TaskOverrides.{key}", "by_task", at=f"finetune.by_task.rte.{key}")(
+        lambda runs, made, see=see: see(made.fits[0])
+    )
+
+
+@seen("finetune.max_length", "tasks", wanted=(10, 10))
+def _(runs, made):
+    """The longest of training, and of the development set."""
+    fit = made.fit("rte/teacher/seed_5")
+    inputs = development_inputs(fit)
+    return (
+        max(x["token_ids"].shape[1] for x, *_ in fit.batches),
+        max(x["token_ids"].shape[1] for x in inputs),
+    )
+
+
+def development_inputs(fit: Any) -> list[dict[str, np.ndarray]]:
+    """What a model of the task is scored on."""
+    evaluator = fit.callback(callbacks.BestEpoch).score.__self__
+    return list(evaluator.inputs())
+
+
+def windows(rows: np.ndarray) -> list[str]:
+    """The parts of SQuAD's context in windows, as letters."""
+    found = []
+    for row in rows:
+        context = row[np.flatnonzero(row == 3)[0] + 1 :]
+        letters = [int(i) for i in context if i > 4]
+        found.append("".join(chr(ord("a") + i - 5) for i in letters))
+    return found
+
+
+# Ten tokens less [CLS], two [SEP] and two of the question leave five; windows
+# share two of them.
+WINDOWS = {"abcde", "defgh"}
+
+
+@seen("finetune.stride", "squad", wanted=(WINDOWS, WINDOWS))
+def _(runs, made):
+    (fit,) = made.fits
+    batches = [x["token_ids"] for x, *_ in fit.batches]
+    inputs = [x["token_ids"] for x in development_inputs(fit)]
+    return tuple(
+        {window for rows in each for window in windows(rows)}
+        for each in (batches, inputs)
+    )
+
+
+@seen("finetune.max_question", "squad", wanted=({2}, {2}))
+def _(runs, made):
+    (fit,) = made.fits
+    batches = [x["token_ids"] for x, *_ in fit.batches]
+    inputs = [x["token_ids"] for x in development_inputs(fit)]
+    return tuple(
+        {int(np.flatnonzero(row == 3)[0]) - 1 for rows in each for row in rows}
+        for each in (batches, inputs)
+    )
+
+
+of_fit(
+    "finetune.",
+    "tasks",
+    "rte/student/seed_5",
+    epochs=lambda fit: fit.arguments["epochs"],
+    patience=lambda fit: fit.callback(callbacks.BestEpoch).patience,
+    batch_size=batch_size,
+    learning_rate=lambda fit: max(fit.rate(step) for step in range(20)),
+    # Three epochs of ten batches: the examples and two copies of each.
+    warmup_fraction=lambda fit: {8: 0.25}[
+        round(fit.rate(12) / fit.rate(0) * 30 / 26)
+    ],
+    weight_decay=lambda fit: fit.optimizer.weight_decay,
+    clip_norm=lambda fit: compiled(fit)["clip_norm"],
+    dropout=lambda fit: dropout_rates(fit.student),
+    jit_compile=lambda fit: compiled(fit)["jit_compile"],
+)
+of_fit(
+    "finetune.losses.",
+    "tasks",
+    "rte/student/seed_5",
+    label_weight=lambda fit: float(fit.loss("label").weight),
+    soft_target_weight=lambda fit: float(fit.loss("soft_target").weight),
+    cosine_weight=lambda fit: float(fit.loss("cosine").weight),
+    temperature=lambda fit: float(fit.loss("soft_target").temperature),
+    confidence_slope=lambda fit: fit.loss("soft_target").confidence_slope,
+)
+
+
+@seen("finetune.augment_copies", "tasks", wanted=(4, 10))
+def _(runs, made):
+    """Batches of six: of 20 examples, and of the student's 60."""
+    assert EXAMPLES == 20
+    return tuple(
+        made.fit(f"rte/{row}/seed_5").arguments["steps_per_epoch"]
+        for row in ("teacher", "student")
+    )
+
+
+# === What is made of a student ===
+
+
+@seen("evaluate.sequences", "text", wanted={6})
+def _(runs, made):
+    return {
+        sum(len(x["token_ids"]) for x, *_ in batches)
+        for batches in made.evaluations
+    }
+
+
+@seen("evaluate.batch_size", "text", wanted={3})
+def _(runs, made):
+    return {
+        len(x["token_ids"]) for batches in made.evaluations for x, *_ in batches
+    }
+
+
+@seen("evaluate.latency_length", "finished", wanted={9})
+def _(runs, made):
+    return {call[""][1] for call in made.calls["masked_lm_encoder_call"]}
+
+
+@seen(
+    "export.formats", "export", wanted={"export_saved_model", "export_litert"}
+)
+def _(runs, made):
+    return {name for name, calls in made.calls.items() if len(calls) == 1}
+
+
+of_call(
+    "export.",
+    "export",
+    "export_saved_model",
+    max_length=lambda calls: calls[0]["max_length"],
+)
+of_call(
+    "export.",
+    "export",
+    "export_litert",
+    lengths=lambda calls: calls[0]["lengths"],
+)
+of_call(
+    "benchmark.",
+    "benchmark",
+    "run_race",
+    lengths=lambda calls: calls[0]["lengths"],
+    threads=lambda calls: [call["num_threads"] for call in calls],
+    throughput_length=lambda calls: calls[0]["throughput_length"],
+    rounds=lambda calls: calls[0]["rounds"],
+)
+
+
+@seen("search.tuner", "search", wanted=(False, True))
+def _(runs, made):
+    """Whether all is tried in order, as the tuner `grid` of `slow` does."""
+    values = [
+        [
+            row["values"]["distill.losses.temperature"]
+            for row in run.json("search.json")["trials"][1:]
+        ]
+        for run in (made, runs("slow"))
+    ]
+    return values[0] == sorted(values[0]), values[1] == [1.5, 4.5]
+
+
+@seen("search.trials", "search", wanted=2)
+def _(runs, made):
+    return len(made.json("search.json")["trials"]) - 1
+
+
+@seen("search.objective", "search", wanted=("mlm_loss", "min", True))
+def _(runs, made):
+    found = made.json("search.json")
+    baseline, *trials = found["trials"]
+    best = min(trials, key=lambda row: row["score"])
+    return (
+        found["objective"],
+        found["direction"],
+        trials.index(best) + 1 == found["best"],
+    )
+
+
+@seen("search.max_latency_ms", "slow", wanted=[None, None, None])
+def _(runs, made):
+    return [row["score"] for row in made.json("search.json")["trials"]]
+
+
+@seen("search.evaluations", "search", wanted=({4}, {DISTILL["steps"] // 4}))
+def _(runs, made):
+    return tuple(
+        {fit.arguments[name] for fit in made.fits}
+        for name in ("epochs", "steps_per_epoch")
+    )
+
+
+def dimension(made: Recording, key: str) -> dict[str, Any]:
+    """One key of the space as the tuner has it."""
+    space = made.json("trials/oracle.json")["hyperparameters"]["space"]
+    (found,) = (x["config"] for x in space if x["config"]["name"] == key)
+    return found
+
+
+@seen("search.space", "search", wanted=True)
+def _(runs, made):
+    """Every trial is built with its own values."""
+    trials = made.json("search.json")["trials"][1:]
+    return all(
+        math.isclose(float(fit.loss("soft_target").temperature), temperature)
+        and math.isclose(fit.rate(0), rate, rel_tol=1e-5)
+        for fit, temperature, rate in (
+            (
+                fit,
+                row["values"]["distill.losses.temperature"],
+                row["values"]["distill.learning_rate"],
+            )
+            for fit, row in zip(made.fits[1:], trials, strict=True)
+        )
+    )
+
+
+for key, name, place in (
+    ("min", "min_value", "distill.learning_rate"),
+    ("max", "max_value", "distill.learning_rate"),
+    ("scale", "sampling", "distill.learning_rate"),
+    ("choices", "values", "distill.losses.temperature"),
+):
+    seen(f"Dimension.{key}", "search", at=("search", "space", place, key))(
+        lambda runs, made, name=name, place=place: dimension(made, place)[name]
+    )

@@ -1,0 +1,498 @@
+"""The runs whose recipes have every number off its default."""
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toys
+import yaml
+from conftest import write_toy_teacher
+from recording import Recording, StopError, recorded, run_command, watch
+
+import keras_distil.benchmark.latency
+import keras_distil.benchmark.race
+from keras_distil import data, export
+
+TEXT_SOURCE = {"kind": "files", "pattern": "text/*.txt"}
+# What makes a toy run possible; the runs below replace it.
+BASE = {
+    "data": {"sources": [TEXT_SOURCE], "sequence_length": 11},
+    "evaluate": {"sequences": 6, "batch_size": 3, "latency_length": 9},
+}
+DISTILL = {
+    "steps": 40,
+    "batch_size": 6,
+    "learning_rate": 0.004,
+    "jit_compile": False,
+}
+FINETUNE = {
+    "tasks": ["rte"],
+    "source": "files",
+    "rows": ["teacher"],
+    "max_length": 10,
+    "jit_compile": False,
+}
+RAMPS = {
+    "temperature": {"kind": "linear", "start": 5.0, "end": 3.0, "steps": 8},
+    "mlm_weight": {
+        "kind": "exponential",
+        "start": 8.0,
+        "end": 2.0,
+        "steps": 4,
+    },
+    "soft_target_weight": {
+        "kind": "piecewise",
+        "boundaries": [3, 7],
+        "values": [0.5, 0.25, 0.75],
+    },
+    "cosine_weight": {"kind": "constant", "value": 0.375},
+}
+TRAIN = {
+    "steps": 20,
+    "batch_size": 5,
+    "learning_rate": 0.003,
+    "warmup_steps": 4,
+    "weight_decay": 0.3,
+    "clip_norm": 0.7,
+}
+TEXT = {
+    "seed": 7,
+    "checkpoint_steps": 17,
+    "student": {
+        "num_layers": 2,
+        "hidden_dim": 12,
+        "intermediate_dim": 20,
+        "num_heads": 3,
+        "dropout": 0.35,
+    },
+    "data": {
+        "sources": [TEXT_SOURCE],
+        "sequence_length": 11,
+        "held_out_fraction": 0.3,
+        "masking": {"rate": 0.4, "rare_token_exponent": 0.6},
+    },
+    "distill": {
+        **DISTILL,
+        "micro_batches": 3,
+        "warmup_steps": 10,
+        "decay": "cosine",
+        "weight_decay": 0.2,
+        "beta_2": 0.95,
+        "clip_norm": 0.6,
+        "losses": {
+            "mlm_weight": 2.5,
+            "soft_target_weight": 5.5,
+            "cosine_weight": 0.5,
+            "temperature": 3.5,
+            "confidence_slope": 0.45,
+            "soft_target_positions": "masked",
+        },
+    },
+}
+
+
+def merged(base: Any, over: Any) -> Any:
+    """Nested dicts, one laid over the other."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return copy.deepcopy(over)
+    both = {key: merged(base.get(key), value) for key, value in over.items()}
+    return {**copy.deepcopy(base), **both}
+
+
+class Home:
+    """The files of all runs: a teacher, students, text and tasks."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.teacher = root / "teacher"
+        write_toy_teacher(self.teacher)
+        toys.write_text(root / "data" / "text")
+        toys.write_glue(root / "data")
+        toys.write_squad(root / "data")
+        self.student = root / "student.keras"
+        self.undistilled = root / "undistilled.keras"
+        toys.save_student(self.student, self.teacher, 1, intermediate_dim=24)
+        toys.save_student(self.undistilled, self.teacher, 2, hidden_dim=8)
+
+    def recipe(self, name: str, *parts: dict[str, Any]) -> dict[str, Any]:
+        """The values of a recipe."""
+        values = {
+            "name": name,
+            "teacher": {"source": str(self.teacher)},
+            "data": {"root": str(self.root / "data")},
+        }
+        for part in (BASE, *parts):
+            values = merged(values, part)
+        return values
+
+    def write(self, values: dict[str, Any]) -> Path:
+        """Writes a recipe."""
+        path = self.root / f"{values['name']}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    def start(
+        self,
+        values: dict[str, Any],
+        *words: Any,
+        command: str = "run",
+        watched: Callable[[Recording, pytest.MonkeyPatch], None] | None = None,
+        output: bool = True,
+        **options: Any,
+    ) -> Recording:
+        """Runs a recipe, recorded."""
+        folder = self.root / "runs" / values["name"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KERAS_DISTIL_CACHE", str(self.root / "cache"))
+            with recorded(folder, **options) as made:
+                if watched is not None:
+                    watched(made, patch)
+                given = [command, self.write(values), *words]
+                if output:
+                    given += ["--output", folder]
+                run_command(*given)
+        return made
+
+
+def stop(*positional: Any, **named: Any) -> None:
+    raise StopError
+
+
+def _corpora(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    for name in ("prepare_corpus", "open_corpus", "masked_lm_dataset"):
+        watch(made, patch, data, name)
+
+
+def _sources(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    watch(made, patch, data, "prepare_corpus", stop)
+
+
+def _race(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    def measure(*positional: Any, **named: Any) -> list:
+        # The second number of threads is the last.
+        if len(made.calls["run_race"]) == 2:
+            raise StopError
+        return []
+
+    watch(made, patch, keras_distil.benchmark.race, "run_race", measure)
+
+
+def _exports(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    for name in ("export_saved_model", "export_litert"):
+        watch(made, patch, export, name, report_of_nothing)
+
+
+def report_of_nothing(*positional: Any, **named: Any) -> export.ExportReport:
+    """What an exporter that writes nothing returns."""
+    target = next(x for x in (*positional, *named.values()) if _is_path(x))
+    return _Nothing(Path(target))
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, os.PathLike)
+
+
+class _Nothing:
+    """Stands for the report of an export."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "precision": "float32",
+            "size_mb": 0.0,
+            "comparison": {
+                "max_difference": 0.0,
+                "top1_agreement": None,
+                "score": None,
+            },
+        }
+
+
+def _latency(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    module = keras_distil.benchmark.latency
+    watch(made, patch, module, "masked_lm_encoder_call")
+
+
+class Runs:
+    """The runs by name, each made when it is first asked for.
+
+    Every method is one; it returns its recording.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.values: dict[str, dict[str, Any]] = {}
+        self._made: dict[str, Recording] = {}
+
+    def __call__(self, name: str) -> Recording:
+        """The recording of a run."""
+        if name not in self._made:
+            self._made[name] = getattr(self, f"_{name}")(name)
+        return self._made[name]
+
+    def _start(
+        self, name: str, *parts: dict[str, Any], **options: Any
+    ) -> Recording:
+        self.values[name] = self.home.recipe(name, *parts)
+        return self.home.start(self.values[name], **options)
+
+    # === What learns from text ===
+
+    def _text(self, name: str) -> Recording:
+        return self._start(name, TEXT, stop_at="distill", watched=_corpora)
+
+    def _seed(self, name: str) -> Recording:
+        """As `text`, but for the seed."""
+        return self._start(name, TEXT, {"seed": 8}, stop_at="distill")
+
+    def _schedules(self, name: str) -> Recording:
+        return self._start(
+            name,
+            {"student": {"layers": [1]}},
+            {"distill": {**DISTILL, "schedules": RAMPS}},
+            stop_at="distill",
+        )
+
+    def _cosine(self, name: str) -> Recording:
+        """The other ramp."""
+        ramp = {"kind": "cosine", "start": 5.0, "end": 3.0, "steps": 8}
+        return self._start(
+            name,
+            {"distill": {**DISTILL, "schedules": {"temperature": ramp}}},
+            stop_at="distill",
+        )
+
+    def _balance(self, name: str) -> Recording:
+        balance = {"mlm": 2.0, "soft_target": 3.0, "cosine": 4.0}
+        return self._start(
+            name,
+            {"student": {"initialization": "random"}},
+            {"data": {"layout": "bucketed", "held_out_fraction": 0.3}},
+            {
+                "distill": {
+                    **DISTILL,
+                    "steps": None,
+                    "epochs": 2.5,
+                    "batch_size": 3,
+                    "balance": {**balance, "every_steps": 3},
+                    "strategy": "mirrored",
+                }
+            },
+            stop_at="distill",
+            watched=_corpora,
+        )
+
+    def _precision(self, name: str) -> Recording:
+        return self._start(
+            name,
+            {"precision": "mixed_bfloat16", "distill": DISTILL},
+            stop_at="distill",
+        )
+
+    def _cache(self, name: str) -> Recording:
+        cache = {"top_k": 7, "maskings": 3}
+        return self._start(
+            name,
+            {
+                "teacher": {"cache": cache},
+                "data": TEXT["data"],
+                "distill": {**DISTILL, "schedules": {}},
+            },
+            stop_at="distill",
+        )
+
+    def _adapter(self, name: str) -> Recording:
+        train = {**TRAIN, "method": "adapter", "rank": 3}
+        return self._start(name, {"teacher": {"train": train}})
+
+    def _initial_adapter(self, name: str) -> Recording:
+        """Goes on where `adapter` has ended."""
+        earlier = self("adapter").folder / "adapter.safetensors"
+        train = {**TRAIN, "method": "adapter", "rank": 3}
+        train["initial_adapter"] = str(earlier)
+        return self._start(
+            name, {"teacher": {"train": train}}, stop_at="teacher"
+        )
+
+    def _all_weights(self, name: str) -> Recording:
+        train = {**TRAIN, "method": "all_weights"}
+        return self._start(
+            name, {"teacher": {"train": train}}, stop_at="teacher"
+        )
+
+    def _head(self, name: str) -> Recording:
+        """A teacher without a head."""
+        folder = toys.without_head(self.home.teacher, self.home.root / "bare")
+        return self._start(
+            name,
+            {"teacher": {"source": str(folder), "allow_new_head": True}},
+            {"distill": DISTILL},
+            stop_at="distill",
+        )
+
+    def _sources(self, name: str) -> Recording:
+        sources = [
+            {"kind": "documentation", "packages": ["filelock"]},
+            {"kind": "files", "pattern": "*.jsonl", "field": "body"},
+            {
+                "kind": "tfds",
+                "name": "toy_prose",
+                "split": "test",
+                "field": "title",
+            },
+        ]
+        return self._start(
+            name,
+            {"data": {"sources": sources}, "distill": DISTILL},
+            watched=_sources,
+        )
+
+    def _prepared(self, name: str) -> Recording:
+        """A corpus that `prepare` has made, as the run `text` makes its."""
+        corpus = self.home.root / "data" / "corpora" / "prepared"
+        made = self.home.recipe("to_prepare", TEXT)
+        self.home.start(
+            made, "--output", corpus, command="prepare", output=False
+        )
+        nothing = {"kind": "files", "pattern": "nothing/*.txt"}
+        return self._start(
+            name,
+            TEXT,
+            {"data": {"prepared": "corpora/prepared", "sources": [nothing]}},
+            stop_at="distill",
+            watched=_corpora,
+        )
+
+    def _finished(self, name: str) -> Recording:
+        """The shortest run that ends, with its card."""
+        return self._start(
+            name,
+            {"teacher": {"license": "Licence of the teacher"}},
+            {"data": {"license": "Licence of the data"}},
+            {"distill": {**DISTILL, "twin": True}},
+            watched=_latency,
+        )
+
+    # === Tasks ===
+
+    def _tasks(self, name: str) -> Recording:
+        settings = {
+            "rows": ["teacher", "student"],
+            "seeds": [5],
+            "epochs": 3,
+            "patience": 4,
+            "batch_size": 6,
+            "learning_rate": 0.007,
+            "warmup_fraction": 0.25,
+            "weight_decay": 0.15,
+            "clip_norm": 0.8,
+            "dropout": 0.25,
+            "losses": {
+                "label_weight": 0.7,
+                "soft_target_weight": 1.3,
+                "cosine_weight": 0.4,
+                "temperature": 3.0,
+                "confidence_slope": 0.2,
+            },
+            "augment_copies": 2,
+        }
+        return self._start(
+            name,
+            {"student": {"source": str(self.home.student)}},
+            {"finetune": {**FINETUNE, **settings}},
+            stop_at="rte/student/seed_5",
+        )
+
+    def _by_task(self, name: str) -> Recording:
+        own = {"seeds": [9], "epochs": 7, "batch_size": 4}
+        return self._start(
+            name,
+            {"student": {"undistilled_source": str(self.home.undistilled)}},
+            {
+                "finetune": {
+                    **FINETUNE,
+                    "rows": ["undistilled"],
+                    "by_task": {"rte": {**own, "learning_rate": 0.006}},
+                }
+            },
+            stop_at="",
+        )
+
+    def _squad(self, name: str) -> Recording:
+        own = {"tasks": ["squad"], "stride": 2, "max_question": 2}
+        return self._start(name, {"finetune": {**FINETUNE, **own}}, stop_at="")
+
+    # === What is made of a student ===
+
+    def _export(self, name: str) -> Recording:
+        formats = ["saved_model", "litert_float32"]
+        settings = {"formats": formats, "max_length": 9, "lengths": [8, 10]}
+        self.values[name] = self.home.recipe(
+            name, {"distill": DISTILL, "export": settings}
+        )
+        return self.home.start(
+            self.values[name],
+            "--model",
+            self.home.student,
+            command="export",
+            watched=_exports,
+        )
+
+    def _benchmark(self, name: str) -> Recording:
+        settings = {
+            "lengths": [8, 11],
+            "threads": [1, 3],
+            "throughput_length": 9,
+            "rounds": 4,
+        }
+        self.values[name] = self.home.recipe(
+            name, {"distill": DISTILL, "benchmark": settings}
+        )
+        return self.home.start(
+            self.values[name],
+            "--model",
+            self.home.student,
+            command="benchmark",
+            output=False,
+            watched=_race,
+        )
+
+    def _search(self, name: str) -> Recording:
+        space = {
+            "distill.losses.temperature": {"choices": [1.5, 4.5]},
+            "distill.learning_rate": {
+                "min": 0.002,
+                "max": 0.02,
+                "scale": "log",
+            },
+        }
+        settings = {
+            "tuner": "random",
+            "trials": 2,
+            "objective": "mlm_loss",
+            "evaluations": 4,
+            "space": space,
+        }
+        return self._start(
+            name, {"distill": DISTILL, "search": settings}, command="search"
+        )
+
+    def _slow(self, name: str) -> Recording:
+        """Whose trials all take too long."""
+        settings = {
+            "tuner": "grid",
+            "max_latency_ms": 1e-6,
+            "space": {"distill.losses.temperature": {"choices": [1.5, 4.5]}},
+        }
+        # No trial has a score, which the command ends with.
+        with pytest.raises(RuntimeError, match="status 1"):
+            self._start(
+                name, {"distill": DISTILL, "search": settings}, command="search"
+            )
+        return Recording(self.home.root / "runs" / name)

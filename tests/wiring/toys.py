@@ -1,0 +1,138 @@
+"""Toy models of different sizes, texts and tasks for recorded runs."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from toy import randomize
+
+from keras_distil import data, export, models
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# Examples of a training set, and of a development set, which has the same: a
+# head that fits the one is good on the other.
+EXAMPLES = 20
+
+
+def words(generator: random.Random, least: int, most: int) -> str:
+    """Some letters, each a word, those at the front more often."""
+    count = generator.randint(least, most)
+    often = [30 / (1 + place) for place in range(len(LETTERS))]
+    return " ".join(generator.choices(LETTERS, often, k=count))
+
+
+def write_text(folder: Path, lines: int = 220) -> None:
+    """A file of paragraphs of letters."""
+    generator = random.Random(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = [words(generator, 5, 9) + "." for _ in range(lines)]
+    (folder / "lines.txt").write_text("\n".join(text) + "\n")
+
+
+def write_glue(root: Path) -> None:
+    """GLUE's files of MRPC, MNLI, STS-B and RTE."""
+    mnli = ("entailment", "neutral", "contradiction")
+    _write(
+        root / "MRPC",
+        ("train", "dev"),
+        ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"),
+        lambda n, a, b: (("1", "1", "0")[n % 3], "1", "2", a, b),
+    )
+    _write(
+        root / "MNLI",
+        ("train", "dev_matched", "dev_mismatched"),
+        ("index", "sentence1", "sentence2", "gold_label"),
+        lambda n, a, b: (str(n), a, b, mnli[(n * n) % 3]),
+    )
+    _write(
+        root / "STS-B",
+        ("train", "dev"),
+        ("index", "sentence1", "sentence2", "score"),
+        lambda n, a, b: (str(n), a, b, f"{(n * 1.7) % 5:.2f}"),
+    )
+    _write(
+        root / "RTE",
+        ("train", "dev"),
+        ("index", "sentence1", "sentence2", "label"),
+        lambda n, a, b: (str(n), a, b, ("entailment", "not_entailment")[n % 2]),
+    )
+
+
+def _write(folder, splits, header, line):
+    for split in splits:
+        generator = random.Random(folder.name)
+        lines = ["\t".join(header)]
+        for number in range(EXAMPLES):
+            pair = words(generator, 1, 5), words(generator, 1, 5)
+            lines.append("\t".join(line(number, *pair)))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+
+
+def write_squad(folder: Path) -> None:
+    """SQuAD 1.1 with contexts of 8 letters and questions of 3."""
+    generator = random.Random(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "dev"):
+        questions = [
+            {
+                "id": f"{split}{place}",
+                "question": words(generator, 3, 3),
+                "answers": [{"text": letter, "answer_start": 2 * place}],
+            }
+            for place, letter in enumerate("abcdefgh")
+        ]
+        paragraph = {"context": "a b c d e f g h", "qas": questions}
+        content = {
+            "version": "1.1",
+            "data": [{"title": "x", "paragraphs": [paragraph]}],
+        }
+        (folder / f"{split}-v1.1.json").write_text(json.dumps(content))
+
+
+def save_student(path: Path, teacher: Path, seed: int, **sizes: int) -> None:
+    """A student of a size of its own, with weights that matter."""
+    made = models.initialize_student(
+        models.load_teacher(str(teacher)), 1, seed=seed, **sizes
+    )
+    generator = np.random.default_rng(seed)
+    for variable in made.trainable_variables:
+        noise = generator.normal(0.0, 0.1, variable.shape)
+        variable.assign_add(noise.astype("float32"))
+    made.save(path)
+
+
+def without_head(teacher: Path, folder: Path) -> Path:
+    """A copy of a checkpoint that has no masked-LM head."""
+    shutil.copytree(teacher, folder)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    kept = {k: v for k, v in tensors.items() if not k.startswith("cls.")}
+    save_file(kept, file)
+    return folder
+
+
+def write_wide_teacher(folder: Path, narrow: Path) -> None:
+    """A checkpoint whose size shows in tenths of a megabyte.
+
+    Args:
+        folder: where to.
+        narrow: a checkpoint with the same vocabulary.
+    """
+    backbone = models.ExactBertBackbone(
+        vocabulary_size=64,
+        num_layers=2,
+        num_heads=4,
+        hidden_dim=96,
+        intermediate_dim=192,
+        max_sequence_length=12,
+    )
+    made = randomize(models.ExactBertMaskedLM(backbone), seed=5, scale=0.15)
+    bias = np.array(made.masked_lm_head._bias)
+    bias[[5, 6, 7]] += 9.0
+    made.masked_lm_head._bias.assign(bias)
+    tokenizer = data.load_tokenizer(narrow)
+    export.export_hugging_face(made, folder, tokenizer, overwrite=True)
