@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv quickstart test fuzz lint types bench clean
+.PHONY: help .venv quickstart test fuzz mutants lint types bench clean
 
 help:
 	@echo "make quickstart  install, then distil a small student on this machine"
 	@echo "make .venv       install into .venv"
 	@echo "make test        run the tests (PYTEST_ARGS='-m slow' and the like)"
 	@echo "make fuzz        damaged and hostile files through every reader"
+	@echo "make mutants     small faults in the code: the tests must notice each"
 	@echo "make lint        check rules and formatting"
 	@echo "make types       check types"
 	@echo "make bench       time a training step beside those of others"
@@ -46,6 +47,9 @@ test: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
+
+mutants: $(VENV)/.installed-test
+	$(BIN)/python tests/mutants.py $(MUTANTS_ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -91,7 +91,7 @@ def _run_here(job: _Job) -> int:
         sys.meta_path.insert(0, _Hook(job.mutant))
     import pytest
 
-    words = ["-q", "-p", "no:cacheprovider", "--tb=short", "-m", "not network"]
+    words = ["-q", "-p", "no:cacheprovider", "--tb=short"]
     words += ["--basetemp", str(job.log.with_suffix(""))]
     return int(pytest.main([*words, *(["-x"] if job.stop else []), *job.tests]))
 

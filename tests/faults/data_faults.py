@@ -91,7 +91,7 @@ FAULTS = (
     ),
     Fault(
         "a student's head is new",
-        "_copy_head",
+        "_copy_masked_lm_head",
         "assign(target._bias, source._bias)",
         "pass",
         _STUDENT,
@@ -107,8 +107,8 @@ FAULTS = (
     Fault(
         "intervals are wider than their level",
         "interval",
-        "(1.0 - level) / 2",
-        "(1.0 - level) / 4",
+        "(1 - level) / 2",
+        "(1 - level) / 4",
         _SIGNIFICANCE,
     ),
     Fault(

@@ -1,7 +1,9 @@
 """A fault: where it is put into the code, and which tests must notice."""
 
 import ast
+import contextlib
 import dataclasses
+import functools
 import io
 import tokenize
 from pathlib import Path
@@ -124,23 +126,16 @@ _LAYOUT = (
 )
 
 
+@functools.cache
 def _tokens(text: str) -> list[tokenize.TokenInfo]:
     made = tokenize.generate_tokens(io.StringIO(text).readline)
-    try:
-        return [token for token in made if token.type not in _LAYOUT]
-    except tokenize.TokenError:
-        # A fragment may end inside of brackets.
-        made = tokenize.generate_tokens(io.StringIO(text).readline)
-        return list(_until_error(made))
-
-
-def _until_error(made):
-    try:
+    found = []
+    # A fragment may end inside of brackets.
+    with contextlib.suppress(tokenize.TokenError):
         for token in made:
             if token.type not in _LAYOUT:
-                yield token
-    except tokenize.TokenError:
-        return
+                found.append(token)
+    return found
 
 
 def _spans(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import toys
 import yaml
-from conftest import write_toy_teacher
 from recording import Recording, StopError, recorded, run_command, watch
 
 import keras_distil.benchmark.latency
@@ -108,7 +107,7 @@ class Home:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.teacher = root / "teacher"
-        write_toy_teacher(self.teacher)
+        toys.write_teacher(self.teacher)
         toys.write_text(root / "data" / "text")
         toys.write_glue(root / "data")
         toys.write_squad(root / "data")

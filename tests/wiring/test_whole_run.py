@@ -294,7 +294,6 @@ def test_scores_on_held_out_text_are_each_model_s(run, report, text_models):
     # Else a row could stand in the place of another.
     assert len(seen) == len(text_models)
     assert report["rows"]["student"]["mlm_accuracy"] > 0
-    assert report["rows"]["teacher"]["mlm_accuracy"] > 0
 
 
 def test_all_rows_are_scored_on_the_same_masks(run):

@@ -11,10 +11,20 @@ from toy import randomize
 
 from keras_distil import data, export, models
 
+GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Examples of a training set, and of a development set, which has the same: a
 # head that fits the one is good on the other.
 EXAMPLES = 20
+
+
+def write_teacher(folder: Path) -> None:
+    """BERT of 2 layers, width 16 and 12 positions, with words of letters."""
+    shutil.copytree(GOLDEN, folder)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [f"##{letter}" for letter in LETTERS]
+    vocabulary = [*special, *LETTERS, *pieces, *".,;:!?-"]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
 
 
 def words(generator: random.Random, least: int, most: int) -> str:
