@@ -265,7 +265,7 @@ def training_batches(
     return data.masked_lm_dataset(
         prepared.train,
         special=data.SpecialTokens.from_tokenizer(made),
-        vocabulary_size=made.get_vocab_size(),
+        vocabulary_size=data.vocabulary_size(made),
         batch_size=batch_size,
         seed=recipe.seed,
         rate=recipe.data.masking.rate,
@@ -288,7 +288,7 @@ def held_out_batches(
     return data.held_out_dataset(
         held_out if count is None else held_out[:count],
         special=data.SpecialTokens.from_tokenizer(made),
-        vocabulary_size=made.get_vocab_size(),
+        vocabulary_size=data.vocabulary_size(made),
         batch_size=recipe.evaluate.batch_size,
         seed=0,
         rate=0.15,

@@ -473,7 +473,7 @@ def _add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
 def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
     """Raises ValueError if the data would not fit the teacher."""
     preflight.check_lengths(recipe, teacher.backbone.max_sequence_length)
-    words = build.tokenizer(recipe).get_vocab_size()
+    words = data.vocabulary_size(build.tokenizer(recipe))
     if words > teacher.backbone.vocabulary_size:
         raise ValueError(
             f"The tokenizer of {recipe.teacher.source!r} has {words} entries, "

@@ -31,6 +31,8 @@ _HOMES = {
     "encode_paragraphs": "tokenize",
     "load_tokenizer": "tokenize",
     "vocabulary_hash": "tokenize",
+    "vocabulary_size": "tokenize",
+    "words_by_id": "tokenize",
     "CorpusError": "shards",
     "PreparedCorpus": "prepared",
     "ShardedSequences": "shards",

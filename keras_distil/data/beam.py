@@ -23,7 +23,7 @@ from keras_distil.data.lost_text import (
     MAX_SKIPPED_FRACTION,
     check_max_fraction,
 )
-from keras_distil.data.tokenize import Encoder, SpecialTokens
+from keras_distil.data.tokenize import Encoder, SpecialTokens, vocabulary_size
 from keras_distil.data.tokenized import (
     Part,
     add_to_report,
@@ -375,9 +375,7 @@ def _write_manifest(
         }
         for name, part in job.parts.items()
     }
-    size = tokenizers.Tokenizer.from_str(job.tokenizer_json).get_vocab_size(
-        with_added_tokens=True
-    )
+    size = vocabulary_size(tokenizers.Tokenizer.from_str(job.tokenizer_json))
     counts = shards.total_counts((c for _, _, c in written), size, job.special)
     made = prepared.manifest_of(job.settings, parts, counts, report, described)
     with tempfile.TemporaryDirectory() as scratch:

@@ -342,7 +342,10 @@ class _BatchMaker:
             rate=self.rate,
             token_weights=self.token_weights,
         )
-        padding_mask = tf.cast(token_ids != self.special.pad_id, tf.int32)
+        # Only at the end: a text may spell [PAD].
+        real = tf.cast(token_ids != self.special.pad_id, tf.int32)
+        padding_mask = tf.cumsum(real, axis=1, reverse=True)
+        padding_mask = tf.minimum(padding_mask, 1)
         x = {
             "token_ids": masked_ids,
             "padding_mask": padding_mask,

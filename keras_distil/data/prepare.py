@@ -43,6 +43,7 @@ from keras_distil.data.tokenize import (
     SpecialTokens,
     token_dtype,
     vocabulary_hash,
+    vocabulary_size,
 )
 from keras_distil.data.tokenized import (
     Part,
@@ -68,7 +69,7 @@ def corpus_settings(
     check_fraction(held_out_fraction)
     packed_count(0, sequence_length)
     parts_of(layout, sequence_length, SpecialTokens.from_tokenizer(tokenizer))
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    size = vocabulary_size(tokenizer)
     return {
         "vocabulary": vocabulary_hash(tokenizer),
         # Equal vocabularies may still be split or lower-cased differently.
@@ -348,7 +349,7 @@ class _Job:
             entries.append(entry)
             counts.append(counted)
             self._say(units + units * done // len(tasks), 2 * units)
-        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        size = vocabulary_size(self._tokenizer)
         return entries, shards.total_counts(counts, size, self._special)
 
     def _say(self, done: int, total: int) -> None:

@@ -142,15 +142,10 @@ def _check_sizes(max_length: int, stride: int, max_question: int) -> None:
 def _encode(
     tokenizer: tokenizers.Tokenizer, texts: list[str]
 ) -> list[tokenizers.Encoding]:
-    """Encodes texts with offsets; "[SEP]" in a text is no special token."""
+    """Encodes texts with offsets."""
     # Unset, the library warns at every later fork of the process.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    previous = tokenizer.encode_special_tokens
-    tokenizer.encode_special_tokens = True
-    try:
-        return tokenizer.encode_batch(texts, add_special_tokens=False)
-    finally:
-        tokenizer.encode_special_tokens = previous
+    return tokenizer.encode_batch(texts, add_special_tokens=False)
 
 
 @dataclasses.dataclass(frozen=True)

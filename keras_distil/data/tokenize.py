@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from keras_distil.data import tokenizer_folder
+
 _BATCH = 1024  # paragraphs handed to the Rust library at once
 _WORDS_KNOWN = 2**18  # some 40 MB
 # A folder with one of them brings a vocabulary.
@@ -62,10 +64,10 @@ class SpecialTokens:
 def load_tokenizer(directory: str | os.PathLike) -> tokenizers.Tokenizer:
     """Loads the tokenizer of a local Hugging Face directory.
 
-    `tokenizer.json` is read if present. Otherwise `vocab.txt` is, together
-    with `do_lower_case` (true if absent), `strip_accents` and
-    `tokenize_chinese_chars` of `tokenizer_config.json`. Truncation and
-    padding are off either way.
+    It gives the ids that Hugging Face's fast tokenizer of the same directory
+    gives. `tokenizer.json` is read if present, otherwise `vocab.txt`, and of
+    `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`
+    what `tokenizer_folder` says. Truncation and padding are off either way.
 
     Args:
         directory: a folder that holds one of the two files.
@@ -75,69 +77,57 @@ def load_tokenizer(directory: str | os.PathLike) -> tokenizers.Tokenizer:
 
     Raises:
         FileNotFoundError: if the folder holds neither file.
-        ValueError: if `tokenizer.json` or `vocab.txt` cannot be used.
+        ValueError: if a file is damaged, or says what is not supported.
     """
     directory = Path(directory)
-    complete = directory / "tokenizer.json"
-    vocabulary = directory / "vocab.txt"
-    if complete.is_file():
-        tokenizer = _from_json(complete)
-    elif vocabulary.is_file():
-        tokenizer = _from_vocabulary(
-            vocabulary, directory / "tokenizer_config.json"
-        )
-    else:
-        raise FileNotFoundError(
-            f"No tokenizer in '{directory}': expected tokenizer.json or "
-            "vocab.txt there."
+    tokenizer = tokenizer_folder.build_tokenizer(directory)
+    try:
+        special = SpecialTokens.from_tokenizer(tokenizer)
+    except ValueError as error:
+        raise ValueError(f"'{directory}': {error}") from None
+    if tokenizer.post_processor is None:
+        tokenizer.post_processor = tokenizers.processors.BertProcessing(
+            ("[SEP]", special.sep_id), ("[CLS]", special.cls_id)
         )
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    _check_frame(directory, tokenizer, special)
     return tokenizer
 
 
-def _from_json(path: Path) -> tokenizers.Tokenizer:
+def _check_frame(
+    directory: Path, tokenizer: tokenizers.Tokenizer, special: SpecialTokens
+) -> None:
+    """Refuses a tokenizer that does not frame texts as BERT's does."""
+    text = "[MASK]"
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        # An unknown word, too: what is missing for it shows now.
+        tokenizer.encode("\u2603")
+        found = tokenizer.encode(text, text)
     except Exception as error:  # the library raises bare Exception
         raise ValueError(
-            f"'{path}' is not a readable tokenizer.json: {error}. Copy it "
-            "again, or delete it if the folder also holds vocab.txt."
+            f"The tokenizer in '{directory}' cannot encode: {error!s:.200}."
         ) from error
-
-
-def _from_vocabulary(path: Path, config_path: Path) -> tokenizers.Tokenizer:
-    config = {}
-    if config_path.is_file():
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-    with open(path, encoding="utf-8") as file:
-        vocabulary = {line.rstrip("\n"): i for i, line in enumerate(file)}
-    if "[UNK]" not in vocabulary:
+    cls, sep, mask = special.cls_id, special.sep_id, special.mask_id
+    if found.ids != [cls, mask, sep, mask, sep] or (
+        found.type_ids != [0, 0, 0, 1, 1]
+    ):
         raise ValueError(
-            f"'{path}' has no [UNK] line: it is not the vocabulary of a BERT "
-            "WordPiece tokenizer."
+            f"`post_processor` in '{directory / 'tokenizer.json'}' must make "
+            "`[CLS] A [SEP] B [SEP]` of two texts, in segments 0 and 1. "
+            f"Received: {' '.join(found.tokens)}."
         )
-    tokenizer = tokenizers.Tokenizer(
-        tokenizers.models.WordPiece(
-            vocabulary, unk_token="[UNK]", max_input_chars_per_word=100
-        )
-    )
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-        strip_accents=config.get("strip_accents"),
-        lowercase=config.get("do_lower_case", True),
-    )
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = tokenizers.decoders.WordPiece()
-    special = SpecialTokens.from_tokenizer(tokenizer)
-    tokenizer.add_special_tokens(
-        [tokenizer.id_to_token(token_id) for token_id in special.ids]
-    )
-    tokenizer.post_processor = tokenizers.processors.BertProcessing(
-        ("[SEP]", special.sep_id), ("[CLS]", special.cls_id)
-    )
-    return tokenizer
+
+
+def vocabulary_size(tokenizer: tokenizers.Tokenizer) -> int:
+    """The number of ids that texts can have: the largest one, plus 1.
+
+    A vocabulary may have gaps (a line that is repeated in `vocab.txt` leaves
+    one), so this is not the number of its tokens. Empty lines stand for no
+    text and do not count.
+    """
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return 1 + max((i for token, i in vocabulary.items() if token), default=-1)
 
 
 def vocabulary_hash(tokenizer: tokenizers.Tokenizer) -> str:
@@ -149,6 +139,23 @@ def vocabulary_hash(tokenizer: tokenizers.Tokenizer) -> str:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     ordered = sorted((i, token) for token, i in vocabulary.items())
     return hashlib.sha256(json.dumps(ordered).encode()).hexdigest()
+
+
+def words_by_id(
+    tokenizer: tokenizers.Tokenizer, missing: str = " {}"
+) -> list[str]:
+    """The tokens in the order of their ids.
+
+    Args:
+        tokenizer: as `load_tokenizer` returns it.
+        missing: stands at ids without a token, `{}` for the id. Defaults to
+            a text that is not a word, a different one for each.
+    """
+    words = [missing.format(i) for i in range(vocabulary_size(tokenizer))]
+    for token, i in tokenizer.get_vocab(with_added_tokens=True).items():
+        if token:
+            words[i] = token
+    return words
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:
@@ -166,14 +173,14 @@ def encode_paragraphs(
 class Encoder:
     """Encodes paragraphs in batches, lazily and in order.
 
-    No special tokens are added, and a text that spells one, such as a manual
-    that explains "[MASK]", is read as ordinary text. (Left to itself the
-    library would put the real mask id into the corpus.)
+    No special tokens are added. A text that spells an added token, such as
+    "[E1]" or "[MASK]", gets its id, as it does from Hugging Face's tokenizers
+    and from an exported student.
 
     BERT's tokenizers never look across a space. So what stands between two
     spaces is given to the library when it first comes up, and remembered:
-    prose takes a tenth of the time. Tokenizers of other kinds get whole
-    texts, on all cores.
+    prose takes a tenth of the time. Tokenizers of other kinds, and those with
+    added tokens that hold white space, get whole texts, on all cores.
 
     Args:
         tokenizer: as `load_tokenizer` returns it.
@@ -186,9 +193,7 @@ class Encoder:
         # Unset, the library warns at every later fork of the process.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         self._tokenizer = tokenizer
-        self.dtype = token_dtype(
-            tokenizer.get_vocab_size(with_added_tokens=True)
-        )
+        self.dtype = token_dtype(vocabulary_size(tokenizer))
         self._known: dict[str, bytes] | None = None
         if _looks_at_words_alone(tokenizer):
             self._known = {}
@@ -223,7 +228,7 @@ class Encoder:
             self._known[word] = self._array(encoding).tobytes()
 
     def _encoded(self, batch: list[str]) -> list[tokenizers.Encoding]:
-        return _encode_as_text(self._tokenizer, batch)
+        return _encode_batch(self._tokenizer, batch)
 
     def _array(self, encoding: tokenizers.Encoding) -> np.ndarray:
         return np.array(encoding.ids, dtype=self.dtype)
@@ -232,8 +237,9 @@ class Encoder:
 def _looks_at_words_alone(tokenizer: tokenizers.Tokenizer) -> bool:
     """Whether a text's tokens are those of its words, set off by spaces.
 
-    So it is with BERT's normalizer, which changes characters one by one, its
-    pre-tokenizer and WordPiece. An added token may hold a space.
+    This holds for BERT's normalizer, which changes characters one by one, its
+    pre-tokenizer and WordPiece, unless an added token holds white space: as
+    it is written, or as it is normalized before it is looked for.
     """
     described = json.loads(tokenizer.to_str())
     types = [
@@ -243,15 +249,24 @@ def _looks_at_words_alone(tokenizer: tokenizers.Tokenizer) -> bool:
     return types in (
         ["BertNormalizer", "BertPreTokenizer", "WordPiece"],
         [None, "BertPreTokenizer", "WordPiece"],
-    ) and all(token["special"] for token in described["added_tokens"])
+    ) and not any(
+        any(map(str.isspace, text))
+        for token in described["added_tokens"]
+        for text in (
+            token["content"],
+            normalized(tokenizer, token["content"]),
+        )
+    )
 
 
-def _encode_as_text(
+def normalized(tokenizer: tokenizers.Tokenizer, text: str) -> str:
+    """The text after the tokenizer's normalizer, if it has one."""
+    if tokenizer.normalizer is None:
+        return text
+    return tokenizer.normalizer.normalize_str(text)
+
+
+def _encode_batch(
     tokenizer: tokenizers.Tokenizer, batch: list[str]
 ) -> list[tokenizers.Encoding]:
-    previous = tokenizer.encode_special_tokens
-    tokenizer.encode_special_tokens = True
-    try:
-        return tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-    finally:
-        tokenizer.encode_special_tokens = previous
+    return tokenizer.encode_batch_fast(batch, add_special_tokens=False)

@@ -19,6 +19,7 @@ import tensorflow_text as tf_text
 import tokenizers
 
 from keras_distil.data import SpecialTokens
+from keras_distil.data.tokenize import normalized
 
 _CODE_POINTS = 0x110000
 _SURROGATES = range(0xD800, 0xE000)
@@ -29,15 +30,21 @@ _ITSELF = -1
 # Stands between characters whose normal forms are asked for together. It is
 # its own normal form, and part of no other.
 _BETWEEN = "|"
-# Stand for special tokens inside of a text: private characters, which BERT's
+# Stand for added tokens inside of a text: private characters, which BERT's
 # tokenizer removes from texts.
-_FIRST_SENTINEL = 0x10FF00
+_FIRST_SENTINEL = 0x10F000
+_MOST_ADDED = 1000
+# What `\w` is in the library's regular expressions, as a class of RE2's.
+_WORD_CHARACTERS = (
+    r"\p{L}\p{Nl}\p{M}\p{Nd}\x{200C}\x{200D}\x{24B6}-\x{24E9}"
+    r"\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189}"
+)
 
 
 class GraphTokenizer(tf.Module):
     """Turns strings into token ids inside a graph.
 
-    The ids are those of `tokenizer.encode`, special tokens that a text spells
+    The ids are those of `tokenizer.encode`, added tokens that a text spells
     included. A graph that holds it needs TensorFlow Text to run.
 
     Args:
@@ -53,11 +60,9 @@ class GraphTokenizer(tf.Module):
         described = _check_bert(tokenizer)
         self.special = SpecialTokens.from_tokenizer(tokenizer)
         self._longest_word = described["model"]["max_input_chars_per_word"]
-        added = {
-            token["content"]: token["id"] for token in described["added_tokens"]
-        }
+        added = described["added_tokens"]
         self._sentinels = {
-            token: chr(_FIRST_SENTINEL + index)
+            token["content"]: chr(_FIRST_SENTINEL + index)
             for index, token in enumerate(added)
         }
         unknown = described["model"]["unk_token"]
@@ -67,11 +72,25 @@ class GraphTokenizer(tf.Module):
         self._table = _CharacterTable(
             json.dumps(described["normalizer"]), list(self._sentinels.values())
         )
-        words = self._word_list(vocabulary)
+        self._as_written = _AddedTokens(
+            [
+                (token["content"], self._sentinels[token["content"]], token)
+                for token in added
+                if not token["normalized"]
+            ],
+            beside="",
+        )
+        self._as_normalized = _AddedTokens(
+            [
+                (self._table.of(token["content"]), f" {sentinel} ", token)
+                for token in added
+                if token["normalized"]
+                for sentinel in [self._sentinels[token["content"]]]
+            ],
+            beside=" ",
+        )
         self._vocabulary = tf.lookup.StaticVocabularyTable(
-            tf.lookup.KeyValueTensorInitializer(
-                words, np.arange(len(words), dtype=np.int64)
-            ),
+            self._initializer(described["model"]["vocab"], vocabulary),
             num_oov_buckets=1,
         )
         self._word_piece = tf_text.WordpieceTokenizer(
@@ -89,17 +108,21 @@ class GraphTokenizer(tf.Module):
             texts: strings, (batch,), UTF-8.
 
         Returns:
-            Strings, (batch, words). A special token is a private character,
+            Strings, (batch, words). An added token is a private character,
             a word that is too long the one of unknown words.
         """
-        for sentinel in self._sentinels.values():
-            texts = tf.strings.regex_replace(texts, sentinel, "")
-        for token, sentinel in self._sentinels.items():
-            texts = tf.strings.regex_replace(texts, _quoted(token), sentinel)
+        last = chr(_FIRST_SENTINEL + _MOST_ADDED)
+        texts = tf.strings.regex_replace(
+            texts, f"[{chr(_FIRST_SENTINEL)}-{last}]", ""
+        )
+        # The operation that splits stops at a zero byte; both are removed.
+        texts = tf.strings.regex_replace(texts, r"\x00", "\x01")
+        texts = self._as_written.replace(texts)
         code_points = tf.strings.unicode_decode(texts, "UTF-8")
         normal = tf.strings.unicode_encode(
             self._table.replace(code_points), "UTF-8"
         )
+        normal = self._as_normalized.replace(normal)
         words = tf.strings.split(normal, " ")
         # White space at the ends leaves empty words.
         words = tf.ragged.boolean_mask(words, words != "")
@@ -179,13 +202,79 @@ class GraphTokenizer(tf.Module):
             "segment_ids": tf.concat(segments, axis=1).to_tensor(0),
         }
 
-    def _word_list(self, vocabulary: dict[str, int]) -> list[str]:
-        """The vocabulary by id, special tokens as their private characters."""
-        # An id without a token gets one that is no word.
-        words = [f" {index}" for index in range(max(vocabulary.values()) + 1)]
-        for token, index in vocabulary.items():
-            words[index] = self._sentinels.get(token, token)
-        return words
+    def _initializer(
+        self, of_model: dict[str, int], vocabulary: dict[str, int]
+    ) -> tf.lookup.KeyValueTensorInitializer:
+        """The ids of words, and of the private characters of added tokens."""
+        ids = {word: index for word, index in of_model.items() if word}
+        for token, sentinel in self._sentinels.items():
+            ids[sentinel] = vocabulary[token]
+        # An id without a token gets one that is not a word.
+        for index in set(range(max(ids.values()) + 1)) - set(ids.values()):
+            ids[f" {index}"] = index
+        return tf.lookup.KeyValueTensorInitializer(
+            list(ids), np.array(list(ids.values()), np.int64)
+        )
+
+
+class _AddedTokens(tf.Module):
+    """Finds added tokens in texts, as the library does.
+
+    The first match counts, and of several at one place the longest. One that
+    must be a whole word is passed over where a letter or digit touches it.
+
+    Args:
+        tokens: of each, how it is written, what replaces it, and its flags.
+        beside: what stands beside a mark. `_` touches like a letter.
+    """
+
+    def __init__(
+        self, tokens: Sequence[tuple[str, str, dict]], beside: str
+    ) -> None:
+        super().__init__(name="added_tokens")
+        # Alternatives are tried in their order.
+        tokens = sorted(tokens, key=lambda token: -len(token[0]))
+        self._pattern = "|".join(_quoted(written) for written, _, _ in tokens)
+        letters = f"[{_WORD_CHARACTERS}]"
+        self._touches_before = f"(?s).*(?:{letters}|\\p{{Pc}}{beside})"
+        self._touches_after = f"(?s)(?:{letters}|{beside}\\p{{Pc}}).*"
+        self._written = [written for written, _, _ in tokens]
+        self._replacements = [replacement for _, replacement, _ in tokens]
+        self._whole_words = [flags["single_word"] for _, _, flags in tokens]
+
+    def replace(self, texts: tf.Tensor) -> tf.Tensor:
+        """Puts replacements in the place of tokens, strings, (batch,)."""
+        if not self._written:
+            return texts
+        pieces = tf_text.regex_split(texts, self._pattern, self._pattern)
+        flat = pieces.flat_values
+        number = self._number(flat)
+        found = number >= 0
+        number = tf.maximum(number, 0)
+        if any(self._whole_words):
+            alone = ~self._touched(pieces)
+            found &= alone | ~tf.gather(self._whole_words, number)
+        flat = tf.where(found, tf.gather(self._replacements, number), flat)
+        return tf.strings.reduce_join(pieces.with_flat_values(flat), axis=-1)
+
+    def _number(self, pieces: tf.Tensor) -> tf.Tensor:
+        """Which token each piece is; -1 for none."""
+        same = tf.equal(pieces[:, tf.newaxis], tf.constant(self._written))
+        number = tf.argmax(tf.cast(same, tf.int32), axis=1)
+        return tf.where(tf.reduce_any(same, axis=1), number, -1)
+
+    def _touched(self, pieces: tf.RaggedTensor) -> tf.Tensor:
+        """Whether a letter stands before or behind each piece."""
+        flat = pieces.flat_values
+        row = pieces.value_rowids()
+        next_is_near = tf.equal(row[1:], row[:-1])
+        before = tf.strings.regex_full_match(flat[:-1], self._touches_before)
+        after = tf.strings.regex_full_match(flat[1:], self._touches_after)
+        # At the ends of a text nothing touches.
+        nothing = tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool)
+        return tf.concat([nothing, before & next_is_near], 0) | tf.concat(
+            [after & next_is_near, nothing], 0
+        )
 
 
 class _CharacterTable(tf.Module):
@@ -215,6 +304,11 @@ class _CharacterTable(tf.Module):
         self._starts = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int32)
         flat = [code for replacement in number_of for code in replacement]
         self._values = tf.constant(flat, tf.int32)
+
+    def of(self, text: str) -> str:
+        """A text after the replacements."""
+        codes = tf.ragged.constant([list(map(ord, text))], tf.int32)
+        return "".join(map(chr, self.replace(codes).flat_values.numpy()))
 
     def replace(self, code_points: tf.RaggedTensor) -> tf.RaggedTensor:
         """Replaces code points, int32, (batch, characters)."""
@@ -252,11 +346,21 @@ def _check_bert(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
             "BertNormalizer with clean_text, BertPreTokenizer and WordPiece "
             f"with `##`. Received: {', '.join(map(str, found))}."
         )
-    for token in described["added_tokens"]:
-        if not token["special"] or token["single_word"]:
+    added = described["added_tokens"]
+    if len(added) > _MOST_ADDED:
+        raise ValueError(
+            f"A graph can hold {_MOST_ADDED:,} added tokens. "
+            f"Received: {len(added):,}."
+        )
+    for token in added:
+        content = token["content"]
+        if content != content.strip() or not (
+            normalized(tokenizer, content) or not token["normalized"]
+        ):
             raise ValueError(
-                "Of added tokens, only special ones have a form inside the "
-                f"graph. Received: {token['content']!r:.60}."
+                "Added tokens that begin or end with white space, or that the "
+                "normalizer removes, have no form inside the graph. "
+                f"Received: {content!r:.60}."
             )
     return described
 

@@ -11,7 +11,11 @@ import numpy as np
 import tokenizers
 
 from keras_distil.checkpoints import hugging_face_config, write_checkpoint
-from keras_distil.data import SpecialTokens
+from keras_distil.data import (
+    SpecialTokens,
+    load_tokenizer,
+    vocabulary_hash,
+)
 from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
@@ -32,6 +36,12 @@ _TOKENIZER_CLASSES = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
 }
+_PARTS = ("normalizer", "pre_tokenizer")
+# Texts that tokenizers of other settings split in other ways.
+_SPLIT = (
+    "The Caf\u00e9 \u65e5\u672c [MASK][SEP] naI\u0308ve-x " + "l" * 99,
+    "",
+)
 _PIPELINES = {
     MASKED_LM: "fill-mask",
     "classification": "text-classification",
@@ -121,6 +131,7 @@ def export_hugging_face(
     with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
         _write_weights(student, tokenizer, names, scratch)
         _write_tokenizer(student, tokenizer, scratch)
+        _check_tokenizer(tokenizer, scratch)
         card = _card(student, folder.name, names)
         (scratch / "README.md").write_text(card, "utf-8")
         read_back = _read_back(student, scratch)
@@ -185,14 +196,26 @@ def _write_tokenizer(
         "padding_mask": "attention_mask",
         "segment_ids": "token_type_ids",
     }
+    described = json.loads(tokenizer.to_str())
     settings = {
-        "tokenizer_class": _TOKENIZER_CLASSES[student.architecture],
-        **_normalizer_settings(tokenizer),
+        "tokenizer_class": _tokenizer_class(student, described),
+        **_normalizer_settings(described),
         **special,
+        "added_tokens_decoder": {
+            str(token["id"]): {k: v for k, v in token.items() if k != "id"}
+            for token in described["added_tokens"]
+        },
         "model_max_length": student.max_length,
         "model_input_names": [inputs[name] for name in student.input_names],
         "clean_up_tokenization_spaces": True,
     }
+    more = [
+        token["content"]
+        for token in described["added_tokens"]
+        if token["special"] and token["content"] not in special.values()
+    ]
+    if more:
+        settings["additional_special_tokens"] = more
     for name, content in (
         ("special_tokens_map.json", special),
         ("tokenizer_config.json", settings),
@@ -201,19 +224,54 @@ def _write_tokenizer(
         (folder / name).write_text(text, "utf-8")
 
 
-def _normalizer_settings(tokenizer: tokenizers.Tokenizer) -> Mapping[str, Any]:
+def _tokenizer_class(student: Student, described: Mapping[str, Any]) -> str:
+    """The class of Hugging Face that makes the same of `tokenizer.json`.
+
+    BERT's follows the settings beside it, and knows one way to split words;
+    the other one follows `tokenizer.json` alone.
+    """
+    model = described["model"]
+    parts = [(described[p] or {}).get("type") for p in _PARTS]
+    if (
+        parts == ["BertNormalizer", "BertPreTokenizer"]
+        and described["normalizer"]["clean_text"]
+        and model["continuing_subword_prefix"] == "##"
+        and model["max_input_chars_per_word"] == 100
+    ):
+        return _TOKENIZER_CLASSES[student.architecture]
+    return "PreTrainedTokenizerFast"
+
+
+def _normalizer_settings(described: Mapping[str, Any]) -> Mapping[str, Any]:
     """What Hugging Face's tokenizers call the normalizer's settings."""
-    described = json.loads(tokenizer.to_str())["normalizer"] or {}
+    normalizer = described["normalizer"] or {}
     names = {
         "lowercase": "do_lower_case",
         "strip_accents": "strip_accents",
         "handle_chinese_chars": "tokenize_chinese_chars",
     }
     return {
-        theirs: described[ours]
+        theirs: normalizer[ours]
         for ours, theirs in names.items()
-        if ours in described
+        if ours in normalizer
     }
+
+
+def _check_tokenizer(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
+    """Raises ValueError if what was written is read as another tokenizer."""
+    back = load_tokenizer(folder)
+    for what, ours, theirs in (
+        ("vocabulary", *(vocabulary_hash(t) for t in (tokenizer, back))),
+        (
+            "text",
+            *([t.encode(x).ids for x in _SPLIT] for t in (tokenizer, back)),
+        ),
+    ):
+        if ours != theirs:
+            raise ValueError(
+                f"`tokenizer` has no form in a Hugging Face folder: its {what} "
+                "reads back otherwise. Load it with `data.load_tokenizer`."
+            )
 
 
 def _read_back(student: Student, folder: Path) -> Student:

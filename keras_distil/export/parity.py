@@ -326,7 +326,7 @@ def _with_places(
         tf.constant(batch["token_ids"]),
         tf.constant(seeds),
         special=data.SpecialTokens.from_tokenizer(tokenizer),
-        vocabulary_size=tokenizer.get_vocab_size(),
+        vocabulary_size=data.vocabulary_size(tokenizer),
         rate=_RATE,
     )
     return {**batch, "token_ids": token_ids.numpy()}, chosen.numpy() > 0

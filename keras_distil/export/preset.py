@@ -11,6 +11,7 @@ import keras_hub
 import tokenizers
 from keras_hub.models import Task
 
+from keras_distil.data import words_by_id
 from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
@@ -129,11 +130,9 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
     encoder_class, tokenizer_class = _ENCODERS[student.architecture]
     preprocessor = None
     if tokenizer is not None:
-        settings = json.loads(tokenizer.to_str())["normalizer"] or {}
         preprocessor = preprocessor_class(
             tokenizer_class(
-                vocabulary=_words(tokenizer),
-                lowercase=settings.get("lowercase", True),
+                vocabulary=words_by_id(tokenizer), **_settings(tokenizer)
             ),
             sequence_length=student.max_length,
         )
@@ -158,7 +157,15 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
     return plain
 
 
-def _words(tokenizer: tokenizers.Tokenizer) -> list[str]:
-    """The vocabulary in the order of its ids."""
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+def _settings(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    """What KerasHub's tokenizers call the settings of one."""
+    described = json.loads(tokenizer.to_str())
+    normalizer = described["normalizer"] or {}
+    return {
+        "lowercase": normalizer.get("lowercase", True),
+        "split_on_cjk": normalizer.get("handle_chinese_chars", True),
+        "special_tokens": [
+            token["content"] for token in described["added_tokens"]
+        ],
+        "special_tokens_in_strings": True,
+    }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import tokenizers
 
+from keras_distil.data import vocabulary_size, words_by_id
 from keras_distil.export.student import Student
 
 
@@ -20,7 +21,7 @@ def check_vocabulary(student: Student, tokenizer: tokenizers.Tokenizer) -> None:
             "`data.load_tokenizer` returns it. "
             f"Received: {type(tokenizer).__name__}."
         )
-    words = tokenizer.get_vocab_size(with_added_tokens=True)
+    words = vocabulary_size(tokenizer)
     rows = student.model.backbone.vocabulary_size
     if words > rows:
         raise ValueError(
@@ -34,8 +35,5 @@ def write_vocabulary(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
     # The library's own `save` has no error of its own for a full disk.
     text = tokenizer.to_str(pretty=True)
     (folder / "tokenizer.json").write_text(text, "utf-8")
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    words = [""] * (max(vocabulary.values()) + 1)
-    for word, index in vocabulary.items():
-        words[index] = word
+    words = words_by_id(tokenizer, "")
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")

@@ -8,7 +8,12 @@ import tensorflow as tf
 import tokenizers
 from keras_hub.models import MaskedLM
 
-from keras_distil.data import EncodedExamples, SpecialTokens
+from keras_distil.data import (
+    EncodedExamples,
+    SpecialTokens,
+    vocabulary_size,
+    words_by_id,
+)
 from keras_distil.data.task_batches import padded
 from keras_distil.models import forward
 
@@ -113,9 +118,9 @@ def _kinds_of_tokens(
     tokenizer: tokenizers.Tokenizer,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each id, whether it may be a word, and whether it continues one."""
-    words = np.zeros(tokenizer.get_vocab_size(), bool)
+    words = np.zeros(vocabulary_size(tokenizer), bool)
     pieces = np.zeros_like(words)
-    for token, number in tokenizer.get_vocab().items():
+    for number, token in enumerate(words_by_id(tokenizer)):
         words[number] = token.isalpha()
         pieces[number] = token.startswith("##")
     words[list(SpecialTokens.from_tokenizer(tokenizer).ids)] = False

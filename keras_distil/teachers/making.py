@@ -160,7 +160,7 @@ def cache_settings(
         special=dataclasses.asdict(
             data.SpecialTokens.from_tokenizer(tokenizer)
         ),
-        vocabulary_size=tokenizer.get_vocab_size(),
+        vocabulary_size=data.vocabulary_size(tokenizer),
         first_masks="",
     )
     masking = masking.model_copy(

@@ -165,12 +165,13 @@ def test_question_without_a_token(tokenizer):
     assert (made.start.tolist(), made.end.tolist()) == ([2], [2])
 
 
-def test_special_tokens_in_text_are_text(tokenizer):
+def test_special_tokens_in_text_get_their_ids(tokenizer):
     one = example("[SEP] a", "a", question="[CLS]?")
     made = windows_of(tokenizer, one, max_length=24)
-    text = "[CLS] [ c ##l ##s ] [SEP] [ se ##p ] a [SEP]"
-    text = text.replace("se", "s ##e")
+    text = "[CLS] [CLS] ? [SEP] [SEP] a [SEP]"
     assert tokens(tokenizer, made.token_ids[0]) == text
+    assert made.segment_ids[0].tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert made.start.tolist() == [5]
 
 
 def test_questions_share_a_context(tokenizer):

@@ -145,11 +145,73 @@ def test_other_kinds_are_refused(tokenizer, part, value, message):
         GraphTokenizer(other)
 
 
-def test_added_words_are_refused(tokenizer):
+def with_added(tokenizer, *added):
     other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
-    other.add_tokens(["new york"])
-    with pytest.raises(ValueError, match="only special.*Received: 'new york'"):
+    other.add_tokens(list(added))
+    return other
+
+
+def check_same_ids(made, tokenizer, texts):
+    found = made.tokenize(tf.constant(texts)).to_list()
+    expected = tokenizer.encode_batch(texts, add_special_tokens=False)
+    for text, ids, encoding in zip(texts, found, expected, strict=True):
+        assert ids == encoding.ids, ascii(text)
+
+
+Added = tokenizers.AddedToken
+# Written, normalized, whole words, overlapping, of marks and of spaces.
+ADDED = [
+    Added("[E1]", special=True),
+    Added("[E1][E", special=True),
+    Added("[e2]", normalized=True),
+    Added("CAFE", normalized=False),
+    Added("Café", normalized=True),
+    Added("caf\u00e9s", single_word=True),
+    Added("b", single_word=True, normalized=False),
+    Added("ab", normalized=False, lstrip=True, rstrip=True),
+    Added("bc d", normalized=True),
+    Added("cd-", normalized=True),
+    Added("d-e", normalized=True, single_word=True),
+    Added("\u65e5a", normalized=True),
+    Added("_x_", normalized=True),
+]
+
+
+def test_added_tokens_of_every_kind(tokenizer):
+    other = with_added(tokenizer, *ADDED)
+    generator = random.Random(4)
+    parts = [token.content for token in ADDED]
+    parts += [p.upper() for p in parts] + [p.lower() for p in parts]
+    parts += [*"abcde [](){}-_\u65e5\u00e9\u0301x\u2167\u24b6\u203f"]
+    parts += [" ", " ", "[MASK]", "[mask]", "[E1", "E1]", "\u200d", "\n"]
+    texts = [
+        "".join(generator.choice(parts) for _ in range(generator.randrange(9)))
+        for _ in range(4000)
+    ]
+    check_same_ids(GraphTokenizer(other), other, texts)
+
+
+@pytest.mark.parametrize(
+    ("content", "flags"),
+    [(" x", {}), ("x ", {}), ("\u0301", {"normalized": True})],
+)
+def test_added_tokens_without_a_form_are_refused(tokenizer, content, flags):
+    other = with_added(tokenizer, Added(content, **flags))
+    with pytest.raises(ValueError, match="begin or end with white space"):
         GraphTokenizer(other)
+
+
+def test_too_many_added_tokens_are_refused(tokenizer):
+    other = with_added(tokenizer, *(f"word{i}" for i in range(1000)))
+    with pytest.raises(ValueError, match="can hold 1,000 added tokens"):
+        GraphTokenizer(other)
+
+
+def test_the_words_of_a_removed_private_character(tokenizer):
+    # Those that stand for added tokens in the graph.
+    made = GraphTokenizer(tokenizer)
+    texts = ["a\U0010f000b \U0010f001", "\U0010f3e8 a"]
+    check_same_ids(made, tokenizer, texts)
 
 
 def test_marks_whose_order_matters_are_refused(tokenizer):
