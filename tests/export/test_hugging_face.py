@@ -1,6 +1,8 @@
+import importlib.util
 import json
 from pathlib import Path
 
+import keras_hub
 import numpy as np
 import pytest
 import tokenizers
@@ -214,3 +216,63 @@ def test_a_word_may_have_no_id(student, tokenizer, tmp_path):
     made = make(student, tmp_path / "made", shorter)
     lines = (made.path / "vocab.txt").read_text("utf-8").splitlines()
     assert len(lines) == len(vocabulary)
+
+
+# === Added tokens ===
+
+
+def golden_cases():
+    path = Path(__file__).parents[1] / "data" / "golden" / "tokenizer_cases.py"
+    spec = importlib.util.spec_from_file_location("tokenizer_cases", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def wide_student():
+    """A masked-LM student with a row for every token of the cases."""
+    backbone = keras_hub.models.DistilBertBackbone(
+        vocabulary_size=100,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=8,
+        max_sequence_length=64,
+    )
+    return models.ExactDistilBertMaskedLM(backbone)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cased",
+        "added words",
+        "added whole words",
+        "spaces beside a token",
+        "tokens of tokenizer.json as it is",
+        "repeated lines",
+        "gaps in tokenizer.json",
+    ],
+)
+def test_tokenizer_reads_back_the_same(name, wide_student, tmp_path):
+    cases = golden_cases()
+    cases.write(tmp_path / "from", cases.CASES[name])
+    tokenizer = data.load_tokenizer(tmp_path / "from")
+    made = export.export_hugging_face(wide_student, tmp_path / "to", tokenizer)
+    golden = Path(cases.__file__).with_name("tokenizers.json")
+    expected = json.loads(golden.read_text("utf-8"))[name]["ids"]
+    back = data.load_tokenizer(made.path)
+    assert [back.encode(text).ids for text in cases.TEXTS] == expected
+
+
+def test_a_tokenizer_without_a_form_is_refused(student, tokenizer, tmp_path):
+    other = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    other.model.max_input_chars_per_word = 20
+    other.normalizer = tokenizers.normalizers.Lowercase()
+    made = export.export_hugging_face(student, tmp_path / "made", other)
+    settings = json.loads((made.path / "tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    other.encode_special_tokens = True
+    with pytest.raises(ValueError, match="its text reads back otherwise"):
+        export.export_hugging_face(student, tmp_path / "again", other)
