@@ -98,10 +98,7 @@ def tokenizer(
             "prepare text with. Use a directory in Hugging Face's layout."
         )
     try:
-        loaded = data.load_tokenizer(directory)
-        # A word that no vocabulary has: what is missing shows now.
-        loaded.encode("\u2603")
-        return loaded
+        return data.load_tokenizer(directory)
     except FileNotFoundError:
         raise
     # Files that are no UTF-8, no JSON, or JSON of other types; the library
@@ -150,7 +147,7 @@ def corpus(
         folder = Path(recipe.data.root or ".") / recipe.data.prepared
         opened = data.open_corpus(folder, expected=corpus_settings(recipe))
         opened.report.lost.check(recipe.data.max_skipped_fraction)
-        for line in opened.report.lost.warnings():
+        for line in opened.report.warnings():
             warn(line)
         return opened
     return data.prepare_corpus(
@@ -397,6 +394,7 @@ class BuiltTask:
         evaluator: what scores models on the development set.
         metric: score of a row for the table; None for the mean of the
             evaluator's metrics.
+        unknown: in the training set, tokens that are [UNK], and all tokens.
     """
 
     name: str
@@ -405,17 +403,38 @@ class BuiltTask:
     train: data.EncodedExamples
     evaluator: evaluation.GLUEEvaluator | evaluation.SpanEvaluator
     metric: significance.Metric | None = None
+    unknown: tuple[int, int] = (0, 0)
 
 
-def task(recipe: config.Recipe, name: str) -> BuiltTask:
+def task(
+    recipe: config.Recipe,
+    name: str,
+    *,
+    its_tokenizer: tokenizers.Tokenizer | None = None,
+) -> BuiltTask:
     """Reads and encodes one task of the recipe.
 
+    Args:
+        recipe: the recipe.
+        name: of the task.
+        its_tokenizer: of the models that read it. Defaults to the teacher's.
+
     Raises:
-        ValueError: if its files are missing or not as they should be.
+        ValueError: if its files are missing or not as they should be, or
+            half of their tokens are [UNK].
     """
+    made = tokenizer(recipe) if its_tokenizer is None else its_tokenizer
     if name.startswith("squad"):
-        return _squad_task(recipe, name)
-    return _glue_task(recipe, name)
+        built = _squad_task(recipe, name, made)
+    else:
+        built = _glue_task(recipe, name, made)
+    special = data.SpecialTokens.from_tokenizer(made)
+    ids = built.train.token_ids
+    frame = np.isin(ids, [special.cls_id, special.sep_id])
+    unknown = int(np.count_nonzero(ids == special.unknown_id))
+    total = int(len(ids) - np.count_nonzero(frame))
+    data.check_unknown(unknown, total, f"the task {name}")
+    return dataclasses.replace(built, unknown=(unknown, total))
 
 
 def read_task(recipe: config.Recipe, name: str) -> None:
@@ -434,10 +453,11 @@ def read_task(recipe: config.Recipe, name: str) -> None:
         data.load_glue(name, split, root=root)
 
 
-def _glue_task(recipe: config.Recipe, name: str) -> BuiltTask:
+def _glue_task(
+    recipe: config.Recipe, name: str, made: tokenizers.Tokenizer
+) -> BuiltTask:
     root, length = task_root(recipe), finetune_section(recipe).max_length
     found = data.load_glue(name, "train", root=root)
-    made = tokenizer(recipe)
     evaluator = evaluation.GLUEEvaluator(
         name, made, root=root, max_length=length
     )
@@ -460,7 +480,9 @@ def _glue_task(recipe: config.Recipe, name: str) -> BuiltTask:
     )
 
 
-def _squad_task(recipe: config.Recipe, name: str) -> BuiltTask:
+def _squad_task(
+    recipe: config.Recipe, name: str, made: tokenizers.Tokenizer
+) -> BuiltTask:
     settings, root = finetune_section(recipe), task_root(recipe)
     version = _squad_version(name)
     lengths = {
@@ -471,7 +493,6 @@ def _squad_task(recipe: config.Recipe, name: str) -> BuiltTask:
         data.load_squad(split, root=root, version=version)
         for split in ("train", "dev")
     )
-    made = tokenizer(recipe)
     return BuiltTask(
         name=name,
         kind="span",

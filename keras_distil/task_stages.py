@@ -53,7 +53,17 @@ def read_tasks(run: Run) -> dict[str, build.BuiltTask]:
     """All data of the tasks: what is wrong with it shows before long work."""
     settings = build.finetune_section(run.recipe)
     run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
-    return {name: build.task(run.recipe, name) for name in settings.tasks}
+    tasks: dict[str, build.BuiltTask] = {}
+    for name in settings.tasks:
+        task = tasks[name] = build.task(run.recipe, name)
+        run.progress.say(
+            f"{name}: {len(task.train):,} training examples, "
+            f"{task.unknown[0] / max(task.unknown[1], 1):.1%} of the tokens "
+            "are [UNK]"
+        )
+        for line in data.unknown_warnings(*task.unknown, f"the task {name}"):
+            run.progress.warn(line)
+    return tasks
 
 
 def finetune(

@@ -159,7 +159,7 @@ def make_corpus_with_beam(
     progress.say("Preparing the corpus on Apache Beam")
     report = build.prepare_with_beam(recipe, output=output, options=options)
     progress.say(f"Corpus: {report}")
-    for line in report.lost.warnings():
+    for line in report.warnings():
         progress.warn(line)
 
 

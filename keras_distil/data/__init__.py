@@ -33,6 +33,8 @@ _HOMES = {
     "vocabulary_hash": "tokenize",
     "vocabulary_size": "tokenize",
     "words_by_id": "tokenize",
+    "check_unknown": "unknown",
+    "unknown_warnings": "unknown",
     "CorpusError": "shards",
     "PreparedCorpus": "prepared",
     "ShardedSequences": "shards",

@@ -109,11 +109,14 @@ class _Job:
     max_skipped_fraction: float
 
     @property
+    def tokenizer(self) -> tokenizers.Tokenizer:
+        """The tokenizer."""
+        return tokenizers.Tokenizer.from_str(self.tokenizer_json)
+
+    @property
     def special(self) -> SpecialTokens:
         """The special tokens of the tokenizer."""
-        return SpecialTokens.from_tokenizer(
-            tokenizers.Tokenizer.from_str(self.tokenizer_json)
-        )
+        return SpecialTokens.from_tokenizer(self.tokenizer)
 
     @property
     def dtype(self) -> np.dtype:
@@ -155,22 +158,22 @@ def _build(
         | "By unit" >> beam.GroupByKey()
         | "Items" >> beam.ParDo(_Items(job)).with_outputs(_REPORTS, main="all")
     )
+    reports = (
+        (tokenized[_REPORTS], items[_REPORTS])
+        | "All reports" >> beam.Flatten()
+        | "Add reports" >> beam.CombineGlobally(_add_reports)
+    )
     places = (
         items.all
         | "Sizes" >> beam.Map(lambda x: (x[0], len(x[1])))
         | "All sizes" >> beam.combiners.ToList()
-        | "Places" >> beam.Map(_places)
+        | "Places" >> beam.Map(_places, job, beam.pvalue.AsSingleton(reports))
     )
     written = (
         items.all
         | "Cut" >> beam.FlatMap(_cut, job, beam.pvalue.AsSingleton(places))
         | "By shard" >> beam.GroupByKey()
         | "Write" >> beam.Map(_write, job, beam.pvalue.AsSingleton(places))
-    )
-    reports = (
-        (tokenized[_REPORTS], items[_REPORTS])
-        | "All reports" >> beam.Flatten()
-        | "Add reports" >> beam.CombineGlobally(_add_reports)
     )
     (
         pipeline
@@ -240,6 +243,7 @@ class _Items(beam.DoFn):
     ) -> Iterator[Any]:
         """Yields the items for each part that has any."""
         unit, found = group
+        unknown_id = self._job.special.unknown_id
         listed = sorted(found, key=lambda entry: entry[2].place)
         dtype = self._job.dtype
         tokens = [np.frombuffer(p.tokens, dtype) for _, _, p in listed]
@@ -265,6 +269,9 @@ class _Items(beam.DoFn):
             {"files": 0, "skipped": {}},
             lengths,
             np.array([p.characters for _, _, p in listed], np.int64),
+            np.array(
+                [np.count_nonzero(t == unknown_id) for t in tokens], np.int64
+            ),
             np.ones(len(listed), bool),
             held_out,
         )
@@ -282,7 +289,11 @@ class _Places:
     totals: dict[str, int]
 
 
-def _places(sizes: list[tuple[tuple[str, int], int]]) -> _Places:
+def _places(
+    sizes: list[tuple[tuple[str, int], int]], job: _Job, report: CorpusReport
+) -> _Places:
+    """Refuses, before a shard is written, what cannot be trained on."""
+    prepared.check_text(report, job.max_skipped_fraction)
     starts: dict[tuple[str, int], int] = {}
     totals: dict[str, int] = {}
     for (name, unit), size in sorted(sizes):
@@ -366,7 +377,6 @@ def _write_manifest(
     written: list[tuple[tuple[str, int], dict[str, Any], np.ndarray]],
     report: CorpusReport,
 ) -> None:
-    prepared.check_text(report, job.max_skipped_fraction)
     written = sorted(written, key=lambda entry: entry[0])
     parts = {
         name: {
@@ -375,7 +385,7 @@ def _write_manifest(
         }
         for name, part in job.parts.items()
     }
-    size = vocabulary_size(tokenizers.Tokenizer.from_str(job.tokenizer_json))
+    size = vocabulary_size(job.tokenizer)
     counts = shards.total_counts((c for _, _, c in written), size, job.special)
     made = prepared.manifest_of(job.settings, parts, counts, report, described)
     with tempfile.TemporaryDirectory() as scratch:

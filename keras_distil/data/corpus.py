@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 from keras_distil.arguments import check_encoding
 from keras_distil.data import lost_text
 from keras_distil.data.lost_text import LostText, Place
+from keras_distil.data.unknown import unknown_warnings
 
 MAX_LINE_CHARACTERS = 1_000_000
 _MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS  # UTF-8 takes up to 4 a character
@@ -43,6 +44,7 @@ class CorpusReport:
         held_out_paragraphs: those of `paragraphs` that were held out.
         train_tokens: tokens of the training paragraphs, none special.
         held_out_tokens: the same of the held-out paragraphs.
+        unknown_tokens: those of both that are [UNK].
         skipped: how often something was left out, by reason.
         lost: how much of the text could not be read.
     """
@@ -53,6 +55,7 @@ class CorpusReport:
     held_out_paragraphs: int = 0
     train_tokens: int = 0
     held_out_tokens: int = 0
+    unknown_tokens: int = 0
     skipped: Counter[str] = dataclasses.field(default_factory=Counter)
     lost: LostText = dataclasses.field(default_factory=LostText)
 
@@ -72,8 +75,26 @@ class CorpusReport:
         )
         return (
             f"{self.paragraphs:,} paragraphs, {self.characters:,} characters "
-            f"from {self.files:,} files; skipped: {skipped or 'nothing'}"
+            f"from {self.files:,} files; {self.unknown_share:.1%} of the "
+            f"tokens are [UNK]; skipped: {skipped or 'nothing'}"
         )
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the tokens that are [UNK], from 0 to 1."""
+        return self.unknown_tokens / max(self.tokens, 1)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all paragraphs that were kept."""
+        return self.train_tokens + self.held_out_tokens
+
+    def warnings(self) -> list[str]:
+        """One line for each thing that is odd about the text."""
+        return [
+            *self.lost.warnings(),
+            *unknown_warnings(self.unknown_tokens, self.tokens, "the corpus"),
+        ]
 
 
 class Unit(Protocol):

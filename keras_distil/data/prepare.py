@@ -132,7 +132,8 @@ def prepare_corpus(
         FileNotFoundError: if a source matches no file.
         OSError: if the disk is full or may not be written.
         ValueError: if the sources hold no usable training paragraph, too much
-            of them cannot be read, or an argument is out of range.
+            of them cannot be read, half of their tokens are [UNK], or an
+            argument is out of range.
     """
     check_max_fraction(max_skipped_fraction)
     if workers < 1:
@@ -181,7 +182,7 @@ def prepare_corpus(
 
 
 def _warn_of(corpus: PreparedCorpus, warn: Callable[[str], None]) -> None:
-    for line in corpus.report.lost.warnings():
+    for line in corpus.report.warnings():
         warn(line)
 
 

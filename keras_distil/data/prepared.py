@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pydantic
+import tokenizers
 
 from keras_distil import disk
 from keras_distil.data import manifests
@@ -16,10 +17,11 @@ from keras_distil.data.corpus import CorpusReport
 from keras_distil.data.lost_text import LostText
 from keras_distil.data.manifests import Count, Section, Shard
 from keras_distil.data.shards import REMEDY, CorpusError, ShardedSequences
+from keras_distil.data.unknown import check_unknown
 
 # Raise it whenever an earlier keras_distil could not read what is written, or
 # the same sources would give other shards.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 
 
@@ -65,6 +67,7 @@ def check_text(report: CorpusReport, max_skipped_fraction: float) -> None:
             f"{report.lost.explanation() or 'Check the sources.'}"
         )
     report.lost.check(max_skipped_fraction)
+    check_unknown(report.unknown_tokens, report.tokens, "the corpus")
     if report.train_tokens:
         return
     count = report.held_out_paragraphs
@@ -200,6 +203,7 @@ class _Report(Section):
     held_out_paragraphs: Count
     train_tokens: Count
     held_out_tokens: Count
+    unknown_tokens: Count
     skipped: dict[str, Count]
     # Corpora of earlier versions have none.
     lost: _Lost | None = None

@@ -31,7 +31,7 @@ def write_unit(path: Path, unit: TokenizedUnit) -> None:
     """
     arrays = {
         name: getattr(unit, name)
-        for name in ("digests", "lengths", "characters", "tokens")
+        for name in ("digests", "lengths", "characters", "unknown", "tokens")
     }
     partial = path.with_suffix(".partial")
     report = json.dumps(unit.report.to_json())
@@ -123,8 +123,8 @@ def measure(
     """Counts what the units hold, once repeats are marked."""
     table = Table({part.name: [] for part in parts}, CorpusReport())
     for path in paths:
-        digests, lengths, characters = read_unit(
-            path, "digests", "lengths", "characters"
+        digests, lengths, characters, unknown = read_unit(
+            path, "digests", "lengths", "characters", "unknown"
         )
         for part in parts:
             mine = lengths[_mine(path, digests, part, held_out_fraction)]
@@ -134,6 +134,12 @@ def measure(
         first = np.load(_flags_path(path), allow_pickle=False)
         held_out = held_out_flags(digests, held_out_fraction)
         add_to_report(
-            table.report, report, lengths, characters, first, held_out
+            table.report,
+            report,
+            lengths,
+            characters,
+            unknown,
+            first,
+            held_out,
         )
     return table

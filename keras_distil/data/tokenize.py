@@ -187,6 +187,7 @@ class Encoder:
 
     Attributes:
         dtype: of the token ids.
+        unknown_id: of [UNK]; -1 if the vocabulary has none.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -194,6 +195,8 @@ class Encoder:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         self._tokenizer = tokenizer
         self.dtype = token_dtype(vocabulary_size(tokenizer))
+        unknown_id = tokenizer.token_to_id("[UNK]")
+        self.unknown_id = -1 if unknown_id is None else unknown_id
         self._known: dict[str, bytes] | None = None
         if _looks_at_words_alone(tokenizer):
             self._known = {}

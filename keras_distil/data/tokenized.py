@@ -30,6 +30,7 @@ class TokenizedUnit:
         digests: uint64, (paragraphs,), see `content_digest`.
         lengths: int32, (paragraphs,), tokens of each.
         characters: int32, (paragraphs,), of each.
+        unknown: int32, (paragraphs,), tokens of each that are [UNK].
         tokens: uint16 or int32, (sum of lengths,).
         report: what was read and skipped, without counts of paragraphs.
     """
@@ -37,6 +38,7 @@ class TokenizedUnit:
     digests: np.ndarray
     lengths: np.ndarray
     characters: np.ndarray
+    unknown: np.ndarray
     tokens: np.ndarray
     report: CorpusReport
 
@@ -62,6 +64,9 @@ def tokenize_unit(unit: Unit, encoder: Encoder) -> TokenizedUnit:
         np.fromiter(digests, np.uint64, len(digests)),
         np.array([len(i) for i in ids], np.int32),
         np.array(characters, np.int32),
+        np.array(
+            [np.count_nonzero(i == encoder.unknown_id) for i in ids], np.int32
+        ),
         np.concatenate([*ids, np.empty(0, encoder.dtype)]),
         report,
     )
@@ -271,6 +276,7 @@ def add_to_report(
     report: dict[str, Any],
     lengths: np.ndarray,
     characters: np.ndarray,
+    unknown: np.ndarray,
     first: np.ndarray,
     held_out: np.ndarray,
 ) -> None:
@@ -281,6 +287,7 @@ def add_to_report(
         report: the unit's own, as a dict of JSON.
         lengths: tokens of its paragraphs.
         characters: characters of its paragraphs.
+        unknown: tokens of its paragraphs that are [UNK].
         first: bool, whether no earlier paragraph is the same.
         held_out: bool, whether they are held out.
     """
@@ -293,6 +300,7 @@ def add_to_report(
     kept = int(np.count_nonzero(first))
     total.paragraphs += kept
     total.characters += int(characters[first].sum(dtype=np.int64))
+    total.unknown_tokens += int(unknown[first].sum(dtype=np.int64))
     for reason, count in (
         ("repeated paragraph", len(first) - kept),
         ("paragraph without tokens", empty),

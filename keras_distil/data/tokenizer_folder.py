@@ -176,12 +176,14 @@ def _json_of(values: Iterable[Any]) -> str:
 
 
 def _from_json(path: Path) -> tokenizers.Tokenizer:
-    model = read_object(path).get("model")
-    words = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(words, dict) and all(type(i) is int for i in words.values()):
+    try:
+        written = json.loads(path.read_text("utf-8"))["model"]["vocab"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        written = None  # The library says what is wrong.
+    if isinstance(written, dict):
         # First: the library takes minutes over one enormous id, and keeps
         # one of two words with the same.
-        _check_ids(path, words)
+        _check_ids(path, written)
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
@@ -268,12 +270,13 @@ def _read_lines(path: Path) -> dict[str, int]:
 
 
 def _check_ids(path: Path, vocabulary: Mapping[str, int]) -> None:
-    last = max(vocabulary.values(), default=0)
-    if last >= _MOST_IDS:
-        raise ValueError(
-            f"The ids in '{path}' must be below {_MOST_IDS:,}. "
-            f"Received: {last}."
-        )
+    for word, token_id in vocabulary.items():
+        if type(token_id) is not int or not 0 <= token_id < _MOST_IDS:
+            raise ValueError(
+                f"The ids in '{path}' must be whole numbers from 0 to "
+                f"{_MOST_IDS - 1:,}. Received: {reprlib.repr(token_id)} for "
+                f"{word!r:.60}."
+            )
     if len(set(vocabulary.values())) < len(vocabulary):
         word_of: dict[int, str] = {}
         for word, token_id in vocabulary.items():
@@ -458,6 +461,11 @@ def _add(
     for token in added:
         tokenizer.add_tokens([token.made()])
         given = tokenizer.token_to_id(token.content)
+        if given is None:
+            raise ValueError(
+                f"{token.where or 'A special token'} in '{directory}' cannot "
+                f"be added: {token.content!r:.60}."
+            )
         if token.token_id not in (None, given):
             raise ValueError(
                 f"{token.where} gives {token.content!r:.60} the id "

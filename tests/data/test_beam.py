@@ -109,3 +109,28 @@ def test_extra_is_named():
         [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert "pip install 'keras-distil[beam]'" in done.stderr
+
+
+def test_words_that_the_vocabulary_lacks(
+    sources, tokenizer, tmp_path, monkeypatch
+):
+    folder = tmp_path / "text"
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "a.txt").write_text("sun zzz zzz\nmoon the\n")
+    (folder / "b.txt").write_text("sun zzz zzz\nzzz sea\n")
+    output = tmp_path / "beam"
+    settings = corpus_settings(
+        tokenizer, sequence_length=16, held_out_fraction=0.0
+    )
+    beam.prepare_with_beam(sources, tokenizer, settings, output=str(output))
+    # "sun zzz zzz" counts once: 3 of 7.
+    report = open_corpus(output).report
+    assert (report.unknown_tokens, report.train_tokens) == (3, 7)
+    (folder / "a.txt").write_text("sun zzz zzz\nmoon\n")
+    with pytest.raises(Exception, match="50.0% of the tokens of the corpus"):
+        beam.prepare_with_beam(
+            sources, tokenizer, settings, output=str(tmp_path / "again")
+        )
+    # No shard was written before.
+    assert not (tmp_path / "again").exists()

@@ -229,6 +229,6 @@ def test_report_in_a_line():
     report = CorpusReport(2, 1234, 56789, skipped=Counter({"empty line": 3}))
     assert str(report) == (
         "1,234 paragraphs, 56,789 characters from 2 files; "
-        "skipped: empty line: 3"
+        "0.0% of the tokens are [UNK]; skipped: empty line: 3"
     )
     assert str(CorpusReport()).endswith("skipped: nothing")

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from keras_distil import data
 from keras_distil.data import corpus, tokenized
 from keras_distil.data.corpus import FileRange, TextFiles
 from keras_distil.data.prepare import prepare_corpus
@@ -466,3 +467,113 @@ def test_fraction_out_of_range(prepare):
 def test_no_file(prepare, tmp_path):
     with pytest.raises(FileNotFoundError, match="No file matches"):
         prepare(sources=[TextFiles("*.none", root=tmp_path)])
+
+
+# === Words that the vocabulary does not have ===
+
+
+def write_corpus(folder, known, unknown):
+    """Paragraphs of words that the vocabulary has, and of others."""
+    for path in folder.iterdir():
+        path.unlink()
+    words = ["sun"] * known + ["zzz"] * unknown
+    (folder / "a.txt").write_text(" ".join(words) + "\nthe moon\n")
+
+
+@pytest.mark.parametrize(("unknown", "warned"), [(0, 0), (5, 0), (6, 1)])
+def test_the_share_of_unknown_tokens_is_reported(
+    prepare, corpus_dir, caplog, unknown, warned
+):
+    # Of 100 or more tokens; two more are "the moon".
+    write_corpus(corpus_dir, 98, unknown)
+    caplog.set_level(logging.WARNING)
+    corpus = prepare(held_out_fraction=0.0)
+    assert corpus.report.unknown_tokens == unknown
+    share = unknown / (100 + unknown)
+    assert corpus.report.unknown_share == pytest.approx(share)
+    assert f"; {share:.1%} of the tokens are [UNK];" in str(corpus.report)
+    assert len(caplog.messages) == warned
+    if warned:
+        assert caplog.messages[0].startswith(
+            "5.7% of the tokens of the corpus (6 of 106) are [UNK]"
+        )
+        assert "`do_lower_case`" in caplog.messages[0]
+    # What is found done says the same.
+    assert prepare(held_out_fraction=0.0).report == corpus.report
+
+
+def test_a_corpus_that_is_half_unknown_is_refused(
+    prepare, corpus_dir, tmp_path
+):
+    write_corpus(corpus_dir, 6, 8)
+    with pytest.raises(ValueError, match="50.0% of the tokens of the corpus"):
+        prepare(held_out_fraction=0.0)
+    write_corpus(corpus_dir, 7, 8)
+    assert prepare(held_out_fraction=0.0).report.unknown_tokens == 8
+
+
+def test_a_vocabulary_of_the_wrong_case_is_refused(
+    prepare, corpus_dir, tokenizer_dir
+):
+    # Cased words, and a tokenizer that lower-cases them.
+    path = tokenizer_dir / "vocab.txt"
+    words = path.read_text().split("\n")
+    path.write_text("\n".join(w.upper() for w in words))
+    tokenizer = load_tokenizer(tokenizer_dir)
+    with pytest.raises(ValueError, match="Check `do_lower_case` in the teach"):
+        prepare(tokenizer=tokenizer)
+    settings = {"do_lower_case": False}
+    (tokenizer_dir / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="Check `do_lower_case` in the teach"):
+        prepare(tokenizer=load_tokenizer(tokenizer_dir))
+
+
+def test_repeated_paragraphs_count_once_as_unknown(prepare, corpus_dir):
+    write_corpus(corpus_dir, 6, 1)
+    text = (corpus_dir / "a.txt").read_text()
+    (corpus_dir / "b.txt").write_text(text * 3)
+    assert prepare(held_out_fraction=0.0).report.unknown_tokens == 1
+
+
+# === Added tokens in a text ===
+
+
+def test_added_tokens_of_a_text_are_trained_on(
+    prepare, corpus_dir, tokenizer_dir, special
+):
+    settings = {"additional_special_tokens": ["[E1]"]}
+    (tokenizer_dir / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(tokenizer_dir)
+    write_corpus(corpus_dir, 0, 0)
+    text = "[E1]sun[E1] over [PAD] [MASK]"
+    (corpus_dir / "a.txt").write_text(text)
+    corpus = prepare(tokenizer=tokenizer, held_out_fraction=0.0)
+    added = tokenizer.token_to_id("[E1]")
+    expected = [added, 3, added, 8, special.pad_id, special.mask_id]
+    assert corpus.train[:][0, 1:7].tolist() == expected
+    batches = data.masked_lm_dataset(
+        corpus.train,
+        special=special,
+        vocabulary_size=data.vocabulary_size(tokenizer),
+        batch_size=1,
+        seed=0,
+        rate=1.0,
+    )
+    x, y, weights = next(iter(batches.as_numpy_iterator()))
+    # [CLS], six tokens and [SEP]; the [PAD] of the text is read.
+    assert x["padding_mask"][0].tolist() == [1] * 8 + [0] * 8
+    assert weights[0].tolist() == [0, 1, 1, 1, 1, 0, 0, 0, *[0] * 8]
+    assert len(corpus.token_counts) == added + 1
+
+
+def test_a_vocabulary_with_gaps(prepare, corpus_dir, tokenizer_dir):
+    with (tokenizer_dir / "vocab.txt").open("a") as file:
+        file.write("the\nlast\n")
+    tokenizer = load_tokenizer(tokenizer_dir)
+    write_corpus(corpus_dir, 9, 0)
+    (corpus_dir / "b.txt").write_text("the last\n")
+    corpus = prepare(tokenizer=tokenizer, held_out_fraction=0.0)
+    counts = corpus.token_counts
+    # 25 lines, then "the" anew and "last".
+    assert len(counts) == 27
+    assert (counts[0], counts[25], counts[26], counts[3]) == (0, 2, 1, 9)

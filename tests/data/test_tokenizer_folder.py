@@ -212,7 +212,7 @@ REFUSED = {
     ),
     "an enormous id": (
         with_model(vocab={**WHOLE["model"]["vocab"], "zzz": 10**9}),
-        "must be below 16,777,216. Received: 1000000000",
+        "from 0 to 16,777,215. Received: 1000000000 for 'zzz'",
     ),
     "longest word": (
         with_model(max_input_chars_per_word=20),
