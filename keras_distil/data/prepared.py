@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pydantic
-import tokenizers
 
 from keras_distil import disk
 from keras_distil.data import manifests

@@ -185,7 +185,10 @@ def _from_json(path: Path) -> tokenizers.Tokenizer:
         # one of two words with the same.
         _check_ids(path, written)
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        # An unknown word, too: what is missing for it shows now.
+        tokenizer.encode("\u2603", add_special_tokens=False)
+        return tokenizer
     except Exception as error:  # the library raises bare Exception
         raise ValueError(
             f"'{path}' is not a readable tokenizer.json: {error!s:.300}. Copy "
