@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_distil import continuation
+from keras_distil import continuation, graph_checks
 from keras_distil.data import first_step_of, reading_error, stream_of
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.objectives import GradientNorms, make_objective
@@ -69,6 +69,8 @@ class Distiller(keras.Model):
 
     # Keras's, None until it is first needed.
     train_function: Any
+    test_function: Any
+    predict_function: Any
 
     def __init__(
         self,
@@ -279,7 +281,7 @@ class Distiller(keras.Model):
         try:
             return super().evaluate(self.distributed(x), y, **kwargs)
         except tf.errors.OpError as error:
-            raise cache_error(error) or reading_error(error) or error from None
+            raise _explained(error) from None
 
     def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
         """The dataset as this strategy's replicas read it.
@@ -350,7 +352,9 @@ class Distiller(keras.Model):
         for variable, schedule in self._schedules.values():
             variable.assign(schedule(self.optimizer.iterations))
         sizes = _all_reduce(self._objective.sizes(batch))
-        sums, gradients = self._accumulate(batch, sizes)
+        sums, gradients = graph_checks.after(
+            batch.checks, self._accumulate(batch, sizes)
+        )
         sums, gradients = _all_reduce(sums), _all_reduce(gradients)
         norm = tf.linalg.global_norm(gradients)
         values = {**self._values(sums, sizes), "gradient_norm": norm}
@@ -359,8 +363,10 @@ class Distiller(keras.Model):
         for loss in self.distillation_losses:
             if loss.statistic is not None:
                 loss.observe(values[f"{loss.name}_{loss.statistic}"])
-        self._update_metrics(values, sizes)
-        self.tokens_seen.assign_add(tf.cast(sizes["tokens"], tf.int64))
+        # Not before the batches of all replicas passed their checks.
+        with tf.control_dependencies([values["loss"]]):
+            self._update_metrics(values, sizes)
+            self.tokens_seen.assign_add(tf.cast(sizes["tokens"], tf.int64))
         return {
             **self._logs(),
             **self._temperature_log(),
@@ -373,8 +379,10 @@ class Distiller(keras.Model):
         batch = self._objective.batch(data)
         sizes = _all_reduce(self._objective.sizes(batch))
         sums, _ = self._objective.evaluate(batch, sizes, training=False)
+        sums = graph_checks.after(batch.checks, sums)
         values = self._values(_all_reduce(sums), sizes)
-        self._update_metrics(values, sizes)
+        with tf.control_dependencies([values["loss"]]):
+            self._update_metrics(values, sizes)
         return self._logs()
 
     def _accumulate(
@@ -492,11 +500,24 @@ class Distiller(keras.Model):
                     raise NonFiniteLossError(
                         self._non_finite_message()
                     ) from None
-                found = cache_error(error) or reading_error(error)
-                raise found or error from None
+                raise _explained(error) from None
 
         self.train_function = checked
         return checked
+
+    def make_test_function(self, force: bool = False) -> Callable:
+        """Wraps Keras's step so that an unfit batch ends with a reason."""
+        if self.test_function is None or force:
+            super().make_test_function(force=True)
+            self.test_function = _with_reasons(self.test_function)
+        return self.test_function
+
+    def make_predict_function(self, force: bool = False) -> Callable:
+        """Wraps Keras's step so that an unfit batch ends with a reason."""
+        if self.predict_function is None or force:
+            super().make_predict_function(force=True)
+            self.predict_function = _with_reasons(self.predict_function)
+        return self.predict_function
 
     def _non_finite_message(self) -> str:
         culprits = [
@@ -574,6 +595,28 @@ def _serialize_model(
     # itself is not part of it (and loading it back warns).
     config.pop("compile_config", None)
     return config
+
+
+def _explained(error: tf.errors.OpError) -> Exception:
+    """What an error of TensorFlow's means, or the error itself."""
+    return (
+        graph_checks.failed_check(error)
+        or cache_error(error)
+        or reading_error(error)
+        or error
+    )
+
+
+def _with_reasons(run: Callable) -> Callable:
+    """A function of Keras's that raises errors with their reason."""
+
+    def explained(data: Any) -> Any:
+        try:
+            return run(data)
+        except tf.errors.OpError as error:
+            raise _explained(error) from None
+
+    return explained
 
 
 def _replica_count() -> int:

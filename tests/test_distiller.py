@@ -332,6 +332,33 @@ from keras_distil import Distiller, losses
 # The first replica's half has 26 tokens, the second's has 4.
 batches = [toy.make_batch((9, 8, 9, 1, 2, 1), seed=s) for s in range(3)]
 
+def refuse_unfit_batches(distiller):
+    x, y, weight = batches[0]
+    # In the half of the first replica, of the second one, and in both.
+    for place in ((0, 0), (5, 0), slice(None)):
+        wrong = y.copy()
+        wrong[place] = -7
+        data = tf.data.Dataset.from_tensors((x, wrong, weight))
+        data = data.unbatch().batch(6)
+        for call in (distiller.fit, distiller.evaluate):
+            try:
+                call(data, verbose=0)
+            except ValueError as error:
+                assert str(error).startswith("`y` must be from 0"), error
+                assert str(error).count(chr(10)) == 0, error
+            else:
+                raise SystemExit("A target below 0 was accepted.")
+    try:
+        distiller.fit(
+            tf.data.Dataset.from_tensor_slices((x, y[:, 2:], weight)).batch(6),
+            verbose=0,
+        )
+    except ValueError as error:
+        assert str(error).startswith("`y` must have the shape of"), error
+        assert str(error).count(chr(10)) == 0, error
+    else:
+        raise SystemExit("Targets of another length were accepted.")
+
 def train(**options):
     teacher = toy.make_teacher()
     student = toy.make_student(teacher)
@@ -343,7 +370,10 @@ def train(**options):
     logs = distiller.fit(data, verbose=0).history
     logs.update(distiller.evaluate(data, verbose=0, return_dict=True))
     weights = toy.weights_of(student)
+    refuse_unfit_batches(distiller)
     assert int(distiller.tokens_seen.numpy()) == 90
+    for path, value in toy.weights_of(student).items():
+        np.testing.assert_array_equal(value, weights[path], err_msg=path)
     kernel = student.masked_lm_head._intermediate_dense.kernel
     kernel.assign(np.full(kernel.shape, np.nan))
     try:
@@ -512,10 +542,15 @@ def test_a_nan_in_the_gradient_only(teacher, monkeypatch):
 
 def test_other_errors_pass_through(teacher):
     distiller = make_distiller(teacher)
-    x, y, sample_weight = toy.make_batch()
-    y = y[:, :-1]
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        fit(distiller, (x, y, sample_weight))
+
+    def batches():
+        yield toy.make_batch()
+        raise OSError("the disk is gone")
+
+    spec = toy.dataset(toy.make_batch()).element_spec
+    data = tf.data.Dataset.from_generator(batches, output_signature=spec)
+    with pytest.raises(tf.errors.OpError, match="the disk is gone"):
+        distiller.fit(data, verbose=0)
 
 
 # === Saving ===

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "keras_distil"
 
 # A part imports parts of earlier rows only: nothing of its own row.
 ROWS = (
-    ("_version", "arguments", "disk"),
+    ("_version", "arguments", "disk", "graph_checks"),
     (
         "config",
         "losses",

@@ -12,6 +12,8 @@ import tokenizers
 from matplotlib.figure import Figure
 
 from keras_distil.models import forward
+from keras_distil.objectives import MaskedLMBatch
+from keras_distil.objectives.batch_checks import limits_of
 
 # Of a sequence: words that are shown, and tokens around each.
 _WORDS = 3
@@ -79,11 +81,10 @@ class Examples:
         tokenizer: tokenizers.Tokenizer,
     ) -> None:
         self._models = {"teacher": teacher, "student": student}
-        x, y, weight = triple
-        names = ("token_ids", "padding_mask")
-        self._inputs = {name: np.asarray(x[name]) for name in names}
-        self._targets = np.asarray(y)
-        self._masked = np.asarray(weight) > 0
+        batch = MaskedLMBatch.from_triple(triple, limits_of([teacher, student]))
+        self._inputs = {k: np.asarray(v) for k, v in batch.inputs.items()}
+        self._targets = np.asarray(batch.targets)
+        self._masked = np.asarray(batch.mask_weight) > 0
         self._tokenizer = tokenizer
         self._cut = {
             name: keras.Model(

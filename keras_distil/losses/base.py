@@ -3,9 +3,11 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_distil.arguments import check_number
+from keras_distil.graph_checks import BatchError
 
 Tensor = Any
 
@@ -103,6 +105,44 @@ class HiddenStateLoss(DistillationLoss):
     ) -> Tensor:
         """Unweighted loss of each token, float32, without the mean."""
         raise NotImplementedError
+
+
+def checked_values(
+    loss: DistillationLoss, values: Tensor, like: Tensor
+) -> Tensor:
+    """What a loss returned, if it is one value for each weight.
+
+    Args:
+        loss: whose `token_values` or `token_statistic` it was.
+        values: what it returned.
+        like: the weights, (rows,) or (batch, length).
+
+    Returns:
+        The values, float.
+
+    Raises:
+        ValueError: if there are fewer or more, or they are not floats.
+    """
+    message = (
+        f"The loss {loss.name!r} must return one value per token (or example), "
+        "without a sum or a mean. Received: "
+    )
+    values = ops.convert_to_tensor(values)
+    if values.shape.rank is None:
+        raise BatchError(f"{message}an unknown shape.")
+    if not tf.as_dtype(values.dtype).is_floating:
+        raise BatchError(f"{message}dtype {tf.as_dtype(values.dtype).name}.")
+    mine, wanted = values.shape, like.shape
+    # One value for all rows would be spread over them.
+    fits = mine.is_compatible_with(wanted) and not any(
+        size == 1 and other is None
+        for size, other in zip(mine, wanted, strict=True)
+    )
+    if not fits:
+        raise BatchError(
+            f"{message}shape {mine}, where the weights have shape {wanted}."
+        )
+    return values
 
 
 def _number(variable: keras.Variable) -> float:

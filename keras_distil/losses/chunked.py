@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss
+from keras_distil.losses.base import LogitsLoss, checked_values
 from keras_distil.losses.top_logits import TopLogits
 
 Tensor = Any
@@ -290,12 +290,14 @@ def _evaluate_chunk(
                 continue
             if loss.statistic is not None:
                 found = loss.token_statistic(student_logits)
+                found = checked_values(loss, found, weight)
                 statistics.append(functional.weighted_sum(found, weight))
             values = loss.token_values(
                 targets=chunk.token_ids,
                 teacher_logits=teacher_logits,
                 student_logits=student_logits,
             )
+            values = checked_values(loss, values, weight)
             sums.append(functional.weighted_sum(values, weight))
             total += scale * sums[-1]
     metrics = [tf.zeros([]), tf.zeros([])]

@@ -9,6 +9,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_distil.graph_checks import BatchError
+
 Tensor = Any
 
 # Keeps the norm of a zero vector away from a division by zero, and is small
@@ -42,6 +44,40 @@ def masked_lm_crossentropy(token_ids: Tensor, logits: Tensor) -> Tensor:
     return ops.sparse_categorical_crossentropy(
         token_ids, logits, from_logits=True
     )
+
+
+def label_crossentropy(
+    labels: Tensor, logits: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """Crossentropy of a class or of a distribution over classes.
+
+    Formula:
+        q = (1 - label_smoothing) * p + label_smoothing / classes
+        loss = logsumexp(logits) - sum(q * logits)               # nats
+
+    Args:
+        labels: int, (...,), a class, which is a `p` of 1 for that class; or
+            `p` itself, float, (..., classes), which sums to 1.
+        logits: float, (..., classes), unnormalised.
+        label_smoothing: float in [0, 1), no unit.
+
+    Returns:
+        float32, (...,).
+
+    Reference:
+        Szegedy et al. 2015, arXiv:1512.00567, section 7. Differs: none.
+    """
+    logits = ops.cast(logits, "float32")
+    if len(labels.shape) < len(logits.shape):
+        loss = masked_lm_crossentropy(labels, logits)
+    else:
+        # The probabilities of one example sum to 1.
+        chosen = ops.sum(ops.cast(labels, "float32") * logits, axis=-1)
+        loss = ops.logsumexp(logits, axis=-1) - chosen
+    if not label_smoothing:
+        return loss
+    uniform = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
+    return (1.0 - label_smoothing) * loss + label_smoothing * uniform
 
 
 def squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
@@ -247,10 +283,14 @@ def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
 
     Returns:
         Scalar float32.
+
+    Raises:
+        ValueError: if the shapes differ.
     """
     if sample_weight is None:
         sample_weight = ops.ones_like(values)
     sample_weight = ops.cast(sample_weight, "float32")
+    check_same_shape("the values", values, "`sample_weight`", sample_weight)
     return ops.divide_no_nan(
         weighted_sum(values, sample_weight), ops.sum(sample_weight)
     )
@@ -262,6 +302,21 @@ def weighted_sum(values: Tensor, sample_weight: Tensor) -> Tensor:
     sample_weight = ops.cast(sample_weight, "float32")
     # Not a plain product: 0 * NaN is NaN, and padding may hold anything.
     return ops.sum(ops.where(sample_weight > 0.0, values * sample_weight, 0.0))
+
+
+def check_same_shape(
+    name: str, value: Tensor, other_name: str, other: Tensor
+) -> None:
+    """Raises ValueError unless the known sizes of two tensors are equal."""
+    sizes = tuple(value.shape), tuple(other.shape)
+    same = len(sizes[0]) == len(sizes[1]) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(*sizes, strict=True)
+    )
+    if not same:
+        raise BatchError(
+            f"The shapes of {name} and {other_name} must be equal. Received: "
+            f"{sizes[0]} and {sizes[1]}."
+        )
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

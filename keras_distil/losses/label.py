@@ -3,7 +3,9 @@
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_distil.arguments import check_number
 from keras_distil.losses import functional
 from keras_distil.losses.base import LogitsLoss
 
@@ -39,31 +41,56 @@ class LabelCrossentropy(_LabelLoss):
     classes are the positions.
 
     Formula:
-        loss = logsumexp(logits) - logits[label]                 # nats
+        p = 1 for the class `label`, else 0; or the label itself
+        q = (1 - label_smoothing) * p + label_smoothing / classes
+        loss = logsumexp(logits) - sum(q * logits)               # nats
 
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
         name: string. The log is `<name>_loss`.
+        label_smoothing: float in [0, 1), no unit. Share of the label that is
+            spread evenly over all classes. Must be 0 for spans.
 
     Call arguments:
-        labels: int, (batch,) or (batch, length), from 0.
-        student_logits: float, the same shape and (..., classes).
-        sample_weight: float, as `labels`; 0 excludes an example. None counts
-            every example.
+        labels: int, (batch,) or (batch, length), from 0; or float, the shape
+            of the logits, probabilities that sum to 1.
+        student_logits: float, the shape of class labels and (..., classes).
+        sample_weight: float, (batch,) or (batch, length); 0 excludes an
+            example. None counts every example.
 
     Returns:
         Scalar float32, mean over weighted examples; 0 if there are none.
 
     Raises:
-        TypeError: if `weight` is not a number.
-        ValueError: if `weight` is negative or not finite.
+        TypeError: if `weight` or `label_smoothing` is not a number.
+        ValueError: if `weight` is negative or not finite, `label_smoothing`
+            is out of range, or the shapes do not fit each other.
 
     Example:
         >>> import numpy as np
         >>> loss = LabelCrossentropy()
         >>> round(float(loss(np.array([1]), np.array([[0.0, 0.0]]))), 4)
         0.6931
+
+    Reference:
+        Label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
+        Differs: none.
     """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        name: str = "label",
+        *,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight=weight, name=name)
+        self.label_smoothing = check_number("label_smoothing", label_smoothing)
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(
+                "`label_smoothing` must be at least 0 and below 1. "
+                f"Received: label_smoothing={label_smoothing}."
+            )
 
     def token_values(
         self,
@@ -74,7 +101,24 @@ class LabelCrossentropy(_LabelLoss):
     ) -> Tensor:
         """Crossentropy of each example in nats."""
         del teacher_logits
-        return functional.masked_lm_crossentropy(targets, student_logits)
+        targets = ops.convert_to_tensor(targets)
+        student_logits = ops.convert_to_tensor(student_logits)
+        classes = student_logits
+        if len(targets.shape) != len(student_logits.shape):
+            classes = student_logits[..., 0]
+        functional.check_same_shape(
+            "the labels", targets, "the logits", classes
+        )
+        return functional.label_crossentropy(
+            targets, student_logits, self.label_smoothing
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal loss."""
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -117,4 +161,8 @@ class LabelSquaredError(_LabelLoss):
     ) -> Tensor:
         """Squared error of each example."""
         del teacher_logits
-        return functional.squared_error(targets, student_logits[..., 0])
+        outputs = student_logits[..., 0]
+        functional.check_same_shape(
+            "the labels", ops.convert_to_tensor(targets), "the outputs", outputs
+        )
+        return functional.squared_error(targets, outputs)

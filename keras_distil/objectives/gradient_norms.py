@@ -18,11 +18,17 @@ class GradientNorms:
     Args:
         objective: of a Distiller.
         data: a batch as `fit` takes it, with the teacher in memory.
+
+    Raises:
+        ValueError: if the batch does not fit together or the models.
     """
 
     def __init__(self, objective: "Objective", data: Any) -> None:
         self._objective = objective
-        self._data = tf.nest.map_structure(tf.convert_to_tensor, data)
+        # Outside of a graph, so that an unfit batch is refused here.
+        with tf.init_scope():
+            objective.batch(data)
+        self._data = tf.nest.map_structure(_tensor, data)
         self._norm = tf.function(self._weighted_norm, autograph=False)
 
     def _weighted_norm(self) -> Any:
@@ -51,6 +57,10 @@ class GradientNorms:
                 loss.weight.assign(weight)
             _assign(random, kept)
         return norms
+
+
+def _tensor(value: Any) -> Any:
+    return None if value is None else tf.convert_to_tensor(value)
 
 
 def _random_states(model: keras.Model) -> list[keras.Variable]:

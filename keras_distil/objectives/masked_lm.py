@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_distil import graph_checks
 from keras_distil.losses import (
     DistillationLoss,
     HiddenStateLoss,
@@ -15,6 +16,13 @@ from keras_distil.losses import (
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
 from keras_distil.objectives import shared
+from keras_distil.objectives.batch_checks import (
+    NO_LIMITS,
+    Limits,
+    limits_of,
+    parts_of,
+)
+from keras_distil.objectives.batch_parts import call_inputs, masked_lm_parts
 from keras_distil.teachers import CachedOutputs, CachedTeacher
 
 Tensor = Any
@@ -30,6 +38,9 @@ class MaskedLMBatch(NamedTuple):
         mask_weight: float32, (batch, length), 1 at positions chosen for
             masked language modelling, else 0.
         teacher: the outputs of a cached teacher, or None.
+        segment_ids: int32, (batch, length), or None.
+        checks: assertions that must hold before an update or a log; see
+            `graph_checks.after`. A part of a batch has none.
     """
 
     token_ids: Tensor
@@ -37,42 +48,41 @@ class MaskedLMBatch(NamedTuple):
     targets: Tensor
     mask_weight: Tensor
     teacher: CachedOutputs | None = None
+    segment_ids: Tensor | None = None
+    checks: Sequence[Tensor] = ()
 
     @classmethod
-    def from_triple(cls, data: Any) -> "MaskedLMBatch":
-        """Checks and names the parts of `(x, y, sample_weight)`."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        wanted = {"token_ids", "padding_mask"}
-        if not isinstance(x, dict) or wanted != set(x):
-            received = sorted(x) if isinstance(x, dict) else type(x).__name__
-            raise ValueError(
-                "A batch must be `({'token_ids', 'padding_mask'}, token_ids, "
-                f"sample_weight)`. Received: x={received}."
-            )
-        if y is None or sample_weight is None:
-            missing = "y" if y is None else "sample_weight"
-            raise ValueError(
-                "A batch must hold the original token ids as `y` and the "
-                "masked positions as `sample_weight`. "
-                f"Received: {missing}=None."
-            )
-        padding_mask = tf.cast(x["padding_mask"], tf.int32)
+    def from_triple(
+        cls, data: Any, limits: Limits = NO_LIMITS
+    ) -> "MaskedLMBatch":
+        """Checks and names the parts of `(x, y, sample_weight)`.
+
+        Args:
+            data: as `fit` takes it, also as KerasHub's preprocessors make it,
+                with "mask_positions" in `x`.
+            limits: of the models.
+
+        Raises:
+            ValueError: if the parts do not fit each other or the models.
+        """
+        parts = masked_lm_parts(data, limits)
         return cls(
-            token_ids=tf.cast(x["token_ids"], tf.int32),
-            padding_mask=padding_mask,
-            targets=tf.cast(y, tf.int32),
-            # A masked position in the padding would be a mistake of the data.
-            mask_weight=tf.cast(sample_weight, tf.float32)
-            * tf.cast(padding_mask, tf.float32),
+            **parts.inputs,
+            targets=parts.targets,
+            mask_weight=parts.weight,
+            checks=parts.checks,
         )
 
     @property
     def inputs(self) -> dict[str, Tensor]:
         """What both encoders read."""
-        return {
+        inputs = {
             "token_ids": self.token_ids,
             "padding_mask": self.padding_mask,
         }
+        if self.segment_ids is not None:
+            inputs["segment_ids"] = self.segment_ids
+        return inputs
 
     @property
     def token_weight(self) -> Tensor:
@@ -83,13 +93,14 @@ class MaskedLMBatch(NamedTuple):
         """The `index`-th of `parts` consecutive, nearly equal micro-batches."""
         size = tf.shape(self.token_ids)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
-        teacher = self.teacher
+        teacher, segments = self.teacher, self.segment_ids
         return MaskedLMBatch(
             token_ids=self.token_ids[start:stop],
             padding_mask=self.padding_mask[start:stop],
             targets=self.targets[start:stop],
             mask_weight=self.mask_weight[start:stop],
             teacher=None if teacher is None else teacher.part(start, stop),
+            segment_ids=None if segments is None else segments[start:stop],
         )
 
 
@@ -126,6 +137,7 @@ class MaskedLMObjective:
         self.teacher = teacher
         self.student = student
         self.losses = list(losses)
+        self._limits = limits_of([teacher, student])
         self.projection = shared.hidden_state_projection(
             teacher, student, losses
         )
@@ -135,17 +147,27 @@ class MaskedLMObjective:
         ]
 
     def batch(self, data: Any) -> MaskedLMBatch:
-        """The parts of a Keras triple, checked and named."""
+        """The parts of a Keras triple, checked and named.
+
+        Raises:
+            ValueError: if they do not fit each other or the models.
+        """
         if not isinstance(self.teacher, CachedTeacher):
-            return MaskedLMBatch.from_triple(data)
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+            return MaskedLMBatch.from_triple(data, self._limits)
+        x, y, sample_weight = parts_of(data)
         x, outputs = self.teacher.take_outputs(x)
-        batch = MaskedLMBatch.from_triple((x, y, sample_weight))
+        batch = MaskedLMBatch.from_triple((x, y, sample_weight), self._limits)
         return batch._replace(teacher=outputs)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         """The student's logits, float32, (batch, length, vocabulary)."""
-        return forward.logits(self.student, inputs, training=training)
+        if isinstance(self.teacher, CachedTeacher):
+            inputs = self.teacher.without_outputs(inputs)
+        inputs, checks = call_inputs(
+            inputs, limits_of([self.student]), masked_lm=True
+        )
+        logits = forward.logits(self.student, inputs, training=training)
+        return graph_checks.after(checks, logits)
 
     @property
     def ratios(self) -> dict[str, tuple[str, str]]:

@@ -12,6 +12,7 @@ from keras_distil.losses import (
     LogitsLoss,
     functional,
 )
+from keras_distil.losses.base import checked_values
 from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
@@ -72,6 +73,7 @@ def hidden_state_losses(
             teacher_hidden_states=teacher_states,
             student_hidden_states=student_states,
         )
+        values = checked_values(loss, values, token_weight)
         added = functional.weighted_sum(values, token_weight)
         sums[f"{loss.name}_sum"] = added
         total += scales[loss.name] * added

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_distil import graph_checks
 from keras_distil.losses import (
     DistillationLoss,
     HiddenStateLoss,
@@ -14,9 +15,12 @@ from keras_distil.losses import (
     SoftTargetSquaredError,
     functional,
 )
+from keras_distil.losses.base import checked_values
 from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of
 from keras_distil.objectives import shared
+from keras_distil.objectives.batch_checks import limits_of
+from keras_distil.objectives.batch_parts import call_inputs, task_parts
 
 Tensor = Any
 
@@ -31,34 +35,55 @@ class TaskBatch(NamedTuple):
     Attributes:
         inputs: "token_ids", "padding_mask" and perhaps "segment_ids", int32,
             (batch, length).
-        targets: the labels: int32 (batch,) of a classification, float32
-            (batch,) of a regression, int32 (batch, length) of a token
-            classification, int32 (batch, 2), start and end, of a span.
+        targets: the labels: of a classification int32 (batch,), or float32
+            (batch, classes), probabilities; float32 (batch,) of a regression,
+            int32 (batch, length) of a token classification, int32 (batch, 2),
+            start and end, of a span.
         weight: float32, (batch,), or (batch, length) of a token
-            classification; 0 leaves an example out.
+            classification; 0 leaves an example, or a token, out.
+        checks: assertions that must hold before an update or a log; see
+            `graph_checks.after`. A part of a batch has none.
     """
 
     inputs: dict[str, Tensor]
     targets: Tensor
     weight: Tensor
+    checks: Sequence[Tensor] = ()
+
+    @property
+    def real(self) -> Tensor:
+        """float32, (batch, length), 1 at real tokens."""
+        return tf.cast(self.inputs["padding_mask"], tf.float32)
 
     @property
     def token_weight(self) -> Tensor:
-        """float32, (batch, length), 1 at real tokens."""
-        return tf.cast(self.inputs["padding_mask"], tf.float32)
+        """float32, (batch, length), what losses on hidden states count.
+
+        A token has the weight of its example. Where tokens have weights of
+        their own, all of an example count if any of them has a weight.
+        """
+        weight = self.weight
+        if weight.shape.rank == 2:
+            labelled = tf.reduce_any(weight > 0.0, axis=1)
+            weight = tf.cast(labelled, tf.float32)
+        return weight[:, tf.newaxis] * self.real
 
     def part(self, index: Tensor, parts: int) -> "TaskBatch":
         """The `index`-th of `parts` consecutive, nearly equal micro-batches."""
         size = tf.shape(self.targets)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
-        return tf.nest.map_structure(lambda value: value[start:stop], self)
+        inputs, targets, weight = tf.nest.map_structure(
+            lambda value: value[start:stop], tuple(self[:3])
+        )
+        return TaskBatch(inputs, targets, weight)
 
 
 class _Rows(NamedTuple):
     """Every decision that a model takes in a batch, one a row.
 
     Attributes:
-        targets: (rows,), the right choice.
+        targets: (rows,), the right choice, or (rows, choices), the
+            probability of each.
         weight: float32, (rows,).
         logits: function of a model's outputs to (rows, choices).
     """
@@ -72,8 +97,9 @@ class TaskObjective:
     """The losses of one batch of a task and their gradients.
 
     Sums and sizes are kept apart as in `MaskedLMObjective`. Losses on logits
-    divide by the number of decisions: texts, tokens with a label, or two a
-    span; those on hidden states by the number of tokens.
+    divide by the weight of the decisions: texts, tokens with a label, or two
+    per span; those on hidden states by the weight of the tokens. An example
+    of weight 0 counts in none of them.
 
     Args:
         teacher: a model for the same task, or None.
@@ -108,6 +134,7 @@ class TaskObjective:
         self.teacher = teacher
         self.student = student
         self.losses = list(losses)
+        self._limits = limits_of([teacher, student])
         self.projection = shared.hidden_state_projection(
             teacher, student, losses
         )
@@ -145,36 +172,36 @@ class TaskObjective:
         """The parts of a Keras triple, checked and named.
 
         Raises:
-            ValueError: if a part is missing or of another form.
+            ValueError: if they do not fit each other or the models.
         """
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        _check_inputs(x)
-        if y is None:
-            raise ValueError(
-                "A batch must hold the labels as `y`. Received: y=None."
-            )
-        inputs = {name: tf.cast(value, tf.int32) for name, value in x.items()}
-        targets = _targets(self.kind, y)
-        shape = tf.shape(targets)
-        if self.kind == "span":
-            shape = shape[:1]
-        if sample_weight is None:
-            weight = tf.ones(shape)
-        else:
-            weight = tf.cast(sample_weight, tf.float32)
-        if self.kind == "token_classification":
-            weight *= tf.cast(inputs["padding_mask"], tf.float32)
-        return TaskBatch(inputs, targets, weight)
+        parts = task_parts(
+            data,
+            self.kind,
+            self._limits,
+            classes=getattr(self.student, "num_classes", 0),
+            class_position=getattr(self.student.backbone, "cls_token_index", 0),
+        )
+        return TaskBatch(*parts)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         """The student's outputs, float32; see `forward.encode_task`."""
-        return forward.encode_task(self.student, inputs, training=training)[1]
+        inputs, checks = call_inputs(
+            inputs, limits_of([self.student]), masked_lm=False
+        )
+        _, outputs = forward.encode_task(
+            self.student, inputs, training=training
+        )
+        return graph_checks.after(checks, outputs)
 
     def sizes(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """What the means of this batch divide by, float32 scalars."""
+        """What the means of this batch divide by, float32 scalars.
+
+        "tokens" are all that were read, whatever their weight.
+        """
         return {
             "rows": tf.reduce_sum(self._rows(batch).weight),
-            "tokens": tf.reduce_sum(batch.token_weight),
+            "weighted_tokens": tf.reduce_sum(batch.token_weight),
+            "tokens": tf.reduce_sum(batch.real),
         }
 
     def evaluate(
@@ -227,12 +254,16 @@ class TaskObjective:
                     teacher_logits=teacher_logits,
                     student_logits=student_logits,
                 )
+                values = checked_values(loss, values, rows.weight)
                 added = functional.weighted_sum(values, rows.weight)
                 sums[f"{loss.name}_sum"] = added
                 total += scales[loss.name] * added
                 if loss.statistic is not None:
+                    observed = checked_values(
+                        loss, loss.token_statistic(student_logits), rows.weight
+                    )
                     sums[f"{loss.name}_statistic"] = functional.weighted_sum(
-                        loss.token_statistic(student_logits), rows.weight
+                        observed, rows.weight
                     )
         sums |= self._metrics(rows, teacher_logits, student_logits)
         if not training:
@@ -273,7 +304,10 @@ class TaskObjective:
             equal = tf.cast(best == others, tf.float32)
             return functional.weighted_sum(equal, rows.weight)
 
-        sums = {"correct": share(rows.targets)}
+        targets = rows.targets
+        if targets.shape.rank == 2:
+            targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
+        sums = {"correct": share(targets)}
         if teacher_logits is not None:
             sums["agreeing"] = share(
                 tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
@@ -283,7 +317,7 @@ class TaskObjective:
 
 def _size_of(loss: DistillationLoss) -> str:
     """Which size of the batch divides the sum of `loss`."""
-    return "tokens" if isinstance(loss, HiddenStateLoss) else "rows"
+    return "weighted_tokens" if isinstance(loss, HiddenStateLoss) else "rows"
 
 
 def _gradients(
@@ -298,40 +332,6 @@ def _gradients(
                 "Set the layer's `trainable` to False."
             )
     return [tf.convert_to_tensor(gradient) for gradient in found]
-
-
-def _targets(kind: str, y: Any) -> Tensor:
-    """The labels in the type and shape of `TaskBatch.targets`."""
-    if kind == "span":
-        if not isinstance(y, dict) or set(y) != {"start", "end"}:
-            received = sorted(y) if isinstance(y, dict) else type(y).__name__
-            raise ValueError(
-                "The labels of a span must be {'start', 'end'}, each (batch,). "
-                f"Received: y={received}."
-            )
-        return tf.stack(
-            [tf.cast(y[name], tf.int32) for name in ("start", "end")], axis=1
-        )
-    if isinstance(y, dict):
-        raise ValueError(
-            f"The labels of a {kind.replace('_', ' ')} must be one array. "
-            f"Received: y={sorted(y)}."
-        )
-    return tf.cast(y, tf.float32 if kind == "regression" else tf.int32)
-
-
-def _check_inputs(x: Any) -> None:
-    wanted = {"token_ids", "padding_mask"}
-    if not isinstance(x, dict) or not wanted <= set(x) <= {
-        *wanted,
-        "segment_ids",
-    }:
-        received = sorted(x) if isinstance(x, dict) else type(x).__name__
-        raise ValueError(
-            "A batch must be `({'token_ids', 'padding_mask'}, labels)`, with "
-            "'segment_ids' if wanted and with weights as a third part. "
-            f"Received: x={received}."
-        )
 
 
 def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
@@ -358,13 +358,20 @@ def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
 
 
 def _check_outputs(kind: str, losses: Sequence[LogitsLoss]) -> None:
-    """Raises TypeError for a loss on another kind of output."""
+    """Raises an error for a loss that is not for the kind of output."""
     of_numbers = (LabelSquaredError, SoftTargetSquaredError)
     for loss in losses:
         if isinstance(loss, of_numbers) != (kind == "regression"):
             raise TypeError(
                 f"{type(loss).__name__} is not for a {kind.replace('_', ' ')}. "
                 "`losses.task_loss` makes the losses of each kind."
+            )
+        smoothing: Any = getattr(loss, "label_smoothing", 0.0)
+        if kind == "span" and smoothing:
+            raise ValueError(
+                f"The loss {loss.name!r} of a span must have no label "
+                "smoothing: it would ask for answers in the padding. "
+                f"Received: label_smoothing={smoothing}."
             )
         if loss.positions == "masked":
             raise TypeError(

@@ -200,21 +200,29 @@ class CachedTeacher:
         names = ["token_ids", "logits", "tails"]
         if self.settings.hidden_states:
             names.append("states")
-        missing = [name for name in names if f"{_PREFIX}{name}" not in x]
-        if missing:
+        if not isinstance(x, dict) or not all(
+            f"{_PREFIX}{name}" in x for name in names
+        ):
+            received = sorted(x) if isinstance(x, dict) else type(x).__name__
             raise ValueError(
                 "With a cached teacher, batches must be those of its "
                 "`dataset`, which carry its outputs; score a student on other "
                 "text with `evaluation.score_masked_lm`. Received: "
-                f"x={sorted(x)}."
+                f"x={received}."
             )
-        rest = {k: v for k, v in x.items() if not k.startswith(_PREFIX)}
+        rest = self.without_outputs(x)
         return rest, CachedOutputs(
             token_ids=tf.cast(x[f"{_PREFIX}token_ids"], tf.int32),
             logits=tf.cast(x[f"{_PREFIX}logits"], tf.float32),
             tails=x[f"{_PREFIX}tails"],
             states=x.get(f"{_PREFIX}states"),
         )
+
+    def without_outputs(self, x: Any) -> Any:
+        """The student's inputs among those of a batch."""
+        if not isinstance(x, dict):
+            return x
+        return {k: v for k, v in x.items() if not k.startswith(_PREFIX)}
 
     def top_logits(
         self,

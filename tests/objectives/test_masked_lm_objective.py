@@ -231,8 +231,8 @@ def test_names_the_parts_of_a_triple():
             r"A batch must be .* Received: x=\['token_ids'\]",
         ),
         (
-            lambda x, y, w: ({**x, "segment_ids": x["token_ids"]}, y, w),
-            "A batch must be .* Received: .*segment_ids",
+            lambda x, y, w: ({**x, "token_type_ids": x["token_ids"]}, y, w),
+            "A batch must be .* Received: .*token_type_ids",
         ),
         (lambda x, y, w: (x,), "must hold the original .* Received: y=None"),
         (lambda x, y, w: (x, y), "Received: sample_weight=None"),

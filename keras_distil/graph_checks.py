@@ -1,0 +1,95 @@
+"""Checks of tensors, in a graph as in eager execution, that end in one line.
+
+TensorFlow shows a failed assertion of a graph as a traceback of many lines.
+Here an assertion carries its message, and `failed_check` finds it again.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+_MARK = "keras_distil check: "
+_FAILED = re.compile(
+    rf"assertion failed: \[{_MARK}(?P<message>[^\]]*)\]"
+    r"(?P<values>(?: \[[^\]]*\])*)"
+)
+
+
+class BatchError(ValueError):
+    """A batch does not fit together, or does not fit the model."""
+
+    # Keras would add all arguments of `call` to the message.
+    _keras_call_info_injected = True
+
+
+def require(
+    condition: Tensor, message: str, values: Callable[[], Sequence[Tensor]]
+) -> list[Tensor]:
+    """Asserts a condition: at once in eager execution, else in the graph.
+
+    Args:
+        condition: bool scalar.
+        message: one line without square brackets, with a `{}` for each value.
+        values: function that computes scalars or vectors for the message. It
+            runs only if the condition is false.
+
+    Returns:
+        What must be evaluated before anything that relies on the condition;
+        see `after`. Empty in eager execution.
+
+    Raises:
+        BatchError: in eager execution, if the condition is false.
+    """
+    if tf.executing_eagerly():
+        if bool(condition):
+            return []
+        raise BatchError(_filled(message, map(_text, values())))
+
+    def fail() -> Tensor:
+        # In a branch of its own: on a GPU, the values stay where they are
+        # unless the assertion fails.
+        data = [_MARK + message, *values()]
+        with tf.control_dependencies([tf.debugging.Assert(False, data, 8)]):
+            return tf.constant(False)
+
+    return [tf.cond(condition, lambda: tf.constant(True), fail)]
+
+
+def after(checks: Sequence[Tensor], values: Any) -> Any:
+    """The same values, which exist only if the checks passed.
+
+    Args:
+        checks: from `require`.
+        values: a nested structure of tensors.
+    """
+    if not checks:
+        return values
+    with tf.control_dependencies(list(checks)):
+        return tf.nest.map_structure(tf.identity, values)
+
+
+def failed_check(error: Exception) -> BatchError | None:
+    """The check that failed, from an error of TensorFlow's, if any did."""
+    found = _FAILED.search(str(error))
+    if found is None:
+        return None
+    values = re.findall(r"\[([^\]]*)\]", found["values"])
+    return BatchError(_filled(found["message"], values))
+
+
+def _filled(message: str, values: Any) -> str:
+    filled = message.format(*[value.replace(" ", ", ") for value in values])
+    # The shape of a vector, as Python writes it.
+    return re.sub(r"shape \((\d+)\)", r"shape (\1,)", filled)
+
+
+def _text(value: Tensor) -> str:
+    """A value as TensorFlow's assertion prints it."""
+    array = tf.convert_to_tensor(value).numpy()
+    return " ".join(
+        f"{x:g}" if x.dtype.kind == "f" else str(x) for x in array.reshape(-1)
+    )

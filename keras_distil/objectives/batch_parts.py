@@ -1,0 +1,324 @@
+"""The parts of a batch of each task, checked and in one form."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_distil import graph_checks
+from keras_distil.graph_checks import BatchError
+from keras_distil.objectives.batch_checks import (
+    BatchChecks,
+    Limits,
+    dense,
+    fitting,
+    parts_of,
+    shaped,
+)
+
+Tensor = Any
+
+_MASKED_LM = (
+    "A batch must be `({'token_ids', 'padding_mask'}, token_ids, "
+    "sample_weight)`, with 'segment_ids' if wanted; or what KerasHub's "
+    "masked-LM preprocessors make, with 'mask_positions'."
+)
+_TASK = (
+    "A batch must be `({'token_ids', 'padding_mask'}, labels)`, with "
+    "'segment_ids' if wanted and with weights as a third part."
+)
+_CALL = (
+    "The inputs must be {'token_ids', 'padding_mask'}, with 'segment_ids' if "
+    "wanted, and for masked language modelling with 'mask_positions'."
+)
+_SEGMENTS = ("segment_ids",)
+_MASKED = ("segment_ids", "mask_positions")
+
+
+class Parts(NamedTuple):
+    """What an objective reads of a batch.
+
+    Attributes:
+        inputs: "token_ids", "padding_mask" and perhaps "segment_ids", int32,
+            (batch, length).
+        targets: of masked language modelling int32 (batch, length); of tasks
+            as in `TaskBatch`.
+        weight: float32, of masked language modelling (batch, length), of
+            tasks as in `TaskBatch`.
+        checks: see `graph_checks.after`.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: Tensor
+    weight: Tensor
+    checks: list[Tensor]
+
+
+def call_inputs(
+    x: Any, limits: Limits, *, masked_lm: bool
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Inputs without labels, as `predict` has them, and their checks.
+
+    Args:
+        x: as the user gave it.
+        limits: of the student.
+        masked_lm: whether "mask_positions" may be among them.
+    """
+    checks = BatchChecks()
+    optional = _MASKED if masked_lm else _SEGMENTS
+    inputs = checks.inputs(x, limits, optional=optional, form=_CALL)
+    if "mask_positions" in x:
+        places = shaped("mask_positions", x["mask_positions"], "batch", "masks")
+        places = fitting(
+            "mask_positions", places, "token_ids", inputs["token_ids"], 1
+        )
+        inputs["mask_positions"] = _places(checks, places, inputs)
+    return inputs, checks.made
+
+
+def _places(
+    checks: BatchChecks, places: Tensor, inputs: dict[str, Tensor]
+) -> Tensor:
+    length = tf.shape(inputs["token_ids"])[1]
+    return checks.numbers(
+        "mask_positions", places, length, "positions of the sequences"
+    ).values
+
+
+# === Masked language modelling ===
+
+
+def masked_lm_parts(data: Any, limits: Limits) -> Parts:
+    """A Keras triple of masked language modelling.
+
+    The target of a token that was not masked is the token itself.
+
+    Raises:
+        BatchError: if the parts do not fit each other or `limits`.
+    """
+    x, y, sample_weight = parts_of(data)
+    checks = BatchChecks()
+    inputs = checks.inputs(x, limits, optional=_MASKED, form=_MASKED_LM)
+    if y is None or sample_weight is None:
+        missing = "y" if y is None else "sample_weight"
+        raise BatchError(
+            "A batch must hold the original token ids as `y` and the masked "
+            f"positions as `sample_weight`. Received: {missing}=None."
+        )
+    like_name, like = "token_ids", inputs["token_ids"]
+    axes = ("batch", "length")
+    if "mask_positions" in x:
+        axes = ("batch", "masks")
+        like_name = "mask_positions"
+        like = shaped(like_name, x[like_name], *axes)
+        like = fitting(like_name, like, "token_ids", inputs["token_ids"], 1)
+    y = shaped("y", y, *axes, squeezed=True)
+    y = fitting("y", y, like_name, like)
+    weight = shaped("sample_weight", sample_weight, *axes, squeezed=True)
+    weight = fitting("sample_weight", weight, like_name, like)
+    targets, ignored = checks.numbers(
+        "y",
+        y,
+        limits.vocabulary_size,
+        "rows of the vocabulary",
+        may_ignore=True,
+    )
+    weight = checks.weights("sample_weight", weight)
+    weight = tf.where(ignored, 0.0, weight)
+    token_ids = inputs["token_ids"]
+    if "mask_positions" in x:
+        places = _places(checks, like, inputs)
+        targets, weight = _scattered(checks, places, targets, weight, token_ids)
+    else:
+        targets = tf.where(ignored, token_ids, targets)
+    # Padding is never a target.
+    weight *= tf.cast(inputs["padding_mask"], tf.float32)
+    return Parts(inputs, targets, weight, checks.made)
+
+
+def _scattered(
+    checks: BatchChecks,
+    places: Tensor,
+    targets: Tensor,
+    weight: Tensor,
+    token_ids: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Targets and weights of some positions, for every position.
+
+    KerasHub fills up the positions with zeros, of weight 0.
+    """
+    masks = tf.shape(places)
+    rows = tf.repeat(tf.range(masks[0])[:, tf.newaxis], masks[1], axis=1)
+    where = tf.stack([rows, places], axis=-1)
+    shape = tf.shape(token_ids)
+    counts = weight > 0.0
+    times = tf.scatter_nd(where, tf.cast(counts, tf.int32), shape)
+    checks.require(
+        tf.reduce_all(times <= 1),
+        "`mask_positions` must name a position once, if its weight is not 0. "
+        "Received: a position that is named {} times.",
+        lambda: (tf.reduce_max(times),),
+    )
+    named = tf.scatter_nd(where, tf.where(counts, targets, 0), shape)
+    return (
+        tf.where(times == 1, named, token_ids),
+        tf.scatter_nd(where, weight, shape),
+    )
+
+
+# === Tasks ===
+
+
+def task_parts(
+    data: Any,
+    kind: str,
+    limits: Limits,
+    *,
+    classes: int,
+    class_position: int,
+) -> Parts:
+    """A Keras pair or triple of a task.
+
+    Args:
+        data: as the user gave it.
+        kind: of the task.
+        limits: of the models.
+        classes: of a classification.
+        class_position: of the token whose state is classified.
+
+    Raises:
+        BatchError: if the parts do not fit each other or `limits`.
+    """
+    x, y, sample_weight = parts_of(data)
+    checks = BatchChecks()
+    inputs = checks.inputs(x, limits, optional=_SEGMENTS, form=_TASK)
+    if y is None:
+        raise BatchError(
+            "A batch must hold the labels as `y`. Received: y=None."
+        )
+    if kind != "span" and isinstance(y, dict):
+        raise BatchError(
+            f"The labels of a {kind.replace('_', ' ')} must be one array. "
+            f"Received: y={sorted(y)}."
+        )
+    weight = _task_weight(checks, kind, sample_weight, inputs)
+    if kind == "span":
+        return _span(checks, y, weight, inputs)
+    if kind == "token_classification":
+        y = shaped("y", y, "batch", "length", squeezed=True)
+        y = fitting("y", y, "token_ids", inputs["token_ids"])
+        targets, ignored = checks.numbers(
+            "y", y, classes, "classes", may_ignore=True
+        )
+        weight = tf.where(ignored, 0.0, weight)
+        weight *= tf.cast(inputs["padding_mask"], tf.float32)
+        return Parts(inputs, targets, weight, checks.made)
+    if kind == "regression":
+        y = shaped("y", y, "batch", squeezed=True)
+        y = fitting("y", y, "token_ids", inputs["token_ids"])
+        targets = checks.finite(y, weight)
+    else:
+        targets, weight = _classes(checks, y, weight, inputs, classes)
+    checks.first_tokens(inputs["padding_mask"], weight, class_position)
+    return Parts(inputs, targets, weight, checks.made)
+
+
+def _task_weight(
+    checks: BatchChecks,
+    kind: str,
+    sample_weight: Any,
+    inputs: dict[str, Tensor],
+) -> Tensor:
+    """Weights of examples, or of tokens, 1 if there are none."""
+    token_ids = inputs["token_ids"]
+    per_token = kind == "token_classification"
+    axes = ("batch", "length") if per_token else ("batch",)
+    if sample_weight is None:
+        return tf.ones(tf.shape(token_ids)[: len(axes)])
+    given = [sample_weight]
+    if kind == "span" and isinstance(sample_weight, dict):
+        # Keras's `fit` gives each array of `y` the weights that it was given.
+        if set(sample_weight) != {"start", "end"}:
+            raise BatchError(
+                "The weights of a span must be one array, or {'start', "
+                f"'end'}}. Received: sample_weight={sorted(sample_weight)}."
+            )
+        given = [sample_weight[name] for name in ("start", "end")]
+    weights = []
+    for value in given:
+        value = shaped("sample_weight", value, *axes, squeezed=True)
+        value = fitting("sample_weight", value, "token_ids", token_ids)
+        weights.append(checks.weights("sample_weight", value))
+    if len(weights) == 2:
+        checks.require(
+            tf.reduce_all(weights[0] == weights[1]),
+            "`sample_weight` must be the same for the start and the end of a "
+            "span. Received: weights that differ by up to {}.",
+            lambda: (tf.reduce_max(tf.abs(weights[0] - weights[1])),),
+        )
+    return weights[0]
+
+
+def _classes(
+    checks: BatchChecks,
+    y: Any,
+    weight: Tensor,
+    inputs: dict[str, Tensor],
+    classes: int,
+) -> tuple[Tensor, Tensor]:
+    """Labels of a classification, ids or probabilities, and the weights."""
+    token_ids = inputs["token_ids"]
+    y = dense("y", y)
+    if y.shape.rank == 2 and y.shape[1] != 1:
+        y = fitting("y", _with_columns(y, classes), "token_ids", token_ids, 1)
+        return checks.probabilities(y, weight), weight
+    y = shaped("y", y, "batch", squeezed=True)
+    y = fitting("y", y, "token_ids", token_ids)
+    targets, ignored = checks.numbers(
+        "y", y, classes, "classes", may_ignore=True
+    )
+    return targets, tf.where(ignored, 0.0, weight)
+
+
+def _with_columns(y: Tensor, classes: int) -> Tensor:
+    """Labels with a probability for each class."""
+    form = (
+        "Labels of a classification must be whole numbers of shape (batch,), "
+        f"or float probabilities of shape (batch, {classes}). Received: "
+    )
+    if not y.dtype.is_floating or y.shape[1] not in (None, classes):
+        raise BatchError(
+            f"{form}`y` of shape {y.shape} and dtype {y.dtype.name}."
+        )
+    if y.shape[1] is not None:
+        return y
+    columns = tf.shape(y)[1]
+    checks = graph_checks.require(
+        columns == classes, f"{form}{{}} columns.", lambda: (columns,)
+    )
+    return tf.ensure_shape(graph_checks.after(checks, y), [None, classes])
+
+
+def _span(
+    checks: BatchChecks, y: Any, weight: Tensor, inputs: dict[str, Tensor]
+) -> Parts:
+    """Starts and ends of spans."""
+    if not isinstance(y, dict) or set(y) != {"start", "end"}:
+        received = sorted(y) if isinstance(y, dict) else type(y).__name__
+        raise BatchError(
+            "The labels of a span must be {'start', 'end'}, each (batch,). "
+            f"Received: y={received}."
+        )
+    token_ids = inputs["token_ids"]
+    length = tf.shape(token_ids)[1]
+    places = []
+    for name in ("start", "end"):
+        value = shaped(name, y[name], "batch", squeezed=True)
+        value = fitting(name, value, "token_ids", token_ids)
+        place, ignored = checks.numbers(
+            name, value, length, "positions of the sequences", may_ignore=True
+        )
+        weight = tf.where(ignored, 0.0, weight)
+        places.append(place)
+    for name, place in zip(("start", "end"), places, strict=True):
+        checks.span(name, place, inputs["padding_mask"], weight)
+    return Parts(inputs, tf.stack(places, axis=1), weight, checks.made)
