@@ -1,13 +1,19 @@
 """Distil large transformer encoders into small, fast ones, in Keras.
 
 Everything is loaded when first used: importing `keras_distil.config` imports
-neither TensorFlow nor Keras.
+neither TensorFlow nor Keras. Keras must run on TensorFlow, which is checked at
+once.
 """
 
 import importlib
 from typing import Any
 
 from keras_distil._version import __version__
+from keras_distil.backend import check_backend, is_command
+
+# The command line checks it too, and prints one line in place of a traceback.
+if not is_command():
+    check_backend()
 
 _MODULES = (
     "callbacks",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from typing import Any
 
 _WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
@@ -16,6 +17,12 @@ def main() -> None:
     """
     for number in _WORDS:
         signal.signal(number, _end)
+    from keras_distil.backend import check_backend
+
+    try:
+        check_backend()
+    except ImportError as error:
+        sys.exit(f"keras-distil: {error}")
     from keras_distil import cli
 
     cli.main()

@@ -10,7 +10,9 @@ import tensorflow as tf
 from keras_distil import continuation, graph_checks
 from keras_distil.data import first_step_of, reading_error, stream_of
 from keras_distil.losses import DistillationLoss, chunked
+from keras_distil.models import supported
 from keras_distil.objectives import GradientNorms, make_objective
+from keras_distil.optimizer_checks import check_known_variables, check_optimizer
 from keras_distil.teachers import CachedTeacher, cache_error
 
 Tensor = Any
@@ -49,8 +51,11 @@ class Distiller(keras.Model):
         TypeError: if the models are not for the same task, or a loss is none
             for it.
         ValueError: if the vocabularies or classes differ, if loss names
-            repeat, if a loss needs a teacher and there is none, or under
-            `mixed_float16`.
+            repeat, if a loss needs a teacher and there is none, if the
+            student cannot be trained exactly (quantised, in half precision or
+            float64, with regularisers, with nothing trainable, with weights
+            that are the teacher's), or a model was not made in the scope of
+            the distribution strategy.
 
     Example:
         >>> distiller = Distiller(
@@ -71,6 +76,8 @@ class Distiller(keras.Model):
     train_function: Any
     test_function: Any
     predict_function: Any
+    # A subclass that only evaluates takes models that cannot be trained.
+    _trains = True
 
     def __init__(
         self,
@@ -79,8 +86,14 @@ class Distiller(keras.Model):
         losses: Sequence[DistillationLoss],
         name: str = "distiller",
     ) -> None:
-        super().__init__(name=name)
-        objective = make_objective(teacher, student, losses)
+        # In float32 whatever Keras's global policy is: it only adds up.
+        super().__init__(name=name, dtype="float32")
+        _check_floatx()
+        objective = make_objective(
+            teacher, student, losses, trains=self._trains
+        )
+        self._check_student(student, objective)
+        _check_scope(self.distribute_strategy, _variables_by_role(objective))
         self.teacher = teacher
         self.student = student
         self.distillation_losses = list(losses)
@@ -206,9 +219,11 @@ class Distiller(keras.Model):
             steps_per_execution: int >= 1, updates per call into the graph.
 
         Raises:
-            TypeError: if a count is not an integer.
-            ValueError: if a value is out of range, or the optimizer clips or
-                accumulates gradients itself.
+            TypeError: if a count is not an integer, or the optimizer
+                replaces Keras's `apply`.
+            ValueError: if a value is out of range, or the optimizer clips,
+                accumulates, scales or averages by itself, was built for
+                other variables, or outside of the strategy's scope.
         """
         _check_at_least_one("micro_batches", micro_batches)
         _check_at_least_one("chunk_size", chunk_size)
@@ -217,8 +232,15 @@ class Distiller(keras.Model):
                 "`clip_norm` must be positive, or None for no clipping. "
                 f"Received: clip_norm={clip_norm}."
             )
-        optimizer = keras.optimizers.get(optimizer)
-        _check_optimizer(optimizer)
+        _check_floatx()
+        self._check_student(self.student, self._objective)
+        with self.distribute_strategy.scope():
+            optimizer = keras.optimizers.get(optimizer)
+        check_optimizer(optimizer)
+        check_known_variables(optimizer, self._objective.variables)
+        _check_scope(
+            self.distribute_strategy, {"optimizer": optimizer.variables}
+        )
         self._compile_arguments = {
             "micro_batches": micro_batches,
             "jit_compile": jit_compile,
@@ -236,10 +258,17 @@ class Distiller(keras.Model):
             jit_compile=False,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
+            auto_scale_loss=False,
         )
         with self.distribute_strategy.scope():
             optimizer.build(self._objective.variables)
             self._make_metrics()
+
+    def _check_student(self, student: keras.Model, objective: Any) -> None:
+        """Checks what may have changed since the objective was made."""
+        if self._trains:
+            supported.check_student(student)
+            supported.check_trainable(student, objective.variables)
 
     def _make_metrics(self) -> None:
         names = [*self._objective.ratios, "gradient_norm"]
@@ -347,6 +376,8 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One update of the student. Returns the logs."""
+        self._check_student(self.student, self._objective)
+        check_known_variables(self.optimizer, self._objective.variables)
         batch = self._objective.batch(data)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         for variable, schedule in self._schedules.values():
@@ -355,6 +386,7 @@ class Distiller(keras.Model):
         sums, gradients = graph_checks.after(
             batch.checks, self._accumulate(batch, sizes)
         )
+        supported.check_added_losses(self.student)
         sums, gradients = _all_reduce(sums), _all_reduce(gradients)
         norm = tf.linalg.global_norm(gradients)
         values = {**self._values(sums, sizes), "gradient_norm": norm}
@@ -632,22 +664,41 @@ def _all_reduce(values: Any) -> Any:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-def _check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    # Both would act on each replica's part of the gradient, before the sum.
-    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
-        if getattr(optimizer, name, None) is not None:
-            raise ValueError(
-                f"The optimizer must not clip by itself (`{name}`). Use "
-                "`compile(clip_norm=...)`, which clips the gradient of the "
-                "whole batch."
-            )
-    if getattr(optimizer, "gradient_accumulation_steps", None):
+def _check_floatx() -> None:
+    if keras.config.floatx() != "float32":
         raise ValueError(
-            "The optimizer must not accumulate gradients "
-            "(`gradient_accumulation_steps`). Use "
-            "`compile(micro_batches=...)`, whose update is that of the whole "
-            "batch."
+            "Keras's `floatx` must be 'float32': losses, metrics and the "
+            "learning rate are variables of that type. Call "
+            "`keras.config.set_floatx('float32')` first. Received: "
+            f"floatx={keras.config.floatx()!r}."
         )
+
+
+def _variables_by_role(objective: Any) -> dict[str, list[keras.Variable]]:
+    models = {"teacher": objective.teacher, "student": objective.student}
+    return {
+        f"{role} {model.name!r}": model.variables
+        for role, model in models.items()
+        if isinstance(model, keras.Model)
+    }
+
+
+def _check_scope(
+    strategy: tf.distribute.Strategy,
+    variables: dict[str, list[keras.Variable]],
+) -> None:
+    """Raises ValueError unless all variables are the strategy's."""
+    is_variable_of = strategy.extended.variable_created_in_scope
+    for owner, owned in variables.items():
+        strange = [v.path for v in owned if not is_variable_of(v.value)]
+        if strange:
+            raise ValueError(
+                f"The {owner} and the Distiller must be made in the scope of "
+                "one distribution strategy: build teacher, student, optimizer "
+                "and Distiller under `with strategy.scope():`. Received: "
+                f"{strange[0]!r} of another scope than the Distiller's "
+                f"{type(strategy).__name__}."
+            )
 
 
 def _check_at_least_one(name: str, value: int) -> None:

@@ -12,7 +12,14 @@ PACKAGE = ROOT / "keras_distil"
 
 # A part imports parts of earlier rows only: nothing of its own row.
 ROWS = (
-    ("_version", "arguments", "disk", "graph_checks"),
+    (
+        "_version",
+        "arguments",
+        "backend",
+        "disk",
+        "graph_checks",
+        "optimizer_checks",
+    ),
     (
         "config",
         "losses",

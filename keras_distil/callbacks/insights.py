@@ -154,12 +154,14 @@ class Examples:
         projection = forward.project(
             model, forward.gather_rows(states, tf.constant(rows))
         )
-        products = tf.matmul(
-            tf.cast(projection.features, tf.float32),
-            tf.cast(projection.kernel, tf.float32),
-            transpose_b=True,
-        )
-        logits = products + tf.cast(projection.bias, tf.float32)
+        if projection.kernel is not None:
+            # Shown to several digits: no product in half precision.
+            projection = projection._replace(
+                features=tf.cast(projection.features, tf.float32),
+                kernel=tf.cast(projection.kernel, tf.float32),
+            )
+        products = tf.cast(projection.products(), tf.float32)
+        logits = products + projection.bias
         return tf.nn.log_softmax(logits).numpy()
 
     def _shown(self, places: np.ndarray) -> list[int]:

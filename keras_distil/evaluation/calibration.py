@@ -87,8 +87,7 @@ def masked_lm_calibration(
     def logits_of(x: Any, rows: tf.Tensor) -> tf.Tensor:
         states = forward.encode(model, x, training=False)
         made = forward.project(model, forward.gather_rows(states, rows))
-        product = tf.matmul(made.features, made.kernel, transpose_b=True)
-        return tf.cast(product, tf.float32) + made.bias
+        return tf.cast(made.products(), tf.float32) + made.bias
 
     confidences, correct = [], []
     for x, y, weight in batches:

@@ -25,6 +25,12 @@ class MaskedLMScores:
     teacher_agreement: float
 
 
+class _Scorer(Distiller):
+    """Evaluates a model that may be frozen, quantised or in any precision."""
+
+    _trains = False
+
+
 def score_masked_lm(
     model: MaskedLM, teacher: MaskedLM, batches: tf.data.Dataset
 ) -> MaskedLMScores:
@@ -39,7 +45,7 @@ def score_masked_lm(
         The scores, over all masked positions of all batches.
     """
     itself = model is teacher
-    scorer = Distiller(
+    scorer = _Scorer(
         None if itself else teacher, model, [losses.MaskedLMCrossentropy()]
     )
     scorer.compile("sgd")

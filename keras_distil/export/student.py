@@ -10,7 +10,11 @@ from keras_hub.models import BertBackbone, DistilBertBackbone, MaskedLM, Task
 
 from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of
-from keras_distil.models.weights import with_dtype
+from keras_distil.models.weights import (
+    check_all_not_quantized,
+    has_low_rank_changes,
+    with_dtype,
+)
 
 Tensors: TypeAlias = dict[str, Any]
 OutputFunction: TypeAlias = Callable[[Mapping[str, Any]], Tensors]
@@ -26,7 +30,8 @@ class Student:
 
     Attributes:
         model: a KerasHub task model. The caller's own if that computes in
-            float32, else a copy that does.
+            float32 by plain kernels, else a copy that does, with low-rank
+            changes (`enable_lora`) merged.
         kind: "masked_lm", a kind of `losses.TASK_KINDS`, or
             "sentence_embedding".
         architecture: "bert" or "distilbert".
@@ -118,7 +123,8 @@ def make_student(
 
     Raises:
         TypeError: if it is any other model.
-        ValueError: if it is not built, or `normalize` has no use.
+        ValueError: if it is not built, was quantised by Keras, or `normalize`
+            has no use.
     """
     if isinstance(model, keras.Model) and not model.built:
         raise ValueError(
@@ -150,7 +156,8 @@ def make_student(
             "`normalize` is for sentence embeddings: add "
             "sentence_embedding=True. Received: normalize=True."
         )
-    if model.backbone.compute_dtype != "float32":
+    check_all_not_quantized(model)
+    if model.backbone.compute_dtype != "float32" or has_low_rank_changes(model):
         model = with_dtype(model, "float32")
     return Student(
         model,

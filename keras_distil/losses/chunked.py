@@ -26,13 +26,28 @@ class VocabularyProjection(NamedTuple):
 
     Attributes:
         features: float, (rows, width), in the compute precision.
-        kernel: float, (vocabulary, width), in the compute precision.
+        kernel: float, (vocabulary, width), in the compute precision; None
+            where `decoder` makes the products.
         bias: float32, (vocabulary,).
+        decoder: function from features to products, of a model whose decoder
+            is not one plain product, such as a quantised teacher's.
     """
 
     features: Tensor
-    kernel: Tensor
+    kernel: Tensor | None
     bias: Tensor
+    decoder: Callable[[Tensor], Tensor] | None = None
+
+    def products(self, features: Tensor | None = None) -> Tensor:
+        """Logits without the bias, (rows, vocabulary).
+
+        Args:
+            features: some of the rows, or all of them if None.
+        """
+        rows = self.features if features is None else features
+        if self.decoder is not None:
+            return self.decoder(rows)
+        return tf.matmul(rows, self.kernel, transpose_b=True)
 
 
 class ChunkedResult(NamedTuple):
@@ -118,7 +133,7 @@ def chunked_losses(
         # The products are those of the real rows alone.
         features = part(student.features)
         chunk = _Chunk(
-            student_product=fill(_product(student, features)),
+            student_product=fill(student.products(features)),
             student_bias=student.bias,
             **_teacher_part(teacher, part, fill),
             token_ids=filled_part(token_ids),
@@ -193,7 +208,7 @@ def _teacher_part(
         }
     if teacher is None:
         return found
-    product = fill(_product(teacher, part(teacher.features)))
+    product = fill(teacher.products(part(teacher.features)))
     return {**found, "teacher_product": product, "teacher_bias": teacher.bias}
 
 
@@ -225,10 +240,6 @@ def _zeros(
         zeros["kernel"] = tf.zeros(tf.shape(student.kernel))
         zeros["bias"] = tf.zeros(tf.shape(student.bias))
     return zeros
-
-
-def _product(projection: VocabularyProjection, features: Tensor) -> Tensor:
-    return tf.matmul(features, projection.kernel, transpose_b=True)
 
 
 def _evaluate(

@@ -1,10 +1,30 @@
 """BERT as its checkpoints were trained, on KerasHub's classes."""
 
+from typing import Any
+
 import keras
 import keras_hub
 
 # Of the head's layer normalisation in the released checkpoints.
 HEAD_EPSILON = 1e-12
+
+
+def check_not_cloned(kind: type, arguments: tuple[Any, ...]) -> None:
+    """Raises TypeError where `keras.models.clone_model` makes a model.
+
+    It calls a class that takes any arguments as if it were a plain
+    functional model, with symbolic inputs and outputs.
+
+    Args:
+        kind: the class of the model.
+        arguments: the positional arguments of its constructor.
+    """
+    if arguments and isinstance(arguments[0], dict):
+        raise TypeError(
+            f"`keras.models.clone_model` cannot make a {kind.__name__}. Use "
+            "`type(model).from_config(model.get_config())` and, for the "
+            "weights, `set_weights(model.get_weights())`."
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -35,6 +55,7 @@ class ExactBertBackbone(keras_hub.models.BertBackbone):
     """
 
     def __init__(self, *args, **kwargs) -> None:
+        check_not_cloned(type(self), args)
         super().__init__(*args, **kwargs)
         exact_gelu = keras.activations.get("gelu")
         # A functional model calls its layers anew every time, so changing
@@ -69,6 +90,7 @@ class ExactBertMaskedLM(keras_hub.models.BertMaskedLM):
     backbone_cls = ExactBertBackbone
 
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        check_not_cloned(type(self), args)
         super().__init__(*args, compile=compile, **kwargs)
         set_head_epsilon(self)
 
@@ -87,4 +109,5 @@ class ExactBertTextClassifier(keras_hub.models.BertTextClassifier):
     backbone_cls = ExactBertBackbone
 
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        check_not_cloned(type(self), args)
         super().__init__(*args, compile=compile, **kwargs)

@@ -3,7 +3,7 @@
 import keras
 import keras_hub
 
-from keras_distil.models.bert import set_head_epsilon
+from keras_distil.models.bert import check_not_cloned, set_head_epsilon
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -27,6 +27,7 @@ class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
     backbone_cls = None
 
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        check_not_cloned(type(self), args)
         super().__init__(*args, compile=compile, **kwargs)
         set_head_epsilon(self)
 
@@ -46,4 +47,5 @@ class ExactDistilBertTextClassifier(keras_hub.models.DistilBertTextClassifier):
     backbone_cls = None
 
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
+        check_not_cloned(type(self), args)
         super().__init__(*args, compile=compile, **kwargs)

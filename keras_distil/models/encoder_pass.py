@@ -11,9 +11,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras_hub.models import Backbone, BertBackbone, DistilBertBackbone
+from keras_hub.models import Backbone, DistilBertBackbone
 
 from keras_distil.models import compact_ops
+from keras_distil.models.supported import unknown_to_pass
 
 Tensor = Any
 
@@ -23,7 +24,7 @@ _NEVER = -1e9
 
 def is_supported(backbone: Backbone) -> bool:
     """Whether `sequence_output` can stand for the encoder's own pass."""
-    return isinstance(backbone, BertBackbone | DistilBertBackbone)
+    return unknown_to_pass(backbone) is None
 
 
 def sequence_output(

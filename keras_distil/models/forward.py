@@ -19,6 +19,7 @@ from keras_hub.models import (
 
 from keras_distil.losses.chunked import VocabularyProjection
 from keras_distil.models import encoder_pass
+from keras_distil.models.supported import check_task_model, has_plain_decoder
 
 Tensor = Any
 
@@ -138,6 +139,13 @@ def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
     features = head._intermediate_dense(hidden_rows)
     features = head._intermediate_layer_norm(features)
     features = ops.cast(features, head.compute_dtype)
+    if not has_plain_decoder(model):
+        return VocabularyProjection(
+            features=features,
+            kernel=None,
+            bias=ops.cast(head._bias, "float32"),
+            decoder=lambda rows: head.token_embedding(rows, reverse=True),
+        )
     return VocabularyProjection(
         features=features,
         kernel=ops.cast(head.token_embedding.embeddings, head.compute_dtype),
@@ -180,9 +188,13 @@ def logits(
     if "mask_positions" in inputs:
         positions = ops.expand_dims(inputs["mask_positions"], axis=-1)
         hidden_states = ops.take_along_axis(hidden_states, positions, axis=1)
-    features, kernel, bias = project(model, hidden_states)
-    product = ops.matmul(features, ops.transpose(kernel))
-    return ops.cast(product, "float32") + bias
+    projection = project(model, hidden_states)
+    if projection.decoder is not None:
+        product = projection.decoder(projection.features)
+    else:
+        kernel = ops.transpose(projection.kernel)
+        product = ops.matmul(projection.features, kernel)
+    return ops.cast(product, "float32") + projection.bias
 
 
 def check_masked_lm(model: keras.Model, role: str) -> None:
@@ -193,7 +205,8 @@ def check_masked_lm(model: keras.Model, role: str) -> None:
         role: the argument's name, for the message.
 
     Raises:
-        TypeError: if it is anything else.
+        TypeError: if it is anything else, or has layers besides its encoder
+            and its head.
         ValueError: if its decoder is not tied to the token embeddings.
     """
     if not isinstance(model, MaskedLM):
@@ -202,10 +215,17 @@ def check_masked_lm(model: keras.Model, role: str) -> None:
             "`models.load_teacher` and `models.initialize_student` return. "
             f"Received: {role}={model!r} (of type {type(model).__name__})."
         )
-    if not model.masked_lm_head.token_embedding.tie_weights:
+    check_task_model(model, role)
+    head = model.masked_lm_head
+    if not head.token_embedding.tie_weights:
         raise ValueError(
             f"The decoder of `{role}` must be tied to its token embeddings. "
             f"Received: {role}={model.name!r} with an untied decoder."
+        )
+    if head.activation not in (None, keras.activations.linear):
+        raise ValueError(
+            f"The head of `{role}` must return logits, without an activation. "
+            f"Received: {role}={model.name!r} with {head.activation!r}."
         )
 
 

@@ -12,7 +12,12 @@ import numpy as np
 
 from keras_distil.models.distil_bert import ExactDistilBertMaskedLM
 from keras_distil.models.task_model import kind_of, put_output
-from keras_distil.models.weights import assign, copy_weights, seeded_build
+from keras_distil.models.weights import (
+    assign,
+    check_all_not_quantized,
+    copy_weights,
+    seeded_build,
+)
 
 _LOGGER = logging.getLogger("keras_distil")
 
@@ -79,8 +84,8 @@ def initialize_student(
     Raises:
         TypeError: if `teacher` is no BERT or DistilBERT of a kind above, or a
             size is no integer.
-        ValueError: if a size or a layer is out of range, or the
-            initialization is unknown.
+        ValueError: if a size or a layer is out of range, the initialization
+            is unknown, or Keras has quantised the teacher.
 
     Example:
         >>> from keras_distil import models
@@ -123,6 +128,7 @@ def initialize_student(
         student = _put_head(backbone, teacher, dropout)
     if initialization == "random":
         return student
+    check_all_not_quantized(teacher)
     different = [
         f"{name} {getattr(source, name)} -> {size}"
         for name, size in sizes.items()
@@ -334,7 +340,7 @@ def _copy_embeddings(
     source: keras_hub.models.Backbone,
     target: keras_hub.models.DistilBertBackbone,
 ) -> None:
-    assign(target.token_embedding.embeddings, source.token_embedding.embeddings)
+    copy_weights(source.token_embedding, target.token_embedding)
     new = target.embeddings.position_embedding.position_embeddings
     if isinstance(source, keras_hub.models.BertBackbone):
         # (positions, width) + (width,): what segment 0 adds everywhere.

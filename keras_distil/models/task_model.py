@@ -30,6 +30,7 @@ from keras_distil.models.presets import check_family
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
 from keras_distil.models.weights import (
     assign,
+    copy_weights,
     seeded_build,
     variables_by_path,
 )
@@ -211,11 +212,5 @@ def _copy_encoder(
     if dtype is not None:
         config["dtype"] = dtype
     copy = type(backbone).from_config(config)
-    for old, new in zip(_weights(backbone), _weights(copy), strict=True):
-        assign(new, old)
+    copy_weights(backbone, copy)
     return copy
-
-
-def _weights(model: keras.Model) -> list[keras.Variable]:
-    """Weights, without the random generators of dropout layers."""
-    return [v for v in model.weights if "seed_generator" not in v.path]

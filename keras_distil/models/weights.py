@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras_hub.models import Task
 
+from keras_distil.models.supported import is_quantized
+
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
@@ -42,9 +44,89 @@ def assign(variable: keras.Variable, value: object) -> None:
     variable.assign(np.ascontiguousarray(array))
 
 
+def merged_weights(layer: keras.Layer) -> list[object]:
+    """The weights of a layer as it computes with them.
+
+    Low-rank changes (`enable_lora`) are added to the kernels and embeddings
+    that they change, and are not weights of their own here.
+
+    Args:
+        layer: a layer or a model.
+
+    Returns:
+        Arrays and variables in the order of `layer.weights`.
+
+    Raises:
+        ValueError: if Keras has quantised the layer.
+    """
+    merged: dict[int, object] = {}
+    factors: set[int] = set()
+    for part in layer._flatten_layers():
+        check_not_quantized(part)
+        if not getattr(part, "lora_enabled", False):
+            continue
+        for kind in ("kernel", "embeddings"):
+            if hasattr(part, f"lora_{kind}_a"):
+                changed = getattr(part, f"_{kind}")
+                left = getattr(part, f"lora_{kind}_a")
+                right = getattr(part, f"lora_{kind}_b")
+                factors |= {id(left), id(right)}
+                merged[id(changed)] = _with_change(
+                    changed, left, right, part.lora_alpha / part.lora_rank
+                )
+    return [
+        merged.get(id(variable), variable)
+        for variable in layer.weights
+        if id(variable) not in factors
+    ]
+
+
+def _with_change(
+    changed: keras.Variable,
+    left: keras.Variable,
+    right: keras.Variable,
+    scale: float,
+) -> object:
+    # In float32 whatever the compute precision, as the factors are.
+    change = keras.ops.matmul(left.value, right.value)
+    return keras.ops.cast(changed.value, "float32") + scale * change
+
+
+def check_not_quantized(layer: keras.Layer) -> None:
+    """Raises ValueError if Keras has quantised this layer.
+
+    Its kernels are integers without their scales: they are not the weights
+    of another model.
+    """
+    if is_quantized(layer):
+        raise ValueError(
+            "Weights quantised by Keras cannot be copied or exported. Use the "
+            "model as it was before `quantize`; `export.export_litert` "
+            f"quantises by itself. Received: the layer {layer.name!r} of "
+            f"dtype policy {layer.dtype_policy.name!r}."
+        )
+
+
+def check_all_not_quantized(model: keras.Model) -> None:
+    """Raises ValueError if Keras has quantised a layer of the model."""
+    for layer in model._flatten_layers():
+        check_not_quantized(layer)
+
+
+def has_low_rank_changes(model: keras.Model) -> bool:
+    """Whether `enable_lora` was called on a layer of the model."""
+    return any(
+        getattr(layer, "lora_enabled", False)
+        for layer in model._flatten_layers()
+    )
+
+
 def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
-    """Copies the weights of a layer to another of the same class."""
-    for old, new in zip(source.weights, target.weights, strict=True):
+    """Copies the weights of a layer to another of the same class.
+
+    Low-rank changes of `source` are merged, see `merged_weights`.
+    """
+    for old, new in zip(merged_weights(source), target.weights, strict=True):
         assign(new, old)
 
 

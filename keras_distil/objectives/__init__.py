@@ -75,6 +75,8 @@ def make_objective(
     teacher: keras.Model | CachedTeacher | None,
     student: keras.Model,
     losses: Sequence[DistillationLoss],
+    *,
+    trains: bool = True,
 ) -> Objective:
     """The objective of the task that the student is for.
 
@@ -83,6 +85,7 @@ def make_objective(
             language modelling, or None.
         student: a masked-LM task model, or one of `models.task_model`.
         losses: the losses to add up.
+        trains: whether the student is trained, and not scored alone.
 
     Returns:
         The objective.
@@ -97,5 +100,5 @@ def make_objective(
                 "A cached teacher is for masked language modelling; a task "
                 f"needs a live one. Received: teacher={teacher.name!r}."
             )
-        return TaskObjective(teacher, student, losses)
-    return MaskedLMObjective(teacher, student, losses)
+        return TaskObjective(teacher, student, losses, trains=trains)
+    return MaskedLMObjective(teacher, student, losses, trains=trains)

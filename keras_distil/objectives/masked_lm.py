@@ -115,12 +115,14 @@ class MaskedLMObjective:
         teacher: a KerasHub masked-LM task model, a cached teacher, or None.
         student: a KerasHub masked-LM task model over the same vocabulary.
         losses: the losses to add up.
+        trains: whether the student is trained, and not scored alone.
 
     Raises:
         TypeError: if a model is not a masked-LM task model, or a loss not a
             distillation loss.
         ValueError: if the vocabularies differ, if loss names repeat, if a
-            loss needs a teacher and there is none, or under `mixed_float16`.
+            loss needs a teacher and there is none, or the student cannot be
+            trained exactly.
     """
 
     def __init__(
@@ -128,11 +130,13 @@ class MaskedLMObjective:
         teacher: keras.Model | CachedTeacher | None,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
+        *,
+        trains: bool = True,
     ) -> None:
         forward.check_masked_lm(student, "student")
         if teacher is not None and not isinstance(teacher, CachedTeacher):
             forward.check_masked_lm(teacher, "teacher")
-        shared.check_pair(teacher, student)
+        shared.check_pair(teacher, student, trains=trains)
         shared.check_losses(losses, teacher)
         self.teacher = teacher
         self.student = student
@@ -346,14 +350,20 @@ class MaskedLMObjective:
         if self._hidden_losses:
             targets.append(hidden_total)
             upstream.append(tf.ones([]))
+        table = self.student.masked_lm_head.token_embedding
+        kernel = projection.kernel
+        if kernel is not None and table.lora_enabled:
+            # The decoder multiplies by the embeddings' low-rank change, too.
+            targets.append(kernel)
+            upstream.append(tf.cast(vocabulary.kernel_gradient, kernel.dtype))
         through_encoder = tape.gradient(
             targets, variables, output_gradients=upstream
         )
         # Without the tape: it would round the decoder's gradient to the
         # compute precision, and make a sparse one of all rows of the sum.
-        kernel, bias = forward.decoder_variables(self.student)
+        embeddings, bias = forward.decoder_variables(self.student)
         through_decoder = {
-            id(kernel): vocabulary.kernel_gradient,
+            id(embeddings): vocabulary.kernel_gradient,
             id(bias): vocabulary.bias_gradient,
         }
         return [

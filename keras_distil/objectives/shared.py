@@ -13,6 +13,7 @@ from keras_distil.losses import (
     functional,
 )
 from keras_distil.losses.base import checked_values
+from keras_distil.models import supported
 from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
@@ -100,20 +101,24 @@ def _sizes(model: keras.Model | CachedTeacher) -> Any:
 
 
 def check_pair(
-    teacher: keras.Model | CachedTeacher | None, student: keras.Model
+    teacher: keras.Model | CachedTeacher | None,
+    student: keras.Model,
+    *,
+    trains: bool = True,
 ) -> None:
     """Raises ValueError unless one model can teach the other.
 
+    Args:
+        teacher: a model, a cached teacher or None.
+        student: a model.
+        trains: whether the student is trained, and not scored alone.
+
     Raises:
-        ValueError: if they are one model, have other vocabularies, or the
-            student is in `mixed_float16`.
+        ValueError: if they are one model, share weights, have other
+            vocabularies, or the student cannot be trained exactly.
     """
-    if student.backbone.dtype_policy.name == "mixed_float16":
-        raise ValueError(
-            "`mixed_float16` is not supported: it would need loss scaling. "
-            "Use 'mixed_bfloat16' or 'float32'. "
-            "Received: student dtype policy 'mixed_float16'."
-        )
+    if trains:
+        supported.check_student(student)
     if teacher is None:
         return
     if teacher is student:
@@ -121,6 +126,8 @@ def check_pair(
             "`teacher` and `student` must be two models: the teacher is "
             f"frozen. Received: {student.name!r} for both."
         )
+    if trains and isinstance(teacher, keras.Model):
+        supported.check_nothing_shared(teacher, student)
     sizes = [_sizes(m).vocabulary_size for m in (teacher, student)]
     if sizes[0] != sizes[1]:
         raise ValueError(

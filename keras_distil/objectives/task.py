@@ -17,6 +17,7 @@ from keras_distil.losses import (
 )
 from keras_distil.losses.base import checked_values
 from keras_distil.models import forward
+from keras_distil.models.supported import check_task_model
 from keras_distil.models.task_model import kind_of
 from keras_distil.objectives import shared
 from keras_distil.objectives.batch_checks import limits_of
@@ -105,12 +106,14 @@ class TaskObjective:
         teacher: a model for the same task, or None.
         student: a model of `models.task_model`.
         losses: the losses to add up.
+        trains: whether the student is trained, and not scored alone.
 
     Raises:
         TypeError: if a model is for another task, or a loss for another kind
             of output.
         ValueError: if vocabularies or classes differ, loss names repeat, a
-            loss needs a teacher and there is none, or under `mixed_float16`.
+            loss needs a teacher and there is none, or the student cannot be
+            trained exactly.
     """
 
     # Settings of the vocabulary losses, which tasks have none of.
@@ -122,9 +125,11 @@ class TaskObjective:
         teacher: keras.Model | None,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
+        *,
+        trains: bool = True,
     ) -> None:
         self.kind = _check_kinds(teacher, student)
-        shared.check_pair(teacher, student)
+        shared.check_pair(teacher, student, trains=trains)
         shared.check_losses(losses, teacher)
         self._logits_losses = [x for x in losses if isinstance(x, LogitsLoss)]
         self._hidden_losses = [
@@ -342,6 +347,7 @@ def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
             "`student` must be a model of `models.task_model`. "
             f"Received: {type(student).__name__}."
         )
+    check_task_model(student, "student")
     if teacher is None:
         return kind
     if kind_of(teacher) != kind:
@@ -349,6 +355,7 @@ def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
             "Teacher and student must be for the same kind of task. Received: "
             f"a teacher of {type(teacher).__name__}, a student for {kind}."
         )
+    check_task_model(teacher, "teacher")
     if kind != "span" and teacher.num_classes != student.num_classes:
         raise ValueError(
             "Teacher and student must have the same classes. Received: "

@@ -530,9 +530,8 @@ class _TeacherPass:
 
     def _top_logits(self, hidden_rows: Tensor) -> tuple[Tensor, ...]:
         """Ids, logits and tails of some positions."""
-        features, kernel, bias = forward.project(self._teacher, hidden_rows)
-        product = tf.matmul(features, kernel, transpose_b=True)
-        logits = tf.cast(product, tf.float32) + bias
+        projection = forward.project(self._teacher, hidden_rows)
+        logits = tf.cast(projection.products(), tf.float32) + projection.bias
         values, ids = tf.math.top_k(logits, k=self._settings.top_k)
         largest = values[:, :1]
         row = tf.range(tf.shape(ids)[0])[:, tf.newaxis] + tf.zeros_like(ids)

@@ -1,0 +1,72 @@
+"""Keras's backend, which must be TensorFlow."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+_COMMAND = "keras-distil"
+
+
+def check_backend() -> None:
+    """Raises ImportError if Keras runs, or would run, on another backend.
+
+    Neither Keras nor TensorFlow is imported: the name is read where Keras
+    reads it, from `KERAS_BACKEND`, then from `keras.json`.
+
+    Raises:
+        ImportError: naming the backend and where it was chosen.
+    """
+    name, source = _chosen_backend()
+    if name != "tensorflow":
+        raise ImportError(
+            "keras_distil needs Keras's TensorFlow backend. Set "
+            "KERAS_BACKEND=tensorflow before Keras is first imported. "
+            f"Received: {name!r}, from {source}."
+        )
+
+
+def is_command() -> bool:
+    """Whether this process is the command line, which says it by itself."""
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    if program.removesuffix(".exe") == _COMMAND:
+        return True
+    # While a package is imported for `python -m`, `argv[0]` is "-m".
+    words = sys.orig_argv
+    return program == "-m" and _module_of(words) == "keras_distil"
+
+
+def _module_of(words: list[str]) -> str | None:
+    for word, following in zip(words, words[1:], strict=False):
+        if word == "-m":
+            return following.split(".")[0]
+    return None
+
+
+def _chosen_backend() -> tuple[str, str]:
+    """The name of the backend, and what chose it."""
+    backend = getattr(sys.modules.get("keras"), "backend", None)
+    if backend is not None:
+        return backend.backend(), "the Keras that is imported already"
+    # As in keras/src/backend/config.py.
+    name = os.environ.get("KERAS_BACKEND")
+    if name:
+        return name, "the variable KERAS_BACKEND"
+    path = _settings_file()
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        settings = {}
+    if isinstance(settings, dict) and "backend" in settings:
+        return settings["backend"], str(path)
+    return "tensorflow", "Keras's default"
+
+
+def _settings_file() -> Path:
+    folder = os.environ.get("KERAS_HOME")
+    if folder is None:
+        home = os.path.expanduser("~")
+        folder = os.path.join(
+            home if os.access(home, os.W_OK) else "/tmp", ".keras"
+        )
+    return Path(os.path.expanduser(folder)) / "keras.json"

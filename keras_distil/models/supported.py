@@ -1,0 +1,389 @@
+"""Which encoders and task models the own forward pass and step understand.
+
+The own pass reads the variables of KerasHub's layers and never calls those
+layers, so whatever changes a layer's computation must be known here. The
+lists are positive: an encoder with anything else in it is called as Keras
+calls it, and a student that cannot be trained exactly is refused.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import keras_hub
+from keras_hub.models import (
+    Backbone,
+    BertBackbone,
+    DistilBertBackbone,
+    MaskedLM,
+    Task,
+)
+
+from keras_distil.models.bert import ExactBertBackbone
+
+_BACKBONES = (BertBackbone, DistilBertBackbone, ExactBertBackbone)
+# What the pass computes in; layer normalisation takes float32 within it.
+_COMPUTE_DTYPES = ("float32", "bfloat16")
+# Float32 weights: an update in half precision would round to nothing.
+_STUDENT_POLICIES = ("float32", "mixed_bfloat16")
+_REVERSIBLE = (
+    keras.layers.ReversibleEmbedding,
+    keras_hub.layers.ReversibleEmbedding,
+)
+_LINEAR = keras.activations.linear
+# Layers by class, with the settings that the pass takes for granted.
+_SETTINGS: dict[type, dict[str, Any]] = {
+    keras.layers.Add: {},
+    keras.layers.Dense: {"use_bias": True},
+    keras.layers.Dropout: {"noise_shape": None},
+    keras.layers.EinsumDense: {"activation": _LINEAR},
+    keras.layers.Embedding: {"mask_zero": False},
+    keras.layers.LayerNormalization: {
+        "center": True,
+        "scale": True,
+        "rms_scaling": False,
+    },
+    keras.layers.MultiHeadAttention: {
+        "_use_bias": True,
+        "_use_gate": False,
+        "_output_shape": None,
+        "_attention_axes": (1,),
+        "_sliding_window": None,
+    },
+    keras.layers.Softmax: {},
+    keras_hub.layers.PositionEmbedding: {},
+    keras_hub.layers.TokenAndPositionEmbedding: {},
+    keras_hub.layers.TransformerEncoder: {"normalize_first": False},
+    **dict.fromkeys(_REVERSIBLE, {"mask_zero": False}),
+}
+# Keras itself sets these on every instance.
+_SET_BY_KERAS = {"build", "quantize", "loss"}
+_LIBRARIES = ("keras", "keras_hub", "keras_distil")
+
+
+# === The encoder's own pass ===
+
+
+def unknown_to_pass(backbone: Backbone) -> str | None:
+    """Names what an encoder holds that the own forward pass does not know.
+
+    Args:
+        backbone: any KerasHub encoder.
+
+    Returns:
+        A phrase that names the first such thing, or None if there is none.
+    """
+    if type(backbone) not in _BACKBONES:
+        return f"an encoder of class {type(backbone).__name__}"
+    if is_patched(backbone):
+        return f"the encoder {backbone.name!r} with a replaced method"
+    parts = _parts(backbone)
+    called = {id(operation) for operation in backbone.operations}
+    for part in parts:
+        if id(part) not in called:
+            return f"the layer {part.name!r}, which the encoder does not call"
+    if _transformer_layers(backbone) != list(backbone.transformer_layers):
+        return "transformer layers in another order than the encoder's graph"
+    for part in parts:
+        for layer in part._flatten_layers():
+            unknown = _unknown_in_layer(layer, backbone.compute_dtype)
+            if unknown is not None:
+                return f"the layer {layer.name!r} with {unknown}"
+    return None
+
+
+def _parts(backbone: Backbone) -> list[keras.layers.Layer]:
+    """The layers that stand between the token ids and the last states."""
+    if isinstance(backbone, DistilBertBackbone):
+        parts = [backbone.embeddings]
+    else:
+        parts = [
+            backbone.token_embedding,
+            backbone.position_embedding,
+            backbone.segment_embedding,
+            backbone.embeddings_add,
+        ]
+    return [
+        *parts,
+        backbone.embeddings_layer_norm,
+        backbone.embeddings_dropout,
+        *backbone.transformer_layers,
+    ]
+
+
+def _transformer_layers(backbone: Backbone) -> list[keras.layers.Layer]:
+    """The transformer layers of the functional graph, in its order."""
+    return [
+        operation
+        for operation in backbone.operations
+        if isinstance(operation, keras_hub.layers.TransformerEncoder)
+    ]
+
+
+def _unknown_in_layer(
+    layer: keras.layers.Layer, compute_dtype: str
+) -> str | None:
+    kind = type(layer)
+    if kind not in _SETTINGS:
+        return f"the class {kind.__name__}"
+    if is_patched(layer):
+        return "a replaced method"
+    if is_quantized(layer):
+        return f"the dtype policy {layer.dtype_policy.name!r}"
+    if (
+        layer.compute_dtype != compute_dtype
+        or compute_dtype not in _COMPUTE_DTYPES
+    ):
+        return f"the compute dtype {layer.compute_dtype}"
+    for name, value in _SETTINGS[kind].items():
+        # A version of Keras without the setting has nothing to set.
+        if getattr(layer, name, value) != value:
+            return f"{name.lstrip('_')}={getattr(layer, name)!r}"
+    return _unknown_setting(layer)
+
+
+def _unknown_setting(layer: keras.layers.Layer) -> str | None:
+    """Settings that are not right or wrong by their value alone."""
+    if isinstance(layer, keras.layers.LayerNormalization):
+        if layer.axis not in (-1, [-1], [2]):
+            return f"axis={layer.axis!r}"
+    elif isinstance(layer, keras.layers.EinsumDense):
+        if layer.bias is None:
+            return "no bias"
+    elif isinstance(layer, keras.layers.MultiHeadAttention):
+        size = layer._key_dim
+        if layer._value_dim != size:
+            return f"value_dim={layer._value_dim}"
+        if layer._inverse_sqrt_key_dim != 1.0 / math.sqrt(float(size)):
+            return "another scale of its scores"
+    elif isinstance(layer, keras_hub.layers.TransformerEncoder):
+        inner = layer._feedforward_intermediate_dense.activation
+        if not _is_of_libraries(inner) or isinstance(inner, keras.Layer):
+            return f"the activation {inner!r}"
+        if layer._feedforward_output_dense.activation is not _LINEAR:
+            return "an activation behind its feed-forward part"
+    return None
+
+
+def is_patched(layer: keras.layers.Layer) -> bool:
+    """Whether a method of a layer was replaced from outside its library."""
+    kind = type(layer)
+    replaced = any(
+        callable(getattr(kind, name, None))
+        for name in vars(layer)
+        if name not in _SET_BY_KERAS
+    )
+    return replaced or not _is_of_libraries(kind.call)
+
+
+def _is_of_libraries(function: Any) -> bool:
+    module = getattr(function, "__module__", None) or ""
+    return module.split(".")[0] in _LIBRARIES
+
+
+def is_quantized(layer: keras.layers.Layer) -> bool:
+    """Whether Keras has quantised this layer itself."""
+    return isinstance(
+        layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy
+    )
+
+
+def quantized_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model that Keras has quantised."""
+    return [layer for layer in _layers(model) if is_quantized(layer)]
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Layer):
+            yield layer
+
+
+# === The head ===
+
+
+def has_plain_decoder(model: MaskedLM) -> bool:
+    """Whether logits are `features @ embeddings^T + bias` and nothing else."""
+    embedding = model.masked_lm_head.token_embedding
+    return (
+        type(embedding) in _REVERSIBLE
+        and not is_patched(embedding)
+        and not is_quantized(embedding)
+        and embedding.tie_weights
+        and embedding.logit_soft_cap is None
+        and embedding.reverse_dtype is None
+        and embedding.compute_dtype in _COMPUTE_DTYPES
+    )
+
+
+def check_task_model(model: Task, role: str) -> None:
+    """Raises TypeError unless a task model is an encoder and a known head.
+
+    Encoder and head are called apart, so a layer between or behind them, or
+    another `call`, would be passed over.
+
+    Args:
+        model: a KerasHub task model, masked-LM or of `models.task_model`.
+        role: the argument's name, for the message.
+
+    Raises:
+        TypeError: naming what is not known.
+    """
+    head = _head(model)
+    known = {id(model.backbone), *(id(layer) for layer in head)}
+    strange = [
+        operation
+        for operation in model.operations
+        if id(operation) not in known
+        and isinstance(operation, keras.layers.Layer)
+        and not isinstance(operation, keras.layers.InputLayer)
+    ]
+    called = {id(operation) for operation in model.operations}
+    strange += [x for x in (model.backbone, *head) if id(x) not in called]
+    strange += [x for x in (model, *head) if is_patched(x)]
+    if strange:
+        raise TypeError(
+            f"`{role}` must compute its outputs by its encoder and the head "
+            "of its class alone. Received: "
+            f"{role}={model.name!r} with another {strange[0].name!r} (of type "
+            f"{type(strange[0]).__name__}). Build it anew from its encoder."
+        )
+
+
+def _head(model: Task) -> list[keras.layers.Layer]:
+    if isinstance(model, MaskedLM):
+        return [model.masked_lm_head]
+    # Of the classifiers, DistilBERT's holds the pooler itself.
+    pooler = getattr(model, "pooled_dense", None)
+    head = [model.output_dropout, model.output_dense]
+    return head if pooler is None else [pooler, *head]
+
+
+# === The student's training ===
+
+
+def check_student(student: Task) -> None:
+    """Raises ValueError for a student that cannot be trained exactly.
+
+    Args:
+        student: a KerasHub task model.
+
+    Raises:
+        ValueError: if it is quantised, of a dtype policy that loses updates,
+            or has losses of its own (regularisers).
+    """
+    quantized = quantized_layers(student)
+    if quantized:
+        raise ValueError(
+            "A student quantised by Keras cannot be trained. Received: "
+            f"student={student.name!r} with the layer {quantized[0].name!r} "
+            f"of dtype policy {quantized[0].dtype_policy.name!r}. Train it "
+            "first, then call `quantize`."
+        )
+    _check_policies(student)
+    _check_decoder(student)
+    _check_own_losses(student)
+    for variable in student.variables:
+        if getattr(variable, "overwrite_with_gradient", False):
+            raise ValueError(
+                "Variables that take their gradient as their new value "
+                "(`overwrite_with_gradient`) cannot be trained here. "
+                f"Received: student={student.name!r} with "
+                f"{variable.path!r}."
+            )
+
+
+def _check_policies(student: Task) -> None:
+    policies = {
+        layer.dtype_policy.name
+        for layer in (student.backbone, *_layers(student))
+        if layer.weights
+    }
+    wrong = sorted(policies - set(_STUDENT_POLICIES))
+    if wrong:
+        reason = "their updates would be rounded away, or need loss scaling"
+        if "float64" in wrong:
+            reason = "losses and gradients are computed in float32"
+        raise ValueError(
+            f"`{wrong[0]}` is not supported for a student: {reason}. Use "
+            "'mixed_bfloat16' or 'float32'. Received: student="
+            f"{student.name!r} of dtype policy {wrong[0]!r}."
+        )
+    if len(policies) > 1:
+        raise ValueError(
+            "All layers of a student must have one dtype policy. Received: "
+            f"student={student.name!r} with {sorted(policies)}."
+        )
+
+
+def _check_decoder(student: Task) -> None:
+    if isinstance(student, MaskedLM) and not has_plain_decoder(student):
+        raise ValueError(
+            "A student's decoder must be the plain product with its token "
+            "embeddings: no `logit_soft_cap`, no `reverse_dtype`, no layer "
+            f"of another class. Received: student={student.name!r}."
+        )
+
+
+def _check_own_losses(student: Task) -> None:
+    """The step adds up the losses that it was given, and no others."""
+    owners = [
+        f"the activity regulariser of {layer.name!r}"
+        for layer in _layers(student)
+        if getattr(layer, "activity_regularizer", None) is not None
+    ]
+    owners += [
+        f"the regulariser of {variable.path!r}"
+        for variable in student.trainable_variables
+        if variable.regularizer is not None
+    ]
+    if owners:
+        raise ValueError(
+            "A student's own losses (regularisers, `add_loss`) are not part "
+            "of the distillation loss. Remove them; against large weights "
+            "there is the optimizer's `weight_decay`. Received: student="
+            f"{student.name!r} with {owners[0]}."
+        )
+
+
+def check_added_losses(student: Task) -> None:
+    """Raises ValueError if the pass just made has called `add_loss`."""
+    if student.losses:
+        raise ValueError(
+            "A student's own losses (regularisers, `add_loss`) are not part "
+            "of the distillation loss. Remove them. Received: student="
+            f"{student.name!r} with {len(student.losses)} of them."
+        )
+
+
+def check_trainable(student: Task, variables: Sequence[keras.Variable]) -> None:
+    """Raises ValueError if training would change nothing of the student.
+
+    Args:
+        student: a KerasHub task model.
+        variables: those that the step takes gradients for.
+    """
+    reached = {id(variable) for variable in variables}
+    if not any(id(v) in reached for v in student.trainable_variables):
+        raise ValueError(
+            "The student has no trainable weights that a loss reaches. Set "
+            "`trainable` of the model or of some layers to True. Received: "
+            f"student={student.name!r}."
+        )
+
+
+def check_nothing_shared(teacher: Task, student: Task) -> None:
+    """Raises ValueError if two models have weights in common.
+
+    Training would change the teacher, and freezing the teacher the student.
+    """
+    theirs = {id(variable) for variable in teacher.weights}
+    shared = [v.path for v in student.weights if id(v) in theirs]
+    if shared:
+        raise ValueError(
+            "`teacher` and `student` must not share weights: the teacher is "
+            f"frozen. Received: {student.name!r} with {len(shared)} of "
+            f"{teacher.name!r}, such as {shared[0]!r}. Build one of them from "
+            "a copy, as `models.initialize_student` does."
+        )
