@@ -296,9 +296,9 @@ def check_student(student: Task) -> None:
 
 def _check_policies(student: Task) -> None:
     policies = {
-        layer.dtype_policy.name
-        for layer in (student.backbone, *_layers(student))
-        if layer.weights
+        _policy(layer)
+        for layer in _layers(student)
+        if layer.weights and not isinstance(layer, keras.Model)
     }
     wrong = sorted(policies - set(_STUDENT_POLICIES))
     if wrong:
@@ -315,6 +315,12 @@ def _check_policies(student: Task) -> None:
             "All layers of a student must have one dtype policy. Received: "
             f"student={student.name!r} with {sorted(policies)}."
         )
+
+
+def _policy(layer: keras.layers.Layer) -> str:
+    """The name of a layer's dtype policy, also of one out of a map."""
+    variable, compute = layer.variable_dtype, layer.compute_dtype
+    return compute if variable == compute else f"mixed_{compute}"
 
 
 def _check_decoder(student: Task) -> None:

@@ -209,6 +209,8 @@ def _copy_encoder(
     """An encoder with equal weights and another dropout."""
     config = backbone.get_config()
     config["dropout"] = dropout
+    # A Distiller freezes its teacher; a copy of its encoder is to be trained.
+    config["trainable"] = True
     if dtype is not None:
         config["dtype"] = dtype
     copy = type(backbone).from_config(config)

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras_hub.models import Backbone, Task
 
+from keras_distil.models.bert import check_not_cloned
+
 Tensor = Any
 
 
@@ -51,6 +53,22 @@ class _TokenModel(Task):
         self.dropout = dropout
 
 
+def _check_arguments(
+    kind: type, backbone: Any, others: tuple[Any, ...]
+) -> None:
+    """Refuses `clone_model`, and arguments that have no meaning.
+
+    Only a class that takes any arguments is called by `clone_model`; of
+    another one it makes a plain functional model, in silence.
+    """
+    check_not_cloned(kind, (backbone,))
+    if others:
+        raise TypeError(
+            f"{kind.__name__} takes its further arguments by name. "
+            f"Received: {others!r:.80}."
+        )
+
+
 @keras.saving.register_keras_serializable(package="keras_distil")
 class TokenClassifier(_TokenModel):
     """A class for every token, as in named entity recognition.
@@ -73,8 +91,10 @@ class TokenClassifier(_TokenModel):
         backbone: Backbone,
         num_classes: int,
         dropout: float = 0.1,
+        *others: Any,
         **kwargs: Any,
     ) -> None:
+        _check_arguments(type(self), backbone, others)
         super().__init__(
             backbone, outputs=num_classes, dropout=dropout, **kwargs
         )
@@ -109,8 +129,13 @@ class SpanExtractor(_TokenModel):
     """
 
     def __init__(
-        self, backbone: Backbone, dropout: float = 0.1, **kwargs: Any
+        self,
+        backbone: Backbone,
+        dropout: float = 0.1,
+        *others: Any,
+        **kwargs: Any,
     ) -> None:
+        _check_arguments(type(self), backbone, others)
         super().__init__(backbone, outputs=2, dropout=dropout, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
