@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import keras
 
-_OWN_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 # What stands between the gradient and `update_step`; Keras's own is known.
 _METHODS = (
     "apply",
@@ -53,7 +52,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def _check_settings(optimizer: keras.optimizers.Optimizer) -> None:
-    for name in _OWN_CLIPPING:
+    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
         if getattr(optimizer, name, None) is not None:
             raise ValueError(
                 f"The optimizer must not clip by itself (`{name}`). Use "

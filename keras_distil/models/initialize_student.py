@@ -16,6 +16,7 @@ from keras_distil.models.weights import (
     assign,
     check_all_not_quantized,
     copy_weights,
+    merged_weights,
     seeded_build,
 )
 
@@ -373,7 +374,7 @@ def _copy_pooler(
     student: keras_hub.models.DistilBertTextClassifier,
 ) -> None:
     """Makes max(z, -1) of BERT's tanh(z), see `initialize_student`."""
-    kernel, bias = map(_array, pooler.weights)
+    kernel, bias = map(_array, merged_weights(pooler))
     assign(student.pooled_dense.kernel, kernel)
     assign(student.pooled_dense.bias, bias + 1.0)
     output, output_bias = map(_array, student.output_dense.weights)
