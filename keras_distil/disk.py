@@ -1,6 +1,7 @@
 """Files that are whole or not there, their checksums, and failing disks."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -18,6 +19,50 @@ _log = logging.getLogger(__name__)
 # How safetensors words an error of the system; and HDF5, among numbers.
 _RUST = re.compile(r"^.*I/O error: (.*) \(os error \d+\)$")
 _HDF5 = re.compile(r"^.*error message = '([^']*)'.*$")
+_RUST_NUMBER = re.compile(r"\(os error (\d+)\)")
+
+# A disk that is full, broken or gone, or a folder that is not ours to write.
+_DISK_ERRORS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ESTALE,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+    }
+)
+
+
+class UnwrittenError(OSError):
+    """A file could not be written; the message says why and what to do."""
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Whether a disk or a folder made something fail, and not its content.
+
+    Libraries have no class for it: TensorFlow, HDF5, safetensors and
+    ArrayRecord repeat the system's words or number.
+
+    Args:
+        error: what was raised while a file was written.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _DISK_ERRORS
+    text = str(error)
+    numbers = [int(number) for number in _RUST_NUMBER.findall(text)]
+    if numbers:
+        return numbers[-1] in _DISK_ERRORS
+    return any(os.strerror(number) in text for number in _DISK_ERRORS)
 
 
 def reason(error: BaseException) -> str:
@@ -37,11 +82,16 @@ def writing(path: Path) -> Iterator[None]:
         path: the file, or a folder of files.
 
     Raises:
-        OSError: if the disk is full or may not be written.
+        OSError: if the disk is full or may not be written. Other errors pass
+            as they are.
     """
     try:
         yield
+    except UnwrittenError:
+        raise
     except (OSError, SafetensorError) as error:
+        if not is_of_disk(error):
+            raise
         raise unwritten(path, reason(error)) from error
 
 
@@ -90,9 +140,9 @@ def locked(path: Path, doing: str) -> Iterator[None]:
         lock.release()
 
 
-def unwritten(path: Path, why: str) -> OSError:
+def unwritten(path: Path, why: str) -> UnwrittenError:
     """The error of a file that could not be written."""
-    return OSError(
+    return UnwrittenError(
         f"{path} could not be written: {why}. What was finished is intact; "
         "make room or fix the folder, and run the same command again."
     )

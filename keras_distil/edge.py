@@ -79,7 +79,7 @@ class Student:
     def __init__(
         self, folder: str | os.PathLike, *, num_threads: int = 1
     ) -> None:
-        _check_threads(num_threads)
+        _check_at_least_one("num_threads", num_threads)
         path = Path(folder)
         self.folder = path.parent if path.suffix == ".tflite" else path
         model_path = path if path.suffix == ".tflite" else path / MODEL_FILE
@@ -138,7 +138,13 @@ class Student:
             classifier, a list of `Answer`, best first; of a token classifier
             one `Answer` for every token; of a span model the best parts of
             the context; a float of a regression; an array of an embedding.
+
+        Raises:
+            TypeError: if a text is none.
+            ValueError: if a span model gets no context, or a question that
+                leaves no room for one.
         """
+        _check_at_least_one("top", top)
         encoded = self._encode(text, pair)
         outputs = {
             name: values[0]
@@ -205,13 +211,40 @@ class Student:
 
     def _encode(self, text: str, pair: str | None) -> Any:
         tokenizer = self.tokenizer
-        # Of a question and its context, the context is cut.
-        tokenizer.enable_truncation(
-            self.max_length,
-            strategy="only_second" if pair is not None else "longest_first",
-        )
+        is_span = self.kind == "span"
         with _tokenizers_errors(self.folder / TOKENIZER_FILE):
-            return tokenizer.encode(text, pair)
+            if is_span:
+                self._check_question(text, pair)
+            # Of a question and its context, the context is cut.
+            tokenizer.enable_truncation(
+                self.max_length,
+                strategy="only_second" if is_span else "longest_first",
+            )
+            encoded = tokenizer.encode(text, pair)
+        if is_span and 1 not in encoded.sequence_ids:
+            raise ValueError(
+                "The context must have a token to answer with. Received: "
+                f"{pair!r:.80}."
+            )
+        return encoded
+
+    def _check_question(self, question: str, context: str | None) -> None:
+        """Raises ValueError if no room is left for a context."""
+        if context is None:
+            raise ValueError(
+                "A span model reads a question and its context: give both, "
+                "student(question, context). Received: no context."
+            )
+        self.tokenizer.no_truncation()
+        tokens = len(self.tokenizer.encode(question, add_special_tokens=False))
+        special = self.tokenizer.num_special_tokens_to_add(True)
+        if tokens + special >= self.max_length:
+            raise ValueError(
+                f"The question has {tokens} tokens. The student takes "
+                f"{self.max_length}, of which {special} are special and at "
+                "least one is the context's: shorten the question to "
+                f"{self.max_length - special - 1}."
+            )
 
     def _masked_lm(
         self, outputs: Mapping[str, np.ndarray], encoded: Any, _: str, top: int
@@ -275,9 +308,12 @@ class Student:
             _softmax(np.where(inside, outputs[name][:count], -np.inf))
             for name in ("start_logits", "end_logits")
         )
-        scores = np.triu(np.outer(starts, ends))
-        scores = np.tril(scores, _ANSWER_TOKENS - 1)
+        # What starts before it ends, inside of the context.
+        possible = np.triu(np.outer(inside, inside))
+        possible = np.tril(possible, _ANSWER_TOKENS - 1)
+        scores = np.where(possible, np.outer(starts, ends), -1.0)
         found = []
+        top = min(top, int(np.count_nonzero(possible)))
         for index, score in _best(scores.reshape(-1), top):
             first, last = divmod(index, count)
             start, end = encoded.offsets[first][0], encoded.offsets[last][1]
@@ -298,23 +334,21 @@ def _tokenizers_errors(path: Path) -> Iterator[None]:
     """Names the file in the errors of `tokenizers`, which have no class."""
     try:
         yield
-    except TypeError:
-        # The caller's text is none.
+    except (TypeError, ValueError):
+        # The caller's text is none, or one that cannot be answered.
         raise
     except Exception as error:
         raise ValueError(f"{path} is damaged: {error!s:.200}") from error
 
 
-def _check_threads(num_threads: int) -> None:
-    if isinstance(num_threads, bool) or not isinstance(num_threads, int):
+def _check_at_least_one(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(
-            "`num_threads` must be an integer. Received: "
-            f"num_threads={num_threads!r}."
+            f"`{name}` must be an integer. Received: {name}={value!r}."
         )
-    if num_threads < 1:
+    if value < 1:
         raise ValueError(
-            "`num_threads` must be at least 1. Received: "
-            f"num_threads={num_threads}."
+            f"`{name}` must be at least 1. Received: {name}={value}."
         )
 
 

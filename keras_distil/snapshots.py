@@ -86,8 +86,11 @@ def write_snapshot(
             _remove(final)
         os.replace(scratch, final)
         disk.flush(directory)
-    except (OSError, SafetensorError) as error:
+    # TensorFlow's errors, too: it writes the positions of iterators.
+    except Exception as error:
         shutil.rmtree(scratch, ignore_errors=True)
+        if not disk.is_of_disk(error):
+            raise
         raise OSError(
             f"The training state of step {step} could not be written to "
             f"{directory}: {disk.reason(error)}. Earlier states there are "

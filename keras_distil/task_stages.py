@@ -151,7 +151,7 @@ def _best_score(planned: _Training) -> float:
     try:
         result = json.loads(read_text(planned.folder / RESULT_FILE))
         return float(max(result["dev_scores"]))
-    except (ValueError, LookupError, TypeError) as error:
+    except (FileNotFoundError, ValueError, LookupError, TypeError) as error:
         raise _damaged(planned) from error
 
 
@@ -443,6 +443,11 @@ def _read(
         result = json.loads(read_text(planned.folder / RESULT_FILE))
         missing = set(splits) - set(result["metrics"])
         missing |= set(splits) - set(predictions)
+    except FileNotFoundError as error:
+        raise _damaged(planned) from error
+    # Trained results are not thrown away for want of memory or rights.
+    except (OSError, MemoryError):
+        raise
     except Exception as error:
         raise _damaged(planned) from error
     if missing:

@@ -167,6 +167,62 @@ def test_spans(exported):
     assert found[0].text == context[found[0].start : found[0].end]
 
 
+@pytest.mark.parametrize(
+    ("question", "context", "message"),
+    [
+        # 16 positions, of which [CLS], [SEP], [SEP] and a token are taken.
+        ("cat " * 13, "the mat", "13 tokens.*takes 16.*question to 12"),
+        ("cat " * 400, "the mat", "400 tokens.*shorten"),
+        ("who", "", "context must have a token.* Received: ''"),
+        ("who", " \t\n", "context must have a token"),
+        # Nothing that the tokenizer keeps.
+        ("who", "\u200b\x07", "context must have a token"),
+        ("who", None, "reads a question and its context: give both"),
+    ],
+)
+def test_questions_without_room_or_context(
+    exported, question, context, message
+):
+    student = edge.Student(exported("span", 2)[0])
+    with pytest.raises(ValueError, match=message) as refused:
+        student(question, context)
+    assert "damaged" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_longest_question_that_is_advised_is_answered(exported):
+    student = edge.Student(exported("span", 2)[0])
+    answers = student("cat " * 12, "the cat sat", top=5)
+    assert [answer.text for answer in answers] == ["the"]
+    # Of the one token that is left, and of nothing beside it.
+    assert answers[0].score == pytest.approx(1.0)
+
+
+def test_the_longer_text_of_a_pair_is_cut(exported):
+    """As in training and in the other exports, whichever it is."""
+    folder, model = exported("classification", 3, ["bad", "good", "neither"])
+    student = edge.Student(folder)
+    cat, the = 6, 5
+    for texts, ids in (
+        (("cat " * 400, "the"), [2, *[cat] * 12, 3, the, 3]),
+        (("the", "cat " * 400), [2, the, 3, *[cat] * 12, 3]),
+        (("cat " * 40, "the " * 30), [2, *[cat] * 7, 3, *[the] * 6, 3]),
+        (("cat", ""), [2, cat, 3, 3]),
+    ):
+        expected = np.sort(softmax(outputs_of(model, ids)))[::-1]
+        found = [answer.score for answer in student(*texts)]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("top", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)]
+)
+def test_choices_are_counted(exported, top, error):
+    student = edge.Student(exported("span", 2)[0])
+    with pytest.raises(error, match=f"`top` must be .*Received: top={top}"):
+        student("who", "the cat", top=top)
+
+
 def test_embeddings(exported):
     folder, _ = exported("sentence_embedding")
     found = edge.Student(folder / "student.tflite")("the cat")

@@ -161,3 +161,62 @@ def test_a_folder_below_a_file(toy_recipe, tmp_path):
 )
 def test_the_system_s_errors_are_told_without_numbers(error, line):
     assert cli._in_one_line(error) == line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError("errno = 28, error message = 'No space left on device', b"),
+        SafetensorError("x: I/O error: Quota (os error 122)"),
+        RuntimeError("INTERNAL: write failed: No space left on device"),
+        tf.errors.ResourceExhaustedError(
+            None, None, "{{node x}} a; No space left on device [Op:Flush]"
+        ),
+    ],
+)
+def test_errors_of_a_disk_are_known_in_all_words(error):
+    assert disk.is_of_disk(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "input"),
+        ConnectionError("Could not download"),
+        TimeoutError("timed out"),
+        SafetensorError("Error while deserializing: InvalidHeader"),
+        SafetensorError("x: I/O error: Too many open files (os error 24)"),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"),
+        tf.errors.InvalidArgumentError(None, None, "indices[0] = 9"),
+    ],
+)
+def test_other_errors_are_not_told_as_those_of_a_disk(tmp_path, error):
+    assert not disk.is_of_disk(error)
+    with pytest.raises(type(error)) as raised:
+        with disk.writing(tmp_path):
+            raise error
+    assert raised.value is error
+
+
+def test_a_file_within_a_folder_is_named_once(tmp_path):
+    with pytest.raises(OSError, match="^inner could not be written: No") as e:
+        with disk.writing(tmp_path), disk.writing("inner"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(tmp_path) not in str(e.value)
+
+
+def test_other_errors_of_tensorflow_pass_the_logs(distiller, tmp_path):
+    board = callbacks.TensorBoard(tmp_path / "logs")
+
+    def fail():
+        raise tf.errors.InvalidArgumentError(None, None, "not a disk's")
+
+    board._writers["train"] = types.SimpleNamespace(
+        flush=fail, close=fail, as_default=nullcontext
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a disk's"):
+        fit(distiller, board)

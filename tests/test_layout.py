@@ -17,6 +17,7 @@ ROWS = (
         "arguments",
         "backend",
         "disk",
+        "extras",
         "graph_checks",
         "optimizer_checks",
     ),

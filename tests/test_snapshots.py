@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_distil import disk, snapshots
 
@@ -112,6 +113,23 @@ def test_unfinished_ones_are_not_seen_and_are_removed(tmp_path):
     assert newest(tmp_path)[0].step == 1
     write(tmp_path, step=3)
     assert not half.exists()
+
+
+def test_errors_of_tensorflow_are_told_by_their_cause(tmp_path):
+    """The positions of iterators are written by TensorFlow."""
+    write(tmp_path, step=1)
+
+    def fail(words):
+        def write_more(folder):
+            raise tf.errors.ResourceExhaustedError(None, None, words)
+
+        return write_more
+
+    with pytest.raises(OSError, match="step 2 could not .* No space left"):
+        write(tmp_path, step=2, write_more=fail("a; No space left on device"))
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"):
+        write(tmp_path, step=2, write_more=fail("OOM when allocating"))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
 
 
 @pytest.mark.parametrize("moment", ["write_more", "manifest", "rename"])

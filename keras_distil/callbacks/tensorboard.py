@@ -325,6 +325,8 @@ def _writing(folder: Path) -> Iterator[None]:
         with disk.writing(folder):
             yield
     except tf.errors.OpError as error:
+        if not disk.is_of_disk(error):
+            raise
         # "{{node ...}} the file; the system's words\nmore [Op:...]".
         first = (error.message or str(error)).split("\n")[0]
         why = _AROUND.sub("", first).rpartition("; ")[2]

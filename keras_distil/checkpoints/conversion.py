@@ -16,24 +16,34 @@ _CONVERT_PICKLE = (
     "save_file({k: v.clone().contiguous() for s in d for k, v in s.items()}, "
     "p / 'model.safetensors', metadata={'format': 'pt'})"
 )
-# The class is the one that wrote the weights. Where it lacks some, it is
-# another one, and nothing is written in place of a head of random numbers.
+# The class is the one that wrote the weights. What the file does not fill stays
+# "not a number", and nothing is written in place of a head of random ones.
 _CONVERT_OTHER = (
     "import sys, transformers as t; "
-    "from safetensors.torch import save_file; p = sys.argv[1]; "
-    "c = t.AutoConfig.from_pretrained(p); "
-    "m, i = getattr(t, c.architectures[0]).from_pretrained("
-    "p, from_{0}=True, output_loading_info=True); "
-    "i['missing_keys'] and sys.exit('lacks ' + str(i['missing_keys'])); "
-    "save_file({{k: v.clone().contiguous() "
-    "for k, v in m.state_dict().items()}}, "
-    "p + '/model.safetensors', metadata={{'format': 'pt'}})"
+    "from transformers.modeling_{0}_pytorch_utils import load_{1}_checkpoint_"
+    "in_pytorch_model as load; from safetensors.torch import save_file; "
+    "p = sys.argv[1]; c = t.AutoConfig.from_pretrained(p); "
+    "m = getattr(t, c.architectures[0])(c); "
+    "[w.data.fill_(float('nan')) for w in m.parameters()]; "
+    "load(m, p + '/{2}'{3}); "
+    "d = {{k: v.clone().contiguous() for k, v in m.state_dict().items()}}; "
+    "no = [k for k, v in d.items() if v.isnan().any()]; "
+    "no and sys.exit('the file lacks ' + ', '.join(no)); "
+    "save_file(d, p + '/model.safetensors', metadata={{'format': 'pt'}})"
 )
-# By the file of weights: how it is called, and the option and the packages
-# of the last `transformers` that reads it.
+# By the file of weights: whose it is, what the last `transformers` that reads
+# it calls that library, and the packages that this takes.
 _OTHERS = {
-    "tf_model.h5": ("TensorFlow's", "tf", "tensorflow tf-keras"),
-    "flax_model.msgpack": ("Flax's", "flax", "flax"),
+    "tf_model.h5": (
+        "TensorFlow's",
+        ("tf", "tf2", "tf_model.h5", ", allow_missing_keys=True"),
+        "tensorflow tf-keras",
+    ),
+    "flax_model.msgpack": (
+        "Flax's",
+        ("flax", "flax", "flax_model.msgpack", ""),
+        "flax",
+    ),
 }
 _MOST_NAMES = 5
 
@@ -53,7 +63,7 @@ def describe_missing_weights(directory: Path, expected: str) -> str:
         if (directory / name).is_file():
             return _describe_pickle(directory, name)
     for name, details in _OTHERS.items():
-        if any((directory / f).is_file() for f in (name, f"{name}.index.json")):
+        if (directory / name).is_file():
             return _describe_other(directory, name, *details)
     names = sorted(path.name for path in directory.iterdir())
     shown = ", ".join(names[:_MOST_NAMES]) or "nothing"
@@ -79,7 +89,11 @@ def _describe_pickle(directory: Path, name: str) -> str:
 
 
 def _describe_other(
-    directory: Path, name: str, whose: str, option: str, packages: str
+    directory: Path,
+    name: str,
+    whose: str,
+    names: tuple[str, ...],
+    packages: str,
 ) -> str:
     start = f"`{directory}` has only {whose} `{name}`, which is not read."
     config = directory / "config.json"
@@ -93,7 +107,7 @@ def _describe_other(
     return (
         f"{start} Convert it once, in an environment of its own: pip install "
         f"torch 'transformers<5' {packages} && "
-        + _python(_CONVERT_OTHER.format(option), directory)
+        + _python(_CONVERT_OTHER.format(*names), directory)
     )
 
 

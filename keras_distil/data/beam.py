@@ -31,12 +31,15 @@ from keras_distil.data.tokenized import (
     parts_of,
     tokenize_unit,
 )
+from keras_distil.extras import names_package
 
 try:
     import apache_beam as beam
     from apache_beam.io import filesystems
     from apache_beam.options import pipeline_options
 except ImportError as error:
+    if not names_package(error, "apache_beam"):
+        raise
     raise ImportError(
         "Preparing a corpus on Apache Beam needs the extra `beam`. Install it "
         "with: pip install 'keras-distil[beam]'."

@@ -1,6 +1,7 @@
 """Shards of token ids: written whole, read row by row."""
 
 import atexit
+import errno
 import functools
 import threading
 import time
@@ -137,12 +138,16 @@ class ShardedSequences:
             rows = np.frombuffer(b"".join(records), stored)
             return rows.reshape(len(numbers), self.shape[1])
         except (RuntimeError, IndexError, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
+                raise
             raise CorpusError(
                 f"The shard {path} cannot be read: it has vanished or is "
                 f"damaged ({_first_line(error)}). {self._remedy}"
             ) from error
 
 
+# Of the process: too many open files, no rights, no memory.
+_NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
 REMEDY = "Make it again with `keras-distil prepare`, or copy it again."
 
 
@@ -175,6 +180,8 @@ def write_shard(path: Path, sequences: np.ndarray) -> dict[str, Any]:
                 writer.write(row.tobytes())
             writer.close()
         except RuntimeError as error:
+            if not disk.is_of_disk(error):
+                raise
             raise disk.unwritten(path, _first_line(error)) from error
         disk.flush(partial)
     return {

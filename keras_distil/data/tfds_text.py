@@ -15,6 +15,7 @@ from keras_distil.data.corpus import (
     CorpusReport,
 )
 from keras_distil.data.lost_text import Place
+from keras_distil.extras import names_package
 
 _MIN_WORDS = 5
 # Books of PG-19 are wrapped to lines; only a blank line ends a paragraph.
@@ -247,6 +248,8 @@ def _import_tfds() -> Any:
     try:
         import tensorflow_datasets
     except ImportError as error:
+        if not names_package(error, "tensorflow_datasets"):
+            raise
         raise ImportError(
             "A source of kind tfds needs the package tensorflow-datasets. "
             "Install it with: pip install tensorflow-datasets."

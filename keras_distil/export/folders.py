@@ -2,12 +2,12 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
-from safetensors import SafetensorError
 
 from keras_distil import disk
 
@@ -33,6 +33,7 @@ def replacing_folder(
     Raises:
         FileExistsError: if there is something that may not be replaced.
         OSError: if the disk is full or may not be written.
+        RuntimeError: if TensorFlow fails for any other reason.
     """
     # Also of "." and the like there is a folder beside.
     folder = Path(os.path.abspath(folder))
@@ -105,15 +106,35 @@ def _swap(scratch: Path, folder: Path, aside: Path) -> None:
 def _writing(folder: Path) -> Iterator[None]:
     """Names the folder if it cannot be written, whatever library says so."""
     try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise disk.unwritten(folder, disk.reason(error)) from error
+        with disk.writing(folder):
+            yield
     except tf.errors.OpError as error:
-        raise disk.unwritten(folder, _first_words(error)) from error
+        if disk.is_of_disk(error):
+            raise disk.unwritten(folder, _system_words(error)) from error
+        raise RuntimeError(
+            f"The export to {folder} failed in TensorFlow: "
+            f"{_first_cause(error)}. It is not kept; what was there before is."
+        ) from error
 
 
-def _first_words(error: tf.errors.OpError) -> str:
+def _system_words(error: tf.errors.OpError) -> str:
     """What the system said: the end of TensorFlow's first line."""
     line = error.message.strip().splitlines()[0]
     line = line.partition(" [Op:")[0]
     return line.rpartition("; ")[2][:200]
+
+
+def _first_cause(error: tf.errors.OpError) -> str:
+    """What went wrong in which operation, without TensorFlow's frame."""
+    text = error.message or str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Errors of a graph say it in the line before that of the first node.
+    nodes = [i for i, line in enumerate(lines) if line.startswith("[[{{")]
+    cause = lines[max(nodes[0] - 1, 0)] if nodes else (lines or [""])[0]
+    cause = re.sub(r"^\{\{.*?\}\} |\s*\[Op:.*$", "", cause)
+    place = re.search(
+        r"\[\[\{\{node ([^}]*)\}\}|Detected at node (\S+)|\[Op:(\w+)", text
+    )
+    where = next(filter(None, place.groups()), "") if place else ""
+    cause = cause[:300].rstrip(".") or type(error).__name__
+    return f"{cause} (in {where})" if where else cause

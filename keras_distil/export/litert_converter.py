@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from keras_distil import disk
 from keras_distil.export.plain_graph import DECODER, HEAD
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "full_int8", "int4")
@@ -111,6 +112,13 @@ def _float_model(conversion: Conversion) -> bytes:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
         return converter.convert()
+    except (tf.errors.OpError, MemoryError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ConversionError(
+            f"failed in the converter: {said:.300}"
+        ) from error
+    except OSError:
+        raise
     except Exception as error:
         # What cannot be converted is named in the lines after the first.
         said = " ".join(str(error).split())
@@ -296,7 +304,8 @@ def main(path: str) -> int:
     except ConversionError as error:
         said = {"error": str(error)}
     except OSError as error:
-        said = {"unwritten": error.strerror or str(error)}
+        what = "unwritten" if disk.is_of_disk(error) else "error"
+        said = {what: disk.reason(error)}
     print(json.dumps(said))
     return 0 if "operators" in said else 1
 

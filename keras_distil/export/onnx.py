@@ -14,6 +14,7 @@ from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.student import Student, label_names, make_student
 from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
+from keras_distil.extras import names_package
 
 FORMAT = "onnx"
 MODEL_FILE = "model.onnx"
@@ -142,6 +143,8 @@ def _check_installed() -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
+        if not names_package(error, "onnx", "onnxruntime"):
+            raise
         raise ImportError(
             "Exporting to ONNX needs the extra `onnx`. Install it with: "
             "pip install 'keras-distil[onnx]'."

@@ -4,7 +4,9 @@ import re
 import shlex
 from pathlib import Path
 
+from keras_distil import disk
 from keras_distil.checkpoints import SAFETENSORS_FILES
+from keras_distil.models.keras_archive import reason
 
 HUB_SCHEME = "hf://"
 
@@ -47,12 +49,29 @@ def download_checkpoint(source: str) -> Path:
     # The client lets errors of its HTTP library through, and has changed
     # that library before: no narrower class covers them.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConnectionError(
-            f"Could not download {source!r}: {reason[0]} Check the name and "
-            "the network, or pass a local directory."
-        ) from error
+        raise download_error(repr(source), error) from error
     return Path(directory)
+
+
+def download_error(what: str, error: Exception) -> OSError:
+    """The error of a failed download from the Hub.
+
+    Args:
+        what: what was asked for.
+        error: what the client raised.
+    """
+    if disk.is_of_disk(error):
+        import huggingface_hub.constants as constants
+
+        return OSError(
+            f"Could not download {what} to {constants.HF_HUB_CACHE}: "
+            f"{disk.reason(error)}. Make room there, or set HF_HOME to a "
+            "folder on another disk."
+        )
+    return ConnectionError(
+        f"Could not download {what}: {reason(error)} Check the name and the "
+        "network, or pass a local directory."
+    )
 
 
 def check_download(source: str, directory: Path) -> None:

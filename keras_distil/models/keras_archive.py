@@ -48,6 +48,8 @@ def check_archive(
             refusal = _refusal_of(path, members)
             config = None if refusal else json.loads(archive.read(_CONFIG))
             weights_bytes = archive.getinfo(_WEIGHTS).file_size
+    except PermissionError:
+        raise
     # The module raises its own class and half a dozen others, by what is
     # damaged.
     except (

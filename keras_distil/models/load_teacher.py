@@ -33,6 +33,7 @@ from keras_distil.models.keras_archive import (
 from keras_distil.models.model_paths import is_preset
 from keras_distil.models.presets import (
     check_family,
+    is_of_network,
     known_presets,
     nearest_preset,
 )
@@ -247,7 +248,7 @@ def _load_preset(
             )
     # The download clients share no class of errors.
     except Exception as error:
-        if Path(source).is_dir():
+        if is_local or not is_of_network(error):
             raise ValueError(
                 f"The preset `{source}` cannot be loaded: {reason(error)}"
             ) from error

@@ -14,6 +14,8 @@ _FAMILIES = (
     keras_hub.models.BertBackbone,
     keras_hub.models.DistilBertBackbone,
 )
+# Whose errors share no class; others of theirs are errors of the system.
+_CLIENTS = ("httpcore", "httpx", "huggingface_hub", "kagglehub", "kagglesdk")
 _SUPPORTED = (
     "Supported are BERT and DistilBERT, such as 'bert_base_en_uncased' and "
     "'distil_bert_base_en_uncased'; `keras_hub.models.BertBackbone.presets` "
@@ -57,6 +59,17 @@ def nearest_preset(name: str) -> str:
     known = known_presets()
     near = difflib.get_close_matches(name, Backbone.presets, n=1)
     return f" Did you mean {near[0]!r}?" if near and near[0] in known else ""
+
+
+def is_of_network(error: BaseException | None) -> bool:
+    """Whether a download failed, and not what was made of its files."""
+    # KerasHub raises errors of its own while it handles those of clients.
+    while error is not None:
+        module = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError) or module in _CLIENTS:
+            return True
+        error = error.__context__
+    return False
 
 
 def _family_of(source: str) -> type[Backbone] | None:

@@ -14,7 +14,11 @@ from keras_distil.models.embedded import (
     EMBEDDED_BASE,
     embedded_directory,
 )
-from keras_distil.models.hub import HUB_SCHEME, repository_of
+from keras_distil.models.hub import (
+    HUB_SCHEME,
+    download_error,
+    repository_of,
+)
 from keras_distil.models.initialize_student import (
     _student_sizes,
     student_layer_indices,
@@ -232,11 +236,8 @@ def _download_config(repository: str, source: str) -> str:
         return huggingface_hub.hf_hub_download(repository, "config.json")
     # As in `download_checkpoint`: no narrower class covers the client.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConnectionError(
-            f"Could not download the config.json of {source!r}: {reason[0]} "
-            "Check the name and the network, or pass a local directory."
-        ) from error
+        what = f"the config.json of {source!r}"
+        raise download_error(what, error) from error
 
 
 def _keras_file_shape(path: Path) -> EncoderShape:

@@ -224,6 +224,9 @@ def failures_told() -> Iterator[None]:
     except NonFiniteLossError as error:
         raise FailedTrialError(str(error)) from error
     except tf.errors.ResourceExhaustedError as error:
+        # TensorFlow's class for a full disk, too, which meets every trial.
+        if disk.is_of_disk(error):
+            raise FatalRuntimeError(str(error)) from error
         raise FailedTrialError("Out of memory.") from error
     except Exception as error:
         raise FatalRuntimeError(str(error)) from error

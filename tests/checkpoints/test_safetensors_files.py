@@ -126,8 +126,8 @@ def test_truncated_file(tmp_path):
             ["pytorch_model.bin.index.json"],
             "names `pytorch_model-1.bin`, which is missing",
         ),
-        (["tf_model.h5"], "TensorFlow's `tf_model.h5`.*from_tf=True"),
-        (["flax_model.msgpack"], "Flax's `flax_model.msgpack`.*from_flax=True"),
+        (["tf_model.h5"], "TensorFlow's `tf_model.h5`.*python -c"),
+        (["flax_model.msgpack"], "Flax's `flax_model.msgpack`.*python -c"),
         (
             ["model.onnx", "notes.txt"],
             "neither .* has: config.json, model.onnx, notes.txt",

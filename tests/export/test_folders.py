@@ -87,6 +87,42 @@ def test_a_failure_leaves_what_was_there(tmp_path, error, words):
     assert (tmp_path / "made" / "mark").read_text() == "old"
 
 
+def failing_eagerly():
+    tf.gather(tf.range(3), [7])
+
+
+@tf.function
+def failing_graph(indices):
+    return tf.gather(tf.range(3), indices)
+
+
+def failing_in_a_graph():
+    failing_graph(tf.constant([7]))
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"),
+    [
+        (failing_eagerly, r"indices\[0\] = 7 is not in \[0, 3\) \(in Gather"),
+        (
+            failing_in_a_graph,
+            r"indices\[0\] = 7 is not in \[0, 3\) \(in GatherV2",
+        ),
+    ],
+)
+def test_other_errors_of_tensorflow_say_their_own_cause(tmp_path, fail, words):
+    write(tmp_path / "made", "old")
+    message = f"export to {tmp_path}/made failed in TensorFlow: {words}"
+    with pytest.raises(RuntimeError, match=message) as raised:
+        with folders.replacing_folder(
+            tmp_path / "made", overwrite=True, mark="mark"
+        ):
+            fail()
+    assert "make room" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert (tmp_path / "made" / "mark").read_text() == "old"
+
+
 def test_other_errors_pass(tmp_path):
     with pytest.raises(ZeroDivisionError):
         with folders.replacing_folder(

@@ -27,7 +27,7 @@ def test_malformed_name(source):
 
 @pytest.mark.parametrize(
     "error, reason",
-    [(OSError("timed out\ndetails"), "timed out"), (KeyError(), "KeyError")],
+    [(OSError("timed out\ndetails"), "timed out."), (KeyError(), "KeyError.")],
 )
 def test_failure_is_one_line(monkeypatch, error, reason):
     def fail(repository, allow_patterns):
@@ -38,3 +38,15 @@ def test_failure_is_one_line(monkeypatch, error, reason):
     with pytest.raises(ConnectionError, match=message) as raised:
         hub.download_checkpoint("hf://a/b")
     assert "\n" not in str(raised.value)
+
+
+def test_a_full_disk_is_not_told_as_the_network(monkeypatch):
+    def fail(repository, allow_patterns):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    message = "a/b' to .*: No space left on device. Make room .* HF_HOME"
+    with pytest.raises(OSError, match=message) as raised:
+        hub.download_checkpoint("hf://a/b")
+    assert not isinstance(raised.value, ConnectionError)
+    assert "network" not in str(raised.value)

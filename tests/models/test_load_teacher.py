@@ -270,6 +270,17 @@ def test_preset_that_can_not_be_downloaded(source, monkeypatch):
         models.load_teacher(source)
 
 
+def test_a_preset_that_is_downloaded_but_broken(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("a layer has no weights")
+
+    monkeypatch.setattr(keras_hub.models.MaskedLM, "from_preset", fail)
+    message = "`bert_tiny_en_uncased` cannot be loaded: a layer has no weights."
+    with pytest.raises(ValueError, match=message) as raised:
+        models.load_teacher("bert_tiny_en_uncased")
+    assert "network" not in str(raised.value)
+
+
 def test_a_broken_local_preset_is_told(stock_preset):
     directory, _ = stock_preset
     (directory / "model.weights.h5").unlink()

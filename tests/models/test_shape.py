@@ -195,7 +195,7 @@ def test_published_shapes_need_no_network(no_hub, repository, millions):
 
 
 def test_hub_out_of_reach(no_hub):
-    message = "config.json of 'hf://a/b': no route to host Check the name"
+    message = "config.json of 'hf://a/b': no route to host. Check the name"
     with pytest.raises(ConnectionError, match=message) as raised:
         encoder_shape("hf://a/b")
     assert "\n" not in str(raised.value)
