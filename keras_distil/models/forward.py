@@ -66,6 +66,8 @@ def encoder_inputs(model: Task, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     features = {
         name: ops.convert_to_tensor(inputs[name])
         for name in ("token_ids", "padding_mask")
+        # FNet mixes all tokens, and reads no mask.
+        if name in model.backbone.input
     }
     if "segment_ids" in model.backbone.input:
         features["segment_ids"] = (

@@ -27,6 +27,7 @@ _BACKBONES = (BertBackbone, DistilBertBackbone, ExactBertBackbone)
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 # Float32 weights: an update in half precision would round to nothing.
 _STUDENT_POLICIES = ("float32", "mixed_bfloat16")
+_INPUTS = {"token_ids", "padding_mask", "segment_ids"}
 _REVERSIBLE = (
     keras.layers.ReversibleEmbedding,
     keras_hub.layers.ReversibleEmbedding,
@@ -230,6 +231,7 @@ def check_task_model(model: Task, role: str) -> None:
     Raises:
         TypeError: naming what is not known.
     """
+    _check_inputs(model, role)
     head = _head(model)
     known = {id(model.backbone), *(id(layer) for layer in head)}
     strange = [
@@ -248,6 +250,17 @@ def check_task_model(model: Task, role: str) -> None:
             "of its class alone. Received: "
             f"{role}={model.name!r} with another {strange[0].name!r} (of type "
             f"{type(strange[0]).__name__}). Build it anew from its encoder."
+        )
+
+
+def _check_inputs(model: Task, role: str) -> None:
+    inputs = model.backbone.input
+    names = sorted(inputs) if isinstance(inputs, dict) else [repr(inputs)]
+    if not set(names) <= _INPUTS or "token_ids" not in names:
+        raise TypeError(
+            f"The encoder of `{role}` must read some of {sorted(_INPUTS)}, "
+            f"which batches have. Received: {role}={model.name!r}, which "
+            f"reads {names}."
         )
 
 

@@ -223,6 +223,46 @@ def test_what_the_pass_reads_may_be_set(path, value):
 # === The head ===
 
 
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("Roberta", {}),
+        ("Albert", {"embedding_dim": 8, "num_groups": 1}),
+        ("DebertaV3", {"bucket_size": 8}),
+        ("FNet", {}),
+    ],
+)
+def test_masked_lm_models_of_other_families(family, options):
+    sizes = {**toy.SIZES, "num_layers": 1, **options}
+    if family == "FNet":
+        del sizes["num_heads"]
+    elif family == "Albert":
+        sizes["num_inner_repetitions"] = 1
+    backbone = getattr(keras_hub.models, f"{family}Backbone")(**sizes)
+    model = getattr(keras_hub.models, f"{family}MaskedLM")(backbone)
+    toy.randomize(model, seed=1)
+    forward.check_masked_lm(model, "teacher")
+    inputs = features(backbone)
+    inputs["segment_ids"] = tf.zeros_like(inputs["token_ids"])
+    inputs["padding_mask"] = tf.constant([[1] * 7, [1] * 3 + [0] * 4])
+    positions = tf.constant(np.tile(np.arange(7, dtype="int32"), (2, 1)))
+    names = {*backbone.input, "mask_positions"}
+    every = {**inputs, "mask_positions": positions}
+    np.testing.assert_allclose(
+        forward.logits(model, inputs),
+        model({name: every[name] for name in names}, training=False),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_other_inputs_than_a_batch_s_are_refused():
+    model = toy.make_teacher()
+    model.backbone._inputs_struct = {"encoder_token_ids": None}
+    with pytest.raises(TypeError, match=r"which reads \['encoder_token_ids'\]"):
+        forward.check_masked_lm(model, "teacher")
+
+
 class SharperMaskedLM(models.ExactBertMaskedLM):
     def call(self, inputs, training=None, **kwargs):
         return 2.0 * super().call(inputs, training=training, **kwargs)
