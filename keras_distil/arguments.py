@@ -1,6 +1,13 @@
 """Checks of what functions are given."""
 
 import codecs
+import re
+
+# A name, perhaps a configuration, perhaps a version; no namespace.
+_TFDS_NAME = re.compile(
+    r"[a-z]\w*(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def check_number(name: str, value: float) -> float:
@@ -42,4 +49,21 @@ def check_encoding(encoding: str) -> None:
             f"Files in {encoding} cannot be read line by line. Convert them "
             f"first: iconv -f {encoding} -t UTF-8 FILE > FILE.txt. Received: "
             f"encoding={encoding!r}."
+        )
+
+
+def check_tfds_name(name: str) -> None:
+    """Checks that a name of TensorFlow Datasets is one of its own.
+
+    A name with a namespace (`huggingface:`, `kubric:` and others) makes TFDS
+    download and import code.
+
+    Raises:
+        ValueError: if it is not `name[/config][:version]`.
+    """
+    if not _TFDS_NAME.fullmatch(name):
+        raise ValueError(
+            "`name` must be that of a TFDS data set, `name[/config][:version]` "
+            "with a version such as 1.0.0. Namespaces are refused: TFDS would "
+            f"download and run code. Received: name={name!r}."
         )

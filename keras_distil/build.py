@@ -123,6 +123,7 @@ def sources(recipe: config.Recipe) -> list[data.Source]:
                     root=recipe.data.root,
                     field=source.field,
                     encoding=source.encoding,
+                    allow_outside_root=recipe.data.allow_outside_root,
                 )
             )
         else:
@@ -233,8 +234,11 @@ def _sequence_settings(recipe: config.Recipe) -> dict[str, Any]:
 
 def cache_folder() -> Path:
     """Where prepared corpora and trained teachers are kept between runs."""
-    default = Path.home() / ".cache" / "keras_distil"
-    return Path(os.environ.get("KERAS_DISTIL_CACHE", default))
+    named = os.environ.get("KERAS_DISTIL_CACHE") or "~/.cache/keras_distil"
+    folder = Path(named).expanduser()
+    # What is in there is loaded again: nobody else may write to it.
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def training_batches(

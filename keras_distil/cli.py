@@ -1,6 +1,7 @@
 """The command line: parse, call, print."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -126,15 +127,16 @@ def run(
         return
     folder = output or Path("saved_models") / resolved.name
     place, count = _find_workers(resolved, workers, worker_index)
-    made = run_folder.open_run(
-        resolved,
-        folder,
-        progress,
-        fresh=fresh,
-        writes=place == 0,
-        command=sys.argv[1:],
-    )
-    report = _stages(errors=count == 1).run_recipe(made)
+    with run_folder.locked(folder, writes=place == 0):
+        opened = run_folder.open_run(
+            resolved,
+            folder,
+            progress,
+            fresh=fresh,
+            writes=place == 0,
+            command=sys.argv[1:],
+        )
+        report = _stages(errors=count == 1).run_recipe(opened)
     _tell_report(report, folder, json_)
 
 
@@ -183,14 +185,16 @@ def _run_one(
     if getattr(resolved, stage) is None:
         raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
     folder = output or Path("saved_models") / resolved.name
-    made = run_folder.open_run(
-        resolved,
-        folder,
-        Progress(quiet=quiet_),
-        fresh=fresh,
-        command=sys.argv[1:],
-    )
-    _tell_report(_stages().run_recipe(made, only=stage), folder, as_json)
+    with run_folder.locked(folder):
+        opened = run_folder.open_run(
+            resolved,
+            folder,
+            Progress(quiet=quiet_),
+            fresh=fresh,
+            command=sys.argv[1:],
+        )
+        report = _stages().run_recipe(opened, only=stage)
+    _tell_report(report, folder, as_json)
 
 
 def _tell_report(report: dict[str, Any], folder: Path, as_json: bool) -> None:
@@ -200,7 +204,8 @@ def _tell_report(report: dict[str, Any], folder: Path, as_json: bool) -> None:
     printing.print_report(report)
     printing.say(f"Report: {folder / run_folder.PAGE_FILE}")
     printing.say(f"Results: {folder}")
-    printing.say(f"Next: tensorboard --logdir {folder / run_folder.LOGS}")
+    logs = folder / run_folder.LOGS
+    printing.say(f"Next: {shlex.join(['tensorboard', '--logdir', str(logs)])}")
 
 
 @app.command(
@@ -257,8 +262,10 @@ def prepare(
             resolved, progress, output=output, options=shlex.split(beam)
         )
         printing.say(f"Corpus: {output}")
-    shown = f" --set data.prepared={output}" if output else ""
-    printing.say(f"Next: keras-distil run {recipe}{shown}")
+    command = ["keras-distil", "run", recipe]
+    if output:
+        command += ["--set", f"data.prepared={output}"]
+    printing.say(f"Next: {shlex.join(command)}")
 
 
 @app.command(
@@ -545,19 +552,22 @@ def search(
         raise ValueError(f"{recipe} has no section `search`: nothing to do.")
     folder = output or Path("saved_models") / f"{resolved.name}_search"
     progress = Progress(quiet=quiet_)
-    run_ = run_folder.open_run(
-        resolved,
-        folder,
-        progress,
-        fresh=fresh,
-        # What is measured chooses among the trials.
-        changeable=("export", "benchmark", "data.max_skipped_fraction"),
-    )
-    quiet.import_tensorflow()
-    from keras_distil.search import processes as search_processes
-    from keras_distil.search import results
+    # A process that works for another shares its folder.
+    alone = "KERASTUNER_ORACLE_IP" not in os.environ
+    with run_folder.locked(folder, writes=alone):
+        opened = run_folder.open_run(
+            resolved,
+            folder,
+            progress,
+            fresh=fresh,
+            # What is measured chooses among the trials.
+            changeable=("export", "benchmark", "data.max_skipped_fraction"),
+        )
+        quiet.import_tensorflow()
+        from keras_distil.search import processes as search_processes
+        from keras_distil.search import results
 
-    found = search_processes.run_search(run_, count=processes, port=port)
+        found = search_processes.run_search(opened, count=processes, port=port)
     if found is None:
         return
     if json_:
@@ -567,12 +577,15 @@ def search(
     for line in results.summary(found):
         printing.say(line)
     printing.say(f"Results: {folder}")
-    printing.say(f"Curves: tensorboard --logdir {folder / run_folder.LOGS}")
+    logs = folder / run_folder.LOGS
+    curves = shlex.join(["tensorboard", "--logdir", str(logs)])
+    printing.say(f"Curves: {curves}")
     if found["best"] is None:
         raise RuntimeError(
             f"No trial has a score: see {folder / results.RESULT_FILE}."
         )
-    printing.say(f"Next: keras-distil run {folder / results.BEST_FILE}")
+    best = shlex.join(["keras-distil", "run", str(folder / results.BEST_FILE)])
+    printing.say(f"Next: {best}")
 
 
 def _run_or_recipe(

@@ -121,17 +121,25 @@ def replacing(path: Path, partial: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, doing: str) -> Iterator[None]:
+def locked(path: Path, doing: str, *, refusal: str = "") -> Iterator[None]:
     """Holds a lock file, and says so if another process has it.
+
+    The system takes it away from a process that ends, however that was.
 
     Args:
         path: the lock file.
         doing: what whoever holds it does, for the message.
+        refusal: the message of an error in place of waiting.
+
+    Raises:
+        RuntimeError: with `refusal`, if another process has the lock.
     """
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
+        if refusal:
+            raise RuntimeError(refusal) from None
         _log.warning("Waiting for another process that %s.", doing)
         lock.acquire()
     try:
@@ -146,6 +154,13 @@ def unwritten(path: Path, why: str) -> UnwrittenError:
         f"{path} could not be written: {why}. What was finished is intact; "
         "make room or fix the folder, and run the same command again."
     )
+
+
+def named(path: Path) -> Path:
+    """A path that ends with a name: `.` and `..` become absolute."""
+    if path.name in ("", ".."):
+        return Path(os.path.abspath(path))
+    return path
 
 
 def flush(path: Path) -> None:

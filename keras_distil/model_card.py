@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from keras_distil import config, models
 from keras_distil.config import data_section
 from keras_distil.evaluation import render, table
+from keras_distil.markdown import code, escape
 from keras_distil.run_folder import read_text
 
 CARD_FILE = "MODEL_CARD.md"
 _UNKNOWN = "not stated"
+# Of a README, what is read for its front matter; and of that, what is shown.
+_README_CHARACTERS = 2**16
+_LICENCE_CHARACTERS = 100
 _FIGURES = (
     ("mlm_accuracy", "masked words right, %", 100.0),
     ("mlm_loss", "masked-LM loss", 1.0),
@@ -75,18 +77,18 @@ def summary(
     recipe: config.Recipe,
     report: dict[str, Any],
     *,
-    code: Callable[[str], str] = "`{}`".format,
+    mark: Callable[[str], str] = code,
 ) -> str:
     """What was made, what it keeps and what it costs, in a few sentences.
 
     Args:
         recipe: of the run.
         report: of the run, as in `report.json`.
-        code: marks the name of a model; Markdown by default.
+        mark: marks the name of a model; Markdown by default.
     """
-    teacher = code(recipe.teacher.source)
+    teacher = mark(recipe.teacher.source)
     if recipe.student is not None and recipe.student.source is not None:
-        made = f"A student distilled before, {code(recipe.student.source)}"
+        made = f"A student distilled before, {mark(recipe.student.source)}"
     elif recipe.student is not None or recipe.distill is not None:
         layers = recipe.student.num_layers if recipe.student else None
         depth = f" of {layers} layers" if layers else ""
@@ -152,7 +154,7 @@ def _use(report: dict[str, Any]) -> str:
     if "rows" not in report:
         lines = []
     if exports:
-        names = ", ".join(f"`{each['path']}`" for each in exports)
+        names = ", ".join(code(each["path"]) for each in exports)
         lines += ["", f"Exported as {names}."]
     return "\n".join(lines).strip()
 
@@ -165,9 +167,9 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
                 f"{', '.join(source.packages)}."
             )
         elif isinstance(source, data_section.FilesSource):
-            yield f"Text: the files `{source.pattern}`."
+            yield f"Text: the files {code(source.pattern)}."
         else:
-            yield f"Text: TensorFlow Datasets `{source.name}`."
+            yield f"Text: TensorFlow Datasets {code(source.name)}."
     if recipe.data.prepared is not None:
         yield "Text: a corpus that was prepared before."
     if recipe.finetune is not None:
@@ -219,7 +221,7 @@ def _scores(report: dict[str, Any]) -> str:
                 ["held-out text", *(title for _, title, _ in shown)],
                 [
                     [
-                        name,
+                        escape(name),
                         *(
                             _number(row.get(key), scale)
                             for key, _, scale in shown
@@ -247,7 +249,7 @@ def _calibration(report: dict[str, Any]) -> str:
         return "Not measured."
     rows = [
         [
-            name,
+            escape(name),
             *(
                 _number(each.get(who), 100.0)
                 for who in (table.TEACHER, table.STUDENT)
@@ -269,8 +271,8 @@ def _files(report: dict[str, Any], folder: Path) -> str:
             found = each["comparison"]
             rows.append(
                 [
-                    f"`{each['path']}`",
-                    each["precision"],
+                    code(each["path"]),
+                    escape(each["precision"]),
                     f"{each['size_mb']:.1f}",
                     f"{found['max_difference']:.2g}",
                     _number(found["top1_agreement"], 100.0),
@@ -292,7 +294,7 @@ def _speeds(benchmark: dict[str, Any]) -> str:
     lengths = benchmark["settings"]["lengths"]
     rows = [
         [
-            each["name"],
+            escape(each["name"]),
             str(each["num_threads"]),
             f"{each['peak_memory_mb']:,.0f}",
             *(
@@ -334,18 +336,19 @@ def _limits(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
 
 def _licences(recipe: config.Recipe) -> Iterator[str]:
     teacher = recipe.teacher.license or _teacher_licence(recipe)
-    yield f"Teacher `{recipe.teacher.source}`: {teacher}."
+    yield f"Teacher {code(recipe.teacher.source)}: {escape(teacher)}."
     if recipe.data.license is not None:
-        yield f"Data: {recipe.data.license}."
+        yield f"Data: {escape(recipe.data.license)}."
         return
     for source in recipe.data.sources:
         if isinstance(source, data_section.DocumentationSource):
             for package in source.packages:
-                yield f"Docstrings of {package}: {_package_licence(package)}."
+                said = escape(_package_licence(package))
+                yield f"Docstrings of {package}: {said}."
         elif isinstance(source, data_section.FilesSource):
-            yield f"The files `{source.pattern}`: {_UNKNOWN} in the recipe."
+            yield f"The files {code(source.pattern)}: {_UNKNOWN} in the recipe."
         else:
-            yield f"`{source.name}`: see its page in TensorFlow Datasets."
+            yield f"{code(source.name)}: see its page in TensorFlow Datasets."
     if recipe.finetune is not None:
         yield (
             f"{', '.join(recipe.finetune.tasks)}: each has terms of its own; "
@@ -354,18 +357,31 @@ def _licences(recipe: config.Recipe) -> Iterator[str]:
 
 
 def _teacher_licence(recipe: config.Recipe) -> str:
-    """What the front matter of the checkpoint's `README.md` says."""
+    """What the front matter of the checkpoint's `README.md` says.
+
+    Anything but a short text of one line is not shown.
+    """
     directory = models.checkpoint_directory(recipe.teacher.source)
     path = directory / "README.md" if directory is not None else None
     if path is None or not path.is_file():
         return _UNKNOWN
-    _, mark, rest = read_text(path).partition("---\n")
-    try:
-        front = yaml.safe_load(rest.partition("\n---")[0]) if mark else {}
-    except yaml.YAMLError:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        begin = file.read(_README_CHARACTERS)
+    _, mark, rest = begin.partition("---\n")
+    front, end, _ = rest.partition("\n---")
+    if not mark or not end:
         return _UNKNOWN
-    said = front.get("license") if isinstance(front, dict) else None
-    return str(said) if said else _UNKNOWN
+    try:
+        values = config.read_yaml(front, where=str(path))
+    except config.RecipeError:
+        return _UNKNOWN
+    said = values.get("license") if isinstance(values, dict) else None
+    if not isinstance(said, str) or not said.strip():
+        return _UNKNOWN
+    said = said.strip()
+    if len(said) > _LICENCE_CHARACTERS or not said.isprintable():
+        return _UNKNOWN
+    return said
 
 
 def _package_licence(package: str) -> str:
@@ -394,8 +410,8 @@ def _environment(environment: dict[str, Any]) -> str:
         f"{name} {version}" for name, version in environment["versions"].items()
     )
     return (
-        f"{hardware['processor']}, {hardware['cpu_cores']} cores, "
-        f"{hardware['memory_gb']:g} GB of memory. {versions}."
+        f"{escape(hardware['processor'])}, {hardware['cpu_cores']} cores, "
+        f"{hardware['memory_gb']:g} GB of memory. {escape(versions)}."
     )
 
 

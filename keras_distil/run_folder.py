@@ -1,5 +1,6 @@
 """A run's folder: what is in it before, during and after the run."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -7,7 +8,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,35 @@ class Run:
             write_json(path, content)
 
 
+@contextlib.contextmanager
+def locked(folder: Path, *, writes: bool = True) -> Iterator[None]:
+    """Keeps other commands from running in a run's folder.
+
+    The lock is a hidden file beside the folder.
+
+    Args:
+        folder: of the run; it need not be there yet.
+        writes: whether this process writes to it; others need no lock.
+
+    Raises:
+        RuntimeError: if another process runs there.
+        OSError: if the lock cannot be written.
+    """
+    if not writes:
+        yield
+        return
+    folder = disk.named(folder)
+    with disk.writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    refusal = (
+        f"Another process runs in {folder}. Wait for it, or give another "
+        "folder with --output."
+    )
+    with disk.locked(lock, "runs there", refusal=refusal):
+        yield
+
+
 def open_run(
     recipe: config.Recipe,
     folder: str | os.PathLike,
@@ -108,7 +138,7 @@ def open_run(
             files that are not a run's.
         OSError: if the folder cannot be written.
     """
-    run = Run(recipe, Path(folder), progress, writes)
+    run = Run(recipe, disk.named(Path(folder)), progress, writes)
     if not writes:
         return run
     earlier = run.folder.is_dir() and not _is_hardly_begun(run.folder)
@@ -370,11 +400,29 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Commit of the package's checkout, None where it is installed."""
+    """Commit of the package's own checkout; None where it is installed.
+
+    Git is not asked where the folder of the package is not the root of its
+    repository: it would answer with the commit of whatever project holds the
+    environment.
+    """
+    root = Path(__file__).resolve().parents[1]
+    setup = root / "setup.py"
+    if not (root / ".git").exists() or not setup.is_file():
+        return None
+    if 'name="keras-distil"' not in setup.read_text("utf-8"):
+        return None
+    # In a hook of Git, these would name the repository of the hook.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_")
+    }
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
+            cwd=root,
+            env=environment,
             capture_output=True,
             text=True,
             check=True,

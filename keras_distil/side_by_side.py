@@ -66,6 +66,8 @@ def compare(
     student: MaskedLM,
     triple: tuple[dict[str, Any], Any, Any],
     tokenizer: tokenizers.Tokenizer,
+    *,
+    samples: int = insights.SEQUENCES,
 ) -> SideBySide:
     """Runs both models on some masked sequences.
 
@@ -74,8 +76,11 @@ def compare(
         student: one of the same vocabulary.
         triple: a batch as `fit` takes it.
         tokenizer: of their vocabulary.
+        samples: int >= 0, sequences of which words are kept.
     """
-    examples = insights.Examples(teacher, student, triple, tokenizer)
+    examples = insights.Examples(
+        teacher, student, triple, tokenizer, samples=samples
+    )
     return SideBySide(
         sequences=len(np.asarray(triple[1])),
         similarity=np.round(examples.similarities(), 4).tolist(),

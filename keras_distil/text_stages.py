@@ -406,6 +406,7 @@ def _fit(
                     tokenizer=None
                     if examples is None
                     else build.tokenizer(run.recipe),
+                    samples=run.recipe.evaluate.samples,
                 ),
                 callbacks.MetricsLog(run.folder / METRICS_FILE, stage=stage),
                 callbacks.ProgressBar(bar, state),
@@ -434,6 +435,7 @@ def _keep_side_by_side(
         student,
         _first_held_out(run, prepared, _COMPARED),
         build.tokenizer(run.recipe),
+        samples=run.recipe.evaluate.samples,
     )
     run.write_json(
         run.folder / side_by_side.SIDE_BY_SIDE_FILE, found.model_dump()

@@ -19,6 +19,7 @@ ROWS = (
         "disk",
         "extras",
         "graph_checks",
+        "markdown",
         "optimizer_checks",
     ),
     (

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tokenizers
 from matplotlib.figure import Figure
 
+from keras_distil.markdown import escape
 from keras_distil.models import forward
 from keras_distil.objectives import MaskedLMBatch
 from keras_distil.objectives.batch_checks import limits_of
@@ -18,7 +19,7 @@ from keras_distil.objectives.batch_checks import limits_of
 # Of a sequence: words that are shown, and tokens around each.
 _WORDS = 3
 _AROUND = 8
-_SEQUENCES = 8
+SEQUENCES = 8
 _TOP = 5
 
 
@@ -71,6 +72,7 @@ class Examples:
         triple: inputs, the tokens that were masked, and weights that are
             positive where one was; (batch, length).
         tokenizer: of their vocabulary.
+        samples: int >= 0, sequences of which words are shown.
     """
 
     def __init__(
@@ -79,7 +81,10 @@ class Examples:
         student: keras.Model,
         triple: tuple[dict[str, Any], Any, Any],
         tokenizer: tokenizers.Tokenizer,
+        *,
+        samples: int = SEQUENCES,
     ) -> None:
+        self._samples = samples
         self._models = {"teacher": teacher, "student": student}
         batch = MaskedLMBatch.from_triple(triple, limits_of([teacher, student]))
         self._inputs = {k: np.asarray(v) for k, v in batch.inputs.items()}
@@ -131,6 +136,8 @@ class Examples:
         """Some masked words, up to three of each of the first sequences."""
         places = np.argwhere(self._masked)
         places = places[self._shown(places)]
+        if not len(places):
+            return []
         return self._words(
             places,
             self._log_probabilities("teacher", places),
@@ -169,7 +176,7 @@ class Examples:
         counts: dict[int, int] = {}
         shown = []
         for index, (row, _) in enumerate(places):
-            if row < _SEQUENCES and counts.get(row, 0) < _WORDS:
+            if row < self._samples and counts.get(row, 0) < _WORDS:
                 counts[row] = counts.get(row, 0) + 1
                 shown.append(index)
         return shown
@@ -222,15 +229,13 @@ def to_markdown(words: Sequence[MaskedWord]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for each in words:
-        cells = [f"{each.before} [...] {each.after}", each.word]
+        before, after = escape(each.before), escape(each.after)
+        cells = [f"{before} [...] {after}", escape(each.word)]
         for choices in (each.teacher, each.student):
-            cells.append(", ".join(f"{x} {100 * p:.0f}%" for x, p in choices))
-        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+            shown = [f"{escape(x)} {100 * p:.0f}%" for x, p in choices]
+            cells.append(", ".join(shown))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
 def matched_layers(teacher: int, student: int) -> list[int]:

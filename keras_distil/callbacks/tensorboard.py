@@ -71,9 +71,10 @@ class TensorBoard(keras.callbacks.Callback):
             weights. Needs `tokenizer`, and a teacher in memory.
         tokenizer: the `tokenizers.Tokenizer` of the vocabulary.
         examples_every: int >= 1, updates from one look at them to the next.
+        samples: int >= 0, examples of which masked words are shown as text.
 
     Raises:
-        ValueError: if a number of updates is below 1, or one of `examples` and
+        ValueError: if a number is too small, or one of `examples` and
             `tokenizer` comes without the other; when the training begins, if
             the folder holds the curves of another one.
 
@@ -91,15 +92,18 @@ class TensorBoard(keras.callbacks.Callback):
         examples: tuple[dict[str, Any], Any, Any] | None = None,
         tokenizer: tokenizers.Tokenizer | None = None,
         examples_every: int = 200,
+        samples: int = insights.SEQUENCES,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("every_steps", every_steps),
-            ("examples_every", examples_every),
+        for name, value, least in (
+            ("every_steps", every_steps, 1),
+            ("examples_every", examples_every, 1),
+            ("samples", samples, 0),
         ):
-            if value < 1:
+            if value < least:
                 raise ValueError(
-                    f"`{name}` must be at least 1. Received: {name}={value}."
+                    f"`{name}` must be at least {least}. Received: "
+                    f"{name}={value}."
                 )
         if (examples is None) != (tokenizer is None):
             raise ValueError(
@@ -112,6 +116,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._triple, self._tokenizer = examples, tokenizer
         self._examples: insights.Examples | None = None
         self._examples_every = examples_every
+        self._samples = samples
         self._norms: GradientNorms | None = None
         # What the heat maps show, in the order of the looks.
         self._seen: dict[str, list] = {"steps": [], "cka": [], "cosine": []}
@@ -134,6 +139,7 @@ class TensorBoard(keras.callbacks.Callback):
                     self.model.student,
                     self._triple,
                     self._tokenizer,
+                    samples=self._samples,
                 )
                 # Outside of a step, a strategy's weights have no gradient.
                 if not self.model.is_distributed:
@@ -216,8 +222,9 @@ class TensorBoard(keras.callbacks.Callback):
                 ("divergence", look.divergence),
             ):
                 tf.summary.histogram(f"examples/{name}", values, step=step)
-            words = insights.to_markdown(look.words)
-            tf.summary.text("examples/words", words, step=step)
+            if look.words:
+                words = insights.to_markdown(look.words)
+                tf.summary.text("examples/words", words, step=step)
             for name, value in self._weighted_norms().items():
                 tf.summary.scalar(
                     f"examples/gradient_norm_{name}", value, step=step

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from keras_distil.arguments import check_encoding
+from keras_distil.arguments import check_encoding, check_tfds_name
 from keras_distil.config.section import Length, NonEmptyText, Section, Share
 
 DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
@@ -49,6 +49,12 @@ class TfdsSource(Section):
     split: NonEmptyText = "train"
     field: NonEmptyText = "text"
 
+    @field_validator("name")
+    @classmethod
+    def _name_runs_no_code(cls, name: str) -> str:
+        check_tfds_name(name)
+        return name
+
 
 Source: TypeAlias = Annotated[
     DocumentationSource | FilesSource | TfdsSource, Field(discriminator="kind")
@@ -69,7 +75,8 @@ class MaskingSettings(Section):
 class DataSection(Section):
     """`data`: the corpus and how it becomes batches.
 
-    `root` is the folder of all files, those of tasks, too. `prepared` is a
+    `root` is the folder of all files, those of tasks, too. Text outside of it
+    is refused unless `allow_outside_root` is true. `prepared` is a
     folder that `keras-distil prepare --output` wrote; the
     sources are then not read. `layout` is `packed`, full sequences of joined
     paragraphs, or `bucketed`, a sequence a paragraph and batches of like
@@ -77,6 +84,7 @@ class DataSection(Section):
     """
 
     root: NonEmptyText | None = None
+    allow_outside_root: bool = False
     prepared: NonEmptyText | None = None
     sources: list[Source] = []
     layout: Literal["packed", "bucketed"] = "packed"

@@ -132,7 +132,7 @@ def load_recipe(
         >>> recipe.distill.steps
         2
     """
-    values = _parse(_read(path), where=str(path))
+    values = read_yaml(_read(path), where=str(path))
     if values is None:
         raise RecipeError(f"{path}: the file is empty; it must hold a recipe.")
     if not isinstance(values, dict):
@@ -221,7 +221,18 @@ def _read(path: str | PathLike[str]) -> str:
         ) from error
 
 
-def _parse(text: str, *, where: str) -> Any:
+def read_yaml(text: str, *, where: str) -> Any:
+    """Reads plain data from YAML that may come from anyone.
+
+    Sizes are bounded: aliases, integers, depth.
+
+    Args:
+        text: the YAML.
+        where: what the message calls it.
+
+    Raises:
+        RecipeError: if it is not valid, or too much.
+    """
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -251,7 +262,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             f"Received: {_shorten(repr(override), 200)}."
         )
     try:
-        value = _parse(text, where=where)
+        value = read_yaml(text, where=where)
     except RecipeError as error:
         raise RecipeError(
             f"{error} Quote text with special characters for YAML too: "

@@ -22,11 +22,16 @@ EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 
 
 class EvaluateSection(Section):
-    """`evaluate`: the held-out measures; `sequences: null` takes all."""
+    """`evaluate`: the held-out measures; `sequences: null` takes all.
+
+    Of `samples` held-out sequences, words and what is around them are shown
+    in the report and in TensorBoard; 0 shows none.
+    """
 
     sequences: Count | None = None
     batch_size: Count = 32
     latency_length: Length = 128
+    samples: Annotated[int, Field(ge=0, le=32)] = 8
 
 
 class ExportSection(Section):

@@ -132,6 +132,8 @@ class TextFiles:
             working folder.
         field: the key that holds the text in .jsonl records.
         encoding: of the files, a name that Python knows, such as "latin-1".
+        allow_outside_root: whether files outside of `root` may be read, by an
+            absolute pattern, `..` or links.
 
     Raises:
         ValueError: if the encoding is unknown, or does not write a line's end
@@ -140,13 +142,14 @@ class TextFiles:
     Example:
         >>> TextFiles("articles/**/*.jsonl.gz", root="corpus", field="text")
         TextFiles(pattern='articles/**/*.jsonl.gz', root='corpus', \
-field='text', encoding='utf-8')
+field='text', encoding='utf-8', allow_outside_root=True)
     """
 
     pattern: str
     root: str | os.PathLike | None = None
     field: str | None = None
     encoding: str = "utf-8"
+    allow_outside_root: bool = True
 
     def __post_init__(self) -> None:
         """Checks the encoding."""
@@ -157,11 +160,18 @@ field='text', encoding='utf-8')
 
         Raises:
             FileNotFoundError: if there are none.
-            ValueError: if one has an unknown extension, or is .jsonl while
-                no field is given.
+            ValueError: if one has an unknown extension, is .jsonl while no
+                field is given, or lies outside of the root and must not.
         """
         root = Path(self.root or ".").expanduser()
         pattern = os.path.expanduser(self.pattern)
+        if not self.allow_outside_root and (
+            os.path.isabs(pattern) or ".." in Path(pattern).parts
+        ):
+            raise ValueError(
+                f"The pattern '{self.pattern}' leaves the root '{root}'. Give "
+                "one below it, another root, or say `allow_outside_root: true`."
+            )
         found = glob.glob(pattern, root_dir=root, recursive=True)
         files = [root / name for name in sorted(found)]
         files = [path for path in files if path.is_file()]
@@ -175,6 +185,14 @@ field='text', encoding='utf-8')
         return files
 
     def _check(self, path: Path) -> None:
+        root = Path(self.root or ".").expanduser().resolve()
+        if not self.allow_outside_root and not path.resolve().is_relative_to(
+            root
+        ):
+            raise ValueError(
+                f"'{path}' is a link out of the root '{root}'. Copy the file, "
+                "or say `allow_outside_root: true`."
+            )
         if not path.name.endswith(_EXTENSIONS):
             raise ValueError(
                 f"'{path}' has an unsupported extension. Supported: "

@@ -197,7 +197,7 @@ def _folder(
             f"cache_dir={cache_dir}, output={output}."
         )
     if output is not None:
-        return Path(output).expanduser()
+        return disk.named(Path(output).expanduser())
     return Path(cache_dir or "").expanduser() / key[:32]
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from keras_distil.arguments import check_tfds_name
 from keras_distil.data.corpus import (
     MAX_LINE_CHARACTERS,
     UNIT_BYTES,
@@ -37,6 +38,10 @@ class TfdsText:
         field: the feature that holds the text.
         data_dir: folder of prepared data sets. Defaults to that of TFDS.
 
+    Raises:
+        ValueError: if the name is not of that form. One with a namespace
+            would make TFDS download and run code.
+
     Example:
         >>> TfdsText("wikipedia/20230601.en", split="train[:1%]")
         TfdsText(name='wikipedia/20230601.en', split='train[:1%]', \
@@ -47,6 +52,10 @@ field='text', data_dir=None)
     split: str = "train"
     field: str = "text"
     data_dir: str | os.PathLike | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that the name makes TFDS run no code but its own."""
+        check_tfds_name(self.name)
 
     def describe(self) -> dict[str, Any]:
         """Returns the version and the sizes of what would be read.

@@ -2,9 +2,9 @@
 
 import dataclasses
 import html
-import re
-import unicodedata
 from collections.abc import Sequence
+
+from keras_distil.markdown import visible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,16 +107,6 @@ def make_table(
             rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
             parts.append(f"<tbody>\n{rows}\n</tbody>")
     return "\n".join([*parts, "</table>", "</div>"])
-
-
-def visible(text: str) -> str:
-    """Replaces what is no visible character: controls, halves of pairs."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}"
-        if unicodedata.category(character).startswith("C")
-        else character
-        for character in re.sub(r"\s+", " ", text)
-    )
 
 
 def escape(text: str) -> str:

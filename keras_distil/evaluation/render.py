@@ -5,8 +5,6 @@ text, never as markup.
 """
 
 import dataclasses
-import html
-import re
 from collections.abc import Callable, Sequence
 
 import rich.console
@@ -14,11 +12,11 @@ import rich.table
 import rich.text
 from rich.cells import cell_len
 
+from keras_distil import markdown
 from keras_distil.evaluation.html_page import (
     ReportSection,
     escape,
     make_table,
-    visible,
 )
 from keras_distil.evaluation.table import (
     TEACHER,
@@ -30,11 +28,10 @@ from keras_distil.evaluation.table import (
     TaskScore,
     points,
 )
+from keras_distil.markdown import visible
 
 _DASH = "\N{EN DASH}"
 _DAGGER = "\N{DAGGER}"
-# It can begin or end emphasis beside a space only, not inside a word.
-_MARKDOWN = re.compile(r"[\\`*\[\]|~#!]|(?<!\w)_|_(?!\w)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +98,16 @@ def to_markdown(table: ResultTable) -> str:
         table: the results.
     """
     lines = [
-        [_markdown(line.name)]
+        [markdown.escape(line.name)]
         + [f"**{c.plain}**" if c.best else c.plain for c in line.cells]
         for line in _our_lines(table) + _published_lines(table)
     ]
-    details = [list(map(_markdown, texts)) for texts in _details(table)]
+    details = [list(map(markdown.escape, texts)) for texts in _details(table)]
     parts = [
-        _pipes(["Model", *map(_markdown, _headers(table))], lines, 1),
-        *map(_markdown, _notes(table)),
+        _pipes(["Model", *map(markdown.escape, _headers(table))], lines, 1),
+        *map(markdown.escape, _notes(table)),
         _pipes(_detail_headers(table), details, 2),
-        "\n".join(f"- {_markdown(text)}" for text in _sentences(table)),
+        "\n".join(f"- {markdown.escape(text)}" for text in _sentences(table)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -400,11 +397,6 @@ _COST_COLUMNS = (
 
 def _rich(text: str, style: str = "") -> rich.text.Text:
     return rich.text.Text(visible(text), style)
-
-
-def _markdown(text: str) -> str:
-    escaped = _MARKDOWN.sub(lambda found: "\\" + found[0], visible(text))
-    return html.escape(escaped, quote=False)
 
 
 def _pipes(headers: list[str], lines: list[list[str]], texts: int) -> str:

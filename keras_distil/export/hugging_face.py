@@ -26,6 +26,7 @@ from keras_distil.export.student import (
     make_student,
 )
 from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
+from keras_distil.markdown import escape
 from keras_distil.models import load_task_model, load_teacher
 
 FORMAT = "hugging_face"
@@ -283,10 +284,11 @@ def _read_back(student: Student, folder: Path) -> Student:
 
 def _card(student: Student, title: str, labels: Sequence[str]) -> str:
     backbone = student.model.backbone
-    outputs = f"\n| classes | {', '.join(labels)} |" if labels else ""
+    names = ", ".join(map(escape, labels))
+    outputs = f"\n| classes | {names} |" if labels else ""
     return _CARD.format(
         pipeline=_PIPELINES[student.kind],
-        title=title,
+        title=escape(title),
         name={"bert": "BERT", "distilbert": "DistilBERT"}[student.architecture],
         layers=backbone.num_layers,
         width=backbone.hidden_dim,

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_distil import schedule_chart
 from keras_distil.evaluation import table
-from keras_distil.evaluation.html_page import visible
+from keras_distil.markdown import visible
 from keras_distil.report import svg
 from keras_distil.report.learning import Series
 

@@ -91,7 +91,7 @@ def _recipe(folder: Path) -> config.Recipe | None:
 
 
 def _summary(recipe: config.Recipe, report: dict[str, Any]) -> ReportSection:
-    text = model_card.summary(recipe, report, code=_QUOTED)
+    text = model_card.summary(recipe, report, mark=_QUOTED)
     parts = [f'<p class="lead">{escape(text)}</p>']
     rows = report.get("rows", {})
     if "twin" in rows and "student" in rows:
