@@ -99,7 +99,9 @@ def run(
         typer.Option(
             metavar="HOST:PORT,...",
             help="All workers, the same list in each. Without it they come "
-            "from TF_CONFIG, else from Slurm (srun).",
+            "from TF_CONFIG, else from Slurm (srun). Workers listen on every "
+            "address of their machine without authentication: for a private "
+            "network only, see SECURITY.md.",
         ),
     ] = None,
     worker_index: Annotated[
@@ -125,7 +127,7 @@ def run(
             progress.warn(line)
         printing.print_summary(summary, json_)
         return
-    folder = output or Path("saved_models") / resolved.name
+    folder = _run_folder(output, resolved.name)
     place, count = _find_workers(resolved, workers, worker_index)
     with run_folder.locked(folder, writes=place == 0):
         opened = run_folder.open_run(
@@ -171,6 +173,11 @@ def finetune(
     _run_one("finetune", recipe, set_, output, fresh, quiet_, json_)
 
 
+def _run_folder(output: Path | None, name: str) -> Path:
+    """Where a run goes: `--output`, else below saved_models."""
+    return (output or Path("saved_models") / name).expanduser()
+
+
 def _run_one(
     stage: str,
     recipe: str,
@@ -184,7 +191,7 @@ def _run_one(
     resolved = config.load_recipe(recipe, overrides or ())
     if getattr(resolved, stage) is None:
         raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
-    folder = output or Path("saved_models") / resolved.name
+    folder = _run_folder(output, resolved.name)
     with run_folder.locked(folder):
         opened = run_folder.open_run(
             resolved,
@@ -550,7 +557,7 @@ def search(
     resolved = config.load_recipe(recipe, set_ or ())
     if resolved.search is None:
         raise ValueError(f"{recipe} has no section `search`: nothing to do.")
-    folder = output or Path("saved_models") / f"{resolved.name}_search"
+    folder = _run_folder(output, f"{resolved.name}_search")
     progress = Progress(quiet=quiet_)
     # A process that works for another shares its folder.
     alone = "KERASTUNER_ORACLE_IP" not in os.environ

@@ -4,7 +4,10 @@ import contextlib
 import json
 import os
 import re
+import socket
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from keras_distil import quiet
@@ -15,9 +18,14 @@ START_TIMEOUT_S = 300
 # A worker that has been silent for so long is lost. A process that ends is
 # noticed at once; this is for a machine that vanishes or hangs.
 SILENCE_TIMEOUT_S = 60
-# Slurm names hosts and no ports: the first task of a host gets this one, the
-# second the next, and so on.
+# Slurm names hosts and no ports. Jobs on the same hosts get ports of their own,
+# counted from this one: ten each, for the tasks of a host one after the other.
 SLURM_PORT = 12345
+_SLURM_JOBS = 2000
+_SLURM_PORTS_PER_JOB = 10
+
+# State of a socket in /proc/net/tcp.
+_LISTENS = "0A"
 
 _VARIABLE = "TF_CONFIG"
 _SLURM_COUNT = "SLURM_STEP_NUM_TASKS"
@@ -107,11 +115,18 @@ def find_workers() -> None:
             f"{node}. {_SLURM_REMEDY}"
         )
     addresses = [
-        f"{host}:{SLURM_PORT + number}"
+        f"{host}:{_slurm_port() + number}"
         for host, here in zip(hosts, tasks, strict=True)
         for number in range(here)
     ]
     name_workers(",".join(addresses), sum(tasks[:node]) + place)
+
+
+def _slurm_port() -> int:
+    """The first port of this job and step; the same in all its tasks."""
+    job = int(os.environ.get("SLURM_JOB_ID", "0"))
+    step = int(os.environ.get("SLURM_STEP_ID", "0"))
+    return SLURM_PORT + (job + step) % _SLURM_JOBS * _SLURM_PORTS_PER_JOB
 
 
 def _slurm_nodes() -> tuple[list[str], list[int]]:
@@ -269,6 +284,51 @@ def _start_message(error: str) -> str:
         f"{f': no answer from {who}' if who else ''}. Each must be started, "
         "with the same list of addresses and an index of its own, and reach "
         "the others at these addresses."
+    )
+
+
+def listening_addresses() -> list[str]:
+    """The TCP addresses at which this process listens, as Linux tells them.
+
+    Returns:
+        "host:port" of each, sorted; none where the system does not say.
+    """
+    own = set()
+    with contextlib.suppress(OSError):
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                own.add(os.readlink(link))
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        with contextlib.suppress(OSError):
+            lines = Path("/proc/self/net", table).read_text().splitlines()
+            for line in lines[1:]:
+                fields = line.split()
+                if fields[3] == _LISTENS and f"socket:[{fields[9]}]" in own:
+                    found.add(_readable_address(fields[1], family))
+    return sorted(found)
+
+
+def _readable_address(address: str, family: socket.AddressFamily) -> str:
+    """An address of /proc/net: words of 32 bits in the machine's order."""
+    host, port = address.split(":")
+    words = [int(host[i : i + 8], 16) for i in range(0, len(host), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    shown = socket.inet_ntop(family, packed)
+    if family == socket.AF_INET6:
+        shown = f"[{shown}]"
+    return f"{shown}:{int(port, 16)}"
+
+
+def open_ports_told() -> str | None:
+    """One line on the ports of a worker; None for a single process."""
+    index, count = worker_index()
+    if count < 2:
+        return None
+    where = ", ".join(listening_addresses()) or _addresses()[index]
+    return (
+        f"Worker {index} listens at {where} without authentication: whoever "
+        "reaches it can run code here. Use a private network (SECURITY.md)."
     )
 
 

@@ -10,6 +10,7 @@ from keras_distil import config, models
 from keras_distil.config import data_section
 from keras_distil.evaluation import render, table
 from keras_distil.markdown import code, escape
+from keras_distil.private_text import without_home
 from keras_distil.run_folder import read_text
 
 CARD_FILE = "MODEL_CARD.md"
@@ -86,9 +87,10 @@ def summary(
         report: of the run, as in `report.json`.
         mark: marks the name of a model; Markdown by default.
     """
-    teacher = mark(recipe.teacher.source)
+    teacher = mark(without_home(recipe.teacher.source))
     if recipe.student is not None and recipe.student.source is not None:
-        made = f"A student distilled before, {mark(recipe.student.source)}"
+        source = without_home(recipe.student.source)
+        made = f"A student distilled before, {mark(source)}"
     elif recipe.student is not None or recipe.distill is not None:
         layers = recipe.student.num_layers if recipe.student else None
         depth = f" of {layers} layers" if layers else ""
@@ -167,7 +169,7 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
                 f"{', '.join(source.packages)}."
             )
         elif isinstance(source, data_section.FilesSource):
-            yield f"Text: the files {code(source.pattern)}."
+            yield f"Text: the files {code(without_home(source.pattern))}."
         else:
             yield f"Text: TensorFlow Datasets {code(source.name)}."
     if recipe.data.prepared is not None:
@@ -336,7 +338,8 @@ def _limits(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
 
 def _licences(recipe: config.Recipe) -> Iterator[str]:
     teacher = recipe.teacher.license or _teacher_licence(recipe)
-    yield f"Teacher {code(recipe.teacher.source)}: {escape(teacher)}."
+    name = code(without_home(recipe.teacher.source))
+    yield f"Teacher {name}: {escape(teacher)}."
     if recipe.data.license is not None:
         yield f"Data: {escape(recipe.data.license)}."
         return
@@ -346,7 +349,8 @@ def _licences(recipe: config.Recipe) -> Iterator[str]:
                 said = escape(_package_licence(package))
                 yield f"Docstrings of {package}: {said}."
         elif isinstance(source, data_section.FilesSource):
-            yield f"The files {code(source.pattern)}: {_UNKNOWN} in the recipe."
+            files = code(without_home(source.pattern))
+            yield f"The files {files}: {_UNKNOWN} in the recipe."
         else:
             yield f"{code(source.name)}: see its page in TensorFlow Datasets."
     if recipe.finetune is not None:

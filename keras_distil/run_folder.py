@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_distil import config, disk
 from keras_distil._version import __version__
+from keras_distil.private_text import shown_command
 from keras_distil.progress import Progress
 
 # Raise it whenever an earlier keras_distil could not go on with a run.
@@ -208,7 +209,8 @@ def _keep_command(folder: Path, command: Sequence[str]) -> None:
         return
     # A run can be made in parts: `distill`, then `finetune`.
     kept = [x for x in read_commands(folder) if x[0] != command[0]]
-    write_json(folder / _COMMANDS_FILE, {"commands": [*kept, list(command)]})
+    commands = [*kept, shown_command(command)]
+    write_json(folder / _COMMANDS_FILE, {"commands": commands})
 
 
 def _is_hardly_begun(folder: Path) -> bool:

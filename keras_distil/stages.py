@@ -65,6 +65,9 @@ def run_recipe(
             distribution.lost_workers_told(),
             build.strategy(run.recipe).scope(),
         ):
+            ports = distribution.open_ports_told()
+            if ports is not None:
+                run.progress.say(ports)
             report = _train(run, only)
     except Exception:
         forget_if_nothing_was_done(run)

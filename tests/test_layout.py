@@ -15,12 +15,15 @@ ROWS = (
     (
         "_version",
         "arguments",
-        "backend",
-        "disk",
-        "extras",
-        "graph_checks",
-        "markdown",
-        "optimizer_checks",
+        (
+            "backend",
+            "disk",
+            "extras",
+            "graph_checks",
+            "markdown",
+            "optimizer_checks",
+            "private_text",
+        ),
     ),
     (
         "config",

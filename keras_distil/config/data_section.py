@@ -5,7 +5,13 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, field_validator
 
 from keras_distil.arguments import check_encoding, check_tfds_name
-from keras_distil.config.section import Length, NonEmptyText, Section, Share
+from keras_distil.config.section import (
+    Length,
+    NonEmptyText,
+    PathText,
+    Section,
+    Share,
+)
 
 DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
 
@@ -83,9 +89,9 @@ class DataSection(Section):
     lengths. `license` is for the model card.
     """
 
-    root: NonEmptyText | None = None
+    root: PathText | None = None
     allow_outside_root: bool = False
-    prepared: NonEmptyText | None = None
+    prepared: PathText | None = None
     sources: list[Source] = []
     layout: Literal["packed", "bucketed"] = "packed"
     sequence_length: Length = 128

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from keras_distil.config.schema import Recipe
 from keras_distil.config.search_section import replaced
+from keras_distil.private_text import shown_values
 
 _Location = tuple[str | int, ...]
 
@@ -187,13 +188,14 @@ def _validated(values: dict[str, Any], *, where: str) -> Recipe:
 def dump_recipe(recipe: Recipe, *, without: Sequence[str] = ()) -> str:
     """Returns the recipe as YAML with every default written out.
 
-    `load_recipe` reads a whole one back to an equal recipe.
+    Home directories are written as `~`. `load_recipe` reads a whole one back
+    to an equal recipe.
 
     Args:
         recipe: the recipe.
         without: dotted keys, or sections, to leave out.
     """
-    values = recipe.model_dump(mode="json")
+    values = shown_values(recipe.model_dump(mode="json"))
     for key in without:
         *sections, last = key.split(".")
         inner = values
@@ -210,7 +212,7 @@ def dump_recipe(recipe: Recipe, *, without: Sequence[str] = ()) -> str:
 
 def _read(path: str | PathLike[str]) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).expanduser().read_text(encoding="utf-8")
     except OSError as error:
         raise RecipeError(
             f"{path}: cannot be read: {error.strerror}."

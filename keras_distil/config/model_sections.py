@@ -9,6 +9,7 @@ from keras_distil.config.section import (
     Count,
     NonEmptyText,
     NonNegative,
+    PathText,
     Positive,
     Section,
     StepCount,
@@ -29,7 +30,7 @@ class TeacherTraining(Section):
 
     method: Literal["all_weights", "adapter"]
     rank: Annotated[Count | None, Field(validate_default=True)] = None
-    initial_adapter: NonEmptyText | None = None
+    initial_adapter: PathText | None = None
     steps: Count
     batch_size: Count
     learning_rate: Positive
@@ -85,7 +86,7 @@ class TeacherSection(Section):
     `license` is for the model card; null takes what the checkpoint says.
     """
 
-    source: NonEmptyText
+    source: PathText
     allow_new_head: bool = False
     license: NonEmptyText | None = None
     train: TeacherTraining | None = None
@@ -102,8 +103,8 @@ class StudentSection(Section):
     it; `undistilled_source` is its twin that learned without a teacher.
     """
 
-    source: NonEmptyText | None = None
-    undistilled_source: NonEmptyText | None = None
+    source: PathText | None = None
+    undistilled_source: PathText | None = None
     num_layers: Count | None = None
     layers: LayerChoice | list[int] = "alternate"
     initialization: Literal["teacher", "random"] = "teacher"

@@ -1,8 +1,15 @@
 """What the sections of a recipe are made of."""
 
+import os
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 StepCount: TypeAlias = Annotated[int, Field(ge=0)]
@@ -10,6 +17,10 @@ Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 NonEmptyText: TypeAlias = Annotated[str, Field(min_length=1)]
+# A path, or a name that is none; `~` is the home directory.
+PathText: TypeAlias = Annotated[
+    NonEmptyText, AfterValidator(os.path.expanduser)
+]
 # BERT's position table has 512 rows.
 Length: TypeAlias = Annotated[int, Field(ge=8, le=512)]
 

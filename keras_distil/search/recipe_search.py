@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import socket
 import sys
@@ -112,12 +113,36 @@ def _tuner(run: Run, trials: RecipeTrials) -> keras_tuner.Tuner:
         tuner = _make_tuner(
             settings, trials, run.recipe.seed + 1, str(run.folder)
         )
+        refuse_strange_trials(tuner)
         # A search that was interrupted in its first trial has no file of the
         # tuner's own yet.
         oracle = Path(tuner.project_dir) / "oracle.json"
         if oracle.is_file() and not works_for_another():
             tuner.oracle.reload()
     return tuner
+
+
+def refuse_strange_trials(tuner: keras_tuner.Tuner) -> None:
+    """Refuses trials whose names would lead out of the tuner's folder.
+
+    Trials come from whatever process listens at the chief's port, and their
+    names become those of folders.
+
+    Args:
+        tuner: changed.
+    """
+    folder_of = tuner.get_trial_dir
+
+    def checked(trial_id: str) -> str:
+        if not re.fullmatch(r"\w+", str(trial_id), re.ASCII):
+            raise ValueError(
+                f"The trial {str(trial_id)[:60]!r} is refused: it is not a "
+                "plain name. Another program may answer at the port of the "
+                "search: give another with --port."
+            )
+        return folder_of(trial_id)
+
+    tuner.get_trial_dir = checked
 
 
 class _GridOracle(keras_tuner.Oracle):
