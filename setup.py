@@ -36,7 +36,7 @@ setup(
         "ai-edge-litert>=2.1",
         "ai-edge-quantizer>=0.6",
         "array_record>=0.8",
-        "filelock>=3.16",
+        "filelock>=3.20.1",
         "huggingface_hub>=0.34",
         # TFDS 4.9.10 imports it and declares it for Python 3.8 only.
         "importlib_resources>=6.0",
@@ -71,6 +71,7 @@ setup(
             # Its local runner; the tests compare what it writes.
             "apache-beam>=2.77",
             "mypy>=1.18",
+            "packaging>=24.0",
             # The extra `onnx`.
             "onnx>=1.17",
             "onnxruntime>=1.20",

@@ -32,6 +32,7 @@ from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.distiller import Distiller
 from keras_distil.evaluation import significance, spans
 from keras_distil.models import augmentation
+from keras_distil.models.hub import HUB_SCHEME
 
 # Sequences that the gradients of losses are compared on.
 _BALANCED_ON = 16
@@ -61,6 +62,28 @@ def teacher(recipe: config.Recipe, *, dtype: str | None = None) -> MaskedLM:
         dtype=dtype or recipe.precision,
         seed=recipe.seed,
     )
+
+
+def hub_commits(recipe: config.Recipe) -> dict[str, str]:
+    """The commits of what the recipe takes from the Hugging Face Hub.
+
+    Returns:
+        By source; those that are not known are left out.
+    """
+    sources = [recipe.teacher.source]
+    if recipe.student is not None:
+        sources += [
+            recipe.student.source or "",
+            recipe.student.undistilled_source or "",
+        ]
+    commits = {}
+    for source in sources:
+        if source.startswith(HUB_SCHEME):
+            directory = models.checkpoint_directory(source)
+            commit = models.commit_of(directory) if directory else None
+            if commit is not None:
+                commits[source] = commit
+    return commits
 
 
 def frozen_teacher(recipe: config.Recipe, its_teacher: MaskedLM) -> MaskedLM:

@@ -16,6 +16,10 @@ from safetensors import SafetensorError
 
 _log = logging.getLogger(__name__)
 
+# What JSON that comes with a model may have, and what that of data may.
+MODEL_JSON_BYTES = 2**26
+DATA_JSON_BYTES = 2**30
+
 # How safetensors words an error of the system; and HDF5, among numbers.
 _RUST = re.compile(r"^.*I/O error: (.*) \(os error \d+\)$")
 _HDF5 = re.compile(r"^.*error message = '([^']*)'.*$")
@@ -154,6 +158,27 @@ def unwritten(path: Path, why: str) -> UnwrittenError:
         f"{path} could not be written: {why}. What was finished is intact; "
         "make room or fix the folder, and run the same command again."
     )
+
+
+def read_bounded(path: Path, most_bytes: int) -> str:
+    """The text of a file of UTF-8 that is not larger than it may be.
+
+    Args:
+        path: the file.
+        most_bytes: int, bytes that it may have.
+
+    Raises:
+        ValueError: if it is larger, or is not UTF-8.
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(
+            f"`{path}` has more than the {most_bytes:,} bytes that it may "
+            "have, and is not read."
+        )
+    return content.decode("utf-8")
 
 
 def named(path: Path) -> Path:

@@ -168,6 +168,50 @@ def open_run(
     return run
 
 
+def keep_commits(run: Run, commits: Mapping[str, str]) -> None:
+    """Writes down which commits a run's downloads are of.
+
+    Args:
+        run: the run.
+        commits: by source, such as "hf://organisation/name".
+
+    Raises:
+        ValueError: if the run began with another commit of a source.
+    """
+    if not run.writes or not commits:
+        return
+    path = run.folder / "environment.json"
+    known = _environment_of(run.folder)
+    before = known.get("sources", {})
+    for source, commit in commits.items():
+        began = before.get(source, commit)
+        if began != commit:
+            raise ValueError(
+                f"{source} is now at commit {commit}; the run in {run.folder} "
+                f"began with {began}. Go on with that one, by naming it as "
+                f"{source}@{began} in the recipe, or give another folder "
+                "with --output."
+            )
+    write_json(path, {**known, "sources": {**before, **commits}})
+
+
+def _environment_of(folder: Path) -> dict[str, Any]:
+    """What `environment.json` says; nothing if it is damaged."""
+    try:
+        found = json.loads(read_text(folder / "environment.json"))
+        whole = isinstance(found, dict)
+        whole = whole and isinstance(found.get("sources", {}), dict)
+    except (ValueError, RecursionError):
+        return {}
+    return found if whole else {}
+
+
+def _pinned(folder: Path, before: Any, now: Any) -> bool:
+    """Whether a source is the same, and its commit is named now."""
+    commit = _environment_of(folder).get("sources", {}).get(before)
+    return commit is not None and now == f"{before}@{commit}"
+
+
 def forget_if_nothing_was_done(run: Run) -> None:
     """Undoes `open_run` where only its own files are in the folder.
 
@@ -275,6 +319,7 @@ def _check_same_run(run: Run, changeable: Sequence[str]) -> dict[str, str]:
         key: f"{key} ({before.get(key)!r:.200}, now {now.get(key)!r:.200})"
         for key in {**before, **now}
         if before.get(key) != now.get(key)
+        and not _pinned(run.folder, before.get(key), now.get(key))
     }
     fixed = [
         told
@@ -444,8 +489,14 @@ def _free_name(folder: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The file's text, empty if there is no file."""
-    return path.read_text("utf-8") if path.is_file() else ""
+    """The file's text, empty if there is no file.
+
+    Raises:
+        ValueError: if it is too large, or not UTF-8.
+    """
+    if not path.is_file():
+        return ""
+    return disk.read_bounded(path, disk.DATA_JSON_BYTES)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -29,6 +29,7 @@ from keras_distil.run_folder import (
     TWIN_FILE,
     Run,
     forget_if_nothing_was_done,
+    keep_commits,
     read_text,
     write_text,
 )
@@ -121,6 +122,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
     preflight.check_formats(recipe)
     preflight.check_files(recipe)
     teacher = text_stages.TeacherInMemory(lambda: text_stages.load_teacher(run))
+    keep_commits(run, build.hub_commits(recipe))
     if recipe.distill is not None and found is None:
         build.student(recipe, teacher.model)
     encoders = _distilled_encoders(run, teacher.model)

@@ -27,6 +27,7 @@ from keras_distil import (
 )
 from keras_distil.benchmark import latency, size
 from keras_distil.models import adapters, embedded
+from keras_distil.models.keras_archive import load_archive
 from keras_distil.progress import Progress
 from keras_distil.run_folder import (
     CHECKPOINTS,
@@ -35,6 +36,8 @@ from keras_distil.run_folder import (
     STUDENT_FILE,
     TWIN_FILE,
     Run,
+    read_text,
+    write_text,
 )
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -185,12 +188,14 @@ def train_teacher(
     folder = _teacher_cache(run, teacher, prepared)
     adapter = settings.method == "adapter"
     result = folder / (ADAPTER_FILE if adapter else TEACHER_FILE)
-    if result.is_file():
+    if _is_whole(run, result):
         run.progress.say(f"Teacher training: found done in {folder}")
     else:
         _fit_teacher(run, teacher, prepared, result)
+        checksum = result.with_suffix(".sha256")
+        write_text(checksum, disk.file_sha256(result))
     if not adapter:
-        return keras.saving.load_model(result, compile=False)
+        return load_archive(result, MaskedLM)
     # Merged into fresh weights: what is scored is what the file holds.
     fresh = build.teacher(run.recipe)
     adapters.merge_adapter(
@@ -202,6 +207,20 @@ def train_teacher(
         with disk.replacing(target, partial):
             partial.write_bytes(result.read_bytes())
     return fresh
+
+
+def _is_whole(run: Run, result: Path) -> bool:
+    """Whether a trained teacher is there, as it was written.
+
+    Those of earlier versions have no checksum beside them.
+    """
+    if not result.is_file():
+        return False
+    checksum = read_text(result.with_suffix(".sha256"))
+    if checksum in ("", disk.file_sha256(result)):
+        return True
+    run.progress.warn(f"{result} has been altered: the teacher is made again.")
+    return False
 
 
 def _fit_teacher(

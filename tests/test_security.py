@@ -1,9 +1,12 @@
 """What the package's code may not contain."""
 
 import ast
+import importlib.metadata
+import re
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "keras_distil").rglob("*.py"))
@@ -108,3 +111,39 @@ def test_tensorboard_is_left_at_localhost():
         assert f"tensorboard {option}" not in told
         assert option not in told.split("tensorboard --logdir", 1)[1][:200]
     assert "--bind_all" not in told
+
+
+def minimum_versions():
+    text = (ROOT / "tests" / "minimum_versions.txt").read_text("utf-8")
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            requirement, _, reason = line.partition("#")
+            yield Requirement(requirement.strip()), reason.strip()
+
+
+def test_every_minimum_has_a_reason():
+    found = list(minimum_versions())
+    assert len(found) > 8
+    assert all(reason for _, reason in found)
+
+
+def test_nothing_older_is_installed():
+    checked = 0
+    for requirement, reason in minimum_versions():
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        assert requirement.specifier.contains(version), (requirement, reason)
+        checked += 1
+    assert checked > 6
+
+
+def test_nothing_older_is_asked_for():
+    minimums = {x.name: x.specifier for x, _ in minimum_versions()}
+    setup = (ROOT / "setup.py").read_text("utf-8")
+    asked = dict(re.findall(r'"([a-z_-]+)>=([\d.]+)[",]', setup))
+    both = set(minimums) & set(asked)
+    assert {"keras", "numpy", "filelock"} <= both
+    for name in both:
+        assert minimums[name].contains(asked[name]), name

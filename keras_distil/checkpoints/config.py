@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_distil import disk
 from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
 
 # What each architecture calls the sizes, and what Keras calls them.
@@ -66,10 +67,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a JSON file.
 
     Raises:
-        ValueError: if the file is not JSON, or holds no object.
+        ValueError: if the file is too large, is not JSON, or holds no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(disk.read_bounded(path, disk.MODEL_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         problem = str(error)[:200].rstrip(".")
         raise ValueError(f"`{path}` is not valid JSON: {problem}.") from error

@@ -57,7 +57,7 @@ def read_manifest(
         return CorpusError(f"{path} is damaged ({reason}). {remedy}")
 
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(disk.read_bounded(path, disk.DATA_JSON_BYTES))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CorpusError(missing) from error
     except (ValueError, RecursionError) as error:

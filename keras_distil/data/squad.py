@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 import pydantic
 
+from keras_distil import disk
 from keras_distil.data.tfds_text import TfdsText
 
 _VERSIONS = ("1.1", "2.0")
@@ -87,7 +88,7 @@ def read_squad(
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(disk.read_bounded(path, disk.DATA_JSON_BYTES))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no SQuAD file '{path}'. Download it from "

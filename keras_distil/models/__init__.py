@@ -10,6 +10,7 @@ from keras_distil.models.elmo import ElmoEncoder as ElmoEncoder
 from keras_distil.models.embedded import (
     embedded_directory as embedded_directory,
 )
+from keras_distil.models.hub import commit_of as commit_of
 from keras_distil.models.initialize_student import (
     initialize_student as initialize_student,
 )

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 from keras_distil import disk
 from keras_distil.checkpoints import SAFETENSORS_FILES
@@ -14,22 +15,47 @@ HUB_SCHEME = "hf://"
 _PATTERNS = ["*.json", "model*.safetensors", "vocab.txt"]
 
 
-def repository_of(source: str) -> str:
-    """Returns the `organisation/name` of a source, once checked."""
-    repository = source.removeprefix(HUB_SCHEME)
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
+# A commit of Git, as the Hub names the folders of its cache.
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class HubSource(NamedTuple):
+    """A checkpoint on the Hub.
+
+    Attributes:
+        repository: `organisation/name`.
+        revision: a branch, a tag or a commit; None for the main branch.
+    """
+
+    repository: str
+    revision: str | None
+
+
+def parse_source(source: str) -> HubSource:
+    """The parts of `hf://organisation/name[@revision]`, checked.
+
+    Raises:
+        ValueError: if `source` does not have that form.
+    """
+    found = re.fullmatch(
+        r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?",
+        source.removeprefix(HUB_SCHEME),
+        re.ASCII,
+    )
+    if not found or ".." in (found[2] or ""):
         raise ValueError(
             "A source on the Hugging Face Hub must have the form "
-            f"`hf://organisation/name`. Received: {source!r}."
+            "`hf://organisation/name` or `hf://organisation/name@revision`. "
+            f"Received: {source!r}."
         )
-    return repository
+    return HubSource(found[1], found[2])
 
 
 def download_checkpoint(source: str) -> Path:
     """Downloads a checkpoint, or finds it in the local cache.
 
     Args:
-        source: str, `"hf://organisation/name"`.
+        source: str, `"hf://organisation/name[@revision]"`.
 
     Returns:
         Path of the local directory.
@@ -38,13 +64,13 @@ def download_checkpoint(source: str) -> Path:
         ValueError: if `source` does not have that form.
         ConnectionError: if the checkpoint can not be downloaded.
     """
-    repository = repository_of(source)
+    repository, revision = parse_source(source)
     # Imported here because local sources do not need it.
     import huggingface_hub
 
     try:
         directory = huggingface_hub.snapshot_download(
-            repository, allow_patterns=_PATTERNS
+            repository, revision=revision, allow_patterns=_PATTERNS
         )
     # The client lets errors of its HTTP library through, and has changed
     # that library before: no narrower class covers them.
@@ -74,6 +100,17 @@ def download_error(what: str, error: Exception) -> OSError:
     )
 
 
+def commit_of(directory: Path) -> str | None:
+    """The commit that a downloaded directory holds; None if it is unknown.
+
+    Args:
+        directory: what `download_checkpoint` returned.
+    """
+    if directory.parent.name != "snapshots":
+        return None
+    return directory.name if _COMMIT.fullmatch(directory.name) else None
+
+
 def check_download(source: str, directory: Path) -> None:
     """Refuses a checkpoint that the Hub has in other formats only.
 
@@ -86,11 +123,12 @@ def check_download(source: str, directory: Path) -> None:
     """
     if any((directory / name).is_file() for name in SAFETENSORS_FILES):
         return
-    repository = repository_of(source)
+    repository, revision = parse_source(source)
     folder = repository.rpartition("/")[2]
+    of_revision = f" --revision {revision}" if revision else ""
     raise ValueError(
         f"{source!r} has no weights as safetensors on the Hugging Face Hub. "
-        f"Download all it has with `hf download {repository} --local-dir "
-        f"{shlex.quote(folder)}`, and give that folder instead: what is in "
-        "it can be converted, and a message says how."
+        f"Download all it has with `hf download {repository}{of_revision} "
+        f"--local-dir {shlex.quote(folder)}`, and give that folder instead: "
+        "what is in it can be converted, and a message says how."
     )

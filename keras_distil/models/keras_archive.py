@@ -27,26 +27,35 @@ _SIDES = (
 )
 
 
+class ClaimedSizeError(ValueError):
+    """A configuration claims more weights than there are."""
+
+
 def check_archive(
     path: Path, base: type[keras.Model], what: str = "masked-LM"
-) -> None:
+) -> dict[str, Any]:
     """Raises ValueError if a `.keras` file is not worth loading.
+
+    Every reading of such a file begins here.
 
     Args:
         path: a file that is a zip archive.
         base: the class whose subclasses are accepted.
         what: the kind of model, for the message.
 
+    Returns:
+        The configuration of the model.
+
     Raises:
-        ValueError: if the archive is damaged, has members that lie outside
-            of it or that unpack to more than they can hold, or does not hold
-            a model of that class in a size that its weights have.
+        ValueError: if the archive is damaged, has members that lie outside of
+            it or that unpack to more than they can hold, or does not hold a
+            model of that class in a size that its weights have.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             refusal = _refusal_of(path, members)
-            config = None if refusal else json.loads(archive.read(_CONFIG))
+            config = {} if refusal else json.loads(archive.read(_CONFIG))
             weights_bytes = archive.getinfo(_WEIGHTS).file_size
     except PermissionError:
         raise
@@ -69,6 +78,7 @@ def check_archive(
         raise ValueError(refusal)
     _check_class(path, config, base, what)
     check_sizes(path, config, weights_bytes)
+    return config
 
 
 def load_archive(
@@ -120,7 +130,7 @@ def check_sizes(path: Path, config: Any, weights_bytes: int) -> None:
                 continue
             factor = width if name in _SIDES and type(width) is int else 1
             if abs(value) * max(abs(factor), 1) > most:
-                raise ValueError(
+                raise ClaimedSizeError(
                     f"`{path}` is damaged: its configuration has "
                     f"{str(name)[:40]}={value}, more than its weights of "
                     f"{weights_bytes} bytes can hold."

@@ -26,7 +26,9 @@ from keras_distil.models.hub import (
     download_checkpoint,
 )
 from keras_distil.models.keras_archive import (
+    ClaimedSizeError,
     check_preset,
+    check_sizes,
     load_archive,
     reason,
 )
@@ -237,15 +239,24 @@ def _load_preset(
             "neither an existing path nor a known preset."
             f"{nearest_preset(source)}"
         )
+    if source.startswith(HUB_SCHEME) and "@" in source:
+        raise ValueError(
+            "KerasHub takes its presets on the Hugging Face Hub from their "
+            f"main branch alone: remove the revision. Received: {source!r}."
+        )
     if is_local:
         check_family(source)
         check_preset(Path(source), read_json(Path(source) / "config.json"))
     try:
+        if is_remote:
+            _check_remote_preset(source)
         # `preprocessor=None`: batches hold token ids already.
         with seeded_build(seed):
             model = keras_hub.models.MaskedLM.from_preset(
                 source, dtype=dtype, preprocessor=None
             )
+    except ClaimedSizeError:
+        raise
     # The download clients share no class of errors.
     except Exception as error:
         if is_local or not is_of_network(error):
@@ -262,6 +273,18 @@ def _load_preset(
         raise _no_head_error(source)
     _log_new_head(source)
     return model
+
+
+def _check_remote_preset(source: str) -> None:
+    """Raises ValueError if a preset claims more than its weights have."""
+    # There is no public way to the files of a preset that may be remote.
+    from keras_hub.src.utils import preset_utils
+
+    config = Path(preset_utils.get_file(source, preset_utils.CONFIG_FILE))
+    weights = Path(
+        preset_utils.get_file(source, preset_utils.MODEL_WEIGHTS_FILE)
+    )
+    check_sizes(Path(source), read_json(config), weights.stat().st_size)
 
 
 def _preset_has_head(source: str) -> bool:

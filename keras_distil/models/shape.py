@@ -1,12 +1,13 @@
 """The shape of an encoder and its costs, known without its weights."""
 
 import dataclasses
-import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import keras_hub
 
 from keras_distil.checkpoints import read_config, read_json
 from keras_distil.models.embedded import (
@@ -17,12 +18,13 @@ from keras_distil.models.embedded import (
 from keras_distil.models.hub import (
     HUB_SCHEME,
     download_error,
-    repository_of,
+    parse_source,
 )
 from keras_distil.models.initialize_student import (
     _student_sizes,
     student_layer_indices,
 )
+from keras_distil.models.keras_archive import check_archive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,11 +214,13 @@ def _directory_shape(directory: Path) -> EncoderShape:
 
 
 def _hub_shape(source: str) -> tuple[EncoderShape, str]:
-    repository = repository_of(source)
+    repository, revision = parse_source(source)
     # Imported here because local sources do not need it.
     import huggingface_hub
 
-    cached = huggingface_hub.try_to_load_from_cache(repository, "config.json")
+    cached = huggingface_hub.try_to_load_from_cache(
+        repository, "config.json", revision=revision
+    )
     if not isinstance(cached, str):
         name = repository
         for publisher in _PUBLISHERS:
@@ -225,15 +229,18 @@ def _hub_shape(source: str) -> tuple[EncoderShape, str]:
             # Without a network, asking the Hub takes half a minute to fail.
             found = f"published shape of {name}, not downloaded"
             return _PUBLISHED[name], found
-        cached = _download_config(repository, source)
+        cached = _download_config(source)
     return _directory_shape(Path(cached).parent), f"config.json of {source}"
 
 
-def _download_config(repository: str, source: str) -> str:
+def _download_config(source: str) -> str:
     import huggingface_hub
 
+    repository, revision = parse_source(source)
     try:
-        return huggingface_hub.hf_hub_download(repository, "config.json")
+        return huggingface_hub.hf_hub_download(
+            repository, "config.json", revision=revision
+        )
     # As in `download_checkpoint`: no narrower class covers the client.
     except Exception as error:
         what = f"the config.json of {source!r}"
@@ -241,13 +248,12 @@ def _download_config(repository: str, source: str) -> str:
 
 
 def _keras_file_shape(path: Path) -> EncoderShape:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"`{path}` must be a `.keras` archive. It can not be read: {error}."
-        ) from error
+            f"`{path}` must be a `.keras` archive. Received: "
+            f"{'another file' if path.is_file() else 'no file'}."
+        )
+    config = check_archive(path, keras_hub.models.MaskedLM)
     backbone = config.get("config", {}).get("backbone")
     if not isinstance(backbone, Mapping):
         raise ValueError(

@@ -232,7 +232,9 @@ def test_broken_keras_file(tmp_path):
         lambda: zipfile.ZipFile(file, "w").close(),
     ):
         write()
-        with pytest.raises(ValueError, match="must be a `.keras` archive"):
+        with pytest.raises(
+            ValueError, match="must be a `.keras` archive|is damaged or trunc"
+        ):
             encoder_shape(file)
 
 
