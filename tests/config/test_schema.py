@@ -375,7 +375,7 @@ def test_student_needs_distill(recipe_path):
         (
             "evaluate.qqqqq=1",
             "evaluate.qqqqq: unknown key; valid keys here: sequences, "
-            "batch_size, latency_length.",
+            "batch_size, latency_length, samples.",
         ),
         (
             TEMPERATURE + "{kind: constant, value: 1, start: 1}",
