@@ -156,7 +156,7 @@ def test_unknown_data_set(source, name):
 def test_unusable_name(source, name, reason):
     with pytest.raises(ValueError, match="^`name` must be that") as raised:
         source(name).describe()
-    assert f"Received: name={name!r}. {reason}" in str(raised.value)
+    assert f"Received: name={name!r}. {reason}".strip() in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
