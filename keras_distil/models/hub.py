@@ -30,6 +30,11 @@ class HubSource(NamedTuple):
     repository: str
     revision: str | None
 
+    @property
+    def options(self) -> dict[str, str]:
+        """The revision as the client's functions take it."""
+        return {} if self.revision is None else {"revision": self.revision}
+
 
 def parse_source(source: str) -> HubSource:
     """The parts of `hf://organisation/name[@revision]`, checked.
@@ -45,7 +50,7 @@ def parse_source(source: str) -> HubSource:
     if not found or ".." in (found[2] or ""):
         raise ValueError(
             "A source on the Hugging Face Hub must have the form "
-            "`hf://organisation/name` or `hf://organisation/name@revision`. "
+            "`hf://organisation/name@revision` or `hf://organisation/name`. "
             f"Received: {source!r}."
         )
     return HubSource(found[1], found[2])
@@ -64,13 +69,13 @@ def download_checkpoint(source: str) -> Path:
         ValueError: if `source` does not have that form.
         ConnectionError: if the checkpoint can not be downloaded.
     """
-    repository, revision = parse_source(source)
+    wanted = parse_source(source)
     # Imported here because local sources do not need it.
     import huggingface_hub
 
     try:
         directory = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=_PATTERNS
+            wanted.repository, allow_patterns=_PATTERNS, **wanted.options
         )
     # The client lets errors of its HTTP library through, and has changed
     # that library before: no narrower class covers them.

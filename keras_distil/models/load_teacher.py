@@ -280,10 +280,17 @@ def _check_remote_preset(source: str) -> None:
     # There is no public way to the files of a preset that may be remote.
     from keras_hub.src.utils import preset_utils
 
-    config = Path(preset_utils.get_file(source, preset_utils.CONFIG_FILE))
-    weights = Path(
-        preset_utils.get_file(source, preset_utils.MODEL_WEIGHTS_FILE)
-    )
+    try:
+        config, weights = (
+            Path(preset_utils.get_file(source, name))
+            for name in (
+                preset_utils.CONFIG_FILE,
+                preset_utils.MODEL_WEIGHTS_FILE,
+            )
+        )
+    # What cannot be fetched, `from_preset` says in its own words.
+    except Exception:
+        return
     check_sizes(Path(source), read_json(config), weights.stat().st_size)
 
 

@@ -214,15 +214,15 @@ def _directory_shape(directory: Path) -> EncoderShape:
 
 
 def _hub_shape(source: str) -> tuple[EncoderShape, str]:
-    repository, revision = parse_source(source)
+    wanted = parse_source(source)
     # Imported here because local sources do not need it.
     import huggingface_hub
 
     cached = huggingface_hub.try_to_load_from_cache(
-        repository, "config.json", revision=revision
+        wanted.repository, "config.json", **wanted.options
     )
     if not isinstance(cached, str):
-        name = repository
+        name = wanted.repository
         for publisher in _PUBLISHERS:
             name = name.removeprefix(publisher)
         if name in _PUBLISHED:
@@ -236,10 +236,10 @@ def _hub_shape(source: str) -> tuple[EncoderShape, str]:
 def _download_config(source: str) -> str:
     import huggingface_hub
 
-    repository, revision = parse_source(source)
+    wanted = parse_source(source)
     try:
         return huggingface_hub.hf_hub_download(
-            repository, "config.json", revision=revision
+            wanted.repository, "config.json", **wanted.options
         )
     # As in `download_checkpoint`: no narrower class covers the client.
     except Exception as error:

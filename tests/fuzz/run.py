@@ -26,9 +26,14 @@ def main() -> int:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     import exported
+    import foreign
     import targets
 
-    made = [*targets.all_targets(), *exported.all_targets()]
+    made = [
+        *targets.all_targets(),
+        *foreign.all_targets(),
+        *exported.all_targets(),
+    ]
     names = [target.name for target in made]
     for name in options.target or ():
         if name not in names:

@@ -605,14 +605,17 @@ class Toys:
 
     def keras_file(self, rng: random.Random, folder: Path) -> None:
         """A `.keras` archive."""
-        path = folder / "toy.keras"
+        self.write_keras_file(rng, folder / "toy.keras")
+        models.load_teacher(folder / "toy.keras")
+
+    def write_keras_file(self, rng: random.Random, path: Path) -> None:
+        """Writes a changed archive."""
         content = self._keras_file
         kind = rng.randrange(6)
         if kind == 0:
             path.write_bytes(mutate.change_bytes(rng, content))
         else:
             path.write_bytes(_change_archive(rng, content, kind))
-        models.load_teacher(path)
 
     def preset(self, rng: random.Random, folder: Path) -> None:
         """A directory that KerasHub wrote."""

@@ -1,0 +1,108 @@
+"""What comes with models and data of others: cards, names, questions, plans."""
+
+import json
+import random
+from pathlib import Path
+
+import mutate
+from harness import Defect, Target
+from targets import RECIPES, VOCABULARY, Toys, change_json
+from tensorflow_datasets.core import naming
+
+from keras_distil import cli, config, data, model_card
+from keras_distil.data import TfdsText
+from keras_distil.models.shape import encoder_shape
+
+_FRONT = (
+    "mit",
+    "apache-2.0",
+    '"a|b`c`` <script>alert(1)</script> [x](javascript:y)"',
+    "2001-99-99",
+    "9" * 5000,
+    "[" * 3000,
+    "{a: " * 1000,
+    "!!python/object/apply:os.system ['touch escaped']",
+    "&a [*a]",
+    '"\\x00\\e[31m"',
+    "|\n  two\n  lines",
+    "x" * 200,
+)
+
+
+def all_targets() -> list[Target]:
+    """Every target."""
+    refusals = cli._EXPECTED
+    toys = Toys()
+
+    def plan(rng: random.Random, folder: Path) -> None:
+        """A `.keras` archive whose shape is read for a plan."""
+        toys.write_keras_file(rng, folder / "toy.keras")
+        encoder_shape(folder / "toy.keras")
+
+    return [
+        Target("card", card, refusals, 4),
+        Target("tfds_name", tfds_name, refusals, 4, False),
+        Target("squad", squad, refusals, 4),
+        Target("plan", plan, refusals, 4),
+    ]
+
+
+def _bomb(rng: random.Random) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, rng.randint(5, 30)):
+        aliases = ", ".join([f"*a{level - 1}"] * 9)
+        lines.append(f"a{level}: &a{level} [{aliases}]")
+    return "\n".join(lines) + f"\nlicense: *a{len(lines) - 1}"
+
+
+def card(rng: random.Random, folder: Path) -> None:
+    """The README of a teacher, and what a recipe says, in a model's card."""
+    front = rng.choice((f"license: {rng.choice(_FRONT)}", _bomb(rng)))
+    text = f"---\n{front}\n---\nA model.\n".encode()
+    if rng.random() < 0.4:
+        text = mutate.change_bytes(rng, text)
+    (folder / "README.md").write_bytes(text)
+    (folder / "vocab.txt").write_text(VOCABULARY)
+    recipe = config.load_recipe(RECIPES[0], [f"teacher.source={folder}"])
+    if rng.random() < 0.5:
+        stated = recipe.teacher.model_copy(
+            update={"license": str(rng.choice(mutate.ODD_VALUES)) or "x"}
+        )
+        recipe = recipe.model_copy(update={"teacher": stated})
+    for line in model_card._licences(recipe):
+        if "\n" in line or "<script" in line or "\x00" in line:
+            raise Defect(f"the card holds {line!r}")
+
+
+def tfds_name(rng: random.Random, folder: Path) -> None:
+    """The name of a data set, which must not make TFDS run code."""
+    name = rng.choice(
+        (
+            *("wikipedia/20230601.en", "kubric:movi_a", "huggingface:a/b"),
+            *("glue/cola:2.0.0", "a:b:c", "x/y=1", "../x", "/etc/passwd"),
+        )
+    )
+    if rng.random() < 0.7:
+        name = mutate.change_bytes(rng, name.encode()).decode("utf-8", "ignore")
+    TfdsText(name)
+    parsed, options = naming.parse_builder_name_kwargs(name)
+    if parsed.namespace is not None or set(options) - {"config", "version"}:
+        raise Defect(f"TFDS would run code for {name!r}")
+
+
+def squad(rng: random.Random, folder: Path) -> None:
+    """A file of questions."""
+    answer = {"text": "two", "answer_start": 4}
+    questions = [
+        {"id": str(number), "question": "Which?", "answers": [answer]}
+        for number in range(3)
+    ]
+    paragraph = {"context": "one two three", "qas": questions}
+    content = {"data": [{"title": "t", "paragraphs": [paragraph]}]}
+    path = folder / "train-v1.1.json"
+    path.write_bytes(change_json(rng, json.dumps(content), (answer, questions)))
+    for example in data.read_squad(path, require_answers=rng.random() < 0.5):
+        for found in example.answers:
+            end = found.start + len(found.text)
+            if example.context[found.start : end] != found.text:
+                raise Defect(f"an answer is not in its context: {found}")
