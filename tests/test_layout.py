@@ -15,15 +15,13 @@ ROWS = (
     (
         "_version",
         "arguments",
-        (
-            "backend",
-            "disk",
-            "extras",
-            "graph_checks",
-            "markdown",
-            "optimizer_checks",
-            "private_text",
-        ),
+        "backend",
+        "disk",
+        "extras",
+        "graph_checks",
+        "markdown",
+        "optimizer_checks",
+        "private_text",
     ),
     (
         "config",

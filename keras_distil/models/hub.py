@@ -3,7 +3,7 @@
 import re
 import shlex
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_distil import disk
 from keras_distil.checkpoints import SAFETENSORS_FILES
@@ -31,7 +31,7 @@ class HubSource(NamedTuple):
     revision: str | None
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The revision as the client's functions take it."""
         return {} if self.revision is None else {"revision": self.revision}
 
