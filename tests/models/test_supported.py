@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_distil import models
+from keras_distil import Distiller, losses, models
 from keras_distil.models import encoder_pass, forward, supported
 
 SIZES = toy.SIZES
@@ -266,6 +266,27 @@ def test_other_inputs_than_a_batch_s_are_refused():
 class SharperMaskedLM(models.ExactBertMaskedLM):
     def call(self, inputs, training=None, **kwargs):
         return 2.0 * super().call(inputs, training=training, **kwargs)
+
+
+class ScaledClassifier(keras_hub.models.BertTextClassifier):
+    """Its logits are divided by a temperature, in its graph."""
+
+    def __init__(self, backbone):
+        self.backbone = backbone
+        self.output_dropout = keras.layers.Dropout(0.1)
+        self.output_dense = keras.layers.Dense(2)
+        pooled = backbone(backbone.input)["pooled_output"]
+        logits = self.output_dense(self.output_dropout(pooled)) / 2.0
+        keras_hub.models.TextClassifier.__init__(
+            self, inputs=backbone.input, outputs=logits, compile=False
+        )
+        self.num_classes = 2
+
+
+def test_operations_behind_the_head_are_refused():
+    model = ScaledClassifier(toy.make_teacher(num_layers=1).backbone)
+    with pytest.raises(TypeError, match="class alone.*of type TrueDivide|Div"):
+        Distiller(None, model, [losses.LabelCrossentropy()])
 
 
 def another_call(teacher):
