@@ -404,8 +404,8 @@ def test_a_damaged_manifest(copied, change, message):
         ("[" * 100_000, "it is no JSON"),
     ],
 )
-def test_a_manifest_that_is_none(cache, text, message):
-    folder = cache().folder
+def test_a_manifest_that_is_none(copied, text, message):
+    folder = copied
     (folder / manifest.MANIFEST).write_text(text)
     with pytest.raises(CorpusError, match=message):
         teachers.CachedTeacher(folder)

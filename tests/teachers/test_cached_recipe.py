@@ -1,5 +1,6 @@
 """Recipes with `teacher.cache`: runs, memory, sizes, errors."""
 
+import json
 import shutil
 import weakref
 
@@ -47,8 +48,10 @@ def caches(tmp_path):
     return sorted((tmp_path / "cache" / "teacher_outputs").glob("[!.]*"))
 
 
-def test_all_logits_train_as_the_live_teacher(toy_recipe, tmp_path):
-    live, _ = run(toy_recipe, tmp_path / "live", "distill.twin=true")
+def test_all_logits_train_as_the_live_teacher(toy_recipe, toy_run, tmp_path):
+    assert toy_run.overrides == ["distill.twin=true"]
+    report = json.loads((toy_run.folder / "report.json").read_text())
+    live = report["rows"]
     rows, lines = run(
         toy_recipe,
         tmp_path / "run",
