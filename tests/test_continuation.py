@@ -93,7 +93,7 @@ def with_python(x, y, sample_weight):
     return x, y, sample_weight
 
 
-def make(steps_per_execution=1, *, run_eagerly=False):
+def make(steps_per_execution=1):
     keras.utils.set_random_seed(3)
     teacher = make_teacher()
     distiller = Distiller(
@@ -105,14 +105,8 @@ def make(steps_per_execution=1, *, run_eagerly=False):
         keras.optimizers.AdamW(0.01),
         clip_norm=1.0,
         steps_per_execution=steps_per_execution,
-        run_eagerly=run_eagerly,
     )
     return distiller
-
-
-def make_eager():
-    """Without a graph, whose tracing takes longer than these trainings."""
-    return make(run_eagerly=True)
 
 
 def train(distiller, folder, *more, batches=None, epochs=3, **arguments):
@@ -177,16 +171,13 @@ def test_resumed_equals_uninterrupted(whole, update):
         assert found == expected
 
 
-def test_many_interruptions_equal_none(tmp_path):
-    whole = make_eager()
-    train(whole, tmp_path / "whole")
-    parts = tmp_path / "parts"
+def test_many_interruptions_equal_none(whole, tmp_path):
     for update in (3, 6, 13):
         with pytest.raises(Stop):
-            train(make_eager(), parts, StopAt(update), every_steps=1)
-    resumed = make_eager()
-    train(resumed, parts, every_steps=1)
-    assert final_state(resumed) == final_state(whole)
+            train(make(), tmp_path, StopAt(update), every_steps=1)
+    resumed = make()
+    train(resumed, tmp_path, every_steps=1)
+    assert final_state(resumed) == whole.state
 
 
 def test_callbacks_see_one_training(whole, monkeypatch):
@@ -202,7 +193,7 @@ def test_callbacks_see_one_training(whole, monkeypatch):
     monkeypatch.setattr(data.Stream, "dataset", spy)
     seen = Seen()
     folder = whole.copies[3]
-    history = train(make_eager(), folder, seen, batches=batches, epochs=2)
+    history = train(make(), folder, seen, batches=batches, epochs=2)
     rest, every = list(range(2, STEPS)), list(range(STEPS))
     assert seen.events == [
         *["train begin", "epoch 0", *rest, "epoch 1", *every, "train end"]
@@ -213,7 +204,7 @@ def test_callbacks_see_one_training(whole, monkeypatch):
 
 def test_a_finished_training_is_not_done_again(whole, tmp_path):
     shutil.copytree(whole.folder, tmp_path / "finished")
-    again, seen = make_eager(), Seen()
+    again, seen = make(), Seen()
     train(again, tmp_path / "finished", seen)
     assert final_state(again) == whole.state
     assert seen.events == ["train begin", "train end"]
@@ -223,7 +214,7 @@ def test_a_finite_stream_starts_again_each_epoch(tmp_path):
     def batches():
         return stream(steps=STEPS + 2, first_step=2)
 
-    whole, resumed = make_eager(), make_eager()
+    whole, resumed = make(), make()
     copy = Copy(tmp_path / "a", {9: tmp_path / "b"})
     train(whole, tmp_path / "a", copy, batches=batches(), steps_per_epoch=None)
     train(resumed, tmp_path / "b", batches=batches(), steps_per_epoch=None)
@@ -239,12 +230,12 @@ def test_steps_per_execution_keeps_the_result(whole, tmp_path):
 
 
 def test_another_dataset_resumes_by_its_iterator(tmp_path):
-    whole = make_eager()
+    whole = make()
     copy = Copy(tmp_path / "a", {3: tmp_path / "b"})
     train(whole, tmp_path / "a", copy, batches=other_dataset())
     with pytest.raises(Stop):
-        train(make_eager(), tmp_path / "b", StopAt(9), batches=other_dataset())
-    resumed = make_eager()
+        train(make(), tmp_path / "b", StopAt(9), batches=other_dataset())
+    resumed = make()
     train(resumed, tmp_path / "b", batches=other_dataset())
     assert final_state(resumed) == final_state(whole)
 
@@ -253,19 +244,19 @@ def test_what_cannot_be_continued_is_refused(tmp_path):
     first = next(iter(stream(steps=1)))
     one_pass = tf.data.Dataset.from_tensors(first)
     with pytest.raises(ValueError, match="only if one iterator serves all"):
-        train(make_eager(), tmp_path, batches=one_pass, steps_per_epoch=1)
+        train(make(), tmp_path, batches=one_pass, steps_per_epoch=1)
     python = other_dataset().map(with_python)
     with pytest.raises(ValueError, match="its iterator cannot be saved"):
-        train(make_eager(), tmp_path, batches=python)
+        train(make(), tmp_path, batches=python)
     with pytest.raises(TypeError, match=r"needs a `tf.data.Dataset`.*tuple"):
-        train(make_eager(), tmp_path, batches=(1, 2))
+        train(make(), tmp_path, batches=(1, 2))
     with pytest.raises(ValueError, match="is needed with an endless dataset"):
-        train(make_eager(), tmp_path, steps_per_epoch=None)
+        train(make(), tmp_path, steps_per_epoch=None)
     with pytest.raises(ValueError, match="whole number of epochs long"):
-        train(make_eager(), tmp_path, batches=stream(steps=STEPS + 1))
+        train(make(), tmp_path, batches=stream(steps=STEPS + 1))
     mapped = stream(steps=4).map(lambda *batch: batch)
     with pytest.raises(ValueError, match="not keras_distil's only if"):
-        train(make_eager(), tmp_path, batches=mapped)
+        train(make(), tmp_path, batches=mapped)
     assert not list(tmp_path.iterdir())
 
 
