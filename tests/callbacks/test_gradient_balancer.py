@@ -60,8 +60,11 @@ def test_weighted_norms_get_the_ratios(make_distiller, triple):
         assert shares[name] / shares["mlm"] == pytest.approx(ratio, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "stops", [(3,), pytest.param((2, 4), marks=pytest.mark.slow)]
+)
 def test_an_interrupted_training_is_balanced_alike(
-    make_distiller, triple, tmp_path
+    make_distiller, triple, tmp_path, stops
 ):
     """Through `TrainingState`, which keeps the weights of losses."""
     batches = tf.data.Dataset.from_tensors(triple).repeat()
@@ -84,7 +87,7 @@ def test_an_interrupted_training_is_balanced_alike(
         return seen.weights[-1], weights(distiller)
 
     whole = train(tmp_path / "whole", [99])
-    for stop in (2, 3, 4):
+    for stop in stops:
         assert train(tmp_path / f"parts{stop}", [stop, 99]) == whole
 
 
