@@ -154,14 +154,22 @@ def _tail(path: Path, lines: int = 30) -> str:
     return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:])
 
 
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
+
+
 def _baseline(
     faults: Sequence[Fault], processes: int, folder: Path
 ) -> dict[str, float] | None:
-    """Seconds of each file of tests without a fault; None if one fails."""
+    """Seconds of each file's tests without a fault; None if one fails."""
     tests = sorted({test for fault in faults for test in fault.tests})
-    print(f"{len(tests)} files of tests, which must pass as the code is")
+    files = sorted(set(map(_file_of, tests)))
+    print(f"{len(files)} files of tests, which must pass as the code is")
     seconds, failed = {}, False
-    jobs = [_Job(test, None, [test]) for test in tests]
+    jobs = [
+        _Job(file, None, [test for test in tests if _file_of(test) == file])
+        for file in files
+    ]
     for job, status, taken in _run_all(jobs, processes, folder):
         seconds[job.name] = taken
         print(f"  {job.name}: {taken:.0f} s", flush=True)
@@ -191,7 +199,9 @@ def check(
     seconds = _baseline(faults, processes, folder)
     if seconds is None:
         return 1
-    most = sum(seconds[test] for fault in faults for test in fault.tests)
+    most = sum(
+        seconds[file] for x in faults for file in set(map(_file_of, x.tests))
+    )
     print(
         f"{len(faults)} faults in {processes} processes: at most "
         f"{most / processes / 60:.0f} minutes, less where an early test "

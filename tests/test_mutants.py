@@ -10,6 +10,9 @@ from faults.fault import Fault, FaultError, Package
 
 ROOT = Path(__file__).parents[1]
 CODE = """
+LIMIT = 3
+
+
 def unused():
     return twice(1)
 
@@ -75,6 +78,11 @@ def test_a_fault_is_found_by_its_symbol_and_whatever_its_layout(root):
     assert mutant.module == "sums.code"
     assert mutant.source == CODE.replace("number + other", "number - other")
     assert mutant.path.read_text() == CODE
+
+
+def test_a_constant_is_a_symbol(root):
+    mutant = Package(root / "sums").apply(fault("x", "LIMIT", "3", "4"))
+    assert mutant.source == CODE.replace("LIMIT = 3", "LIMIT = 4")
 
 
 @pytest.mark.parametrize(

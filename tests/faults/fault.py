@@ -15,8 +15,8 @@ class Fault:
 
     Attributes:
         name: of the fault, in a few words.
-        symbol: qualified name of the function or class that it is in, such as
-            "Distiller.compile", wherever that is defined.
+        symbol: qualified name of the function, class or constant that it is
+            in, such as "Distiller.compile", wherever that is defined.
         old: what is replaced: Python that occurs there once, whatever its
             spaces and line breaks.
         new: what stands in its place.
@@ -76,7 +76,22 @@ class Package:
                 place = path, first, child.end_lineno or first
                 self._places.setdefault(name, []).append(place)
                 name += "."
+            elif isinstance(child, ast.Assign | ast.AnnAssign):
+                self._collect_constants(child, path, prefix)
             self._collect(child, path, name)
+
+    def _collect_constants(
+        self, node: ast.Assign | ast.AnnAssign, path: Path, prefix: str
+    ) -> None:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target]
+        )
+        for target in targets:
+            if isinstance(target, ast.Name):
+                place = path, node.lineno, node.end_lineno or node.lineno
+                self._places.setdefault(f"{prefix}{target.id}", []).append(
+                    place
+                )
 
     def apply(self, fault: Fault) -> Mutant:
         """The module with the fault.

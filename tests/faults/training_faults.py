@@ -3,12 +3,8 @@
 from faults.fault import Fault
 
 _LOSSES = ("tests/losses/test_losses.py",)
-_CHUNKED = ("tests/losses/test_chunked.py",)
 _TASK = ("tests/objectives/test_task_objective.py",)
 _MASKED = ("tests/objectives/test_masked_lm_objective.py",)
-_DISTILLER = ("tests/test_distiller.py",)
-_STEP = ("tests/test_train_step.py",)
-_PASS = ("tests/models/test_encoder_pass.py",)
 
 FAULTS = (
     # === Losses ===
@@ -89,14 +85,14 @@ FAULTS = (
         "chunked_losses.body",
         'carry["kernel"] += tf.cast(kernel_gradient, tf.float32)',
         'carry["kernel"] = tf.cast(kernel_gradient, tf.float32)',
-        _CHUNKED,
+        ("tests/losses/test_chunked.py::test_equals_all_logits_at_once",),
     ),
     Fault(
         "accuracy counts all positions",
         "_argmax_metrics",
         "tf.reduce_sum(correct * chunk.metric_weight)",
         "tf.reduce_sum(correct)",
-        _CHUNKED + _MASKED,
+        ("tests/losses/test_chunked.py::test_metrics_by_hand",),
     ),
     # === Objectives ===
     Fault(
@@ -104,14 +100,18 @@ FAULTS = (
         "TaskObjective.evaluate",
         "self.teacher, batch.inputs, training=False",
         "self.teacher, batch.inputs, training=training",
-        _TASK,
+        (
+            "tests/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
+        ),
     ),
     Fault(
         "dropout before the output is never active",
         "task_outputs",
         "model.output_dropout(features, training=training)",
         "model.output_dropout(features, training=False)",
-        _TASK,
+        (
+            "tests/objectives/test_task_objective.py::test_dropout_before_the_output_is_for_training_alone",
+        ),
     ),
     Fault(
         "the student of a task runs without dropout",
@@ -125,14 +125,14 @@ FAULTS = (
         "MaskedLMObjective.evaluate",
         "self.student, batch.inputs, training=training",
         "self.student, batch.inputs, training=False",
-        _MASKED + _DISTILLER,
+        ("tests/test_distiller.py::test_the_student_trains_with_dropout",),
     ),
     Fault(
         "the teacher of masked-LM runs in training mode",
         "MaskedLMObjective.evaluate",
         "self.teacher, batch.inputs, training=False",
         "self.teacher, batch.inputs, training=training",
-        _MASKED + _DISTILLER,
+        ("tests/test_distiller.py::test_the_teacher_runs_in_inference_mode",),
     ),
     Fault(
         "gradient norms are compared under different dropout",
@@ -146,35 +146,43 @@ FAULTS = (
         "TaskObjective._rows.logits",
         "tf.where(real[:, :, None], outputs, _NEVER)",
         "outputs",
-        _TASK,
+        (
+            "tests/objectives/test_task_objective.py::test_logs_are_those_of_numpy",
+        ),
     ),
     Fault(
         "a span's end is its start",
         "TaskObjective._rows",
         "tf.concat([batch.targets[:, 0], batch.targets[:, 1]], axis=0)",
         "tf.concat([batch.targets[:, 0], batch.targets[:, 0]], axis=0)",
-        _TASK,
+        (
+            "tests/objectives/test_task_objective.py::test_logs_are_those_of_numpy",
+        ),
     ),
     Fault(
         "every micro-batch is the first",
         "MaskedLMBatch.part",
         "start, stop = index * size // parts, (index + 1) * size // parts",
         "start, stop = 0, size // parts",
-        _MASKED + _DISTILLER,
+        ("tests/test_distiller.py::test_micro_batches_equal_the_whole_batch",),
     ),
     Fault(
         "soft targets count where masked, whatever is asked",
         "size_of",
         'getattr(loss, "positions", "all")',
         '"masked"',
-        _MASKED,
+        (
+            "tests/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
+        ),
     ),
     Fault(
         "the decoder's gradient is lost",
         "MaskedLMObjective._gradients",
         "id(embeddings): vocabulary.kernel_gradient",
         "id(embeddings): 0.0 * vocabulary.kernel_gradient",
-        _MASKED,
+        (
+            "tests/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
+        ),
     ),
     # === The step ===
     Fault(
@@ -182,42 +190,42 @@ FAULTS = (
         "Distiller._update",
         "factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)",
         "factor *= 1.0",
-        _DISTILLER + _STEP,
+        ("tests/test_distiller.py::test_a_step_equals_the_one_written_out",),
     ),
     Fault(
         "schedules are a step late",
         "Distiller.train_step",
         "schedule(self.optimizer.iterations)",
         "schedule(self.optimizer.iterations + 1)",
-        ("tests/callbacks/test_schedulers.py",),
+        ("tests/test_distiller.py::test_schedules_are_exact_at_every_step",),
     ),
     Fault(
         "the total leaves out the weights of losses",
         "Distiller._weighted_total",
         'tf.convert_to_tensor(loss.weight) * values[f"{loss.name}_loss"]',
         'values[f"{loss.name}_loss"]',
-        _DISTILLER,
+        ("tests/test_distiller.py::test_logs_of_fit_and_evaluate",),
     ),
     Fault(
         "a loss that is not finite is applied",
         "Distiller._check_finite",
         'tf.math.is_finite(values["loss"] + values["gradient_norm"])',
         "tf.constant(True)",
-        _DISTILLER,
+        ("tests/test_distiller.py::test_a_nan_weight_stops_training",),
     ),
     Fault(
         "means of an epoch count batches alike",
         "Distiller._update_metrics",
         "sample_weight=sizes[size]",
         "sample_weight=1.0",
-        _DISTILLER,
+        ("tests/test_distiller.py::test_logs_of_fit_and_evaluate",),
     ),
     Fault(
         "an optimizer that clips is accepted",
         "_check_settings",
         '"clipnorm", "clipvalue"',
         '"clipvalue"',
-        _DISTILLER,
+        ("tests/test_distiller.py::test_wrong_optimizers",),
     ),
     Fault(
         "an optimizer that scales is accepted",
@@ -316,28 +324,36 @@ FAULTS = (
         "_Packing.__init__",
         "tf.where(real, 0.0, _NEVER)",
         "tf.where(real, 0.0, 0.0)",
-        _PASS,
+        (
+            "tests/models/test_encoder_pass.py::test_it_computes_what_the_layers_compute",
+        ),
     ),
     Fault(
         "attention is not scaled",
         "_attention",
         "query *= tf.cast(1.0 / math.sqrt(size), query.dtype)",
         "query *= 1",
-        _PASS,
+        (
+            "tests/models/test_encoder_pass.py::test_it_computes_what_the_layers_compute",
+        ),
     ),
     Fault(
         "segments are not embedded",
         "_embeddings",
         "tokens + positions + segments",
         "tokens + positions + 0.0 * segments",
-        _PASS,
+        (
+            "tests/models/test_encoder_pass.py::test_it_computes_what_the_layers_compute",
+        ),
     ),
     Fault(
         "dropout after attention is never active",
         "_transformer_layer",
         "layer._self_attention_dropout(attended, training=training)",
         "layer._self_attention_dropout(attended, training=False)",
-        _PASS,
+        (
+            "tests/models/test_encoder_pass.py::test_dropout_is_active_in_training_alone",
+        ),
     ),
     # === Callbacks ===
     Fault(
@@ -359,14 +375,18 @@ FAULTS = (
         "StudentCheckpoint._improved",
         'value < self.best if self.mode == "min" else value > self.best',
         'value > self.best if self.mode == "min" else value < self.best',
-        ("tests/callbacks/test_recording.py",),
+        (
+            "tests/callbacks/test_recording.py::test_only_an_improved_student_is_saved",
+        ),
     ),
     Fault(
         "balanced weights go away from their ratios",
         "GradientBalancer._balance",
         "self.ratios[n] / max(norms[n], 1e-12)",
         "self.ratios[n] * max(norms[n], 1e-12)",
-        ("tests/callbacks/test_gradient_balancer.py",),
+        (
+            "tests/callbacks/test_gradient_balancer.py::test_weighted_norms_get_the_ratios",
+        ),
     ),
     # === Going on ===
     Fault(
@@ -374,24 +394,21 @@ FAULTS = (
         "_variables",
         "found += model.optimizer.variables",
         "found += [type(v)(v.numpy()) for v in model.optimizer.variables]",
-        (
-            "tests/test_continuation.py",
-            "tests/callbacks/test_training_state.py",
-        ),
+        ("tests/test_continuation.py::test_resumed_equals_uninterrupted",),
     ),
     Fault(
         "a training goes on at the stream's beginning",
         "_StreamSource.enter",
         "step = position.batches",
         "step = 0",
-        ("tests/test_continuation.py",),
+        ("tests/test_continuation.py::test_resumed_equals_uninterrupted",),
     ),
     Fault(
         "metrics of an interrupted epoch start anew",
         "TrainingState.on_epoch_begin",
         "_assign(_metrics(self.model), self._metrics)",
         "pass",
-        ("tests/test_continuation.py",),
+        ("tests/test_continuation.py::test_resumed_equals_uninterrupted",),
     ),
     Fault(
         "a damaged state is read",

@@ -86,6 +86,7 @@ FAULTS = (
         (
             f"{_WHOLE}::test_every_epoch_has_all_examples_in_an_order_of_its_"
             "own",
+            "tests/data/test_order.py",
         ),
     ),
     Fault(
@@ -376,10 +377,10 @@ FAULTS = (
         (f"{_WHOLE}::test_costs_are_each_model_s",),
     ),
     Fault(
-        "the student is compared with itself",
+        "every row agrees with the teacher",
         "score_masked_lm",
-        "None if itself else teacher",
-        "None if itself else model",
+        '1.0 if itself else logs["teacher_agreement"]',
+        "1.0",
         (f"{_WHOLE}::test_scores_on_held_out_text_are_each_model_s",),
     ),
     Fault(

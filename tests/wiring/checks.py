@@ -273,6 +273,7 @@ def of_source(number: int, key: str, attribute: str, **options: Any) -> None:
 of_source(0, "DocumentationSource.packages", "packages")
 of_source(1, "FilesSource.pattern", "pattern")
 of_source(1, "FilesSource.field", "field")
+of_source(1, "FilesSource.encoding", "encoding")
 of_source(1, "data.root", "root")
 of_source(2, "TfdsSource.name", "name")
 of_source(2, "TfdsSource.split", "split")
@@ -326,6 +327,11 @@ def _(runs, made):
 @seen("data.held_out_fraction", "text")
 def _(runs, made):
     return made.calls["prepare_corpus"][0]["held_out_fraction"]
+
+
+@seen("data.max_skipped_fraction", "text")
+def _(runs, made):
+    return made.calls["prepare_corpus"][0]["max_skipped_fraction"]
 
 
 def masked_share(batches: list[Any]) -> float:

@@ -205,7 +205,9 @@ def recorded(
 
 def _pretend(found: Fit, place: Callable[[str], float]) -> None:
     """Does to the student, and its file, what a training would."""
-    generator = np.random.default_rng(zlib.crc32(found.stage.encode()))
+    # The trials of a search have no names; their rates differ.
+    name = found.stage or str(found.rate(0))
+    generator = np.random.default_rng(zlib.crc32(name.encode()))
     for variable in found.student.trainable_variables:
         noise = generator.normal(0.0, 0.05, variable.shape)
         variable.assign_add(noise.astype("float32"))

@@ -71,6 +71,7 @@ TEXT = {
         "sources": [TEXT_SOURCE],
         "sequence_length": 11,
         "held_out_fraction": 0.3,
+        "max_skipped_fraction": 0.35,
         "masking": {"rate": 0.4, "rare_token_exponent": 0.6},
     },
     "distill": {
@@ -338,7 +339,12 @@ class Runs:
     def _sources(self, name: str) -> Recording:
         sources = [
             {"kind": "documentation", "packages": ["filelock"]},
-            {"kind": "files", "pattern": "*.jsonl", "field": "body"},
+            {
+                "kind": "files",
+                "pattern": "*.jsonl",
+                "field": "body",
+                "encoding": "latin-1",
+            },
             {
                 "kind": "tfds",
                 "name": "toy_prose",
