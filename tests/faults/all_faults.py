@@ -1,10 +1,16 @@
 """All faults."""
 
-from faults import data_faults, training_faults, wiring_faults
+from faults import (
+    data_faults,
+    mended_faults,
+    training_faults,
+    wiring_faults,
+)
 from faults.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (
     *wiring_faults.FAULTS,
     *training_faults.FAULTS,
     *data_faults.FAULTS,
+    *mended_faults.FAULTS,
 )
