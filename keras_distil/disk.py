@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 
 _log = logging.getLogger(__name__)
 
-# What JSON that comes with a model may have, and what that of data may.
+# What JSON that comes with a model may have, a vocabulary, and JSON of data.
 MODEL_JSON_BYTES = 2**26
+VOCABULARY_BYTES = 2**28
 DATA_JSON_BYTES = 2**30
 
 # How safetensors words an error of the system; and HDF5, among numbers.
@@ -160,6 +161,15 @@ def unwritten(path: Path, why: str) -> UnwrittenError:
     )
 
 
+def check_size(path: Path, most_bytes: int) -> None:
+    """Raises ValueError if a file is larger than its kind may be."""
+    if path.stat().st_size > most_bytes:
+        raise ValueError(
+            f"`{path}` has more than the {most_bytes:,} bytes that it may "
+            "have, and is not read."
+        )
+
+
 def read_bounded(path: Path, most_bytes: int) -> str:
     """The text of a file of UTF-8 that is not larger than it may be.
 
@@ -171,14 +181,8 @@ def read_bounded(path: Path, most_bytes: int) -> str:
         ValueError: if it is larger, or is not UTF-8.
         OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(
-            f"`{path}` has more than the {most_bytes:,} bytes that it may "
-            "have, and is not read."
-        )
-    return content.decode("utf-8")
+    check_size(path, most_bytes)
+    return path.read_text("utf-8")
 
 
 def named(path: Path) -> Path:

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 MODEL_FILE = "student.tflite"
+# Of a card or a tokenizer.
+_MOST_BYTES = 2**28
 CARD_FILE = "student.json"
 TOKENIZER_FILE = "tokenizer.json"
 FORMAT_VERSION = 1
@@ -120,6 +122,7 @@ class Student:
                 f"{path} is missing: this student reads token ids alone, see "
                 "`run`."
             )
+        _check_size(path)
         with _tokenizers_errors(path):
             return tokenizers.Tokenizer.from_file(str(path))
 
@@ -352,12 +355,22 @@ def _check_at_least_one(name: str, value: int) -> None:
         )
 
 
+def _check_size(path: Path) -> None:
+    """Raises ValueError if a file is larger than it may be."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(
+            f"{path} has more than the {_MOST_BYTES:,} bytes that it may "
+            "have, and is not read."
+        )
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: `export.export_litert` writes it beside "
             f"{MODEL_FILE}."
         )
+    _check_size(path)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         version = card["format_version"]

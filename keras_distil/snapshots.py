@@ -155,7 +155,9 @@ def _folders(directory: Path) -> Iterator[tuple[int, Path]]:
 
 def _read(step: int, folder: Path) -> Snapshot:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        manifest = json.loads(
+            disk.read_bounded(folder / _MANIFEST, disk.DATA_JSON_BYTES)
+        )
         version = manifest["format_version"]
         later = isinstance(version, int) and version > FORMAT_VERSION
         if not later:

@@ -22,6 +22,8 @@ from typing import Any
 
 import tokenizers
 
+from keras_distil import disk
+
 SETTINGS_FILE = "tokenizer_config.json"
 _BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer")
 # Those that read `tokenizer.json` alone.
@@ -113,7 +115,7 @@ def read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(disk.read_bounded(path, disk.MODEL_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         problem = str(error)[:200].rstrip(".")
         raise ValueError(f"'{path}' is not valid JSON: {problem}.") from error
@@ -176,6 +178,7 @@ def _json_of(values: Iterable[Any]) -> str:
 
 
 def _from_json(path: Path) -> tokenizers.Tokenizer:
+    disk.check_size(path, disk.VOCABULARY_BYTES)
     try:
         written = json.loads(path.read_text("utf-8"))["model"]["vocab"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -251,6 +254,7 @@ def _check_agreement(
 
 def _read_lines(path: Path) -> dict[str, int]:
     """The words of `vocab.txt`; of a repeated one the last line counts."""
+    disk.check_size(path, disk.VOCABULARY_BYTES)
     try:
         with path.open(encoding="utf-8") as file:
             words = {line.rstrip("\n"): i for i, line in enumerate(file)}
