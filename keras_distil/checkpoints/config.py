@@ -69,8 +69,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if the file is too large, is not JSON, or holds no object.
     """
+    disk.check_size(path, disk.MODEL_JSON_BYTES)
     try:
-        content = json.loads(disk.read_bounded(path, disk.MODEL_JSON_BYTES))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         problem = str(error)[:200].rstrip(".")
         raise ValueError(f"`{path}` is not valid JSON: {problem}.") from error

@@ -56,8 +56,10 @@ def read_manifest(
     def damaged(reason: str) -> CorpusError:
         return CorpusError(f"{path} is damaged ({reason}). {remedy}")
 
+    if path.is_file():
+        disk.check_size(path, disk.DATA_JSON_BYTES)
     try:
-        content = json.loads(disk.read_bounded(path, disk.DATA_JSON_BYTES))
+        content = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CorpusError(missing) from error
     except (ValueError, RecursionError) as error:

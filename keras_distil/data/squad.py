@@ -87,8 +87,10 @@ def read_squad(
         https://rajpurkar.github.io/SQuAD-explorer/
     """
     path = Path(path)
+    if path.is_file():
+        disk.check_size(path, disk.DATA_JSON_BYTES)
     try:
-        content = json.loads(disk.read_bounded(path, disk.DATA_JSON_BYTES))
+        content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no SQuAD file '{path}'. Download it from "

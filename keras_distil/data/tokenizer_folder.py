@@ -114,8 +114,9 @@ def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one without the file."""
     if not path.is_file():
         return {}
+    disk.check_size(path, disk.MODEL_JSON_BYTES)
     try:
-        content = json.loads(disk.read_bounded(path, disk.MODEL_JSON_BYTES))
+        content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         problem = str(error)[:200].rstrip(".")
         raise ValueError(f"'{path}' is not valid JSON: {problem}.") from error
