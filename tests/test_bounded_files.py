@@ -36,6 +36,7 @@ def test_json_of_models_is_bounded(tmp_path, monkeypatch, toy_teacher):
     message = "has more than the 100 bytes that it may have, and is not read"
     with pytest.raises(ValueError, match=message):
         read_json(path)
+    monkeypatch.setattr(disk, "MODEL_JSON_BYTES", 10**6)
     with pytest.raises(ValueError, match=f"vocab.txt` {message}"):
         data.load_tokenizer(toy_teacher)
     (toy_teacher / "tokenizer.json").write_text(" " * 101)
