@@ -25,11 +25,15 @@ def check_lengths(
     """
     for key, length in _lengths(recipe).items():
         if length > positions:
+            most = f"[{positions}]" if key in _LISTS else f"{positions}"
             raise ValueError(
                 f"`{key}` is {length}, but {model} has {positions} "
                 f"positions. Set it to {positions} or below: --set "
-                f"{key}={positions}."
+                f"{key}={most}."
             )
+
+
+_LISTS = ("export.lengths",)
 
 
 def _lengths(recipe: config.Recipe) -> dict[str, int]:

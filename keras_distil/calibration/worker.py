@@ -128,8 +128,8 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
     if tf.config.list_physical_devices("GPU"):
         raise ValueError(
             "`--calibrate` accounts for the memory of processors only, and "
-            "this machine has a GPU. Name it as --device, or hide it: "
-            "CUDA_VISIBLE_DEVICES=-1."
+            "this machine has a GPU. Name it as --device in place of "
+            "--calibrate, or hide it: CUDA_VISIBLE_DEVICES=-1."
         )
     settings = build.distill_section(recipe)
     # As a run has it.

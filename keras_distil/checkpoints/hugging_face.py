@@ -269,8 +269,9 @@ def write_checkpoint(
     for name in arrays:
         if name not in known:
             raise ValueError(
-                f"Hugging Face's model has no place for `{name}`. Low-rank and "
-                "quantized layers are not exported: merge them first."
+                f"Hugging Face's model has no place for `{name}`: what was "
+                "added to its layers is not exported. Low-rank changes of "
+                "`enable_lora` are, merged."
             )
     tensors = {}
     # Hugging Face's models have a pooler only where their head reads it, and
@@ -284,7 +285,7 @@ def write_checkpoint(
         if rule.keras not in arrays:
             raise ValueError(
                 f"The model lacks `{rule.keras}`, which `{rule.hugging_face}` "
-                "is made of. Quantized layers are not exported."
+                "is made of. Export the model as it was before `quantize`."
             )
         tensor = rule.layout.to_hugging_face(arrays[rule.keras])
         tensors[rule.hugging_face] = np.ascontiguousarray(tensor, np.float32)

