@@ -87,21 +87,11 @@ TABLE = {
         "tests/models/test_foreign_heads.py"
         "::test_advice_for_a_folder_of_no_task_works"
     ),
-    ("cli", "Next: tensorboard --logdir"): (
+    ("cli", "tensorboard --logdir {}"): (
         f"{HERE}::test_tensorboard_comes_with_the_package"
     ),
-    ("cli", "Curves: tensorboard --logdir"): (
-        f"{HERE}::test_tensorboard_comes_with_the_package"
-    ),
-    ("cli", " --set data.prepared="): (
+    ("cli", "keras-distil run {}"): (
         "tests/test_cli.py::test_a_prepared_corpus_is_trained_on"
-    ),
-    ("cli", "Next: keras-distil run {}{}"): (
-        "tests/test_cli.py::test_a_prepared_corpus_is_trained_on"
-    ),
-    ("cli", "Next: keras-distil run"): (
-        "tests/search/test_recipe_search.py"
-        "::test_the_best_recipe_reaches_what_its_trial_did"
     ),
     ("cli", "add --task"): f"{HERE}::test_a_score_with_its_task",
     ("cli", "measures this machine alone, and goes without"): (
@@ -187,6 +177,7 @@ TABLE = {
         "::test_a_name_on_the_hub_is_led_to_its_weights"
     ),
     ("models/hub", "or set HF_HOME to a folder"): HUB,
+    ("models/hub", " --revision {}"): HUB,
     ("models/load_teacher", "`models.load_task_model` loads it"): ENCODER,
     ("models/load_teacher", "or pass allow_new_head=True"): ENCODER,
     ("models/model_paths", "must be downloaded first: `hf download"): HUB,
@@ -207,6 +198,10 @@ TABLE = {
     ("run_folder", "with --output, or start anew with --fresh"): ANOTHER,
     ("run_folder", "holds files, but no run: {} is missing. Give"): ANOTHER,
     ("run_folder", "cannot be measured again by"): ANOTHER,
+    ("run_folder", "Another process runs in {}. Wait for it, or give"): ANOTHER,
+    ("run_folder", "Go on with that one, by naming it as"): (
+        f"{HERE}::test_a_run_goes_on_with_the_commit_that_is_named"
+    ),
     ("schedule_chart", "give their number with --steps"): (
         "tests/test_schedule_chart.py::test_epochs_with_a_number_of_steps"
     ),
@@ -248,6 +243,13 @@ def strings(tree: ast.AST) -> Iterator[str]:
                 for part in node.values
             ]
             yield "".join(parts)
+        elif isinstance(node, ast.List):
+            # A command as the words that `shlex.join` gets.
+            words = [getattr(word, "value", "{}") for word in node.elts]
+            if words and words[0] in ("keras-distil", "tensorboard"):
+                yield " ".join(
+                    word if isinstance(word, str) else "{}" for word in words
+                )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 

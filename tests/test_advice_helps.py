@@ -242,7 +242,7 @@ def test_the_hub_s_command_and_variable(tmp_path):
         ).stdout
 
     said = run("-m", "huggingface_hub.cli.hf", "download", "--help")
-    assert "--local-dir" in said
+    assert "--local-dir" in said and "--revision" in said
     code = "import huggingface_hub.constants as c; print(c.HF_HUB_CACHE)"
     assert run("-c", code, HF_HOME=str(tmp_path)).startswith(str(tmp_path))
 
@@ -275,11 +275,28 @@ def test_another_folder_takes_another_recipe(toy_recipe, tmp_path):
     with pytest.raises(ValueError, match="another folder with --output, or "):
         open_run(other, tmp_path / "run")
     open_run(other, tmp_path / "second")
+    with run_folder.locked(tmp_path / "run"):
+        with run_folder.locked(tmp_path / "second"):
+            pass
     open_run(other, tmp_path / "run", fresh=True)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a").touch()
     with pytest.raises(ValueError, match="Give another folder with --output"):
         open_run(other, tmp_path / "files")
+
+
+def test_a_run_goes_on_with_the_commit_that_is_named(toy_recipe, tmp_path):
+    source, began, later = "hf://someone/tiny", 40 * "a", 40 * "b"
+
+    def open_with(name):
+        recipe = config.load_recipe(toy_recipe, [f"teacher.source='{name}'"])
+        return open_run(recipe, tmp_path / "run")
+
+    run_folder.keep_commits(open_with(source), {source: began})
+    with pytest.raises(ValueError, match="began with") as refused:
+        run_folder.keep_commits(open_with(source), {source: later})
+    [named] = re.findall(r"naming it as (\S+) in the", str(refused.value))
+    run_folder.keep_commits(open_with(named), {named: began})
 
 
 @pytest.fixture

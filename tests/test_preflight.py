@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from test_cli import keras_distil, run_command
+from commands import keras_distil, run_command
 
 from keras_distil import config, models, preflight, run_folder
 from keras_distil.progress import Progress
