@@ -28,10 +28,11 @@ class NonFiniteLossError(RuntimeError):
 class Distiller(keras.Model):
     """Trains a student on a teacher's outputs.
 
-    The teacher is frozen and runs once a step, in inference mode and outside
-    the gradient tape; the student runs once a step (once a micro-batch). All
-    means divide by counts over the whole global batch, and vocabulary logits
-    exist only a chunk at a time.
+    The teacher is never changed, not even its `trainable`: its weights are
+    not among the Distiller's trainable ones. It runs once a step, in inference
+    mode and outside the gradient tape; the student runs once a step (once a
+    micro-batch). All means divide by counts over the whole global batch, and
+    vocabulary logits exist only a chunk at a time.
 
     Args:
         teacher: a KerasHub masked-LM task model, or one of
@@ -99,8 +100,6 @@ class Distiller(keras.Model):
         self.distillation_losses = list(losses)
         self.projection = objective.projection
         self._objective = objective
-        if isinstance(teacher, keras.Model):
-            teacher.trainable = False
         self.tokens_seen = self.add_weight(
             name="tokens_seen",
             shape=(),
@@ -184,6 +183,34 @@ class Distiller(keras.Model):
         return GradientNorms(self._objective, data)
 
     # === Keras protocol ===
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """What training changes: the teacher is no part of it."""
+        return self._without_teacher(super().trainable_variables)
+
+    @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """The same, among the weights."""
+        return self._without_teacher(super().trainable_weights)
+
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        """All other variables, the teacher's among them."""
+        return _difference(self.variables, self.trainable_variables)
+
+    @property
+    def non_trainable_weights(self) -> list[keras.Variable]:
+        """All other weights, the teacher's among them."""
+        return _difference(self.weights, self.trainable_weights)
+
+    def _without_teacher(
+        self, variables: list[keras.Variable]
+    ) -> list[keras.Variable]:
+        teacher = getattr(self, "teacher", None)
+        if not isinstance(teacher, keras.Model):
+            return variables
+        return _difference(variables, teacher.variables)
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
         """The student's outputs, float32."""
@@ -596,8 +623,19 @@ class Distiller(keras.Model):
             return {}
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            # Keras does not write this down with the optimizer.
+            "without_weight_decay": self._without_weight_decay(),
             **self._compile_arguments,
         }
+
+    def _without_weight_decay(self) -> list[int]:
+        """Places, among the trained variables, of those that do not decay."""
+        optimizer = self.optimizer
+        return [
+            place
+            for place, variable in enumerate(self._objective.variables)
+            if not optimizer._use_weight_decay(variable)
+        ]
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with what `get_compile_config` described."""
@@ -605,7 +643,20 @@ class Distiller(keras.Model):
         optimizer = keras.saving.deserialize_keras_object(
             config.pop("optimizer")
         )
+        places = config.pop("without_weight_decay", [])
+        if places:
+            variables = self._objective.variables
+            optimizer.exclude_from_weight_decay(
+                var_list=[variables[place] for place in places]
+            )
         self.compile(optimizer, **config)
+
+
+def _difference(
+    variables: list[keras.Variable], left_out: list[keras.Variable]
+) -> list[keras.Variable]:
+    known = {id(variable) for variable in left_out}
+    return [v for v in variables if id(v) not in known]
 
 
 def _hidden_from_keras(values: dict) -> Mapping:

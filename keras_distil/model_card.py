@@ -103,6 +103,11 @@ def summary(
             f"It keeps {report['kept_percent']:.1f}% of the teacher's masked "
             "accuracy on held-out text."
         )
+    elif "most_frequent_token_accuracy" in report:
+        found.append(
+            "Its teacher predicts masked words on held-out text no better "
+            "than the most frequent word does, so no share of it is told."
+        )
     macro = _macro(report, table.STUDENT)
     if macro is not None and macro.retention is not None:
         found.append(
@@ -286,6 +291,11 @@ def _files(report: dict[str, Any], folder: Path) -> str:
             *("same first choices, %", "development score, %"),
         ]
         parts.append(_table(headings, rows))
+        parts += [
+            f"`{each['path']}`: {each['note']}"
+            for each in report["export"]
+            if each.get("note")
+        ]
     path = folder / "benchmark.json"
     if path.is_file():
         parts.append(_speeds(_read(path)))

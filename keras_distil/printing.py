@@ -70,3 +70,10 @@ def _print_held_out(report: dict[str, Any]) -> None:
             f"The student keeps {report['kept_percent']:.1f}% of the "
             "teacher's masked accuracy."
         )
+    elif "most_frequent_token_accuracy" in report:
+        most = 100 * report["most_frequent_token_accuracy"]
+        say(
+            "The teacher predicts masked words no better than the most "
+            f"frequent word does ({most:.1f}%): there is nothing to keep a "
+            "share of."
+        )

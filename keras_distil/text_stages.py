@@ -115,7 +115,7 @@ def run_on_text(
     else:
         rows = distill(run, prepared, teacher)
         _add_costs(run, rows)
-        report["kept_percent"] = kept_percent(rows)
+        report |= _kept(run, rows, prepared)
     report["rows"] = rows
     if run.recipe.distill is None:
         _keep_adapter_scores(run, rows["teacher"])
@@ -387,12 +387,23 @@ def score(
     }
 
 
-def kept_percent(rows: dict[str, dict[str, float]]) -> float:
-    """Share of the teacher's masked accuracy that the student has."""
-    teacher = rows["teacher"]["mlm_accuracy"]
-    if not teacher:
-        return 0.0
-    return 100 * rows["student"]["mlm_accuracy"] / teacher
+def _kept(
+    run: Run,
+    rows: dict[str, dict[str, float]],
+    prepared: data.PreparedCorpus,
+) -> dict[str, float]:
+    """What the most frequent token scores, and the share that was kept.
+
+    There is no share if the teacher is no better than that token.
+    """
+    chance = evaluation.most_frequent_share(
+        build.held_out_batches(run.recipe, prepared)
+    )
+    kept = evaluation.kept_percent(
+        rows["student"]["mlm_accuracy"], rows["teacher"]["mlm_accuracy"], chance
+    )
+    found = {"most_frequent_token_accuracy": chance}
+    return found if kept is None else {**found, "kept_percent": kept}
 
 
 def _fit(

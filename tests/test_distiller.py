@@ -13,6 +13,7 @@ import toy
 from reference_step import TEMPERATURE, WEIGHTS, reference_step
 
 from keras_distil import Distiller, losses, models, schedules
+from keras_distil.evaluation import score_masked_lm
 from keras_distil.models import forward
 
 ROOT = Path(__file__).parents[1]
@@ -245,7 +246,9 @@ def test_the_teacher_stays_as_it_is(teacher):
     assert before.keys() == after.keys()
     for path, value in before.items():
         assert value.tobytes() == after[path].tobytes(), path
-    assert not teacher.trainable_variables
+    assert not {id(v) for v in teacher.variables} & {
+        id(v) for v in distiller.trainable_variables
+    }
     names = {id(v.value) for v in teacher.weights}
     assert watched
     assert not names & {id(v) for v in watched}
@@ -596,6 +599,66 @@ def test_save_and_load(teacher, tmp_path):
     logs = [fit(model, *more) for model in (distiller, loaded)]
     assert logs[0] == logs[1]
     assert_weights_equal(loaded.student, distiller.student)
+
+
+@pytest.mark.parametrize("by", ["names", "variables"])
+def test_what_does_not_decay_is_saved(teacher, tmp_path, by):
+    student = toy.make_student(teacher)
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    if by == "names":
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma"])
+    else:
+        optimizer.exclude_from_weight_decay(
+            var_list=student.trainable_variables[:5]
+        )
+    distiller = make_distiller(teacher, optimizer, student=student)
+    path = tmp_path / "distiller.keras"
+    distiller.save(path)
+    loaded = keras.saving.load_model(path)
+    variables = loaded._objective.variables
+    exempt = loaded.get_compile_config()["without_weight_decay"]
+    if by == "names":
+        assert exempt == [
+            place
+            for place, variable in enumerate(variables)
+            if "bias" in variable.name or "gamma" in variable.name
+        ]
+    else:
+        assert len(exempt) == 5
+    assert 0 < len(exempt) < len(variables)
+    logs = [fit(model, toy.make_batch(seed=7)) for model in (distiller, loaded)]
+    assert logs[0] == logs[1]
+    assert_weights_equal(loaded.student, distiller.student)
+
+
+def test_the_teacher_s_trainable_is_left_alone():
+    teacher = toy.make_teacher()
+    before = [v.path for v in teacher.trainable_variables]
+    assert len(before) > 30
+    distiller = make_distiller(teacher)
+    fit(distiller, toy.make_batch())
+    score_masked_lm(distiller.student, teacher, toy.dataset(toy.make_batch()))
+    assert [v.path for v in teacher.trainable_variables] == before
+    # Keras's own count of the Distiller is that of the student.
+    expected = [id(v) for v in distiller.student.trainable_variables]
+    for found in (distiller.trainable_variables, distiller.trainable_weights):
+        assert [id(v) for v in found] == expected
+    for part, whole in (
+        (distiller.non_trainable_variables, distiller.variables),
+        (distiller.non_trainable_weights, distiller.weights),
+    ):
+        assert len(part) + len(expected) == len(whole)
+        assert {id(v) for v in teacher.weights} <= {id(v) for v in part}
+    teacher.trainable = False
+    make_distiller(teacher)
+    assert not teacher.trainable
+
+
+def test_shared_weights_are_refused(teacher):
+    shared = models.task_model(teacher, "classification", 3)
+    other = type(shared)(shared.backbone, num_classes=3)
+    with pytest.raises(ValueError, match="must not share weights that are tr"):
+        Distiller(shared, other, losses.task_loss("classification"))
 
 
 def test_load_without_compiling_and_after_compiling_twice(teacher, tmp_path):

@@ -280,7 +280,7 @@ def test_the_documented_tolerances_are_those_of_the_code():
     page = (ROOT / "docs" / "export.md").read_text("utf-8")
     rows = re.findall(
         r"^\| `(\w+)` \| (\w+) \| ([\d.e-]+) \| ([\d.e-]+) \| ([\d.]+)% "
-        r"\| ([\d.]+) \|",
+        r"\| ([\d.]+) \| ([\d.]+)% \| ([\d.]+) \|",
         page,
         re.MULTILINE,
     )
@@ -290,6 +290,17 @@ def test_the_documented_tolerances_are_those_of_the_code():
             float(mean),
             round(float(share) / 100, 6),
             round(float(points) / 100, 6),
+            round(float(spread) / 100, 6),
+            float(cosine),
         )
-        for name, precision, largest, mean, share, points in rows
+        for (
+            name,
+            precision,
+            largest,
+            mean,
+            share,
+            points,
+            spread,
+            cosine,
+        ) in rows
     } == export.TOLERANCES

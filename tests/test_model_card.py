@@ -46,7 +46,15 @@ def test_a_run_leaves_its_card(finished):
         "Licences",
         "Environment",
     ]
-    assert f"keeps {report['kept_percent']:.1f}%" in card
+    # The toy teacher knows less than the most frequent word does.
+    chance = report["most_frequent_token_accuracy"]
+    assert report["rows"]["teacher"]["mlm_accuracy"] <= chance
+    assert "kept_percent" not in report
+    assert "no better than the most frequent word does" in card
+    told = model_card.summary(
+        finished.recipe, {**report, "kept_percent": 81.25}
+    )
+    assert "It keeps 81.2% of the teacher's masked accuracy" in told
     student = report["rows"]["student"]
     [row] = re.findall(r"^\| student \|(.*)$", card, re.MULTILINE)
     cells = [cell.strip() for cell in row.strip("| ").split("|")]

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from keras_distil import config, run_folder, stages, text_stages
+from keras_distil import config, run_folder, stages
 from keras_distil.progress import Progress
 
 
@@ -48,13 +48,6 @@ def test_a_foreign_vocabulary_is_refused(toy_recipe, toy_teacher, tmp_path):
     )
     with pytest.raises(ValueError, match="has 65 entries, but the teacher's"):
         stages.run_recipe(run)
-
-
-def test_what_is_kept_is_a_share_of_the_teacher():
-    rows = {"teacher": {"mlm_accuracy": 0.5}, "student": {"mlm_accuracy": 0.4}}
-    assert text_stages.kept_percent(rows) == pytest.approx(80.0)
-    rows["teacher"]["mlm_accuracy"] = 0.0
-    assert text_stages.kept_percent(rows) == 0.0
 
 
 @pytest.mark.usefixtures("eager_steps")

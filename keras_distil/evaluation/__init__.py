@@ -6,6 +6,11 @@ from keras_distil.evaluation.calibration import (
 )
 from keras_distil.evaluation.glue import GLUEEvaluator
 from keras_distil.evaluation.masked_lm import MaskedLMScores, score_masked_lm
+from keras_distil.evaluation.retention import (
+    chance_score,
+    kept_percent,
+    most_frequent_share,
+)
 from keras_distil.evaluation.spans import SpanEvaluator
 from keras_distil.evaluation.squad import SQuADEvaluator
 
@@ -14,7 +19,10 @@ __all__ = [
     "MaskedLMScores",
     "SQuADEvaluator",
     "SpanEvaluator",
+    "chance_score",
     "expected_calibration_error",
+    "kept_percent",
     "masked_lm_calibration",
+    "most_frequent_share",
     "score_masked_lm",
 ]

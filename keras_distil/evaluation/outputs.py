@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras_hub.models import Task
 
-from keras_distil.models import forward
+from keras_distil.models import forward, heads
 
 Inputs: TypeAlias = dict[str, np.ndarray]
 OutputFunction: TypeAlias = Callable[[Inputs], np.ndarray]
@@ -25,9 +25,13 @@ def output_function(model: Task | OutputFunction) -> OutputFunction:
     Returns:
         A function from "token_ids", "padding_mask" and "segment_ids", int32,
         (batch, length), to the outputs, float32; see `forward.encode_task`.
+
+    Raises:
+        ValueError: if the model's outputs are neither logits nor a softmax.
     """
     if not isinstance(model, Task):
         return model
+    heads.check_task_head(model, "model")
     matrix = tf.TensorSpec([None, None], tf.int32)
 
     @tf.function(

@@ -302,8 +302,9 @@ def _notes(table: ResultTable) -> list[str]:
     notes = [
         "Scores are percent on the development sets: the median over the "
         "training seeds. Mean is that of all tasks. Kept is the share of the "
-        "teacher's mean. CPU ms is the time of one input, CPU ratio that of "
-        "the teacher's. Bold is the best model of the student's size."
+        "teacher's score, where that is above a constant answer's. CPU ms is "
+        "the time of one input, CPU ratio that of the teacher's. Bold is the "
+        "best model of the student's size."
     ]
     if table.comparisons:
         notes.append(

@@ -16,6 +16,7 @@ from keras_distil.config.section import (
     Share,
     StepCount,
 )
+from keras_distil.evaluation.retention import chance_score, kept_percent
 from keras_distil.evaluation.significance import (
     COUNTED_METRICS,
     Array,
@@ -119,7 +120,7 @@ class TaskScore(Section):
         interval: of `score`, from the choice of the dev examples.
         metrics: the single metrics by name, medians over the seeds.
         retention: share of the teacher's score; None without a teacher, or
-            with one that scores 0 or less.
+            with one that scores no more than a constant answer.
     """
 
     score: float
@@ -441,11 +442,13 @@ class _Measured:
         seeds: of each seed; empty for the mean over the tasks.
         score: median over the seeds.
         draws: (resamples,), of the bootstrap.
+        chance: of always answering the most frequent class.
     """
 
     seeds: tuple[float, ...]
     score: float
     draws: Array
+    chance: float
 
 
 # By task; None is the mean over all tasks, where the row has all.
@@ -537,11 +540,15 @@ def _measure(
         )
         seeds = [100.0 * float(metrics[task](labels, p)) for p in predictions]
         measured[task] = _Measured(
-            tuple(seeds), statistics.median(seeds), draws[task]
+            tuple(seeds),
+            statistics.median(seeds),
+            draws[task],
+            100.0 * chance_score(labels, metrics[task]),
         )
     if len(draws) == len(tasks):
         mean = statistics.fmean(found.score for found in measured.values())
-        measured[None] = _Measured((), mean, macro_samples(draws))
+        chance = statistics.fmean(found.chance for found in measured.values())
+        measured[None] = _Measured((), mean, macro_samples(draws), chance)
     return measured
 
 
@@ -559,11 +566,10 @@ def _row(
         return {
             "score": found.score,
             "interval": _range(found.draws, level),
-            "retention": _percent(found.score, whole),
+            "retention": kept_percent(found.score, whole, found.chance),
         }
 
     own, teachers = costs.get(name, Costs()), costs.get(TEACHER, Costs())
-    ratio = _percent(own.latency_ms, teachers.latency_ms)
     return Row(
         name=name,
         tasks={
@@ -581,7 +587,7 @@ def _row(
         parameters=own.parameters,
         size_mb=own.size_mb,
         latency_ms=own.latency_ms,
-        latency_ratio=None if ratio is None else ratio / 100,
+        latency_ratio=_ratio(own.latency_ms, teachers.latency_ms),
     )
 
 
@@ -611,11 +617,8 @@ def _range(draws: Array, level: float) -> Range:
     return Range(low=ends.low, high=ends.high)
 
 
-def _percent(value: float | None, whole: float | None) -> float | None:
-    """Returns a share in percent; None of nothing, of 0 and of less."""
-    if value is None or whole is None or whole <= 0:
-        return None
-    return 100.0 * value / whole
+def _ratio(value: float | None, whole: float | None) -> float | None:
+    return value / whole if value is not None and whole else None
 
 
 def _medians(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

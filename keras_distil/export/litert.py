@@ -26,6 +26,7 @@ from keras_distil.export import (
     plain_graph,
     plain_weights,
 )
+from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.saved_model import Signature, write_module
@@ -135,7 +136,8 @@ def export_litert(
         operators = _convert(
             plan, plan.graph, calibration, scratch / edge.MODEL_FILE, folder
         )
-        _write_card(plan, names, operators, scratch)
+        note = embedding_note(student)
+        _write_card(plan, names, operators, scratch, note=note)
         if tokenizer is not None:
             write_vocabulary(tokenizer, scratch)
         comparison = parity.compare(
@@ -157,6 +159,7 @@ def export_litert(
             tolerance,
             size_mb(scratch / edge.MODEL_FILE),
             tuple(operators),
+            note=note,
         )
         report.write(scratch)
     return report
@@ -462,9 +465,10 @@ def _write_card(
     folder: Path,
     *,
     kind: str | None = None,
+    note: str | None = None,
 ) -> None:
     """Writes what `edge.Student` must know of the file."""
-    card = {
+    card: dict[str, Any] = {
         "format_version": edge.FORMAT_VERSION,
         "kind": kind or plan.student.kind,
         "precision": plan.precision,
@@ -474,6 +478,8 @@ def _write_card(
         "inputs": list(plan.student.input_names),
         "operators": list(operators),
     }
+    if note is not None:
+        card["note"] = note
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     (folder / edge.CARD_FILE).write_text(text, "utf-8")
 

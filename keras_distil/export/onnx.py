@@ -10,6 +10,7 @@ import numpy as np
 import tokenizers
 
 from keras_distil.export import parity
+from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.student import Student, label_names, make_student
@@ -85,7 +86,10 @@ def export_onnx(
         folder, overwrite=overwrite, mark=MODEL_FILE
     ) as scratch:
         made = onnx_graph.outputs_model(student)
+        note = embedding_note(student)
         metadata = {"kind": student.kind, "labels": json.dumps(names)}
+        if note is not None:
+            metadata["note"] = note
         for key, value in metadata.items():
             made.metadata_props.add(key=key, value=value)
         path = scratch / MODEL_FILE
@@ -108,6 +112,7 @@ def export_onnx(
             tolerance,
             size_mb(path),
             tuple(operators),
+            note=note,
         )
         report.write(scratch)
     return report

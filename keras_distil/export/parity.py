@@ -9,48 +9,23 @@ import tensorflow as tf
 import tokenizers
 
 from keras_distil import data
-from keras_distil.export.student import MASKED_LM, Student
+from keras_distil.export.distance import Distance
+from keras_distil.export.gate import TOLERANCES as TOLERANCES
+from keras_distil.export.gate import Comparison as Comparison
+from keras_distil.export.gate import ParityError as ParityError
+from keras_distil.export.gate import Tolerance as Tolerance
+from keras_distil.export.gate import check as check
+from keras_distil.export.student import (
+    MASKED_LM,
+    SENTENCE_EMBEDDING,
+    Student,
+)
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Runner: TypeAlias = Callable[[Arrays], Mapping[str, Any]]
 # From inputs to outputs as `forward.encode_task` shapes them.
 OutputFunction: TypeAlias = Callable[[Arrays], np.ndarray]
 
-
-@dataclasses.dataclass(frozen=True)
-class Tolerance:
-    """How far an export may be from the student.
-
-    Attributes:
-        max_difference: of any single output.
-        mean_difference: mean of the absolute differences.
-        top1_agreement: share of decisions that must be the same, 0 to 1.
-        score_loss: how much lower its score on a development set may be, of
-            1.
-    """
-
-    max_difference: float
-    mean_difference: float
-    top1_agreement: float
-    score_loss: float = 0.005
-
-
-# By format and precision. `docs/export.md` shows this table with the reasons;
-# a test compares the two.
-TOLERANCES = {
-    ("saved_model", "float32"): Tolerance(1e-4, 1e-5, 0.999),
-    ("hugging_face", "float32"): Tolerance(1e-4, 1e-5, 0.999),
-    # KerasHub's epsilon in the head of a masked-LM; and in its BERT, the
-    # approximation of GELU.
-    ("preset", "float32"): Tolerance(1e-2, 1e-3, 0.99),
-    ("preset_bert", "float32"): Tolerance(2e-1, 2e-2, 0.98),
-    ("onnx", "float32"): Tolerance(1e-4, 1e-5, 0.999),
-    ("litert", "float32"): Tolerance(1e-3, 1e-4, 0.999),
-    ("litert", "float16"): Tolerance(1e-1, 1e-2, 0.995),
-    ("litert", "dynamic_int8"): Tolerance(3.0, 0.3, 0.965, 0.01),
-    ("litert", "full_int8"): Tolerance(6.0, 0.6, 0.95, 0.02),
-    ("litert", "int4"): Tolerance(6.0, 0.6, 0.95, 0.02),
-}
 
 # What is compared where the caller gives no text of his own.
 _TEXTS = (
@@ -132,65 +107,6 @@ class Examples:
             if left <= 0:
                 break
         return cls(found)
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """How far an export is from the student.
-
-    Attributes:
-        max_difference: largest absolute difference of any output.
-        mean_difference: mean absolute difference.
-        top1_agreement: share of equal first choices: words at masked
-            positions, classes, starts and ends; None where nothing is chosen.
-        decisions: their number.
-        score: on the development set, 0 to 1; None without one.
-        student_score: the student's own.
-    """
-
-    max_difference: float
-    mean_difference: float
-    top1_agreement: float | None
-    decisions: int
-    score: float | None = None
-    student_score: float | None = None
-
-    @property
-    def score_loss(self) -> float:
-        """How much lower than the student's the score is."""
-        if self.score is None or self.student_score is None:
-            return 0.0
-        return self.student_score - self.score
-
-    def __str__(self) -> str:
-        """Returns the figures, for messages."""
-        text = (
-            f"max difference {self.max_difference:.2g}, "
-            f"mean {self.mean_difference:.2g}"
-        )
-        if self.top1_agreement is not None:
-            text += (
-                f", top-1 agreement {100 * self.top1_agreement:.2f}% of "
-                f"{self.decisions}"
-            )
-        if self.score is not None and self.student_score is not None:
-            text += (
-                f", score {100 * self.score:.1f} of the student's "
-                f"{100 * self.student_score:.1f}"
-            )
-        return text
-
-
-class ParityError(RuntimeError):
-    """An export is further from the student than its tolerance allows.
-
-    Attributes:
-        comparison: how far.
-    """
-
-    def __init__(self, message: str, comparison: Comparison) -> None:
-        super().__init__(message)
-        self.comparison = comparison
 
 
 def make_examples(
@@ -346,7 +262,7 @@ def compare(
     Raises:
         ValueError: if the student's own outputs are not finite.
     """
-    largest, total, values = 0.0, 0.0, 0
+    distances: dict[str, Distance] = {}
     agreed, decisions = 0, 0
     for batch, places in examples.batches:
         inputs = full_inputs(student, batch)
@@ -359,11 +275,8 @@ def compare(
                     f"The student's own {name} are not finite: it can not be "
                     "exported. Look for the step at which it diverged."
                 )
-            difference = np.abs(found[name][real] - ours[real])
-            # Python's `max` would drop NaN.
-            largest = float(np.maximum(largest, difference.max(initial=0.0)))
-            total += float(difference.sum(dtype=np.float64))
-            values += difference.size
+            distance = distances.setdefault(name, Distance())
+            distance.add(_rows(ours[real]), _rows(found[name][real]))
         for ours, theirs in zip(
             _decisions(student, expected, batch, places),
             _decisions(student, found, batch, places),
@@ -371,18 +284,33 @@ def compare(
         ):
             agreed += int((ours == theirs).sum())
             decisions += ours.size
+    measured = list(distances.values())
+    values = sum(distance.values for distance in measured)
+    total = sum(distance.total for distance in measured)
     score, student_score = None, None
     if examples.score is not None:
         score = examples.score(_task_outputs(student, artifact))
         student_score = examples.score(_task_outputs(student, student.outputs))
     return Comparison(
-        max_difference=largest,
+        # Python's `max` would drop NaN.
+        max_difference=float(np.max([d.largest for d in measured])),
         mean_difference=total / max(values, 1),
         top1_agreement=agreed / decisions if decisions else None,
         decisions=decisions,
+        spread_share=float(np.max([d.spread_share for d in measured])),
+        cosine=(
+            measured[0].lowest_cosine
+            if student.kind == SENTENCE_EMBEDDING
+            else None
+        ),
         score=score,
         student_score=student_score,
     )
+
+
+def _rows(output: np.ndarray) -> np.ndarray:
+    """One row for each text or token, (rows, columns)."""
+    return output.reshape(len(output), -1)
 
 
 def _task_outputs(student: Student, runner: Runner) -> OutputFunction:
@@ -428,49 +356,6 @@ def _decisions(
         for name in ("start_logits", "end_logits"):
             real = batch["padding_mask"] > 0
             yield np.where(real, outputs[name], -np.inf).argmax(axis=-1)
-
-
-def check(
-    comparison: Comparison,
-    tolerance: Tolerance,
-    *,
-    what: str,
-    origin: Callable[[], str],
-) -> None:
-    """Raises ParityError unless an export is close enough.
-
-    Args:
-        comparison: as from `compare`.
-        tolerance: how far is close enough.
-        what: the export, for the message.
-        origin: called to find where the difference starts, see
-            `first_difference`.
-
-    Raises:
-        ParityError: naming how far off it is, and where that starts.
-    """
-    agreement = comparison.top1_agreement
-    # Written so that NaN fails.
-    if (
-        comparison.max_difference <= tolerance.max_difference
-        and comparison.mean_difference <= tolerance.mean_difference
-        and (agreement is None or agreement >= tolerance.top1_agreement)
-        and comparison.score_loss <= tolerance.score_loss
-    ):
-        return
-    allowed = (
-        f"at most {tolerance.max_difference:g}, mean "
-        f"{tolerance.mean_difference:g}"
-    )
-    if agreement is not None:
-        allowed += f", at least {100 * tolerance.top1_agreement:g}%"
-    if comparison.score is not None:
-        allowed += f", {100 * tolerance.score_loss:g} points less"
-    raise ParityError(
-        f"{what} is not the student: {comparison} (allowed: {allowed}). "
-        f"{origin()} It is not kept; what was there before is.",
-        comparison,
-    )
 
 
 def first_difference(

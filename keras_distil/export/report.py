@@ -22,6 +22,7 @@ class ExportReport:
         tolerance: how far it might have been.
         size_mb: float, 1e6 bytes.
         operators: names of those that its runtime must have, where it says.
+        note: what must be known before it is used; None if nothing must.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class ExportReport:
     tolerance: Tolerance
     size_mb: float
     operators: tuple[str, ...] = ()
+    note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same as data that fits JSON; the path by its name alone."""

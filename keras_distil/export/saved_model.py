@@ -12,6 +12,7 @@ import tensorflow as tf
 import tokenizers
 
 from keras_distil.export import parity
+from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.report import ExportReport, size_mb
@@ -130,7 +131,13 @@ def export_saved_model(
                 tolerance=tolerance,
             )
         report = ExportReport(
-            folder, FORMAT, "float32", comparison, tolerance, size_mb(scratch)
+            folder,
+            FORMAT,
+            "float32",
+            comparison,
+            tolerance,
+            size_mb(scratch),
+            note=embedding_note(student),
         )
         report.write(scratch)
     return report

@@ -8,12 +8,13 @@ import keras
 import tensorflow as tf
 from keras_hub.models import BertBackbone, DistilBertBackbone, MaskedLM, Task
 
-from keras_distil.models import forward
+from keras_distil.models import forward, heads
 from keras_distil.models.task_model import kind_of
 from keras_distil.models.weights import (
     check_all_not_quantized,
     has_low_rank_changes,
     with_dtype,
+    with_logits,
 )
 
 Tensors: TypeAlias = dict[str, Any]
@@ -29,9 +30,9 @@ class Student:
     """A model that is exported, in float32.
 
     Attributes:
-        model: a KerasHub task model. The caller's own if that computes in
-            float32 by plain kernels, else a copy that does, with low-rank
-            changes (`enable_lora`) merged.
+        model: a KerasHub task model. The caller's own if that computes
+            logits in float32 by plain kernels, else a copy that does, with
+            low-rank changes (`enable_lora`) merged.
         kind: "masked_lm", a kind of `losses.TASK_KINDS`, or
             "sentence_embedding".
         architecture: "bert" or "distilbert".
@@ -143,20 +144,16 @@ def make_student(
         )
     if kind == MASKED_LM:
         forward.check_masked_lm(model, "model")
-    elif getattr(model, "activation", None) not in (
-        None,
-        keras.activations.linear,
-    ):
-        raise ValueError(
-            "The model must return logits, without an `activation`. "
-            f"Received: activation={model.activation.__name__}."
-        )
+    else:
+        heads.check_task_head(model, "model")
     if normalize and not sentence_embedding:
         raise ValueError(
             "`normalize` is for sentence embeddings: add "
             "sentence_embedding=True. Received: normalize=True."
         )
     check_all_not_quantized(model)
+    if kind != MASKED_LM and not heads.is_linear(model):
+        model = with_logits(model)
     if model.backbone.compute_dtype != "float32" or has_low_rank_changes(model):
         model = with_dtype(model, "float32")
     return Student(

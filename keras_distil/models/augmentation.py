@@ -60,6 +60,7 @@ def augment_examples(
         several tokens are kept, where it takes neighbours of word vectors.
     """
     _check(examples, copies, probability, candidates)
+    forward.check_masked_lm(model, "model")
     replaceable = _replaceable(examples, tokenizer)
     found = _candidates(
         examples, model, tokenizer, replaceable, candidates, progress

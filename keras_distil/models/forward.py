@@ -18,8 +18,8 @@ from keras_hub.models import (
 )
 
 from keras_distil.losses.chunked import VocabularyProjection
-from keras_distil.models import encoder_pass
-from keras_distil.models.supported import check_task_model, has_plain_decoder
+from keras_distil.models import encoder_pass, heads
+from keras_distil.models.supported import has_plain_decoder
 
 Tensor = Any
 
@@ -105,7 +105,7 @@ def encode_task(
 
 
 def task_outputs(model: Task, states: Tensor, *, training: bool) -> Tensor:
-    """Outputs of a task model's head.
+    """Outputs of a task model's head: logits, also where it has a softmax.
 
     Args:
         model: as `task_model` returns it.
@@ -124,7 +124,8 @@ def task_outputs(model: Task, states: Tensor, *, training: bool) -> Tensor:
     else:
         features = states
     features = model.output_dropout(features, training=training)
-    return ops.cast(model.output_dense(features), "float32")
+    found = heads.logits_of(model.output_dense, features)
+    return ops.cast(found, "float32")
 
 
 def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
@@ -209,7 +210,8 @@ def check_masked_lm(model: keras.Model, role: str) -> None:
     Raises:
         TypeError: if it is anything else, or has layers besides its encoder
             and its head.
-        ValueError: if its decoder is not tied to the token embeddings.
+        ValueError: if its decoder is not tied to the token embeddings, or
+            its outputs are neither logits nor a softmax of them.
     """
     if not isinstance(model, MaskedLM):
         raise TypeError(
@@ -217,18 +219,7 @@ def check_masked_lm(model: keras.Model, role: str) -> None:
             "`models.load_teacher` and `models.initialize_student` return. "
             f"Received: {role}={model!r} (of type {type(model).__name__})."
         )
-    check_task_model(model, role)
-    head = model.masked_lm_head
-    if not head.token_embedding.tie_weights:
-        raise ValueError(
-            f"The decoder of `{role}` must be tied to its token embeddings. "
-            f"Received: {role}={model.name!r} with an untied decoder."
-        )
-    if head.activation not in (None, keras.activations.linear):
-        raise ValueError(
-            f"The head of `{role}` must return logits, without an activation. "
-            f"Received: {role}={model.name!r} with {head.activation!r}."
-        )
+    heads.check_masked_lm_head(model, role)
 
 
 def gather_rows(hidden_states: Tensor, rows: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -151,6 +151,26 @@ def with_dtype(
     config["backbone"]["config"]["dtype"] = keras.dtype_policies.serialize(
         policy
     )
+    return _with_config(model, config)
+
+
+def with_logits(model: AnyTask) -> AnyTask:
+    """Builds a task model anew that returns logits in place of a softmax.
+
+    Args:
+        model: of a task; it stays as it is.
+
+    Returns:
+        A model of the same class, with the same weights.
+    """
+    config = model.get_config()
+    if "activation" in config:
+        config["activation"] = "linear"
+    return _with_config(model, config)
+
+
+def _with_config(model: AnyTask, config: dict[str, Any]) -> AnyTask:
+    """A model of the same class and weights with another configuration."""
     with seeded_build(0):
         converted = type(model).from_config(config)
     copy_weights(model, converted)

@@ -124,7 +124,7 @@ def check_pair(
     if teacher is student:
         raise ValueError(
             "`teacher` and `student` must be two models: the teacher is "
-            f"frozen. Received: {student.name!r} for both."
+            f"never changed. Received: {student.name!r} for both."
         )
     if trains and isinstance(teacher, keras.Model):
         supported.check_nothing_shared(teacher, student)

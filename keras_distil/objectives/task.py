@@ -16,8 +16,7 @@ from keras_distil.losses import (
     functional,
 )
 from keras_distil.losses.base import checked_values
-from keras_distil.models import forward
-from keras_distil.models.supported import check_task_model
+from keras_distil.models import forward, heads
 from keras_distil.models.task_model import kind_of
 from keras_distil.objectives import shared
 from keras_distil.objectives.batch_checks import limits_of
@@ -347,7 +346,7 @@ def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
             "`student` must be a model of `models.task_model`. "
             f"Received: {type(student).__name__}."
         )
-    check_task_model(student, "student")
+    heads.check_task_head(student, "student")
     if teacher is None:
         return kind
     if kind_of(teacher) != kind:
@@ -355,7 +354,7 @@ def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
             "Teacher and student must be for the same kind of task. Received: "
             f"a teacher of {type(teacher).__name__}, a student for {kind}."
         )
-    check_task_model(teacher, "teacher")
+    heads.check_task_head(teacher, "teacher")
     if kind != "span" and teacher.num_classes != student.num_classes:
         raise ValueError(
             "Teacher and student must have the same classes. Received: "

@@ -156,3 +156,17 @@ def test_nothing_is_packed_from_an_empty_batch():
     packed = compact_ops.pack_rows(rows, kept, places)
     assert packed.shape == (0, 3)
     assert compact_ops.unpack_rows(packed, kept, places).shape == (0, 3)
+
+
+def test_gelu_keeps_its_digits_in_bfloat16():
+    values = tf.cast(np.linspace(-4.0, 0.0, 4001), tf.bfloat16)
+    exact = tf.cast(values, tf.float64).numpy()
+    expected = exact * special.ndtr(exact)
+    output, (gradient,) = with_gradients(
+        compact_ops.gelu, [values], np.ones(4001)
+    )
+    # Rounding the right values to bfloat16 makes 0.88e-4; before, 9.7e-4.
+    assert np.abs(output - expected).mean() < 1.0e-4
+    density = np.exp(-(exact**2) / 2) / np.sqrt(2 * np.pi)
+    slope = special.ndtr(exact) + exact * density
+    assert np.abs(gradient - slope).mean() < 2.0e-4

@@ -1,0 +1,44 @@
+"""What must be said of an encoder that is exported to embed sentences."""
+
+import logging
+
+from keras_distil.export.student import SENTENCE_EMBEDDING, Student
+from keras_distil.models.embedded import is_embedded_encoder
+from keras_distil.models.task_model import kind_of
+
+_LOGGER = logging.getLogger("keras_distil")
+_PURPOSES = {
+    None: "masked language modelling",
+    "classification": "the classification of texts",
+    "regression": "a regression",
+    "token_classification": "the classification of tokens",
+    "span": "finding answers in texts",
+}
+
+
+def embedding_note(student: Student) -> str | None:
+    """Says so if an exported encoder was not trained to embed sentences.
+
+    The one encoder known to be trained for it is the embedded MiniLM as it
+    comes (`load_teacher("embedded_base")`), whose weights are compared: once
+    it was trained on anything else, it is another.
+
+    Args:
+        student: what is exported.
+
+    Returns:
+        The note, which is logged as a warning, too; None where there is
+        nothing to say.
+    """
+    if student.kind != SENTENCE_EMBEDDING:
+        return None
+    if is_embedded_encoder(student.model.backbone):
+        return None
+    purpose = _PURPOSES[kind_of(student.model)]
+    note = (
+        f"The encoder of this sentence embedding was trained for {purpose}, "
+        "not to embed sentences: texts that mean the same need not be near "
+        "each other. Score it on pairs of sentences before you use it."
+    )
+    _LOGGER.warning(note)
+    return note

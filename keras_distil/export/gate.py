@@ -1,0 +1,209 @@
+"""How far an export may be from the student, and what happens beyond."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """How far an export may be from the student.
+
+    Differences in absolute terms are for logits, which have a scale of their
+    own. What is said in terms of the outputs holds for every kind of them.
+
+    Attributes:
+        max_difference: of any single logit.
+        mean_difference: mean of the absolute differences of logits.
+        top1_agreement: share of decisions that must be the same, 0 to 1.
+        score_loss: how much lower its score on a development set may be, of
+            1.
+        spread_share: the root mean square of the differences, as a share of
+            the standard deviation of the student's own outputs. A constant
+            has 1 or more, whatever the constant; inf is no bound.
+        cosine: of any embedding with the student's, at least.
+    """
+
+    max_difference: float
+    mean_difference: float
+    top1_agreement: float
+    score_loss: float = 0.005
+    spread_share: float = 0.75
+    cosine: float = 0.5
+
+
+# By format and precision. `docs/export.md` shows this table with the reasons;
+# a test compares the two.
+TOLERANCES = {
+    ("saved_model", "float32"): Tolerance(
+        1e-4, 1e-5, 0.999, spread_share=0.01, cosine=0.9999
+    ),
+    ("hugging_face", "float32"): Tolerance(
+        1e-4, 1e-5, 0.999, spread_share=0.01, cosine=0.9999
+    ),
+    # KerasHub's epsilon in the head of a masked-LM; and in its BERT, the
+    # approximation of GELU.
+    ("preset", "float32"): Tolerance(
+        1e-2, 1e-3, 0.99, spread_share=0.05, cosine=0.999
+    ),
+    ("preset_bert", "float32"): Tolerance(
+        2e-1, 2e-2, 0.98, spread_share=0.1, cosine=0.99
+    ),
+    ("onnx", "float32"): Tolerance(
+        1e-4, 1e-5, 0.999, spread_share=0.01, cosine=0.9999
+    ),
+    ("litert", "float32"): Tolerance(
+        1e-3, 1e-4, 0.999, spread_share=0.01, cosine=0.9999
+    ),
+    ("litert", "float16"): Tolerance(
+        1e-1, 1e-2, 0.995, spread_share=0.02, cosine=0.999
+    ),
+    ("litert", "dynamic_int8"): Tolerance(
+        3.0, 0.3, 0.965, 0.01, spread_share=0.3, cosine=0.97
+    ),
+    ("litert", "full_int8"): Tolerance(
+        6.0, 0.6, 0.95, 0.02, spread_share=0.6, cosine=0.8
+    ),
+    ("litert", "int4"): Tolerance(
+        6.0, 0.6, 0.95, 0.02, spread_share=0.6, cosine=0.8
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How far an export is from the student.
+
+    Attributes:
+        max_difference: largest absolute difference of any output.
+        mean_difference: mean absolute difference.
+        top1_agreement: share of equal first choices: words at masked
+            positions, classes, starts and ends; None where nothing is chosen.
+        decisions: their number.
+        spread_share: root mean square of the differences, as a share of the
+            standard deviation of the student's outputs; of several outputs
+            the largest.
+        cosine: the lowest of an embedding with the student's; None for other
+            outputs.
+        score: on the development set, 0 to 1; None without one.
+        student_score: the student's own.
+    """
+
+    max_difference: float
+    mean_difference: float
+    top1_agreement: float | None
+    decisions: int
+    spread_share: float = 0.0
+    cosine: float | None = None
+    score: float | None = None
+    student_score: float | None = None
+
+    @property
+    def score_loss(self) -> float:
+        """How much lower than the student's the score is."""
+        if self.score is None or self.student_score is None:
+            return 0.0
+        return self.student_score - self.score
+
+    def __str__(self) -> str:
+        """Returns the figures, for messages."""
+        text = (
+            f"max difference {self.max_difference:.2g}, "
+            f"mean {self.mean_difference:.2g}"
+        )
+        if self.top1_agreement is not None:
+            text += (
+                f", top-1 agreement {100 * self.top1_agreement:.2f}% of "
+                f"{self.decisions}"
+            )
+        else:
+            text += f", {_percent(self.spread_share)} of their spread"
+        if self.cosine is not None:
+            text += f", lowest cosine {self.cosine:.4f}"
+        if self.score is not None and self.student_score is not None:
+            text += (
+                f", score {100 * self.score:.1f} of the student's "
+                f"{100 * self.student_score:.1f}"
+            )
+        return text
+
+
+class ParityError(RuntimeError):
+    """An export is further from the student than its tolerance allows.
+
+    Attributes:
+        comparison: how far.
+    """
+
+    def __init__(self, message: str, comparison: Comparison) -> None:
+        super().__init__(message)
+        self.comparison = comparison
+
+
+def check(
+    comparison: Comparison,
+    tolerance: Tolerance,
+    *,
+    what: str,
+    origin: Callable[[], str],
+) -> None:
+    """Raises ParityError unless an export is close enough.
+
+    Args:
+        comparison: as from `compare`.
+        tolerance: how far is close enough.
+        what: the export, for the message.
+        origin: called to find where the difference starts, see
+            `first_difference`.
+
+    Raises:
+        ParityError: naming how far off it is, and where that starts.
+    """
+    if _is_within(comparison, tolerance):
+        return
+    raise ParityError(
+        f"{what} is not the student: {comparison}, off by "
+        f"{_percent(comparison.spread_share)} of their spread (allowed: "
+        f"{_allowed(comparison, tolerance)}). "
+        f"{origin()} It is not kept; what was there before is.",
+        comparison,
+    )
+
+
+def _is_within(comparison: Comparison, tolerance: Tolerance) -> bool:
+    agreement, cosine = comparison.top1_agreement, comparison.cosine
+    # Embeddings and scores have no scale of their own: a bound in absolute
+    # terms would let anything pass, or nothing.
+    are_logits = agreement is not None
+    largest = tolerance.max_difference if are_logits else math.inf
+    mean = tolerance.mean_difference if are_logits else math.inf
+    # Written so that NaN fails.
+    return (
+        comparison.max_difference <= largest
+        and comparison.mean_difference <= mean
+        and (agreement is None or agreement >= tolerance.top1_agreement)
+        and (cosine is None or cosine >= tolerance.cosine)
+        and comparison.spread_share <= tolerance.spread_share
+        and comparison.score_loss <= tolerance.score_loss
+    )
+
+
+def _allowed(comparison: Comparison, tolerance: Tolerance) -> str:
+    """The bounds that hold for what was compared."""
+    bounds = []
+    if comparison.top1_agreement is not None:
+        bounds += [
+            f"at most {tolerance.max_difference:g}",
+            f"mean {tolerance.mean_difference:g}",
+            f"at least {100 * tolerance.top1_agreement:g}%",
+        ]
+    if comparison.cosine is not None:
+        bounds.append(f"cosine at least {tolerance.cosine:g}")
+    bounds.append(f"{_percent(tolerance.spread_share)} of their spread")
+    if comparison.score is not None:
+        bounds.append(f"{100 * tolerance.score_loss:g} points less")
+    return ", ".join(bounds)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%"
