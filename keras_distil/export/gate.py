@@ -87,6 +87,8 @@ class Comparison:
             outputs.
         score: on the development set, 0 to 1; None without one.
         student_score: the student's own.
+        are_logits: whether the outputs have a scale of their own; embeddings
+            and the scores of a regression have none.
     """
 
     max_difference: float
@@ -97,6 +99,7 @@ class Comparison:
     cosine: float | None = None
     score: float | None = None
     student_score: float | None = None
+    are_logits: bool = True
 
     @property
     def score_loss(self) -> float:
@@ -116,7 +119,7 @@ class Comparison:
                 f", top-1 agreement {100 * self.top1_agreement:.2f}% of "
                 f"{self.decisions}"
             )
-        else:
+        if not self.are_logits:
             text += f", {_percent(self.spread_share)} of their spread"
         if self.cosine is not None:
             text += f", lowest cosine {self.cosine:.4f}"
@@ -161,10 +164,12 @@ def check(
     """
     if _is_within(comparison, tolerance):
         return
+    spread = ""
+    if comparison.are_logits:
+        spread = f", {_percent(comparison.spread_share)} of their spread"
     raise ParityError(
-        f"{what} is not the student: {comparison}, off by "
-        f"{_percent(comparison.spread_share)} of their spread (allowed: "
-        f"{_allowed(comparison, tolerance)}). "
+        f"{what} is not the student: {comparison}{spread} "
+        f"(allowed: {_allowed(comparison, tolerance)}). "
         f"{origin()} It is not kept; what was there before is.",
         comparison,
     )
@@ -172,11 +177,10 @@ def check(
 
 def _is_within(comparison: Comparison, tolerance: Tolerance) -> bool:
     agreement, cosine = comparison.top1_agreement, comparison.cosine
-    # Embeddings and scores have no scale of their own: a bound in absolute
-    # terms would let anything pass, or nothing.
-    are_logits = agreement is not None
-    largest = tolerance.max_difference if are_logits else math.inf
-    mean = tolerance.mean_difference if are_logits else math.inf
+    largest, mean = math.inf, math.inf
+    # Without a scale, a bound in absolute terms lets anything pass or nothing.
+    if comparison.are_logits:
+        largest, mean = tolerance.max_difference, tolerance.mean_difference
     # Written so that NaN fails.
     return (
         comparison.max_difference <= largest
@@ -191,12 +195,13 @@ def _is_within(comparison: Comparison, tolerance: Tolerance) -> bool:
 def _allowed(comparison: Comparison, tolerance: Tolerance) -> str:
     """The bounds that hold for what was compared."""
     bounds = []
-    if comparison.top1_agreement is not None:
+    if comparison.are_logits:
         bounds += [
             f"at most {tolerance.max_difference:g}",
             f"mean {tolerance.mean_difference:g}",
-            f"at least {100 * tolerance.top1_agreement:g}%",
         ]
+    if comparison.top1_agreement is not None:
+        bounds.append(f"at least {100 * tolerance.top1_agreement:g}%")
     if comparison.cosine is not None:
         bounds.append(f"cosine at least {tolerance.cosine:g}")
     bounds.append(f"{_percent(tolerance.spread_share)} of their spread")

@@ -305,6 +305,7 @@ def compare(
         ),
         score=score,
         student_score=student_score,
+        are_logits=student.kind not in (SENTENCE_EMBEDDING, "regression"),
     )
 
 

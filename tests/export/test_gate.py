@@ -231,3 +231,20 @@ def test_nan_is_no_share():
     found.add(np.eye(3), np.full((3, 3), np.nan))
     assert np.isnan(found.spread_share)
     assert np.isnan(found.lowest_cosine)
+
+
+def test_scores_and_embeddings_have_no_absolute_bound():
+    """A regression from 0 to 1,000 may be off by 3, and not by its spread."""
+    tolerance = parity.TOLERANCES["litert", "dynamic_int8"]
+    off = parity.Comparison(9.0, 3.0, None, 0, spread_share=0.02)
+    check(dataclasses.replace(off, are_logits=False), tolerance)
+    with pytest.raises(parity.ParityError, match="at most 3, mean 0.3, 30% of"):
+        check(off, tolerance)
+    far = dataclasses.replace(off, are_logits=False, spread_share=0.31)
+    with pytest.raises(
+        parity.ParityError, match=r"31% of their spread \(allow"
+    ):
+        check(far, tolerance)
+    turned = dataclasses.replace(off, are_logits=False, cosine=0.9)
+    with pytest.raises(parity.ParityError, match=r"cosine at least 0.97, 30%"):
+        check(turned, tolerance)
