@@ -95,10 +95,10 @@ class Comparison:
     mean_difference: float
     top1_agreement: float | None
     decisions: int
-    spread_share: float = 0.0
-    cosine: float | None = None
     score: float | None = None
     student_score: float | None = None
+    spread_share: float = 0.0
+    cosine: float | None = None
     are_logits: bool = True
 
     @property
