@@ -654,13 +654,6 @@ def test_the_teacher_s_trainable_is_left_alone():
     assert not teacher.trainable
 
 
-def test_shared_weights_are_refused(teacher):
-    shared = models.task_model(teacher, "classification", 3)
-    other = type(shared)(shared.backbone, num_classes=3)
-    with pytest.raises(ValueError, match="must not share weights that are tr"):
-        Distiller(shared, other, losses.task_loss("classification"))
-
-
 def test_load_without_compiling_and_after_compiling_twice(teacher, tmp_path):
     distiller = make_distiller(teacher)
     distiller.compile(keras.optimizers.SGD(0.2), run_eagerly=True)

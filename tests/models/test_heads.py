@@ -131,22 +131,7 @@ def test_a_head_that_was_replaced_is_refused():
     model.output_dense = keras.layers.Dense(3)
     model.output_dense.build((None, toy.SIZES["hidden_dim"]))
     for use in uses(model):
-        with pytest.raises(ValueError, match="is not the one its class has"):
-            use()
-
-
-class Halved(keras_hub.models.BertTextClassifier):
-    """What its outputs are is its own affair."""
-
-    def call(self, *args, **kwargs):
-        return 0.5 * super().call(*args, **kwargs)
-
-
-def test_a_call_of_its_own_is_refused():
-    encoder = keras_hub.models.BertBackbone(**toy.SIZES)
-    model = Halved(encoder, num_classes=3)
-    for use in uses(model):
-        with pytest.raises(ValueError, match="Halved has a `call` of its own"):
+        with pytest.raises(TypeError, match="the head of its class alone"):
             use()
 
 
@@ -172,13 +157,6 @@ def test_a_masked_lm_with_a_softmax_is_read_as_logits():
     model.masked_lm_head.activation = keras.activations.tanh
     with pytest.raises(ValueError, match="activation='tanh'"):
         evaluation.score_masked_lm(student, model, batches)
-
-
-def test_capped_logits_are_refused():
-    model = toy.make_teacher()
-    model.backbone.token_embedding.logit_soft_cap = 5.0
-    with pytest.raises(ValueError, match="logit_soft_cap=5.0"):
-        Distiller(None, model, [losses.MaskedLMCrossentropy()])
 
 
 def test_an_untied_head_is_refused():
