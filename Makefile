@@ -11,7 +11,7 @@ help:
 	@echo "make quickstart  install, then distil a small student on this machine"
 	@echo "make .venv       install into .venv"
 	@echo "make test        run the tests (PYTEST_ARGS='-m slow' and the like)"
-	@echo "make fuzz        damaged and hostile files through every reader"
+	@echo "make fuzz        hostile files through every reader, hostile batches trained on"
 	@echo "make mutants     small faults in the code: the tests must notice each"
 	@echo "make lint        check rules and formatting"
 	@echo "make types       check types"

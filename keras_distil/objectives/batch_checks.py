@@ -167,9 +167,12 @@ class BatchChecks:
         if value.dtype == tf.int32:
             return value
         if not value.dtype.is_floating:
-            # What exceeds int64 becomes negative, and is refused as such.
             wide = value.dtype in (tf.int64, tf.uint32, tf.uint64)
-            return tf.cast(value, tf.int64 if wide else tf.int32)
+            whole = tf.cast(value, tf.int64 if wide else tf.int32)
+            if value.dtype == tf.uint64:
+                # What int64 cannot hold has become negative.
+                whole = tf.where(whole < 0, tf.int64.max, whole)
+            return whole
         exact = tf.cast(value, tf.float64)
         # Not a number is not equal to itself.
         whole = (exact == tf.floor(exact)) & (tf.abs(exact) <= _EXACT)

@@ -1,4 +1,4 @@
-"""`make fuzz`: damaged and hostile files through every reader.
+"""`make fuzz`: hostile files through every reader, hostile batches trained on.
 
 Each must be accepted or refused with one line: no other exception, no hang,
 no memory beyond what the files hold, nothing written outside the folder.
@@ -25,14 +25,16 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("fuzz_failures"))
     options = parser.parse_args()
     logging.disable(logging.WARNING)
+    import targets  # isort: skip
+    import batches
     import exported
     import foreign
-    import targets
 
     made = [
         *targets.all_targets(),
         *foreign.all_targets(),
         *exported.all_targets(),
+        *batches.all_targets(),
     ]
     names = [target.name for target in made]
     for name in options.target or ():
