@@ -11,7 +11,7 @@ from keras_distil import Distiller, evaluation, losses, models
 
 @pytest.fixture(scope="module")
 def teacher():
-    return toy.make_teacher()
+    return toy.make_teacher(num_layers=1)
 
 
 def mlm():
@@ -74,10 +74,9 @@ def test_refused_at_construction_and_before_an_update(teacher, change, message):
         np.testing.assert_array_equal(value, before[path])
 
 
-@pytest.mark.parametrize("kind", ["classification", "span"])
 @pytest.mark.parametrize(("change", "message"), REFUSED[:3])
-def test_refused_for_tasks_too(teacher, kind, change, message):
-    student = models.task_model(teacher, kind, 1 + (kind[0] == "c"))
+def test_refused_for_tasks_too(teacher, change, message):
+    student = models.task_model(teacher, "classification", 2)
     change(student)
     with pytest.raises(ValueError, match=message):
         Distiller(None, student, [losses.LabelCrossentropy()])
@@ -93,7 +92,7 @@ def test_precisions_that_are_refused(teacher, dtype):
         Distiller(teacher, student, losses.triple_loss())
 
 
-@pytest.mark.parametrize("floatx", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
 def test_keras_s_floatx_must_be_float32(teacher, floatx):
     student = toy.make_student(teacher)
     distiller = Distiller(None, student, mlm())
@@ -109,9 +108,7 @@ def test_keras_s_floatx_must_be_float32(teacher, floatx):
         keras.config.set_floatx("float32")
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", "mixed_float16", "bfloat16", "float64"]
-)
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_a_teacher_may_have_any_precision(teacher, dtype):
     student = toy.make_student(teacher)
     batch = toy.make_batch()
@@ -136,7 +133,7 @@ class AddsLoss(keras.layers.LayerNormalization):
 
 @pytest.mark.parametrize("run_eagerly", [True, False])
 def test_a_loss_that_a_layer_adds_is_refused(run_eagerly):
-    student = toy.make_student(toy.make_teacher())
+    student = toy.make_student(toy.make_teacher(num_layers=1))
     student.backbone.embeddings_layer_norm.__class__ = AddsLoss
     distiller = Distiller(None, student, mlm())
     distiller.compile("sgd", run_eagerly=run_eagerly)
@@ -148,7 +145,7 @@ def test_a_loss_that_a_layer_adds_is_refused(run_eagerly):
 
 
 def test_a_teacher_s_regularisers_do_not_matter():
-    plain, regularized = toy.make_teacher(), toy.make_teacher()
+    plain, regularized = (toy.make_teacher(num_layers=1) for _ in range(2))
     regularized_kernel(regularized)
     regularized_activity(regularized)
     student = toy.make_student(plain)
@@ -182,7 +179,7 @@ def test_weights_in_common_are_refused(teacher):
 
 
 def test_a_frozen_model_may_be_scored(teacher):
-    model = toy.make_teacher()
+    model = toy.make_teacher(num_layers=1)
     model.trainable = False
     x, y, masked = batch = toy.make_batch()
     best = np.array(toy.full_logits(model, x)).argmax(axis=-1)
@@ -202,7 +199,7 @@ def strategy():
 @pytest.fixture(scope="module")
 def mirrored(strategy):
     with strategy.scope():
-        teacher = toy.make_teacher()
+        teacher = toy.make_teacher(num_layers=1)
         return teacher, toy.make_student(teacher)
 
 
