@@ -421,6 +421,7 @@ class BuiltTask:
         evaluator: what scores models on the development set.
         metric: score of a row for the table; None for the mean of the
             evaluator's metrics.
+        labels: names of the classes; None if it has none.
         unknown: in the training set, tokens that are [UNK], and all tokens.
     """
 
@@ -431,6 +432,7 @@ class BuiltTask:
     evaluator: evaluation.GLUEEvaluator | evaluation.SpanEvaluator
     metric: significance.Metric | None = None
     unknown: tuple[int, int] = (0, 0)
+    labels: tuple[str, ...] | None = None
 
 
 def task(
@@ -504,6 +506,7 @@ def _glue_task(
         ),
         evaluator=evaluator,
         metric=pooled,
+        labels=labels,
     )
 
 

@@ -11,6 +11,7 @@ from keras_distil import continuation, graph_checks
 from keras_distil.data import first_step_of, reading_error, stream_of
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import supported
+from keras_distil.models.labels import share_labels
 from keras_distil.objectives import GradientNorms, make_objective
 from keras_distil.optimizer_checks import check_known_variables, check_optimizer
 from keras_distil.teachers import CachedTeacher, cache_error
@@ -100,6 +101,8 @@ class Distiller(keras.Model):
         self.distillation_losses = list(losses)
         self.projection = objective.projection
         self._objective = objective
+        if isinstance(teacher, keras.Model):
+            share_labels(teacher, student)
         self.tokens_seen = self.add_weight(
             name="tokens_seen",
             shape=(),

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -89,6 +90,7 @@ class Student:
         self.kind: str = card["kind"]
         self.precision: str = card["precision"]
         self.labels: list[str] = card["labels"]
+        self.is_probability: bool = card.get("is_probability", False) is True
         self.lengths: list[int] = card["lengths"]
         self.max_length: int = card["max_length"]
         self._inputs: list[str] = card["inputs"]
@@ -140,7 +142,8 @@ class Student:
             Of a masked-LM model, for every [MASK] a list of `Answer`; of a
             classifier, a list of `Answer`, best first; of a token classifier
             one `Answer` for every token; of a span model the best parts of
-            the context; a float of a regression; an array of an embedding.
+            the context; a float of a regression, a probability where its
+            checkpoint meant one; an array of an embedding.
 
         Raises:
             TypeError: if a text is none.
@@ -324,7 +327,13 @@ class Student:
         return found
 
     def _regression(self, outputs: Mapping[str, np.ndarray], *_: Any) -> float:
-        return float(outputs["score"])
+        score = float(outputs["score"])
+        # A sigmoid, which does not overflow.
+        return (
+            (1.0 + math.tanh(score / 2.0)) / 2.0
+            if self.is_probability
+            else score
+        )
 
     def _sentence_embedding(
         self, outputs: Mapping[str, np.ndarray], *_: Any

@@ -9,6 +9,7 @@ from typing import Any
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import build, config, data, export, task_stages
+from keras_distil.models.labels import labels_of
 from keras_distil.models.load_model import load_model
 from keras_distil.models.task_model import kind_of
 from keras_distil.progress import Progress
@@ -96,7 +97,7 @@ def export_file(
     model = load_model(path)
     tokenizer = build.tokenizer(recipe, model=path)
     settings = recipe.export or config.ExportSection()
-    labels = _labels(task)
+    labels = None if labels_of(model) else _labels(task)
     if scored and task is not None:
         held_out, representative = _task_examples(recipe, task)
     else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tokenizers
 from keras_hub.models import MaskedLM, Task
 from safetensors.numpy import load, save
 
@@ -249,6 +250,7 @@ def _train(
         task.kind,
         task.outputs,
         dropout=build.finetune_section(run.recipe).dropout,
+        labels=task.labels,
         seed=planned.seed,
     )
     teacher = None
@@ -372,7 +374,9 @@ def evaluate(
             f"The recipe has no task {task_name!r}; the nearest is {near[0]!r}."
         )
     model = load_task_model(model_path)
-    task = build.task(recipe, task_name)
+    made = build.tokenizer(recipe, model=model_path)
+    _check_vocabulary(model, made, model_path)
+    task = build.task(recipe, task_name, its_tokenizer=made)
     outputs = getattr(model, "num_classes", 1)
     if kind_of(model) != task.kind or outputs != task.outputs:
         raise ValueError(
@@ -384,6 +388,27 @@ def evaluate(
             raise ValueError(f"{task_name} is not handed in to GLUE's server.")
         task.evaluator.write_submission(model, submission)
     return task.evaluator.evaluate(model)
+
+
+def _check_vocabulary(
+    model: Task, tokenizer: tokenizers.Tokenizer, path: Path
+) -> None:
+    """Refuses a tokenizer that the model cannot have been trained with."""
+    if path.is_dir() and not any(
+        (path / name).is_file() for name in data.TOKENIZER_FILES
+    ):
+        raise ValueError(
+            f"`{path}` has no tokenizer, and another model's would give its "
+            "words other ids. Copy the vocab.txt or tokenizer.json that "
+            "belongs to it into the folder."
+        )
+    words = data.vocabulary_size(tokenizer)
+    rows = model.backbone.vocabulary_size
+    if words > rows:
+        raise ValueError(
+            f"The tokenizer has {words} entries, but `{path}` a vocabulary "
+            f"of {rows}: the model is another teacher's."
+        )
 
 
 def _write(

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_distil import disk
+from keras_distil.checkpoints.settings import (
+    ACTIVATION_NAMES,
+    CLASS_STEMS,
+    HeadSettings,
+    check_settings,
+    read_head_settings,
+)
 from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
 
 # What each architecture calls the sizes, and what Keras calls them.
@@ -35,8 +42,7 @@ _ATTENTION_DROPOUT_NAMES = {
     "bert": "attention_probs_dropout_prob",
     "distilbert": "attention_dropout",
 }
-# How Hugging Face's class names begin, and how they end by the head.
-_CLASS_STEMS = {"bert": "Bert", "distilbert": "DistilBert"}
+# How Hugging Face's class names end by the head.
 _CLASS_ENDS = {
     "masked_lm": "ForMaskedLM",
     "classification": "ForSequenceClassification",
@@ -44,7 +50,15 @@ _CLASS_ENDS = {
     "token_classification": "ForTokenClassification",
     "span": "ForQuestionAnswering",
 }
-_ACTIVATION_NAMES = {"bert": "hidden_act", "distilbert": "activation"}
+# Dropout before the output, in training: by head, the key, and the default
+# where that is not the encoder's rate. BERT's spans have none.
+_HEAD_DROPOUT_NAMES: dict[tuple[str, str | None], tuple[str, float | None]] = {
+    ("bert", "classification"): ("classifier_dropout", None),
+    ("bert", "token_classification"): ("classifier_dropout", None),
+    ("distilbert", "classification"): ("seq_classif_dropout", 0.2),
+    ("distilbert", "span"): ("qa_dropout", 0.1),
+}
+_NO_DROPOUT = {("bert", "span")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +70,15 @@ class CheckpointConfig:
         backbone: keyword arguments of the KerasHub backbone.
         task: the kind of task that the checkpoint says it is for, as in
             `WeightTable.tasks`; None if it is for none of them.
+        head: what it says of that task's outputs.
+        head_dropout: float in [0, 1), before the outputs, in training.
     """
 
     architecture: str
     backbone: dict[str, Any]
     task: str | None = None
+    head: HeadSettings = HeadSettings()
+    head_dropout: float = 0.1
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -112,7 +130,7 @@ def read_config(directory: Path) -> CheckpointConfig:
             f"`model_type` in `{path}` must be one of "
             f"{sorted(WEIGHT_TABLES)}. Received: {reprlib.repr(architecture)}."
         )
-    _check_computation(path, config, architecture)
+    check_settings(path, config, architecture)
     sizes = {
         ours: _read_size(path, config, theirs)
         for theirs, ours in _SIZE_NAMES[architecture].items()
@@ -124,10 +142,13 @@ def read_config(directory: Path) -> CheckpointConfig:
         )
     # KerasHub has one dropout rate for hidden states and attention.
     dropout = _read_rate(path, config, _DROPOUT_NAMES[architecture])
+    task = _task_of(config, architecture)
     return CheckpointConfig(
         architecture,
         {**sizes, "dropout": dropout},
-        _task_of(config, architecture),
+        task,
+        read_head_settings(path, config, task),
+        _head_dropout(path, config, architecture, task, dropout),
     )
 
 
@@ -138,6 +159,8 @@ def hugging_face_config(
     *,
     labels: Sequence[str] = (),
     pad_id: int = 0,
+    head_dropout: float | None = None,
+    is_probability: bool = False,
 ) -> dict[str, Any]:
     """The other direction of `read_config`: what `config.json` holds.
 
@@ -147,6 +170,10 @@ def hugging_face_config(
         head: "masked_lm" or a kind of task.
         labels: names of the classes, or of the one output.
         pad_id: int, the id of padding.
+        head_dropout: float, before the output, in training. Defaults to the
+            encoder's.
+        is_probability: bool, whether a regression's output is the logit of a
+            probability: Hugging Face then puts a sigmoid on it.
     """
     sizes = {
         theirs: backbone[ours]
@@ -154,10 +181,10 @@ def hugging_face_config(
     }
     rate = backbone["dropout"]
     config = {
-        "architectures": [_CLASS_STEMS[architecture] + _CLASS_ENDS[head]],
+        "architectures": [CLASS_STEMS[architecture] + _CLASS_ENDS[head]],
         "model_type": architecture,
         **sizes,
-        _ACTIVATION_NAMES[architecture]: "gelu",
+        ACTIVATION_NAMES[architecture]: "gelu",
         _DROPOUT_NAMES[architecture]: rate,
         _ATTENTION_DROPOUT_NAMES[architecture]: rate,
         "initializer_range": 0.02,
@@ -172,8 +199,13 @@ def hugging_face_config(
     if labels:
         config["id2label"] = {str(i): name for i, name in enumerate(labels)}
         config["label2id"] = {name: i for i, name in enumerate(labels)}
-    if head == "regression":
+    if head == "regression" and not is_probability:
         config["problem_type"] = "regression"
+    kind = "classification" if head == "regression" else head
+    name, default = _HEAD_DROPOUT_NAMES.get((architecture, kind), ("", None))
+    default = rate if default is None else default
+    if name and head_dropout not in (None, default):
+        config[name] = head_dropout
     return config
 
 
@@ -181,13 +213,30 @@ def _task_of(config: dict[str, Any], architecture: str) -> str | None:
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes else None
     for kind in WEIGHT_TABLES[architecture].tasks:
-        if name == _CLASS_STEMS[architecture] + _CLASS_ENDS[kind]:
+        if name == CLASS_STEMS[architecture] + _CLASS_ENDS[kind]:
             return kind
     return None
 
 
-def _read_rate(path: Path, config: dict[str, Any], name: str) -> float:
-    rate = config.get(name, 0.1)
+def _head_dropout(
+    path: Path,
+    config: dict[str, Any],
+    architecture: str,
+    task: str | None,
+    encoder: float,
+) -> float:
+    if (architecture, task) in _NO_DROPOUT:
+        return 0.0
+    name, default = _HEAD_DROPOUT_NAMES.get((architecture, task), ("", None))
+    if config.get(name, default) is None:
+        return encoder
+    return _read_rate(path, config, name, default or encoder)
+
+
+def _read_rate(
+    path: Path, config: dict[str, Any], name: str, default: float = 0.1
+) -> float:
+    rate = config.get(name, default)
     if (
         isinstance(rate, bool)
         or not isinstance(rate, int | float)
@@ -208,23 +257,3 @@ def _read_size(path: Path, config: dict[str, Any], name: str) -> int:
             f"Received: {reprlib.repr(size)}."
         )
     return size
-
-
-def _check_computation(
-    path: Path, config: dict[str, Any], architecture: str
-) -> None:
-    """Refuses settings that change the outputs and have no counterpart."""
-    # Each is the only value supported, and the format's own default.
-    required = {
-        _ACTIVATION_NAMES[architecture]: "gelu",
-        "position_embedding_type": "absolute",
-        "layer_norm_eps": 1e-12,
-        "is_decoder": False,
-    }
-    for name, supported in required.items():
-        value = config.get(name, supported)
-        if value != supported:
-            raise ValueError(
-                f"`{name}` in `{path}` must be {supported!r}: no other value "
-                f"is supported. Received: {reprlib.repr(value)}."
-            )

@@ -16,6 +16,7 @@ from keras_distil.checkpoints.safetensors_files import (
     StoredTensor,
     list_tensors,
 )
+from keras_distil.checkpoints.settings import check_outputs
 from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
 
 _LOGGER = logging.getLogger("keras_distil")
@@ -83,7 +84,10 @@ class HuggingFaceCheckpoint:
         bias = self.table.tasks[task][-1].hugging_face
         if bias not in self._tensors:
             raise ValueError(f"`{self.directory}` lacks the tensor `{bias}`.")
-        return int(np.prod(self._tensors[bias].shape))
+        rows = int(np.prod(self._tensors[bias].shape))
+        config = read_json(self.directory / "config.json")
+        check_outputs(self.directory, config, self.config.head, rows)
+        return rows
 
     def read(
         self, shapes: Mapping[str, tuple[int, ...]], *, task: str | None = None
@@ -107,7 +111,8 @@ class HuggingFaceCheckpoint:
         masked_lm = task is None and self.has_masked_lm_head
         rules = self.table.rules(
             self.config.backbone["num_layers"],
-            pooler=self.has_pooler,
+            # Where the head reads it, it may not be missing.
+            pooler=self.has_pooler or task in self.table.tasks_with_pooler,
             masked_lm=masked_lm,
             task=task,
         )
@@ -219,8 +224,16 @@ class HuggingFaceCheckpoint:
                 )
 
     def _check_duplicates(self) -> None:
+        path = self.directory / "config.json"
+        untied = read_json(path).get("tie_word_embeddings") is False
         for duplicate, original in self.table.duplicates.items():
             if duplicate not in self._tensors:
+                if untied and duplicate.endswith(".weight"):
+                    raise ValueError(
+                        f"`{self.directory}` lacks the tensor `{duplicate}`, "
+                        "which `tie_word_embeddings` false in its config.json "
+                        "sets apart from the embeddings."
+                    )
                 continue
             copy = self._tensors[duplicate]
             if not np.array_equal(copy.read(), self._tensors[original].read()):

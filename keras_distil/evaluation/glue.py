@@ -19,15 +19,20 @@ from keras_distil.evaluation.glue_metrics import (
     score_glue,
     write_submission,
 )
+from keras_distil.evaluation.labels import class_columns
 from keras_distil.evaluation.outputs import (
     Inputs,
     OutputFunction,
     output_function,
 )
+from keras_distil.models.labels import labels_of
 
 
 class GLUEEvaluator:
     """Scores models on the development sets of one GLUE task.
+
+    A model's classes are matched by name with the task's, see
+    `models.labels_of`; without names they are in the task's order.
 
     Args:
         task: the task, or its name, such as "cola".
@@ -174,11 +179,16 @@ class GLUEEvaluator:
     def _outputs(
         self, model: Task | OutputFunction, encoded: EncodedExamples
     ) -> np.ndarray:
-        """float32, (examples, outputs), in the order of the examples."""
+        """float32, (examples, outputs), examples and classes in order."""
+        columns = None
+        if self.task.labels is not None:
+            columns = class_columns(
+                labels_of(model), self.task.labels, self.task.name
+            )
         outputs_of = output_function(model)
         batches = padded_batches(encoded, batch_size=self.batch_size)
         made = [(rows, outputs_of(inputs)) for rows, inputs in batches]
         outputs = np.concatenate([each for _, each in made])
         found = np.empty_like(outputs, np.float32)
         found[np.concatenate([rows for rows, _ in made])] = outputs
-        return found
+        return found if columns is None else found[:, columns]

@@ -105,8 +105,8 @@ def export_hugging_face(
         folder: where it goes.
         tokenizer: the vocabulary's, as from `data.load_tokenizer`.
         overwrite: bool, whether an earlier export may be replaced.
-        labels: names of the classes, in their order. Defaults to `LABEL_0`
-            and so on.
+        labels: names of the classes, in the order of the outputs. Defaults
+            to the model's own, or `LABEL_0` and so on if it has none.
         held_out: what it is compared on: texts, or `parity.Examples`. Some
             lines of English if None.
         tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
@@ -165,6 +165,8 @@ def _write_weights(
         student.kind,
         labels=labels,
         pad_id=SpecialTokens.from_tokenizer(tokenizer).pad_id,
+        head_dropout=getattr(student.model, "dropout", None),
+        is_probability=student.is_probability,
     )
     head = _HEAD_OF.get(student.kind, student.kind)
     write_checkpoint(

@@ -88,8 +88,8 @@ def export_litert(
         representative: texts of the kind that it will read, a hundred or more,
             or `parity.Examples`. "full_int8" needs them, "dynamic_int8" is
             better with them.
-        labels: names of the classes, in their order. Defaults to `LABEL_0`
-            and so on.
+        labels: names of the classes, in the order of the outputs. Defaults
+            to the model's own, or `LABEL_0` and so on if it has none.
         overwrite: bool, whether an earlier export may be replaced.
         sentence_embedding: bool, whether the mean of the last hidden states
             is put out in place of what the head computes.
@@ -473,6 +473,7 @@ def _write_card(
         "kind": kind or plan.student.kind,
         "precision": plan.precision,
         "labels": list(labels),
+        "is_probability": plan.student.is_probability,
         "lengths": plan.fixed_lengths,
         "max_length": plan.max_length,
         "inputs": list(plan.student.input_names),

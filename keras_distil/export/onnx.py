@@ -48,8 +48,8 @@ def export_onnx(
         folder: where it goes.
         tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for a
             model that takes token ids alone.
-        labels: names of the classes, in their order. Defaults to `LABEL_0`
-            and so on.
+        labels: names of the classes, in the order of the outputs. Defaults
+            to the model's own, or `LABEL_0` and so on if it has none.
         overwrite: bool, whether an earlier export may be replaced.
         sentence_embedding: bool, whether the mean of the last hidden states
             is put out in place of what the head computes.

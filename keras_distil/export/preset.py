@@ -15,7 +15,12 @@ from keras_distil.data import words_by_id
 from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
-from keras_distil.export.student import MASKED_LM, Student, make_student
+from keras_distil.export.student import (
+    MASKED_LM,
+    Student,
+    make_student,
+    write_labels,
+)
 from keras_distil.export.vocabulary import check_vocabulary
 from keras_distil.models.weights import copy_weights, seeded_build
 
@@ -99,6 +104,8 @@ def export_preset(
     plain = _plain(student, tokenizer)
     with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
         plain.save_to_preset(str(scratch))
+        # KerasHub's classes have no names for classes.
+        write_labels(student, scratch)
         # The class decides, not the architecture: no class of ours is asked.
         loaded = type(plain).from_preset(str(scratch), dtype="float32")
         read_back = make_student(loaded)

@@ -16,7 +16,7 @@ from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.report import ExportReport, size_mb
-from keras_distil.export.student import Student, make_student
+from keras_distil.export.student import Student, make_student, write_labels
 from keras_distil.export.vocabulary import check_vocabulary
 
 FORMAT = "saved_model"
@@ -67,7 +67,7 @@ def export_saved_model(
     encoder has them. With a tokenizer, "texts" takes "texts", strings,
     (batch,), and "text_pairs" takes "first" and "second"; both return the
     "token_ids" and the "padding_mask" they made, too. Batch and length are
-    free, up to the position table.
+    free, up to the position table. `labels.json` names a model's classes.
 
     Outputs, float32, are "logits" of masked-LM models and classifiers,
     "score" of a regression, "start_logits" and "end_logits" of spans, or
@@ -113,6 +113,7 @@ def export_saved_model(
         signatures |= _text_signatures(student, graph_tokenizer, max_length)
     with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
         write_module(student, signatures, graph_tokenizer, scratch)
+        write_labels(student, scratch)
         runners = _load(scratch)
         comparison = parity.compare(student, examples, runners[_BY_ID])
         parity.check(

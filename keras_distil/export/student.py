@@ -1,7 +1,9 @@
 """What is exported: the models that have exporters, and their outputs."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
@@ -9,6 +11,7 @@ import tensorflow as tf
 from keras_hub.models import BertBackbone, DistilBertBackbone, MaskedLM, Task
 
 from keras_distil.models import forward, heads
+from keras_distil.models.labels import check_labels, labels_of
 from keras_distil.models.task_model import kind_of
 from keras_distil.models.weights import (
     check_all_not_quantized,
@@ -48,6 +51,13 @@ class Student:
     def max_length(self) -> int:
         """Rows of the position table."""
         return self.model.backbone.max_sequence_length
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether a regression's output is the logit of a probability."""
+        return self.kind == "regression" and getattr(
+            self.model, "is_probability", False
+        )
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -174,8 +184,19 @@ def _architecture(model: object) -> str | None:
     return None
 
 
+def write_labels(student: Student, folder: Path) -> None:
+    """Writes `labels.json`, the names of the model's classes if it has any."""
+    labels = labels_of(student.model)
+    if labels is not None and student.kind != SENTENCE_EMBEDDING:
+        text = json.dumps(labels, ensure_ascii=False) + "\n"
+        (folder / "labels.json").write_text(text, "utf-8")
+
+
 def label_names(student: Student, labels: Sequence[str] | None) -> list[str]:
-    """Names of the outputs; none where they are no classes."""
+    """Names of the outputs: those given, else the model's own.
+
+    There are none where the outputs are not classes.
+    """
     if student.kind not in (
         "classification",
         "regression",
@@ -188,11 +209,13 @@ def label_names(student: Student, labels: Sequence[str] | None) -> list[str]:
             )
         return []
     count = student.model.num_classes
+    own = labels_of(student.model)
     if labels is None:
-        return [f"LABEL_{index}" for index in range(count)]
-    if len(labels) != count or len(set(labels)) != count:
+        return list(own or (f"LABEL_{index}" for index in range(count)))
+    names = list(check_labels(labels, count) or ())
+    if own is not None and set(own) == set(names) and list(own) != names:
         raise ValueError(
-            f"`labels` must name the model's {count} outputs, each once. "
-            f"Received: labels={list(labels)!r:.80}."
+            "`labels` must be in the order of the model's outputs, "
+            f"{list(own)!r:.200}. Received: labels={names!r:.200}."
         )
-    return list(labels)
+    return names

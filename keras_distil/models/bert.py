@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import keras_hub
 
+from keras_distil.models.labels import Labelled
+
 # Of the head's layer normalisation in the released checkpoints.
 HEAD_EPSILON = 1e-12
 
@@ -96,8 +98,10 @@ class ExactBertMaskedLM(keras_hub.models.BertMaskedLM):
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class ExactBertTextClassifier(keras_hub.models.BertTextClassifier):
+class ExactBertTextClassifier(Labelled, keras_hub.models.BertTextClassifier):
     """KerasHub's BERT for text classification, on the exact encoder.
+
+    It keeps the names of its classes, see `Labelled`.
 
     Args:
         *args: see `keras_hub.models.BertTextClassifier`.

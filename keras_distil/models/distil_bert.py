@@ -4,6 +4,7 @@ import keras
 import keras_hub
 
 from keras_distil.models.bert import check_not_cloned, set_head_epsilon
+from keras_distil.models.labels import Labelled
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -33,8 +34,12 @@ class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class ExactDistilBertTextClassifier(keras_hub.models.DistilBertTextClassifier):
+class ExactDistilBertTextClassifier(
+    Labelled, keras_hub.models.DistilBertTextClassifier
+):
     """KerasHub's DistilBERT for text classification, not compiled.
+
+    It keeps the names of its classes, see `Labelled`.
 
     Args:
         *args: see `keras_hub.models.DistilBertTextClassifier`.

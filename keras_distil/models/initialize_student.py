@@ -11,6 +11,7 @@ import keras_hub
 import numpy as np
 
 from keras_distil.models.distil_bert import ExactDistilBertMaskedLM
+from keras_distil.models.labels import meaning_of
 from keras_distil.models.task_model import kind_of, put_output
 from keras_distil.models.weights import (
     assign,
@@ -292,7 +293,9 @@ def _put_head(
     if kind is None:
         return ExactDistilBertMaskedLM(backbone)
     outputs = getattr(teacher, "num_classes", 1)
-    student = put_output(backbone, kind, outputs, dropout=dropout)
+    student = put_output(
+        backbone, kind, outputs, dropout=dropout, **meaning_of(teacher)
+    )
     if isinstance(teacher, keras_hub.models.DistilBertTextClassifier) and (
         teacher.hidden_dim != teacher.backbone.hidden_dim
     ):

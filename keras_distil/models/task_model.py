@@ -1,6 +1,7 @@
 """From an encoder to a model of a task, and what such a model computes."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def task_model(
     num_outputs: int = 1,
     *,
     dropout: float = 0.1,
+    labels: Sequence[str] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     seed: int = 0,
 ) -> keras_hub.models.Task:
@@ -55,6 +57,9 @@ def task_model(
             "token_classification" or "span".
         num_outputs: int >= 1, classes; 1 for a regression. Spans have none.
         dropout: float in [0, 1), in the encoder and before the output.
+        labels: names of the classes, in the order of the outputs: what the
+            class ids of the data mean. They go with the model, into students
+            and exports. None for none.
         dtype: Keras dtype policy; None takes the encoder's.
         seed: int, of the output's weights and of the dropout layers.
 
@@ -86,23 +91,41 @@ def task_model(
         )
     with seeded_build(seed):
         copy = _copy_encoder(backbone, dropout, dtype)
-        return put_output(copy, kind, num_outputs, dropout=dropout)
+        return put_output(
+            copy, kind, num_outputs, dropout=dropout, labels=labels
+        )
 
 
 def put_output(
-    backbone: Backbone, kind: str, num_outputs: int, *, dropout: float
+    backbone: Backbone,
+    kind: str,
+    num_outputs: int,
+    *,
+    dropout: float,
+    labels: Sequence[str] | None = None,
+    is_probability: bool = False,
 ) -> keras_hub.models.Task:
     """Puts the output of a task on an encoder itself, see `task_model`."""
     if kind == "span":
+        if labels is not None:
+            raise ValueError(
+                "`labels` are for classes, and a span model has none. "
+                f"Received: labels={labels!r:.80}."
+            )
         return SpanExtractor(backbone, dropout=dropout)
     if kind == "token_classification":
-        return TokenClassifier(backbone, num_outputs, dropout=dropout)
-    if isinstance(backbone, keras_hub.models.BertBackbone):
-        return ExactBertTextClassifier(backbone, num_outputs, dropout=dropout)
-    if isinstance(backbone, keras_hub.models.DistilBertBackbone):
-        return ExactDistilBertTextClassifier(
-            backbone, num_outputs, dropout=dropout
+        return TokenClassifier(
+            backbone, num_outputs, dropout=dropout, labels=labels
         )
+    options: dict[str, Any] = {
+        "dropout": dropout,
+        "labels": labels,
+        "is_probability": is_probability and kind == "regression",
+    }
+    if isinstance(backbone, keras_hub.models.BertBackbone):
+        return ExactBertTextClassifier(backbone, num_outputs, **options)
+    if isinstance(backbone, keras_hub.models.DistilBertBackbone):
+        return ExactDistilBertTextClassifier(backbone, num_outputs, **options)
     raise TypeError(
         "`encoder` must be a BERT or a DistilBERT for the classification of "
         f"texts. Received: {type(backbone).__name__}."
@@ -172,18 +195,27 @@ def _from_preset(directory: Path) -> keras_hub.models.Task:
 
 def _from_hugging_face(directory: Path) -> keras_hub.models.Task:
     checkpoint = HuggingFaceCheckpoint(directory)
-    outputs, kind = checkpoint.num_outputs, checkpoint.config.task
-    sizes = checkpoint.config.backbone
+    outputs, kind = checkpoint.num_outputs, str(checkpoint.config.task)
+    sizes, head = checkpoint.config.backbone, checkpoint.config.head
+    if kind == "classification" and outputs == 1:
+        kind = "regression"
     with seeded_build(0):
         encoder = (
             ExactBertBackbone(**sizes)
             if checkpoint.config.architecture == "bert"
             else keras_hub.models.DistilBertBackbone(**sizes)
         )
-    model = task_model(encoder, str(kind), outputs, dropout=sizes["dropout"])
+        model = put_output(
+            encoder,
+            kind,
+            outputs,
+            dropout=checkpoint.config.head_dropout,
+            labels=head.labels,
+            is_probability=not head.is_regression,
+        )
     variables = variables_by_path(model)
     shapes = {name: tuple(v.shape) for name, v in variables.items()}
-    for name, value in checkpoint.read(shapes, task=kind):
+    for name, value in checkpoint.read(shapes, task=checkpoint.config.task):
         assign(variables[name], value)
     return model
 

@@ -1,11 +1,13 @@
 """Task models with an output for every token; KerasHub has none of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras_hub.models import Backbone, Task
 
 from keras_distil.models.bert import check_not_cloned
+from keras_distil.models.labels import check_labels
 
 Tensor = Any
 
@@ -77,6 +79,7 @@ class TokenClassifier(_TokenModel):
         backbone: any KerasHub encoder.
         num_classes: int >= 1.
         dropout: float in [0, 1), before the output. Defaults to 0.1.
+        labels: names of the classes, in the order of the outputs, or None.
         **kwargs: of `keras_hub.models.Task`.
 
     Call arguments:
@@ -92,6 +95,7 @@ class TokenClassifier(_TokenModel):
         num_classes: int,
         dropout: float = 0.1,
         *others: Any,
+        labels: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         _check_arguments(type(self), backbone, others)
@@ -99,6 +103,7 @@ class TokenClassifier(_TokenModel):
             backbone, outputs=num_classes, dropout=dropout, **kwargs
         )
         self.num_classes = num_classes
+        self.labels = check_labels(labels, num_classes)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal model."""
@@ -106,6 +111,7 @@ class TokenClassifier(_TokenModel):
             **super().get_config(),
             "num_classes": self.num_classes,
             "dropout": self.dropout,
+            "labels": None if self.labels is None else list(self.labels),
         }
 
 

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import keras_hub
@@ -197,15 +198,16 @@ def test_a_task_checkpoint_without_its_head(edit_checkpoint):
         models.load_task_model(folder)
 
 
-def test_a_task_checkpoint_with_more(edit_checkpoint):
+def test_a_task_checkpoint_with_more(edit_checkpoint, caplog):
     folder = edit_checkpoint(
         GOLDEN / "DistilBertForQuestionAnswering",
         tensors=lambda found: (
             found | {"classifier.bias": found["qa_outputs.bias"]}
         ),
     )
-    with pytest.raises(ValueError, match="no layer of a distilbert span model"):
+    with caplog.at_level("WARNING", "keras_distil"):
         models.load_task_model(folder)
+    assert "classifier.* are those of another task's head" in caplog.text
 
 
 def test_a_word_may_have_no_id(student, tokenizer, tmp_path):
@@ -276,3 +278,61 @@ def test_a_tokenizer_without_a_form_is_refused(student, tokenizer, tmp_path):
     other.encode_special_tokens = True
     with pytest.raises(ValueError, match="its text reads back otherwise"):
         export.export_hugging_face(student, tmp_path / "again", other)
+
+
+# === What outputs mean ===
+
+
+def test_labels_of_a_folder_come_back(task_student, tokenizer, tmp_path):
+    names = ["contradiction", "entailment", "neutral"]
+    encoder = task_student("classification", 3)
+    model = models.task_model(encoder, "classification", 3, labels=names)
+    made = make(model, tmp_path / "made", tokenizer)
+    config = json.loads((made.path / "config.json").read_text())
+    assert config["id2label"] == dict(zip("012", names, strict=True))
+    assert config["label2id"] == {name: i for i, name in enumerate(names)}
+    assert ", ".join(names) in (made.path / "README.md").read_text()
+    back = models.load_task_model(made.path)
+    assert back.labels == tuple(names)
+    # Renamed is fine, but the order is the model's.
+    capitals = [name.upper() for name in names]
+    again = make(model, tmp_path / "a", tokenizer, labels=capitals)
+    assert models.load_task_model(again.path).labels == tuple(capitals)
+    with pytest.raises(ValueError, match="in the order of the model's out"):
+        make(model, tmp_path / "b", tokenizer, labels=names[::-1])
+
+
+@pytest.mark.parametrize("is_probability", [False, True])
+def test_one_output_means_what_it_meant(
+    task_student, tokenizer, tmp_path, is_probability
+):
+    # Hugging Face puts a sigmoid on it, unless it is called a regression.
+    model = task_student("regression")
+    model = type(model).from_config(
+        {**model.get_config(), "is_probability": is_probability}
+    )
+    made = make(model, tmp_path / "made", tokenizer)
+    config = json.loads((made.path / "config.json").read_text())
+    expected = None if is_probability else "regression"
+    assert config.get("problem_type") == expected
+    assert models.load_task_model(made.path).is_probability is is_probability
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "rate"),
+    [
+        ("BertForSequenceClassification", "classifier_dropout", 0.3),
+        ("DistilBertForSequenceClassification", "seq_classif_dropout", 0.3),
+        ("DistilBertForQuestionAnswering", "qa_dropout", 0.3),
+    ],
+)
+def test_dropout_of_the_head_is_written(
+    small_tokenizer, tmp_path, name, key, rate
+):
+    shutil.copytree(GOLDEN / name, tmp_path / "from")
+    path = tmp_path / "from" / "config.json"
+    config = json.loads(path.read_text()) | {key: rate}
+    path.write_text(json.dumps(config))
+    model = models.load_task_model(tmp_path / "from")
+    made = make(model, tmp_path / "to", small_tokenizer)
+    assert json.loads((made.path / "config.json").read_text())[key] == rate

@@ -1,0 +1,209 @@
+"""What the keys of a `config.json` mean here: the one table of them.
+
+A key is read, required to have a value, or without effect on the outputs; all
+others are let through. Read elsewhere: the sizes and dropout rates
+(`config.py`). Without effect, whatever their value: `torch_dtype` and `dtype`
+(weights become float32), `attention_probs_dropout_prob` and
+`attention_dropout` (training only), `chunk_size_feed_forward`,
+`finetuning_task`, `gradient_checkpointing`, `initializer_range`, `use_cache`,
+`transformers_version`, `pad_token_id`, and `sinusoidal_pos_embds`: the
+checkpoint holds the positions, however they were made.
+"""
+
+import dataclasses
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ACTIVATION_NAMES = {"bert": "hidden_act", "distilbert": "activation"}
+# How Hugging Face's class names begin.
+CLASS_STEMS = {"bert": "Bert", "distilbert": "DistilBert"}
+# The values that are computed here; the first is the format's own default.
+_REQUIRED: dict[str, tuple[Any, ...]] = {
+    "position_embedding_type": ("absolute", None),
+    "layer_norm_eps": (1e-12,),
+    "is_decoder": (False, None),
+    "is_encoder_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
+    "auto_map": (None,),
+}
+_CLASSIFIERS = ("classification", "token_classification")
+_PROBLEM_TYPES = (None, "regression", "single_label_classification")
+_MOST_CLASSES = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """What a configuration says of a task's outputs.
+
+    Attributes:
+        labels: names of the classes, in the order of the outputs; None if
+            they have no names but `LABEL_0` and so on.
+        num_labels: int, the outputs; None if that is not said.
+        is_regression: bool, whether one output is a score. Hugging Face takes
+            the one output of any other classifier as a probability's logit.
+    """
+
+    labels: tuple[str, ...] | None = None
+    num_labels: int | None = None
+    is_regression: bool = False
+
+
+def check_settings(
+    path: Path, config: Mapping[str, Any], architecture: str
+) -> None:
+    """Refuses settings that change the outputs and have no counterpart.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    required = {ACTIVATION_NAMES[architecture]: ("gelu",), **_REQUIRED}
+    for name, allowed in required.items():
+        value = config.get(name, allowed[0])
+        if not any(value == v and type(value) is type(v) for v in allowed):
+            raise ValueError(
+                f"`{name}` in `{path}` must be {allowed[0]!r}: no other value "
+                f"is supported. Received: {reprlib.repr(value)}."
+            )
+    _check_classes(path, config.get("architectures"), architecture)
+    adapter = path.with_name("adapter_config.json")
+    if adapter.is_file():
+        raise ValueError(
+            f"`{adapter}` puts an adapter on the model, which is not read. "
+            "Merge it first (`merge_and_unload` of `peft`), and save that."
+        )
+
+
+def _check_classes(path: Path, classes: Any, architecture: str) -> None:
+    if classes is None:
+        return
+    stem = CLASS_STEMS[architecture]
+    for name in classes if isinstance(classes, list) else [classes]:
+        short = name if isinstance(name, str) else ""
+        short = short.removeprefix("TF").removeprefix("Flax")
+        if not short.startswith(stem) or short.startswith("BertGeneration"):
+            raise ValueError(
+                f"`architectures` in `{path}` must name a class of "
+                f"{architecture!r}, its `model_type`: `{stem}Model` or one "
+                f"that begins with `{stem}For`. "
+                f"Received: {reprlib.repr(name)}."
+            )
+
+
+def read_head_settings(
+    path: Path, config: Mapping[str, Any], task: str | None
+) -> HeadSettings:
+    """Reads what a configuration says of a classifier's outputs.
+
+    Args:
+        path: of the configuration, for messages.
+        config: its content.
+        task: the kind of task that it is for.
+
+    Raises:
+        ValueError: if the outputs mean what no model here computes, or the
+            names contradict each other.
+    """
+    if task not in _CLASSIFIERS:
+        return HeadSettings()
+    labels = _read_labels(path, config)
+    count = config.get("num_labels")
+    if count is not None and (
+        type(count) is not int or not 0 < count <= _MOST_CLASSES
+    ):
+        raise ValueError(
+            f"`num_labels` in `{path}` must be a positive integer. "
+            f"Received: {reprlib.repr(count)}."
+        )
+    if labels is not None and count not in (None, len(labels)):
+        raise ValueError(
+            f"`num_labels` in `{path}` is {count}, but `id2label` names "
+            f"{len(labels)} classes."
+        )
+    problem = config.get("problem_type")
+    if not any(problem == known for known in _PROBLEM_TYPES):
+        raise ValueError(
+            f"`problem_type` in `{path}` must be one of "
+            f"{list(_PROBLEM_TYPES)}: no model here has such outputs. "
+            f"Received: {reprlib.repr(problem)}."
+        )
+    return HeadSettings(
+        None if labels is None or is_default(labels) else labels,
+        count if labels is None else len(labels),
+        problem == "regression",
+    )
+
+
+def check_outputs(
+    directory: Path, config: Mapping[str, Any], head: HeadSettings, rows: int
+) -> None:
+    """Compares what is said of the outputs with the outputs there are.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    path = directory / "config.json"
+    if head.num_labels not in (None, rows):
+        raise ValueError(
+            f"`{path}` has {head.num_labels} labels, but the classifier's "
+            f"weights have {rows} outputs."
+        )
+    problem = config.get("problem_type")
+    if (problem == "regression" and rows != 1) or (
+        problem == "single_label_classification" and rows == 1
+    ):
+        raise ValueError(
+            f"`problem_type` in `{path}` is {problem!r}, which is not "
+            f"supported for {rows} output{'s' if rows > 1 else ''}."
+        )
+
+
+def is_default(labels: tuple[str, ...]) -> bool:
+    """Whether classes have the names that Hugging Face gives without any."""
+    return labels == tuple(f"LABEL_{i}" for i in range(len(labels)))
+
+
+def _read_labels(
+    path: Path, config: Mapping[str, Any]
+) -> tuple[str, ...] | None:
+    """Names of the classes: those of one table that are not the default."""
+    by_id = _by_id(path, "id2label", config.get("id2label"))
+    inverse = config.get("label2id")
+    if isinstance(inverse, dict):
+        if not all(isinstance(i, int | str) for i in inverse.values()):
+            raise _wrong_labels(path, "label2id", inverse)
+        turned = {str(i): name for name, i in inverse.items()}
+        if len(turned) < len(inverse):
+            raise _wrong_labels(path, "label2id", inverse)
+        inverse = turned
+    by_name = _by_id(path, "label2id", inverse)
+    given = [x for x in (by_id, by_name) if x and not is_default(x)]
+    if len(set(given)) > 1:
+        raise ValueError(
+            f"`id2label` and `label2id` in `{path}` contradict each other: "
+            f"{list(by_id or ())!r:.200} and {list(by_name or ())!r:.200}."
+        )
+    return given[0] if given else by_id or by_name
+
+
+def _by_id(path: Path, key: str, table: Any) -> tuple[str, ...] | None:
+    if table is None:
+        return None
+    if not isinstance(table, dict) or not table:
+        raise _wrong_labels(path, key, table)
+    names = [table.get(str(i)) for i in range(len(table))]
+    if not all(isinstance(name, str) and name for name in names) or len(
+        set(names)
+    ) < len(names):
+        raise _wrong_labels(path, key, table)
+    return tuple(str(name) for name in names)
+
+
+def _wrong_labels(path: Path, key: str, table: Any) -> ValueError:
+    return ValueError(
+        f"`{key}` in `{path}` must give each class, from 0 on without gaps, a "
+        f"name of its own. Received: {reprlib.repr(table)}."
+    )

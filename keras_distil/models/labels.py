@@ -1,0 +1,99 @@
+"""What the outputs of a classifier mean: names that a model keeps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+
+class Labelled:
+    """Adds the meaning of its outputs to a classifier.
+
+    Args:
+        *args: of the classifier.
+        labels: names of the classes, in the order of the outputs; None if
+            they have none.
+        is_probability: bool, whether the one output of a regression is the
+            logit of a probability, as Hugging Face takes that of a classifier
+            with one label. Defaults to False.
+        **kwargs: of the classifier.
+
+    Raises:
+        ValueError: if there is not one name for each output.
+    """
+
+    num_classes: int
+
+    def __init__(
+        self,
+        *args: Any,
+        labels: Sequence[str] | None = None,
+        is_probability: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.labels = check_labels(labels, self.num_classes)
+        self.is_probability = is_probability
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal model."""
+        return {
+            **super().get_config(),  # type: ignore[misc]
+            "labels": None if self.labels is None else list(self.labels),
+            "is_probability": self.is_probability,
+        }
+
+
+def check_labels(
+    labels: Sequence[str] | None, count: int
+) -> tuple[str, ...] | None:
+    """The labels of `count` outputs, each named once.
+
+    Raises:
+        ValueError: if they are others.
+    """
+    if labels is None:
+        return None
+    if (
+        isinstance(labels, str)
+        or len(labels) != count
+        or len(set(labels)) != count
+        or not all(isinstance(label, str) and label for label in labels)
+    ):
+        raise ValueError(
+            f"`labels` must name the model's {count} outputs, each once. "
+            f"Received: labels={labels!r:.80}."
+        )
+    return tuple(labels)
+
+
+def labels_of(model: keras.Model) -> tuple[str, ...] | None:
+    """Names of a model's classes; None if it has none."""
+    return getattr(model, "labels", None)
+
+
+def meaning_of(model: keras.Model) -> dict[str, Any]:
+    """What `put_output` needs for outputs that mean the same."""
+    return {
+        "labels": labels_of(model),
+        "is_probability": getattr(model, "is_probability", False),
+    }
+
+
+def share_labels(teacher: keras.Model, student: keras.Model) -> None:
+    """Gives a student without labels its teacher's.
+
+    Raises:
+        ValueError: if the student has others, or in another order: it would
+            learn each class from the probability of another one.
+    """
+    theirs = labels_of(teacher)
+    if theirs is None or not isinstance(student, Labelled):
+        return
+    if student.labels is None and student.num_classes == len(theirs):
+        student.labels = theirs
+    elif student.labels is not None and student.labels != theirs:
+        raise ValueError(
+            "Teacher and student must have the same labels in the same order. "
+            f"Received: {list(theirs)} and {list(student.labels)}."
+        )
