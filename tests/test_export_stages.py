@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import keras_distil
 from toy import convert_litert_here
 
 from keras_distil import (
+    benchmark_stages,
     build,
     cli,
     config,
@@ -304,3 +306,28 @@ def test_the_documented_tolerances_are_those_of_the_code():
             cosine,
         ) in rows
     } == export.TOLERANCES
+
+
+def test_a_hugging_face_folder_is_exported_with_its_own_tokenizer(
+    capsys, toy_recipe, toy_teacher, tmp_path
+):
+    model = tmp_path / "fine" / "model"
+    shutil.copytree(toy_teacher, model)
+    # One word more than the recipe's teacher has.
+    words = (model / "vocab.txt").read_text().split()
+    (model / "vocab.txt").write_text("\n".join([*words[:63], "xyz"]) + "\n")
+    command = ["export", toy_recipe, "--model", model]
+    status, out, err = keras_distil(
+        capsys, *command, "--format", "hugging_face"
+    )
+    assert status == 0, err
+    made = tmp_path / "fine" / "hugging_face"
+    assert (made / "vocab.txt").read_text().split()[-1] == "xyz"
+    assert load_teacher(made).backbone.num_layers == 2
+
+
+def test_a_folder_is_measured_as_a_file(golden_bert, tmp_path):
+    made = benchmark_stages._as_file(golden_bert, tmp_path)
+    assert made.suffix == ".keras"
+    assert load_teacher(made).backbone.num_layers == 2
+    assert benchmark_stages._as_file(made, tmp_path) == made
