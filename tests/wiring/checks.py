@@ -278,6 +278,10 @@ of_source(1, "data.root", "root")
 of_source(2, "TfdsSource.name", "name")
 of_source(2, "TfdsSource.split", "split")
 of_source(2, "TfdsSource.field", "field")
+of_source(1, "data.allow_outside_root", "allow_outside_root")
+CHECKS["data.allow_outside_root"] = dataclasses.replace(
+    CHECKS["data.allow_outside_root"], at=None
+)
 CHECKS["data.root"] = dataclasses.replace(CHECKS["data.root"], at=None)
 for number, kind in enumerate(("Documentation", "Files", "Tfds")):
     names = ("InstalledDocumentation", "TextFiles", "TfdsText")
@@ -668,6 +672,14 @@ def _(runs, made):
         sum(len(x["token_ids"]) for x, *_ in batches)
         for batches in made.evaluations
     }
+
+
+@seen("evaluate.samples", "finished", wanted=(1, True))
+def _(runs, made):
+    """In TensorBoard; in the report at most three words of one sequence."""
+    board = made.fit("distill").callback(callbacks.TensorBoard)
+    guesses = made.json("side_by_side.json")["guesses"]
+    return board._samples, 0 < len(guesses) <= 3
 
 
 @seen("evaluate.batch_size", "text", wanted={3})

@@ -355,7 +355,8 @@ class Runs:
         ]
         return self._start(
             name,
-            {"data": {"sources": sources}, "distill": DISTILL},
+            {"data": {"sources": sources, "allow_outside_root": True}},
+            {"distill": DISTILL},
             watched=_sources,
         )
 
@@ -382,6 +383,7 @@ class Runs:
             {"teacher": {"license": "Licence of the teacher"}},
             {"data": {"license": "Licence of the data"}},
             {"distill": {**DISTILL, "twin": True}},
+            {"evaluate": {"samples": 1}},
             watched=_latency,
         )
 
