@@ -67,7 +67,8 @@ def encode_examples(
 
     A text becomes `[CLS] first [SEP]`, a pair `[CLS] first [SEP] second
     [SEP]`. What is longer than `max_length` loses its end; of a pair, the
-    longer text does, until both are of one length.
+    longer text does, until both are of one length; an odd token is left as the
+    `tokenizers` library leaves it.
 
     Args:
         tokenizer: of the teacher.
@@ -152,10 +153,15 @@ def _truncated(
     if other is None:
         return one[: max_length - 2], None
     room = max_length - 3
-    half = room // 2
+    smaller = room // 2
+    # Of an odd number of tokens the longer text gets the odd one, of equally
+    # long ones the second, as the `tokenizers` library cuts pairs.
+    half, other_half = smaller, room - smaller
+    if len(one) > len(other):
+        half, other_half = other_half, half
     return (
-        one[: max(room - len(other), room - half)],
-        other[: max(room - len(one), half)],
+        one[: max(room - len(other), half)],
+        other[: max(room - len(one), other_half)],
     )
 
 

@@ -1,5 +1,7 @@
 """Batches of tasks, against the tokenizer and against sorting by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tokenizers
@@ -41,7 +43,7 @@ def test_texts_and_pairs_are_framed(tokenizer):
     [
         ("a b c d e f g h", "a", (6, 1)),
         ("a", "a b c d e f g h", (1, 6)),
-        ("a b c d e f", "a b c d e f", (4, 3)),
+        ("a b c d e f", "a b c d e f", (3, 4)),
         ("a b c d", "a b c", (4, 3)),
         ("a b c", "a b c d e f", (3, 4)),
     ],
@@ -187,3 +189,22 @@ def test_wrong_arguments_are_refused(tokenizer, examples):
     unlabelled = EncodedExamples(**{**vars(examples), "labels": None})
     with pytest.raises(ValueError, match="must have labels"):
         data.task_dataset(unlabelled, batch_size=4, seed=0)
+
+
+def test_pairs_are_cut_as_the_tokenizers_library_does(tokenizer):
+    words = list("abcdefghi")
+    cut = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    cut.post_processor = tokenizers.processors.BertProcessing(
+        ("[SEP]", 3), ("[CLS]", 2)
+    )
+    for max_length in (8, 9, 12):
+        cut.enable_truncation(max_length, strategy="longest_first")
+        for one, other in itertools.product(range(1, 10), repeat=2):
+            pair = " ".join(words[:one]), " ".join(words[-other:])
+            made = data.encode_examples(
+                tokenizer, [pair[0]], [pair[1]], max_length=max_length
+            )
+            expected = cut.encode(*pair)
+            assert made.token_ids.tolist() == expected.ids, (pair, max_length)
+            first = expected.type_ids.count(0)
+            assert made.first_lengths.tolist() == [first]
