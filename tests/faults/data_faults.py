@@ -119,10 +119,17 @@ FAULTS = (
     ),
     Fault(
         "a share is the teacher's of the student",
-        "_percent",
-        "100.0 * value / whole",
-        "100.0 * whole / value",
-        _TABLE,
+        "kept_percent",
+        "100.0 * score / teacher",
+        "100.0 * teacher / score",
+        ("tests/evaluation/test_retention.py",),
+    ),
+    Fault(
+        "a share is shown of a teacher that knows nothing",
+        "kept_percent",
+        "not teacher > max(chance, 0.0)",
+        "not teacher > 0.0",
+        ("tests/evaluation/test_retention.py",),
     ),
     Fault(
         "a comparison is the wrong way round",
@@ -155,24 +162,38 @@ FAULTS = (
     # === Gates ===
     Fault(
         "the gate does not look at scores",
-        "check",
+        "_is_within",
         "and comparison.score_loss <= tolerance.score_loss",
         "",
         _PARITY,
     ),
     Fault(
         "the gate does not look at single outputs",
-        "check",
-        "comparison.max_difference <= tolerance.max_difference and",
+        "_is_within",
+        "comparison.max_difference <= largest and",
         "",
         _PARITY,
     ),
     Fault(
         "the gate does not look at first choices",
-        "check",
+        "_is_within",
         "and (agreement is None or agreement >= tolerance.top1_agreement)",
         "",
         _PARITY,
+    ),
+    Fault(
+        "the gate does not look at the spread of outputs",
+        "_is_within",
+        "and comparison.spread_share <= tolerance.spread_share",
+        "",
+        ("tests/export/test_gate.py",),
+    ),
+    Fault(
+        "a constant has no distance in terms of the spread",
+        "Distance.spread_share",
+        "math.sqrt(self._errors / spread)",
+        "0.1 * math.sqrt(self._errors / spread)",
+        ("tests/export/test_gate.py",),
     ),
     Fault(
         "a score that rises is a loss",
@@ -184,8 +205,8 @@ FAULTS = (
     Fault(
         "the export is compared with itself",
         "compare",
-        "difference = np.abs(found[name][real] - ours[real])",
-        "difference = np.abs(found[name][real] - found[name][real])",
+        "_rows(ours[real]), _rows(found[name][real])",
+        "_rows(ours[real]), _rows(ours[real])",
         _PARITY,
     ),
     Fault(
