@@ -136,6 +136,18 @@ def test_regression(exported):
     )
 
 
+def test_a_probability(exported, tmp_path):
+    folder, _ = exported("regression", 1)
+    score = edge.Student(folder)("the dogs")
+    shutil.copytree(folder, tmp_path / "copy")
+    path = tmp_path / "copy" / edge.CARD_FILE
+    card = json.loads(path.read_text())
+    assert card["is_probability"] is False
+    path.write_text(json.dumps(card | {"is_probability": True}))
+    found = edge.Student(tmp_path / "copy")("the dogs")
+    assert found == pytest.approx(1 / (1 + np.exp(-score)), rel=1e-6)
+
+
 def test_tokens(exported):
     folder, model = exported("token_classification", 2, ["O", "ANIMAL"])
     text = "the dogs sat"

@@ -13,7 +13,9 @@ from safetensors.numpy import load_file
 from keras_distil import (
     build,
     config,
+    data,
     distribution,
+    export,
     models,
     run_folder,
     stages,
@@ -276,6 +278,75 @@ def test_a_kept_model_is_scored(recipe_path, kept_model, toy_glue, tmp_path):
     evaluator = build.task(recipe, "stsb").evaluator
     assert found == evaluator.evaluate(models.load_task_model(kept_model))
     assert (tmp_path / "submission" / "STS-B.tsv").is_file()
+
+
+@pytest.fixture
+def shuffled_folder(kept_model, toy_teacher, tmp_path):
+    """The kept model as a folder whose words have other ids."""
+    model = toy.randomize(models.load_task_model(kept_model), seed=4)
+    model.save(kept_model)
+    words = (toy_teacher / "vocab.txt").read_text().split()
+    order = np.random.default_rng(2).permutation(len(words))
+    table = model.backbone.token_embedding.embeddings
+    rows = np.array(table)
+    rows[: len(words)] = rows[order]
+    table.assign(rows)
+    (tmp_path / "words").mkdir()
+    text = "\n".join(words[i] for i in order) + "\n"
+    (tmp_path / "words" / "vocab.txt").write_text(text)
+    tokenizer = data.load_tokenizer(tmp_path / "words")
+    made = export.export_hugging_face(model, tmp_path / "folder", tokenizer)
+    return made.path
+
+
+def test_a_folder_is_scored_with_its_own_tokenizer(
+    recipe_path, kept_model, shuffled_folder
+):
+    recipe = config.load_recipe(recipe_path)
+    expected = task_stages.evaluate(recipe, "stsb", kept_model, None)
+    found = task_stages.evaluate(recipe, "stsb", shuffled_folder, None)
+    assert found["dev"] == pytest.approx(expected["dev"], abs=1e-5)
+    # With the teacher's tokenizer the ids are those of other words.
+    wrong = build.task(recipe, "stsb").evaluator.evaluate(
+        models.load_task_model(shuffled_folder)
+    )
+    assert wrong["dev"] != pytest.approx(expected["dev"], abs=1e-2)
+    for name in data.TOKENIZER_FILES:
+        (shuffled_folder / name).unlink()
+    with pytest.raises(ValueError, match="folder` has no tokenizer, and ano"):
+        task_stages.evaluate(recipe, "stsb", shuffled_folder, None)
+
+
+def test_a_model_of_fewer_words_than_the_tokenizer_is_refused(
+    recipe_path, toy_teacher, tmp_path
+):
+    teacher = toy.make_teacher(num_layers=1, vocabulary_size=20)
+    path = tmp_path / "few.keras"
+    models.task_model(teacher, "regression").save(path)
+    recipe = config.load_recipe(recipe_path)
+    with pytest.raises(ValueError, match="has 64 entries, but .*few.keras` a"):
+        task_stages.evaluate(recipe, "stsb", path, None)
+
+
+def test_a_task_that_is_half_unknown_is_refused(
+    recipe_path, toy_teacher, toy_squad
+):
+    path = toy_teacher / "vocab.txt"
+    path.write_text(path.read_text().upper())
+    recipe = config.load_recipe(recipe_path)
+    with pytest.raises(ValueError, match="of the task stsb .*do_lower_case"):
+        build.task(recipe, "stsb")
+    with pytest.raises(ValueError, match="of the task squad .*do_lower_case"):
+        build.task(
+            config.load_recipe(
+                recipe_path,
+                [
+                    *["finetune.tasks=[squad]", "finetune.max_question=4"],
+                    *["finetune.stride=2", f"data.root={toy_squad}"],
+                ],
+            ),
+            "squad",
+        )
 
 
 def test_a_model_that_cannot_be_scored_is_refused(

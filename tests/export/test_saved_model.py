@@ -374,3 +374,10 @@ def test_a_foreign_tokenizer(golden_distil_bert, tokenizer, tmp_path):
     small = models.load_teacher(golden_distil_bert)
     with pytest.raises(ValueError, match="entries, the model's vocabulary 64"):
         make(small, tmp_path / "made", tokenizer)
+
+
+def test_names_of_classes_lie_beside_it(student, tmp_path):
+    names = ["no", "yes", "perhaps"]
+    model = models.task_model(student, "classification", 3, labels=names)
+    made = export.export_saved_model(model, tmp_path / "made")
+    assert json.loads((made.path / "labels.json").read_text()) == names

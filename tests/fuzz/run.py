@@ -28,12 +28,14 @@ def main() -> int:
     import targets  # isort: skip
     import batches
     import exported
+    import folders
     import foreign
 
     made = [
         *targets.all_targets(),
         *foreign.all_targets(),
         *exported.all_targets(),
+        *folders.all_targets(),
         *batches.all_targets(),
     ]
     names = [target.name for target in made]
