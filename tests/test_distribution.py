@@ -1,5 +1,6 @@
 """One mathematics at every scale, in real processes."""
 
+import functools
 import json
 import os
 import socket
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import worker
 
 from keras_distil import distribution
 
@@ -94,59 +97,56 @@ def check_equal(folder, expected, *, atol, index=0):
     np.testing.assert_allclose(logs, expected[1], rtol=2e-5, atol=1e-6)
 
 
-# Replicas, micro-batches.
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A function from an optimizer to the result of one big batch.
+
+    It trains in this process, once.
+    """
+    folder = tmp_path_factory.mktemp("alone")
+
+    @functools.cache
+    def result_of(optimizer):
+        worker.train(
+            folder / optimizer,
+            STEPS,
+            tf.distribute.get_strategy(),
+            micro_batches=1,
+            optimizer=optimizer,
+            kill_at=None,
+            without=None,
+        )
+        return result(folder / optimizer)
+
+    return result_of
+
+
+# Replicas, micro-batches. (Two replicas are also in test_distiller.py.)
 DIVISIONS = [(2, 1), (2, 2), (1, 4)]
-SLOW = DIVISIONS[::2]
-
-
-def divided(replicas, micro_batches):
-    return training(
-        f"{replicas}_{micro_batches}",
-        replicas=replicas,
-        micro_batches=micro_batches,
-    )
 
 
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory):
-    """The folder of the trainings of one process."""
-    folder = tmp_path_factory.mktemp("one_process")
+def divided(tmp_path_factory):
+    """The folder of one process that divides its batches."""
+    folder = tmp_path_factory.mktemp("divided")
     status, outputs = train(
         folder,
-        # One big batch, by optimizer.
-        training("sgd"),
-        training("clipped", optimizer="clipped"),
-        *(divided(*each) for each in DIVISIONS if each not in SLOW),
+        *(
+            training(f"{count}_{parts}", replicas=count, micro_batches=parts)
+            for count, parts in DIVISIONS
+        ),
     )
     assert status == [0], outputs
     return folder
 
 
-@pytest.fixture(scope="module")
-def more_divisions(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("more_divisions")
-    status, outputs = train(folder, *(divided(*each) for each in SLOW))
-    assert status == [0], outputs
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("replicas", "micro_batches"),
-    [
-        pytest.param(*each, marks=[pytest.mark.slow] if each in SLOW else [])
-        for each in DIVISIONS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("replicas", "micro_batches"), DIVISIONS)
 def test_replicas_and_micro_batches_are_one_batch(
-    one_process, replicas, micro_batches, request
+    alone, divided, replicas, micro_batches
 ):
-    slow = (replicas, micro_batches) in SLOW
-    folder = request.getfixturevalue("more_divisions") if slow else one_process
-    check_equal(
-        folder / f"{replicas}_{micro_batches}",
-        result(one_process / "sgd"),
-        atol=1e-6,
-    )
+    folder = divided / f"{replicas}_{micro_batches}"
+    check_equal(folder, alone("sgd"), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -185,17 +185,14 @@ def check_workers_equal(folder, expected, *, atol):
 # would make noise of gradients that are zero, such as those of key biases.)
 
 
-def test_two_workers_are_one_process(one_process, two_workers):
-    expected = result(one_process / "clipped")
-    check_workers_equal(two_workers / "clipped", expected, atol=1e-5)
+def test_two_workers_are_one_process(alone, two_workers):
+    folder = two_workers / "clipped"
+    check_workers_equal(folder, alone("clipped"), atol=1e-5)
 
 
 @pytest.mark.slow
-def test_two_workers_of_whole_batches_are_one_process(
-    one_process, killed_workers
-):
-    expected = result(one_process / "sgd")
-    check_workers_equal(killed_workers / "whole", expected, atol=1e-6)
+def test_two_workers_of_whole_batches_are_one_process(alone, killed_workers):
+    check_workers_equal(killed_workers / "whole", alone("sgd"), atol=1e-6)
 
 
 def check_error_after(folder, name, status, outputs):
@@ -211,7 +208,7 @@ def check_error_after(folder, name, status, outputs):
 
 
 @pytest.mark.slow
-def test_two_workers_of_two_replicas_are_one_process(one_process, tmp_path):
+def test_two_workers_of_two_replicas_are_one_process(alone, tmp_path):
     status, outputs = train(
         tmp_path,
         training("four", replicas=2, micro_batches=2),
@@ -219,12 +216,11 @@ def test_two_workers_of_two_replicas_are_one_process(one_process, tmp_path):
         workers=2,
     )
     check_error_after(tmp_path, "four", status, outputs)
-    expected = result(one_process / "sgd")
-    check_workers_equal(tmp_path / "four", expected, atol=1e-6)
+    check_workers_equal(tmp_path / "four", alone("sgd"), atol=1e-6)
 
 
 @pytest.mark.slow
-def test_workers_that_were_all_killed_go_on(one_process, killed_workers):
+def test_workers_that_were_all_killed_go_on(alone, killed_workers):
     folder = killed_workers / "killed"
     newest = max((folder / "states").iterdir())
     assert newest.name == "step-000000006"
@@ -236,7 +232,7 @@ def test_workers_that_were_all_killed_go_on(one_process, killed_workers):
     )
     check_error_after(killed_workers, "killed", status, outputs)
     # Kept metrics go on too: the logs are those of all twenty updates.
-    check_equal(folder, result(one_process / "sgd"), atol=1e-6)
+    check_equal(folder, alone("sgd"), atol=1e-6)
 
 
 @pytest.mark.slow
