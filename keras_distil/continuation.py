@@ -1,6 +1,6 @@
 """`fit` that goes on where an interrupted one stopped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -54,6 +54,9 @@ class Source(Protocol):
 def training_state(callbacks: Any) -> Any:
     """The callback among `callbacks` that keeps the training state, if any.
 
+    Args:
+        callbacks: as for `fit`: one, a list, or Keras's container of them.
+
     Raises:
         ValueError: if there are several.
     """
@@ -74,6 +77,7 @@ def fit(
     model: keras.Model,
     keras_fit: Callable[..., Any],
     dataset: Any,
+    y: Any,
     state: Any,
     *,
     callbacks: Any,
@@ -93,6 +97,7 @@ def fit(
         keras_fit: `keras.Model.fit`, bound to it.
         dataset: a `tf.data.Dataset` of keras_distil, or an endless one whose
             iterator can be saved.
+        y: as for `fit`, which refuses it beside a dataset.
         state: the callback that keeps the state.
         callbacks: all callbacks.
         epochs: int, as for `fit`.
@@ -102,16 +107,18 @@ def fit(
         **kwargs: further arguments of `fit`.
 
     Returns:
-        The history of the epochs of this call.
+        The history of all epochs, those of earlier processes among them.
 
     Raises:
         TypeError: if `dataset` is no `tf.data.Dataset`.
-        ValueError: if reading it cannot be continued exactly.
+        ValueError: if reading it cannot be continued exactly, or a callback
+            cannot be.
     """
     source = _source(model, dataset, steps_per_epoch)
     others = [x for x in _listed(callbacks) if x is not state]
-    position = state.start(model, source, others)
-    position = position._replace(epoch=max(position.epoch, initial_epoch))
+    if not any(isinstance(x, keras.callbacks.History) for x in others):
+        others.append(keras.callbacks.History())
+    position = _position(state, model, source, others, initial_epoch)
     steps = source.steps_per_epoch
     listed = _OneTraining(
         # What the others do at the end of an epoch is done before the state
@@ -125,10 +132,17 @@ def fit(
         model=model,
     )
     kwargs["callbacks"] = listed
+    # Callbacks that are put back may say that the training had ended.
+    model.stop_training = False
+    listed.on_train_begin()
+    ended = model.stop_training
+    if ended:
+        position = Position(epochs, 0, position.batches)
     if position.step and position.epoch < epochs:
         listed.offset = position.step
         keras_fit(
             source.enter(position),
+            y,
             initial_epoch=position.epoch,
             epochs=position.epoch + 1,
             steps_per_epoch=steps - position.step,
@@ -138,16 +152,39 @@ def fit(
         position = Position(
             position.epoch + 1, 0, position.batches + steps - position.step
         )
-    if not model.stop_training or not listed.begun:
+    if ended or not model.stop_training:
         keras_fit(
             source.enter(position),
+            y,
             initial_epoch=min(position.epoch, epochs),
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             **kwargs,
         )
     listed.end()
+    model.stop_training = model.stop_training or ended
     return model.history
+
+
+def _position(
+    state: Any,
+    model: keras.Model,
+    source: Source,
+    others: list[Any],
+    initial_epoch: int,
+) -> Position:
+    """Where training begins, or goes on."""
+    position = state.start(model, source, others)
+    if position == Position():
+        return position._replace(epoch=initial_epoch)
+    if initial_epoch > position.epoch:
+        raise ValueError(
+            f"The training state in {state.directory} is that of a training "
+            f"that is in epoch {position.epoch}, counted from 0. "
+            f"Received: initial_epoch={initial_epoch}. Leave it out, or train "
+            "into another folder."
+        )
+    return position
 
 
 class _OneTraining(keras.callbacks.CallbackList):
@@ -180,10 +217,9 @@ class _OneTraining(keras.callbacks.CallbackList):
 
 def _listed(callbacks: Any) -> list[Any]:
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        return callbacks.callbacks
-    if isinstance(callbacks, Sequence):
-        return list(callbacks)
-    return [] if callbacks is None else [callbacks]
+        return list(callbacks.callbacks)
+    # As Keras does.
+    return keras.tree.flatten(callbacks) if callbacks else []
 
 
 def _source(

@@ -1,20 +1,23 @@
 """The Distiller: one forward of each model, the losses, one update."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.utils.tracking import DotNotTrackScope
 
-from keras_distil import continuation, graph_checks
-from keras_distil.data import first_step_of, reading_error, stream_of
+from keras_distil import compiled_metrics, executions, graph_checks
+from keras_distil.data import first_step_of, stream_of
+from keras_distil.keras_methods import OTHER_LOGS, KerasMethods, explained
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import supported
 from keras_distil.models.labels import share_labels
 from keras_distil.objectives import GradientNorms, make_objective
 from keras_distil.optimizer_checks import check_known_variables, check_optimizer
-from keras_distil.teachers import CachedTeacher, cache_error
+from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
 
@@ -26,7 +29,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class Distiller(keras.Model):
+class Distiller(KerasMethods):
     """Trains a student on a teacher's outputs.
 
     The teacher is never changed, not even its `trainable`: its weights are
@@ -222,39 +225,69 @@ class Distiller(keras.Model):
     def compile(
         self,
         optimizer: keras.optimizers.Optimizer | str = "adamw",
-        *,
-        micro_batches: int = 1,
-        jit_compile: bool = False,
-        clip_norm: float | None = None,
-        chunk_size: int = chunked.DEFAULT_CHUNK_SIZE,
+        loss: None = None,
+        loss_weights: None = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
+        jit_compile: bool | str = False,
+        auto_scale_loss: bool = True,
+        *,
+        micro_batches: int = 1,
+        clip_norm: float | None = None,
+        chunk_size: int = chunked.DEFAULT_CHUNK_SIZE,
     ) -> None:
-        """Configures training.
+        """Configures training; the first nine arguments are Keras's, in order.
+
+        Metrics get what Keras's own trainer would give them: labels, the
+        student's outputs and, those of `weighted_metrics`, the sample
+        weights. Differs: in masked language modelling they get the targets,
+        the logits and the weights of the masked positions, (rows,), (rows,
+        vocabulary) and (rows,), and never those of another position; in token
+        classification they get those of non-padding tokens, likewise as rows.
+        No metric gets what the label -100 leaves out.
+        A span has the outputs "start" and "end", so its metrics are a dict,
+        such as `{"start": ["accuracy"]}`; positions in the padding have the
+        logit -1e9. A metric named "accuracy" or "mean_absolute_error" takes
+        the place of the Distiller's own of that name.
 
         Args:
             optimizer: a Keras optimizer or its name.
+            loss: not used: the losses are those given to the Distiller.
+            loss_weights: not used: losses have weights of their own.
+            metrics: as for `keras.Model`; unweighted.
+            weighted_metrics: as for `keras.Model`; weighted by the samples'
+                weights.
             micro_batches: int >= 1. The batch goes through the models in so
                 many parts, one after the other; the update is that of the
                 whole batch.
             jit_compile: whether XLA compiles the optimizer's update, without
                 replicas, and what the losses do with logits between the matrix
                 products. The step as a whole drops padding, so its shapes
-                depend on the data, and is never compiled.
+                depend on the data, and is never compiled. "auto" is False.
+            auto_scale_loss: without effect, as in Keras for every dtype
+                policy but `mixed_float16`, which a Distiller refuses.
             clip_norm: float > 0 or None. Bound on the global norm of the
                 gradient of the whole batch.
             chunk_size: int >= 1, tokens that go through the vocabulary at a
                 time.
             run_eagerly: run without a graph, to debug.
             steps_per_execution: int >= 1, updates per call into the graph.
+                The last call of an epoch makes fewer if they do not divide
+                its steps.
 
         Raises:
-            TypeError: if a count is not an integer, or the optimizer
-                replaces Keras's `apply`.
-            ValueError: if a value is out of range, or the optimizer clips,
+            TypeError: if a count is not an integer, a loss is given, or the
+                optimizer replaces Keras's `apply`.
+            ValueError: if a value is out of range, the optimizer clips,
                 accumulates, scales or averages by itself, was built for
-                other variables, or outside of the strategy's scope.
+                other variables, or outside of the strategy's scope, or a
+                metric has the name of another log or does not fit the outputs.
         """
+        _check_no_losses(loss, loss_weights)
+        jit_compile = _without_auto(jit_compile)
+        _check_at_least_one("steps_per_execution", steps_per_execution)
         _check_at_least_one("micro_batches", micro_batches)
         _check_at_least_one("chunk_size", chunk_size)
         if clip_norm is not None and not clip_norm > 0:
@@ -271,6 +304,13 @@ class Distiller(keras.Model):
         _check_scope(
             self.distribute_strategy, {"optimizer": optimizer.variables}
         )
+        with self.distribute_strategy.scope():
+            compiled = compiled_metrics.make(
+                metrics,
+                weighted_metrics,
+                self._objective.metric_outputs,
+                ["loss", *self._objective.ratios, *OTHER_LOGS],
+            )
         self._compile_arguments = {
             "micro_batches": micro_batches,
             "jit_compile": jit_compile,
@@ -279,6 +319,9 @@ class Distiller(keras.Model):
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
         }
+        self._given_metrics = _hidden_from_keras(
+            {"metrics": metrics, "weighted_metrics": weighted_metrics}
+        )
         self.micro_batches = micro_batches
         self.clip_norm = clip_norm
         self._objective.chunk_size = chunk_size
@@ -293,6 +336,8 @@ class Distiller(keras.Model):
         with self.distribute_strategy.scope():
             optimizer.build(self._objective.variables)
             self._make_metrics()
+        with DotNotTrackScope():
+            self._compile_metrics = compiled
 
     def _check_student(self, student: keras.Model, objective: Any) -> None:
         """Checks what may have changed since the objective was made."""
@@ -316,31 +361,17 @@ class Distiller(keras.Model):
                 for name in ["loss", *names]
             }
         )
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The running means that Keras resets at every epoch."""
-        return list(getattr(self, "_means", {}).values())
-
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Trains the student; the arguments are those of `keras.Model.fit`.
-
-        With a `callbacks.TrainingState` it goes on where the last one stopped.
-        """
-        if isinstance(x, tf.data.Dataset):
-            # A dataset has its own order, and Keras warns if asked to shuffle.
-            kwargs.setdefault("shuffle", False)
-        state = continuation.training_state(kwargs.get("callbacks"))
-        if state is None:
-            return super().fit(self.distributed(x), y, **kwargs)
-        return continuation.fit(self, super().fit, x, state, **kwargs)
-
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Scores the student; the arguments are those of `keras.Model`."""
-        try:
-            return super().evaluate(self.distributed(x), y, **kwargs)
-        except tf.errors.OpError as error:
-            raise _explained(error) from None
+        losses = self.distillation_losses
+        has_temperature = any(hasattr(loss, "temperature") for loss in losses)
+        self.update_record = executions.UpdateRecord(
+            [
+                *self.step_values,
+                *(f"{loss.name}_weight" for loss in losses),
+                *(["temperature"] if has_temperature else []),
+                "learning_rate",
+            ],
+            self.steps_per_execution,
+        )
 
     def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
         """The dataset as this strategy's replicas read it.
@@ -377,31 +408,6 @@ class Distiller(keras.Model):
 
         return strategy.distribute_datasets_from_function(shares)
 
-    def _maybe_symbolic_build(
-        self, iterator: Any = None, data_batch: Any = None
-    ) -> None:
-        """Nothing: a Distiller is built, optimizer included, before `fit`.
-
-        Keras 3.15 reduces a per-replica batch here eagerly, over all workers,
-        which fails under `MultiWorkerMirroredStrategy`.
-        """
-
-    def _make_function(self, step_function: Callable) -> Callable:
-        """Keras's function around a step, also for several workers.
-
-        Keras 3.15 takes the mean of logs over their axis 0 there, and a
-        scalar has none. The logs are those of the global batch already.
-        """
-        strategy = self.distribute_strategy
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            return super()._make_function(step_function)
-
-        def with_axis(data: Any) -> dict[str, Tensor]:
-            logs = step_function(data)
-            return {name: value[tf.newaxis] for name, value in logs.items()}
-
-        return super()._make_function(with_axis)
-
     # === One step ===
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
@@ -409,6 +415,7 @@ class Distiller(keras.Model):
         self._check_student(self.student, self._objective)
         check_known_variables(self.optimizer, self._objective.variables)
         batch = self._objective.batch(data)
+        earlier = tf.convert_to_tensor(self.optimizer.iterations)
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         for variable, schedule in self._schedules.values():
             variable.assign(schedule(self.optimizer.iterations))
@@ -429,10 +436,18 @@ class Distiller(keras.Model):
         with tf.control_dependencies([values["loss"]]):
             self._update_metrics(values, sizes)
             self.tokens_seen.assign_add(tf.cast(sizes["tokens"], tf.int64))
-        return {
-            **self._logs(),
+        settings = {
             **self._temperature_log(),
             "learning_rate": learning_rate,
+        }
+        weights = {
+            f"{loss.name}_weight": tf.convert_to_tensor(loss.weight)
+            for loss in self.distillation_losses
+        }
+        self.update_record.write(earlier, {**values, **weights, **settings})
+        return {
+            **self._logs(),
+            **settings,
             "gradient_norm": self._means["gradient_norm"].result(),
         }
 
@@ -440,7 +455,9 @@ class Distiller(keras.Model):
         """Losses and metrics of one batch, without an update."""
         batch = self._objective.batch(data)
         sizes = _all_reduce(self._objective.sizes(batch))
-        sums, _ = self._objective.evaluate(batch, sizes, training=False)
+        sums, _ = self._objective.evaluate(
+            batch, sizes, training=False, observe=self._observer(batch)
+        )
         sums = graph_checks.after(batch.checks, sums)
         values = self._values(_all_reduce(sums), sizes)
         with tf.control_dependencies([values["loss"]]):
@@ -451,7 +468,9 @@ class Distiller(keras.Model):
         self, batch: Any, sizes: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Sums and gradients of this replica's batch, by micro-batches."""
-        evaluate = self._objective.evaluate
+        evaluate = functools.partial(
+            self._objective.evaluate, observe=self._observer(batch)
+        )
         parts = self.micro_batches
         if parts == 1:
             return evaluate(batch, sizes, training=True)
@@ -472,6 +491,18 @@ class Distiller(keras.Model):
             parallel_iterations=1,
         )
         return totals
+
+    def _observer(self, batch: Any) -> Callable | None:
+        """Gives the metrics of `compile` what they are computed from."""
+        metrics = self._compile_metrics
+        if metrics is None:
+            return None
+
+        def observe(*values: Any) -> None:
+            # An op of a metric may fail on what a check of the batch names.
+            metrics.update_state(*graph_checks.after(batch.checks, values))
+
+        return observe
 
     def _values(
         self, sums: dict[str, Tensor], sizes: dict[str, Tensor]
@@ -538,7 +569,11 @@ class Distiller(keras.Model):
         means = {
             name: self._means[name].result() for name in self._objective.ratios
         }
-        return {"loss": self._weighted_total(means), **means}
+        return {
+            "loss": self._weighted_total(means),
+            **means,
+            **self._compiled_results(),
+        }
 
     def _temperature_log(self) -> dict[str, Tensor]:
         for loss in self.distillation_losses:
@@ -562,7 +597,7 @@ class Distiller(keras.Model):
                     raise NonFiniteLossError(
                         self._non_finite_message()
                     ) from None
-                raise _explained(error) from None
+                raise explained(error) from None
 
         self.train_function = checked
         return checked
@@ -624,11 +659,14 @@ class Distiller(keras.Model):
         """Returns the arguments of `compile`, serialised."""
         if not self.compiled:
             return {}
+        serialize = keras.saving.serialize_keras_object
+        given = {k: v for k, v in self._given_metrics.items() if v is not None}
         return {
-            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "optimizer": serialize(self.optimizer),
             # Keras does not write this down with the optimizer.
             "without_weight_decay": self._without_weight_decay(),
             **self._compile_arguments,
+            **{name: serialize(value) for name, value in given.items()},
         }
 
     def _without_weight_decay(self) -> list[int]:
@@ -643,16 +681,18 @@ class Distiller(keras.Model):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with what `get_compile_config` described."""
         config = dict(config)
-        optimizer = keras.saving.deserialize_keras_object(
-            config.pop("optimizer")
-        )
+        for name in ("optimizer", "metrics", "weighted_metrics"):
+            if name in config:
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name]
+                )
         places = config.pop("without_weight_decay", [])
         if places:
             variables = self._objective.variables
-            optimizer.exclude_from_weight_decay(
+            config["optimizer"].exclude_from_weight_decay(
                 var_list=[variables[place] for place in places]
             )
-        self.compile(optimizer, **config)
+        self.compile(**config)
 
 
 def _difference(
@@ -683,26 +723,16 @@ def _serialize_model(
     return config
 
 
-def _explained(error: tf.errors.OpError) -> Exception:
-    """What an error of TensorFlow's means, or the error itself."""
-    return (
-        graph_checks.failed_check(error)
-        or cache_error(error)
-        or reading_error(error)
-        or error
-    )
-
-
 def _with_reasons(run: Callable) -> Callable:
     """A function of Keras's that raises errors with their reason."""
 
-    def explained(data: Any) -> Any:
+    def checked(data: Any) -> Any:
         try:
             return run(data)
         except tf.errors.OpError as error:
-            raise _explained(error) from None
+            raise explained(error) from None
 
-    return explained
+    return checked
 
 
 def _replica_count() -> int:
@@ -753,6 +783,29 @@ def _check_scope(
                 f"{strange[0]!r} of another scope than the Distiller's "
                 f"{type(strategy).__name__}."
             )
+
+
+def _check_no_losses(loss: Any, loss_weights: Any) -> None:
+    given = {"loss": loss, "loss_weights": loss_weights}
+    for name, value in given.items():
+        if value is not None:
+            raise TypeError(
+                f"`compile` takes no `{name}`: losses and their weights are "
+                "given to the Distiller, as "
+                "`Distiller(teacher, student, losses)`. "
+                f"Received: {name}={value!r}."
+            )
+
+
+def _without_auto(jit_compile: Any) -> bool:
+    if jit_compile == "auto":
+        return False
+    if not isinstance(jit_compile, bool):
+        raise TypeError(
+            "`jit_compile` must be True, False or 'auto'. "
+            f"Received: jit_compile={jit_compile!r}."
+        )
+    return jit_compile
 
 
 def _check_at_least_one(name: str, value: int) -> None:

@@ -366,12 +366,21 @@ def train(**options):
     teacher = toy.make_teacher()
     student = toy.make_student(teacher)
     distiller = Distiller(teacher, student, losses.triple_loss(2.0, 5.0, 1.0))
-    distiller.compile(keras.optimizers.SGD(0.1), clip_norm=1.0, **options)
+    distiller.compile(
+        keras.optimizers.SGD(0.1),
+        clip_norm=1.0,
+        # Of masked positions, which the replicas have in unequal numbers.
+        metrics=["sparse_top_k_categorical_accuracy"],
+        weighted_metrics=["sparse_categorical_crossentropy"],
+        **options,
+    )
     data = tf.data.Dataset.from_tensor_slices(
         tf.nest.map_structure(lambda *x: np.concatenate(x), *batches)
     ).batch(6)
     logs = distiller.fit(data, verbose=0).history
     logs.update(distiller.evaluate(data, verbose=0, return_dict=True))
+    third = distiller.update_record.read([3])[0]
+    logs.update({f"third_{name}": value for name, value in third.items()})
     weights = toy.weights_of(student)
     refuse_unfit_batches(distiller)
     assert int(distiller.tokens_seen.numpy()) == 90
@@ -392,7 +401,7 @@ assert logs["gradient_norm"][0] > 2.0
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 with strategy.scope():
-    mirrored_weights, mirrored_logs = train()
+    mirrored_weights, mirrored_logs = train(steps_per_execution=2)
 for path, value in weights.items():
     # Three steps of float32 sums in another order.
     np.testing.assert_allclose(

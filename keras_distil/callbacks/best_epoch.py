@@ -63,9 +63,6 @@ class BestEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Scores, saves if it is better, and may end the training."""
-        if self._is_out_of_patience():
-            # A training that had ended was entered for one more update.
-            return
         self.scores.append(float(self.score(self.model.student)))
         if logs is not None:
             logs["dev_score"] = self.scores[-1]

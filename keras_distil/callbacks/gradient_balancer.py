@@ -107,8 +107,8 @@ class GradientBalancer(keras.callbacks.Callback):
                     f"The weight of the loss {name!r} has a schedule: it "
                     "cannot be balanced, too. Leave one of both out."
                 )
-        # As if it had been there before: a training that goes on from its
-        # state balances when the one that was not interrupted would.
+        # As if it had been there before; of a training that goes on,
+        # `TrainingState` knows better.
         self._last = self._step - self.model.steps_per_execution
 
     def on_train_batch_begin(
@@ -119,6 +119,14 @@ class GradientBalancer(keras.callbacks.Callback):
         if step // self.every_steps > self._last // self.every_steps:
             self._balance()
         self._last = step
+
+    def get_training_state(self) -> dict[str, int]:
+        """The update of the last call, for `TrainingState`."""
+        return {"last": self._last}
+
+    def set_training_state(self, state: dict[str, int]) -> None:
+        """Puts back what `get_training_state` returned."""
+        self._last = int(state["last"])
 
     @property
     def _step(self) -> int:

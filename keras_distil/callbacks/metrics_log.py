@@ -11,7 +11,10 @@ from keras_distil.callbacks.step_record import StepRecorder
 
 
 class MetricsLog(keras.callbacks.Callback):
-    """Appends one JSON object an update to a file.
+    """Appends one JSON object per update to a file.
+
+    With `steps_per_execution` the lines of an execution are written together,
+    and have the same `tokens_per_second`.
 
     When training goes on from an earlier update, lines of later ones, which
     are about to be made again, are dropped. Of several workers only the chief
@@ -24,6 +27,9 @@ class MetricsLog(keras.callbacks.Callback):
     Example:
         >>> log = MetricsLog("metrics.jsonl", stage="distill")
     """
+
+    # Its file is set right when training goes on.
+    has_training_state = False
 
     def __init__(self, filepath: str | os.PathLike, *, stage: str) -> None:
         super().__init__()
@@ -45,15 +51,17 @@ class MetricsLog(keras.callbacks.Callback):
             self._file = self.filepath.open("ab", buffering=0)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Appends a line."""
+        """Appends a line for every update since the last call."""
         if self._file is None:
             return
-        record = {
-            "stage": self.stage,
-            "step": self._recorder.step,
-            **self._recorder.read(logs or {}),
-        }
-        line = json.dumps(record).encode() + b"\n"
+        updates = self._recorder.new_updates()
+        records = [
+            {"stage": self.stage, "step": step, **values}
+            for step, values in zip(
+                updates, self._recorder.read(updates), strict=True
+            )
+        ]
+        line = b"".join(json.dumps(x).encode() + b"\n" for x in records)
         try:
             with disk.writing(self.filepath):
                 while line:

@@ -22,6 +22,9 @@ class ProgressBar(keras.callbacks.Callback):
             shown, and from which an interrupted training is counted on.
     """
 
+    # What it shows is counted from the model.
+    has_training_state = False
+
     def __init__(self, bar: Bar, state: TrainingState | None = None) -> None:
         super().__init__()
         self._bar = bar

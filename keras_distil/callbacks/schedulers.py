@@ -10,6 +10,9 @@ from keras_distil.distiller import Distiller
 class _VariableScheduler(keras.callbacks.Callback):
     """Attaches a schedule to one variable for the length of a `fit`."""
 
+    # A schedule is a function of the optimizer's counter.
+    has_training_state = False
+
     def __init__(self, schedule: Callable) -> None:
         super().__init__()
         if not callable(schedule):

@@ -1,51 +1,61 @@
-"""What happened in the latest update, for callbacks that record steps."""
+"""What happened in the latest updates, for callbacks that record steps."""
 
 import time
+from collections.abc import Sequence
 
 import keras
 
 
 class StepRecorder:
-    """Reads a Distiller's latest values and measures its speed."""
+    """Reads the values of a Distiller's updates and measures its speed.
+
+    Args:
+        model: the Distiller, compiled.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
+        self._seen = self.step
         self._time = time.perf_counter()
-        self._tokens = int(model.tokens_seen.numpy())
+        self._tokens = self._tokens_seen()
 
     @property
     def step(self) -> int:
         """Updates made so far."""
         return int(self._model.optimizer.iterations.numpy())
 
-    def read(self, logs: dict) -> dict[str, float]:
-        """Values of the latest update.
+    def new_updates(self) -> Sequence[int]:
+        """Numbers of the updates since this was last asked, from 1.
+
+        They are those of one execution at most.
+        """
+        step = self.step
+        first = max(self._seen, step - self._model.update_record.updates) + 1
+        self._seen = step
+        return range(first, step + 1)
+
+    def read(self, updates: Sequence[int]) -> list[dict[str, float]]:
+        """Values of some of the latest updates.
 
         Args:
-            logs: what Keras hands to the callback after it.
+            updates: their numbers, of those of the latest execution.
 
         Returns:
-            Losses, metrics, weights, temperature, learning rate and the
-            tokens per second since the last reading.
+            For each, losses, metrics, weights, temperature, learning rate and
+            the tokens per second since the last reading.
         """
-        model = self._model
-        values = {
-            name: float(variable.numpy())
-            for name, variable in model.step_values.items()
-        }
-        for loss in model.distillation_losses:
-            values[f"{loss.name}_weight"] = float(loss.weight.numpy())
-        for name in ("temperature", "learning_rate"):
-            if name in logs:
-                values[name] = float(logs[name])
-        now, tokens = time.perf_counter(), int(model.tokens_seen.numpy())
-        values["tokens_per_second"] = (tokens - self._tokens) / max(
-            now - self._time, 1e-9
-        )
+        now, tokens = time.perf_counter(), self._tokens_seen()
+        speed = (tokens - self._tokens) / max(now - self._time, 1e-9)
         self._time, self._tokens = now, tokens
-        return values
+        return [
+            {**values, "tokens_per_second": speed}
+            for values in self._model.update_record.read(updates)
+        ]
 
     def restart_clock(self) -> None:
         """Leaves out of the speed what has passed since the last reading."""
         self._time = time.perf_counter()
-        self._tokens = int(self._model.tokens_seen.numpy())
+        self._tokens = self._tokens_seen()
+
+    def _tokens_seen(self) -> int:
+        return int(self._model.tokens_seen.numpy())

@@ -14,7 +14,8 @@ class StudentCheckpoint(keras.callbacks.Callback):
     """Saves the student, alone, at the end of every epoch.
 
     The file is replaced in one step: a crash while saving leaves the old one.
-    Of several workers only the chief writes.
+    Of several workers only the chief writes. After epochs that `fit` does not
+    validate, a monitored "val_" log is not waited for.
 
     Args:
         filepath: where to save, ending in `.keras`.
@@ -23,8 +24,10 @@ class StudentCheckpoint(keras.callbacks.Callback):
         mode: "min" or "max", what improving means.
 
     Raises:
-        ValueError: if `filepath` does not end in `.keras`, `mode` is unknown
-            or the logs lack `monitor`.
+        ValueError: if `filepath` does not end in `.keras` or `mode` is
+            unknown; when training begins, if no epoch is validated whose
+            "val_" log is monitored; after the first epoch whose logs should
+            have `monitor` and have not, when the student has been saved.
 
     Example:
         >>> checkpoint = StudentCheckpoint("student.keras")
@@ -52,10 +55,40 @@ class StudentCheckpoint(keras.callbacks.Callback):
         self.mode = mode
         self.best: float | None = None
 
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Refuses to wait for what does not come."""
+        epochs = (self.params or {}).get("epochs")
+        if not self._of_validation or not epochs:
+            return
+        if all(self.model.validates(epoch) is False for epoch in range(epochs)):
+            raise ValueError(
+                f"StudentCheckpoint monitors {self.monitor!r}, and none of "
+                f"the {epochs} epochs is validated. Lower `validation_freq`."
+            )
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves if there is nothing to monitor, or it improved."""
-        if self.monitor is not None and not self._improved(logs or {}):
-            return
+        logs = logs or {}
+        if self.monitor is None:
+            self._save()
+        elif self.monitor in logs:
+            if self._improved(float(logs[self.monitor])):
+                self._save()
+        elif (
+            not self._of_validation or self.model.validates(epoch) is not False
+        ):
+            self._save()
+            raise ValueError(
+                f"StudentCheckpoint monitors {self.monitor!r}, which is not "
+                f"logged. The logs: {sorted(logs)}. The student of epoch "
+                f"{epoch + 1} is in {self.filepath}."
+            )
+
+    @property
+    def _of_validation(self) -> bool:
+        return self.monitor is not None and self.monitor.startswith("val_")
+
+    def _save(self) -> None:
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return
         partial = self.filepath.with_name(f".{self.filepath.name}")
@@ -73,13 +106,7 @@ class StudentCheckpoint(keras.callbacks.Callback):
             raise TypeError(f"`best` must be a float. Received: {best!r:.60}.")
         self.best = best
 
-    def _improved(self, logs: dict) -> bool:
-        if self.monitor not in logs:
-            raise ValueError(
-                f"StudentCheckpoint monitors {self.monitor!r}, which is not "
-                f"logged. The logs: {sorted(logs)}."
-            )
-        value = float(logs[self.monitor])
+    def _improved(self, value: float) -> bool:
         better = self.best is None or (
             value < self.best if self.mode == "min" else value > self.best
         )

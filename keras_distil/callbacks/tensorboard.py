@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tokenizers
 from tensorboard.compat.proto import event_pb2
@@ -151,12 +152,18 @@ class TensorBoard(keras.callbacks.Callback):
         self._recorder.restart_clock()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Writes the values of the latest update."""
+        """Writes the values of the latest updates."""
+        due = []
+        for number in self._recorder.new_updates():
+            if number - self._last >= self.every_steps:
+                self._last = number
+                due.append(number)
+        if due:
+            for number, values in zip(
+                due, self._recorder.read(due), strict=True
+            ):
+                self._write("train", "step", values, number)
         step = self._recorder.step
-        if step - self._last >= self.every_steps:
-            self._last = step
-            values = self._recorder.read(logs or {})
-            self._write("train", "step", values, step)
         if self._examples is not None:
             if step - self._seen["steps"][-1] >= self._examples_every:
                 self._look(step)
@@ -193,12 +200,16 @@ class TensorBoard(keras.callbacks.Callback):
         self._writers.clear()
 
     def get_training_state(self) -> dict[str, Any]:
-        """What the heat maps show, for `TrainingState`."""
-        return {"seen": {name: list(v) for name, v in self._seen.items()}}
+        """What the heat maps show, and the last point of an update."""
+        return {
+            "seen": {name: list(v) for name, v in self._seen.items()},
+            "last": self._last,
+        }
 
     def set_training_state(self, state: dict[str, Any]) -> None:
         """Puts it back."""
         self._seen = {name: list(state["seen"][name]) for name in self._seen}
+        self._last = int(state["last"])
 
     def _look(self, step: int) -> None:
         """Writes how teacher and student see the examples."""
@@ -290,7 +301,7 @@ class TensorBoard(keras.callbacks.Callback):
         if not self._chief:
             return
         with self._writing(run), self._writer(run).as_default():
-            for name, value in values.items():
+            for name, value in _scalars(values):
                 tf.summary.scalar(f"{prefix}/{name}", value, step=step)
 
     def _writer(self, run: str) -> tf.summary.SummaryWriter:
@@ -323,6 +334,16 @@ class TensorBoard(keras.callbacks.Callback):
         name = f"events.out.tfevents.{int(now):010d}.-restart"
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             writer.write(event.SerializeToString())
+
+
+def _scalars(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Numbers by name; those of a metric of several are counted."""
+    for name, value in values.items():
+        if np.ndim(value) == 0:
+            yield name, value
+        else:
+            for index, part in enumerate(np.ravel(value)):
+                yield f"{name}_{index}", float(part)
 
 
 @contextlib.contextmanager

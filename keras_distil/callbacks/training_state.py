@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_distil import snapshots
+from keras_distil.callbacks.kept_states import KeptStates
 from keras_distil.continuation import Position, Source
 from keras_distil.snapshots import Snapshot
 
@@ -29,13 +30,25 @@ class TrainingState(keras.callbacks.Callback):
     more when the process is asked to end (SIGTERM, or Ctrl-C): the student's
     weights and random generators, projections, the optimizer, weights and
     temperatures of the losses, the position in the data, running metrics, and
-    the state of other callbacks of keras_distil. The next `fit` with the same
+    the states of the other callbacks. The next `fit` with the same
     arguments continues there: with deterministic operations, as
     `tf.config.experimental.enable_op_determinism()` gives, its weights at the
     end are those of a training that was never interrupted, bit for bit.
 
     A state is written whole or not at all, with checksums; if the newest is
     damaged, the one before is used and a warning says so.
+
+    Kept are the states of keras_distil's callbacks, of Keras's that have one
+    (EarlyStopping, ReduceLROnPlateau, ModelCheckpoint, SwapEMAWeights,
+    TensorBoard, CSVLogger, History), and of every callback with the methods
+    `get_training_state()`, which returns numbers, text, None, lists, dicts
+    with text as keys and NumPy arrays, and `set_training_state(state)`, which
+    puts them back. That one may be called several times: before
+    `on_train_begin` and after it, and after `on_epoch_begin` of an epoch that
+    was interrupted. A callback of another class whose numbers changed in the
+    interrupted training is refused by name, unless its attribute
+    `has_training_state` is False. Of Keras's, `BackupAndRestore` and
+    `OrbaxCheckpoint` are refused.
 
     The dataset must be one of keras_distil, which is entered where the
     training stopped, or an endless one whose iterator TensorFlow can save.
@@ -52,11 +65,12 @@ class TrainingState(keras.callbacks.Callback):
             this process has written none.
 
     Raises:
-        TypeError: in `fit`, if the data is no `tf.data.Dataset`.
-        ValueError: if a count is below 1; in `fit`, if the dataset cannot be
-            continued, or the state is that of another model, of another
-            `steps_per_epoch`, or of a version of keras_distil that takes the
-            data in another order.
+        TypeError: in `fit`, if the data is no `tf.data.Dataset`, or the state
+            of a callback has another form.
+        ValueError: if a count is below 1; in `fit`, if the dataset or a
+            callback cannot be continued, or the state is that of another
+            model, of another `steps_per_epoch`, or of a version of
+            keras_distil that takes the data in another order.
 
     Example:
         >>> state = TrainingState("checkpoints", every_steps=500)
@@ -108,12 +122,9 @@ class TrainingState(keras.callbacks.Callback):
             Where training goes on.
         """
         self._source = source
-        self._stateful = {
-            f"{index}.{type(callback).__name__}": callback
-            for index, callback in enumerate(others)
-            if hasattr(callback, "get_training_state")
-        }
-        self._metrics: dict[str, np.ndarray] = {}
+        self._others = KeptStates(others)
+        self._states: dict[str, Any] = {}
+        self._snapshot: Snapshot | None = None
         self._first_update = _updates(model)
         self._position = Position()
         snapshot = snapshots.newest_snapshot(self.directory, _log.warning)
@@ -134,20 +145,13 @@ class TrainingState(keras.callbacks.Callback):
         position = Position(**values["position"])
         if not all(type(x) is int and 0 <= x < 2**63 for x in position):
             raise _not_ours(snapshot.path)
-        states = {
-            name: values["callbacks"][name]
-            for name in self._stateful
-            if name in values["callbacks"]
-        }
-        metrics = _metrics(model)
-        _check_fit(metrics, snapshot)
+        states = self._others.read(values, snapshot.tensors)
+        _check_fit(_metrics(model), snapshot)
         _check_fit(_variables(model), snapshot)
         self._source.restore(snapshot.path)
         _assign(_variables(model), snapshot.tensors)
-        # Keras resets the metrics before the epoch begins.
-        self._metrics = {name: snapshot.tensors[name] for name in metrics}
-        for name, state in states.items():
-            self._stateful[name].set_training_state(state)
+        self._others.put_back(states, keras_too=False)
+        self._states, self._snapshot = states, snapshot
         self._position = position
 
     def _check_same(self, values: dict[str, Any], path: Path) -> None:
@@ -167,8 +171,18 @@ class TrainingState(keras.callbacks.Callback):
                 "began it, or start anew in another folder or with --fresh."
             )
 
+    def _put_back(self) -> None:
+        """Undoes what the other callbacks do when they begin."""
+        if self._snapshot is not None:
+            _assign(_variables(self.model), self._snapshot.tensors)
+            self._others.put_back(self._states)
+
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Waits for signals."""
+        """Puts back what callbacks start anew, and waits for signals."""
+        self._put_back()
+        if self._position.step == 0:
+            self._snapshot = None
+        self._others.begin()
         # Python allows signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
             self._signal = None
@@ -178,12 +192,15 @@ class TrainingState(keras.callbacks.Callback):
             }
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Puts the running metrics of an interrupted epoch back."""
+        """Puts back what an interrupted epoch had begun with."""
         self._epoch = epoch
         self._step = 0
-        if self._position.step and epoch == self._position.epoch:
-            _assign(_metrics(self.model), self._metrics)
+        if self._snapshot is not None:
+            self._put_back()
+            # Keras has reset them.
+            _assign(_metrics(self.model), self._snapshot.tensors)
             self._step = self._position.step
+            self._snapshot = None
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Writes the state if it is time, or the process is to end."""
@@ -191,14 +208,17 @@ class TrainingState(keras.callbacks.Callback):
         # Otherwise the end of the epoch, with what belongs to it, is due.
         if self._step < self._source.steps_per_epoch:
             since = _updates(self.model) - (self.saved_step or 0)
-            if self._signal is not None or since >= self.every_steps:
+            is_last = self._signal is not None or self.model.stop_training
+            if is_last or since >= self.every_steps:
                 self._save(Position(self._epoch, self._step))
         if self._signal is not None:
             self._end_process()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the state; this callback's turn is the last."""
-        self._save(Position(epoch + 1))
+        # An epoch that a callback ended early goes on where it ended.
+        if self._step >= self._source.steps_per_epoch:
+            self._save(Position(epoch + 1))
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves the signals to whom they belonged."""
@@ -214,19 +234,17 @@ class TrainingState(keras.callbacks.Callback):
         self.saved_at = time.monotonic()
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return
+        kept = self._others.get()
         position = position._replace(batches=step - self._first_update)
         snapshots.write_snapshot(
             self.directory,
             step,
-            tensors,
+            {**tensors, **kept.arrays},
             {
                 "position": position._asdict(),
                 "steps_per_epoch": self._source.steps_per_epoch,
                 "order_version": self._source.order_version,
-                "callbacks": {
-                    name: callback.get_training_state()
-                    for name, callback in self._stateful.items()
-                },
+                **kept.values,
             },
             keep=self.keep,
             write_more=self._source.save,
@@ -295,7 +313,7 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _metrics(model: keras.Model) -> dict[str, keras.Variable]:
-    found = [v for metric in model.metrics for v in metric.variables]
+    found = [v for metric in model.running_metrics for v in metric.variables]
     return _numbered([f"metric/{v.path}" for v in found], found)
 
 

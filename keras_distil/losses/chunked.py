@@ -242,6 +242,11 @@ def _zeros(
     return zeros
 
 
+def logits(projection: VocabularyProjection) -> Tensor:
+    """All logits of some rows, float32, (rows, vocabulary)."""
+    return _logits(projection.products(), projection.bias)
+
+
 def _evaluate(
     losses: Sequence[LogitsLoss],
     scales: Sequence[Tensor],

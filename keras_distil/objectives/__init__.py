@@ -7,6 +7,7 @@ import keras
 
 from keras_distil.losses import DistillationLoss
 from keras_distil.models.task_model import kind_of
+from keras_distil.objectives import shared
 from keras_distil.objectives.gradient_norms import GradientNorms
 from keras_distil.objectives.masked_lm import MaskedLMBatch, MaskedLMObjective
 from keras_distil.objectives.task import TaskBatch, TaskObjective
@@ -64,8 +65,18 @@ class Objective(Protocol):
         """What the means of a batch divide by."""
         ...
 
+    @property
+    def metric_outputs(self) -> dict[str, Any]:
+        """What the metrics of `compile` get; see `shared.metric_outputs`."""
+        ...
+
     def evaluate(
-        self, batch: Any, sizes: dict[str, Tensor], *, training: bool
+        self,
+        batch: Any,
+        sizes: dict[str, Tensor],
+        *,
+        training: bool,
+        observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Sums, and the gradients of the weighted total for `variables`."""
         ...

@@ -216,7 +216,7 @@ class BatchChecks:
         return tf.where(good[:, tf.newaxis], value, 0.0)
 
     def finite(self, value: Tensor, weight: Tensor) -> Tensor:
-        """Labels of a regression, float32, (batch,), 0 where weight is 0."""
+        """Labels of a regression, float32, (batch,), 0 if not finite."""
         value = tf.cast(value, tf.float32)
         counts = weight > 0.0
         good = tf.math.is_finite(value)
@@ -226,7 +226,7 @@ class BatchChecks:
             "Received: {}.",
             lambda: (tf.boolean_mask(value, counts & ~good)[0],),
         )
-        return tf.where(good & counts, value, 0.0)
+        return tf.where(good, value, 0.0)
 
     def first_tokens(
         self, padding_mask: Tensor, weight: Tensor, place: int

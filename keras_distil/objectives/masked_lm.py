@@ -210,6 +210,7 @@ class MaskedLMObjective:
         sizes: dict[str, Tensor],
         *,
         training: bool,
+        observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """One forward of each model, the losses and, in training, gradients.
 
@@ -217,6 +218,7 @@ class MaskedLMObjective:
             batch: a batch, or a part of one.
             sizes: of the whole global batch; see `sizes`.
             training: whether dropout is active and gradients are wanted.
+            observe: is given targets, logits and weights of the masked rows.
 
         Returns:
             The sums that `ratios` names, and the gradients of the weighted
@@ -256,6 +258,8 @@ class MaskedLMObjective:
             teacher_states=teacher_states,
             with_gradients=training,
         )
+        if observe is not None:
+            self._show_masked(observe, batch, masked_rows, projection)
         sums["correct"] = vocabulary.correct
         if self.teacher is not None:
             sums["agreeing"] = vocabulary.agreeing
@@ -330,6 +334,34 @@ class MaskedLMObjective:
             chunk_size=self.chunk_size,
             jit_compile=self.jit_compile,
             with_gradients=with_gradients,
+        )
+
+    @property
+    def metric_outputs(self) -> dict[str, Any]:
+        """What the metrics of `compile` get."""
+        vocabulary = self.student.backbone.vocabulary_size
+        return shared.metric_outputs(
+            targets=[(None,)],
+            predictions=(None, vocabulary),
+            described=(
+                "targets (masked positions,) and logits (masked positions, "
+                f"{vocabulary})"
+            ),
+        )
+
+    def _show_masked(
+        self,
+        observe: shared.Observer,
+        batch: MaskedLMBatch,
+        masked_rows: Tensor,
+        projection: chunked.VocabularyProjection,
+    ) -> None:
+        """Shows the masked rows, which stand first in `projection`."""
+        features = projection.features[: tf.shape(masked_rows)[0]]
+        observe(
+            tf.gather(tf.reshape(batch.targets, [-1]), masked_rows),
+            chunked.logits(projection._replace(features=features)),
+            tf.gather(tf.reshape(batch.mask_weight, [-1]), masked_rows),
         )
 
     # How logits are evaluated; `Distiller.compile` sets both.

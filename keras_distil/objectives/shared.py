@@ -18,6 +18,49 @@ from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
 
+# Is given targets, the student's outputs and weights.
+Observer = Callable[[Any, Any, Tensor], None]
+
+
+def metric_outputs(
+    *,
+    targets: Sequence[Any],
+    predictions: Any,
+    described: str,
+    names: Sequence[str] | None = None,
+    classes: bool = True,
+) -> dict[str, Any]:
+    """What an observer is given, for whoever makes metrics of it.
+
+    Args:
+        targets: shapes that the targets may have, the usual one first.
+        predictions: shape of the student's outputs.
+        described: both in words.
+        names: of several outputs, whose shapes are equal.
+        classes: whether an output chooses one of several.
+
+    Returns:
+        The same by name, with `keras.KerasTensor` for each shape, and the
+        "weight", (rows,).
+    """
+
+    def symbol(shape: Any, dtype: str) -> Any:
+        if names is None:
+            return keras.KerasTensor(shape, dtype)
+        return {name: keras.KerasTensor(shape, dtype) for name in names}
+
+    return {
+        "targets": [
+            symbol(shape, "int32" if len(shape) == 1 else "float32")
+            for shape in targets
+        ],
+        "predictions": symbol(predictions, "float32"),
+        "weight": keras.KerasTensor((None,), "float32"),
+        "names": names,
+        "classes": classes,
+        "described": described,
+    }
+
 
 def hidden_state_projection(
     teacher: keras.Model | CachedTeacher | None,

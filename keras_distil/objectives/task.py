@@ -19,7 +19,7 @@ from keras_distil.losses.base import checked_values
 from keras_distil.models import forward, heads
 from keras_distil.models.task_model import kind_of
 from keras_distil.objectives import shared
-from keras_distil.objectives.batch_checks import limits_of
+from keras_distil.objectives.batch_checks import IGNORED, limits_of
 from keras_distil.objectives.batch_parts import call_inputs, task_parts
 
 Tensor = Any
@@ -27,6 +27,8 @@ Tensor = Any
 # Logits of positions that cannot be chosen. Finite, so that a difference of
 # two such logits is 0 and not NaN; far below any real one.
 _NEVER = -1e9
+# The outputs of a span.
+_SPAN = ("start", "end")
 
 
 class TaskBatch(NamedTuple):
@@ -43,12 +45,15 @@ class TaskBatch(NamedTuple):
             classification; 0 leaves an example, or a token, out.
         checks: assertions that must hold before an update or a log; see
             `graph_checks.after`. A part of a batch has none.
+        ignored: bool, the shape of `weight`, where a label was -100; None if
+            none can be.
     """
 
     inputs: dict[str, Tensor]
     targets: Tensor
     weight: Tensor
     checks: Sequence[Tensor] = ()
+    ignored: Tensor | None = None
 
     @property
     def real(self) -> Tensor:
@@ -72,10 +77,11 @@ class TaskBatch(NamedTuple):
         """The `index`-th of `parts` consecutive, nearly equal micro-batches."""
         size = tf.shape(self.targets)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
-        inputs, targets, weight = tf.nest.map_structure(
-            lambda value: value[start:stop], tuple(self[:3])
+        inputs, targets, weight, ignored = tf.nest.map_structure(
+            lambda value: None if value is None else value[start:stop],
+            (self.inputs, self.targets, self.weight, self.ignored),
         )
-        return TaskBatch(inputs, targets, weight)
+        return TaskBatch(inputs, targets, weight, ignored=ignored)
 
 
 class _Rows(NamedTuple):
@@ -185,7 +191,9 @@ class TaskObjective:
             classes=getattr(self.student, "num_classes", 0),
             class_position=getattr(self.student.backbone, "cls_token_index", 0),
         )
-        return TaskBatch(*parts)
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        ignored = _ignored(self.kind, y, parts.weight)
+        return TaskBatch(*parts, ignored=ignored)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         """The student's outputs, float32; see `forward.encode_task`."""
@@ -214,6 +222,7 @@ class TaskObjective:
         sizes: dict[str, Tensor],
         *,
         training: bool,
+        observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """One forward of each model, the losses and, in training, gradients.
 
@@ -221,6 +230,7 @@ class TaskObjective:
             batch: a batch, or a part of one.
             sizes: of the whole global batch; see `sizes`.
             training: whether dropout is active and gradients are wanted.
+            observe: is given labels, the student's outputs and weights.
 
         Returns:
             The sums that `ratios` names, and the gradients of the weighted
@@ -269,6 +279,8 @@ class TaskObjective:
                     sums[f"{loss.name}_statistic"] = functional.weighted_sum(
                         observed, rows.weight
                     )
+        if observe is not None:
+            self._show(observe, batch, rows, student_logits)
         sums |= self._metrics(rows, teacher_logits, student_logits)
         if not training:
             return sums, []
@@ -295,6 +307,63 @@ class TaskObjective:
             )
         return _Rows(batch.targets, batch.weight, lambda outputs: outputs)
 
+    @property
+    def metric_outputs(self) -> dict[str, Any]:
+        """What the metrics of `compile` get."""
+        if self.kind == "span":
+            return shared.metric_outputs(
+                targets=[(None,)],
+                predictions=(None, None),
+                names=_SPAN,
+                described=(
+                    "of start and end each, positions (batch,) and logits "
+                    "(batch, length)"
+                ),
+            )
+        if self.kind == "regression":
+            return shared.metric_outputs(
+                targets=[(None, 1)],
+                predictions=(None, 1),
+                classes=False,
+                described="labels (batch, 1) and predictions (batch, 1)",
+            )
+        classes = self.student.num_classes
+        one_hot = self.kind == "classification"
+        rows = "batch" if one_hot else "tokens"
+        return shared.metric_outputs(
+            targets=[(None,), *([(None, classes)] if one_hot else [])],
+            predictions=(None, classes),
+            described=f"labels ({rows},) and logits ({rows}, {classes})",
+        )
+
+    def _show(
+        self,
+        observe: shared.Observer,
+        batch: TaskBatch,
+        rows: _Rows,
+        student_logits: Tensor,
+    ) -> None:
+        """Shows an observer the outputs in the form of Keras's trainer."""
+        targets, weight = rows.targets, rows.weight
+        outputs: Any = student_logits
+        if self.kind == "regression":
+            targets = targets[:, None]
+        elif self.kind == "span":
+            targets = dict(zip(_SPAN, tf.split(targets, 2), strict=True))
+            outputs = dict(zip(_SPAN, tf.split(outputs, 2), strict=True))
+            weight = batch.weight
+        if batch.ignored is not None:
+            seen = ~batch.ignored
+            if self.kind == "token_classification":
+                # What the encoder returns at padding is not its own output.
+                seen &= batch.inputs["padding_mask"] > 0
+            seen = tf.reshape(seen, [-1])
+            targets, outputs, weight = tf.nest.map_structure(
+                lambda values: tf.boolean_mask(values, seen),
+                (targets, outputs, weight),
+            )
+        observe(targets, outputs, weight)
+
     def _metrics(
         self, rows: _Rows, teacher_logits: Tensor, student_logits: Tensor
     ) -> dict[str, Tensor]:
@@ -317,6 +386,17 @@ class TaskObjective:
                 tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
             )
         return sums
+
+
+def _ignored(kind: str, y: Any, weight: Tensor) -> Tensor | None:
+    """Where a label is -100, in the shape of the weights."""
+    labels = [y[name] for name in _SPAN] if kind == "span" else [y]
+    labels = [tf.convert_to_tensor(part) for part in labels]
+    one_hot = labels[0].shape.rank == 2 and labels[0].shape[-1] != 1
+    if kind == "regression" or (kind == "classification" and one_hot):
+        return None
+    found = [tf.reshape(x == IGNORED, tf.shape(weight)) for x in labels]
+    return tf.reduce_any(tf.stack(found), axis=0)
 
 
 def _size_of(loss: DistillationLoss) -> str:

@@ -213,7 +213,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             given.append(training_state(recipe, hp, folder))
         kwargs.setdefault("verbose", 0)
         with trial_forgotten(), failures_told():
-            return model.fit(*args, callbacks=given, **kwargs)
+            fit: Any = model.fit  # KerasTuner hands on data alone in `args`.
+            return fit(*args, callbacks=given, **kwargs)
 
 
 @contextlib.contextmanager

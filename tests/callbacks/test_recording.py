@@ -139,6 +139,83 @@ def test_only_an_improved_student_is_saved(make_distiller, tmp_path):
         checkpoint.on_epoch_end(3, {"loss": 0.5})
 
 
+def monitored(distiller, triple, path, monitor, **arguments):
+    checkpoint = callbacks.StudentCheckpoint(path, monitor=monitor)
+    fit(distiller, triple, checkpoint, **arguments)
+    return checkpoint
+
+
+def test_epochs_without_validation_are_waited_for(
+    make_distiller, triple, tmp_path
+):
+    path = tmp_path / "student.keras"
+    exists = []
+    checkpoint = callbacks.StudentCheckpoint(path, monitor="val_loss")
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: exists.append(path.is_file())
+    )
+    history = fit(
+        make_distiller(),
+        triple,
+        checkpoint,
+        look,
+        epochs=3,
+        validation_data=triple,
+        validation_freq=2,
+    ).history
+    assert exists == [False, True, True]
+    assert [checkpoint.best] == history["val_loss"]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "options", "message"),
+    [
+        (
+            "val_los",
+            {"validation_freq": 1},
+            r"'val_los', .*'val_loss'.*epoch 1",
+        ),
+        ("val_loss", {"validation_data": None}, r"'val_loss', .*not logged"),
+        ("lose", {"validation_freq": 2}, r"'lose', .*'loss'"),
+    ],
+)
+def test_a_log_that_never_comes_is_told_at_once(
+    make_distiller, triple, tmp_path, monitor, options, message
+):
+    path = tmp_path / "student.keras"
+    distiller = make_distiller()
+    with pytest.raises(ValueError, match=message) as raised:
+        monitored(
+            distiller,
+            triple,
+            path,
+            monitor,
+            **{"epochs": 3, "validation_data": triple, **options},
+        )
+    assert "\n" not in str(raised.value)
+    # After the first epoch, and its student is there.
+    assert int(distiller.optimizer.iterations.numpy()) == 4
+    kept = keras.saving.load_model(path)
+    np.testing.assert_array_equal(kept.weights[0], distiller.student.weights[0])
+
+
+def test_validation_that_never_comes_is_told_before_it_starts(
+    make_distiller, triple, tmp_path
+):
+    distiller = make_distiller()
+    with pytest.raises(ValueError, match="none of the 3 epochs is validated"):
+        monitored(
+            distiller,
+            triple,
+            tmp_path / "student.keras",
+            "val_loss",
+            epochs=3,
+            validation_data=triple,
+            validation_freq=[4],
+        )
+    assert int(distiller.optimizer.iterations.numpy()) == 0
+
+
 def test_wrong_checkpoints_are_refused():
     with pytest.raises(ValueError, match="must end in `.keras`"):
         callbacks.StudentCheckpoint("student.h5")

@@ -2,6 +2,7 @@
 
 from faults import (
     data_faults,
+    fit_faults,
     mended_faults,
     training_faults,
     wiring_faults,
@@ -13,4 +14,5 @@ FAULTS: tuple[Fault, ...] = (
     *training_faults.FAULTS,
     *data_faults.FAULTS,
     *mended_faults.FAULTS,
+    *fit_faults.FAULTS,
 )

@@ -1,0 +1,424 @@
+"""What `TrainingState` keeps of the callbacks beside it."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import keras
+import numpy as np
+
+from keras_distil import disk
+
+_log = logging.getLogger(__name__)
+
+# Keras has no types: any callback.
+_Callback: TypeAlias = Any
+
+# What Keras's callbacks carry on from one update or epoch to the next.
+ATTRIBUTES: dict[type, tuple[str, ...]] = {
+    keras.callbacks.EarlyStopping: (
+        "wait",
+        "stopped_epoch",
+        "best",
+        "best_epoch",
+        "best_weights",
+    ),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    keras.callbacks.ModelCheckpoint: (
+        "best",
+        "_batches_seen_since_last_saving",
+        "_last_batch_seen",
+    ),
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+    keras.callbacks.TensorBoard: ("_global_train_batch", "_global_test_batch"),
+    keras.callbacks.History: ("epoch", "history"),
+    keras.callbacks.CSVLogger: ("keys",),
+}
+# Those that carry on nothing, or that are the user's own functions.
+STATELESS = (
+    keras.callbacks.LambdaCallback,
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ProgbarLogger,
+    keras.callbacks.RemoteMonitor,
+    keras.callbacks.TerminateOnNaN,
+)
+# KerasTuner's belong to a trial, which keeps its own best epoch.
+_STATELESS_MODULE = "keras_tuner."
+# What Keras itself sets on a callback.
+_OF_KERAS = {"params", "_model", "_params"}
+_ARRAY = "__array__"
+_PLAIN = (bool, int, float, str, type(None), np.generic)
+
+
+class Kept(NamedTuple):
+    """The states of callbacks, ready to be written.
+
+    Attributes:
+        values: JSON data; arrays are names of `arrays`.
+        arrays: by name.
+    """
+
+    values: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class KeptStates:
+    """The states of the callbacks of one training.
+
+    A callback has a state if it is one of Keras's in `ATTRIBUTES`, or has the
+    methods `get_training_state` and `set_training_state`. It is known by its
+    class and its place among those of that class.
+
+    Args:
+        callbacks: all but `TrainingState`.
+
+    Raises:
+        ValueError: if one of Keras's callbacks is among them whose state
+            cannot be kept.
+    """
+
+    def __init__(self, callbacks: Sequence[_Callback]) -> None:
+        self._callbacks: dict[str, _Callback] = {}
+        counts: dict[str, int] = {}
+        for callback in callbacks:
+            _check_known(callback)
+            kind = type(callback).__name__
+            counts[kind] = counts.get(kind, -1) + 1
+            self._callbacks[f"{counts[kind]}.{kind}"] = callback
+        self._before: dict[str, dict[str, Any]] = {}
+
+    def begin(self) -> None:
+        """Remembers what callbacks without a state are like at the start.
+
+        Raises:
+            TypeError: if a state is not made of JSON data and arrays.
+        """
+        self.get()
+        self._before = {
+            name: _glance(callback)
+            for name, callback in self._callbacks.items()
+            if _is_own(callback)
+        }
+
+    def get(self) -> Kept:
+        """The states of now."""
+        arrays: dict[str, np.ndarray] = {}
+        states = {
+            name: _encoded(_state(callback), name, arrays)
+            for name, callback in self._callbacks.items()
+            if _has_state(callback)
+        }
+        return Kept({"callbacks": states, "not_kept": self._changed()}, arrays)
+
+    def read(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> dict[str, Any]:
+        """The states that `get` has returned, by callback.
+
+        Args:
+            values: what was written.
+            arrays: the arrays, and others.
+
+        Raises:
+            ValueError: if a callback goes on whose numbers were not kept.
+            LookupError: if the values are others, and TypeError.
+        """
+        self._check_kept(values.get("not_kept", {}))
+        states = _by_place(values["callbacks"])
+        for name, callback in self._callbacks.items():
+            # States from before histories were kept lack it.
+            expected = _has_state(callback) and not isinstance(
+                callback, keras.callbacks.History
+            )
+            if expected and name not in states:
+                _log.warning(
+                    "The training state has nothing of %s: it starts anew.",
+                    _named(name),
+                )
+        for name in states:
+            if name not in self._callbacks and not name.endswith(".History"):
+                _log.warning(
+                    "The training state has a state of %s, which is not among "
+                    "the callbacks: it is left out.",
+                    _named(name),
+                )
+        found = {
+            name: _decoded(states[name], arrays)
+            for name, callback in self._callbacks.items()
+            if name in states and _has_state(callback)
+        }
+        for name, state in found.items():
+            _check_form(self._callbacks[name], state)
+        return found
+
+    def put_back(
+        self, states: dict[str, Any], *, keras_too: bool = True
+    ) -> None:
+        """Gives the callbacks the states that `read` has returned.
+
+        Args:
+            states: by callback.
+            keras_too: whether Keras's callbacks, which start anew in
+                `on_train_begin`, are wanted.
+        """
+        for name, state in states.items():
+            callback = self._callbacks[name]
+            if hasattr(callback, "set_training_state"):
+                callback.set_training_state(state)
+            elif keras_too:
+                _put_back(callback, state)
+
+    def _changed(self) -> dict[str, dict[str, list[str]]]:
+        """Attributes of callbacks that have changed and are not kept."""
+        found = {}
+        for name, before in self._before.items():
+            now = _glance(self._callbacks[name])
+            changed = [x for x in now if now[x] != before.get(x, _MISSING)]
+            if changed:
+                found[name] = {
+                    "numbers": [x for x in changed if now[x][0] == "number"],
+                    "others": [x for x in changed if now[x][0] != "number"],
+                }
+        return found
+
+    def _check_kept(self, not_kept: dict[str, Any]) -> None:
+        for name, changed in _by_place(not_kept).items():
+            callback = self._callbacks.get(name)
+            if callback is None or not _is_own(callback):
+                continue
+            if changed["numbers"]:
+                raise ValueError(
+                    f"Training cannot go on exactly with {_named(name)}: it "
+                    f"had changed {changed['numbers']}, which the training "
+                    "state does not keep. Give it `get_training_state` and "
+                    "`set_training_state`, or, if nothing depends on these, "
+                    "the attribute `has_training_state = False`."
+                )
+            _log.warning(
+                "%s had changed %s, which the training state does not keep: "
+                "it starts anew.",
+                _named(name),
+                changed["others"],
+            )
+
+
+_MISSING = object()
+
+
+def _named(name: str) -> str:
+    place, _, kind = name.partition(".")
+    return kind if place == "0" else f"{kind} number {int(place) + 1}"
+
+
+def _by_place(states: dict[str, Any]) -> dict[str, Any]:
+    """States by class and place among those of that class.
+
+    Earlier states counted all callbacks.
+    """
+    counts: dict[str, int] = {}
+    found = {}
+    for name in sorted(states, key=_place):
+        kind = name.partition(".")[2]
+        counts[kind] = counts.get(kind, -1) + 1
+        found[f"{counts[kind]}.{kind}"] = states[name]
+    return found
+
+
+def _place(name: str) -> int:
+    place = name.partition(".")[0]
+    if not place.isdecimal():
+        raise LookupError(name)
+    return int(place)
+
+
+def _check_known(callback: _Callback) -> None:
+    if isinstance(callback, keras.callbacks.BackupAndRestore):
+        raise ValueError(
+            "`BackupAndRestore` and `TrainingState` would both restore the "
+            "training. Received: both. Leave out `BackupAndRestore`."
+        )
+    of_keras = type(callback).__module__.startswith("keras.")
+    known = isinstance(callback, (*ATTRIBUTES, *STATELESS))
+    if of_keras and not known:
+        raise ValueError(
+            f"`TrainingState` cannot keep the state of Keras's "
+            f"{type(callback).__name__}. Leave one of both out."
+        )
+
+
+def _has_state(callback: _Callback) -> bool:
+    return (
+        hasattr(callback, "get_training_state")
+        or _attributes(callback) is not None
+    )
+
+
+def _is_own(callback: _Callback) -> bool:
+    """Whether a callback is a user's, with a state that nobody knows of."""
+    module = type(callback).__module__
+    return (
+        not hasattr(callback, "get_training_state")
+        and getattr(callback, "has_training_state", True)
+        and not module.startswith(("keras.", _STATELESS_MODULE))
+    )
+
+
+def _attributes(callback: _Callback) -> tuple[str, ...] | None:
+    for kind, names in ATTRIBUTES.items():
+        if isinstance(callback, kind):
+            return names
+    return None
+
+
+def _glance(callback: _Callback) -> dict[str, tuple[str, Any]]:
+    """Enough of a callback's attributes to see whether they change."""
+    found: dict[str, tuple[str, Any]] = {}
+    left_out = {*_OF_KERAS, *(_attributes(callback) or ())}
+    for name, value in vars(callback).items():
+        if name in left_out:
+            continue
+        if isinstance(value, _PLAIN):
+            # As text, NaN is equal to NaN.
+            found[name] = ("number", repr(value))
+        elif isinstance(value, (list, dict, set)):
+            found[name] = (type(value).__name__, len(value))
+        elif isinstance(value, np.ndarray):
+            found[name] = ("array", disk.sha256(value.tobytes()))
+    return found
+
+
+# === Keras's callbacks ===
+
+
+def _state(callback: _Callback) -> Any:
+    if hasattr(callback, "get_training_state"):
+        return callback.get_training_state()
+    names = _attributes(callback) or ()
+    state = {name: getattr(callback, name) for name in names}
+    if isinstance(callback, keras.callbacks.EarlyStopping):
+        state["best_weights"] = _without_teacher(
+            callback.model, state["best_weights"]
+        )
+    if isinstance(callback, keras.callbacks.CSVLogger):
+        state["text"] = _read(Path(callback.filename))
+    return state
+
+
+def _put_back(callback: _Callback, state: dict[str, Any]) -> None:
+    state = dict(state)
+    if isinstance(callback, keras.callbacks.EarlyStopping):
+        state["best_weights"] = _with_teacher(
+            callback.model, state["best_weights"]
+        )
+        if state["stopped_epoch"]:
+            callback.model.stop_training = True
+    if isinstance(callback, keras.callbacks.CSVLogger):
+        _rewrite(callback, state.pop("text"))
+    for name, value in state.items():
+        # A list or dict goes on growing: each has its own.
+        setattr(callback, name, _copied(value))
+
+
+def _without_teacher(
+    model: keras.Model, weights: list[Any] | None
+) -> list[Any] | None:
+    """The weights that training changes, of all weights of a Distiller."""
+    if weights is None:
+        return None
+    frozen = _frozen(model)
+    return [
+        np.asarray(value)  # Keras makes a number of a scalar.
+        for variable, value in zip(model.weights, weights, strict=True)
+        if id(variable) not in frozen
+    ]
+
+
+def _with_teacher(
+    model: keras.Model, weights: list[Any] | None
+) -> list[Any] | None:
+    if weights is None:
+        return None
+    frozen, kept = _frozen(model), iter(weights)
+    return [
+        variable.numpy() if id(variable) in frozen else next(kept)
+        for variable in model.weights
+    ]
+
+
+def _frozen(model: keras.Model) -> set[int]:
+    if not isinstance(model.teacher, keras.Model):
+        return set()
+    return {id(variable) for variable in model.teacher.weights}
+
+
+def _read(path: Path) -> str:
+    # Line ends as they are.
+    with path.open(encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def _rewrite(logger: keras.callbacks.CSVLogger, text: str) -> None:
+    """Lines of epochs that are made again are dropped."""
+    path = Path(logger.filename)
+    if logger.csv_file is not None:
+        logger.csv_file.close()
+    with disk.writing(path), path.open("w", encoding="utf-8", newline="") as f:
+        f.write(text)
+    logger.csv_file = path.open("a")
+    logger.append_header = not text
+    logger.writer = None
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_copied(part) for part in value]
+    return value
+
+
+def _check_form(callback: _Callback, state: Any) -> None:
+    """Raises TypeError for a state that this version has not written."""
+    if hasattr(callback, "get_training_state"):
+        return
+    containers = {"best_weights", "epoch", "history", "keys", "text"}
+    for name in _attributes(callback) or ():
+        value = state[name]
+        is_number = value is None or isinstance(value, (bool, int, float))
+        if name not in containers and not is_number:
+            raise TypeError(f"{name} must be a number. Received: {value!r:.60}")
+
+
+# === JSON with arrays ===
+
+
+def _encoded(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """The value as JSON; its arrays go to `arrays`."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_encoded(part, name, arrays) for part in value]
+    if isinstance(value, dict) and all(type(key) is str for key in value):
+        return {k: _encoded(part, name, arrays) for k, part in value.items()}
+    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+        key = f"callbacks/{name}/{len(arrays):05d}"
+        arrays[key] = np.array(value, order="C")
+        return {_ARRAY: key}
+    raise TypeError(
+        f"The training state of {_named(name)} must be made of numbers, text, "
+        "None, lists, dicts with text as keys, and NumPy arrays. Received: "
+        f"{value!r:.60} of type {type(value).__name__}."
+    )
+
+
+def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_decoded(part, arrays) for part in value]
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        return {name: _decoded(part, arrays) for name, part in value.items()}
+    return value

@@ -1,0 +1,162 @@
+"""The metrics of `compile`, fed as Keras's own trainer feeds them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend import compute_output_spec
+from keras.src.trainers.compile_utils import CompileMetrics
+
+Tensor = Any
+
+# Own metrics that may be named in `compile`, as Keras means the same by them;
+# Keras's value then takes the place of the own one.
+_SHARED_NAMES = ("accuracy", "mean_absolute_error")
+
+
+def make(
+    metrics: Any,
+    weighted_metrics: Any,
+    outputs: Mapping[str, Any],
+    own_names: Collection[str],
+) -> CompileMetrics | None:
+    """Keras's container of compiled metrics, with its variables made.
+
+    Args:
+        metrics: as for `keras.Model.compile`.
+        weighted_metrics: likewise.
+        outputs: `Objective.metric_outputs`.
+        own_names: names that the Distiller logs itself.
+
+    Returns:
+        The container, or None if there are no metrics.
+
+    Raises:
+        TypeError: if the metrics are not a list, a tuple or a dict.
+        ValueError: if one cannot be computed from the outputs of the model,
+            or has a name that the Distiller logs itself.
+    """
+    given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
+    if not any(given.values()):
+        return None
+    for argument, value in given.items():
+        _check_structure(argument, value, outputs)
+    made = _built(given, outputs)
+    wrong = [
+        name
+        for name in results(made)
+        if name in own_names and name not in _SHARED_NAMES
+    ]
+    if wrong:
+        raise ValueError(
+            f"The metric {wrong[0]!r} of `compile` has the name of a value "
+            "that the Distiller logs itself. Give it another one, such as "
+            f"`name='my_{wrong[0]}'`. Taken: {sorted(own_names)}."
+        )
+    return made
+
+
+def results(metrics: CompileMetrics) -> dict[str, Tensor]:
+    """The results by name, those of a metric of several among them."""
+    found: dict[str, Tensor] = {}
+    for name, value in metrics.result().items():
+        found.update(value if isinstance(value, dict) else {name: value})
+    return found
+
+
+def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Whether the first choice is the label, a class or one-hot."""
+    y_true = tf.convert_to_tensor(y_true)
+    if y_true.shape.rank == y_pred.shape.rank and y_true.shape[-1] != 1:
+        return keras.metrics.categorical_accuracy(y_true, y_pred)
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+
+
+def _check_structure(
+    argument: str, value: Any, outputs: Mapping[str, Any]
+) -> None:
+    names = outputs["names"]
+    if value and not isinstance(value, (list, tuple, dict)):
+        raise TypeError(
+            f"`{argument}` must be a list of metrics, or a dict of such lists "
+            f"by output. Received: {argument}={value!r}."
+        )
+    if not value or names is None:
+        if isinstance(value, dict) and value:
+            raise ValueError(
+                f"`{argument}` must be a list: the model has one output. "
+                f"Received: {argument}={value!r}."
+            )
+        return
+    of_each = isinstance(value, (list, tuple)) and len(value) == len(names)
+    if of_each and all(isinstance(x, (list, tuple)) for x in value):
+        return
+    if not isinstance(value, dict) or not set(value) <= set(names):
+        raise ValueError(
+            f"`{argument}` must be a dict by output, with keys of "
+            f"{list(names)}, such as {{'{names[0]}': ['accuracy']}}. "
+            f"Received: {argument}={value!r}."
+        )
+
+
+def _built(
+    given: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> CompileMetrics:
+    """The container, after a look at the shapes it is going to be given.
+
+    Raises:
+        ValueError: if a metric does not take them.
+    """
+    errors = []
+    for targets in outputs["targets"]:
+        made = CompileMetrics(
+            *(_with_accuracy(x, outputs) for x in given.values()),
+            output_names=outputs["names"],
+        )
+        try:
+            compute_output_spec(
+                _update(made),
+                targets,
+                outputs["predictions"],
+                outputs["weight"],
+            )
+        except Exception as error:  # A metric may be anybody's.
+            errors.append(error)
+        else:
+            return made
+    first = str(errors[0]).strip().splitlines() or [type(errors[0]).__name__]
+    raise ValueError(
+        "A metric of `compile` cannot be computed from what it gets, "
+        f"{outputs['described']}: {first[0]} Received: "
+        f"metrics={given['metrics']}, "
+        f"weighted_metrics={given['weighted_metrics']}."
+    ) from errors[0]
+
+
+def _update(metrics: CompileMetrics) -> Any:
+    def update(y_true: Tensor, y_pred: Tensor, weight: Tensor) -> Tensor:
+        metrics.update_state(y_true, y_pred, weight)
+        return tf.zeros([])
+
+    return update
+
+
+def _with_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
+    """The metrics with the name "accuracy" made a metric of classes.
+
+    Keras decides by the labels of the first batch which of its accuracies is
+    meant.
+    """
+    if not outputs["classes"]:
+        return value
+    if isinstance(value, dict):
+        return {k: _with_accuracy(v, outputs) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_with_accuracy(x, outputs) for x in value]
+    if isinstance(value, str) and value.lower() in ("accuracy", "acc"):
+        metric = keras.metrics.MeanMetricWrapper(accuracy, name=value)
+        # As Keras says of its own: EarlyStopping reads it.
+        metric._direction = "up"
+        return metric
+    return value

@@ -1,0 +1,204 @@
+"""Several steps per call into the graph, and never one too many.
+
+Keras 3.15 rounds the steps of an epoch up to whole executions: ten steps with
+`steps_per_execution=4` become twelve, the batches' numbers end at 11, and
+schedules end early. Here the last execution of an epoch is shorter.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer as keras_trainer
+
+Tensor = Any
+
+# The attribute of a model that holds the steps of the execution to come.
+_STEPS = "_steps_of_execution"
+
+
+def number_exactly(epoch_iterator: Any, model: keras.Model) -> None:
+    """Makes an iterator of Keras end its epochs at the step they end.
+
+    Args:
+        epoch_iterator: a `TFEpochIterator` of Keras, about to be used.
+        model: the model whose function of `make_function` is called with it.
+    """
+    epoch_iterator._enumerate_iterator = functools.partial(
+        _executions, epoch_iterator, model
+    )
+
+
+def _executions(source: Any, model: keras.Model) -> Iterator[tuple]:
+    """As Keras's `EpochIterator._enumerate_iterator`, but exact."""
+    source.data_adapter.on_epoch_begin()
+    steps = source.steps_per_epoch or source._num_batches
+    goes_on = source.steps_per_epoch is not None
+    if source._current_iterator is None or not goes_on:
+        source._current_iterator = iter(source._get_iterator())
+        source._steps_seen = 0
+    begin = 0
+    while steps is None or begin < steps:
+        left = _left(source._num_batches, source._steps_seen)
+        if left == 0:
+            if goes_on:
+                source._interrupted_warning()
+            break
+        count = min(
+            bound
+            for bound in (model.steps_per_execution, _left(steps, begin), left)
+            if bound is not None
+        )
+        setattr(model, _STEPS, count)
+        source._steps_seen += count
+        yield begin, begin + count - 1, source._current_iterator
+        begin += count
+    if _left(source._num_batches, source._steps_seen) == 0:
+        source._current_iterator = iter(source._get_iterator())
+        source._steps_seen = 0
+    source.data_adapter.on_epoch_end()
+
+
+def _left(steps: int | None, done: int) -> int | None:
+    return max(steps - done, 0) if steps else None
+
+
+def make_function(model: keras.Model, step_function: Callable) -> Callable:
+    """Keras's function around a step, for several steps per call.
+
+    Args:
+        model: with `steps_per_execution` above 1.
+        step_function: `train_step` or `test_step`.
+
+    Returns:
+        A function from an iterator to the logs of the last step it made.
+    """
+    strategy = model.distribute_strategy
+
+    def one_step(data: Any) -> dict[str, Tensor]:
+        logs = strategy.run(step_function, args=(data,))
+        return keras_trainer.reduce_per_replica(
+            logs, strategy, reduction="auto"
+        )
+
+    if not model.run_eagerly:
+        one_step = tf.function(one_step, reduce_retracing=True, autograph=False)
+    one_step = model._autoconvert_optionals(one_step)
+    several = (
+        functools.partial(_eager_steps, one_step)
+        if model.run_eagerly
+        else _graph_steps(one_step)
+    )
+
+    def run(iterator: Any) -> dict[str, Tensor]:
+        of_dataset = isinstance(
+            iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)
+        )
+        if not of_dataset:  # The one batch of `train_on_batch`.
+            return one_step(next(iterator))
+        return several(iterator, getattr(model, _STEPS))
+
+    return run
+
+
+def _eager_steps(
+    one_step: Callable, iterator: Any, steps: int
+) -> dict[str, Tensor]:
+    logs = one_step(iterator.get_next())
+    for _ in range(steps - 1):
+        following = iterator.get_next_as_optional()
+        if not following.has_value():
+            break
+        logs = one_step(following.get_value())
+    return logs
+
+
+def _graph_steps(one_step: Callable) -> Callable:
+    def one(iterator: Any) -> dict[str, Tensor]:
+        # Raises an error if there is no data: the epoch is over.
+        return one_step(iterator.get_next())
+
+    def several(iterator: Any, steps: Tensor) -> dict[str, Tensor]:
+        logs = one(iterator)
+
+        def body(done: Tensor, logs: Any, following: Any) -> tuple:
+            logs = one_step(following.get_value())
+            done += 1
+            # A batch that is taken here belongs to this execution.
+            following = tf.cond(
+                done < steps,
+                iterator.get_next_as_optional,
+                lambda: following,
+            )
+            return done, logs, following
+
+        _, logs, _ = tf.while_loop(
+            lambda done, _, following: (done < steps) & following.has_value(),
+            body,
+            (tf.constant(1), logs, iterator.get_next_as_optional()),
+        )
+        return logs
+
+    single = tf.function(one, reduce_retracing=True, autograph=False)
+    several = tf.function(several, reduce_retracing=True, autograph=False)
+    return lambda iterator, steps: (
+        single(iterator)
+        if steps == 1
+        else several(iterator, tf.constant(steps))
+    )
+
+
+class UpdateRecord:
+    """The values of the latest updates, as many as one execution makes.
+
+    Args:
+        names: of the values.
+        updates: int >= 1, how many of the latest updates are kept.
+    """
+
+    def __init__(self, names: Sequence[str], updates: int) -> None:
+        self.names = tuple(names)
+        self.updates = updates
+        self._rows = keras.Variable(
+            np.zeros((updates, len(self.names)), "float32"),
+            trainable=False,
+            autocast=False,
+            name="update_record",
+            aggregation="only_first_replica",
+        )
+
+    def write(self, earlier: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Keeps the values of an update, in the graph.
+
+        Args:
+            earlier: int scalar, updates before this one.
+            values: scalars by name.
+        """
+        row = tf.stack([tf.cast(values[x], tf.float32) for x in self.names])
+        place = tf.cast(earlier, tf.int32) % self.updates
+        rows = tf.convert_to_tensor(self._rows)
+        self._rows.assign(tf.tensor_scatter_nd_update(rows, [[place]], [row]))
+
+    def read(self, updates: Sequence[int]) -> list[dict[str, float]]:
+        """The values of some of the latest updates.
+
+        Args:
+            updates: their numbers, counted from 1.
+
+        Returns:
+            The values by name, of each update.
+        """
+        rows = self._rows.numpy()
+        return [
+            dict(
+                zip(
+                    self.names,
+                    rows[(number - 1) % self.updates].tolist(),
+                    strict=True,
+                )
+            )
+            for number in updates
+        ]

@@ -1,0 +1,78 @@
+"""Checks of what `fit`, `evaluate` and `predict` are given."""
+
+from collections.abc import Collection
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def check_steps(argument: str, steps: int | None, dataset: Any) -> None:
+    """Raises ValueError for an endless dataset without a number of steps.
+
+    Args:
+        argument: name of the argument that says how many.
+        steps: its value.
+        dataset: the data; whatever is not a `tf.data.Dataset` passes.
+    """
+    if steps is not None or not isinstance(dataset, tf.data.Dataset):
+        return
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"`{argument}` is needed with an endless dataset. "
+            f"Received: {argument}=None."
+        )
+
+
+def set_modes(callbacks: Any, own_names: Collection[str]) -> None:
+    """Says of callbacks of mode "auto" whether more is better.
+
+    Keras finds it out of the metrics of `compile` alone, after an epoch, and
+    raises an error for others.
+
+    Args:
+        callbacks: as for `fit`.
+        own_names: names that the Distiller logs itself.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    for callback in keras.tree.flatten(callbacks) if callbacks else []:
+        if getattr(callback, "mode", None) != "auto":
+            continue
+        name = str(getattr(callback, "monitor", "")).removeprefix("val_")
+        if name in own_names and name.endswith(("_loss", "_error")):
+            callback.mode = "min"
+        elif name in own_names and name.endswith(("accuracy", "agreement")):
+            callback.mode = "max"
+
+
+def check_class_weight(
+    class_weight: Any, kind: str, *, resumable: bool, distributed: bool
+) -> None:
+    """Raises ValueError unless `class_weight` does what its name says.
+
+    Args:
+        class_weight: as for `keras.Model.fit`.
+        kind: of the task.
+        resumable: whether a `TrainingState` is among the callbacks.
+        distributed: whether replicas read shares of the dataset.
+    """
+    if class_weight is None:
+        return
+    told = kind.replace("_", " ")
+    if kind != "classification":
+        raise ValueError(
+            "`class_weight` weighs the examples of a classification. "
+            f"Received: class_weight={class_weight!r} for {told}. Give "
+            "weights as the third part of a batch."
+        )
+    for name, has in (
+        ("with a `TrainingState`", resumable),
+        ("with a keras_distil dataset under several replicas", distributed),
+    ):
+        if has:
+            raise ValueError(
+                f"`class_weight` cannot be used {name}. Give weights as the "
+                "third part of a batch. "
+                f"Received: class_weight={class_weight!r}."
+            )
