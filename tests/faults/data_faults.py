@@ -56,7 +56,7 @@ FAULTS = (
     Fault(
         "pairs lose the second text first",
         "_truncated",
-        "max(room - len(other), room - half)",
+        "max(room - len(other), half)",
         "room",
         ("tests/data/test_task_batches.py",),
     ),
