@@ -323,7 +323,7 @@ def _readable_address(address: str, family: socket.AddressFamily) -> str:
 def open_ports_told() -> str | None:
     """One line on the ports of a worker; None for a single process."""
     index, count = worker_index()
-    if count < 2:
+    if count < 2 or _VARIABLE not in os.environ:
         return None
     where = ", ".join(listening_addresses()) or _addresses()[index]
     return (
