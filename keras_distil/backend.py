@@ -1,5 +1,6 @@
 """Keras's backend, which must be TensorFlow."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -17,6 +18,9 @@ def check_backend() -> None:
     Raises:
         ImportError: naming the backend and where it was chosen.
     """
+    if importlib.util.find_spec("keras") is None:
+        # `keras_distil.edge` needs no Keras.
+        return
     name, source = _chosen_backend()
     if name != "tensorflow":
         raise ImportError(

@@ -1,5 +1,6 @@
 """Keras on another backend is refused at once, in one line."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -107,3 +108,10 @@ def test_the_command_says_it_in_one_line(words):
         "KERAS_BACKEND=tensorflow before Keras is first imported. Received: "
         "'jax', from the variable KERAS_BACKEND.\n"
     )
+
+
+def test_edge_needs_no_keras(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    backend.check_backend()
