@@ -264,6 +264,22 @@ def test_the_teacher_runs_without_dropout(masked_lm_teacher, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_student_trains_with_dropout(masked_lm_teacher, kind):
+    model, _ = make_models(masked_lm_teacher, kind, dropout=0.5)
+    alone = losses.task_loss(kind, soft_target_weight=0, cosine_weight=0)
+    objective = make_objective(None, model, alone)
+    named = objective.batch(make_batch(kind))
+    sizes = objective.sizes(named)
+    still, again, dropped = (
+        float(
+            objective.evaluate(named, sizes, training=training)[0]["label_sum"]
+        )
+        for training in (False, False, True)
+    )
+    assert still == again != pytest.approx(dropped, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_dropout_before_the_output_is_for_training_alone(
     masked_lm_teacher, kind
 ):

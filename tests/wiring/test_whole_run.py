@@ -496,9 +496,14 @@ def task_logits(home, name, split, model):
             [5 + ord(x) - ord("a") for x in line[column].split()]
             for column in columns
         )
-        # Ten tokens: the longer text loses its end.
-        while len(first) + len(second) > 7:
-            (first if len(first) > len(second) else second).pop()
+        # Ten tokens, seven of them words: the longer text loses its end, until
+        # both are of one length; the one odd word is the longer text's.
+        if len(first) + len(second) > 7:
+            fewest = min(len(first), len(second), 3)
+            if len(first) > len(second):
+                first, second = first[: 7 - fewest], second[:fewest]
+            else:
+                first, second = first[:fewest], second[: 7 - fewest]
         tokens = [2, *first, 3, *second, 3]
         segments = [0] * (len(first) + 2) + [1] * (len(second) + 1)
         inputs = {
