@@ -7,6 +7,7 @@ process that takes long. Each has its folder in FOLDER, which gets weights, what
 this worker would write and, in a folder that all share, training states.
 """
 
+import gc
 import json
 import os
 import sys
@@ -37,6 +38,7 @@ def main(folder, steps, trainings):
         strategies[replicas] = tf.distribute.MirroredStrategy(
             [f"CPU:{index}" for index in range(replicas)]
         )
+    gc.freeze()  # as conftest.py does
     for training in trainings:
         name, count = training.pop("name"), training.pop("replicas")
         train(folder / name, steps, strategies[count], **training)

@@ -7,7 +7,7 @@ from keras_distil.calibration.process import MeasuredRecipe
 from keras_distil.config import load_recipe
 
 
-def test_updates_of_a_toy_recipe(toy_recipe):
+def test_updates_until_their_process_is_gone(toy_recipe):
     with MeasuredRecipe(load_recipe(toy_recipe)) as running:
         loaded = running.peak_gb
         assert 0 < running.base_gb <= loaded
@@ -20,6 +20,10 @@ def test_updates_of_a_toy_recipe(toy_recipe):
         assert set(rates) == {"float32", "mixed_bfloat16", "bandwidth"}
         assert min(rates.values()) > 0
         assert running.peak_gb == peak
+        running._process.kill()
+        running._process.wait()
+        with pytest.raises(RuntimeError, match=r"were free\): SIGKILL. Free"):
+            running.update()
 
 
 def test_models_that_can_not_be_made(toy_recipe):
@@ -28,18 +32,11 @@ def test_models_that_can_not_be_made(toy_recipe):
         MeasuredRecipe(recipe)
 
 
+@pytest.mark.slow
 def test_want_of_memory(toy_recipe, monkeypatch):
     monkeypatch.setattr(process, "available_memory", lambda: 0.6e9)
     with pytest.raises(RuntimeError, match=r"for want of memory \(0.1 GB were"):
         MeasuredRecipe(load_recipe(toy_recipe))
-
-
-def test_a_process_that_is_gone(toy_recipe):
-    with MeasuredRecipe(load_recipe(toy_recipe)) as running:
-        running._process.kill()
-        running._process.wait()
-        with pytest.raises(RuntimeError, match=r"were free\): SIGKILL. Free"):
-            running.update()
 
 
 def test_memory_of_the_machine(monkeypatch, tmp_path):

@@ -44,7 +44,7 @@ class Seen(keras.callbacks.Callback):
 
 
 def test_weighted_norms_get_the_ratios(make_distiller, triple):
-    distiller = make_distiller(run_eagerly=False)
+    distiller = make_distiller()
     norms = distiller.gradient_norms(triple).measure()
     seen = Seen()
     balancer = callbacks.GradientBalancer(
