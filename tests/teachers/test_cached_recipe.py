@@ -33,6 +33,12 @@ def run(toy_recipe, folder, *overrides):
     return stages.run_recipe(made)["rows"], progress.lines
 
 
+@pytest.fixture
+def untrained(monkeypatch):
+    """Runs make their cache, and train nothing from it."""
+    monkeypatch.setattr(text_stages, "_fit", lambda *args, **kwargs: None)
+
+
 def cli_error(capsys, monkeypatch, *arguments):
     """The one line with which the command fails."""
     monkeypatch.setattr("sys.argv", ["keras-distil", *map(str, arguments)])
@@ -71,7 +77,9 @@ def test_all_logits_train_as_the_live_teacher(toy_recipe, toy_run, tmp_path):
     assert settings.hidden_states
 
 
-def test_settings_of_the_cache_are_the_recipe_s(toy_recipe, tmp_path):
+def test_settings_of_the_cache_are_the_recipe_s(
+    toy_recipe, tmp_path, untrained
+):
     run(
         toy_recipe,
         tmp_path / "run",
@@ -138,7 +146,7 @@ def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):
 @pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("layout", ["packed", "bucketed"])
 def test_the_plan_tells_the_size(
-    toy_recipe, tmp_path, capsys, monkeypatch, prepared, layout
+    toy_recipe, tmp_path, capsys, monkeypatch, untrained, prepared, layout
 ):
     changes = [CACHE, "distill.steps=40", f"data.layout={layout}"]
     live = plan.summarise(config.load_recipe(toy_recipe, changes[1:]))
