@@ -29,7 +29,8 @@ class Die(keras.callbacks.Callback):
         self.update = update
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None):
+        # When the state of that update has been written.
         if int(self.model.optimizer.iterations.numpy()) == self.update:
             raise Died
 
