@@ -266,6 +266,7 @@ def _train(
         "dev_scores": best.scores,
         "best_epoch": best.best_epoch + 1,
         "duration_s": round(time.perf_counter() - started, 1),
+        "tokenizer": data.tokenizer_hash(build.tokenizer(run.recipe)),
     }
     _write(run, planned, predictions, result)
     if run.writes:
@@ -409,6 +410,23 @@ def _check_vocabulary(
             f"The tokenizer has {words} entries, but `{path}` a vocabulary "
             f"of {rows}: the model is another teacher's."
         )
+    if _trained_with(path) not in (None, data.tokenizer_hash(tokenizer)):
+        raise ValueError(
+            f"`{path}` was trained with another tokenizer than that of the "
+            "recipe's teacher, whose ids would stand for other words. Give "
+            "the recipe that trained it: recipe.yaml in its run's folder."
+        )
+
+
+def _trained_with(path: Path) -> str | None:
+    """The hash of the tokenizer of a run's model; None if it is not known."""
+    result = path.with_name(RESULT_FILE)
+    if path.name != MODEL_FILE or not result.is_file():
+        return None
+    try:
+        return json.loads(read_text(result)).get("tokenizer")
+    except (ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _write(

@@ -382,6 +382,21 @@ def test_a_model_that_cannot_be_scored_is_refused(
     assert set(scores) == {"exact_match", "f1"}
 
 
+def test_a_models_own_tokenizer_is_asked_for(
+    finished, toy_teacher, recipe_path
+):
+    path, *_ = (finished[2] / "tasks").glob("rte/teacher/*/model.keras")
+    recipe = config.load_recipe(recipe_path)
+    assert task_stages.evaluate(recipe, "rte", path, None)
+    # The same words, of which two have each other's ids.
+    vocabulary = toy_teacher / "vocab.txt"
+    words = vocabulary.read_text().split("\n")
+    words[7], words[8] = words[8], words[7]
+    vocabulary.write_text("\n".join(words))
+    with pytest.raises(ValueError, match="was trained with another tokenizer"):
+        task_stages.evaluate(recipe, "rte", path, None)
+
+
 def test_a_file_that_keras_cannot_read_is_refused(kept_model, tmp_path):
     with zipfile.ZipFile(kept_model) as whole:
         members = {name: whole.read(name) for name in whole.namelist()}

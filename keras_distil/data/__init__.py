@@ -31,6 +31,7 @@ _HOMES = {
     "encode_paragraphs": "tokenize",
     "load_tokenizer": "tokenize",
     "vocabulary_hash": "tokenize",
+    "tokenizer_hash": "tokenize",
     "vocabulary_size": "tokenize",
     "words_by_id": "tokenize",
     "check_unknown": "unknown",

@@ -139,6 +139,17 @@ def vocabulary_hash(tokenizer: tokenizers.Tokenizer) -> str:
     return hashlib.sha256(json.dumps(ordered).encode()).hexdigest()
 
 
+def tokenizer_hash(tokenizer: tokenizers.Tokenizer) -> str:
+    """Returns the sha256 of a vocabulary and of what is done to a text first.
+
+    Tokenizers with equal hashes give the same ids to the same text.
+    """
+    normalizer = json.loads(tokenizer.to_str())["normalizer"]
+    described = [vocabulary_hash(tokenizer), normalizer]
+    content = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def words_by_id(
     tokenizer: tokenizers.Tokenizer, missing: str = " {}"
 ) -> list[str]:
