@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from commands import keras_distil, run_command
+from commands import keras_distil
 
 from keras_distil import config, models, preflight, run_folder
 from keras_distil.progress import Progress
@@ -13,12 +13,13 @@ from keras_distil.progress import Progress
 POSITIONS = 12  # of the toy teacher
 
 
-@pytest.fixture(scope="module")
-def finished(shared_toy_recipe):
-    """The folder of a finished run of the shared toy recipe."""
-    folder = shared_toy_recipe.parent / "run"
-    assert run_command("run", shared_toy_recipe, "--output", folder) == 0
-    return folder
+def again(toy_run, folder, *changes):
+    """The command that goes on with a copy of the finished run."""
+    toy_run.copy(folder)
+    sets = [
+        x for each in (*toy_run.overrides, *changes) for x in ("--set", each)
+    ]
+    return ["run", toy_run.recipe_path, "--output", folder, *sets]
 
 
 def last_line(err):
@@ -145,16 +146,13 @@ def test_a_dry_run_opens_tokenizer_and_students(
 
 
 def test_what_measures_may_change_when_a_run_goes_on(
-    capsys, shared_toy_recipe, finished, tmp_path
+    capsys, shared_toy_recipe, toy_run, tmp_path, eager_steps
 ):
     folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
-    metrics = (folder / "metrics.jsonl").read_bytes()
-    before = json.loads((folder / "report.json").read_text())
+    metrics = (toy_run.folder / "metrics.jsonl").read_bytes()
+    before = json.loads((toy_run.folder / "report.json").read_text())
     status, _, err = keras_distil(
-        capsys,
-        *["run", shared_toy_recipe, "--output", folder],
-        *["--set", "evaluate.sequences=4", "--set", "name=other"],
+        capsys, *again(toy_run, folder, "evaluate.sequences=4", "name=other")
     )
     assert status == 0, err
     assert "evaluate.sequences (8, now 4)" in err
@@ -167,16 +165,13 @@ def test_what_measures_may_change_when_a_run_goes_on(
 
 
 def test_an_export_is_added_to_a_finished_run(
-    capsys, shared_toy_recipe, finished, tmp_path, monkeypatch
+    capsys, shared_toy_recipe, toy_run, tmp_path, monkeypatch, eager_steps
 ):
     folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
-    before = json.loads((folder / "report.json").read_text())
+    before = json.loads((toy_run.folder / "report.json").read_text())
     monkeypatch.setattr("keras_distil.text_stages.score", None)
     status, _, err = keras_distil(
-        capsys,
-        *["run", shared_toy_recipe, "--output", folder],
-        *["--set", "export.formats=[preset]"],
+        capsys, *again(toy_run, folder, "export.formats=[preset]")
     )
     assert status == 0, err
     report = json.loads((folder / "report.json").read_text())
