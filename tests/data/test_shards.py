@@ -154,7 +154,7 @@ def test_truncated_shard_is_refused(folder):
 
 def test_missing_shard_is_refused(folder):
     (folder / "train-00000-of-00003.array_record").unlink()
-    with pytest.raises(CorpusError, match="00000-of-00003.* is missing. Make"):
+    with pytest.raises(CorpusError, match="00000-of-00003.* is missing. Copy"):
         open_corpus(folder)
 
 

@@ -288,7 +288,7 @@ def test_a_lower_score_fails_the_gate(student, tokenizer, tmp_path):
     )
     with pytest.raises(
         export.ParityError,
-        match=r"score 80.0 of the student's 90.0 .*0.5 points less\)",
+        match=r"score 80.0 of the student's 90.0.*0.5 points less\)",
     ):
         export.export_litert(
             model,

@@ -353,8 +353,17 @@ def test_a_classifier_that_returns_probabilities(student, tmp_path):
     model = keras_hub.models.DistilBertTextClassifier(
         student.backbone, num_classes=2, activation="softmax"
     )
-    with pytest.raises(ValueError, match="logits, .*activation=softmax"):
-        make(model, tmp_path / "made")
+    report = make(model, tmp_path / "made")
+    loaded = tf.saved_model.load(str(report.path))
+    ids = np.array([[2, 5, 9, 3], [2, 7, 3, 0]], "int32")
+    inputs = {"token_ids": ids, "padding_mask": (ids > 0).astype("int32")}
+    served = loaded.signatures["token_ids"](
+        **{name: tf.constant(value) for name, value in inputs.items()}
+    )
+    # What is served are logits: their softmax is what the model says.
+    np.testing.assert_allclose(
+        tf.nn.softmax(served["logits"]), model(inputs), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("max_length", [3, 25])
