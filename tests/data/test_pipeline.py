@@ -8,6 +8,7 @@ from keras_distil.data.pipeline import (
     masked_lm_dataset,
     masked_rows_dataset,
 )
+from keras_distil.data.stream import stream_of
 
 VOCABULARY_SIZE = 500
 COUNT = 23
@@ -337,3 +338,29 @@ def test_weights_that_are_not_positive(examples, bad):
     weights[3] = bad
     with pytest.raises(ValueError, match="`token_weights` must be positive"):
         examples(steps=1, token_weights=weights)
+
+
+def test_replicas_read_consecutive_shares_of_each_batch(sequences, special):
+    dataset = masked_lm_dataset(
+        sequences,
+        special=special,
+        vocabulary_size=VOCABULARY_SIZE,
+        batch_size=5,
+        seed=3,
+        steps=3,
+    )
+    whole = list(dataset.as_numpy_iterator())
+    shares = list(
+        stream_of(dataset)
+        .dataset(replicas=(0, 1), replica_count=2)
+        .as_numpy_iterator()
+    )
+    assert [len(y) for _, y, _ in shares] == [2, 3] * 3
+    for step, (x, y, weight) in enumerate(whole):
+        parts = shares[2 * step : 2 * step + 2]
+        joined = [
+            np.concatenate(p) for p in zip(*[p[1:] for p in parts], strict=True)
+        ]
+        assert_same(joined, (y, weight))
+        token_ids = np.concatenate([p[0]["token_ids"] for p in parts])
+        np.testing.assert_array_equal(token_ids, x["token_ids"])

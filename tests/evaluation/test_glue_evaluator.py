@@ -70,6 +70,26 @@ def test_predictions_are_those_of_single_examples(
         np.testing.assert_allclose(found[number], expected, rtol=1e-5)
 
 
+def test_outputs_are_in_the_order_of_the_examples(toy_glue, tokenizer):
+    """Batches go by length; what is put out here is the length itself."""
+    evaluator = GLUEEvaluator(
+        "stsb", tokenizer, root=toy_glue, max_length=12, batch_size=3
+    )
+
+    def lengths(inputs):
+        counts = inputs["padding_mask"].sum(axis=1)
+        return counts[:, np.newaxis].astype("float32")
+
+    (found,) = evaluator.outputs(lengths).values()
+    examples = evaluator.examples["dev"]
+    words = [
+        len(first.split()) + len(second.split()) + 3
+        for first, second in zip(examples.first, examples.second, strict=True)
+    ]
+    assert sorted(words) != words
+    assert found[:, 0].tolist() == words
+
+
 def test_scores_are_means_of_metrics(toy_teacher, toy_glue, tokenizer):
     model = make_model(toy_teacher, "regression", 1)
     evaluator = GLUEEvaluator("stsb", tokenizer, root=toy_glue, max_length=12)
