@@ -74,6 +74,7 @@ def test_a_finished_run_is_told_again_not_run_again(capsys, finished, tmp_path):
     assert (tmp_path / "run.old1" / "student.keras").is_file()
 
 
+@pytest.mark.slow
 def test_a_mirrored_run_on_one_device_is_the_plain_run(
     capsys, finished, tmp_path
 ):

@@ -60,12 +60,14 @@ def run(toy_run, shared_toy_recipe, tmp_path_factory):
     return run_folder.open_run(recipe, folder, Progress(quiet=True))
 
 
-@pytest.mark.usefixtures("eager_steps")
-def test_a_run_exports_its_student(shared_toy_recipe, tmp_path):
+def test_a_run_exports_its_student(shared_toy_recipe, toy_run, tmp_path):
     recipe = config.load_recipe(
-        shared_toy_recipe, [f"export.formats=[{', '.join(FORMATS)}]"]
+        toy_run.recipe_path,
+        [*toy_run.overrides, f"export.formats=[{', '.join(FORMATS)}]"],
     )
-    made = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
+    # What was trained and scored is found done.
+    folder = toy_run.copy(tmp_path / "run")
+    made = run_folder.open_run(recipe, folder, Progress(quiet=True))
     report = stages.run_recipe(made)
     assert [each["path"] for each in report["export"]] == FORMATS
     for each in report["export"]:

@@ -80,7 +80,11 @@ def test_the_mean_runs():
 
 @pytest.mark.parametrize(
     ("positions", "jit_compile"),
-    [("all", False), ("masked", False), ("all", True)],
+    [
+        ("all", False),
+        ("masked", False),
+        pytest.param("all", True, marks=pytest.mark.slow),
+    ],
 )
 def test_any_chunks_and_parts_make_one_update(positions, jit_compile):
     triple = make_batch()
