@@ -49,7 +49,7 @@ def test_a_run_ends_with_a_table_and_its_folder(finished):
     assert f"Report: {folder / 'report.html'}\n" in out
 
 
-@pytest.mark.usefixtures("eager_steps")
+@pytest.mark.usefixtures("quick_runs")
 def test_a_finished_run_is_told_again_not_run_again(capsys, finished, tmp_path):
     folder = finished.copy(tmp_path / "run")
     before = (folder / "report.json").stat().st_mtime_ns
@@ -64,8 +64,7 @@ def test_a_finished_run_is_told_again_not_run_again(capsys, finished, tmp_path):
     assert status == 0
     report = json.loads((folder / "report.json").read_text())
     assert json.loads(out) == {**report, "folder": str(folder)}
-    # It scores the teacher only, which is quick.
-    command += ["--set", "distill=null", "--set", "student=null"]
+    command += ["--set", "distill.steps=1"]
     status, _, err = keras_distil(capsys, *command)
     assert status == 1
     assert "finished run of another recipe" in err
@@ -90,7 +89,7 @@ def test_a_mirrored_run_on_one_device_is_the_plain_run(
     assert mirrored["mlm_loss"] == pytest.approx(plain["mlm_loss"], rel=1e-5)
 
 
-@pytest.mark.usefixtures("eager_steps")
+@pytest.mark.usefixtures("quick_runs")
 def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
     arguments = [
         "run",
@@ -106,7 +105,7 @@ def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
     assert "found done" not in err
     assert (tmp_path / "first" / "adapter.safetensors").is_file()
     # The teacher of another student, or of none, is the same.
-    arguments += ["--set", "distill=null", "--set", "student=null"]
+    arguments += ["--set", "distill.steps=1"]
     status, _, err = keras_distil(
         capsys, *arguments, "--output", tmp_path / "second"
     )
@@ -152,7 +151,7 @@ def test_prepare_tells_what_it_made(capsys, toy_recipe):
     assert "sequences of at most 12 tokens" in out
 
 
-@pytest.mark.usefixtures("eager_steps")
+@pytest.mark.usefixtures("quick_runs")
 def test_a_prepared_corpus_is_trained_on(capsys, toy_recipe, tmp_path):
     folder = tmp_path / "corpus"
     settings = ["--set", "data.layout=bucketed"]

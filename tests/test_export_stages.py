@@ -81,7 +81,7 @@ def test_a_run_exports_its_student(shared_toy_recipe, toy_run, tmp_path):
     load_teacher(made.folder / "hugging_face")
 
 
-@pytest.mark.usefixtures("eager_steps")
+@pytest.mark.usefixtures("quick_runs")
 def test_a_run_exports_the_best_student_of_each_task(
     run, shared_toy_recipe, toy_glue, tmp_path
 ):

@@ -19,7 +19,7 @@ def finished(shared_toy_recipe, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("card") / "run"
     run = run_folder.open_run(recipe, folder, Progress(quiet=True))
-    with toy.eager_steps():
+    with toy.quick_runs():
         stages.run_recipe(run)
     return run
 

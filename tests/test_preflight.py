@@ -146,7 +146,7 @@ def test_a_dry_run_opens_tokenizer_and_students(
 
 
 def test_what_measures_may_change_when_a_run_goes_on(
-    capsys, shared_toy_recipe, toy_run, tmp_path, eager_steps
+    capsys, shared_toy_recipe, toy_run, tmp_path, quick_runs
 ):
     folder = tmp_path / "run"
     metrics = (toy_run.folder / "metrics.jsonl").read_bytes()
@@ -165,7 +165,7 @@ def test_what_measures_may_change_when_a_run_goes_on(
 
 
 def test_an_export_is_added_to_a_finished_run(
-    capsys, shared_toy_recipe, toy_run, tmp_path, monkeypatch, eager_steps
+    capsys, shared_toy_recipe, toy_run, tmp_path, monkeypatch, quick_runs
 ):
     folder = tmp_path / "run"
     before = json.loads((toy_run.folder / "report.json").read_text())

@@ -79,7 +79,7 @@ def test_it_trains_two_steps(
     request,
 ):
     if eager:
-        request.getfixturevalue("eager_steps")
+        request.getfixturevalue("quick_runs")
     convert_litert_here(monkeypatch)
     given = config.load_recipe(path)
     if given.finetune is not None:

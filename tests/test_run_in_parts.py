@@ -9,7 +9,7 @@ from commands import keras_distil
 from keras_distil import build, config, run_folder, stages
 from keras_distil.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("eager_steps")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 TASKS = (
     "{tasks: [rte], source: files, rows: [teacher, student], epochs: 1, "

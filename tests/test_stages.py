@@ -50,7 +50,7 @@ def test_a_foreign_vocabulary_is_refused(toy_recipe, toy_teacher, tmp_path):
         stages.run_recipe(run)
 
 
-@pytest.mark.usefixtures("eager_steps")
+@pytest.mark.usefixtures("quick_runs")
 def test_a_recipe_balances_its_losses(toy_recipe, tmp_path):
     recipe = config.load_recipe(
         toy_recipe,

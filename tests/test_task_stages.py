@@ -23,7 +23,7 @@ from keras_distil import (
 )
 from keras_distil.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("eager_steps")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 def write_recipe(path, teacher, glue):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil import Distiller, models
+from keras_distil import Distiller, callbacks, models
+from keras_distil.report import svg
 
 VOCABULARY = 50
 SIZES = {
@@ -127,7 +128,7 @@ def convert_litert_here(patch) -> None:
 def eager_steps() -> Iterator[None]:
     """Distillers that are compiled here train and evaluate without a graph.
 
-    Tracing a step takes longer than a few eager steps of a toy model.
+    Tracing a step takes as long as 15 eager steps of a toy model.
     """
     compile_ = Distiller.compile
 
@@ -136,4 +137,16 @@ def eager_steps() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Distiller, "compile", eagerly)
+        yield
+
+
+@contextlib.contextmanager
+def quick_runs() -> Iterator[None]:
+    """Runs with eager steps and without most of their pictures.
+
+    TensorBoard shows no examples, and the page's charts are empty.
+    """
+    with eager_steps(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.TensorBoard, "_look", lambda self, step: None)
+        patch.setattr(svg, "inline", lambda figure, **labels: "<svg></svg>")
         yield

@@ -6,5 +6,5 @@ import toy
 
 @pytest.fixture(autouse=True, scope="module")
 def _eager():
-    with toy.eager_steps():
+    with toy.quick_runs():
         yield

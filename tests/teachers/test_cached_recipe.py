@@ -10,7 +10,7 @@ from keras_distil import cli, config, plan, run_folder, stages, text_stages
 from keras_distil.progress import Progress
 from keras_distil.teachers import manifest
 
-pytestmark = pytest.mark.usefixtures("eager_steps")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 CACHE = "teacher.cache={top_k: 8, maskings: 2}"
 
