@@ -162,13 +162,22 @@ def toy_recipe(toy_teacher, tmp_path, monkeypatch, toy_corpora) -> Path:
 
 
 @pytest.fixture
+def eager_steps() -> Iterator[None]:
+    """Models train without a graph during the test, see `toy.eager_steps`."""
+    import toy  # TensorFlow, which not every test needs
+
+    with toy.eager_steps():
+        yield
+
+
+@pytest.fixture
 def quick_runs() -> Iterator[None]:
     """Toy runs take half as long during the test, see `toy.quick_runs`.
 
     For tests that check what a run writes, says or resumes from, and neither
     its graph nor its pictures.
     """
-    import toy  # TensorFlow, which not every test needs
+    import toy
 
     with toy.quick_runs():
         yield

@@ -322,7 +322,7 @@ def test_more_micro_batches_than_rows(teacher):
 
 
 _TWO_REPLICAS = """
-import sys
+import gc, sys
 sys.path.insert(0, "tests")
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -331,6 +331,7 @@ tf.config.set_logical_device_configuration(
 )
 import toy
 from keras_distil import Distiller, losses
+gc.freeze()  # as conftest.py does
 
 # The first replica's half has 26 tokens, the second's has 4.
 batches = [toy.make_batch((9, 8, 9, 1, 2, 1), seed=s) for s in range(3)]

@@ -185,6 +185,7 @@ def check_workers_equal(folder, expected, *, atol):
 # would make noise of gradients that are zero, such as those of key biases.)
 
 
+@pytest.mark.slow
 def test_two_workers_are_one_process(alone, two_workers):
     folder = two_workers / "clipped"
     check_workers_equal(folder, alone("clipped"), atol=1e-5)

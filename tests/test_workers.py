@@ -328,6 +328,7 @@ def test_a_worker_that_never_comes_up_is_told(toy_recipe, tmp_path, index):
     assert f"3 s: no answer from worker {missing} (127.0.0.1:" in line
 
 
+@pytest.mark.slow
 def test_a_place_that_is_taken_is_told(toy_recipe, tmp_path):
     with socket.socket() as taken:
         taken.bind(("", 0))
