@@ -18,8 +18,8 @@ def check_backend() -> None:
     Raises:
         ImportError: naming the backend and where it was chosen.
     """
-    if importlib.util.find_spec("keras") is None:
-        # `keras_distil.edge` needs no Keras.
+    if not _has_keras():
+        # `keras_distil.edge` needs none.
         return
     name, source = _chosen_backend()
     if name != "tensorflow":
@@ -28,6 +28,14 @@ def check_backend() -> None:
             "KERAS_BACKEND=tensorflow before Keras is first imported. "
             f"Received: {name!r}, from {source}."
         )
+
+
+def _has_keras() -> bool:
+    try:
+        return importlib.util.find_spec("keras") is not None
+    # An import hook may say so at once.
+    except ImportError:
+        return False
 
 
 def is_command() -> bool:
