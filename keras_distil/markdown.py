@@ -42,17 +42,6 @@ def code(text: str) -> str:
     return f"{mark}{text}{mark}"
 
 
-def code_block(text: str, language: str = "") -> str:
-    """Lines of code between fences that nothing in them closes.
-
-    Args:
-        text: any text.
-        language: for highlighting.
-    """
-    fence = "`" * max(3, _longest_run(text) + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
 def visible(text: str) -> str:
     """Text of one line; what cannot be seen in it is shown as such.
 

@@ -43,11 +43,6 @@ def test_code_is_longer_marked_than_what_is_in_it(text, code):
     assert markdown.code(text) == code
 
 
-def test_a_fence_is_longer_than_any_in_it():
-    block = markdown.code_block("a\n````\nb", "yaml")
-    assert block == "`````yaml\na\n````\nb\n`````"
-
-
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [{','.join(f'*{a}' for _ in range(9))}]\n"
     for a, b in zip("abcdefgh", "bcdefghi", strict=True)
