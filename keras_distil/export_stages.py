@@ -173,7 +173,11 @@ def _text_examples(
         return None, None
     with progress.bar("Prepare corpus (units)") as bar:
         prepared = build.corpus(recipe, progress=bar.update_of)
-    train = build.training_batches(recipe, prepared, batch_size=_REPRESENTATIVE)
+    train = build.training_batches(
+        recipe,
+        prepared,
+        batch_size=min(_REPRESENTATIVE, prepared.train_sequences),
+    )
     return (
         export.Examples.from_dataset(
             build.held_out_batches(recipe, prepared), _SEQUENCES

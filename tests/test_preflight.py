@@ -7,7 +7,13 @@ import sys
 import pytest
 from commands import keras_distil
 
-from keras_distil import config, models, preflight, run_folder
+from keras_distil import (
+    config,
+    export_stages,
+    models,
+    preflight,
+    run_folder,
+)
 from keras_distil.progress import Progress
 
 POSITIONS = 12  # of the toy teacher
@@ -218,3 +224,14 @@ def test_only_runs_are_moved(capsys, toy_recipe, tmp_path, files):
         assert "--fresh" not in err
     assert [path.name for path in tmp_path.glob("mydocs*")] == ["mydocs"]
     assert sorted(path.name for path in folder.iterdir()) == files
+
+
+def test_a_corpus_of_less_than_a_batch_is_exported_from(
+    toy_recipe, toy_teacher, monkeypatch
+):
+    monkeypatch.setattr(export_stages, "_REPRESENTATIVE", 10**6)
+    recipe = config.load_recipe(toy_recipe)
+    _, train = export_stages._text_examples(
+        recipe, models.load_teacher(toy_teacher), Progress(quiet=True)
+    )
+    assert train is not None
