@@ -71,11 +71,12 @@ def whole(
     teacher: chunked.VocabularyProjection,
     student: chunked.VocabularyProjection,
     token_ids: Tensor,
-) -> tuple:
+) -> list:
     """The same sum on full logits, and its gradients."""
     teacher_logits = _logits(teacher) / contestants.TEMPERATURE
+    parts = [student.features, student.kernel, student.bias]
     with tf.GradientTape() as tape:
-        tape.watch(student)
+        tape.watch(parts)
         logits = _logits(student)
         log_teacher = tf.nn.log_softmax(teacher_logits)
         log_student = tf.nn.log_softmax(logits / contestants.TEMPERATURE)
@@ -85,7 +86,7 @@ def whole(
         )
         total = tf.reduce_sum(crossentropy)
         total += contestants.TEMPERATURE**2 * tf.reduce_sum(divergence)
-    return tape.gradient(total, student)
+    return tape.gradient(total, parts)
 
 
 def _logits(projection: chunked.VocabularyProjection) -> Tensor:
