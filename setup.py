@@ -10,11 +10,11 @@ ROOT = Path(__file__).resolve().parent
 
 def read_version() -> str:
     """Returns the version without importing the package."""
-    text = (ROOT / "keras_distil" / "_version.py").read_text("utf-8")
+    text = (ROOT / "keras_distil" / "utils" / "version.py").read_text("utf-8")
     match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if match is None:
         raise RuntimeError(
-            "`keras_distil/_version.py` must hold a line like "
+            "`keras_distil/utils/version.py` must hold a line like "
             '__version__ = "0.1.0".'
         )
     return match.group(1)

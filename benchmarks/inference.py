@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from keras_distil.quiet import import_tensorflow
+from keras_distil.utils.quiet import import_tensorflow
 
 SHAPES = {
     "BERT-base": {"num_layers": 12, "num_heads": 12, "hidden_dim": 768},

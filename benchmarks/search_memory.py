@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_distil import quiet
+from keras_distil.utils import quiet
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,9 +32,9 @@ def measure(recipe: Path, trials: int, steps: int) -> list[float]:
     """Resident memory in MB after each trial."""
     quiet.import_tensorflow()
     from keras_distil import config, run_folder
-    from keras_distil.progress import Progress
     from keras_distil.search import recipe_search
     from keras_distil.search.trials import RecipeTrials
+    from keras_distil.utils.progress import Progress
 
     found: list[float] = []
     fit = RecipeTrials.fit

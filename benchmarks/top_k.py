@@ -20,7 +20,8 @@ import numpy as np
 from recipe_runs import RECIPES, report_of
 from scipy.special import log_softmax, logsumexp
 
-from keras_distil import config, quiet
+from keras_distil import config
+from keras_distil.utils import quiet
 
 RECIPE = "masked_lm_minilm_to_3_layers.yaml"
 LIVE = 0

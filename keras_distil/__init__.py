@@ -8,8 +8,8 @@ once.
 import importlib
 from typing import Any
 
-from keras_distil._version import __version__
-from keras_distil.backend import check_backend, is_command
+from keras_distil.utils.backend import check_backend, is_command
+from keras_distil.utils.version import __version__
 
 # The command line checks it too, and prints one line in place of a traceback.
 if not is_command():

@@ -17,7 +17,7 @@ def main() -> None:
     """
     for number in _WORDS:
         signal.signal(number, _end)
-    from keras_distil.backend import check_backend
+    from keras_distil.utils.backend import check_backend
 
     try:
         check_backend()

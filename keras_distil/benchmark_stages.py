@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_distil import build, config, disk, run_folder
+from keras_distil import build, config, run_folder
 from keras_distil.benchmark import chart, race
 from keras_distil.export.report import REPORT_FILE, size_mb
 from keras_distil.models.load_model import load_model
 from keras_distil.models.model_paths import check_model_path
-from keras_distil.progress import Progress
+from keras_distil.utils import disk
+from keras_distil.utils.progress import Progress
 
 RESULT_FILE = "benchmark.json"
 CHART_FILE = "benchmark.png"

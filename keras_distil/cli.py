@@ -12,9 +12,10 @@ import rich.console
 import rich.table
 import typer
 
-from keras_distil import config, distribution, printing, quiet, run_folder
+from keras_distil import config, distribution, printing, run_folder
 from keras_distil.devices import find_device
-from keras_distil.progress import Progress
+from keras_distil.utils import quiet
+from keras_distil.utils.progress import Progress
 
 app = typer.Typer(
     add_completion=False,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_distil import quiet
+from keras_distil.utils import quiet
 
 # How long a worker waits at its start for the others. TensorFlow's own limit
 # is an hour.

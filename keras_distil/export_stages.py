@@ -12,8 +12,8 @@ from keras_distil import build, config, data, export, task_stages
 from keras_distil.models.labels import labels_of
 from keras_distil.models.load_model import load_model
 from keras_distil.models.task_model import kind_of
-from keras_distil.progress import Progress
 from keras_distil.run_folder import STUDENT_FILE, Run
+from keras_distil.utils.progress import Progress
 
 # Sequences that exports are compared on, and those of training that weights
 # in 8 bits are fitted to.

@@ -11,10 +11,10 @@ from keras_distil import (
     continuation,
     executions,
     fit_arguments,
-    graph_checks,
 )
 from keras_distil.data import reading_error, stream_of
 from keras_distil.teachers import cache_error
+from keras_distil.utils import graph_checks
 
 Tensor = Any
 

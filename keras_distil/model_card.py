@@ -9,9 +9,9 @@ from typing import Any
 from keras_distil import config, models
 from keras_distil.config import data_section
 from keras_distil.evaluation import render, table
-from keras_distil.markdown import code, escape
-from keras_distil.private_text import without_home
 from keras_distil.run_folder import read_text
+from keras_distil.utils.markdown import code, escape
+from keras_distil.utils.private_text import without_home
 
 CARD_FILE = "MODEL_CARD.md"
 _UNKNOWN = "not stated"

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_distil import config, disk
-from keras_distil._version import __version__
-from keras_distil.private_text import shown_command
-from keras_distil.progress import Progress
+from keras_distil import config
+from keras_distil.utils import disk
+from keras_distil.utils.private_text import shown_command
+from keras_distil.utils.progress import Progress
+from keras_distil.utils.version import __version__
 
 # Raise it whenever an earlier keras_distil could not go on with a run.
 FORMAT_VERSION = 2

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_distil import build, config, disk, schedules, training
+from keras_distil import build, config, schedules, training
+from keras_distil.utils import disk
 
 # Points of a curve; corners of schedules are added.
 _POINTS = 500

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from keras_distil.arguments import check_number
+from keras_distil.utils.checks import check_number
 
 Tensor = Any
 

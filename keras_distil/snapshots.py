@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from keras_distil import disk
+from keras_distil.utils import disk
 
 FORMAT_VERSION = 1
 _TENSORS = "tensors.safetensors"

@@ -15,20 +15,13 @@ import tokenizers
 from keras_hub.models import MaskedLM, Task
 from safetensors.numpy import load, save
 
-from keras_distil import (
-    build,
-    callbacks,
-    config,
-    data,
-    disk,
-    evaluation,
-    training,
-)
+from keras_distil import build, callbacks, config, data, evaluation, training
 from keras_distil.evaluation import significance, table
 from keras_distil.evaluation.calibration import first_choices
 from keras_distil.models import load_task_model, task_model
 from keras_distil.models.task_model import kind_of
 from keras_distil.run_folder import LOGS, METRICS_FILE, Run, read_text
+from keras_distil.utils import disk
 
 MODEL_FILE = "model.keras"
 RESULT_FILE = "result.json"

@@ -18,7 +18,6 @@ from keras_distil import (
     callbacks,
     config,
     data,
-    disk,
     evaluation,
     preflight,
     side_by_side,
@@ -28,7 +27,6 @@ from keras_distil import (
 from keras_distil.benchmark import latency, size
 from keras_distil.models import adapters, embedded
 from keras_distil.models.keras_archive import load_archive
-from keras_distil.progress import Progress
 from keras_distil.run_folder import (
     CHECKPOINTS,
     LOGS,
@@ -39,6 +37,8 @@ from keras_distil.run_folder import (
     read_text,
     write_text,
 )
+from keras_distil.utils import disk
+from keras_distil.utils.progress import Progress
 
 ADAPTER_FILE = "adapter.safetensors"
 TEACHER_FILE = "teacher.keras"

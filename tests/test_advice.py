@@ -44,10 +44,10 @@ WHEEL = "tests/models/test_embedded.py::test_the_wheel_is_found_and_verified"
 # A part of the message, by module; and the test.
 TABLE = {
     ("backend", "Set KERAS_BACKEND=tensorflow before"): (
-        "tests/test_backend.py::test_the_settings_are_read"
+        "tests/utils/test_backend.py::test_the_settings_are_read"
     ),
     ("backend", "the variable KERAS_BACKEND"): (
-        "tests/test_backend.py::test_the_settings_are_read"
+        "tests/utils/test_backend.py::test_the_settings_are_read"
     ),
     ("benchmark_stages", "Export it again with --overwrite"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"

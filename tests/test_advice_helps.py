@@ -36,7 +36,7 @@ from keras_distil.export.report import REPORT_FILE
 from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of, put_output
 from keras_distil.preflight import check_lengths
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from keras_distil import (
 )
 from keras_distil.benchmark import Latency, Measured, race
 from keras_distil.models import load_teacher, task_model
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from keras_distil import (
     build,
     config,
     data,
-    disk,
     edge,
     models,
     run_folder,
@@ -21,7 +20,8 @@ from keras_distil import (
 from keras_distil.checkpoints import read_json
 from keras_distil.models import hub
 from keras_distil.models.shape import encoder_shape
-from keras_distil.progress import Progress
+from keras_distil.utils import disk
+from keras_distil.utils.progress import Progress
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40

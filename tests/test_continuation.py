@@ -9,7 +9,8 @@ import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
 from toy import SIZES, make_student, make_teacher
 
-from keras_distil import Distiller, callbacks, data, disk, losses
+from keras_distil import Distiller, callbacks, data, losses
+from keras_distil.utils import disk
 
 SPECIAL = data.SpecialTokens(
     pad_id=0, unknown_id=1, cls_id=2, sep_id=3, mask_id=4

@@ -22,7 +22,7 @@ from keras_distil import (
     task_stages,
 )
 from keras_distil.models import load_task_model, load_teacher, task_model
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 FORMATS = [

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keras_distil import config, markdown, model_card, private_text, run_folder
-from keras_distil.progress import Progress
+from keras_distil import config, model_card, run_folder
+from keras_distil.utils import markdown, private_text
+from keras_distil.utils.progress import Progress
 
 NASTY = "a`b``c|<script>alert(1)</script>[x](http://y)*_~ \n# z\x00"
 

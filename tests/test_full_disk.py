@@ -10,17 +10,10 @@ import tensorflow as tf
 from safetensors import SafetensorError
 from toy import dataset, make_batch, make_student, make_teacher
 
-from keras_distil import (
-    Distiller,
-    callbacks,
-    cli,
-    config,
-    disk,
-    losses,
-    run_folder,
-)
+from keras_distil import Distiller, callbacks, cli, config, losses, run_folder
 from keras_distil.models import adapters
-from keras_distil.progress import Progress
+from keras_distil.utils import disk
+from keras_distil.utils.progress import Progress
 
 FULL = "could not be written: No space left on device. What was finished"
 

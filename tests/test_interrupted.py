@@ -38,7 +38,7 @@ def test_while_it_loads_it_ends_with_one_line(toy_recipe, after, number):
 @pytest.mark.parametrize("number", WORDS)
 def test_importing_tensorflow_ends_at_once(number):
     code = (
-        "import os, signal, sys; from keras_distil import quiet\n"
+        "import os, signal, sys; from keras_distil.utils import quiet\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == 'tensorflow':\n"

@@ -8,7 +8,7 @@ import pytest
 import toy
 
 from keras_distil import config, model_card, models, run_folder, stages
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 
 @pytest.fixture(scope="module")

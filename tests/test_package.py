@@ -40,13 +40,7 @@ def test_public_names():
 
 
 def test_contract_imports():
-    from keras_distil import (  # noqa: F401
-        callbacks,
-        export,
-        losses,
-        models,
-        schedules,
-    )
+    from keras_distil import callbacks, export, losses, models, schedules  # noqa: F401
 
 
 def test_version():

@@ -7,14 +7,8 @@ import sys
 import pytest
 from commands import keras_distil
 
-from keras_distil import (
-    config,
-    export_stages,
-    models,
-    preflight,
-    run_folder,
-)
-from keras_distil.progress import Progress
+from keras_distil import config, export_stages, models, preflight, run_folder
+from keras_distil.utils.progress import Progress
 
 POSITIONS = 12  # of the toy teacher
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from keras_distil import config, run_folder
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 
 @pytest.fixture

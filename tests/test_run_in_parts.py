@@ -7,7 +7,7 @@ import pytest
 from commands import keras_distil
 
 from keras_distil import build, config, run_folder, stages
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 

@@ -21,7 +21,7 @@ from keras_distil import (
     stages,
     task_stages,
 )
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 

@@ -10,7 +10,7 @@ from test_cli import keras_distil
 
 from keras_distil import build, config, distribution, run_folder
 from keras_distil.data import TextFiles, TfdsText
-from keras_distil.progress import Progress
+from keras_distil.utils.progress import Progress
 
 
 @pytest.mark.parametrize(

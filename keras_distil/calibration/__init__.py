@@ -7,11 +7,7 @@ from keras_distil.calibration.calibrated_plan import (
     measurement,
 )
 from keras_distil.calibration.costs import Step, step_of
-from keras_distil.calibration.prediction import (
-    Measurement,
-    Prediction,
-    predict,
-)
+from keras_distil.calibration.prediction import Measurement, Prediction, predict
 from keras_distil.calibration.process import MeasuredRecipe
 
 __all__ = [

@@ -7,11 +7,7 @@ import dataclasses
 
 from keras_distil.config import Recipe
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
-from keras_distil.models.shape import (
-    EncoderShape,
-    encoder_shape,
-    student_shape,
-)
+from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
 
 _FLOAT32_BYTES = 4
 # Values read and written between the matrix products, by one forward pass.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_distil import quiet
+from keras_distil.utils import quiet
 
 _STATUS = Path("/proc/self/status")
 _PROCESSORS = Path("/proc/stat")

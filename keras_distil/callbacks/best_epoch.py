@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_distil import disk
+from keras_distil.utils import disk
 
 
 class BestEpoch(keras.callbacks.Callback):

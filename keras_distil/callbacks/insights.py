@@ -11,10 +11,10 @@ import tensorflow as tf
 import tokenizers
 from matplotlib.figure import Figure
 
-from keras_distil.markdown import escape
 from keras_distil.models import forward
 from keras_distil.objectives import MaskedLMBatch
 from keras_distil.objectives.batch_checks import limits_of
+from keras_distil.utils.markdown import escape
 
 # Of a sequence: words that are shown, and tokens around each.
 _WORDS = 3

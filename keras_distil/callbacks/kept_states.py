@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import keras
 import numpy as np
 
-from keras_distil import disk
+from keras_distil.utils import disk
 
 _log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import keras
 
-from keras_distil import disk
 from keras_distil.callbacks.step_record import StepRecorder
+from keras_distil.utils import disk
 
 
 class MetricsLog(keras.callbacks.Callback):

@@ -5,7 +5,7 @@ import time
 import keras
 
 from keras_distil.callbacks.training_state import TrainingState
-from keras_distil.progress import Bar, duration
+from keras_distil.utils.progress import Bar, duration
 
 # One of each kind of task.
 _METRICS = ("mlm_accuracy", "accuracy", "mean_absolute_error")

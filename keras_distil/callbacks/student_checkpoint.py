@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from keras_distil import disk
+from keras_distil.utils import disk
 
 MODES = ("min", "max")
 

@@ -21,10 +21,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams_api
 
-from keras_distil import disk
 from keras_distil.callbacks import insights
 from keras_distil.callbacks.step_record import StepRecorder
 from keras_distil.objectives import GradientNorms
+from keras_distil.utils import disk
 
 # The charts of the custom-scalars page, with patterns of their scalars.
 _CHARTS = {

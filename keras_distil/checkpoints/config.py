@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_distil import disk
 from keras_distil.checkpoints.settings import (
     ACTIVATION_NAMES,
     CLASS_STEMS,
@@ -16,6 +15,7 @@ from keras_distil.checkpoints.settings import (
     read_head_settings,
 )
 from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
+from keras_distil.utils import disk
 
 # What each architecture calls the sizes, and what Keras calls them.
 _SIZE_NAMES = {

@@ -4,7 +4,6 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from keras_distil.arguments import check_encoding, check_tfds_name
 from keras_distil.config.section import (
     Length,
     NonEmptyText,
@@ -12,6 +11,7 @@ from keras_distil.config.section import (
     Section,
     Share,
 )
+from keras_distil.utils.checks import check_encoding, check_tfds_name
 
 DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from keras_distil.config.schema import Recipe
 from keras_distil.config.search_section import replaced
-from keras_distil.private_text import shown_values
+from keras_distil.utils.private_text import shown_values
 
 _Location = tuple[str | int, ...]
 

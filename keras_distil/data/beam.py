@@ -19,10 +19,7 @@ import tokenizers
 
 from keras_distil.data import prepared, shards
 from keras_distil.data.corpus import CorpusReport, Source, Unit
-from keras_distil.data.lost_text import (
-    MAX_SKIPPED_FRACTION,
-    check_max_fraction,
-)
+from keras_distil.data.lost_text import MAX_SKIPPED_FRACTION, check_max_fraction
 from keras_distil.data.tokenize import Encoder, SpecialTokens, vocabulary_size
 from keras_distil.data.tokenized import (
     Part,
@@ -31,7 +28,7 @@ from keras_distil.data.tokenized import (
     parts_of,
     tokenize_unit,
 )
-from keras_distil.extras import names_package
+from keras_distil.utils.extras import names_package
 
 try:
     import apache_beam as beam

@@ -13,10 +13,10 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
-from keras_distil.arguments import check_encoding
 from keras_distil.data import lost_text
 from keras_distil.data.lost_text import LostText, Place
 from keras_distil.data.unknown import unknown_warnings
+from keras_distil.utils.checks import check_encoding
 
 MAX_LINE_CHARACTERS = 1_000_000
 _MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS  # UTF-8 takes up to 4 a character

@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import pydantic
 
-from keras_distil import disk
 from keras_distil.data.shards import CorpusError
+from keras_distil.utils import disk
 
 Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
 

@@ -19,13 +19,9 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from keras_distil import disk
 from keras_distil.data import prepared, shards
 from keras_distil.data.corpus import Source, Unit
-from keras_distil.data.lost_text import (
-    MAX_SKIPPED_FRACTION,
-    check_max_fraction,
-)
+from keras_distil.data.lost_text import MAX_SKIPPED_FRACTION, check_max_fraction
 from keras_distil.data.pack import packed_count
 from keras_distil.data.pool import Pool, encoder_here
 from keras_distil.data.prepared import PreparedCorpus, open_corpus
@@ -45,11 +41,8 @@ from keras_distil.data.tokenize import (
     vocabulary_hash,
     vocabulary_size,
 )
-from keras_distil.data.tokenized import (
-    Part,
-    parts_of,
-    tokenize_unit,
-)
+from keras_distil.data.tokenized import Part, parts_of, tokenize_unit
+from keras_distil.utils import disk
 
 _log = logging.getLogger(__name__)
 

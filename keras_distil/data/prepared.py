@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import numpy as np
 import pydantic
 
-from keras_distil import disk
 from keras_distil.data import manifests
 from keras_distil.data.corpus import CorpusReport
 from keras_distil.data.lost_text import LostText
 from keras_distil.data.manifests import Count, Section, Shard
 from keras_distil.data.shards import REMEDY, CorpusError, ShardedSequences
 from keras_distil.data.unknown import check_unknown
+from keras_distil.utils import disk
 
 # Raise it whenever an earlier keras_distil could not read what is written, or
 # the same sources would give other shards.

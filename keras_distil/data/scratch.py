@@ -10,7 +10,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from keras_distil import disk
 from keras_distil.data.corpus import CorpusReport
 from keras_distil.data.tokenized import (
     Part,
@@ -18,6 +17,7 @@ from keras_distil.data.tokenized import (
     add_to_report,
     held_out_flags,
 )
+from keras_distil.utils import disk
 
 # Digests that are compared at once; memory is about 40 bytes a digest.
 DIGESTS_AT_ONCE = 2**21

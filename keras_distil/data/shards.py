@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
-from keras_distil import disk
 from keras_distil.data.tokenize import SpecialTokens
 from keras_distil.data.tokenized import Part
+from keras_distil.utils import disk
 
 # One sequence a record, each in a chunk of its own: records are read in any
 # order, and Riegeli checks each chunk's hash as it reads it.

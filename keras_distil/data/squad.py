@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeAlias
 
 import pydantic
 
-from keras_distil import disk
 from keras_distil.data.tfds_text import TfdsText
+from keras_distil.utils import disk
 
 _VERSIONS = ("1.1", "2.0")
 # Our split -> that of TFDS.

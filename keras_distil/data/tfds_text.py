@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from keras_distil.arguments import check_tfds_name
 from keras_distil.data.corpus import (
     MAX_LINE_CHARACTERS,
     UNIT_BYTES,
     CorpusReport,
 )
 from keras_distil.data.lost_text import Place
-from keras_distil.extras import names_package
+from keras_distil.utils.checks import check_tfds_name
+from keras_distil.utils.extras import names_package
 
 _MIN_WORDS = 5
 # Books of PG-19 are wrapped to lines; only a blank line ends a paragraph.

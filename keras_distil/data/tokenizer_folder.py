@@ -22,7 +22,7 @@ from typing import Any
 
 import tokenizers
 
-from keras_distil import disk
+from keras_distil.utils import disk
 
 SETTINGS_FILE = "tokenizer_config.json"
 _BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer")

@@ -4,7 +4,7 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
-from keras_distil.markdown import visible
+from keras_distil.utils.markdown import visible
 
 
 @dataclasses.dataclass(frozen=True)

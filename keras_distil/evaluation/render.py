@@ -12,12 +12,7 @@ import rich.table
 import rich.text
 from rich.cells import cell_len
 
-from keras_distil import markdown
-from keras_distil.evaluation.html_page import (
-    ReportSection,
-    escape,
-    make_table,
-)
+from keras_distil.evaluation.html_page import ReportSection, escape, make_table
 from keras_distil.evaluation.table import (
     TEACHER,
     MacroScore,
@@ -28,7 +23,8 @@ from keras_distil.evaluation.table import (
     TaskScore,
     points,
 )
-from keras_distil.markdown import visible
+from keras_distil.utils import markdown
+from keras_distil.utils.markdown import visible
 
 _DASH = "\N{EN DASH}"
 _DAGGER = "\N{DAGGER}"

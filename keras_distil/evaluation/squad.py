@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from keras_distil import disk
 from keras_distil.data.squad import SquadExample
 from keras_distil.data.squad_windows import make_squad_windows
 from keras_distil.data.tokenize import SpecialTokens
@@ -28,6 +27,7 @@ from keras_distil.evaluation.squad_metrics import (
     score_questions,
     score_squad,
 )
+from keras_distil.utils import disk
 
 __all__ = [
     "AnswerPrediction",

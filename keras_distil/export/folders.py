@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_distil import disk
+from keras_distil.utils import disk
 
 
 @contextlib.contextmanager

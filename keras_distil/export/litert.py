@@ -18,7 +18,7 @@ import tensorflow as tf
 import tokenizers
 from safetensors.numpy import save_file
 
-from keras_distil import disk, edge, quiet
+from keras_distil import edge
 from keras_distil.export import (
     int8_weights,
     litert_converter,
@@ -32,6 +32,7 @@ from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.saved_model import Signature, write_module
 from keras_distil.export.student import Student, label_names, make_student
 from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
+from keras_distil.utils import disk, quiet
 
 FORMAT = "litert"
 PRECISIONS = litert_converter.PRECISIONS

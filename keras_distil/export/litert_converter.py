@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from keras_distil import disk
 from keras_distil.export.plain_graph import DECODER, HEAD
+from keras_distil.utils import disk
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "full_int8", "int4")
 

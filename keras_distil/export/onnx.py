@@ -15,7 +15,7 @@ from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.student import Student, label_names, make_student
 from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
-from keras_distil.extras import names_package
+from keras_distil.utils.extras import names_package
 
 FORMAT = "onnx"
 MODEL_FILE = "model.onnx"

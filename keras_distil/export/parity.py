@@ -15,11 +15,7 @@ from keras_distil.export.gate import Comparison as Comparison
 from keras_distil.export.gate import ParityError as ParityError
 from keras_distil.export.gate import Tolerance as Tolerance
 from keras_distil.export.gate import check as check
-from keras_distil.export.student import (
-    MASKED_LM,
-    SENTENCE_EMBEDDING,
-    Student,
-)
+from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Runner: TypeAlias = Callable[[Arrays], Mapping[str, Any]]

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_distil.arguments import check_number
-from keras_distil.graph_checks import BatchError
+from keras_distil.utils.checks import check_number
+from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 

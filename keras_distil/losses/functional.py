@@ -9,7 +9,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_distil.graph_checks import BatchError
+from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 

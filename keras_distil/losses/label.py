@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_distil.arguments import check_number
 from keras_distil.losses import functional
 from keras_distil.losses.base import LogitsLoss
+from keras_distil.utils.checks import check_number
 
 Tensor = Any
 

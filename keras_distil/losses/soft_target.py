@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_distil.arguments import check_number
 from keras_distil.losses import functional
 from keras_distil.losses.base import LogitsLoss, _number
 from keras_distil.losses.top_logits import TopLogits
+from keras_distil.utils.checks import check_number
 
 Tensor = Any
 

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from keras_distil import disk
+from keras_distil.utils import disk
 
 _FORMAT_VERSION = "1"
 _FACTORS = ("kernel", "embeddings")

@@ -15,11 +15,7 @@ from keras_distil.models.embedded import (
     EMBEDDED_BASE,
     embedded_directory,
 )
-from keras_distil.models.hub import (
-    HUB_SCHEME,
-    download_error,
-    parse_source,
-)
+from keras_distil.models.hub import HUB_SCHEME, download_error, parse_source
 from keras_distil.models.initialize_student import (
     _student_sizes,
     student_layer_indices,

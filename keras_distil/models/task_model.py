@@ -11,21 +11,14 @@ from keras_hub.models import Backbone
 
 from keras_distil.checkpoints import HuggingFaceCheckpoint, read_json
 from keras_distil.losses import TASK_KINDS
-from keras_distil.models.bert import (
-    ExactBertBackbone,
-    ExactBertTextClassifier,
-)
+from keras_distil.models.bert import ExactBertBackbone, ExactBertTextClassifier
 from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
 from keras_distil.models.hub import (
     HUB_SCHEME,
     check_download,
     download_checkpoint,
 )
-from keras_distil.models.keras_archive import (
-    check_preset,
-    load_archive,
-    reason,
-)
+from keras_distil.models.keras_archive import check_preset, load_archive, reason
 from keras_distil.models.model_paths import check_model_path, is_preset
 from keras_distil.models.presets import check_family
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier

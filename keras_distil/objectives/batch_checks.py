@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_distil import graph_checks
-from keras_distil.graph_checks import BatchError
+from keras_distil.utils import graph_checks
+from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 

@@ -4,8 +4,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_distil import graph_checks
-from keras_distil.graph_checks import BatchError
 from keras_distil.objectives.batch_checks import (
     BatchChecks,
     Limits,
@@ -14,6 +12,8 @@ from keras_distil.objectives.batch_checks import (
     parts_of,
     shaped,
 )
+from keras_distil.utils import graph_checks
+from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 

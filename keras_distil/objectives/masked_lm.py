@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_distil import graph_checks
 from keras_distil.losses import (
     DistillationLoss,
     HiddenStateLoss,
@@ -24,6 +23,7 @@ from keras_distil.objectives.batch_checks import (
 )
 from keras_distil.objectives.batch_parts import call_inputs, masked_lm_parts
 from keras_distil.teachers import CachedOutputs, CachedTeacher
+from keras_distil.utils import graph_checks
 
 Tensor = Any
 

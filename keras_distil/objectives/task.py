@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_distil import graph_checks
 from keras_distil.losses import (
     DistillationLoss,
     HiddenStateLoss,
@@ -21,6 +20,7 @@ from keras_distil.models.task_model import kind_of
 from keras_distil.objectives import shared
 from keras_distil.objectives.batch_checks import IGNORED, limits_of
 from keras_distil.objectives.batch_parts import call_inputs, task_parts
+from keras_distil.utils import graph_checks
 
 Tensor = Any
 

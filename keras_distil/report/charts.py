@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_distil import schedule_chart
 from keras_distil.evaluation import table
-from keras_distil.markdown import visible
 from keras_distil.report import svg
 from keras_distil.report.learning import Series
+from keras_distil.utils.markdown import visible
 
 # Inches: 1 of them is 72 units of the drawing, some pixels more or less.
 _WIDTH = 4.6

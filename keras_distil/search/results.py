@@ -9,7 +9,7 @@ import numpy as np
 import rich.table
 from keras_tuner.errors import FailedTrialError
 
-from keras_distil import build, config, disk
+from keras_distil import build, config
 from keras_distil.run_folder import Run, read_text, write_json, write_text
 from keras_distil.search.trials import (
     BASELINE,
@@ -18,6 +18,7 @@ from keras_distil.search.trials import (
     RecipeTrials,
     own_values,
 )
+from keras_distil.utils import disk
 
 RESULT_FILE = "search.json"
 BEST_FILE = "best.yaml"

@@ -18,15 +18,7 @@ import tensorflow as tf
 from keras_hub.models import MaskedLM
 from keras_tuner.errors import FailedTrialError
 
-from keras_distil import (
-    build,
-    callbacks,
-    config,
-    data,
-    disk,
-    evaluation,
-    task_stages,
-)
+from keras_distil import build, callbacks, config, data, evaluation, task_stages
 from keras_distil.benchmark import latency
 from keras_distil.config import search_section
 from keras_distil.distiller import Distiller
@@ -34,6 +26,7 @@ from keras_distil.evaluation import table
 from keras_distil.run_folder import LOGS, Run, read_text, write_json, write_text
 from keras_distil.search import hypermodel
 from keras_distil.search.graph_memory import trial_forgotten
+from keras_distil.utils import disk
 
 BASELINE = "baseline"
 # What a trial has reached. With it, it is not trained again.

@@ -11,11 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distil import data
-from keras_distil.losses import (
-    DistillationLoss,
-    HiddenStateLoss,
-    LogitsLoss,
-)
+from keras_distil.losses import DistillationLoss, HiddenStateLoss, LogitsLoss
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.teachers import manifest
 from keras_distil.teachers.records import RecordLayout

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tokenizers
 from keras_hub.models import MaskedLM
 
-from keras_distil import data, disk
+from keras_distil import data
 from keras_distil.data.shards import write_shard
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models import forward
@@ -24,6 +24,7 @@ from keras_distil.teachers.cached import (
     masking_arguments,
 )
 from keras_distil.teachers.records import RecordLayout
+from keras_distil.utils import disk
 
 Tensor = Any
 

@@ -4,7 +4,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_distil import callbacks, progress
+from keras_distil import callbacks
+from keras_distil.utils import progress
 
 
 class Recorded:

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from keras_distil import disk
 from keras_distil.data import prepared, shards
 from keras_distil.data.corpus import CorpusReport
 from keras_distil.data.prepared import open_corpus
 from keras_distil.data.shards import CorpusError, ShardedSequences, write_shard
+from keras_distil.utils import disk
 
 ROWS = np.arange(40 * 5).reshape(40, 5).astype(np.uint16)
 

@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_distil.data import (
-    SquadAnswer,
-    SquadExample,
-    load_squad,
-    read_squad,
-)
+from keras_distil.data import SquadAnswer, SquadExample, load_squad, read_squad
 
 # The ring stands for one character, the face for one outside of the basic
 # plane: answers are counted in code points.

@@ -5,11 +5,7 @@ import rich.console
 from html_reader import Page
 
 from keras_distil.evaluation.html_page import html_document
-from keras_distil.evaluation.render import (
-    to_html_section,
-    to_markdown,
-    to_rich,
-)
+from keras_distil.evaluation.render import to_html_section, to_markdown, to_rich
 from keras_distil.evaluation.table import (
     Comparison,
     MacroScore,

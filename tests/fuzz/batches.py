@@ -16,8 +16,9 @@ import tensorflow as tf
 from harness import Defect, Target
 from targets import Toys  # noqa: F401  (TensorFlow is imported there, quietly)
 
-from keras_distil import Distiller, graph_checks, losses, models
+from keras_distil import Distiller, losses, models
 from keras_distil.distiller import NonFiniteLossError
+from keras_distil.utils import graph_checks
 
 sys.path.append(str(Path(__file__).parents[1]))
 import toy  # noqa: E402

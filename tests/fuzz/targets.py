@@ -18,7 +18,8 @@ import mutate
 import yaml
 from harness import Defect, Target
 
-from keras_distil import cli, config, printing, quiet
+from keras_distil import cli, config, printing
+from keras_distil.utils import quiet
 
 quiet.import_tensorflow()
 
@@ -33,7 +34,6 @@ from keras_distil import (  # noqa: E402
     build,
     callbacks,
     continuation,
-    disk,  # noqa: E402
     losses,
     models,
     run_folder,
@@ -45,9 +45,10 @@ from keras_distil.data import prepared, shards, tokenize  # noqa: E402
 from keras_distil.data.corpus import CorpusReport  # noqa: E402
 from keras_distil.data.pipeline import reading_error  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
-from keras_distil.progress import Progress  # noqa: E402
 from keras_distil.report import write_page  # noqa: E402
 from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
+from keras_distil.utils import disk  # noqa: E402
+from keras_distil.utils.progress import Progress  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "models" / "golden"

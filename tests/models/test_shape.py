@@ -10,11 +10,7 @@ import pytest
 from keras_distil import models
 from keras_distil.benchmark import parameter_count
 from keras_distil.models import shape as shape_module
-from keras_distil.models.shape import (
-    EncoderShape,
-    encoder_shape,
-    student_shape,
-)
+from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
 
 BERT_BASE = EncoderShape(
     "bert",

@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_distil import Distiller, graph_checks, losses, models
-from keras_distil.graph_checks import BatchError
+from keras_distil import Distiller, losses, models
 from keras_distil.objectives import make_objective
 from keras_distil.objectives.batch_checks import BatchChecks
+from keras_distil.utils import graph_checks
+from keras_distil.utils.graph_checks import BatchError
 
 CLASSES = {
     "classification": 3,

@@ -15,8 +15,8 @@ import yaml
 from commands import keras_distil, run_command
 
 from keras_distil import callbacks, config, run_folder, stages
-from keras_distil.progress import Progress
 from keras_distil.search import recipe_search, results
+from keras_distil.utils.progress import Progress
 
 SPACE = """
 search:

@@ -15,9 +15,10 @@ import pytest
 import toy
 from teachers.conftest import LENGTH, ROWS, VOCABULARY
 
-from keras_distil import disk, teachers
+from keras_distil import teachers
 from keras_distil.data.shards import CorpusError
 from keras_distil.teachers import making, manifest
+from keras_distil.utils import disk
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 400

@@ -7,8 +7,8 @@ import weakref
 import pytest
 
 from keras_distil import cli, config, plan, run_folder, stages, text_stages
-from keras_distil.progress import Progress
 from keras_distil.teachers import manifest
+from keras_distil.utils.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 

@@ -2,7 +2,7 @@ import io
 
 import rich.console
 
-from keras_distil import progress
+from keras_distil.utils import progress
 
 
 def on_a_pipe(monkeypatch, seconds):

@@ -10,9 +10,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_distil import backend
+from keras_distil.utils import backend
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MESSAGE = "needs Keras's TensorFlow backend. Set KERAS_BACKEND=tensorflow"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_distil import extras
+from keras_distil.utils import extras
 
 
 @pytest.mark.parametrize(
