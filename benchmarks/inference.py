@@ -192,7 +192,7 @@ def paper_page(arguments):
     import tensorflow as tf
 
     from keras_distil import benchmark, models
-    from keras_distil.evaluation import table
+    from keras_distil.runs import score_table
 
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
     made = make_models(arguments.shape)
@@ -208,7 +208,7 @@ def paper_page(arguments):
         name: benchmark.parameter_count(model)
         for name, model in zip(calls, (*made.values(), elmo), strict=True)
     }
-    published = {row.name: row for row in table.PUBLISHED}
+    published = {row.name: row for row in score_table.PUBLISHED}
     base, theirs = milliseconds["BERT-base"], published["BERT-base"].latency_ms
     print(
         "| model | weights | published | CPU ms | BERT-base / it "

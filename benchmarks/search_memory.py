@@ -31,7 +31,8 @@ def resident_mb() -> float:
 def measure(recipe: Path, trials: int, steps: int) -> list[float]:
     """Resident memory in MB after each trial."""
     quiet.import_tensorflow()
-    from keras_distil import config, run_folder
+    from keras_distil import config
+    from keras_distil.runs import run_folder
     from keras_distil.search import recipe_search
     from keras_distil.search.trials import RecipeTrials
     from keras_distil.utils.progress import Progress

@@ -57,7 +57,7 @@ class HeldOut:
     """The teacher and the held-out text, on which students are compared."""
 
     def __init__(self, recipe: config.Recipe) -> None:
-        from keras_distil import build
+        from keras_distil.runs import build
 
         self.recipe = recipe
         self.teacher = build.teacher(recipe, dtype="float32")
@@ -79,8 +79,8 @@ class HeldOut:
 
         Sorted alike: the teacher's largest first.
         """
-        from keras_distil import build
         from keras_distil.models import forward
+        from keras_distil.runs import build
 
         x, _, _ = next(iter(self.batches))
         real = x["padding_mask"].numpy() > 0

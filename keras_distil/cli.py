@@ -12,8 +12,9 @@ import rich.console
 import rich.table
 import typer
 
-from keras_distil import config, distribution, printing, run_folder
+from keras_distil import config, distribution, printing
 from keras_distil.devices import find_device
+from keras_distil.runs import run_folder
 from keras_distil.utils import quiet
 from keras_distil.utils.progress import Progress
 
@@ -121,7 +122,8 @@ def run(
     progress = Progress(quiet=quiet_)
     if dry_run:
         quiet.import_tensorflow()
-        from keras_distil import plan, preflight
+        from keras_distil import plan
+        from keras_distil.runs import preflight
 
         summary = plan.summarise(resolved, devices=devices)
         for line in preflight.open_inputs(resolved):
@@ -250,7 +252,7 @@ def prepare(
     _check_prepare(resolved, output, workers, beam)
     progress = Progress(quiet=quiet_)
     quiet.import_tensorflow()
-    from keras_distil import text_stages
+    from keras_distil.runs import text_stages
 
     if beam is None or output is None:
         prepared = text_stages.make_corpus(
@@ -298,7 +300,7 @@ def evaluate(
     """Score a fine-tuned model on a task's development set."""
     resolved = config.load_recipe(recipe, set_ or ())
     quiet.import_tensorflow()
-    from keras_distil import task_stages
+    from keras_distil.runs import task_stages
 
     found = task_stages.evaluate(resolved, task, model, submission)
     if json_:
@@ -360,7 +362,7 @@ def export(
     if score and task is None:
         raise ValueError("`--score` needs the model's task: add --task.")
     quiet.import_tensorflow()
-    from keras_distil import export_stages
+    from keras_distil.runs import export_stages
 
     path = model or run_path / run_folder.STUDENT_FILE
     reports = export_stages.export_file(
@@ -489,7 +491,7 @@ def plot(
     """Draw a recipe's temperature, loss weights and learning rate."""
     resolved = config.load_recipe(recipe, set_ or ())
     quiet.import_tensorflow()
-    from keras_distil import schedule_chart
+    from keras_distil.runs.report import schedule_chart
 
     path = output or Path(f"{resolved.name}_schedules.png")
     curves = schedule_chart.compute(resolved, steps=steps)
@@ -511,8 +513,8 @@ def benchmark(
     """Measure a student, its exports, its teacher and other runtimes."""
     resolved, run_path = _run_or_recipe(recipe, set_)
     quiet.import_tensorflow()
-    from keras_distil import benchmark_stages
     from keras_distil.benchmark import chart
+    from keras_distil.runs import benchmark_stages
 
     path = model or run_path / run_folder.STUDENT_FILE
     measured = benchmark_stages.benchmark(
@@ -627,7 +629,7 @@ def report(
     run_folder.check_report(path)
     found = json.loads(run_folder.read_text(path))
     quiet.import_tensorflow()
-    from keras_distil.report import write_page
+    from keras_distil.runs.report import write_page
 
     page = write_page(run_folder_, found)
     if json_:
@@ -714,7 +716,7 @@ def _find_workers(
 
 def _stages(*, errors: bool = True) -> Any:
     quiet.import_tensorflow(errors=errors)
-    from keras_distil import stages
+    from keras_distil.runs import stages
 
     return stages
 

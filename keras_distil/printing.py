@@ -38,10 +38,11 @@ def print_report(report: dict[str, Any]) -> None:
     if "rows" in report:
         _print_held_out(report)
     if "tasks" in report:
-        from keras_distil.evaluation import render, table
+        from keras_distil.runs import score_table
+        from keras_distil.runs.report import result_table
 
-        made = table.ResultTable.from_json(json.dumps(report["tasks"]))
-        rich.console.Console().print(render.to_rich(made))
+        made = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
+        rich.console.Console().print(result_table.to_rich(made))
     for made in report.get("export", ()):
         say(f"Export: {made['path']} ({made['size_mb']:.1f} MB)")
     say(f"Duration: {report['duration_s']:.0f} s")

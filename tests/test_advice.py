@@ -154,7 +154,7 @@ TABLE = {
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
     ("export/litert", "a list of texts or `export.Examples`"): (
-        "tests/test_export_stages.py"
+        "tests/runs/test_export_stages.py"
         "::test_weights_are_fitted_to_text_of_training"
     ),
     ("export/onnx", "pip install 'keras-distil[onnx]'"): INSTALLED,
@@ -203,7 +203,7 @@ TABLE = {
         f"{HERE}::test_a_run_goes_on_with_the_commit_that_is_named"
     ),
     ("schedule_chart", "give their number with --steps"): (
-        "tests/test_schedule_chart.py::test_epochs_with_a_number_of_steps"
+        "tests/runs/report/test_schedule_chart.py::test_epochs_with_a_number_of_steps"
     ),
     ("search/recipe_search", "give another with --port"): (
         "tests/search/test_recipe_search.py"
@@ -213,7 +213,7 @@ TABLE = {
         f"{HERE}::test_a_run_started_anew_has_no_training_state"
     ),
     ("stages", "Run `keras-distil distill` with the same recipe"): (
-        "tests/test_run_in_parts.py::test_the_parts_make_the_whole_run"
+        "tests/runs/test_run_in_parts.py::test_the_parts_make_the_whole_run"
     ),
     ("teachers/cached", "make a cache with `hidden_states=True`"): (
         "tests/teachers/test_cached_teacher.py"

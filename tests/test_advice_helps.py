@@ -17,8 +17,6 @@ from toy import make_student, make_teacher
 
 from keras_distil import (
     Distiller,
-    benchmark_stages,
-    build,
     cli,
     config,
     data,
@@ -27,7 +25,6 @@ from keras_distil import (
     export,
     losses,
     models,
-    run_folder,
     snapshots,
 )
 from keras_distil.calibration import worker as calibration_worker
@@ -35,7 +32,8 @@ from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.report import REPORT_FILE
 from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of, put_output
-from keras_distil.preflight import check_lengths
+from keras_distil.runs import benchmark_stages, build, run_folder
+from keras_distil.runs.preflight import check_lengths
 from keras_distil.utils.progress import Progress
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +114,7 @@ def test_fewer_workers_prepare(capsys, toy_recipe, monkeypatch):
         asked.append(workers)
         raise ReachedError("reached")
 
-    monkeypatch.setattr("keras_distil.text_stages.make_corpus", make)
+    monkeypatch.setattr("keras_distil.runs.text_stages.make_corpus", make)
     assert "reached" in ends(capsys, "prepare", toy_recipe, "--workers", "1")
     assert asked == [1]
 

@@ -8,18 +8,11 @@ import keras_hub
 import pytest
 from keras_hub.src.utils import preset_utils
 
-from keras_distil import (
-    build,
-    config,
-    data,
-    edge,
-    models,
-    run_folder,
-    text_stages,
-)
+from keras_distil import config, data, edge, models
 from keras_distil.checkpoints import read_json
 from keras_distil.models import hub
 from keras_distil.models.shape import encoder_shape
+from keras_distil.runs import build, run_folder, text_stages
 from keras_distil.utils import disk
 from keras_distil.utils.progress import Progress
 
@@ -208,7 +201,7 @@ def test_an_altered_teacher_in_the_cache_is_made_again(
 
 
 def test_no_samples_are_written(toy_recipe, toy_teacher):
-    from keras_distil import side_by_side
+    from keras_distil.runs import side_by_side
 
     recipe = config.load_recipe(toy_recipe, ["evaluate.samples=0"])
     teacher = models.load_teacher(toy_teacher)

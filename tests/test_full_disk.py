@@ -10,8 +10,9 @@ import tensorflow as tf
 from safetensors import SafetensorError
 from toy import dataset, make_batch, make_student, make_teacher
 
-from keras_distil import Distiller, callbacks, cli, config, losses, run_folder
+from keras_distil import Distiller, callbacks, cli, config, losses
 from keras_distil.models import adapters
+from keras_distil.runs import run_folder
 from keras_distil.utils import disk
 from keras_distil.utils.progress import Progress
 

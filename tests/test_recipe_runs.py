@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from toy import convert_litert_here
 
-from keras_distil import config, models, run_folder, stages
+from keras_distil import config, models
+from keras_distil.runs import run_folder, stages
 from keras_distil.utils.progress import Progress
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))

@@ -8,8 +8,9 @@ import filelock
 import pytest
 from test_cli import keras_distil
 
-from keras_distil import build, config, distribution, run_folder
+from keras_distil import config, distribution
 from keras_distil.data import TextFiles, TfdsText
+from keras_distil.runs import build, run_folder
 from keras_distil.utils.progress import Progress
 
 

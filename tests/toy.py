@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_distil import Distiller, callbacks, models
-from keras_distil.report import svg
+from keras_distil.runs.report import svg
 
 VOCABULARY = 50
 SIZES = {

@@ -123,7 +123,7 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
     import keras
     import tensorflow as tf
 
-    from keras_distil import build
+    from keras_distil.runs import build
 
     if tf.config.list_physical_devices("GPU"):
         raise ValueError(
@@ -173,7 +173,8 @@ def main() -> None:
         print(json.dumps(content), file=answers, flush=True)
 
     quiet.import_tensorflow()
-    from keras_distil import build, config
+    from keras_distil import config
+    from keras_distil.runs import build
 
     recipe = config.Recipe.model_validate_json(sys.stdin.readline())
     build.distill_section(recipe)

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from keras_distil.data.glue import HIGHEST_SCORE, GLUETask, glue_task
-from keras_distil.run_folder import write_text
+from keras_distil.utils import disk
 
 # Values that differ by less, relative to the greatest, differ by rounding.
 _ROUNDING = 1e-12
@@ -207,7 +207,7 @@ def write_submission(
     for number, value in enumerate(values[order]):
         lines.append(f"{number}\t{_written(task, value)}")
     path = Path(folder).expanduser() / _file_name(task, split)
-    write_text(path, "\n".join(lines) + "\n")
+    disk.write_text(path, "\n".join(lines) + "\n")
     return path
 
 

@@ -13,13 +13,14 @@ import tensorflow as tf
 from keras_hub.models import MaskedLM
 from keras_tuner.errors import FailedTrialError, FatalRuntimeError
 
-from keras_distil import build, config, data
+from keras_distil import config, data
 from keras_distil.callbacks.training_state import (
     DEFAULT_EVERY_STEPS,
     TrainingState,
 )
 from keras_distil.config import model_sections, search_section
 from keras_distil.distiller import Distiller, NonFiniteLossError
+from keras_distil.runs import build
 from keras_distil.search.graph_memory import trial_forgotten
 from keras_distil.utils import disk
 

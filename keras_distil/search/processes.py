@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from keras_distil.run_folder import Run
+from keras_distil.runs.run_folder import Run
 from keras_distil.search import recipe_search, results
 
 _HOST = "127.0.0.1"

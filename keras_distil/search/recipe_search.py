@@ -15,9 +15,10 @@ import keras_tuner
 import tensorflow as tf
 from keras_tuner.engine.trial import TrialStatus
 
-from keras_distil import build, config, text_stages
+from keras_distil import config
 from keras_distil.config import search_section
-from keras_distil.run_folder import Run
+from keras_distil.runs import build, text_stages
+from keras_distil.runs.run_folder import Run
 from keras_distil.search import results
 from keras_distil.search.hypermodel import STATE
 from keras_distil.search.trials import CHOSEN, RecipeTrials

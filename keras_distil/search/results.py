@@ -9,8 +9,9 @@ import numpy as np
 import rich.table
 from keras_tuner.errors import FailedTrialError
 
-from keras_distil import build, config
-from keras_distil.run_folder import Run, read_text, write_json, write_text
+from keras_distil import config
+from keras_distil.runs import build
+from keras_distil.runs.run_folder import Run, read_text, write_json
 from keras_distil.search.trials import (
     BASELINE,
     CHECKED,
@@ -88,7 +89,7 @@ def write(run: Run, found: dict[str, Any]) -> None:
     write_json(run.folder / RESULT_FILE, found)
     draw(found, run.folder / CHART_FILE)
     if found["best"] is not None:
-        write_text(run.folder / BEST_FILE, best_recipe(run.recipe, found))
+        disk.write_text(run.folder / BEST_FILE, best_recipe(run.recipe, found))
 
 
 def read(run: Run) -> dict[str, Any] | None:

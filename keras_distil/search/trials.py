@@ -18,12 +18,12 @@ import tensorflow as tf
 from keras_hub.models import MaskedLM
 from keras_tuner.errors import FailedTrialError
 
-from keras_distil import build, callbacks, config, data, evaluation, task_stages
+from keras_distil import callbacks, config, data, evaluation
 from keras_distil.benchmark import latency
 from keras_distil.config import search_section
 from keras_distil.distiller import Distiller
-from keras_distil.evaluation import table
-from keras_distil.run_folder import LOGS, Run, read_text, write_json, write_text
+from keras_distil.runs import build, score_table, task_stages
+from keras_distil.runs.run_folder import LOGS, Run, read_text, write_json
 from keras_distil.search import hypermodel
 from keras_distil.search.graph_memory import trial_forgotten
 from keras_distil.utils import disk
@@ -123,7 +123,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             shutil.rmtree(
                 self._run.folder / LOGS / folder.name, ignore_errors=True
             )
-            write_text(told, json.dumps(labels))
+            disk.write_text(told, json.dumps(labels))
 
     def baseline(self) -> dict[str, float]:
         """What the recipe's own values reach; trained once."""
@@ -241,18 +241,18 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         name = build.search_settings(self.recipe).objective
         self.train_task_teacher()
         # All trials share the teacher of the task.
-        shared = self._run.folder / "tasks" / name / table.TEACHER
-        here = trial.folder / "tasks" / name / table.TEACHER
+        shared = self._run.folder / "tasks" / name / score_table.TEACHER
+        here = trial.folder / "tasks" / name / score_table.TEACHER
         if not here.is_dir():
             with disk.writing(trial.folder):
                 shutil.copytree(shared, here, copy_function=os.link)
         run = Run(trial.recipe, trial.folder, self._run.progress)
         encoders = {
-            table.STUDENT: trial.model.student,
-            table.TEACHER: self.teacher,
+            score_table.STUDENT: trial.model.student,
+            score_table.TEACHER: self.teacher,
         }
-        task_stages.train_rows(run, self._task, encoders, [table.STUDENT])
-        found = task_stages.dev_scores(run, name, table.STUDENT)
+        task_stages.train_rows(run, self._task, encoders, [score_table.STUDENT])
+        found = task_stages.dev_scores(run, name, score_table.STUDENT)
         shutil.rmtree(trial.folder / "tasks", ignore_errors=True)
         return statistics.median(found)
 
@@ -261,8 +261,10 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         name = build.search_settings(self.recipe).objective
         if name in search_section.HELD_OUT_OBJECTIVES:
             return
-        encoders = {table.TEACHER: self.teacher}
-        task_stages.train_rows(self._run, self._task, encoders, [table.TEACHER])
+        encoders = {score_table.TEACHER: self.teacher}
+        task_stages.train_rows(
+            self._run, self._task, encoders, [score_table.TEACHER]
+        )
 
     @functools.cached_property
     def _task(self) -> build.BuiltTask:

@@ -215,3 +215,10 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    with replacing(path, partial):
+        partial.write_text(text, "utf-8")

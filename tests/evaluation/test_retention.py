@@ -16,7 +16,7 @@ from keras_distil.evaluation.significance import (
     ScoredExamples,
     mean_of,
 )
-from keras_distil.evaluation.table import TaskResult, make_table
+from keras_distil.runs.score_table import TaskResult, make_table
 
 
 @pytest.mark.parametrize(

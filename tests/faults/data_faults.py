@@ -6,7 +6,7 @@ _MASK = ("tests/data/test_mask.py",)
 _PIPELINE = ("tests/data/test_pipeline.py",)
 _PARITY = ("tests/export/test_parity.py",)
 _SIGNIFICANCE = ("tests/evaluation/test_significance.py",)
-_TABLE = ("tests/evaluation/test_table.py",)
+_TABLE = ("tests/runs/test_score_table.py",)
 _STUDENT = ("tests/models/test_initialize_student.py",)
 
 FAULTS = (
@@ -277,7 +277,7 @@ FAULTS = (
         "_check_same_run",
         "if fixed:",
         "if False:",
-        ("tests/test_run_folder.py",),
+        ("tests/runs/test_run_folder.py",),
     ),
     # === What was mended after people met it ===
     Fault(
@@ -327,21 +327,21 @@ FAULTS = (
         "open_run",
         "_check_is_a_run(run.folder)",
         "pass",
-        ("tests/test_run_folder.py",),
+        ("tests/runs/test_run_folder.py",),
     ),
     Fault(
         "lengths beyond the teacher's positions are accepted",
         "check_lengths",
         "if length > positions:",
         "if False:",
-        ("tests/test_preflight.py",),
+        ("tests/runs/test_preflight.py",),
     ),
     Fault(
         "what only measures may not change",
         "MEASURING_KEYS",
         '"evaluate", ',
         "",
-        ("tests/test_preflight.py",),
+        ("tests/runs/test_preflight.py",),
     ),
     Fault(
         "a classifier's student lacks the shift of its pooler",

@@ -13,8 +13,9 @@ import mutate
 import targets
 from harness import Defect, Target
 
-from keras_distil import build, cli, config, data, models
+from keras_distil import cli, config, data, models
 from keras_distil.data.tokenize import Encoder
+from keras_distil.runs import build
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _TEXT = "a b [MASK] c.d [E1]e[E1] A"

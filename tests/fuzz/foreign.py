@@ -9,9 +9,10 @@ from harness import Defect, Target
 from targets import RECIPES, VOCABULARY, Toys, change_json
 from tensorflow_datasets.core import naming
 
-from keras_distil import cli, config, data, model_card
+from keras_distil import cli, config, data
 from keras_distil.data import TfdsText
 from keras_distil.models.shape import encoder_shape
+from keras_distil.runs.report import model_card
 
 _FRONT = (
     "mit",

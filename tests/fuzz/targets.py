@@ -31,21 +31,19 @@ from safetensors.numpy import save  # noqa: E402
 
 from keras_distil import (  # noqa: E402
     Distiller,
-    build,
     callbacks,
     continuation,
     losses,
     models,
-    run_folder,
     snapshots,
-    stages,
     teachers,
 )
 from keras_distil.data import prepared, shards, tokenize  # noqa: E402
 from keras_distil.data.corpus import CorpusReport  # noqa: E402
 from keras_distil.data.pipeline import reading_error  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
-from keras_distil.report import write_page  # noqa: E402
+from keras_distil.runs import build, run_folder, stages  # noqa: E402
+from keras_distil.runs.report import write_page  # noqa: E402
 from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
 from keras_distil.utils import disk  # noqa: E402
 from keras_distil.utils.progress import Progress  # noqa: E402

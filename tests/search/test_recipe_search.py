@@ -14,7 +14,8 @@ import pytest
 import yaml
 from commands import keras_distil, run_command
 
-from keras_distil import callbacks, config, run_folder, stages
+from keras_distil import callbacks, config
+from keras_distil.runs import run_folder, stages
 from keras_distil.search import recipe_search, results
 from keras_distil.utils.progress import Progress
 

@@ -6,7 +6,8 @@ import weakref
 
 import pytest
 
-from keras_distil import cli, config, plan, run_folder, stages, text_stages
+from keras_distil import cli, config, plan
+from keras_distil.runs import run_folder, stages, text_stages
 from keras_distil.teachers import manifest
 from keras_distil.utils.progress import Progress
 

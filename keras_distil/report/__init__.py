@@ -1,5 +1,0 @@
-"""`report.html`: all that a run found, on one page."""
-
-from keras_distil.report.page import make_page, write_page
-
-__all__ = ["make_page", "write_page"]

@@ -1,0 +1,1 @@
+"""A recipe, run: its stages, their order, its folder and its report."""

@@ -1,0 +1,5 @@
+"""`report.html`: all that a run found, on one page."""
+
+from keras_distil.runs.report.page import make_page, write_page
+
+__all__ = ["make_page", "write_page"]

@@ -1,0 +1,199 @@
+"""The sections of the report that hold charts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from keras_distil import config
+from keras_distil.runs import score_table
+from keras_distil.runs.report import charts, schedule_chart
+from keras_distil.runs.report.charts import Dot, Line
+from keras_distil.runs.report.html_page import ReportSection, escape
+from keras_distil.runs.report.learning import Series, Training
+from keras_distil.runs.side_by_side import SideBySide
+
+_TITLES = {
+    "loss": "Loss as trained on",
+    "mlm_loss": "Masked-LM loss, nats",
+    "soft_target_loss": "Soft-target loss, nats",
+    "cosine_loss": "Cosine distance of states",
+    "mlm_accuracy": "Masked words right",
+    "teacher_agreement": "First choices like the teacher's",
+    "label_loss": "loss on the labels",
+}
+# By the name of the stage: the model that it trains.
+_ROLES = {
+    "distill": score_table.STUDENT,
+    "twin": "twin",
+    "teacher": score_table.TEACHER,
+}
+# No run of ours has more in a group.
+_MOST_CHARTS = 20
+
+
+def learning_curves(trainings: Mapping[str, Training]) -> ReportSection | None:
+    """Losses of each stage.
+
+    Args:
+        trainings: by stage.
+
+    Returns:
+        The section; None without trainings.
+    """
+    drawn = [
+        *_text_curves(trainings, ("distill", "twin"), "student"),
+        *_text_curves(trainings, ("teacher",), "teacher"),
+        *_task_curves(trainings),
+    ]
+    if not drawn:
+        return None
+    note = (
+        "Of the batches of each update, with dropout if the recipe has it; "
+        "long trainings are shown by the means of neighbouring updates."
+    )
+    return _section("Learning curves", drawn, note)
+
+
+def _text_curves(
+    trainings: Mapping[str, Training], stages: Sequence[str], prefix: str
+) -> Iterator[str]:
+    """A chart for each value of the stages that are there."""
+    series = {
+        stage: _of_interest(trainings[stage].series)
+        for stage in stages
+        if stage in trainings
+    }
+    names = dict.fromkeys(name for found in series.values() for name in found)
+    for number, name in enumerate(list(names)[:_MOST_CHARTS]):
+        lines = [
+            Line(_ROLES[stage], found[name])
+            for stage, found in series.items()
+            if name in found
+        ]
+        yield charts.draw_curves(
+            _TITLES.get(name, name), lines, prefix=f"{prefix}-{number}"
+        )
+
+
+def _of_interest(series: Mapping[str, Series]) -> dict[str, Series]:
+    """All but the sum of the losses where there is only one."""
+    single = sum(name.endswith("_loss") for name in series) < 2
+    return {
+        name: found
+        for name, found in series.items()
+        if name != "loss" or not single
+    }
+
+
+def _task_curves(trainings: Mapping[str, Training]) -> Iterator[str]:
+    """A chart for each task: the loss on the labels of all its models."""
+    by_task: dict[str, list[Line]] = {}
+    for stage, training in trainings.items():
+        task, _, rest = stage.partition("/")
+        if rest and "label_loss" in training.series:
+            line = Line(rest.split("/")[0], training.series["label_loss"])
+            by_task.setdefault(task, []).append(line)
+    for number, task in enumerate(list(by_task)[:_MOST_CHARTS]):
+        title = f"{task}: {_TITLES['label_loss']}"
+        yield charts.draw_curves(title, by_task[task], prefix=f"task-{number}")
+
+
+def schedules(
+    recipe: config.Recipe | None, trainings: Mapping[str, Training]
+) -> ReportSection | None:
+    """What the recipe changes over the updates.
+
+    Args:
+        recipe: of the run; None if it cannot be read.
+        trainings: by stage; they tell the updates of a recipe that counts
+            epochs.
+
+    Returns:
+        The section; None if nothing is distilled, or the updates are not
+        known.
+    """
+    if recipe is None or recipe.distill is None:
+        return None
+    steps = recipe.distill.steps
+    if steps is None and "distill" in trainings:
+        steps = trainings["distill"].last_step
+    if steps is None:
+        return None
+    curves = schedule_chart.compute(recipe, steps=steps)
+    drawn = charts.draw_schedules(curves, prefix="schedules")
+    return _section("Schedules", [drawn])
+
+
+def similarity(compared: SideBySide | None) -> ReportSection | None:
+    """The map of the teacher's layers by the student's.
+
+    Args:
+        compared: what a run kept; None if it is not there.
+    """
+    if compared is None:
+        return None
+    drawn = charts.draw_similarity(compared.similarity, prefix="similarity")
+    note = (
+        "Linear CKA of the hidden states of "
+        f"{compared.sequences} held-out sequences, at the end of the run: 1 "
+        "(bright) if one is a rotation of the other, 0 (dark) if they have "
+        "nothing in common. The first row and column are the embeddings "
+        "(emb.). Kornblith et al. 2019, arXiv:1905.00414."
+    )
+    return _section("Similarity of layers", [drawn], note)
+
+
+def costs(
+    rows: Mapping[str, Mapping[str, float]],
+    tasks: score_table.ResultTable | None,
+) -> ReportSection | None:
+    """Score over latency, with the size.
+
+    Args:
+        rows: of held-out text, by the name of the model.
+        tasks: the table of the tasks, if there is one.
+
+    Returns:
+        The section; None if no row has all three.
+    """
+    by_score = {
+        "masked words right, %": [
+            Dot(
+                name,
+                row["latency_ms"],
+                100 * row["mlm_accuracy"],
+                row["size_mb"],
+            )
+            for name, row in rows.items()
+            if {"latency_ms", "mlm_accuracy", "size_mb"} <= set(row)
+        ],
+        "mean score of the tasks, %": [
+            Dot(row.name, row.latency_ms, row.macro.score, row.size_mb)
+            for row in (tasks.rows if tasks else ())
+            if row.macro and row.latency_ms and row.size_mb is not None
+        ],
+    }
+    drawn = []
+    for number, (score, dots) in enumerate(by_score.items()):
+        dots = [dot for dot in dots if _can_be_drawn(dot)][:_MOST_CHARTS]
+        if dots:
+            drawn.append(
+                charts.draw_costs(dots, score=score, prefix=f"costs-{number}")
+            )
+    note = (
+        "To the left is faster, higher is better; the area of a dot grows "
+        "with the size of the weights."
+    )
+    return _section("Size, latency and score", drawn, note) if drawn else None
+
+
+def _can_be_drawn(dot: Dot) -> bool:
+    return 1e-6 < dot.latency_ms < 1e9 and abs(dot.score) < 1e6
+
+
+def _section(
+    heading: str, drawn: Sequence[str], note: str = ""
+) -> ReportSection:
+    parts = [f"<figure>\n{svg}\n</figure>" for svg in drawn]
+    body = '<div class="charts">\n' + "\n".join(parts) + "\n</div>"
+    if note:
+        body += f'\n<p class="notes">{escape(note)}</p>'
+    return ReportSection(heading, body)

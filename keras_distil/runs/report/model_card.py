@@ -1,0 +1,448 @@
+"""`MODEL_CARD.md`: what a student is, what it keeps, and its limits."""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_distil import config, models
+from keras_distil.config import data_section
+from keras_distil.runs import score_table
+from keras_distil.runs.report import result_table
+from keras_distil.runs.run_folder import read_text
+from keras_distil.utils.markdown import code, escape
+from keras_distil.utils.private_text import without_home
+
+CARD_FILE = "MODEL_CARD.md"
+_UNKNOWN = "not stated"
+# Of a README, what is read for its front matter; and of that, what is shown.
+_README_CHARACTERS = 2**16
+_LICENCE_CHARACTERS = 100
+_FIGURES = (
+    ("mlm_accuracy", "masked words right, %", 100.0),
+    ("mlm_loss", "masked-LM loss", 1.0),
+    ("teacher_agreement", "first choices like the teacher's, %", 100.0),
+    ("parameters", "weights", 1.0),
+    ("size_mb", "MB in float32", 1.0),
+    ("latency_ms", "CPU ms", 1.0),
+)
+
+
+def model_card(recipe: config.Recipe, folder: Path) -> str:
+    """The card of a finished run, in Markdown.
+
+    Args:
+        recipe: of the run.
+        folder: of the run, with `report.json` and `environment.json`, and
+            `benchmark.json` if the student was measured.
+
+    Raises:
+        OSError: if a file is missing.
+        ValueError: if one is damaged.
+    """
+    report = _read(folder / "report.json")
+    environment = _read(folder / "environment.json")
+    parts = [
+        f"# {recipe.name}",
+        summary(recipe, report),
+        "## Use",
+        _use(report),
+        "## Data",
+        "\n".join(f"- {line}" for line in _data(recipe)),
+        "## Training",
+        "\n".join(f"- {line}" for line in _training(recipe, report)),
+        "## Scores",
+        _scores(report),
+        "## Calibration",
+        _calibration(report),
+        "## Size and speed",
+        _files(report, folder),
+        "## Limits",
+        "\n".join(f"- {line}" for line in _limits(recipe, report)),
+        "## Licences",
+        "\n".join(f"- {line}" for line in _licences(recipe)),
+        "## Environment",
+        _environment(environment),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+
+
+def summary(
+    recipe: config.Recipe,
+    report: dict[str, Any],
+    *,
+    mark: Callable[[str], str] = code,
+) -> str:
+    """What was made, what it keeps and what it costs, in a few sentences.
+
+    Args:
+        recipe: of the run.
+        report: of the run, as in `report.json`.
+        mark: marks the name of a model; Markdown by default.
+    """
+    teacher = mark(without_home(recipe.teacher.source))
+    if recipe.student is not None and recipe.student.source is not None:
+        source = without_home(recipe.student.source)
+        made = f"A student distilled before, {mark(source)}"
+    elif recipe.student is not None or recipe.distill is not None:
+        layers = recipe.student.num_layers if recipe.student else None
+        depth = f" of {layers} layers" if layers else ""
+        made = f"A student{depth} distilled from {teacher}"
+    else:
+        made = f"The teacher {teacher}"
+    found = [made + " with keras_distil."]
+    if "kept_percent" in report:
+        found.append(
+            f"It keeps {report['kept_percent']:.1f}% of the teacher's masked "
+            "accuracy on held-out text."
+        )
+    elif "most_frequent_token_accuracy" in report:
+        found.append(
+            "Its teacher predicts masked words on held-out text no better "
+            "than the most frequent word does, so no share of it is told."
+        )
+    macro = _macro(report, score_table.STUDENT)
+    if macro is not None and macro.retention is not None:
+        found.append(
+            f"Over {', '.join(report['tasks']['tasks'])} it keeps "
+            f"{macro.retention:.1f}% of the teacher's mean score "
+            f"({macro.score:.1f} points)."
+        )
+    return " ".join([*found, *_costs(report)])
+
+
+def _costs(report: dict[str, Any]) -> Iterator[str]:
+    """Parameters, size and speed of the student beside its teacher."""
+    rows = report.get("rows") or {
+        row["name"]: row for row in report.get("tasks", {}).get("rows", ())
+    }
+    keys = ("parameters", "size_mb", "latency_ms")
+    both = [
+        [rows.get(name, {}).get(key) for key in keys]
+        for name in (score_table.TEACHER, score_table.STUDENT)
+    ]
+    # Nothing is said of what was not measured, or is nothing.
+    if not all(both[0] + both[1]):
+        return
+    shares = [s / t for t, s in zip(*both, strict=True)]
+    parameters, size_mb, latency_ms = both[1]
+    yield (
+        f"It has {result_table.count(parameters)} parameters "
+        f"({shares[0]:.0%} of the teacher's), takes {size_mb:.1f} MB in "
+        f"float32 and {latency_ms:.1f} ms for one input on the CPU, where the "
+        f"teacher takes {both[0][2]:.1f} ms: {1 / shares[2]:.1f} times as fast."
+    )
+
+
+def _macro(report: dict[str, Any], name: str) -> score_table.MacroScore | None:
+    if "tasks" not in report:
+        return None
+    made = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
+    rows = {row.name: row for row in made.rows}
+    return rows[name].macro if name in rows else None
+
+
+def _use(report: dict[str, Any]) -> str:
+    exports = report.get("export", ())
+    lines = [
+        "```python",
+        "from keras_distil import models",
+        "",
+        'student = models.load_teacher("student.keras")',
+        "```",
+    ]
+    if "rows" not in report:
+        lines = []
+    if exports:
+        names = ", ".join(code(each["path"]) for each in exports)
+        lines += ["", f"Exported as {names}."]
+    return "\n".join(lines).strip()
+
+
+def _data(recipe: config.Recipe) -> Iterator[str]:
+    for source in recipe.data.sources:
+        if isinstance(source, data_section.DocumentationSource):
+            yield (
+                "Text: docstrings of the installed "
+                f"{', '.join(source.packages)}."
+            )
+        elif isinstance(source, data_section.FilesSource):
+            yield f"Text: the files {code(without_home(source.pattern))}."
+        else:
+            yield f"Text: TensorFlow Datasets {code(source.name)}."
+    if recipe.data.prepared is not None:
+        yield "Text: a corpus that was prepared before."
+    if recipe.finetune is not None:
+        origin = {
+            "files": "from the official files",
+            "tfds": "from TensorFlow Datasets",
+        }[recipe.finetune.source]
+        yield f"Tasks: {', '.join(recipe.finetune.tasks)}, {origin}."
+        yield (
+            "The best epoch of every training, the teacher's as well as the "
+            "student's, was chosen on the development set that scores it."
+        )
+
+
+def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
+    yield f"Precision {recipe.precision}, seed {recipe.seed}."
+    if recipe.distill is not None:
+        losses = recipe.distill.losses
+        length = "steps" if recipe.distill.steps is not None else "epochs"
+        yield (
+            f"Distilled for {recipe.distill.steps or recipe.distill.epochs} "
+            f"{length} of {recipe.distill.batch_size} sequences of "
+            f"{recipe.data.sequence_length} tokens; weights of the losses "
+            f"{losses.mlm_weight:g} (masked LM), "
+            f"{losses.soft_target_weight:g} (soft targets), "
+            f"{losses.cosine_weight:g} (hidden states), temperature "
+            f"{losses.temperature:g}."
+        )
+    if recipe.finetune is not None:
+        yield (
+            f"Fine-tuned with the seeds {_joined(recipe.finetune.seeds)}; the "
+            "score is the median over the seeds."
+        )
+    yield f"The whole run took {report.get('duration_s', 0):,.0f} seconds."
+    yield "Everything else is in `recipe.yaml`."
+
+
+def _scores(report: dict[str, Any]) -> str:
+    parts = []
+    if "rows" in report:
+        rows = report["rows"]
+        shown = [
+            figure
+            for figure in _FIGURES
+            if any(figure[0] in row for row in rows.values())
+        ]
+        parts.append(
+            _table(
+                ["held-out text", *(title for _, title, _ in shown)],
+                [
+                    [
+                        escape(name),
+                        *(
+                            _number(row.get(key), scale)
+                            for key, _, scale in shown
+                        ),
+                    ]
+                    for name, row in rows.items()
+                ],
+            )
+        )
+    if "tasks" in report:
+        made = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
+        parts.append(result_table.to_markdown(made).strip())
+    return "\n\n".join(parts) or "None."
+
+
+def _calibration(report: dict[str, Any]) -> str:
+    found = dict(report.get("calibration", {}))
+    if "rows" in report:
+        found["masked words"] = {
+            row: scores["calibration_error"]
+            for row, scores in report["rows"].items()
+            if "calibration_error" in scores
+        }
+    if not found:
+        return "Not measured."
+    rows = [
+        [
+            escape(name),
+            *(
+                _number(each.get(who), 100.0)
+                for who in (score_table.TEACHER, score_table.STUDENT)
+            ),
+        ]
+        for name, each in found.items()
+    ]
+    return (
+        "Expected calibration error (15 bins), in points: how far confidence "
+        "and accuracy are apart.\n\n" + _table(["", "teacher", "student"], rows)
+    )
+
+
+def _files(report: dict[str, Any], folder: Path) -> str:
+    parts = []
+    if report.get("export"):
+        rows = []
+        for each in report["export"]:
+            found = each["comparison"]
+            rows.append(
+                [
+                    code(each["path"]),
+                    escape(each["precision"]),
+                    f"{each['size_mb']:.1f}",
+                    f"{found['max_difference']:.2g}",
+                    _number(found["top1_agreement"], 100.0),
+                    _number(found["score"], 100.0),
+                ]
+            )
+        headings = [
+            *("export", "precision", "MB", "furthest from the student"),
+            *("same first choices, %", "development score, %"),
+        ]
+        parts.append(_table(headings, rows))
+        parts += [
+            f"`{each['path']}`: {each['note']}"
+            for each in report["export"]
+            if each.get("note")
+        ]
+    path = folder / "benchmark.json"
+    if path.is_file():
+        parts.append(_speeds(_read(path)))
+    return "\n\n".join(parts) or "See the table above."
+
+
+def _speeds(benchmark: dict[str, Any]) -> str:
+    lengths = benchmark["settings"]["lengths"]
+    rows = [
+        [
+            escape(each["name"]),
+            str(each["num_threads"]),
+            f"{each['peak_memory_mb']:,.0f}",
+            *(
+                _number(
+                    each["latency"].get(str(length), {}).get("median_ms"), 1.0
+                )
+                for length in lengths
+            ),
+        ]
+        for each in benchmark["measured"]
+        if each["failed"] is None
+    ]
+    return "CPU milliseconds for one sequence (medians):\n\n" + _table(
+        ["", "threads", "peak MB", *(f"{n} tokens" for n in lengths)], rows
+    )
+
+
+def _limits(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
+    yield (
+        "It has learned what its teacher says, mistakes and prejudices "
+        "included, and has less room for rare cases than the teacher."
+    )
+    if "rows" in report and "tasks" not in report:
+        yield (
+            "It fills in masked words. For any task it must be fine-tuned, and "
+            "measured, first."
+        )
+    yield (
+        "Scores are those of the data named above. They say nothing of other "
+        "languages, domains or text longer than "
+        f"{recipe.data.sequence_length} tokens."
+    )
+    if "tasks" in report:
+        yield (
+            "Development sets are small: compare the intervals, not the last "
+            "digit."
+        )
+
+
+def _licences(recipe: config.Recipe) -> Iterator[str]:
+    teacher = recipe.teacher.license or _teacher_licence(recipe)
+    name = code(without_home(recipe.teacher.source))
+    yield f"Teacher {name}: {escape(teacher)}."
+    if recipe.data.license is not None:
+        yield f"Data: {escape(recipe.data.license)}."
+        return
+    for source in recipe.data.sources:
+        if isinstance(source, data_section.DocumentationSource):
+            for package in source.packages:
+                said = escape(_package_licence(package))
+                yield f"Docstrings of {package}: {said}."
+        elif isinstance(source, data_section.FilesSource):
+            files = code(without_home(source.pattern))
+            yield f"The files {files}: {_UNKNOWN} in the recipe."
+        else:
+            yield f"{code(source.name)}: see its page in TensorFlow Datasets."
+    if recipe.finetune is not None:
+        yield (
+            f"{', '.join(recipe.finetune.tasks)}: each has terms of its own; "
+            "see gluebenchmark.com and the data sets' pages."
+        )
+
+
+def _teacher_licence(recipe: config.Recipe) -> str:
+    """What the front matter of the checkpoint's `README.md` says.
+
+    Anything but a short text of one line is not shown.
+    """
+    directory = models.checkpoint_directory(recipe.teacher.source)
+    path = directory / "README.md" if directory is not None else None
+    if path is None or not path.is_file():
+        return _UNKNOWN
+    with path.open(encoding="utf-8", errors="replace") as file:
+        begin = file.read(_README_CHARACTERS)
+    _, mark, rest = begin.partition("---\n")
+    front, end, _ = rest.partition("\n---")
+    if not mark or not end:
+        return _UNKNOWN
+    try:
+        values = config.read_yaml(front, where=str(path))
+    except config.RecipeError:
+        return _UNKNOWN
+    said = values.get("license") if isinstance(values, dict) else None
+    if not isinstance(said, str) or not said.strip():
+        return _UNKNOWN
+    said = said.strip()
+    if len(said) > _LICENCE_CHARACTERS or not said.isprintable():
+        return _UNKNOWN
+    return said
+
+
+def _package_licence(package: str) -> str:
+    distribution = importlib.metadata.packages_distributions().get(package)
+    if not distribution:
+        return _UNKNOWN
+    about = importlib.metadata.metadata(distribution[0])
+    fields = about.json
+    said = str(fields.get("license_expression") or fields.get("license") or "")
+    # Some put the whole text there.
+    first = said.strip().splitlines()[0] if said.strip() else ""
+    if first and len(first) < 60:
+        return first
+    classifiers = about.get_all("Classifier") or []
+    names = [
+        each.rpartition(" :: ")[2]
+        for each in classifiers
+        if each.startswith("License :: ")
+    ]
+    return ", ".join(names) or _UNKNOWN
+
+
+def _environment(environment: dict[str, Any]) -> str:
+    hardware = environment["hardware"]
+    versions = ", ".join(
+        f"{name} {version}" for name, version in environment["versions"].items()
+    )
+    return (
+        f"{escape(hardware['processor'])}, {hardware['cpu_cores']} cores, "
+        f"{hardware['memory_gb']:g} GB of memory. {escape(versions)}."
+    )
+
+
+def _joined(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _number(value: float | None, scale: float) -> str:
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    scaled = scale * value
+    return f"{scaled:.3f}" if scale == 1.0 and scaled < 10 else f"{scaled:.1f}"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---", *("---:" for _ in headings[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

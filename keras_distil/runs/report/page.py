@@ -1,0 +1,129 @@
+"""Assembles `report.html` from what a run's folder holds."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_distil import config
+from keras_distil.runs import run_folder, score_table, side_by_side
+from keras_distil.runs.report import figures, model_card, result_table, sections
+from keras_distil.runs.report.html_page import (
+    ReportSection,
+    escape,
+    html_document,
+)
+from keras_distil.runs.report.learning import read_trainings
+from keras_distil.utils import disk
+
+_QUOTED = (
+    "\N{LEFT DOUBLE QUOTATION MARK}{}\N{RIGHT DOUBLE QUOTATION MARK}".format
+)
+
+
+def write_page(folder: Path, report: dict[str, Any]) -> Path:
+    """Writes the page of a run, or writes it anew.
+
+    Args:
+        folder: of the run.
+        report: of the run, as in `report.json`.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        OSError: if it cannot be written.
+        ValueError: if the table of the tasks is damaged.
+    """
+    path = folder / run_folder.PAGE_FILE
+    disk.write_text(path, make_page(folder, report))
+    return path
+
+
+def make_page(folder: Path, report: dict[str, Any]) -> str:
+    """The page of a run.
+
+    Whatever the folder does not hold, or holds damaged, is left out.
+
+    Args:
+        folder: of the run.
+        report: of the run, as in `report.json`.
+
+    Returns:
+        HTML5, to be written as UTF-8.
+
+    Raises:
+        ValueError: if the table of the tasks is damaged.
+    """
+    return html_document(report["name"], list(_sections(folder, report)))
+
+
+def _sections(folder: Path, report: dict[str, Any]) -> Iterator[ReportSection]:
+    recipe = _recipe(folder)
+    tasks = None
+    if "tasks" in report:
+        tasks = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
+    trainings = read_trainings(folder / run_folder.METRICS_FILE)
+    compared = side_by_side.read(folder / side_by_side.SIDE_BY_SIDE_FILE)
+    if recipe is not None:
+        yield _summary(recipe, report)
+    if "rows" in report:
+        yield sections.held_out(report["rows"])
+    if tasks is not None:
+        yield result_table.to_html_section(tasks, "Tasks")
+    made = [
+        figures.learning_curves(trainings),
+        figures.schedules(recipe, trainings),
+        figures.similarity(compared),
+        figures.costs(report.get("rows", {}), tasks),
+        sections.samples(compared),
+        sections.environment(folder / "environment.json"),
+        _origin(folder),
+    ]
+    yield from (section for section in made if section is not None)
+
+
+def _recipe(folder: Path) -> config.Recipe | None:
+    try:
+        return config.load_recipe(folder / "recipe.yaml")
+    except (config.RecipeError, OSError):
+        return None
+
+
+def _summary(recipe: config.Recipe, report: dict[str, Any]) -> ReportSection:
+    text = model_card.summary(recipe, report, mark=_QUOTED)
+    parts = [f'<p class="lead">{escape(text)}</p>']
+    rows = report.get("rows", {})
+    if "twin" in rows and "student" in rows:
+        twin, student = (
+            f"{100 * rows[name]['mlm_accuracy']:.1f}%"
+            for name in ("twin", "student")
+        )
+        parts.append(
+            "<p>Its twin, the same model trained on the same batches without "
+            f"the teacher, finds {twin} of the masked words; the student "
+            f"{student}.</p>"
+        )
+    parts.append(
+        '<p class="notes">The whole run took '
+        f"{report['duration_s']:,.0f} seconds.</p>"
+    )
+    return ReportSection("Summary", "\n".join(parts))
+
+
+def _origin(folder: Path) -> ReportSection | None:
+    """The commands that made the run, and its recipe."""
+    commands = [
+        shlex.join(["keras-distil", *words])
+        for words in run_folder.read_commands(folder)
+    ]
+    recipe = _text(folder / "recipe.yaml")
+    return sections.origin(commands, recipe) if commands or recipe else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return run_folder.read_text(path)
+    except UnicodeDecodeError:
+        return ""

@@ -1,0 +1,150 @@
+"""What a recipe's schedules will do, drawn before it runs."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_distil import config, schedules
+from keras_distil.runs import build, trainers
+from keras_distil.utils import disk
+
+# Points of a curve; corners of schedules are added.
+_POINTS = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A value over the updates.
+
+    Attributes:
+        name: of the value.
+        values: (steps,), at each of `Curves.steps`.
+    """
+
+    name: str
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """All values of a distillation that may change.
+
+    Attributes:
+        steps: int, (points,), updates made before.
+        temperature: of the soft targets.
+        weights: of the losses.
+        learning_rate: of the optimizer.
+    """
+
+    steps: np.ndarray
+    temperature: Curve
+    weights: tuple[Curve, ...]
+    learning_rate: Curve
+
+
+def compute(recipe: config.Recipe, *, steps: int | None = None) -> Curves:
+    """Evaluates the recipe's schedules.
+
+    Args:
+        recipe: with a `distill` section.
+        steps: int >= 1, updates, for a recipe that counts epochs.
+
+    Raises:
+        ValueError: if the recipe distils nothing, or the number of updates
+            is not known.
+    """
+    settings = build.distill_section(recipe)
+    total = steps or settings.steps
+    if total is None:
+        raise ValueError(
+            f"The recipe {recipe.name!r} counts epochs, so its updates depend "
+            "on the corpus: give their number with --steps."
+        )
+    at = np.unique(
+        np.concatenate(
+            [np.linspace(0, total - 1, _POINTS).astype(int), _corners(recipe)]
+        )
+    )
+    at = at[at < total]
+
+    def curve(name: str, constant: float) -> Curve:
+        given = getattr(settings.schedules, name)
+        value: Callable = schedules.Constant(constant)
+        if given is not None:
+            value = build.schedule(given)
+        return Curve(name, np.array([float(value(step)) for step in at]))
+
+    rate = trainers.learning_rate_schedule(
+        learning_rate=settings.learning_rate,
+        steps=total,
+        warmup_steps=settings.warmup_steps,
+        decay=settings.decay,
+    )
+    names = ("mlm_weight", "soft_target_weight", "cosine_weight")
+    return Curves(
+        steps=at,
+        temperature=curve("temperature", settings.losses.temperature),
+        weights=tuple(
+            curve(name, getattr(settings.losses, name)) for name in names
+        ),
+        learning_rate=Curve(
+            "learning_rate", np.array([float(rate(step)) for step in at])
+        ),
+    )
+
+
+def _corners(recipe: config.Recipe) -> np.ndarray:
+    """Updates at which a schedule turns, and those before."""
+    settings = build.distill_section(recipe)
+    found = [settings.warmup_steps]
+    for _, each in settings.schedules:
+        found += list(getattr(each, "boundaries", ()))
+        found.append(getattr(each, "steps", 0))
+    corners = np.array(found, int)
+    return np.maximum(np.concatenate([corners, corners - 1, corners + 1]), 0)
+
+
+def draw(curves: Curves, path: Path, *, title: str) -> None:
+    """Draws three panels: temperature, weights and learning rate.
+
+    Args:
+        curves: as from `compute`.
+        path: the PNG to write.
+        title: of the picture.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    # Loads for a second, and draws without a screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = make_figure(curves, size=(8.0, 7.0))
+    figure.axes[0].set_title(title)
+    partial = path.with_name(f".{path.name}")
+    with disk.replacing(path, partial):
+        FigureCanvasAgg(figure).print_png(str(partial))
+
+
+def make_figure(curves: Curves, *, size: tuple[float, float]) -> Any:
+    """The three panels as a figure of matplotlib.
+
+    Args:
+        curves: as from `compute`.
+        size: width and height in inches.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True)
+    shown = ((curves.temperature,), curves.weights, (curves.learning_rate,))
+    for axes, lines in zip(panels, shown, strict=True):
+        for line in lines:
+            axes.plot(curves.steps, line.values, label=line.name)
+        axes.set_ylim(bottom=0.0)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="best")
+    panels[-1].set_xlabel("updates")
+    return figure

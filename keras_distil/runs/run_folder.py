@@ -1,0 +1,505 @@
+"""A run's folder: what is in it before, during and after the run."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_distil import config
+from keras_distil.utils import disk
+from keras_distil.utils.private_text import shown_command
+from keras_distil.utils.progress import Progress
+from keras_distil.utils.version import __version__
+
+# Raise it whenever an earlier keras_distil could not go on with a run.
+FORMAT_VERSION = 2
+# The first whose runs go on in the order of the data in which they began.
+_SAME_ORDER_VERSION = 2
+_PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
+# Where TensorBoard looks, in the folder of a run.
+LOGS = "logs"
+CHECKPOINTS = "checkpoints"
+STUDENT_FILE = "student.keras"
+TWIN_FILE = "twin.keras"
+METRICS_FILE = "metrics.jsonl"
+PAGE_FILE = "report.html"
+# What the first step of a run measured, kept for the second.
+TEXT_REPORT = "held_out.json"
+_COMMANDS_FILE = "commands.json"
+# Keys and sections that measure, export or refuse, and train nothing.
+MEASURING_KEYS = (
+    "name",
+    "evaluate",
+    "export",
+    "benchmark",
+    "data.max_skipped_fraction",
+)
+
+
+@dataclasses.dataclass
+class Run:
+    """A recipe, where its results go and where it reports to.
+
+    Attributes:
+        recipe: the resolved recipe.
+        folder: where the results go.
+        progress: where to report to.
+        writes: whether this process writes the results. Of several workers
+            only the chief does.
+    """
+
+    recipe: config.Recipe
+    folder: Path
+    progress: Progress
+    writes: bool = True
+
+    @property
+    def report_path(self) -> Path:
+        """The file that a finished run leaves last."""
+        return self.folder / "report.json"
+
+    @property
+    def trained_recipe(self) -> str:
+        """The recipe as YAML, without what a run that goes on may change."""
+        return config.dump_recipe(self.recipe, without=MEASURING_KEYS)
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """Replaces a JSON file in one step, if this process writes."""
+        if self.writes:
+            write_json(path, content)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, writes: bool = True) -> Iterator[None]:
+    """Keeps other commands from running in a run's folder.
+
+    The lock is a hidden file beside the folder.
+
+    Args:
+        folder: of the run; it need not be there yet.
+        writes: whether this process writes to it; others need no lock.
+
+    Raises:
+        RuntimeError: if another process runs there.
+        OSError: if the lock cannot be written.
+    """
+    if not writes:
+        yield
+        return
+    folder = disk.named(folder)
+    with disk.writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    refusal = (
+        f"Another process runs in {folder}. Wait for it, or give another "
+        "folder with --output."
+    )
+    with disk.locked(lock, "runs there", refusal=refusal):
+        yield
+
+
+def open_run(
+    recipe: config.Recipe,
+    folder: str | os.PathLike,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+    writes: bool = True,
+    command: Sequence[str] = (),
+    changeable: Sequence[str] = MEASURING_KEYS,
+) -> Run:
+    """Makes the run's folder, or finds a run to go on with.
+
+    With `fresh`, an earlier run in the folder is moved aside, never deleted;
+    a folder that is not a run's is left alone.
+
+    Args:
+        recipe: the resolved recipe.
+        folder: the run's folder.
+        progress: where to report to.
+        fresh: whether to start anew.
+        writes: whether this process writes the results.
+        command: the words after `keras-distil` that started this, for the
+            report; none if no command did.
+        changeable: keys, or sections, that may differ from those of the run
+            that it goes on with. Nothing that is trained depends on them.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: if the folder holds a run of another recipe, naming the
+            keys that differ, one of a later version of keras_distil, or
+            files that are not a run's.
+        OSError: if the folder cannot be written.
+    """
+    run = Run(recipe, disk.named(Path(folder)), progress, writes)
+    if not writes:
+        return run
+    earlier = run.folder.is_dir() and not _is_hardly_begun(run.folder)
+    if earlier:
+        _check_is_a_run(run.folder)
+    if earlier and fresh:
+        aside = _free_name(run.folder)
+        run.folder.rename(aside)
+        progress.say(f"Moved the earlier run to {aside}")
+    elif earlier:
+        changed = _check_same_run(run, changeable)
+        if changed:
+            _measure_again(run, changed)
+        if run.report_path.is_file():
+            check_report(run.report_path)
+        else:
+            progress.say(f"Going on with the run in {run.folder}")
+            _keep_command(run.folder, command)
+        return run
+    with disk.writing(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "environment.json", environment(recipe))
+    # Last: a folder with this file is a run.
+    disk.write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
+    _keep_command(run.folder, command)
+    return run
+
+
+def keep_commits(run: Run, commits: Mapping[str, str]) -> None:
+    """Writes down which commits a run's downloads are of.
+
+    Args:
+        run: the run.
+        commits: by source, such as "hf://organisation/name".
+
+    Raises:
+        ValueError: if the run began with another commit of a source.
+    """
+    if not run.writes or not commits:
+        return
+    path = run.folder / "environment.json"
+    known = _environment_of(run.folder)
+    before = known.get("sources", {})
+    for source, commit in commits.items():
+        began = before.get(source, commit)
+        if began != commit:
+            raise ValueError(
+                f"{source} is now at commit {commit}; the run in {run.folder} "
+                f"began with {began}. Go on with that one, by naming it as "
+                f"{source}@{began} in the recipe, or give another folder "
+                "with --output."
+            )
+    write_json(path, {**known, "sources": {**before, **commits}})
+
+
+def _environment_of(folder: Path) -> dict[str, Any]:
+    """What `environment.json` says; nothing if it is damaged."""
+    try:
+        found = json.loads(read_text(folder / "environment.json"))
+        whole = isinstance(found, dict)
+        whole = whole and isinstance(found.get("sources", {}), dict)
+    except (ValueError, RecursionError):
+        return {}
+    return found if whole else {}
+
+
+def _pinned(folder: Path, before: Any, now: Any) -> bool:
+    """Whether a source is the same, and its commit is named now."""
+    commit = _environment_of(folder).get("sources", {}).get(before)
+    return commit is not None and now == f"{before}@{commit}"
+
+
+def forget_if_nothing_was_done(run: Run) -> None:
+    """Undoes `open_run` where only its own files are in the folder.
+
+    So a recipe that was refused can be corrected and run in the same folder.
+    """
+    own = {"environment.json", "recipe.yaml", _COMMANDS_FILE}
+    if not run.writes or not run.folder.is_dir():
+        return
+    if {path.name for path in run.folder.iterdir()} <= own:
+        for name in own - {"environment.json"}:
+            (run.folder / name).unlink(missing_ok=True)
+
+
+def read_commands(folder: Path) -> list[list[str]]:
+    """The commands that made a run, of each stage the last.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        The words after `keras-distil` of each; none if they are not known.
+    """
+    try:
+        found = json.loads(read_text(folder / _COMMANDS_FILE))["commands"]
+        whole = all(
+            isinstance(command, list)
+            and len(command) > 0
+            and all(isinstance(word, str) for word in command)
+            for command in found
+        )
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return list(found) if whole else []
+
+
+def _keep_command(folder: Path, command: Sequence[str]) -> None:
+    """Notes how the run was started, or went on."""
+    if not command:
+        return
+    # A run can be made in parts: `distill`, then `finetune`.
+    kept = [x for x in read_commands(folder) if x[0] != command[0]]
+    commands = [*kept, shown_command(command)]
+    write_json(folder / _COMMANDS_FILE, {"commands": commands})
+
+
+def _is_hardly_begun(folder: Path) -> bool:
+    """Whether a folder is empty but for what comes before `recipe.yaml`.
+
+    So it is after a full disk, or a kill in the first moment.
+    """
+    names = {path.name for path in folder.iterdir()}
+    names -= {".environment.json.partial", ".recipe.yaml.partial"}
+    if names == {"environment.json"}:
+        return _format_version(folder / "environment.json") > 0
+    return not names
+
+
+def _check_is_a_run(folder: Path) -> None:
+    """Raises ValueError if a folder's files are not those of a run."""
+    for name in ("recipe.yaml", "environment.json"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} holds files, but no run: {name} is missing. Give "
+                "another folder with --output."
+            )
+
+
+def _check_same_run(run: Run, changeable: Sequence[str]) -> dict[str, str]:
+    """The changeable keys that differ, and how; refuses all others.
+
+    Raises:
+        ValueError: if another key differs, or the run cannot be gone on with.
+    """
+    remedy = (
+        "Give another folder with --output, or start anew with --fresh, which "
+        "moves the earlier run aside."
+    )
+    recipe_path = run.folder / "recipe.yaml"
+    version = _format_version(run.folder / "environment.json")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"The run in {run.folder} has format version {version}; this "
+            f"keras_distil reads up to {FORMAT_VERSION}. Update keras_distil."
+        )
+    begun_before = 0 < version < _SAME_ORDER_VERSION
+    if begun_before and not run.report_path.is_file():
+        raise ValueError(
+            f"The unfinished run in {run.folder} was begun by an earlier "
+            f"keras_distil (format version {version}, now {FORMAT_VERSION}), "
+            "which takes the data in another order: it cannot go on exactly. "
+            "Finish it with the version that began it, which "
+            f"environment.json names. {remedy}"
+        )
+    if begun_before:
+        # Its report could not be made again.
+        changeable = ()
+    try:
+        earlier = config.load_recipe(recipe_path)
+    except config.RecipeError as error:
+        raise ValueError(
+            f"{recipe_path} cannot be read ({error}). {remedy}"
+        ) from error
+    before, now = _flat(earlier.model_dump()), _flat(run.recipe.model_dump())
+    differing = {
+        key: f"{key} ({before.get(key)!r:.200}, now {now.get(key)!r:.200})"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+        and not _pinned(run.folder, before.get(key), now.get(key))
+    }
+    fixed = [
+        told
+        for key, told in differing.items()
+        if not _is_within(key, changeable)
+    ]
+    if fixed:
+        state = "a finished" if run.report_path.is_file() else "an unfinished"
+        raise ValueError(
+            f"{run.folder} holds {state} run of another recipe: "
+            f"{', '.join(fixed)}. {remedy}"
+        )
+    return differing
+
+
+def _is_within(key: str, sections: Sequence[str]) -> bool:
+    return any(key == x or key.startswith(f"{x}.") for x in sections)
+
+
+def _measure_again(run: Run, changed: Mapping[str, str]) -> None:
+    """Takes the new recipe, and drops what was measured by the old one.
+
+    Raises:
+        ValueError: if a training state that this needs is gone.
+    """
+    told = ", ".join(changed.values())
+    stale = [run.report_path]
+    if any(_is_within(key, ["evaluate"]) for key in changed):
+        stale.append(run.folder / TEXT_REPORT)
+        states = run.folder / CHECKPOINTS
+        if (run.folder / STUDENT_FILE).is_file() and not states.is_dir():
+            raise ValueError(
+                f"{run.folder} cannot be measured again by {told}: its "
+                f"training states in {states} are gone. Give another folder "
+                "with --output."
+            )
+    run.progress.say(f"Measured anew, not trained anew: {told}")
+    # The recipe last: after a kill the same command comes here again.
+    for path in stale:
+        path.unlink(missing_ok=True)
+    disk.write_text(run.folder / "recipe.yaml", config.dump_recipe(run.recipe))
+
+
+def check_report(path: Path) -> None:
+    """Raises ValueError if a finished run's report cannot be shown."""
+    try:
+        report = json.loads(read_text(path))
+        whole = isinstance(report["name"], str)
+        whole = whole and ("rows" in report or "tasks" in report)
+        values = [report["duration_s"], report.get("kept_percent", 0.0)]
+        rows = report.get("rows", {"teacher": {}})
+        values += [rows[name][key] for name in rows for key in rows["teacher"]]
+        whole = whole and all(
+            type(x) in (int, float) and math.isfinite(x) for x in values
+        )
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
+        whole = False
+    if not whole:
+        raise ValueError(
+            f"{path} is damaged. Remove it, and the same command makes it "
+            "again from the run's last training state."
+        )
+
+
+def _format_version(path: Path) -> int:
+    """The format version of a run, 0 if it cannot be told."""
+    try:
+        version = json.loads(read_text(path))["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return version if isinstance(version, int) else 0
+
+
+def _flat(values: Any, path: str = "") -> dict[str, Any]:
+    """Nested dicts and lists as one dict, by dotted path."""
+    if isinstance(values, dict):
+        items = [(str(key), value) for key, value in values.items()]
+    elif isinstance(values, list):
+        items = [(str(index), value) for index, value in enumerate(values)]
+    else:
+        return {path: values}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat |= _flat(value, f"{path}.{key}" if path else key)
+    return flat
+
+
+def environment(recipe: config.Recipe) -> dict[str, Any]:
+    """What a run depends on besides its recipe."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "versions": {
+            "python": platform.python_version(),
+            "keras-distil": __version__,
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "seed": recipe.seed,
+        "commit": _commit(),
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cpu_cores": os.cpu_count(),
+            "memory_gb": round(
+                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
+                1,
+            ),
+        },
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [x.split(":", 1)[1].strip() for x in lines if "model name" in x]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """Commit of the package's own checkout; None where it is installed.
+
+    Git is not asked where the folder of the package is not the root of its
+    repository: it would answer with the commit of whatever project holds the
+    environment.
+    """
+    root = Path(__file__).resolve().parents[2]
+    setup = root / "setup.py"
+    if not (root / ".git").exists() or not setup.is_file():
+        return None
+    if 'name="keras-distil"' not in setup.read_text("utf-8"):
+        return None
+    # In a hook of Git, these would name the repository of the hook.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_")
+    }
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _free_name(folder: Path) -> Path:
+    number = 1
+    while True:
+        aside = folder.with_name(f"{folder.name}.old{number}")
+        if not aside.exists():
+            return aside
+        number += 1
+
+
+def read_text(path: Path) -> str:
+    """The file's text, empty if there is no file.
+
+    Raises:
+        ValueError: if it is too large, or not UTF-8.
+    """
+    if not path.is_file():
+        return ""
+    return disk.read_bounded(path, disk.DATA_JSON_BYTES)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replaces a JSON file in one step."""
+    disk.write_text(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,99 @@
+"""Charts as elements of a page: their own ids, their text, nothing else."""
+
+import re
+
+import numpy as np
+import pytest
+from html_reader import Page
+from matplotlib.figure import Figure
+
+from keras_distil.runs.report import charts, svg
+from keras_distil.runs.report.charts import Dot, Line
+from keras_distil.runs.report.learning import Series
+
+
+def dots(*roles):
+    return [
+        Dot(role, 10.0 * n, 50.0 + n, 1e4 * n)
+        for n, role in enumerate(roles, 1)
+    ]
+
+
+def line(role, *values):
+    return Line(role, Series(np.arange(1.0, len(values) + 1), np.array(values)))
+
+
+def read(text):
+    assert text.startswith("<svg ") and text.endswith("</svg>")
+    # HTML knows the namespaces, and needs no prolog.
+    for word in ("xmlns", "<?xml", "<!DOCTYPE", "<metadata", "<style", "<!--"):
+        assert word not in text
+    return Page(f"<style></style>{text}")
+
+
+def test_a_figure_is_an_element():
+    with svg.style():
+        figure = Figure(figsize=(2, 1))
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1])
+        axes.set_title("a < b & $c$")
+        one = svg.inline(figure, label='"1" < 2', prefix="one")
+        again = svg.inline(figure, label='"1" < 2', prefix="one")
+        two = svg.inline(figure, label="2", prefix="two")
+    assert one == again
+    page = read(one)
+    assert "a < b & $c$" in page.texts
+    [attributes] = [a for tag, a in page.elements if tag == "svg"]
+    assert attributes["role"] == "img"
+    assert attributes["aria-label"] == '"1" < 2'
+    assert attributes["viewbox"] == "0 0 144 72"
+    assert not {"width", "height"} & set(attributes)
+    ids = re.findall(r' id="([^"]+)"', one)
+    assert ids and all(name.startswith("one-") for name in ids)
+    # Both stand on one page.
+    Page(f"<style></style><div>{one}{two}</div>").check_alone()
+
+
+def test_curves_of_roles():
+    text = charts.draw_curves(
+        "Loss",
+        [line("student", 2.0, 1.0), line("student", 2.0, 1.5), line("twin", 3)],
+        prefix="a",
+    )
+    page = read(text)
+    page.check_alone()
+    # In the legend, once each.
+    assert page.texts.count("student") == page.texts.count("twin") == 1
+    assert "Loss" in page.texts
+
+
+def test_a_map_has_its_values():
+    text = charts.draw_similarity(
+        [[1.0, 0.25], [0.5, 0.125], [0.0, 0.75]], prefix="a"
+    )
+    page = read(text)
+    page.check_alone()
+    shown = [x for x in page.texts if re.fullmatch(r"\d\.\d\d", x)]
+    assert shown == ["1.00", "0.25", "0.50", "0.12", "0.00", "0.75"]
+    assert page.texts.count("emb.") == 2
+    # Cells are shapes, not a picture.
+    assert "<image" not in text
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (25, 13), (48, 24)])
+def test_maps_of_any_size(shape):
+    text = charts.draw_similarity(np.full(shape, 0.5).tolist(), prefix="a")
+    assert ("0.50" in read(text).texts) == (shape[1] <= 16)
+    assert len(text) < 300_000
+
+
+def test_costs():
+    roles = ("teacher", "student", "_hidden", "$x$", "模" * 60, "a\x00b")
+    text = charts.draw_costs(dots(*roles), score="score, %", prefix="a")
+    page = read(text)
+    page.check_alone()
+    assert "teacher: 51.0, 10.0 ms, 10000.0 MB" in page.texts
+    assert any(x.startswith("hidden: ") for x in page.texts)
+    assert any(x.startswith("$x$: ") for x in page.texts)
+    assert any(x.startswith("模" * 47 + "…: ") for x in page.texts)
+    assert any(x.startswith("a\ufffdb: ") for x in page.texts)
