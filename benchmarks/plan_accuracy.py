@@ -20,9 +20,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_distil import calibration
-from keras_distil.calibration import MeasuredRecipe
 from keras_distil.config import Recipe, load_recipe
+from keras_distil.planning import measured
+from keras_distil.planning.measured import MeasuredRecipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -141,8 +141,8 @@ def measure(
                 turns = Rounds((calibrating, running), tries)
                 turns.run(rounds)
                 times, others = turns.results()
-                measured = dataclasses.replace(
-                    calibration.measurement(
+                measurement = dataclasses.replace(
+                    measured.measurement(
                         calibrating,
                         base,
                         seconds=statistics.median(x[0] for x in times),
@@ -151,13 +151,13 @@ def measure(
                     ),
                     peak_gb=calibration_peak,
                 )
-                predicted = calibration.predict(
-                    measured, calibration.step_of(recipe)
+                predicted = measured.predict(
+                    measurement, measured.step_of(recipe)
                 )
                 step_s = statistics.median(x[1] for x in times)
                 # Of the rounds: what slows both down, cancels.
                 ratio = statistics.median(
-                    predicted.step_s / measured.seconds * x[0] / x[1]
+                    predicted.step_s / measurement.seconds * x[0] / x[1]
                     for x in times
                 )
                 yield {
@@ -173,15 +173,15 @@ def measure(
                     "rounds": times,
                     "predicted_seconds": predicted.seconds,
                     "predicted_memory_gb": predicted.memory_gb,
-                    "matrix_flops": measured.matrix_flops,
-                    "bandwidth": measured.bandwidth,
+                    "matrix_flops": measurement.matrix_flops,
+                    "bandwidth": measurement.bandwidth,
                     "calibration_gb": calibration_peak,
                 }
 
 
 def warm_up(running: MeasuredRecipe) -> None:
     """Updates that do not count."""
-    for _ in range(calibration.WARM_UP_UPDATES):
+    for _ in range(measured.WARM_UP_UPDATES):
         running.update()
 
 

@@ -13,7 +13,7 @@ import rich.table
 import typer
 
 from keras_distil import config, distribution, printing
-from keras_distil.devices import find_device
+from keras_distil.planning.devices import find_device
 from keras_distil.runs import run_folder
 from keras_distil.utils import quiet
 from keras_distil.utils.progress import Progress
@@ -122,10 +122,10 @@ def run(
     progress = Progress(quiet=quiet_)
     if dry_run:
         quiet.import_tensorflow()
-        from keras_distil import plan
+        from keras_distil.planning import estimate
         from keras_distil.runs import preflight
 
-        summary = plan.summarise(resolved, devices=devices)
+        summary = estimate.summarise(resolved, devices=devices)
         for line in preflight.open_inputs(resolved):
             progress.warn(line)
         printing.print_summary(summary, json_)
@@ -439,7 +439,7 @@ def plan(
     found = find_device("a100" if device is None else device)
     resolved = config.load_recipe(recipe, set_ or ())
     quiet.import_tensorflow()
-    from keras_distil import plan as plans
+    from keras_distil.planning import estimate as plans
 
     summary = plans.summarise(resolved, devices=devices)
     if not calibrate:
@@ -451,16 +451,16 @@ def plan(
         )
         printing.print_summary(summary | planned, json_)
         return
-    from keras_distil import calibration
+    from keras_distil.planning import measured
 
     progress = Progress(quiet=quiet_)
     progress.say("Measuring some updates on this machine")
     with progress.bar("Measure (updates)") as bar:
-        measured = calibration.calibrate(resolved, progress=bar.update_of)
+        measurement = measured.calibrate(resolved, progress=bar.update_of)
     # What was measured stands in place of the estimate.
     del summary["memory_gb_per_device"]
     printing.print_summary(
-        summary | calibration.durations(resolved, measured), json_
+        summary | measured.durations(resolved, measurement), json_
     )
 
 
@@ -517,14 +517,14 @@ def benchmark(
     from keras_distil.runs import benchmark_stages
 
     path = model or run_path / run_folder.STUDENT_FILE
-    measured = benchmark_stages.benchmark(
+    measurement = benchmark_stages.benchmark(
         resolved, path, progress=Progress(quiet=quiet_)
     )
     if json_:
-        printing.print_json([each.to_json() for each in measured])
+        printing.print_json([each.to_json() for each in measurement])
         return
     rich.console.Console().print(
-        chart.make_tables(measured, title=resolved.name)
+        chart.make_tables(measurement, title=resolved.name)
     )
     printing.say(f"Results: {path.parent / benchmark_stages.RESULT_FILE}")
 

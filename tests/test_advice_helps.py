@@ -20,18 +20,18 @@ from keras_distil import (
     cli,
     config,
     data,
-    devices,
     distribution,
     export,
     losses,
     models,
     snapshots,
 )
-from keras_distil.calibration import worker as calibration_worker
 from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.report import REPORT_FILE
 from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of, put_output
+from keras_distil.planning import devices
+from keras_distil.planning.measured import worker as calibration_worker
 from keras_distil.runs import benchmark_stages, build, run_folder
 from keras_distil.runs.preflight import check_lengths
 from keras_distil.utils.progress import Progress

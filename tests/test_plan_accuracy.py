@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_distil.calibration.process import Update
+from keras_distil.planning.measured.process import Update
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(SCRIPTS))

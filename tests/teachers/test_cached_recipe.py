@@ -6,7 +6,8 @@ import weakref
 
 import pytest
 
-from keras_distil import cli, config, plan
+from keras_distil import cli, config
+from keras_distil.planning import estimate
 from keras_distil.runs import run_folder, stages, text_stages
 from keras_distil.teachers import manifest
 from keras_distil.utils.progress import Progress
@@ -151,7 +152,7 @@ def test_the_plan_tells_the_size(
     toy_recipe, tmp_path, capsys, monkeypatch, untrained, prepared, layout
 ):
     changes = [CACHE, "distill.steps=40", f"data.layout={layout}"]
-    live = plan.summarise(config.load_recipe(toy_recipe, changes[1:]))
+    live = estimate.summarise(config.load_recipe(toy_recipe, changes[1:]))
     assert "teacher_cache" not in live
     if prepared:
         arguments = ["prepare", toy_recipe, "--output", tmp_path / "corpus"]
@@ -162,7 +163,7 @@ def test_the_plan_tells_the_size(
         assert ended.value.code == 0
         changes.append(f"data.prepared={tmp_path / 'corpus'}")
     recipe = config.load_recipe(toy_recipe, changes)
-    summary = plan.summarise(recipe)
+    summary = estimate.summarise(recipe)
     told = summary["teacher_cache"]
     # 8 logits and ids of 2 bytes, a tail of 4; 16 hidden states of 2 bytes.
     assert told["bytes_per_token"] == 8 * 4 + 4 + 16 * 2
@@ -175,9 +176,9 @@ def test_the_plan_tells_the_size(
         assert told["total_gb"] == "known once the corpus is prepared"
         return
     monkeypatch.setattr(
-        plan, "round", lambda value, digits: value, raising=False
+        estimate, "round", lambda value, digits: value, raising=False
     )
-    told = plan.summarise(recipe)["teacher_cache"]["total_gb"]
+    told = estimate.summarise(recipe)["teacher_cache"]["total_gb"]
     run(toy_recipe, tmp_path / "run", *changes)
     (folder,) = caches(tmp_path)
     made = sum(path.stat().st_size for path in folder.glob("*.array_record"))

@@ -53,7 +53,7 @@ class MeasuredRecipe:
             [
                 sys.executable,
                 "-m",
-                "keras_distil.calibration.worker",
+                "keras_distil.planning.measured.worker",
                 str(int(self._free)),
             ],
             stdin=subprocess.PIPE,

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from keras_distil import calibration, cli
-from keras_distil.calibration import calibrated_plan, process
-from keras_distil.calibration.process import Update
+from keras_distil import cli
 from keras_distil.config import load_recipe
+from keras_distil.planning import measured
+from keras_distil.planning.measured import calibrated_plan, process
+from keras_distil.planning.measured.process import Update
 
 NO_DISTILLATION = [
     "distill=null",
@@ -54,12 +55,12 @@ def fake(monkeypatch):
 def test_calibration(toy_recipe, fake):
     recipe = load_recipe(toy_recipe, ["precision=mixed_bfloat16"])
     told = []
-    measured = calibration.calibrate(
+    measurement = measured.calibrate(
         recipe, progress=lambda *numbers: told.append(numbers)
     )
     assert told == [(done, 7) for done in range(1, 8)]
-    assert measured == calibration.Measurement(
-        step=calibration.step_of(recipe),
+    assert measurement == measured.Measurement(
+        step=measured.step_of(recipe),
         seconds=2.0,
         others=0.2,
         base_gb=0.5,
@@ -101,8 +102,8 @@ def test_a_long_update_is_measured_on_less(
 
 def test_plan_of_what_was_measured(toy_recipe, fake):
     recipe = load_recipe(toy_recipe)
-    measured = calibration.calibrate(recipe)
-    found = calibration.durations(recipe, measured)
+    measurement = measured.calibrate(recipe)
+    found = measured.durations(recipe, measurement)
     assert found["time"]["seconds_per_update"] == 2.0
     # Three updates.
     assert found["time"]["hours"] == round(6 / 3600, 2)
@@ -115,15 +116,15 @@ def test_plan_of_what_was_measured(toy_recipe, fake):
     shares = found["where_the_time_goes"].values()
     total = sum(float(share.rstrip("%")) for share in shares)
     assert total == pytest.approx(100, abs=0.3)
-    quiet = dataclasses.replace(measured, others=0.01)
-    assert "warning" not in calibration.durations(recipe, quiet)["measured"]
+    quiet = dataclasses.replace(measurement, others=0.01)
+    assert "warning" not in measured.durations(recipe, quiet)["measured"]
 
 
 def test_a_teacher_on_disk_and_too_little_memory(toy_recipe, fake, monkeypatch):
     recipe = load_recipe(toy_recipe, ["teacher.cache.top_k=4"])
-    measured = calibration.calibrate(recipe)
+    measurement = measured.calibrate(recipe)
     monkeypatch.setattr(process, "machine_memory", lambda: 0.9e9)
-    found = calibration.durations(recipe, measured)
+    found = measured.durations(recipe, measurement)
     assert found["time"]["seconds_per_update"] < 2.0
     assert "measured live" in found["assumptions"]["teacher"]
     assert found["device"]["fits"] == "no: raise `distill.micro_batches`"
@@ -134,7 +135,7 @@ def test_a_batch_that_never_fits(toy_recipe, fake):
     with pytest.raises(
         ValueError, match="of 100000000 sequences of 12 tokens needs about .* R"
     ):
-        calibration.calibrate(recipe)
+        measured.calibrate(recipe)
 
 
 def run(monkeypatch, *arguments):

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from keras_distil.calibration import costs
-from keras_distil.calibration.costs import Step
+from keras_distil.planning.measured import costs
+from keras_distil.planning.measured.costs import Step
 
 
 @dataclasses.dataclass(frozen=True)

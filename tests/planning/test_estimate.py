@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from keras_distil import benchmark, cli, models, plan
+from keras_distil import benchmark, cli, models
 from keras_distil.config import load_recipe
-from keras_distil.devices import DEVICES, Device, find_device
 from keras_distil.losses import chunked
+from keras_distil.planning import estimate
+from keras_distil.planning.devices import DEVICES, Device, find_device
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 # `golden_bert` has 2 layers, width 16, 2 heads, 32 within the feed-forward
 # part and 64 words.
@@ -46,11 +47,11 @@ def toy(tmp_path, golden_bert):
 @pytest.fixture
 def exact(monkeypatch):
     """Bytes and FLOP as they are, not rounded in billions."""
-    monkeypatch.setattr(plan, "_in_billions", lambda parts: parts)
+    monkeypatch.setattr(estimate, "_in_billions", lambda parts: parts)
 
 
 def test_models_are_those_that_would_be_built(toy, golden_bert):
-    summary = plan.summarise(toy())
+    summary = estimate.summarise(toy())
     teacher = models.load_teacher(golden_bert)
     student = models.initialize_student(teacher)
     counts = [benchmark.parameter_count(m) for m in (teacher, student)]
@@ -68,7 +69,7 @@ def test_student_of_the_recipe(toy):
     recipe = toy(
         "student.layers=[1, 0]", "student.hidden_dim=8", "student.num_heads=4"
     )
-    student = plan.summarise(recipe)["student"]
+    student = estimate.summarise(recipe)["student"]
     assert (student["num_layers"], student["num_heads"]) == (2, 4)
     # In proportion to the width, as `initialize_student` has it.
     assert (student["hidden_dim"], student["intermediate_dim"]) == (8, 16)
@@ -76,7 +77,7 @@ def test_student_of_the_recipe(toy):
 
 def test_memory(toy, exact):
     # 12 sequences on 2 devices in 2 micro-batches: 3 of 10 tokens at once.
-    summary = plan.summarise(toy(), devices=2)
+    summary = estimate.summarise(toy(), devices=2)
     weights = 4 * summary["student"]["parameters"]
     teacher = 4 * summary["teacher"]["parameters"]
     layer = 9 * 16 + 2 * 32 + 2.5 * 2 * 10
@@ -93,7 +94,7 @@ def test_memory(toy, exact):
 
 def test_memory_without_micro_batches_and_in_bfloat16(toy, exact):
     memory = [
-        plan.summarise(toy("distill.micro_batches=1", *more))[
+        estimate.summarise(toy("distill.micro_batches=1", *more))[
             "memory_gb_per_device"
         ]
         for more in ((), ("precision=mixed_bfloat16",))
@@ -106,7 +107,7 @@ def test_memory_without_micro_batches_and_in_bfloat16(toy, exact):
 def test_sequences_that_do_not_divide_evenly(toy, exact):
     def activations(devices, micro_batches):
         recipe = toy(f"distill.micro_batches={micro_batches}")
-        memory = plan.summarise(recipe, devices=devices)
+        memory = estimate.summarise(recipe, devices=devices)
         return memory["memory_gb_per_device"]["activations"]
 
     # 12 on 5 devices: 3 on the fullest, 2 in its larger micro-batch.
@@ -114,16 +115,16 @@ def test_sequences_that_do_not_divide_evenly(toy, exact):
 
 
 def test_vocabulary_chunk_is_bounded(toy, exact, monkeypatch):
-    assert plan.DEFAULT_CHUNK_SIZE == chunked.DEFAULT_CHUNK_SIZE
-    monkeypatch.setattr(plan, "DEFAULT_CHUNK_SIZE", 11)
-    memory = plan.summarise(toy())["memory_gb_per_device"]
+    assert estimate.DEFAULT_CHUNK_SIZE == chunked.DEFAULT_CHUNK_SIZE
+    monkeypatch.setattr(estimate, "DEFAULT_CHUNK_SIZE", 11)
+    memory = estimate.summarise(toy())["memory_gb_per_device"]
     assert memory["vocabulary_chunk"] == 4 * 64 * (8 * 11 + 2 * 16)
 
 
 def test_operations(toy, exact):
     layer = 2 * (4 * 16 * 16 + 2 * 16 * 32) + 4 * 10 * 16
     head = 2 * (16 * 16 + 16 * 64)
-    assert plan.summarise(toy())["gflop_per_token"] == {
+    assert estimate.summarise(toy())["gflop_per_token"] == {
         "teacher_forward": 2 * layer,
         "student_forward_and_backward": 3 * layer,
         "vocabulary_heads": 4 * head,
@@ -131,18 +132,18 @@ def test_operations(toy, exact):
     masked = toy(
         "distill.losses.soft_target_positions=masked", "data.masking.rate=0.25"
     )
-    operations = plan.summarise(masked)["gflop_per_token"]
+    operations = estimate.summarise(masked)["gflop_per_token"]
     assert operations["vocabulary_heads"] == head
 
 
 def test_totals_are_sums_in_billions():
-    found = plan._in_billions({"a": 1.5e9, "b": 2_345_678.0})
+    found = estimate._in_billions({"a": 1.5e9, "b": 2_345_678.0})
     assert found == {"a": 1.5, "b": 0.0023, "total": 1.5023}
 
 
 def test_tokens_of_steps(toy):
     recipe = toy("distill.twin=true")
-    assert plan.summarise(recipe)["tokens"] == {
+    assert estimate.summarise(recipe)["tokens"] == {
         "distill_per_step": 120,
         "distill_total": 840,
         "twin": "as many again, without the teacher",
@@ -151,7 +152,7 @@ def test_tokens_of_steps(toy):
 
 def test_tokens_of_epochs_need_the_corpus(toy):
     recipe = toy("distill.steps=null", "distill.epochs=1.5")
-    assert plan.summarise(recipe)["tokens"] == {
+    assert estimate.summarise(recipe)["tokens"] == {
         "distill_per_step": 120,
         "distill_total": "1.5 times the corpus, known once it is prepared",
     }
@@ -162,11 +163,11 @@ def test_teacher_training(toy):
         "teacher.train={method: adapter, steps: 3, batch_size: 2, "
         "learning_rate: 1e-3}"
     )
-    both = plan.summarise(toy(train))
+    both = estimate.summarise(toy(train))
     assert both["tokens"]["teacher_per_step"] == 20
     assert both["tokens"]["teacher_total"] == 60
     assert both["tokens"]["distill_total"] == 840
-    alone = plan.summarise(toy(train, "distill=null"))
+    alone = estimate.summarise(toy(train, "distill=null"))
     assert list(alone) == ["recipe", "teacher", "tokens"]
     assert alone["tokens"] == {"teacher_per_step": 20, "teacher_total": 60}
 
@@ -176,7 +177,7 @@ def test_the_papers_recipe_needs_no_network(monkeypatch):
         "huggingface_hub.try_to_load_from_cache", lambda *args: None
     )
     recipe = load_recipe(RECIPES / "distilbert_base_uncased.yaml")
-    summary = plan.summarise(recipe, devices=8)
+    summary = estimate.summarise(recipe, devices=8)
     assert summary["recipe"]["devices"] == 8
     assert summary["student"]["parameters"] == 66_985_530
     assert summary["student"]["fewer_parameters_percent"] == 39.2
@@ -187,14 +188,14 @@ def test_the_papers_recipe_needs_no_network(monkeypatch):
 
 
 def test_every_recipe_has_a_plan(monkeypatch, golden_bert):
-    shape, _ = plan.encoder_shape(golden_bert)
+    shape, _ = estimate.encoder_shape(golden_bert)
     long = dataclasses.replace(shape, max_sequence_length=512, num_layers=12)
-    monkeypatch.setattr(plan, "encoder_shape", lambda source: (long, "toy"))
+    monkeypatch.setattr(estimate, "encoder_shape", lambda source: (long, "toy"))
     paths = sorted(RECIPES.glob("*.yaml"))
     assert paths
     for path in paths:
         recipe = load_recipe(path, ["data.root=texts"])
-        summary = plan.summarise(recipe)
+        summary = estimate.summarise(recipe)
         assert all(isinstance(part, dict) for part in summary.values())
 
 
@@ -222,7 +223,7 @@ def test_every_recipe_has_a_plan(monkeypatch, golden_bert):
 )
 def test_what_can_not_be_run(toy, overrides, devices, error, message):
     with pytest.raises(error, match=message):
-        plan.summarise(toy(*overrides), devices=devices)
+        estimate.summarise(toy(*overrides), devices=devices)
 
 
 DEVICE = Device("toy", 2e-6, 4e-6, 1e-3, 1.0)
@@ -231,8 +232,8 @@ DEVICE = Device("toy", 2e-6, 4e-6, 1e-3, 1.0)
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_time_by_hand(toy, precision):
     recipe = toy(f"precision={precision}", "distill.micro_batches=1")
-    found = plan.durations(recipe, device=DEVICE, devices=2, efficiency=0.5)
-    summary = plan.summarise(recipe, devices=2)
+    found = estimate.durations(recipe, device=DEVICE, devices=2, efficiency=0.5)
+    summary = estimate.summarise(recipe, devices=2)
     a_token = 1e9 * summary["gflop_per_token"]["total"]
     rate = 2 * 0.5 * (2e6 if precision == "float32" else 4e6)
     # 12 sequences of 10 tokens.
@@ -252,9 +253,9 @@ def test_time_by_hand(toy, precision):
 
 
 def test_micro_batches_add_to_the_gradient(toy):
-    once = plan.durations(toy("distill.micro_batches=1"), device=DEVICE)
-    often = plan.durations(toy("distill.micro_batches=4"), device=DEVICE)
-    parameters = plan.summarise(toy())["student"]["parameters"]
+    once = estimate.durations(toy("distill.micro_batches=1"), device=DEVICE)
+    often = estimate.durations(toy("distill.micro_batches=4"), device=DEVICE)
+    parameters = estimate.summarise(toy())["student"]["parameters"]
     more = (
         often["time"]["seconds_per_update"] - once["time"]["seconds_per_update"]
     )
@@ -263,7 +264,7 @@ def test_micro_batches_add_to_the_gradient(toy):
 
 def test_epochs_have_hours_by_the_token(toy):
     recipe = toy("distill.steps=null", "distill.epochs=2")
-    time = plan.durations(recipe, device=DEVICE)["time"]
+    time = estimate.durations(recipe, device=DEVICE)["time"]
     assert time["hours"] == "known once the corpus is prepared"
     updates = 1e9 / 120
     assert time["hours_per_billion_tokens"] == pytest.approx(
@@ -273,7 +274,7 @@ def test_epochs_have_hours_by_the_token(toy):
 
 def test_the_papers_order():
     recipe = load_recipe(RECIPES / "distilbert_base_uncased.yaml")
-    found = plan.durations(recipe, device=DEVICES["v100"], devices=8)
+    found = estimate.durations(recipe, device=DEVICES["v100"], devices=8)
     assert "has no units for bfloat16" in found["assumptions"]["precision"]
     assert found["device"]["fits"] == "yes"
     # The authors took about 90 hours.
@@ -283,7 +284,7 @@ def test_the_papers_order():
 @pytest.mark.parametrize("efficiency", [0.0, 1.5, float("nan")])
 def test_bad_efficiency(toy, efficiency):
     with pytest.raises(ValueError, match="above 0 and at most 1. Received: ef"):
-        plan.durations(toy(), device=DEVICE, efficiency=efficiency)
+        estimate.durations(toy(), device=DEVICE, efficiency=efficiency)
 
 
 def test_nothing_to_plan(toy):
@@ -291,11 +292,11 @@ def test_nothing_to_plan(toy):
     with pytest.raises(
         ValueError, match="distils nothing, so there is no time"
     ):
-        plan.durations(recipe, device=DEVICE)
+        estimate.durations(recipe, device=DEVICE)
     with pytest.raises(
         ValueError, match="distils nothing, so there is no time"
     ):
-        plan.time_of(recipe, 1.0)
+        estimate.time_of(recipe, 1.0)
 
 
 def test_devices_by_name():

@@ -1,6 +1,6 @@
 """A few updates of a recipe, measured by and in a process of their own.
 
-`python -m keras_distil.calibration.worker MEMORY`: the first line of its
+`python -m keras_distil.planning.measured.worker MEMORY`: the first line of its
 standard input is the recipe as JSON, MEMORY what it may use, in bytes. It
 answers every line with one of JSON until the input ends: when it is ready,
 "update" makes one update, "rates" measures the machine.

@@ -4,12 +4,12 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from keras_distil import plan
-from keras_distil.calibration import costs, prediction, process
-from keras_distil.calibration.costs import Step, step_of
-from keras_distil.calibration.prediction import Measurement, predict
-from keras_distil.calibration.process import MeasuredRecipe
 from keras_distil.config import Recipe
+from keras_distil.planning import estimate
+from keras_distil.planning.measured import costs, prediction, process
+from keras_distil.planning.measured.costs import Step, step_of
+from keras_distil.planning.measured.prediction import Measurement, predict
+from keras_distil.planning.measured.process import MeasuredRecipe
 
 # Tokens of a measured update at most: some seconds of BERT-base on two cores.
 MOST_TOKENS = 2048
@@ -156,8 +156,8 @@ def durations(recipe: Recipe, measured: Measurement) -> dict[str, Any]:
         },
         "measured": _measured(measured),
         "assumptions": _assumptions(measured, step),
-        "time": plan.time_of(recipe, found.step_s),
-        "where_the_time_goes": plan.shares(found.seconds),
+        "time": estimate.time_of(recipe, found.step_s),
+        "where_the_time_goes": estimate.shares(found.seconds),
     }
 
 

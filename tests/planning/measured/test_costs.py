@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from keras_distil import plan
-from keras_distil.calibration import costs
 from keras_distil.config import load_recipe
 from keras_distil.losses import chunked
+from keras_distil.planning import estimate
+from keras_distil.planning.measured import costs
 
 TEACHER = costs.EncoderShape("bert", 1000, 3, 2, 16, 32, 12, 2)
 STUDENT = dataclasses.replace(TEACHER, num_layers=2, num_segments=0)
@@ -117,7 +117,7 @@ def test_memory():
         "activations": 4 * 300 * 3 * layer,
         "vocabulary_chunk": 4 * 1000 * (8 * 256 + 2 * 16),
     }
-    assert plan._CHUNK_TABLES == costs._CHUNK_TABLES
+    assert estimate._CHUNK_TABLES == costs._CHUNK_TABLES
 
 
 def test_memory_in_bfloat16_and_of_one_micro_batch():

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from test_costs import STEP
 
-from keras_distil.calibration import costs, prediction
+from keras_distil.planning.measured import costs, prediction
 
 MEASURED = prediction.Measurement(
     step=STEP,

@@ -8,10 +8,10 @@ from keras_distil import data
 from keras_distil.config import Recipe
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.model_sections import TeacherCache
-from keras_distil.devices import Device
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
+from keras_distil.planning.devices import Device
 from keras_distil.teachers.making import sequence_slots
 from keras_distil.teachers.records import RecordLayout
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from keras_distil.calibration import process, worker
-from keras_distil.calibration.process import MeasuredRecipe
 from keras_distil.config import load_recipe
+from keras_distil.planning.measured import process, worker
+from keras_distil.planning.measured.process import MeasuredRecipe
 
 
 def test_updates_until_their_process_is_gone(toy_recipe):

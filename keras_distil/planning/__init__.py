@@ -1,0 +1,1 @@
+"""What a recipe will take in time and memory: estimated, or measured."""
