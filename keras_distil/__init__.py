@@ -33,7 +33,9 @@ __all__ = ["Distiller", "__version__", *_MODULES]
 
 def __getattr__(name: str) -> Any:
     if name == "Distiller":
-        return importlib.import_module("keras_distil.distiller").Distiller
+        return importlib.import_module(
+            "keras_distil.training.distiller"
+        ).Distiller
     if name in _MODULES:
         return importlib.import_module(f"keras_distil.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,9 +12,10 @@ import rich.console
 import rich.table
 import typer
 
-from keras_distil import config, distribution, printing
+from keras_distil import config, printing
 from keras_distil.planning.devices import find_device
 from keras_distil.runs import run_folder
+from keras_distil.training import distribution
 from keras_distil.utils import quiet
 from keras_distil.utils.progress import Progress
 

@@ -38,7 +38,7 @@ ENCODER = (
 HUB = f"{HERE}::test_the_hub_s_command_and_variable"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
 LOSSES = f"{HERE}::test_losses_by_the_functions_that_are_named"
-RESUMED = "tests/test_continuation.py::test_resumed_equals_uninterrupted"
+RESUMED = "tests/training/test_resume.py::test_resumed_equals_uninterrupted"
 WHEEL = "tests/models/test_embedded.py::test_the_wheel_is_found_and_verified"
 
 # A part of the message, by module; and the test.

@@ -15,17 +15,7 @@ import tokenizers
 from commands import keras_distil
 from toy import make_student, make_teacher
 
-from keras_distil import (
-    Distiller,
-    cli,
-    config,
-    data,
-    distribution,
-    export,
-    losses,
-    models,
-    snapshots,
-)
+from keras_distil import Distiller, cli, config, data, export, losses, models
 from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.report import REPORT_FILE
 from keras_distil.models import forward
@@ -34,6 +24,7 @@ from keras_distil.planning import devices
 from keras_distil.planning.measured import worker as calibration_worker
 from keras_distil.runs import benchmark_stages, build, run_folder
 from keras_distil.runs.preflight import check_lengths
+from keras_distil.training import distribution, snapshots
 from keras_distil.utils.progress import Progress
 
 ROOT = Path(__file__).parents[1]

@@ -36,7 +36,9 @@ def test_public_names():
     for name in ("callbacks", "export", "losses", "models", "schedules"):
         module = getattr(keras_distil, name)
         assert module.__name__ == f"keras_distil.{name}"
-    assert keras_distil.Distiller.__module__ == "keras_distil.distiller"
+    assert (
+        keras_distil.Distiller.__module__ == "keras_distil.training.distiller"
+    )
 
 
 def test_contract_imports():

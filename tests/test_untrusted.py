@@ -8,9 +8,10 @@ import filelock
 import pytest
 from test_cli import keras_distil
 
-from keras_distil import config, distribution
+from keras_distil import config
 from keras_distil.data import TextFiles, TfdsText
 from keras_distil.runs import build, run_folder
+from keras_distil.training import distribution
 from keras_distil.utils.progress import Progress
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_distil.distiller import Distiller
+from keras_distil.training.distiller import Distiller
 
 
 class GradientBalancer(keras.callbacks.Callback):

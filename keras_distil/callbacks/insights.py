@@ -12,8 +12,8 @@ import tokenizers
 from matplotlib.figure import Figure
 
 from keras_distil.models import forward
-from keras_distil.objectives import MaskedLMBatch
-from keras_distil.objectives.batch_checks import limits_of
+from keras_distil.training.objectives import MaskedLMBatch
+from keras_distil.training.objectives.batch_checks import limits_of
 from keras_distil.utils.markdown import escape
 
 # Of a sequence: words that are shown, and tokens around each.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_distil.distiller import Distiller
+from keras_distil.training.distiller import Distiller
 
 
 class _VariableScheduler(keras.callbacks.Callback):

@@ -23,7 +23,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 
 from keras_distil.callbacks import insights
 from keras_distil.callbacks.step_record import StepRecorder
-from keras_distil.objectives import GradientNorms
+from keras_distil.training.objectives import GradientNorms
 from keras_distil.utils import disk
 
 # The charts of the custom-scalars page, with patterns of their scalars.

@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_distil import snapshots
 from keras_distil.callbacks.kept_states import KeptStates
-from keras_distil.continuation import Position, Source
-from keras_distil.snapshots import Snapshot
+from keras_distil.training import snapshots
+from keras_distil.training.resume import Position, Source
+from keras_distil.training.snapshots import Snapshot
 
 DEFAULT_EVERY_STEPS = 200
 _log = logging.getLogger(__name__)

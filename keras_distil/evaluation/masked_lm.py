@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_hub.models import MaskedLM
 
 from keras_distil import losses
-from keras_distil.distiller import Distiller
+from keras_distil.training.distiller import Distiller
 
 
 @dataclasses.dataclass(frozen=True)

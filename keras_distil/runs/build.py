@@ -17,7 +17,6 @@ from keras_distil import (
     callbacks,
     config,
     data,
-    distribution,
     evaluation,
     losses,
     models,
@@ -28,11 +27,12 @@ from keras_distil.config import data_section
 from keras_distil.config import schedules as schedule_settings
 from keras_distil.config.distill_section import LOSS_NAMES, DistillSection
 from keras_distil.config.finetune_section import FineTuneSection
-from keras_distil.distiller import Distiller
 from keras_distil.evaluation import significance, spans
 from keras_distil.models import augmentation
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.runs import trainers
+from keras_distil.training import distribution
+from keras_distil.training.distiller import Distiller
 
 # Sequences that the gradients of losses are compared on.
 _BALANCED_ON = 16

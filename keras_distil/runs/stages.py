@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras_hub.models import MaskedLM
 
-from keras_distil import config, distribution, snapshots
+from keras_distil import config
 from keras_distil.benchmark import latency, size
 from keras_distil.runs import (
     build,
@@ -29,6 +29,7 @@ from keras_distil.runs.run_folder import (
     keep_commits,
     read_text,
 )
+from keras_distil.training import distribution, snapshots
 from keras_distil.utils import disk
 
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import losses, schedules
-from keras_distil.distiller import Distiller
 from keras_distil.models import adapters
+from keras_distil.training.distiller import Distiller
 
 
 def learning_rate_schedule(

@@ -19,9 +19,9 @@ from keras_distil.callbacks.training_state import (
     TrainingState,
 )
 from keras_distil.config import model_sections, search_section
-from keras_distil.distiller import Distiller, NonFiniteLossError
 from keras_distil.runs import build
 from keras_distil.search.graph_memory import trial_forgotten
+from keras_distil.training.distiller import Distiller, NonFiniteLossError
 from keras_distil.utils import disk
 
 STATE = "training_state"

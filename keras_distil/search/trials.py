@@ -21,11 +21,11 @@ from keras_tuner.errors import FailedTrialError
 from keras_distil import callbacks, config, data, evaluation
 from keras_distil.benchmark import latency
 from keras_distil.config import search_section
-from keras_distil.distiller import Distiller
 from keras_distil.runs import build, score_table, task_stages
 from keras_distil.runs.run_folder import LOGS, Run, read_text, write_json
 from keras_distil.search import hypermodel
 from keras_distil.search.graph_memory import trial_forgotten
+from keras_distil.training.distiller import Distiller
 from keras_distil.utils import disk
 
 BASELINE = "baseline"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil import callbacks, snapshots
+from keras_distil import callbacks
 from keras_distil.callbacks import kept_states
+from keras_distil.training import snapshots
 
 STEPS = 2
 # What is monitored after each epoch; the best is that of the second.

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from keras_distil import callbacks, losses, schedules
-from keras_distil.distiller import Distiller
+from keras_distil.training.distiller import Distiller
 
 
 def fit(distiller, triple, *more, **arguments):

@@ -7,7 +7,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_distil import callbacks, snapshots
+from keras_distil import callbacks
+from keras_distil.training import snapshots
 
 
 class Stopped(Exception):

@@ -108,7 +108,7 @@ FAULTS = (
         'config["dropout"] = dropout',
         "pass",
         (
-            "tests/objectives/test_task_objective.py::test_the_encoder_that_was_given_is_not_changed",
+            "tests/training/objectives/test_task_objective.py::test_the_encoder_that_was_given_is_not_changed",
         ),
     ),
     # === Scores ===
@@ -146,7 +146,7 @@ FAULTS = (
         "wanted is not None and order != wanted",
         "False",
         (
-            "tests/test_continuation.py::test_a_state_of_another_order_is_refused",
+            "tests/training/test_resume.py::test_a_state_of_another_order_is_refused",
         ),
     ),
     Fault(
@@ -161,7 +161,9 @@ FAULTS = (
         "Distiller.compile_from_config",
         "if places:",
         "if False:",
-        ("tests/test_distiller.py::test_what_does_not_decay_is_saved",),
+        (
+            "tests/training/test_distiller.py::test_what_does_not_decay_is_saved",
+        ),
     ),
     Fault(
         "GELU is computed in half precision",

@@ -2,9 +2,9 @@
 
 from faults.fault import Fault
 
-_METHODS = ("tests/test_keras_methods.py",)
-_METRICS = ("tests/test_compiled_metrics.py",)
-_EXECUTIONS = ("tests/test_executions.py",)
+_METHODS = ("tests/training/test_keras_methods.py",)
+_METRICS = ("tests/training/test_compiled_metrics.py",)
+_EXECUTIONS = ("tests/training/test_executions.py",)
 _KEPT = ("tests/callbacks/test_kept_states.py",)
 _RECORDING = ("tests/callbacks/test_recording.py",)
 

@@ -2,7 +2,7 @@
 
 from faults.fault import Fault
 
-_CHECKS = "tests/objectives/test_batch_checks.py"
+_CHECKS = "tests/training/objectives/test_batch_checks.py"
 _FOLDER = ("tests/data/test_tokenizer_folder.py",)
 
 FAULTS = (

@@ -3,8 +3,8 @@
 from faults.fault import Fault
 
 _LOSSES = ("tests/losses/test_losses.py",)
-_TASK = ("tests/objectives/test_task_objective.py",)
-_MASKED = ("tests/objectives/test_masked_lm_objective.py",)
+_TASK = ("tests/training/objectives/test_task_objective.py",)
+_MASKED = ("tests/training/objectives/test_masked_lm_objective.py",)
 
 FAULTS = (
     # === Losses ===
@@ -101,7 +101,7 @@ FAULTS = (
         "self.teacher, batch.inputs, training=False",
         "self.teacher, batch.inputs, training=training",
         (
-            "tests/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
+            "tests/training/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
         ),
     ),
     Fault(
@@ -110,7 +110,7 @@ FAULTS = (
         "model.output_dropout(features, training=training)",
         "model.output_dropout(features, training=False)",
         (
-            "tests/objectives/test_task_objective.py::test_dropout_before_the_output_is_for_training_alone",
+            "tests/training/objectives/test_task_objective.py::test_dropout_before_the_output_is_for_training_alone",
         ),
     ),
     Fault(
@@ -119,7 +119,7 @@ FAULTS = (
         "self.student, batch.inputs, training=training",
         "self.student, batch.inputs, training=False",
         (
-            "tests/objectives/test_task_objective.py::test_the_student_trains_with_dropout",
+            "tests/training/objectives/test_task_objective.py::test_the_student_trains_with_dropout",
         ),
     ),
     Fault(
@@ -127,21 +127,25 @@ FAULTS = (
         "MaskedLMObjective.evaluate",
         "self.student, batch.inputs, training=training",
         "self.student, batch.inputs, training=False",
-        ("tests/test_distiller.py::test_the_student_trains_with_dropout",),
+        (
+            "tests/training/test_distiller.py::test_the_student_trains_with_dropout",
+        ),
     ),
     Fault(
         "the teacher of masked-LM runs in training mode",
         "MaskedLMObjective.evaluate",
         "self.teacher, batch.inputs, training=False",
         "self.teacher, batch.inputs, training=training",
-        ("tests/test_distiller.py::test_the_teacher_runs_in_inference_mode",),
+        (
+            "tests/training/test_distiller.py::test_the_teacher_runs_in_inference_mode",
+        ),
     ),
     Fault(
         "gradient norms are compared under different dropout",
         "GradientNorms.measure",
         "_assign(random, kept)\nnorms[chosen.name] = float(self._norm())",
         "norms[chosen.name] = float(self._norm())",
-        ("tests/objectives/test_gradient_norms.py",),
+        ("tests/training/objectives/test_gradient_norms.py",),
     ),
     Fault(
         "a span may be answered from the padding",
@@ -149,7 +153,7 @@ FAULTS = (
         "tf.where(real[:, :, None], outputs, _NEVER)",
         "outputs",
         (
-            "tests/objectives/test_task_objective.py::test_logs_are_those_of_numpy",
+            "tests/training/objectives/test_task_objective.py::test_logs_are_those_of_numpy",
         ),
     ),
     Fault(
@@ -158,7 +162,7 @@ FAULTS = (
         "tf.concat([batch.targets[:, 0], batch.targets[:, 1]], axis=0)",
         "tf.concat([batch.targets[:, 0], batch.targets[:, 0]], axis=0)",
         (
-            "tests/objectives/test_task_objective.py::test_logs_are_those_of_numpy",
+            "tests/training/objectives/test_task_objective.py::test_logs_are_those_of_numpy",
         ),
     ),
     Fault(
@@ -166,7 +170,9 @@ FAULTS = (
         "MaskedLMBatch.part",
         "start, stop = index * size // parts, (index + 1) * size // parts",
         "start, stop = 0, size // parts",
-        ("tests/test_distiller.py::test_micro_batches_equal_the_whole_batch",),
+        (
+            "tests/training/test_distiller.py::test_micro_batches_equal_the_whole_batch",
+        ),
     ),
     Fault(
         "soft targets count where masked, whatever is asked",
@@ -174,7 +180,7 @@ FAULTS = (
         'getattr(loss, "positions", "all")',
         '"masked"',
         (
-            "tests/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
+            "tests/training/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
         ),
     ),
     Fault(
@@ -183,7 +189,7 @@ FAULTS = (
         "id(embeddings): vocabulary.kernel_gradient",
         "id(embeddings): 0.0 * vocabulary.kernel_gradient",
         (
-            "tests/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
+            "tests/training/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
         ),
     ),
     # === The step ===
@@ -192,63 +198,67 @@ FAULTS = (
         "Distiller._update",
         "factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)",
         "factor *= 1.0",
-        ("tests/test_distiller.py::test_a_step_equals_the_one_written_out",),
+        (
+            "tests/training/test_distiller.py::test_a_step_equals_the_one_written_out",
+        ),
     ),
     Fault(
         "schedules are a step late",
         "Distiller.train_step",
         "schedule(self.optimizer.iterations)",
         "schedule(self.optimizer.iterations + 1)",
-        ("tests/test_distiller.py::test_schedules_are_exact_at_every_step",),
+        (
+            "tests/training/test_distiller.py::test_schedules_are_exact_at_every_step",
+        ),
     ),
     Fault(
         "the total leaves out the weights of losses",
         "Distiller._weighted_total",
         'tf.convert_to_tensor(loss.weight) * values[f"{loss.name}_loss"]',
         'values[f"{loss.name}_loss"]',
-        ("tests/test_distiller.py::test_logs_of_fit_and_evaluate",),
+        ("tests/training/test_distiller.py::test_logs_of_fit_and_evaluate",),
     ),
     Fault(
         "a loss that is not finite is applied",
         "Distiller._check_finite",
         'tf.math.is_finite(values["loss"] + values["gradient_norm"])',
         "tf.constant(True)",
-        ("tests/test_distiller.py::test_a_nan_weight_stops_training",),
+        ("tests/training/test_distiller.py::test_a_nan_weight_stops_training",),
     ),
     Fault(
         "means of an epoch count batches alike",
         "Distiller._update_metrics",
         "sample_weight=sizes[size]",
         "sample_weight=1.0",
-        ("tests/test_distiller.py::test_logs_of_fit_and_evaluate",),
+        ("tests/training/test_distiller.py::test_logs_of_fit_and_evaluate",),
     ),
     Fault(
         "an optimizer that clips is accepted",
         "_check_settings",
         '"clipnorm", "clipvalue"',
         '"clipvalue"',
-        ("tests/test_distiller.py::test_wrong_optimizers",),
+        ("tests/training/test_distiller.py::test_wrong_optimizers",),
     ),
     Fault(
         "an optimizer that scales is accepted",
         "_check_settings",
         'if getattr(optimizer, "loss_scale_factor", None) is not None:',
         "if False:",
-        ("tests/test_optimizer_checks.py",),
+        ("tests/training/test_optimizer_checks.py",),
     ),
     Fault(
         "an optimizer with its own apply is accepted",
         "_is_of_keras",
         'owner.__module__.startswith("keras.") and',
         "",
-        ("tests/test_optimizer_checks.py",),
+        ("tests/training/test_optimizer_checks.py",),
     ),
     Fault(
         "an optimizer of other variables is accepted",
         "check_known_variables",
         "if unknown:",
         "if False:",
-        ("tests/test_optimizer_checks.py",),
+        ("tests/training/test_optimizer_checks.py",),
     ),
     Fault(
         "quantised kernels are read without their scales",
@@ -276,21 +286,21 @@ FAULTS = (
         "_check_own_losses",
         "if owners:",
         "if False:",
-        ("tests/test_models_for_training.py",),
+        ("tests/training/test_models_for_training.py",),
     ),
     Fault(
         "a student with nothing trainable is accepted",
         "check_trainable",
         "if not any(",
         "if False and not any(",
-        ("tests/test_models_for_training.py",),
+        ("tests/training/test_models_for_training.py",),
     ),
     Fault(
         "low-rank embeddings lack the decoder's gradient",
         "MaskedLMObjective._gradients",
         "and table.lora_enabled",
         "and False",
-        ("tests/test_optimizer_checks.py",),
+        ("tests/training/test_optimizer_checks.py",),
     ),
     Fault(
         "low-rank changes are left out of a copy",
@@ -396,34 +406,34 @@ FAULTS = (
         "_variables",
         "found += model.optimizer.variables",
         "found += [type(v)(v.numpy()) for v in model.optimizer.variables]",
-        ("tests/test_continuation.py::test_resumed_equals_uninterrupted",),
+        ("tests/training/test_resume.py::test_resumed_equals_uninterrupted",),
     ),
     Fault(
         "a training goes on at the stream's beginning",
         "_StreamSource.enter",
         "step = position.batches",
         "step = 0",
-        ("tests/test_continuation.py::test_resumed_equals_uninterrupted",),
+        ("tests/training/test_resume.py::test_resumed_equals_uninterrupted",),
     ),
     Fault(
         "metrics of an interrupted epoch start anew",
         "TrainingState.on_epoch_begin",
         "_assign(_metrics(self.model), self._snapshot.tensors)",
         "pass",
-        ("tests/test_continuation.py::test_resumed_equals_uninterrupted",),
+        ("tests/training/test_resume.py::test_resumed_equals_uninterrupted",),
     ),
     Fault(
         "a damaged state is read",
         "_read_body",
         "if disk.file_sha256(folder / name) != digest:",
         "if False:",
-        ("tests/test_snapshots.py",),
+        ("tests/training/test_snapshots.py",),
     ),
     Fault(
         "the oldest states are kept",
         "keep_newest",
         "list(_folders(directory))[keep:]",
         "list(_folders(directory))[:-keep]",
-        ("tests/test_snapshots.py",),
+        ("tests/training/test_snapshots.py",),
     ),
 )

@@ -29,15 +29,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from safetensors.numpy import save  # noqa: E402
 
-from keras_distil import (  # noqa: E402
-    Distiller,
-    callbacks,
-    continuation,
-    losses,
-    models,
-    snapshots,
-    teachers,
-)
+from keras_distil import Distiller, callbacks, losses, models, teachers  # noqa: E402
 from keras_distil.data import prepared, shards, tokenize  # noqa: E402
 from keras_distil.data.corpus import CorpusReport  # noqa: E402
 from keras_distil.data.pipeline import reading_error  # noqa: E402
@@ -45,6 +37,7 @@ from keras_distil.models import adapters  # noqa: E402
 from keras_distil.runs import build, run_folder, stages  # noqa: E402
 from keras_distil.runs.report import write_page  # noqa: E402
 from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
+from keras_distil.training import resume, snapshots  # noqa: E402
 from keras_distil.utils import disk  # noqa: E402
 from keras_distil.utils.progress import Progress  # noqa: E402
 
@@ -499,7 +492,7 @@ class Toys:
                 for path in (folder / "states").rglob("*")
                 if path.is_file()
             }
-        self._source = continuation._source(self._distiller, batches, 2)
+        self._source = resume._source(self._distiller, batches, 2)
 
     def _make_corpus(self) -> None:
         ids = np.arange(64, dtype=np.uint16) % len(WORDS)

@@ -8,7 +8,7 @@ import toy
 from losses import reference
 
 from keras_distil import losses, models
-from keras_distil.objectives import make_objective
+from keras_distil.training.objectives import make_objective
 
 LOGITS = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
 

@@ -3,8 +3,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from keras_distil import losses, models
-from keras_distil.distiller import Distiller
 from keras_distil.models import adapters, forward
+from keras_distil.training.distiller import Distiller
 
 
 def toy(seed=0):

@@ -6,7 +6,7 @@ import tensorflow as tf
 import toy
 
 from keras_distil import losses, models
-from keras_distil.objectives import make_objective
+from keras_distil.training.objectives import make_objective
 
 
 def batch():

@@ -10,8 +10,9 @@ import toy
 from html_reader import Page
 from safetensors.numpy import load_file
 
-from keras_distil import config, data, distribution, export, models
+from keras_distil import config, data, export, models
 from keras_distil.runs import build, run_folder, stages, task_stages
+from keras_distil.training import distribution
 from keras_distil.utils.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_runs")

@@ -11,7 +11,8 @@ import time
 import pytest
 import tensorflow as tf
 
-from keras_distil import cli, config, distribution
+from keras_distil import cli, config
+from keras_distil.training import distribution
 
 STEPS = 24
 DEADLINE_S = 400  # for a hang; a busy machine is slow
@@ -224,7 +225,7 @@ def free_pair():
 
 def start(recipe, folder, *flags, patch="", **variables):
     """One `keras-distil run`, with changed constants of `distribution`."""
-    code = f"from keras_distil import cli, distribution\n{patch}\ncli.main()"
+    code = f"from keras_distil import cli\nfrom keras_distil.training import distribution\n{patch}\ncli.main()"
     # The program chooses itself what C++ code prints.
     quiet = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     return subprocess.Popen(

@@ -14,15 +14,18 @@ from keras_distil.losses import (
 )
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
-from keras_distil.objectives import shared
-from keras_distil.objectives.batch_checks import (
+from keras_distil.teachers import CachedOutputs, CachedTeacher
+from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.batch_checks import (
     NO_LIMITS,
     Limits,
     limits_of,
     parts_of,
 )
-from keras_distil.objectives.batch_parts import call_inputs, masked_lm_parts
-from keras_distil.teachers import CachedOutputs, CachedTeacher
+from keras_distil.training.objectives.batch_parts import (
+    call_inputs,
+    masked_lm_parts,
+)
 from keras_distil.utils import graph_checks
 
 Tensor = Any

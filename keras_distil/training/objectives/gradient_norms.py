@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from keras_distil.objectives import Objective
+    from keras_distil.training.objectives import Objective
 
 
 class GradientNorms:

@@ -7,7 +7,7 @@ import toy
 
 from keras_distil import losses
 from keras_distil.checkpoints.weight_table import BERT, DISTILBERT
-from keras_distil.objectives import MaskedLMBatch, MaskedLMObjective
+from keras_distil.training.objectives import MaskedLMBatch, MaskedLMObjective
 
 pytestmark = pytest.mark.peer
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 import toy
 
 from keras_distil import Distiller, losses, models
-from keras_distil.objectives import make_objective
-from keras_distil.objectives.batch_checks import BatchChecks
+from keras_distil.training.objectives import make_objective
+from keras_distil.training.objectives.batch_checks import BatchChecks
 from keras_distil.utils import graph_checks
 from keras_distil.utils.graph_checks import BatchError
 

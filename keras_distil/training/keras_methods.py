@@ -6,14 +6,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_distil import (
-    compiled_metrics,
-    continuation,
-    executions,
-    fit_arguments,
-)
 from keras_distil.data import reading_error, stream_of
 from keras_distil.teachers import cache_error
+from keras_distil.training import (
+    compiled_metrics,
+    executions,
+    fit_arguments,
+    resume,
+)
 from keras_distil.utils import graph_checks
 
 Tensor = Any
@@ -143,7 +143,7 @@ class KerasMethods(keras.Model):
                 classification.
         """
         self._assert_compile_called("fit")
-        state = continuation.training_state(callbacks)
+        state = resume.training_state(callbacks)
         fit_arguments.check_steps("steps_per_epoch", steps_per_epoch, x)
         fit_arguments.check_steps(
             "validation_steps", validation_steps, validation_data
@@ -171,7 +171,7 @@ class KerasMethods(keras.Model):
         }
         if state is None:
             return super().fit(self.distributed(x), y, **arguments)
-        return continuation.fit(self, super().fit, x, y, state, **arguments)
+        return resume.fit(self, super().fit, x, y, state, **arguments)
 
     def evaluate(
         self,

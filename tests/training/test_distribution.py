@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 import worker
 
-from keras_distil import distribution
+from keras_distil.training import distribution
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 STEPS = 20
 DEADLINE_S = 400  # for a hang; a busy machine is slow
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_distil.objectives.batch_checks import (
+from keras_distil.training.objectives.batch_checks import (
     BatchChecks,
     Limits,
     dense,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil import snapshots
+from keras_distil.training import snapshots
 from keras_distil.utils import disk
 
 TENSORS = {"kernel": np.arange(6.0).reshape(2, 3), "step": np.array(3)}

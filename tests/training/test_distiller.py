@@ -16,7 +16,7 @@ from keras_distil import Distiller, losses, models, schedules
 from keras_distil.evaluation import score_masked_lm
 from keras_distil.models import forward
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 LOSS_LOGS = {
     "loss",

@@ -15,7 +15,7 @@ from reference_step import (
 
 from keras_distil import losses
 from keras_distil.models import forward
-from keras_distil.objectives import MaskedLMBatch, MaskedLMObjective
+from keras_distil.training.objectives import MaskedLMBatch, MaskedLMObjective
 
 
 def triple(positions="all"):

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_distil import Distiller, callbacks, executions, losses, schedules
+from keras_distil import Distiller, callbacks, losses, schedules
+from keras_distil.training import executions
 
 
 class Sum(keras.Model):

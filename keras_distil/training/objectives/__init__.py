@@ -7,11 +7,14 @@ import keras
 
 from keras_distil.losses import DistillationLoss
 from keras_distil.models.task_model import kind_of
-from keras_distil.objectives import shared
-from keras_distil.objectives.gradient_norms import GradientNorms
-from keras_distil.objectives.masked_lm import MaskedLMBatch, MaskedLMObjective
-from keras_distil.objectives.task import TaskBatch, TaskObjective
 from keras_distil.teachers import CachedTeacher
+from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.gradient_norms import GradientNorms
+from keras_distil.training.objectives.masked_lm import (
+    MaskedLMBatch,
+    MaskedLMObjective,
+)
+from keras_distil.training.objectives.task import TaskBatch, TaskObjective
 
 __all__ = [
     "GradientNorms",

@@ -17,9 +17,9 @@ from keras_distil.losses import (
 from keras_distil.losses.base import checked_values
 from keras_distil.models import forward, heads
 from keras_distil.models.task_model import kind_of
-from keras_distil.objectives import shared
-from keras_distil.objectives.batch_checks import IGNORED, limits_of
-from keras_distil.objectives.batch_parts import call_inputs, task_parts
+from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.batch_checks import IGNORED, limits_of
+from keras_distil.training.objectives.batch_parts import call_inputs, task_parts
 from keras_distil.utils import graph_checks
 
 Tensor = Any

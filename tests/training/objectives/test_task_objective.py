@@ -11,7 +11,7 @@ import keras_distil
 from keras_distil import losses, models
 from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of
-from keras_distil.objectives import TaskObjective, make_objective
+from keras_distil.training.objectives import TaskObjective, make_objective
 
 KINDS = {
     "classification": 3,

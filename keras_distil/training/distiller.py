@@ -9,15 +9,22 @@ import keras
 import tensorflow as tf
 from keras.src.utils.tracking import DotNotTrackScope
 
-from keras_distil import compiled_metrics, executions
 from keras_distil.data import first_step_of, stream_of
-from keras_distil.keras_methods import OTHER_LOGS, KerasMethods, explained
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import supported
 from keras_distil.models.labels import share_labels
-from keras_distil.objectives import GradientNorms, make_objective
-from keras_distil.optimizer_checks import check_known_variables, check_optimizer
 from keras_distil.teachers import CachedTeacher
+from keras_distil.training import compiled_metrics, executions
+from keras_distil.training.keras_methods import (
+    OTHER_LOGS,
+    KerasMethods,
+    explained,
+)
+from keras_distil.training.objectives import GradientNorms, make_objective
+from keras_distil.training.optimizer_checks import (
+    check_known_variables,
+    check_optimizer,
+)
 from keras_distil.utils import graph_checks
 
 Tensor = Any

@@ -1,0 +1,1 @@
+"""The Distiller: one exact update, on any number of replicas, resumable."""
