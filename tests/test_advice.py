@@ -68,19 +68,19 @@ TABLE = {
         f"{HERE}::test_a_run_started_anew_has_no_training_state"
     ),
     ("checkpoints/conversion", 'python -c "'): (
-        "tests/checkpoints/test_conversion_peer.py"
+        "tests/models/checkpoints/test_conversion_peer.py"
         "::test_pickles_become_the_same_tensors"
     ),
     ("checkpoints/conversion", "import pathlib, sys, torch"): (
-        "tests/checkpoints/test_conversion_peer.py"
+        "tests/models/checkpoints/test_conversion_peer.py"
         "::test_pickles_become_the_same_tensors"
     ),
     ("checkpoints/conversion", "pip install torch 'transformers<5'"): (
-        "tests/checkpoints/test_conversion_peer.py"
+        "tests/models/checkpoints/test_conversion_peer.py"
         "::test_tensorflows_and_flaxs_files"
     ),
     ("checkpoints/conversion", ", allow_missing_keys=True"): (
-        "tests/checkpoints/test_conversion_peer.py"
+        "tests/models/checkpoints/test_conversion_peer.py"
         "::test_tensorflows_and_flaxs_files"
     ),
     ("checkpoints/hugging_face", "put an output on it with"): (
@@ -173,7 +173,7 @@ TABLE = {
         f"{HERE}::test_models_by_the_functions_that_are_named"
     ),
     ("models/hub", "Download all it has with `hf download"): (
-        "tests/checkpoints/test_conversion_peer.py"
+        "tests/models/checkpoints/test_conversion_peer.py"
         "::test_a_name_on_the_hub_is_led_to_its_weights"
     ),
     ("models/hub", "or set HF_HOME to a folder"): HUB,

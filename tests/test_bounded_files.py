@@ -9,8 +9,8 @@ import pytest
 from keras_hub.src.utils import preset_utils
 
 from keras_distil import config, data, edge, models
-from keras_distil.checkpoints import read_json
 from keras_distil.models import hub
+from keras_distil.models.checkpoints import read_json
 from keras_distil.models.shape import encoder_shape
 from keras_distil.runs import build, run_folder, text_stages
 from keras_distil.utils import disk

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_distil import losses
-from keras_distil.checkpoints.weight_table import BERT, DISTILBERT
+from keras_distil.models.checkpoints.weight_table import BERT, DISTILBERT
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tokenizers
 
-from keras_distil.checkpoints import hugging_face_config, write_checkpoint
 from keras_distil.data import SpecialTokens, load_tokenizer, vocabulary_hash
 from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
@@ -23,6 +22,10 @@ from keras_distil.export.student import (
 )
 from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
 from keras_distil.models import load_task_model, load_teacher
+from keras_distil.models.checkpoints import (
+    hugging_face_config,
+    write_checkpoint,
+)
 from keras_distil.utils.markdown import escape
 
 FORMAT = "hugging_face"

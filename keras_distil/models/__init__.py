@@ -1,12 +1,18 @@
 """Teachers and students: KerasHub task models with checkpoint weights."""
 
-from keras_distil.models.bert import ExactBertBackbone as ExactBertBackbone
-from keras_distil.models.bert import ExactBertMaskedLM as ExactBertMaskedLM
-from keras_distil.models.distil_bert import (
+from keras_distil.models.architectures.bert import (
+    ExactBertBackbone as ExactBertBackbone,
+)
+from keras_distil.models.architectures.bert import (
+    ExactBertMaskedLM as ExactBertMaskedLM,
+)
+from keras_distil.models.architectures.distil_bert import (
     ExactDistilBertMaskedLM as ExactDistilBertMaskedLM,
 )
-from keras_distil.models.elmo import ElmoClassifier as ElmoClassifier
-from keras_distil.models.elmo import ElmoEncoder as ElmoEncoder
+from keras_distil.models.elmo.language_model import (
+    ElmoClassifier as ElmoClassifier,
+)
+from keras_distil.models.elmo.language_model import ElmoEncoder as ElmoEncoder
 from keras_distil.models.embedded import (
     embedded_directory as embedded_directory,
 )

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_distil.checkpoints import SAFETENSORS_FILES
+from keras_distil.models.checkpoints import SAFETENSORS_FILES
 from keras_distil.models.keras_archive import reason
 from keras_distil.utils import disk
 

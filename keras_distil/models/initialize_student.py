@@ -10,7 +10,9 @@ import keras
 import keras_hub
 import numpy as np
 
-from keras_distil.models.distil_bert import ExactDistilBertMaskedLM
+from keras_distil.models.architectures.distil_bert import (
+    ExactDistilBertMaskedLM,
+)
 from keras_distil.models.labels import meaning_of
 from keras_distil.models.task_model import kind_of, put_output
 from keras_distil.models.weights import (

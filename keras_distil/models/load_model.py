@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras_hub
 
-from keras_distil.checkpoints import read_config, read_json
+from keras_distil.models.checkpoints import read_config, read_json
 from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.load_teacher import load_teacher
 from keras_distil.models.model_paths import check_model_path, is_preset

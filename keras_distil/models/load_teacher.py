@@ -9,10 +9,15 @@ from typing import Any, NoReturn, TypeAlias
 import keras
 import keras_hub
 
-from keras_distil.checkpoints import HuggingFaceCheckpoint, read_json
 from keras_distil.models.adapters import merge_adapter
-from keras_distil.models.bert import ExactBertBackbone, ExactBertMaskedLM
-from keras_distil.models.distil_bert import ExactDistilBertMaskedLM
+from keras_distil.models.architectures.bert import (
+    ExactBertBackbone,
+    ExactBertMaskedLM,
+)
+from keras_distil.models.architectures.distil_bert import (
+    ExactDistilBertMaskedLM,
+)
+from keras_distil.models.checkpoints import HuggingFaceCheckpoint, read_json
 from keras_distil.models.embedded import (
     EMBEDDED,
     EMBEDDED_ADAPTER,

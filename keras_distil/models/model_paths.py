@@ -4,7 +4,7 @@ import itertools
 import zipfile
 from pathlib import Path
 
-from keras_distil.checkpoints import read_json
+from keras_distil.models.checkpoints import read_json
 from keras_distil.models.hub import HUB_SCHEME
 
 # As `pathlib` writes it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras_hub
 
-from keras_distil.checkpoints import read_config, read_json
+from keras_distil.models.checkpoints import read_config, read_json
 from keras_distil.models.embedded import (
     EMBEDDED,
     EMBEDDED_BASE,

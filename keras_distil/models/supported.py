@@ -20,7 +20,7 @@ from keras_hub.models import (
     Task,
 )
 
-from keras_distil.models.bert import ExactBertBackbone
+from keras_distil.models.architectures.bert import ExactBertBackbone
 
 _BACKBONES = (BertBackbone, DistilBertBackbone, ExactBertBackbone)
 # What the pass computes in; layer normalisation takes float32 within it.

@@ -9,10 +9,15 @@ import keras
 import keras_hub
 from keras_hub.models import Backbone
 
-from keras_distil.checkpoints import HuggingFaceCheckpoint, read_json
 from keras_distil.losses import TASK_KINDS
-from keras_distil.models.bert import ExactBertBackbone, ExactBertTextClassifier
-from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
+from keras_distil.models.architectures.bert import (
+    ExactBertBackbone,
+    ExactBertTextClassifier,
+)
+from keras_distil.models.architectures.distil_bert import (
+    ExactDistilBertTextClassifier,
+)
+from keras_distil.models.checkpoints import HuggingFaceCheckpoint, read_json
 from keras_distil.models.hub import (
     HUB_SCHEME,
     check_download,

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from keras_distil import data, export, models
-from keras_distil.checkpoints import write_checkpoint
 from keras_distil.export import hugging_face
+from keras_distil.models.checkpoints import write_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = {

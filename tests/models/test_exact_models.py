@@ -104,7 +104,7 @@ def test_it_still_trains_with_fit(inputs):
 
 @pytest.mark.parametrize("name", ["toy_bert", "toy_distil_bert"])
 def test_tables_name_every_variable(name, request):
-    from keras_distil.checkpoints import WEIGHT_TABLES
+    from keras_distil.models.checkpoints import WEIGHT_TABLES
 
     model = request.getfixturevalue(name)
     table = WEIGHT_TABLES[name.removeprefix("toy_").replace("_", "")]

@@ -123,7 +123,9 @@ def test_nothing_is_copied_at_random(task_teacher):
 
 
 def test_a_head_of_a_width_of_its_own(encoders, batch):
-    from keras_distil.models.distil_bert import ExactDistilBertTextClassifier
+    from keras_distil.models.architectures.distil_bert import (
+        ExactDistilBertTextClassifier,
+    )
 
     teacher = randomize(
         ExactDistilBertTextClassifier(

@@ -6,7 +6,7 @@ import tensorflow as tf
 import toy
 
 from keras_distil import losses
-from keras_distil.checkpoints.weight_table import BERT, DISTILBERT
+from keras_distil.models.checkpoints.weight_table import BERT, DISTILBERT
 from keras_distil.training.objectives import MaskedLMBatch, MaskedLMObjective
 
 pytestmark = pytest.mark.peer

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_distil.data.characters import MAX_CHARACTERS, NUM_CHARACTERS
-from keras_distil.models.projected_lstm import check_positive
+from keras_distil.models.elmo.projected_lstm import check_positive
 
 Tensor = Any
 Shape = tuple[int | None, ...]

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from keras_distil.checkpoints.config import read_config, read_json
-from keras_distil.checkpoints.safetensors_files import (
+from keras_distil.models.checkpoints.config import read_config, read_json
+from keras_distil.models.checkpoints.safetensors_files import (
     SINGLE_FILE,
     StoredTensor,
     list_tensors,
 )
-from keras_distil.checkpoints.settings import check_outputs
-from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
+from keras_distil.models.checkpoints.settings import check_outputs
+from keras_distil.models.checkpoints.weight_table import WEIGHT_TABLES
 
 _LOGGER = logging.getLogger("keras_distil")
 # Of next-sentence prediction, in every BERT as it was published.

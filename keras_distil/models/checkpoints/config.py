@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_distil.checkpoints.settings import (
+from keras_distil.models.checkpoints.settings import (
     ACTIVATION_NAMES,
     CLASS_STEMS,
     HeadSettings,
     check_settings,
     read_head_settings,
 )
-from keras_distil.checkpoints.weight_table import WEIGHT_TABLES
+from keras_distil.models.checkpoints.weight_table import WEIGHT_TABLES
 from keras_distil.utils import disk
 
 # What each architecture calls the sizes, and what Keras calls them.

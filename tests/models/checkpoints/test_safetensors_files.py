@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from keras_distil.checkpoints import list_tensors
+from keras_distil.models.checkpoints import list_tensors
 
 VALUES = np.array([1.0, -0.5, 3.0], "float32")
 

@@ -7,8 +7,11 @@ import keras
 from keras import ops
 
 from keras_distil.data.characters import MAX_CHARACTERS, character_ids
-from keras_distil.models.character_encoder import FILTERS, CharacterEncoder
-from keras_distil.models.projected_lstm import ProjectedLSTM, check_positive
+from keras_distil.models.elmo.character_encoder import FILTERS, CharacterEncoder
+from keras_distil.models.elmo.projected_lstm import (
+    ProjectedLSTM,
+    check_positive,
+)
 
 Tensor = Any
 Shape = tuple[int | None, ...]

@@ -3,7 +3,10 @@
 import keras
 import keras_hub
 
-from keras_distil.models.bert import check_not_cloned, set_head_epsilon
+from keras_distil.models.architectures.bert import (
+    check_not_cloned,
+    set_head_epsilon,
+)
 from keras_distil.models.labels import Labelled
 
 

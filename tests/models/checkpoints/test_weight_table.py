@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from keras_distil.checkpoints import WEIGHT_TABLES, weight_table
+from keras_distil.models.checkpoints import WEIGHT_TABLES, weight_table
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert"])

@@ -2,7 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_distil.models.projected_lstm import ProjectedLSTM, ProjectedLSTMCell
+from keras_distil.models.elmo.projected_lstm import (
+    ProjectedLSTM,
+    ProjectedLSTMCell,
+)
 
 
 def sigmoid(x):

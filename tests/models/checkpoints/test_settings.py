@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from keras_distil import models
-from keras_distil.checkpoints import HuggingFaceCheckpoint, read_config
+from keras_distil.models.checkpoints import HuggingFaceCheckpoint, read_config
 
-GOLDEN = Path(__file__).parents[1] / "export" / "golden"
+GOLDEN = Path(__file__).parents[2] / "export" / "golden"
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from keras_distil import models
 
 pytestmark = pytest.mark.peer
 
-MODELS = Path(__file__).parents[1] / "models" / "golden"
-TASKS = Path(__file__).parents[1] / "export" / "golden"
+MODELS = Path(__file__).parents[2] / "models" / "golden"
+TASKS = Path(__file__).parents[2] / "export" / "golden"
 FOLDERS = [
     MODELS / "bert",
     MODELS / "distil_bert",

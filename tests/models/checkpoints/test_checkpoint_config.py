@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from keras_distil.checkpoints import read_config
+from keras_distil.models.checkpoints import read_config
 
 
 def test_sizes_in_keras_words(golden_bert, golden_distil_bert):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from keras_distil.checkpoints import HuggingFaceCheckpoint
+from keras_distil.models.checkpoints import HuggingFaceCheckpoint
 
 # Shapes of the Keras variables of the golden models, by the end of the path.
 SHAPES = {

@@ -10,8 +10,8 @@ from keras.src.backend.common import global_state
 
 from keras_distil import models
 from keras_distil.data import character_ids, character_inputs
-from keras_distil.models.character_encoder import CharacterEncoder
-from keras_distil.models.elmo import MaximumOverWords, ScalarMix
+from keras_distil.models.elmo.character_encoder import CharacterEncoder
+from keras_distil.models.elmo.language_model import MaximumOverWords, ScalarMix
 
 ELMO = {
     "character_dim": 3,

@@ -1,0 +1,1 @@
+"""ELMo, the baseline of the paper."""
