@@ -15,7 +15,7 @@ from keras_distil.data import (
     masked_lm_dataset,
     rare_token_weights,
 )
-from keras_distil.data.shards import write_shard
+from keras_distil.data.corpus.shards import write_shard
 
 VOCABULARY_SIZE = 30_522
 SPECIAL = SpecialTokens(

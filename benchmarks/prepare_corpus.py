@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from keras_distil.data import InstalledDocumentation
-from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.corpus.text_files import CorpusReport
 
 CHILD = """
 import resource, sys, json, time
 limit = int(sys.argv[4]) * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-from keras_distil.data.corpus import TextFiles
-from keras_distil.data.prepare import prepare_corpus
+from keras_distil.data.corpus.text_files import TextFiles
+from keras_distil.data.corpus.preparation import prepare_corpus
 from keras_distil.data.tokenize import load_tokenizer
 if __name__ == "__main__":
     import importlib.util, pathlib

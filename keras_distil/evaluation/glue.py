@@ -7,11 +7,16 @@ import numpy as np
 import tokenizers
 from keras_hub.models import Task
 
-from keras_distil.data.glue import GLUETask, TaskExamples, glue_task, load_glue
-from keras_distil.data.task_batches import (
+from keras_distil.data.tasks.batches import (
     EncodedExamples,
     encode_examples,
     padded_batches,
+)
+from keras_distil.data.tasks.glue import (
+    GLUETask,
+    TaskExamples,
+    glue_task,
+    load_glue,
 )
 from keras_distil.evaluation.glue_metrics import (
     class_predictions,

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
-from keras_distil.data.glue import HIGHEST_SCORE, GLUETask, glue_task
+from keras_distil.data.tasks.glue import HIGHEST_SCORE, GLUETask, glue_task
 from keras_distil.utils import disk
 
 # Values that differ by less, relative to the greatest, differ by rounding.

@@ -7,7 +7,7 @@ import numpy as np
 import tokenizers
 from keras_hub.models import Task
 
-from keras_distil.data.squad import SquadExample
+from keras_distil.data.tasks.squad import SquadExample
 from keras_distil.evaluation.outputs import (
     Inputs,
     OutputFunction,

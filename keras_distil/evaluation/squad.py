@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from keras_distil.data.squad import SquadExample
-from keras_distil.data.squad_windows import make_squad_windows
+from keras_distil.data.tasks.squad import SquadExample
+from keras_distil.data.tasks.squad_windows import make_squad_windows
 from keras_distil.data.tokenize import SpecialTokens
 from keras_distil.evaluation.squad_answers import (
     AnswerPrediction,

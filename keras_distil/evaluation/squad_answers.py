@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_distil.data.squad import SquadExample
-from keras_distil.data.squad_windows import SquadWindows
+from keras_distil.data.tasks.squad import SquadExample
+from keras_distil.data.tasks.squad_windows import SquadWindows
 
 
 @dataclasses.dataclass(frozen=True)

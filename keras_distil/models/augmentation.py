@@ -14,7 +14,7 @@ from keras_distil.data import (
     vocabulary_size,
     words_by_id,
 )
-from keras_distil.data.task_batches import padded
+from keras_distil.data.tasks.batches import padded
 from keras_distil.models import forward
 
 _BATCH = 64  # masked copies that go through the model at once

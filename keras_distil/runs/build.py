@@ -230,7 +230,7 @@ def prepare_with_beam(
     Returns:
         What was read and skipped.
     """
-    from keras_distil.data import beam
+    from keras_distil.data.corpus import beam
 
     return beam.prepare_with_beam(
         sources(recipe),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_distil import config, data
 from keras_distil.config import data_section
-from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.corpus.text_files import CorpusReport
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.shape import EncoderShape, encoder_shape
 from keras_distil.runs import build

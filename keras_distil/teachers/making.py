@@ -14,7 +14,7 @@ import tokenizers
 from keras_hub.models import MaskedLM
 
 from keras_distil import data
-from keras_distil.data.shards import write_shard
+from keras_distil.data.corpus.shards import write_shard
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models import forward
 from keras_distil.teachers import manifest

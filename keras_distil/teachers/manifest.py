@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import pydantic
 
-from keras_distil.data import CorpusError, manifests
-from keras_distil.data.manifests import Count, Section, Shard
+from keras_distil.data import CorpusError
+from keras_distil.data.corpus import manifests
+from keras_distil.data.corpus.manifests import Count, Section, Shard
 from keras_distil.utils import disk
 
 # Raise it whenever an earlier keras_distil could not read what is written, or

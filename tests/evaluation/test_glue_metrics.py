@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from keras_distil.data.glue import GLUE_TASKS
+from keras_distil.data.tasks.glue import GLUE_TASKS
 from keras_distil.evaluation import glue_metrics
 from keras_distil.evaluation.glue_metrics import (
     class_predictions,

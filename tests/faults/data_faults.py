@@ -3,7 +3,7 @@
 from faults.fault import Fault
 
 _MASK = ("tests/data/test_mask.py",)
-_PIPELINE = ("tests/data/test_pipeline.py",)
+_PIPELINE = ("tests/data/test_masked_batches.py",)
 _PARITY = ("tests/export/test_parity.py",)
 _SIGNIFICANCE = ("tests/evaluation/test_significance.py",)
 _TABLE = ("tests/runs/test_score_table.py",)
@@ -52,7 +52,7 @@ FAULTS = (
         "local[number % shares]",
         "local[0]",
         (
-            "tests/data/test_pipeline.py::test_replicas_read_consecutive_shares_of_each_batch",
+            "tests/data/test_masked_batches.py::test_replicas_read_consecutive_shares_of_each_batch",
         ),
     ),
     Fault(
@@ -60,21 +60,21 @@ FAULTS = (
         "_truncated",
         "max(room - len(other), half)",
         "room",
-        ("tests/data/test_task_batches.py",),
+        ("tests/data/tasks/test_batches.py",),
     ),
     Fault(
         "second texts are first segments",
         "padded",
         "place >= examples.first_lengths[rows][:, np.newaxis]",
         "place < 0",
-        ("tests/data/test_task_batches.py",),
+        ("tests/data/tasks/test_batches.py",),
     ),
     Fault(
         "held-out text is trained on, too",
         "is_held_out",
         "return",
         "return False and",
-        ("tests/data/test_split.py",),
+        ("tests/data/corpus/test_split.py",),
     ),
     # === Models and checkpoints ===
     Fault(
@@ -301,28 +301,28 @@ FAULTS = (
         "LostText.check",
         "self.share >= max_fraction",
         "self.share > 1",
-        ("tests/data/test_lost_text.py",),
+        ("tests/data/corpus/test_lost_text.py",),
     ),
     Fault(
         "nothing is said of a text that is lost in part",
         "LostText.warnings",
         "if self.share >= WARNED_SHARE:",
         "if False:",
-        ("tests/data/test_lost_text.py",),
+        ("tests/data/corpus/test_lost_text.py",),
     ),
     Fault(
         "a table is taken for prose",
         "described_form",
         "if count > 1:",
         "if False:",
-        ("tests/data/test_lost_text.py",),
+        ("tests/data/corpus/test_lost_text.py",),
     ),
     Fault(
         "files are read as UTF-8, whatever a recipe says",
         "_decode",
         "raw.decode(encoding)",
         'raw.decode("utf-8")',
-        ("tests/data/test_lost_text.py",),
+        ("tests/data/corpus/test_lost_text.py",),
     ),
     Fault(
         "folders that are no runs are moved",

@@ -69,14 +69,14 @@ FAULTS = (
         "check_unknown",
         "if _share(unknown, total) >= _REFUSE_FROM:",
         "if False:",
-        ("tests/data/test_prepare.py",),
+        ("tests/data/corpus/test_preparation.py",),
     ),
     Fault(
         "nothing is said of unknown words",
         "unknown_warnings",
         "_WARN_FROM <= share",
         "1.0 <= share",
-        ("tests/data/test_prepare.py",),
+        ("tests/data/corpus/test_preparation.py",),
     ),
     Fault(
         "tokenizers of any class are read as WordPiece",

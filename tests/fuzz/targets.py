@@ -30,9 +30,10 @@ import tensorflow as tf  # noqa: E402
 from safetensors.numpy import save  # noqa: E402
 
 from keras_distil import Distiller, callbacks, losses, models, teachers  # noqa: E402
-from keras_distil.data import prepared, shards, tokenize  # noqa: E402
-from keras_distil.data.corpus import CorpusReport  # noqa: E402
-from keras_distil.data.pipeline import reading_error  # noqa: E402
+from keras_distil.data import tokenize  # noqa: E402
+from keras_distil.data.corpus import prepared_corpus, shards  # noqa: E402
+from keras_distil.data.corpus.text_files import CorpusReport  # noqa: E402
+from keras_distil.data.masked_batches import reading_error  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
 from keras_distil.runs import build, run_folder, stages  # noqa: E402
 from keras_distil.runs.report import write_page  # noqa: E402
@@ -511,14 +512,16 @@ class Toys:
                 for part in ("train", "held_out")
             }
             self._settings = {"dtype": "uint16", "sequence_length": 8}
-            manifest = prepared.manifest_of(
+            manifest = prepared_corpus.manifest_of(
                 self._settings, parts, np.arange(64), CorpusReport(), []
             )
-            prepared.write_manifest(folder / prepared.MANIFEST, manifest)
+            prepared_corpus.write_manifest(
+                folder / prepared_corpus.MANIFEST, manifest
+            )
             self._corpus = {
                 path.name: path.read_bytes() for path in folder.iterdir()
             }
-            self._opened = prepared.open_corpus(folder)
+            self._opened = prepared_corpus.open_corpus(folder)
             self._make_cache(folder)
 
     def _make_cache(self, folder: Path) -> None:
@@ -569,7 +572,7 @@ class Toys:
         name = rng.choice(list(files))
         if rng.random() < 0.1:
             del files[name]
-        elif name != prepared.MANIFEST:
+        elif name != prepared_corpus.MANIFEST:
             files[name] = mutate.change_bytes(rng, files[name])
         elif rng.random() < 0.3:
             files[name] = change_json(rng, files[name].decode())
@@ -582,10 +585,10 @@ class Toys:
                 digest = disk.sha256(disk.canonical(body))
                 body = {**body, "sha256": digest}
             files[name] = json.dumps(body).encode()
-        if rng.random() < 0.6 and prepared.MANIFEST in files:
-            files[prepared.MANIFEST] = _fitting_manifest(files)
+        if rng.random() < 0.6 and prepared_corpus.MANIFEST in files:
+            files[prepared_corpus.MANIFEST] = _fitting_manifest(files)
         _write_files(folder, files)
-        made = prepared.open_corpus(
+        made = prepared_corpus.open_corpus(
             folder,
             expected=self._settings if rng.random() < 0.5 else None,
             verify=rng.random() < 0.3,
@@ -716,7 +719,7 @@ def _write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 def _fitting_manifest(files: dict[str, bytes]) -> bytes:
     """The manifest with the sizes and checksums that the shards have."""
-    content = files[prepared.MANIFEST]
+    content = files[prepared_corpus.MANIFEST]
     try:
         body = json.loads(content)
         del body["sha256"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_distil import data, models
-from keras_distil.data.task_batches import EncodedExamples
+from keras_distil.data.tasks.batches import EncodedExamples
 from keras_distil.models.augmentation import augment_examples
 
 TEXTS = ["a b c", "de f", "g", "h, i j"]

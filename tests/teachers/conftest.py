@@ -5,7 +5,7 @@ import pytest
 from toy import make_teacher
 
 from keras_distil import data, teachers
-from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.corpus.text_files import CorpusReport
 
 VOCABULARY, LENGTH, ROWS = 64, 12, 23
 

@@ -16,7 +16,7 @@ import toy
 from teachers.conftest import LENGTH, ROWS, VOCABULARY
 
 from keras_distil import teachers
-from keras_distil.data.shards import CorpusError
+from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.teachers import making, manifest
 from keras_distil.utils import disk
 
@@ -192,7 +192,7 @@ import sys
 sys.path.insert(0, "tests")
 import numpy as np, toy
 from keras_distil import data, teachers
-from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.corpus.text_files import CorpusReport
 from keras_distil.teachers import making
 
 folder, rows, vocabulary = sys.argv[1:]

@@ -21,7 +21,7 @@ from keras_distil import (
     schedules,
     teachers,
 )
-from keras_distil.data.shards import CorpusError
+from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.models import forward
 from keras_distil.teachers import making
 from keras_distil.teachers.records import RecordLayout
@@ -356,7 +356,7 @@ tf.config.set_logical_device_configuration(
 )
 import toy
 from keras_distil import Distiller, data, losses, teachers
-from keras_distil.data.corpus import CorpusReport
+from keras_distil.data.corpus.text_files import CorpusReport
 
 folder, rows = sys.argv[1:]
 train = np.load(rows)

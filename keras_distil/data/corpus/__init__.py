@@ -1,0 +1,1 @@
+"""From text to token ids in shards on disk."""

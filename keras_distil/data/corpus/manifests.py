@@ -1,0 +1,101 @@
+"""What manifests of shards have in common, whatever the shards hold."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import pydantic
+
+from keras_distil.data.corpus.shards import CorpusError
+from keras_distil.utils import disk
+
+Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+
+
+class Section(pydantic.BaseModel):
+    """A part of a manifest: nothing is converted, nothing unknown read."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Shard(Section):
+    """A shard: its file in the manifest's folder, and what it has to be."""
+
+    # A plain name: shards lie in the folder itself.
+    file: Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]*$")]
+    sequences: Annotated[Count, pydantic.Field(ge=1)]
+    bytes: Count
+    sha256: str
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def read_manifest(
+    path: Path,
+    schema: type[AnySection],
+    *,
+    missing: str,
+    check_version: Callable[[Any], None],
+    remedy: str,
+) -> AnySection:
+    """Reads a manifest that ends with a hash of itself.
+
+    Args:
+        path: the file.
+        schema: what it has to hold.
+        missing: the message if there is no such file.
+        check_version: called with "format_version", raises CorpusError.
+        remedy: what to do about a damaged one, for messages.
+
+    Raises:
+        CorpusError: if it is missing, damaged or of another version.
+    """
+
+    def damaged(reason: str) -> CorpusError:
+        return CorpusError(f"{path} is damaged ({reason}). {remedy}")
+
+    if path.is_file():
+        disk.check_size(path, disk.DATA_JSON_BYTES)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CorpusError(missing) from error
+    except (ValueError, RecursionError) as error:
+        raise damaged("it is no JSON") from error
+    if not isinstance(content, dict):
+        raise damaged("it is no JSON object")
+    check_version(content.get("format_version"))
+    body = {key: content[key] for key in content if key != "sha256"}
+    if content.get("sha256") != disk.sha256(disk.canonical(body)):
+        raise damaged("its checksum differs")
+    try:
+        return schema.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise damaged(f"{place}: {first['msg']}") from error
+
+
+def check_shard(
+    path: Path, shard: Shard, *, remedy: str, verify: bool = False
+) -> None:
+    """Raises CorpusError unless a shard is what its manifest says.
+
+    Args:
+        path: the shard's file.
+        shard: its entry.
+        remedy: what to do about it, for messages.
+        verify: whether its checksum is computed, too.
+    """
+    if not path.is_file():
+        raise CorpusError(f"The shard {path} is missing. {remedy}")
+    size = path.stat().st_size
+    if size != shard.bytes:
+        raise CorpusError(
+            f"The shard {path} has {size:,} bytes, but its manifest says "
+            f"{shard.bytes:,}: it is truncated or altered. {remedy}"
+        )
+    if verify and disk.file_sha256(path) != shard.sha256:
+        raise CorpusError(f"The checksum of the shard {path} differs. {remedy}")

@@ -1,0 +1,420 @@
+"""A corpus, from its sources to shards of token ids, on one machine.
+
+Units of text are tokenized in parallel into scratch files; repeated
+paragraphs are marked; shards are written in parallel. Every file is written
+whole or not at all, so an interrupted preparation goes on where it was. Which
+process did what leaves no trace in the shards.
+"""
+
+import dataclasses
+import itertools
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from keras_distil.data.corpus import prepared_corpus, shards
+from keras_distil.data.corpus.lost_text import (
+    MAX_SKIPPED_FRACTION,
+    check_max_fraction,
+)
+from keras_distil.data.corpus.pack import packed_count
+from keras_distil.data.corpus.pool import Pool, encoder_here
+from keras_distil.data.corpus.prepared_corpus import PreparedCorpus, open_corpus
+from keras_distil.data.corpus.scratch import (
+    Table,
+    chosen_paragraphs,
+    is_whole,
+    mark_repeats,
+    measure,
+    write_unit,
+)
+from keras_distil.data.corpus.shards import CorpusError
+from keras_distil.data.corpus.split import check_fraction
+from keras_distil.data.corpus.text_files import Source, Unit
+from keras_distil.data.corpus.tokenized import Part, parts_of, tokenize_unit
+from keras_distil.data.tokenize import (
+    SpecialTokens,
+    token_dtype,
+    vocabulary_hash,
+    vocabulary_size,
+)
+from keras_distil.utils import disk
+
+_log = logging.getLogger(__name__)
+
+
+def corpus_settings(
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    sequence_length: int,
+    held_out_fraction: float,
+    layout: str = "packed",
+) -> dict[str, Any]:
+    """What the shards of a text depend on, as their manifest records it.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    check_fraction(held_out_fraction)
+    packed_count(0, sequence_length)
+    parts_of(layout, sequence_length, SpecialTokens.from_tokenizer(tokenizer))
+    size = vocabulary_size(tokenizer)
+    return {
+        "vocabulary": vocabulary_hash(tokenizer),
+        # Equal vocabularies may still be split or lower-cased differently.
+        "tokenizer": disk.sha256(tokenizer.to_str().encode()),
+        "dtype": token_dtype(size).name,
+        "sequence_length": sequence_length,
+        "held_out_fraction": held_out_fraction,
+        "layout": layout,
+    }
+
+
+def prepare_corpus(
+    sources: Sequence[Source],
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    sequence_length: int,
+    held_out_fraction: float,
+    cache_dir: str | os.PathLike | None = None,
+    output: str | os.PathLike | None = None,
+    layout: str = "packed",
+    max_skipped_fraction: float = MAX_SKIPPED_FRACTION,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = _log.warning,
+    verify: bool = False,
+) -> PreparedCorpus:
+    """Reads, splits, tokenizes and packs a corpus, or finds it done.
+
+    Every distinct paragraph is either trained on or held out, by its content
+    (see `is_held_out`). Memory holds a unit of text and a shard a process,
+    whatever the size of the corpus. The result is found again as long as
+    sources, tokenizer and settings are unchanged. A preparation that was
+    interrupted goes on where it was.
+
+    Args:
+        sources: such as `TextFiles` and `InstalledDocumentation`.
+        tokenizer: as `load_tokenizer` returns it.
+        sequence_length: int >= 3, tokens a sequence.
+        held_out_fraction: float in [0, 1), share of paragraphs to hold out.
+        cache_dir: folder for corpora that are named by their content; made
+            if missing.
+        output: the corpus's own folder, in place of `cache_dir`.
+        layout: "packed", paragraphs joined and cut to full sequences, or
+            "bucketed", a sequence a paragraph with those of like length
+            together.
+        max_skipped_fraction: float, 0 to 1. A text of which this share or
+            more cannot be read is refused; from 1% on there is a warning.
+        workers: int >= 1, processes to use. With more than one, a script
+            must guard its start by `if __name__ == "__main__":`.
+        progress: called now and then with the steps done and their number.
+        warn: called with one line for each thing that is odd about the text.
+        verify: whether to compare the sha256 of a corpus that is found, and
+            to make it anew if it is damaged.
+
+    Returns:
+        A `PreparedCorpus`.
+
+    Raises:
+        CorpusError: if `output` holds another corpus.
+        FileNotFoundError: if a source matches no file.
+        OSError: if the disk is full or may not be written.
+        ValueError: if the sources hold no usable training paragraph, too much
+            of them cannot be read, half of their tokens are [UNK], or an
+            argument is out of range.
+    """
+    check_max_fraction(max_skipped_fraction)
+    if workers < 1:
+        raise ValueError(
+            f"`workers` must be at least 1. Received: workers={workers}."
+        )
+    settings = corpus_settings(
+        tokenizer,
+        sequence_length=sequence_length,
+        held_out_fraction=held_out_fraction,
+        layout=layout,
+    )
+    described = [source.describe() for source in sources]
+    key = disk.sha256(
+        disk.canonical(
+            [described, settings, prepared_corpus.FORMAT_VERSION],
+        )
+    )
+    folder = _folder(cache_dir, output, key)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Of several processes that want the same corpus, one makes it.
+    lock = folder.with_name(f".{folder.name}.lock")
+    with disk.locked(lock, "prepares this corpus"):
+        found = _find(
+            folder, settings, described, verify=verify, ours=output is None
+        )
+        if found is not None:
+            found.report.lost.check(max_skipped_fraction)
+            _warn_of(found, warn)
+            return found
+        scratch = folder.with_name(f".{folder.name}.{key[:16]}.partial")
+        job = _Job(
+            scratch,
+            tokenizer,
+            settings,
+            max_skipped_fraction,
+            workers,
+            progress,
+        )
+        job.run(list(itertools.chain(*(s.units() for s in sources))), described)
+        os.replace(job.shard_folder, folder)
+        shutil.rmtree(scratch, ignore_errors=True)
+    made = open_corpus(folder)
+    _warn_of(made, warn)
+    return made
+
+
+def _warn_of(corpus: PreparedCorpus, warn: Callable[[str], None]) -> None:
+    for line in corpus.report.warnings():
+        warn(line)
+
+
+def _folder(
+    cache_dir: str | os.PathLike | None,
+    output: str | os.PathLike | None,
+    key: str,
+) -> Path:
+    if (cache_dir is None) == (output is None):
+        raise ValueError(
+            "Give exactly one of `cache_dir` and `output`. Received: "
+            f"cache_dir={cache_dir}, output={output}."
+        )
+    if output is not None:
+        return disk.named(Path(output).expanduser())
+    return Path(cache_dir or "").expanduser() / key[:32]
+
+
+def _find(
+    folder: Path,
+    settings: dict[str, Any],
+    described: list[dict[str, Any]],
+    *,
+    verify: bool,
+    ours: bool,
+) -> PreparedCorpus | None:
+    """The corpus in `folder`; None if it has to be made."""
+    if not folder.exists():
+        return None
+    if not ours and not (folder / prepared_corpus.MANIFEST).is_file():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            return None
+        raise CorpusError(
+            f"{folder} holds files, but no prepared corpus. Give another "
+            "folder."
+        )
+    try:
+        found = open_corpus(folder, expected=settings, verify=verify)
+    except CorpusError as error:
+        if not ours:
+            raise
+        _log.warning("Preparing the corpus again: %s", error)
+        shutil.rmtree(folder)
+        return None
+    if not ours:
+        made = json.loads(
+            (folder / prepared_corpus.MANIFEST).read_text("utf-8")
+        )
+        if made["sources"] != described:
+            raise CorpusError(
+                f"{folder} holds a corpus of other sources, or they have "
+                "changed since. Give another folder."
+            )
+    return found
+
+
+class _Job:
+    """The preparation of one corpus in a scratch folder."""
+
+    def __init__(
+        self,
+        scratch: Path,
+        tokenizer: tokenizers.Tokenizer,
+        settings: dict[str, Any],
+        max_skipped_fraction: float,
+        workers: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.shard_folder = scratch / "shards"
+        self._units = scratch / "units"
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._max_skipped_fraction = max_skipped_fraction
+        self._special = SpecialTokens.from_tokenizer(tokenizer)
+        self._workers = workers
+        self._progress = progress
+
+    def run(
+        self, units: Sequence[Unit], described: list[dict[str, Any]]
+    ) -> None:
+        """Leaves the finished corpus in `shard_folder`."""
+        for folder in (self._units, self.shard_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        parts = parts_of(
+            self._settings["layout"],
+            self._settings["sequence_length"],
+            self._special,
+        )
+        paths = [
+            self._units / f"{number:06d}.safetensors"
+            for number in range(len(units))
+        ]
+        with Pool(self._workers, self._tokenizer) as pool:
+            self._tokenize(pool, units, paths)
+            mark_repeats(paths)
+            table = measure(paths, parts, self._settings["held_out_fraction"])
+            prepared_corpus.check_text(table.report, self._max_skipped_fraction)
+            report = table.report
+            tasks = self._shard_tasks(paths, parts, table)
+            entries, counts = self._write_shards(pool, len(units), tasks)
+        made = prepared_corpus.manifest_of(
+            self._settings,
+            {
+                part.name: {
+                    "length": part.length,
+                    "shards": [
+                        entry
+                        for task, entry in zip(tasks, entries, strict=True)
+                        if task.part.name == part.name
+                    ],
+                }
+                for part in parts
+            },
+            counts,
+            report,
+            described,
+        )
+        prepared_corpus.write_manifest(
+            self.shard_folder / prepared_corpus.MANIFEST, made
+        )
+        for sidecar in self.shard_folder.glob("*.done"):
+            sidecar.unlink()
+
+    def _tokenize(
+        self, pool: "Pool", units: Sequence[Unit], paths: Sequence[Path]
+    ) -> None:
+        todo = [
+            (unit, path)
+            for unit, path in zip(units, paths, strict=True)
+            if not is_whole(path)
+        ]
+        done = len(units) - len(todo)
+        for _ in pool.map(_tokenize_to, todo):
+            done += 1
+            self._say(done, 2 * len(units))
+
+    def _shard_tasks(
+        self, paths: Sequence[Path], parts: Sequence[Part], table: "Table"
+    ) -> list["_ShardTask"]:
+        tasks = []
+        for part in parts:
+            ends = np.cumsum([0, *table.items[part.name]])
+            used = part.used_items(int(ends[-1]))
+            count = -(-used // part.items_per_shard)
+            for number in range(count):
+                start = number * part.items_per_shard
+                end = min(start + part.items_per_shard, used)
+                first = int(np.searchsorted(ends, start, side="right")) - 1
+                last = int(np.searchsorted(ends, end, side="left"))
+                tasks.append(
+                    _ShardTask(
+                        part,
+                        self.shard_folder
+                        / shards.shard_name(part.name, number, count),
+                        tuple(map(str, paths[first:last])),
+                        start - int(ends[first]),
+                        end - start,
+                        self._settings["held_out_fraction"],
+                    )
+                )
+        return tasks
+
+    def _write_shards(
+        self, pool: "Pool", units: int, tasks: Sequence["_ShardTask"]
+    ) -> tuple[list[dict[str, Any]], np.ndarray]:
+        entries, counts = [], []
+        for done, (entry, counted) in enumerate(pool.map(_write, tasks), 1):
+            entries.append(entry)
+            counts.append(counted)
+            self._say(units + units * done // len(tasks), 2 * units)
+        size = vocabulary_size(self._tokenizer)
+        return entries, shards.total_counts(counts, size, self._special)
+
+    def _say(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
+
+# === What processes of the pool do ===
+
+
+def _tokenize_to(task: tuple[Unit, Path]) -> None:
+    unit, path = task
+    write_unit(path, tokenize_unit(unit, encoder_here()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShardTask:
+    """A shard to write: `size` items behind the first `skip` of its units."""
+
+    part: Part
+    path: Path
+    units: tuple[str, ...]
+    skip: int
+    size: int
+    held_out_fraction: float
+
+
+def _write(task: _ShardTask) -> tuple[dict[str, Any], np.ndarray]:
+    """Writes a shard; returns its entry and the counts of its tokens.
+
+    Held-out tokens are not counted.
+    """
+    sidecar = task.path.with_suffix(".done")
+    done = _read_sidecar(sidecar, task.path)
+    if done is not None:
+        return done
+    part = task.part
+    pieces, wanted = [], task.skip + task.size
+    for name in task.units:
+        tokens, lengths = chosen_paragraphs(
+            Path(name), part, task.held_out_fraction
+        )
+        items = part.items(tokens, lengths)[:wanted]
+        pieces.append(items)
+        wanted -= len(items)
+    joined = np.concatenate(pieces)
+    # A shard is the largest thing in memory: not twice more than needed.
+    del pieces, items
+    sequences = part.sequences(joined[task.skip :])
+    del joined
+    entry = shards.write_shard(task.path, sequences)
+    counts = shards.token_counts(part, sequences)
+    text = json.dumps({"entry": entry, "counts": counts.tolist()})
+    sidecar.write_text(text, "utf-8")
+    return entry, counts
+
+
+def _read_sidecar(
+    sidecar: Path, shard: Path
+) -> tuple[dict[str, Any], np.ndarray] | None:
+    try:
+        done = json.loads(sidecar.read_text("utf-8"))
+        if disk.file_sha256(shard) != done["entry"]["sha256"]:
+            return None
+        return done["entry"], np.array(done["counts"], np.int64)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,239 @@
+"""Shards of token ids: written whole, read row by row."""
+
+import atexit
+import errno
+import functools
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+
+from keras_distil.data.corpus.tokenized import Part
+from keras_distil.data.tokenize import SpecialTokens
+from keras_distil.utils import disk
+
+# One sequence a record, each in a chunk of its own: records are read in any
+# order, and Riegeli checks each chunk's hash as it reads it.
+_WRITER_OPTIONS = "group_size:1,uncompressed"
+_READER_OPTIONS = "readahead_buffer_size:0"
+_OPEN_FILES = 256
+_ROWS_COUNTED = 4096
+
+
+class _Reading:
+    """Reads one at a time, and none when the interpreter ends.
+
+    A thread of tf.data that waits for the interpreter's lock at its end is
+    stopped in its tracks: the process would abort, or wait for it for ever.
+    So the last thing that happens before is that reads fail at once, until
+    the buffers of tf.data are full and it asks no more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = False
+        self._calls = 0
+        atexit.register(self._end)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._calls += 1
+        if self._ended:
+            self._lock.release()
+            raise RuntimeError("the process ends")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+        for _ in range(100):
+            before = self._calls
+            time.sleep(0.02)
+            if self._calls == before:
+                break
+
+
+_reading = _Reading()
+
+
+class CorpusError(ValueError):
+    """A prepared corpus, or a teacher's cache, is damaged or does not fit."""
+
+
+class ShardedSequences:
+    """Sequences of one length in ArrayRecord files, read row by row.
+
+    Nothing is held in memory but the handles of open files. Rows are read
+    like those of an array: by a number, a slice or an array of numbers.
+
+    Args:
+        paths: the shards, in order.
+        counts: int, sequences of each shard.
+        length: int, tokens of a sequence.
+        dtype: of the token ids.
+        remedy: what to do about a damaged shard, for messages.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        counts: Sequence[int],
+        *,
+        length: int,
+        dtype: np.dtype,
+        remedy: str | None = None,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self._remedy = remedy or REMEDY
+        self._paths = list(paths)
+        self._ends = np.cumsum([0, *counts])
+        self.shape = (int(self._ends[-1]), length)
+        self._reader = functools.lru_cache(_OPEN_FILES)(_open)
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Reads rows as indexing an array does."""
+        if isinstance(rows, slice):
+            return self.read(np.arange(len(self))[rows])
+        numbers = np.arange(len(self))[rows]
+        return self.read(numbers.reshape(-1)).reshape(
+            *numbers.shape, self.shape[1]
+        )
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Reads rows by number.
+
+        Args:
+            rows: integers, (n,), from 0 on.
+
+        Returns:
+            (n, length), of `dtype`.
+
+        Raises:
+            CorpusError: if a shard has vanished or is damaged, naming it.
+        """
+        found = np.empty((len(rows), self.shape[1]), self.dtype)
+        shards = np.searchsorted(self._ends, rows, side="right") - 1
+        for shard in np.unique(shards):
+            here = np.flatnonzero(shards == shard)
+            numbers = rows[here] - self._ends[shard]
+            found[here] = self._read_shard(int(shard), numbers.tolist())
+        return found
+
+    def _read_shard(self, shard: int, numbers: list[int]) -> np.ndarray:
+        path = self._paths[shard]
+        try:
+            with _reading:
+                records = self._reader(path).read(numbers)
+            stored = self.dtype.newbyteorder("<")
+            rows = np.frombuffer(b"".join(records), stored)
+            return rows.reshape(len(numbers), self.shape[1])
+        except (RuntimeError, IndexError, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
+                raise
+            raise CorpusError(
+                f"The shard {path} cannot be read: it has vanished or is "
+                f"damaged ({_first_line(error)}). {self._remedy}"
+            ) from error
+
+
+# Of the process: too many open files, no rights, no memory.
+_NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
+REMEDY = (
+    "Copy it again, or remove the folder and make it again with "
+    "`keras-distil prepare`."
+)
+
+
+def _open(path: Path) -> Any:
+    # A missing file is an error of ArrayRecord's only when it is read.
+    if not path.is_file():
+        raise FileNotFoundError("no such file")
+    return array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split(";")[0].splitlines()[0] if str(error) else "?"
+
+
+def write_shard(path: Path, sequences: np.ndarray) -> dict[str, Any]:
+    """Writes a shard; returns its entry in the manifest.
+
+    Raises:
+        OSError: if the disk is full or may not be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    stored = sequences.dtype.newbyteorder("<")
+    little_endian = sequences.astype(stored, copy=False)
+    with disk.replacing(path, partial):
+        try:
+            writer = array_record_module.ArrayRecordWriter(
+                str(partial), _WRITER_OPTIONS
+            )
+            for row in little_endian:
+                writer.write(row.tobytes())
+            writer.close()
+        except RuntimeError as error:
+            if not disk.is_of_disk(error):
+                raise
+            raise disk.unwritten(path, _first_line(error)) from error
+        disk.flush(partial)
+    return {
+        "file": path.name,
+        "sequences": len(sequences),
+        "bytes": path.stat().st_size,
+        "sha256": disk.file_sha256(path),
+    }
+
+
+def shard_name(part: str, number: int, count: int) -> str:
+    """The file name of shard `number` of `count`."""
+    return f"{part}-{number:05d}-of-{count:05d}.array_record"
+
+
+def token_counts(part: Part, sequences: np.ndarray) -> np.ndarray:
+    """How often a training part's sequences have each token.
+
+    Returns:
+        int64, of the first few tokens of the vocabulary; none if the part is
+        held out.
+    """
+    counts = np.zeros(0, np.int64)
+    if part.held_out or not len(sequences):
+        return counts
+    size = int(sequences.max()) + 1
+    counts = np.zeros(size, np.int64)
+    # NumPy counts a copy in 64 bits.
+    for start in range(0, len(sequences), _ROWS_COUNTED):
+        rows = sequences[start : start + _ROWS_COUNTED]
+        counts += np.bincount(rows.reshape(-1), minlength=size)
+    return counts
+
+
+def total_counts(
+    counts: Iterable[np.ndarray], vocabulary_size: int, special: SpecialTokens
+) -> np.ndarray:
+    """Adds the counts of tokens of all shards, leaving out their frames.
+
+    Args:
+        counts: integers, each of the first few tokens of the vocabulary.
+        vocabulary_size: int.
+        special: the ids of the special tokens.
+
+    Returns:
+        int64, (vocabulary,).
+    """
+    total = np.zeros(vocabulary_size, np.int64)
+    for counted in counts:
+        total[: len(counted)] += counted
+    total[[special.cls_id, special.sep_id, special.pad_id]] = 0
+    return total

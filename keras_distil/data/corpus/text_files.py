@@ -1,0 +1,501 @@
+"""Paragraphs of text from files, streamed."""
+
+import codecs
+import dataclasses
+import glob
+import gzip
+import itertools
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias
+
+from keras_distil.data.corpus import lost_text
+from keras_distil.data.corpus.lost_text import LostText, Place
+from keras_distil.data.corpus.unknown import unknown_warnings
+from keras_distil.utils.checks import check_encoding
+
+MAX_LINE_CHARACTERS = 1_000_000
+_MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS  # UTF-8 takes up to 4 a character
+_EXTENSIONS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+# Where a file is cut is part of a corpus: repeats count once, in order.
+UNIT_BYTES = 4 * 2**20
+# What a dry run reads of a file.
+_BEGINNING_BYTES = 2**18
+
+_EMPTY = "empty line"
+_TOO_LONG = "line too long"
+
+# Of a record: line number, problem, keys found.
+_Failure: TypeAlias = tuple[int, str, list[str]]
+
+
+@dataclasses.dataclass
+class CorpusReport:
+    """What was read and what was left out, and why.
+
+    Attributes:
+        files: files opened.
+        paragraphs: distinct paragraphs kept.
+        characters: characters in them.
+        held_out_paragraphs: those of `paragraphs` that were held out.
+        train_tokens: tokens of the training paragraphs, none special.
+        held_out_tokens: the same of the held-out paragraphs.
+        unknown_tokens: those of both that are [UNK].
+        skipped: how often something was left out, by reason.
+        lost: how much of the text could not be read.
+    """
+
+    files: int = 0
+    paragraphs: int = 0
+    characters: int = 0
+    held_out_paragraphs: int = 0
+    train_tokens: int = 0
+    held_out_tokens: int = 0
+    unknown_tokens: int = 0
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+    lost: LostText = dataclasses.field(default_factory=LostText)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON data."""
+        return {
+            **vars(self),
+            "skipped": dict(self.skipped),
+            "lost": dataclasses.asdict(self.lost),
+        }
+
+    def __str__(self) -> str:
+        """Sums the counts up in one line."""
+        skipped = ", ".join(
+            f"{reason}: {count:,}"
+            for reason, count in sorted(self.skipped.items())
+        )
+        return (
+            f"{self.paragraphs:,} paragraphs, {self.characters:,} characters "
+            f"from {self.files:,} files; {self.unknown_share:.1%} of the "
+            f"tokens are [UNK]; skipped: {skipped or 'nothing'}"
+        )
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the tokens that are [UNK], from 0 to 1."""
+        return self.unknown_tokens / max(self.tokens, 1)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all paragraphs that were kept."""
+        return self.train_tokens + self.held_out_tokens
+
+    def warnings(self) -> list[str]:
+        """One line for each thing that is odd about the text."""
+        return [
+            *self.lost.warnings(),
+            *unknown_warnings(self.unknown_tokens, self.tokens, "the corpus"),
+        ]
+
+
+class Unit(Protocol):
+    """A part of a source that is read by itself, also in another process."""
+
+    def paragraphs(self, report: CorpusReport) -> Iterator[str]:
+        """Yields paragraphs and adds files and skips to `report`."""
+        ...
+
+
+class Source(Protocol):
+    """Where paragraphs come from."""
+
+    def describe(self) -> dict[str, Any]:
+        """Returns JSON data that changes whenever the content may have."""
+        ...
+
+    def units(self) -> Sequence[Unit]:
+        """Returns the parts, in order: the same whoever reads them."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFiles:
+    """Text files with one paragraph per line.
+
+    Lines that are empty, not in the encoding or longer than 1,000,000
+    characters are skipped and counted, as are JSON lines that are invalid or
+    lack the field.
+
+    Attributes:
+        pattern: a path or glob pattern; `**` crosses folders. Supported are
+            .txt and .jsonl (one JSON object a line), also with .gz.
+        root: folder that a relative pattern starts from. Defaults to the
+            working folder.
+        field: the key that holds the text in .jsonl records.
+        encoding: of the files, a name that Python knows, such as "latin-1".
+        allow_outside_root: whether files outside of `root` may be read, by an
+            absolute pattern, `..` or links.
+
+    Raises:
+        ValueError: if the encoding is unknown, or does not write a line's end
+            as UTF-8 does (UTF-16 and UTF-32).
+
+    Example:
+        >>> TextFiles("articles/**/*.jsonl.gz", root="corpus", field="text")
+        TextFiles(pattern='articles/**/*.jsonl.gz', root='corpus', \
+field='text', encoding='utf-8', allow_outside_root=True)
+    """
+
+    pattern: str
+    root: str | os.PathLike | None = None
+    field: str | None = None
+    encoding: str = "utf-8"
+    allow_outside_root: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the encoding."""
+        check_encoding(self.encoding)
+
+    def files(self) -> list[Path]:
+        """Returns the files that the pattern matches, sorted.
+
+        Raises:
+            FileNotFoundError: if there are none.
+            ValueError: if one has an unknown extension, is .jsonl while no
+                field is given, or lies outside of the root and must not.
+        """
+        root = Path(self.root or ".").expanduser()
+        pattern = os.path.expanduser(self.pattern)
+        if not self.allow_outside_root and (
+            os.path.isabs(pattern) or ".." in Path(pattern).parts
+        ):
+            raise ValueError(
+                f"The pattern '{self.pattern}' leaves the root '{root}'. Give "
+                "one below it, another root, or say `allow_outside_root: true`."
+            )
+        found = glob.glob(pattern, root_dir=root, recursive=True)
+        files = [root / name for name in sorted(found)]
+        files = [path for path in files if path.is_file()]
+        if not files:
+            raise FileNotFoundError(
+                f"No file matches pattern '{self.pattern}' under root "
+                f"'{root}'. Check both; '**/' in a pattern crosses folders."
+            )
+        for path in files:
+            self._check(path)
+        return files
+
+    def _check(self, path: Path) -> None:
+        root = Path(self.root or ".").expanduser().resolve()
+        if not self.allow_outside_root and not path.resolve().is_relative_to(
+            root
+        ):
+            raise ValueError(
+                f"'{path}' is a link out of the root '{root}'. Copy the file, "
+                "or say `allow_outside_root: true`."
+            )
+        if not path.name.endswith(_EXTENSIONS):
+            raise ValueError(
+                f"'{path}' has an unsupported extension. Supported: "
+                f"{', '.join(_EXTENSIONS)}."
+            )
+        if _is_jsonl(path) and self.field is None:
+            raise ValueError(
+                f"'{path}' holds JSON records: `field` must name the key of "
+                "their text, for example field='text'. Received: field=None."
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the files with their sizes and times of modification."""
+        root = Path(self.root or ".").expanduser()
+        files = []
+        for path in self.files():
+            status = path.stat()
+            name = os.path.relpath(path, root)
+            files.append([name, status.st_size, status.st_mtime_ns])
+        described = {"type": "text_files", "field": self.field, "files": files}
+        if _is_utf8(self.encoding):
+            return described
+        return {**described, "encoding": codecs.lookup(self.encoding).name}
+
+    def read_beginnings(self, report: CorpusReport) -> bool:
+        """Reads some of every file, to see what is wrong with it.
+
+        Args:
+            report: what is read and skipped is added to it.
+
+        Returns:
+            Whether that was all of every file.
+
+        Raises:
+            FileNotFoundError: if no file matches.
+            ValueError: if a file is not supported, or has no usable record.
+        """
+        whole = True
+        for path in self.files():
+            is_small = path.stat().st_size <= _BEGINNING_BYTES
+            whole &= is_small and not path.name.endswith(".gz")
+            unit = FileRange(
+                str(path), 0, _BEGINNING_BYTES, self.field, self.encoding
+            )
+            for _ in unit.paragraphs(report):
+                pass
+        return whole
+
+    def units(self) -> list["FileRange"]:
+        """Returns pieces of the files, in the order of their names.
+
+        Compressed files are whole, others are cut about every 4 MB.
+
+        Raises:
+            FileNotFoundError: if no file matches.
+            ValueError: if a file is of no supported kind.
+        """
+        units = []
+        for path in self.files():
+            size = path.stat().st_size
+            if path.name.endswith(".gz"):
+                starts = [0]
+            else:
+                starts = list(range(0, max(size, 1), UNIT_BYTES))
+            for start, end in zip(starts, [*starts[1:], None], strict=True):
+                units.append(
+                    FileRange(str(path), start, end, self.field, self.encoding)
+                )
+        return units
+
+    def paragraphs(self, report: CorpusReport) -> Iterator[str]:
+        """Yields the paragraphs of all files, in the order of their names.
+
+        Args:
+            report: files and skips are added to it.
+
+        Raises:
+            FileNotFoundError: if no file matches.
+            ValueError: if a file is of no supported kind, is a damaged .gz,
+                or is a .jsonl file whose first 4 MB have no usable record.
+        """
+        for unit in self.units():
+            yield from unit.paragraphs(report)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileRange:
+    """The lines of a text file that begin in a range of its bytes.
+
+    Attributes:
+        path: the file.
+        start: int, the first byte.
+        end: int, the byte behind the last; None for the end of the file.
+        field: the key that holds the text in .jsonl records.
+        encoding: of the file.
+    """
+
+    path: str
+    start: int
+    end: int | None
+    field: str | None
+    encoding: str = "utf-8"
+
+    def paragraphs(self, report: CorpusReport) -> Iterator[str]:
+        """Yields the paragraphs; the first range of a file counts the file.
+
+        Raises:
+            ValueError: if the file is a damaged .gz, or a .jsonl file whose
+                first range has no usable record.
+        """
+        path = Path(self.path)
+        if self.start == 0:
+            report.files += 1
+            if path.stat().st_size == 0:
+                report.skipped["empty file"] += 1
+                return
+        lines = self._lines(report)
+        if not _is_jsonl(path):
+            for line in self._noting_tables(lines, report):
+                yield line.text
+            return
+        failure = yield from self._records(lines, report)
+        if failure and self.start == 0:
+            number, problem, found = failure
+            raise ValueError(
+                f"'{path}' has no usable record. First, line {number}: "
+                f"{problem} (field='{self.field}'). Keys found: "
+                f"{found or 'none'}. Correct `field` or the file."
+            )
+
+    def _lines(self, report: CorpusReport) -> Iterator["_Line"]:
+        """Yields the usable lines, numbered from the first of the range."""
+        path = Path(self.path)
+        opener = gzip.open if path.name.endswith(".gz") else open
+        start = self.start
+        with opener(path, "rb") as file:
+            try:
+                if start == 0:
+                    _refuse_wide_characters(path, file)
+                else:
+                    # The line that the byte before belongs to is not of this
+                    # range; it may be one that ends right there.
+                    file.seek(start - 1)
+                    start += _skip_line(file) - 1
+                for number, (at, size, raw) in enumerate(
+                    _bounded_lines(file), 1
+                ):
+                    if self.end is not None and start + at >= self.end:
+                        break
+                    text, problem = _decode(raw, self.encoding)
+                    if problem == _EMPTY:
+                        report.skipped[problem] += 1
+                        continue
+                    report.lost.read(size)
+                    if text is not None:
+                        yield _Line(number, size, text)
+                        continue
+                    report.skipped[_reason(problem)] += 1
+                    report.lost.lose(size, self._place(number, problem))
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise ValueError(
+                    f"'{path}' is truncated or damaged ({error}). Copy it "
+                    "again."
+                ) from error
+
+    def _noting_tables(
+        self, lines: Iterator["_Line"], report: CorpusReport
+    ) -> Iterator["_Line"]:
+        """Yields the lines; says in the report if they look like a table."""
+        if self.start:
+            yield from lines
+            return
+        first = list(itertools.islice(lines, lost_text.TABLE_LINES))
+        form = lost_text.described_form([line.text for line in first])
+        if form is not None:
+            place = Place(self.path, 0, "file", 1, form)
+            report.lost.take_for_table(place)
+        yield from itertools.chain(first, lines)
+
+    def _records(
+        self, lines: Iterator["_Line"], report: CorpusReport
+    ) -> Generator[str, None, _Failure | None]:
+        """Yields one field of JSON records; returns why if none is usable."""
+        usable, failure = False, None
+        for line in lines:
+            text, problem, found = _field_of(line.text, self.field)
+            if text is not None:
+                usable = True
+                if stripped := text.strip():
+                    yield stripped
+                else:
+                    report.skipped[_EMPTY] += 1
+                continue
+            report.skipped[problem] += 1
+            report.lost.lose(line.size, self._place(line.number, problem))
+            failure = failure or (line.number, problem, found)
+        return None if usable else failure
+
+    def _place(self, number: int, problem: str) -> Place:
+        return Place(self.path, self.start, "line", number, problem)
+
+
+class _Line(NamedTuple):
+    """A line of text, its number and its bytes."""
+
+    number: int
+    size: int
+    text: str
+
+
+def _is_utf8(encoding: str) -> bool:
+    # A byte order mark is dropped in any case.
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+
+
+def _refuse_wide_characters(
+    path: Path, file: IO[bytes] | gzip.GzipFile
+) -> None:
+    """Raises ValueError if a file begins with the mark of UTF-16 or UTF-32."""
+    marks = {
+        codecs.BOM_UTF32_LE: "UTF-32",
+        codecs.BOM_UTF32_BE: "UTF-32",
+        codecs.BOM_UTF16_LE: "UTF-16",
+        codecs.BOM_UTF16_BE: "UTF-16",
+    }
+    begin = file.read(4)
+    file.seek(0)
+    for mark, name in marks.items():
+        if begin.startswith(mark):
+            raise ValueError(
+                f"'{path}' is in {name}, which cannot be read line by line. "
+                f"Convert it first: iconv -f {name} -t UTF-8 FILE > FILE.txt."
+            )
+
+
+def _is_jsonl(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".jsonl")
+
+
+def _skip_line(file: IO[bytes] | gzip.GzipFile) -> int:
+    """Reads to the end of a line in bounded pieces; returns its bytes."""
+    size = 0
+    while piece := file.readline(_MAX_LINE_BYTES):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return size
+
+
+def _bounded_lines(
+    file: IO[bytes] | gzip.GzipFile,
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yields (offset, bytes, line), holding one bounded piece.
+
+    The line is None if it is too long.
+    """
+    at = 0
+    while piece := file.readline(_MAX_LINE_BYTES + 1):
+        size = len(piece)
+        too_long = size > _MAX_LINE_BYTES
+        if too_long and not piece.endswith(b"\n"):
+            size += _skip_line(file)
+        yield at, size, None if too_long else piece
+        at += size
+
+
+def _decode(raw: bytes | None, encoding: str) -> tuple[str | None, str]:
+    """Decodes and strips a line; None and the problem if it is not usable."""
+    if raw is None:
+        return None, _TOO_LONG
+    try:
+        line = raw.decode(encoding).lstrip("\ufeff").strip()
+    except UnicodeError as error:
+        name = "UTF-8" if _is_utf8(encoding) else encoding
+        if not isinstance(error, UnicodeDecodeError):
+            return None, f"not {name}"
+        byte = raw[error.start]
+        return None, f"not {name} (byte 0x{byte:02x} at {error.start + 1})"
+    if not line:
+        return None, _EMPTY
+    if len(line) > MAX_LINE_CHARACTERS:
+        return None, _TOO_LONG
+    return line, ""
+
+
+def _reason(problem: str) -> str:
+    """What the report counts a problem of a line as."""
+    if problem == _TOO_LONG:
+        return problem
+    return f"line {problem.partition(' (')[0]}"
+
+
+def _field_of(
+    line: str, field: str | None
+) -> tuple[str | None, str, list[str]]:
+    """Returns (text or None, problem, keys found) of one JSON line."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, lost_text.NO_JSON, []
+    if not isinstance(record, dict):
+        return None, lost_text.NO_RECORD, []
+    text = record.get(field)
+    if not isinstance(text, str):
+        return None, lost_text.NO_FIELD, sorted(record)
+    return text, "", []

@@ -1,0 +1,410 @@
+"""Batches for masked language modelling, as `tf.data` datasets."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from keras_distil.data.corpus.shards import CorpusError, ShardedSequences
+from keras_distil.data.mask import mask_tokens
+from keras_distil.data.order import shuffled
+from keras_distil.data.stream import Stream
+from keras_distil.data.tokenize import SpecialTokens
+
+# The orders of one seed and epoch, apart from each other.
+_ORDER = 1
+_BUCKET_ORDER = 2  # and one more for each further bucket
+_BATCH_ORDER = -1
+
+Sequences: TypeAlias = np.ndarray | ShardedSequences
+# From rows and maskings, int64 (examples,), to further entries of `x`.
+MoreInputs: TypeAlias = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
+
+def masked_lm_dataset(
+    sequences: Sequences | list[ShardedSequences],
+    *,
+    special: SpecialTokens,
+    vocabulary_size: int,
+    batch_size: int,
+    seed: int,
+    steps: int | None = None,
+    first_step: int = 0,
+    rate: float = 0.15,
+    token_weights: np.ndarray | None = None,
+    shuffle: bool = True,
+    maskings: int | None = None,
+    more_inputs: Sequence[MoreInputs] = (),
+) -> tf.data.Dataset:
+    """One stream of training batches, the same however it is entered.
+
+    Example `i` of the stream depends on `seed`, the epoch `i // n` and the
+    place `i % n` only, `n` being the number of sequences. Each epoch has an
+    order and masks of its own. Batches run across the ends of epochs, so no
+    sequence is left out.
+
+    With buckets, a batch has sequences of one bucket, in a random order of
+    buckets. A bucket's last few sequences of an epoch, too few for a batch,
+    are left out, others in each epoch.
+
+    Args:
+        sequences: integers, (n, length), packed sequences; or a list of
+            such with different lengths, the buckets.
+        special: the ids of the special tokens.
+        vocabulary_size: int, random replacements are drawn below it.
+        batch_size: int, sequences a batch.
+        seed: int, of order and masks.
+        steps: int, batches in the stream from its very beginning; endless if
+            None.
+        first_step: int, batches to leave out at the beginning, without
+            computing them: `steps - first_step` remain.
+        rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
+        token_weights: float, (vocabulary,), see `mask_tokens`.
+        shuffle: bool, False keeps the order of `sequences` in each epoch.
+        maskings: int, the masks that a sequence has: epochs cycle through
+            those of the first ones. None masks anew in each epoch.
+        more_inputs: for each part (the sequences, or every bucket) a function
+            that gives more entries of `x`, or none at all.
+
+    Returns:
+        A dataset of `({"token_ids", "padding_mask"}, y, sample_weight)`,
+        each of shape (batch_size, length): masked ids, 1 at real tokens and
+        the original ids in int32; 1 at tokens to predict in float32. The
+        length is that of the bucket.
+
+    Raises:
+        ValueError: if there are fewer sequences than one batch takes, or
+            `batch_size`, `steps`, `first_step`, `rate` or `maskings` is out
+            of range.
+    """
+    if maskings is not None and maskings < 1:
+        raise ValueError(
+            f"`maskings` must be at least 1. Received: maskings={maskings}."
+        )
+    options = (special, vocabulary_size, seed, rate, token_weights)
+    more_inputs = list(more_inputs)
+    if isinstance(sequences, list):
+        more_inputs = more_inputs or [_nothing_more] * len(sequences)
+        batch = _bucketed(
+            sequences, batch_size, options, shuffle, maskings, more_inputs
+        )
+        return Stream(batch, batch_size=batch_size, steps=steps).dataset(
+            first_step
+        )
+    count = _check(sequences, batch_size)
+    if count < batch_size:
+        raise ValueError(
+            f"The corpus has {count} sequences, fewer than one batch of "
+            f"{batch_size}. Lower `batch_size` or `sequence_length`, or add "
+            "text."
+        )
+    make = _BatchMaker(
+        sequences, *options, more_inputs=(more_inputs or [_nothing_more])[0]
+    )
+
+    def batch_of(step: tf.Tensor, places: tf.Tensor):
+        example = step * batch_size + places
+        epoch, row = example // count, example % count
+        if shuffle:
+            row = shuffled(row, seed, epoch, count, _ORDER)
+        return make(row, _masking(epoch, maskings))
+
+    stream = Stream(batch_of, batch_size=batch_size, steps=steps)
+    return stream.dataset(first_step)
+
+
+def _bucketed(
+    buckets: list[ShardedSequences],
+    batch_size: int,
+    options: tuple,
+    shuffle: bool,
+    maskings: int | None,
+    more_inputs: Sequence[MoreInputs],
+) -> Callable:
+    """The batches of several buckets as a function of step and places."""
+    seed = options[2]
+    counts = np.array([_check(b, batch_size) for b in buckets], np.int64)
+    batches = counts // batch_size  # of an epoch, in each bucket
+    total = int(batches.sum())
+    if not total:
+        raise ValueError(
+            f"No bucket of the corpus has {batch_size} sequences, as many as "
+            f"one batch (they have {counts.tolist()}). Lower `batch_size`, or "
+            "add text."
+        )
+    makers = [
+        _BatchMaker(
+            bucket, *options, places_before=int(before), more_inputs=more
+        )
+        for bucket, before, more in zip(
+            buckets, np.cumsum([0, *counts[:-1]]), more_inputs, strict=True
+        )
+    ]
+    ends = tf.constant(np.cumsum(batches), tf.int64)
+
+    def make(bucket: int, number: tf.Tensor, epoch: tf.Tensor, places):
+        row = number * batch_size + places
+        epochs = tf.fill(tf.shape(places), epoch)
+        # An empty bucket is never taken, but its branch is traced.
+        if shuffle and counts[bucket]:
+            row = shuffled(
+                row, seed, epochs, int(counts[bucket]), _BUCKET_ORDER + bucket
+            )
+        return makers[bucket](row, _masking(epochs, maskings))
+
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        epoch, number = step // total, step % total
+        if shuffle:
+            number = shuffled(
+                number[tf.newaxis], seed, epoch[tf.newaxis], total, _BATCH_ORDER
+            )[0]
+        bucket = tf.searchsorted(ends, number[tf.newaxis], side="right")[0]
+        first = tf.concat([[tf.constant(0, tf.int64)], ends], 0)[bucket]
+        return tf.switch_case(
+            bucket,
+            [
+                lambda b=b: make(b, number - first, epoch, places)
+                for b in range(len(buckets))
+            ],
+        )
+
+    return batch
+
+
+def held_out_dataset(
+    sequences: Sequences,
+    *,
+    special: SpecialTokens,
+    vocabulary_size: int,
+    batch_size: int,
+    seed: int,
+    rate: float = 0.15,
+    token_weights: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """One pass over all sequences, in order, always with the same masks.
+
+    The masks are those of epoch 0 of `masked_lm_dataset` with this seed, and
+    do not depend on `batch_size`.
+
+    Args:
+        sequences: integers, (n, length), packed sequences.
+        special: the ids of the special tokens.
+        vocabulary_size: int, random replacements are drawn below it.
+        batch_size: int, sequences a batch; the last may have fewer.
+        seed: int, of the masks.
+        rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
+        token_weights: float, (vocabulary,), see `mask_tokens`.
+
+    Returns:
+        A dataset as from `masked_lm_dataset`, of shape (None, length).
+
+    Raises:
+        ValueError: if there are no sequences, or `batch_size` or `rate` is
+            out of range.
+    """
+    count = _check(sequences, batch_size)
+    if not count:
+        raise ValueError(
+            "There are no held-out sequences. Raise `held_out_fraction` or "
+            "add text."
+        )
+    return masked_rows_dataset(
+        sequences,
+        part=0,
+        masking=0,
+        start=0,
+        stop=count,
+        special=special,
+        vocabulary_size=vocabulary_size,
+        batch_size=batch_size,
+        seed=seed,
+        rate=rate,
+        token_weights=token_weights,
+    )
+
+
+def masked_rows_dataset(
+    sequences: Sequences | list[ShardedSequences],
+    *,
+    part: int,
+    masking: int,
+    start: int,
+    stop: int,
+    special: SpecialTokens,
+    vocabulary_size: int,
+    batch_size: int,
+    seed: int,
+    rate: float = 0.15,
+    token_weights: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """Some rows in their order, with the masks of one epoch.
+
+    They are those of `masked_lm_dataset` with the same arguments.
+
+    Args:
+        sequences: packed sequences, or the buckets.
+        part: int, which bucket; 0 if they are packed.
+        masking: int, the epoch whose masks to take.
+        start: int, the first row.
+        stop: int, the row behind the last.
+        special: the ids of the special tokens.
+        vocabulary_size: int, random replacements are drawn below it.
+        batch_size: int, sequences a batch; the last may have fewer.
+        seed: int, of the masks.
+        rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
+        token_weights: float, (vocabulary,), see `mask_tokens`.
+
+    Returns:
+        A dataset as from `masked_lm_dataset`, of shape (None, length).
+    """
+    parts = sequences if isinstance(sequences, list) else [sequences]
+    make = _BatchMaker(
+        parts[part],
+        special,
+        vocabulary_size,
+        seed,
+        rate,
+        token_weights,
+        places_before=sum(map(len, parts[:part])),
+    )
+
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        rows = start + step * batch_size + places
+        return make(
+            rows, tf.fill(tf.shape(rows), tf.constant(masking, tf.int64))
+        )
+
+    count = stop - start
+    stream = Stream(
+        batch,
+        batch_size=batch_size,
+        steps=-(-count // batch_size),
+        examples=count,
+    )
+    return stream.dataset()
+
+
+def _masking(epochs: tf.Tensor, maskings: int | None) -> tf.Tensor:
+    """The epoch whose masks are those of an epoch."""
+    return epochs if maskings is None else epochs % maskings
+
+
+def _nothing_more(rows: tf.Tensor, maskings: tf.Tensor) -> dict:
+    return {}
+
+
+class _BatchMaker:
+    """Gathers and masks rows, of an array or of shards on disk.
+
+    `places_before` sets the masks of several makers apart.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        special: SpecialTokens,
+        vocabulary_size: int,
+        seed: int,
+        rate: float,
+        token_weights: np.ndarray | None,
+        *,
+        places_before: int = 0,
+        more_inputs: MoreInputs = _nothing_more,
+    ):
+        if token_weights is not None:
+            _check_weights(np.asarray(token_weights), vocabulary_size)
+        # Eager tensors are captured as inputs of the mapped function; a
+        # graph constant would be copied, and is limited to 2 GB.
+        with tf.device("cpu"):
+            self._rows = row_reader(sequences)
+            self.token_weights = (
+                None
+                if token_weights is None
+                else tf.convert_to_tensor(token_weights, tf.float32)
+            )
+        self.special = special
+        self.vocabulary_size = vocabulary_size
+        self.seed = seed
+        self.rate = rate
+        self.places_before = places_before
+        self.more_inputs = more_inputs
+
+    def __call__(self, rows: tf.Tensor, epochs: tf.Tensor):
+        token_ids = tf.cast(self._rows(rows), tf.int32)
+        seeds = tf.fill(tf.shape(rows), tf.constant(self.seed, tf.int64))
+        masked_ids, selected = mask_tokens(
+            token_ids,
+            tf.stack([seeds, epochs, rows + self.places_before], axis=-1),
+            special=self.special,
+            vocabulary_size=self.vocabulary_size,
+            rate=self.rate,
+            token_weights=self.token_weights,
+        )
+        # Only at the end: a text may spell [PAD].
+        real = tf.cast(token_ids != self.special.pad_id, tf.int32)
+        padding_mask = tf.cumsum(real, axis=1, reverse=True)
+        padding_mask = tf.minimum(padding_mask, 1)
+        x = {
+            "token_ids": masked_ids,
+            "padding_mask": padding_mask,
+            **self.more_inputs(rows, epochs),
+        }
+        return x, token_ids, selected
+
+
+def row_reader(sequences: Sequences) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Rows by number; those of an array from memory, others from disk."""
+    if isinstance(sequences, ShardedSequences):
+
+        def read(rows: tf.Tensor) -> tf.Tensor:
+            # Stateless: under deterministic operations it may still run
+            # beside others.
+            read_rows = tf.numpy_function(
+                sequences.read, [rows], sequences.dtype, stateful=False
+            )
+            read_rows.set_shape([rows.shape[0], sequences.shape[1]])
+            return read_rows
+
+        return read
+    held = tf.convert_to_tensor(sequences)
+    return lambda rows: tf.gather(held, rows)
+
+
+def reading_error(error: Exception) -> CorpusError | None:
+    """What went wrong with a corpus on disk, from an error of TensorFlow's.
+
+    TensorFlow wraps what a reading function raises in an error of its own,
+    with a traceback in the text.
+    """
+    found = re.search(rf"{CorpusError.__name__}: (.+)", str(error))
+    return CorpusError(found[1]) if found else None
+
+
+def _check_weights(token_weights: np.ndarray, vocabulary_size: int) -> None:
+    if token_weights.shape != (vocabulary_size,):
+        raise ValueError(
+            "`token_weights` must have one weight a token, shape "
+            f"({vocabulary_size},). Received: shape {token_weights.shape}."
+        )
+    if not (np.isfinite(token_weights) & (token_weights > 0)).all():
+        raise ValueError(
+            "`token_weights` must be positive and finite. Received: minimum "
+            f"{token_weights.min()}, maximum {token_weights.max()}. "
+            "`rare_token_weights` makes such weights from counts."
+        )
+
+
+def _check(sequences: Sequences, batch_size: int) -> int:
+    if batch_size < 1:
+        raise ValueError(
+            "`batch_size` must be at least 1. "
+            f"Received: batch_size={batch_size}."
+        )
+    if len(sequences.shape) != 2:
+        raise ValueError(
+            "`sequences` must have shape (sequences, length). "
+            f"Received: shape {sequences.shape}."
+        )
+    return len(sequences)

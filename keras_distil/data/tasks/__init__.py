@@ -1,0 +1,1 @@
+"""From examples of a task to batches."""

@@ -1,0 +1,309 @@
+"""Batches of a task: examples as token ids, in batches of like lengths."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+import tokenizers
+
+from keras_distil.data.order import shuffled
+from keras_distil.data.stream import Stream
+from keras_distil.data.tasks.squad_windows import SquadWindows
+from keras_distil.data.tokenize import Encoder, SpecialTokens
+
+Labels: TypeAlias = np.ndarray | dict[str, np.ndarray]
+
+# Batches whose examples are sorted by length among each other.
+_WINDOW_BATCHES = 50
+# Lengths are rounded up, so that there are few shapes.
+_LENGTH_STEP = 8
+# The orders of one seed, apart from each other.
+_EXAMPLE_ORDER = 0
+_BATCH_ORDER = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedExamples:
+    """The examples of a task as token ids, of any lengths.
+
+    Attributes:
+        token_ids: int32, (tokens,), of all examples one after the other.
+        starts: int64, (examples + 1,), where each example begins.
+        first_lengths: int32, (examples,), tokens of the first segment.
+        labels: (examples,); for spans a dict of "start" and "end". None if
+            there are none.
+        pad_id: int, what fills a batch.
+        max_length: int, no batch is longer.
+    """
+
+    token_ids: np.ndarray
+    starts: np.ndarray
+    first_lengths: np.ndarray
+    labels: Labels | None
+    pad_id: int
+    max_length: int
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64, (examples,), tokens of each example."""
+        return np.diff(self.starts)
+
+
+def encode_examples(
+    tokenizer: tokenizers.Tokenizer,
+    first: Sequence[str],
+    second: Sequence[str] | None = None,
+    labels: Labels | None = None,
+    *,
+    max_length: int = 128,
+) -> EncodedExamples:
+    """Texts, or pairs of texts, as BERT reads them.
+
+    A text becomes `[CLS] first [SEP]`, a pair `[CLS] first [SEP] second
+    [SEP]`. What is longer than `max_length` loses its end; of a pair, the
+    longer text does, until both are of one length; an odd token is left as the
+    `tokenizers` library leaves it.
+
+    Args:
+        tokenizer: of the teacher.
+        first: the texts.
+        second: the other text of each pair, or None.
+        labels: of the examples, if they are known.
+        max_length: int >= 8, tokens of an example at most.
+
+    Returns:
+        The encoded examples, in the same order.
+
+    Raises:
+        ValueError: if there are no examples, numbers differ or `max_length`
+            is too small.
+    """
+    if not len(first) or (second is not None and len(second) != len(first)):
+        raise ValueError(
+            "There must be at least one example, and as many second texts as "
+            f"first ones. Received: {len(first)} and "
+            f"{'none' if second is None else len(second)}."
+        )
+    if max_length < 8:
+        raise ValueError(
+            f"`max_length` must be at least 8. Received: {max_length}."
+        )
+    special = SpecialTokens.from_tokenizer(tokenizer)
+    encoder = Encoder(tokenizer)
+    # Lists: the encoder may forget words between two calls.
+    firsts = list(encoder.encode(first))
+    seconds = None if second is None else iter(list(encoder.encode(second)))
+    parts: list[np.ndarray] = []
+    first_lengths, lengths = [], []
+    cls, sep = [np.array([i]) for i in (special.cls_id, special.sep_id)]
+    for one in firsts:
+        other = None if seconds is None else next(seconds)
+        one, other = _truncated(one, other, max_length)
+        example = [cls, one, sep]
+        first_lengths.append(len(one) + 2)
+        if other is not None:
+            example += [other, sep]
+        lengths.append(sum(map(len, example)))
+        parts += example
+    return EncodedExamples(
+        token_ids=np.concatenate(parts).astype(np.int32),
+        starts=np.cumsum([0, *lengths], dtype=np.int64),
+        first_lengths=np.array(first_lengths, np.int32),
+        labels=labels,
+        pad_id=special.pad_id,
+        max_length=max_length,
+    )
+
+
+def encode_windows(
+    windows: SquadWindows, *, pad_id: int, max_length: int
+) -> EncodedExamples:
+    """The windows of SQuAD's questions, to train a span model on.
+
+    Args:
+        windows: as `make_squad_windows` makes them.
+        pad_id: int, what fills a batch.
+        max_length: int, of the longest window.
+
+    Returns:
+        Examples whose labels are "start" and "end", positions of tokens.
+    """
+    return EncodedExamples(
+        token_ids=np.concatenate(windows.token_ids).astype(np.int32),
+        starts=np.cumsum([0, *map(len, windows.token_ids)], dtype=np.int64),
+        first_lengths=np.array(
+            [int((segments == 0).sum()) for segments in windows.segment_ids],
+            np.int32,
+        ),
+        labels={"start": windows.start, "end": windows.end},
+        pad_id=pad_id,
+        max_length=max_length,
+    )
+
+
+def _truncated(
+    one: np.ndarray, other: np.ndarray | None, max_length: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if other is None:
+        return one[: max_length - 2], None
+    room = max_length - 3
+    smaller = room // 2
+    # Of an odd number of tokens the longer text gets the odd one, of equally
+    # long ones the second, as the `tokenizers` library cuts pairs.
+    half, other_half = smaller, room - smaller
+    if len(one) > len(other):
+        half, other_half = other_half, half
+    return (
+        one[: max(room - len(other), half)],
+        other[: max(room - len(one), other_half)],
+    )
+
+
+def task_dataset(
+    examples: EncodedExamples,
+    *,
+    batch_size: int,
+    seed: int,
+    steps: int | None = None,
+) -> tf.data.Dataset:
+    """An endless stream of training batches of like lengths.
+
+    Each epoch has an order of its own. The examples of some fifty batches at
+    a time are sorted by length, and these batches shuffled. Batches run
+    across the ends of epochs, so no example is left out. A batch is a
+    function of its step, so the stream can be entered at any step.
+
+    Args:
+        examples: with labels.
+        batch_size: int >= 1, examples a batch.
+        seed: int, of the order.
+        steps: int, batches in the stream; endless if None.
+
+    Returns:
+        A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
+        weights)`: int32 (batch_size, length), the labels, and float32 ones.
+
+    Raises:
+        ValueError: if `examples` have no labels, or `batch_size` is below 1.
+    """
+    if examples.labels is None:
+        raise ValueError("`examples` must have labels to train on.")
+    if batch_size < 1:
+        raise ValueError(
+            "`batch_size` must be at least 1. "
+            f"Received: batch_size={batch_size}."
+        )
+    gather = _Gather(examples)
+    count = len(examples)
+    in_window = min(_WINDOW_BATCHES, -(-count // batch_size))
+    window = in_window * batch_size
+
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        number = step // in_window
+        place = tf.range(window, dtype=tf.int64) + number * window
+        rows = shuffled(
+            place % count, seed, place // count, count, _EXAMPLE_ORDER
+        )
+        by_length = tf.argsort(tf.gather(gather.lengths, rows), stable=True)
+        within = shuffled(
+            (step % in_window)[tf.newaxis],
+            seed,
+            number[tf.newaxis],
+            in_window,
+            _BATCH_ORDER,
+        )[0]
+        chosen = tf.gather(by_length, within * batch_size + places)
+        return gather(tf.gather(rows, chosen))
+
+    return Stream(batch, batch_size=batch_size, steps=steps).dataset()
+
+
+class _Gather:
+    """Rows of encoded examples as padded batches, in the graph."""
+
+    def __init__(self, examples: EncodedExamples) -> None:
+        # Captured as inputs of the mapped function; see `_BatchMaker`.
+        with tf.device("cpu"):
+            self._tokens = tf.convert_to_tensor(examples.token_ids)
+            self._starts = tf.convert_to_tensor(examples.starts)
+            self._first = tf.convert_to_tensor(examples.first_lengths)
+            self._labels = tf.nest.map_structure(
+                tf.convert_to_tensor, examples.labels
+            )
+            self.lengths = tf.convert_to_tensor(examples.lengths)
+        self._pad_id = examples.pad_id
+        self._max_length = examples.max_length
+
+    def __call__(self, rows: tf.Tensor) -> Any:
+        lengths = tf.gather(self.lengths, rows)[:, tf.newaxis]
+        longest = -(-tf.reduce_max(lengths) // _LENGTH_STEP) * _LENGTH_STEP
+        longest = tf.minimum(longest, self._max_length)
+        place = tf.range(longest)[tf.newaxis]
+        real = place < lengths
+        index = tf.gather(self._starts, rows)[:, tf.newaxis] + place
+        index = tf.where(real, index, 0)
+        first = tf.cast(tf.gather(self._first, rows), tf.int64)
+        x = {
+            "token_ids": tf.where(
+                real, tf.gather(self._tokens, index), self._pad_id
+            ),
+            "padding_mask": tf.cast(real, tf.int32),
+            "segment_ids": tf.cast(
+                real & (place >= first[:, tf.newaxis]), tf.int32
+            ),
+        }
+        labels = tf.nest.map_structure(
+            lambda values: tf.gather(values, rows), self._labels
+        )
+        return x, labels, tf.ones(tf.shape(rows)[:1])
+
+
+def padded_batches(
+    examples: EncodedExamples, *, batch_size: int
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """All examples once, from the shortest to the longest.
+
+    Args:
+        examples: with or without labels.
+        batch_size: int >= 1, examples a batch; the last may have fewer.
+
+    Yields:
+        The numbers of the examples, int64 (batch,), and "token_ids",
+        "padding_mask" and "segment_ids", int32 (batch, length).
+    """
+    order = np.argsort(examples.lengths, kind="stable")
+    for begin in range(0, len(order), batch_size):
+        rows = order[begin : begin + batch_size]
+        yield rows, padded(examples, rows)
+
+
+def padded(
+    examples: EncodedExamples, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Some of the examples as a batch.
+
+    Args:
+        examples: all of them.
+        rows: int, (batch,), which; an example may come several times.
+
+    Returns:
+        "token_ids", "padding_mask" and "segment_ids", int32, (batch, length).
+    """
+    lengths = examples.lengths[rows][:, np.newaxis]
+    longest = -(-int(lengths.max()) // _LENGTH_STEP) * _LENGTH_STEP
+    place = np.arange(min(longest, examples.max_length))[np.newaxis]
+    real = place < lengths
+    index = np.where(real, examples.starts[rows][:, np.newaxis] + place, 0)
+    segment = real & (place >= examples.first_lengths[rows][:, np.newaxis])
+    token_ids = np.where(real, examples.token_ids[index], examples.pad_id)
+    return {
+        "token_ids": token_ids.astype(np.int32),
+        "padding_mask": real.astype(np.int32),
+        "segment_ids": segment.astype(np.int32),
+    }

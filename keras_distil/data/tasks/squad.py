@@ -1,0 +1,338 @@
+"""SQuAD 1.1 and 2.0: questions whose answers are spans of a paragraph."""
+
+import dataclasses
+import json
+import os
+import reprlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import pydantic
+
+from keras_distil.data.corpus.tfds_text import TfdsText
+from keras_distil.utils import disk
+
+_VERSIONS = ("1.1", "2.0")
+# Our split -> that of TFDS.
+_SPLITS = {"train": "train", "dev": "validation"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SquadAnswer:
+    """A span of the context that answers a question.
+
+    Attributes:
+        text: the span as it stands in the context.
+        start: index of its first character in the context.
+    """
+
+    text: str
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Index after its last character."""
+        return self.start + len(self.text)
+
+
+@dataclasses.dataclass(frozen=True)
+class SquadExample:
+    """A question about a paragraph.
+
+    Attributes:
+        id: names the question in a file of predictions.
+        title: of the article that the paragraph is from, or "".
+        question: the question.
+        context: the paragraph.
+        answers: what annotators marked; empty if the question is impossible
+            or its answers are kept secret.
+        is_impossible: whether the context does not answer the question, which
+            SQuAD 2.0 alone has.
+    """
+
+    id: str
+    title: str
+    question: str
+    context: str
+    answers: tuple[SquadAnswer, ...]
+    is_impossible: bool
+
+
+def read_squad(
+    path: str | os.PathLike, *, require_answers: bool = False
+) -> list[SquadExample]:
+    """Reads a file in the JSON format of SQuAD 1.1 or 2.0.
+
+    Keys that are not needed, such as `plausible_answers`, are passed over.
+
+    Args:
+        path: the file.
+        require_answers: whether each question must have an answer or be
+            marked impossible, as in a training set. Files for testing leave
+            the answers out.
+
+    Returns:
+        The questions, in the order of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is no JSON or of another structure, or its
+            content contradicts itself: an answer is not in the context where
+            it should be, an id comes twice, an impossible question has an
+            answer.
+
+    Reference:
+        https://rajpurkar.github.io/SQuAD-explorer/
+    """
+    path = Path(path)
+    if path.is_file():
+        disk.check_size(path, disk.DATA_JSON_BYTES)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"There is no SQuAD file '{path}'. Download it from "
+            "https://rajpurkar.github.io/SQuAD-explorer/."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"The SQuAD file '{path}' is no JSON ({error}). Download it again."
+        ) from error
+    try:
+        articles = _File.model_validate(content).data
+    except pydantic.ValidationError as error:
+        raise ValueError(
+            f"'{path}' has not the structure of a SQuAD file. "
+            f"{_describe(error.errors()[0])}"
+        ) from error
+    examples = list(_examples_of(articles))
+    _check(examples, f"'{path}'", require_answers=require_answers)
+    return examples
+
+
+def load_squad(
+    split: str,
+    *,
+    root: str | os.PathLike | None = None,
+    version: str = "1.1",
+    data_dir: str | os.PathLike | None = None,
+) -> list[SquadExample]:
+    """Loads the training or the development set of SQuAD.
+
+    Args:
+        split: "train" or "dev".
+        root: folder with the file as it is officially named, such as
+            `train-v1.1.json`, or, where there is none of that name, with
+            `train.json`. None reads `squad` of TensorFlow Datasets, which
+            downloads it once.
+        version: "1.1", or "2.0", which has impossible questions, too.
+        data_dir: folder of prepared TFDS data sets, if `root` is None.
+            Defaults to that of TFDS.
+
+    Returns:
+        The questions, in the order they are stored.
+
+    Raises:
+        FileNotFoundError: if `root` holds no file for the split.
+        ValueError: as for `read_squad`; or if an argument is unknown, a
+            training question has no answer, or version 1.1 has an impossible
+            question.
+        ImportError: if TFDS is needed but not installed.
+        ConnectionError: if SQuAD can not be downloaded.
+    """
+    if split not in _SPLITS:
+        raise ValueError(
+            f"`split` must be one of {list(_SPLITS)}. Received: "
+            f"split={split!r}."
+        )
+    if version not in _VERSIONS:
+        raise ValueError(
+            f"`version` must be one of {list(_VERSIONS)}. Received: "
+            f"version={version!r}."
+        )
+    if root is None:
+        place = f"squad/v{version} of TFDS"
+        examples = list(_read_tfds(split, version, data_dir))
+        _check(examples, place, require_answers=split == "train")
+    elif data_dir is not None:
+        raise ValueError(
+            "`data_dir` is for TFDS, which `root` replaces: give one of them. "
+            f"Received: root='{root}', data_dir='{data_dir}'."
+        )
+    else:
+        path = _file_of(Path(root), split, version)
+        place = f"'{path}'"
+        examples = read_squad(path, require_answers=split == "train")
+    _check_version(examples, place, version)
+    return examples
+
+
+def _whole_characters(text: str) -> str:
+    # JSON can spell one half of a character, which no tokenizer takes.
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(
+            "must hold whole characters, not half a surrogate pair"
+        )
+    return text
+
+
+_WHOLE = pydantic.AfterValidator(_whole_characters)
+_Text: TypeAlias = Annotated[str, _WHOLE]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+
+
+class _Answer(_Section):
+    text: Annotated[str, pydantic.Field(min_length=1), _WHOLE]
+    answer_start: Annotated[int, pydantic.Field(ge=0)]
+
+
+class _Question(_Section):
+    id: _Text
+    question: _Text
+    answers: list[_Answer] = []
+    is_impossible: bool = False
+
+
+class _Paragraph(_Section):
+    context: _Text
+    qas: list[_Question]
+
+
+class _Article(_Section):
+    title: _Text = ""
+    paragraphs: list[_Paragraph]
+
+
+class _File(_Section):
+    data: list[_Article]
+
+
+def _describe(details: Any) -> str:
+    """Returns `path: what is wrong` for one of pydantic's errors."""
+    place = ".".join(map(str, details["loc"])) or "the file"
+    if details["type"] == "missing":
+        return f"{place}: required key is missing."
+    if details["type"] == "value_error":
+        problem = str(details["ctx"]["error"])
+    elif details["type"] == "model_type":
+        problem = "must be an object"
+    else:
+        problem = details["msg"].replace("Input should", "must")
+        problem = problem.replace("String should", "must")
+    return f"{place}: {problem}. Received: {reprlib.repr(details['input'])}."
+
+
+def _examples_of(articles: list[_Article]) -> Iterator[SquadExample]:
+    for article in articles:
+        for paragraph in article.paragraphs:
+            for entry in paragraph.qas:
+                yield SquadExample(
+                    entry.id,
+                    article.title,
+                    entry.question,
+                    paragraph.context,
+                    tuple(
+                        SquadAnswer(answer.text, answer.answer_start)
+                        for answer in entry.answers
+                    ),
+                    entry.is_impossible,
+                )
+
+
+def _file_of(root: Path, split: str, version: str) -> Path:
+    names = (f"{split}-v{version}.json", f"{split}.json")
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise FileNotFoundError(
+        f"`root` must hold {' or '.join(names)}. Received: root='{root}'."
+    )
+
+
+def _read_tfds(
+    split: str, version: str, data_dir: str | os.PathLike | None
+) -> Iterator[SquadExample]:
+    name, part = f"squad/v{version}", _SPLITS[split]
+    # Prepares the data set, and words what may go wrong.
+    TfdsText(name, split=part, field="context", data_dir=data_dir).describe()
+    # Imported late: it takes TensorFlow with it.
+    import tensorflow_datasets as tfds
+
+    stored = tfds.builder(name, data_dir=data_dir).as_dataset(
+        split=part,
+        shuffle_files=False,
+        read_config=tfds.ReadConfig(try_autocache=False),
+    )
+    for entry in tfds.as_numpy(stored):
+        id_, title, question, context = (
+            entry[key].decode("utf-8")
+            for key in ("id", "title", "question", "context")
+        )
+        answers = zip(
+            entry["answers"]["text"],
+            entry["answers"]["answer_start"],
+            strict=True,
+        )
+        yield SquadExample(
+            id_,
+            title,
+            question,
+            context,
+            tuple(SquadAnswer(t.decode("utf-8"), int(s)) for t, s in answers),
+            bool(entry.get("is_impossible", False)),
+        )
+
+
+def _check(
+    examples: list[SquadExample], place: str, *, require_answers: bool
+) -> None:
+    """Raises a `ValueError` for content that contradicts itself."""
+    counted = Counter(example.id for example in examples)
+    misplaced = [
+        (example, answer)
+        for example in examples
+        for answer in example.answers
+        if not example.context.startswith(answer.text, answer.start)
+    ]
+    if misplaced:
+        example, answer = misplaced[0]
+        found = example.context[answer.start : answer.end]
+        raise ValueError(
+            f"{len(misplaced)} answers in {place} are not in the context at "
+            f"their `answer_start`. The first is of question '{example.id}': "
+            f"{answer.text!r} at {answer.start}, where {found!r} stands."
+        )
+    _refuse(
+        [id_ for id_, count in counted.items() if count > 1],
+        f"{place}: ids come more than once",
+    )
+    _refuse(
+        [e.id for e in examples if e.is_impossible and e.answers],
+        f"{place}: questions are marked impossible but have answers",
+    )
+    if require_answers:
+        _refuse(
+            [e.id for e in examples if not (e.is_impossible or e.answers)],
+            f"{place}: questions have no answer and are not marked impossible",
+        )
+
+
+def _check_version(
+    examples: list[SquadExample], place: str, version: str
+) -> None:
+    if version == "1.1":
+        _refuse(
+            [example.id for example in examples if example.is_impossible],
+            f"{place}: questions are marked impossible, which version='1.1' "
+            "does not know; give version='2.0'",
+        )
+
+
+def _refuse(ids: list[str], problem: str) -> None:
+    if ids:
+        raise ValueError(f"{problem} ({len(ids)}, the first is '{ids[0]}').")

@@ -1,0 +1,210 @@
+"""Batches of tasks, against the tokenizer and against sorting by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tokenizers
+
+from keras_distil import data
+from keras_distil.data.tasks.batches import EncodedExamples
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+    made = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(
+            {word: i for i, word in enumerate(words)}, unk_token="[UNK]"
+        )
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    made.add_special_tokens(words[:5])
+    return made
+
+
+def rows(examples):
+    return np.split(examples.token_ids, examples.starts[1:-1])
+
+
+def test_texts_and_pairs_are_framed(tokenizer):
+    one = data.encode_examples(tokenizer, ["a b", "", "c"])
+    assert [list(row) for row in rows(one)] == [[2, 5, 6, 3], [2, 3], [2, 7, 3]]
+    pair = data.encode_examples(tokenizer, ["a b", "c"], ["d", "e f g"])
+    assert [list(row) for row in rows(pair)] == [
+        [2, 5, 6, 3, 8, 3],
+        [2, 7, 3, 9, 10, 11, 3],
+    ]
+    assert list(pair.first_lengths) == [4, 3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kept"),
+    [
+        ("a b c d e f g h", "a", (6, 1)),
+        ("a", "a b c d e f g h", (1, 6)),
+        ("a b c d e f", "a b c d e f", (3, 4)),
+        ("a b c d", "a b c", (4, 3)),
+        ("a b c", "a b c d e f", (3, 4)),
+    ],
+)
+def test_the_longer_text_of_a_pair_is_cut(tokenizer, one, other, kept):
+    found = data.encode_examples(tokenizer, [one], [other], max_length=10)
+    assert found.first_lengths[0] - 2 == kept[0]
+    assert len(found.token_ids) == min(10, sum(kept) + 3)
+    assert len(found.token_ids) - found.first_lengths[0] - 1 == kept[1]
+
+
+def test_a_long_text_is_cut(tokenizer):
+    found = data.encode_examples(tokenizer, ["a b c d e f g h"], max_length=8)
+    assert list(found.token_ids) == [2, 5, 6, 7, 8, 9, 10, 3]
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """101 examples, the i-th of 2 + i % 23 tokens, all of them i."""
+    lengths = [2 + i % 23 for i in range(101)]
+    return EncodedExamples(
+        token_ids=np.repeat(np.arange(101), lengths).astype("int32"),
+        starts=np.cumsum([0, *lengths]),
+        first_lengths=np.array(
+            [1 + length // 2 for length in lengths], "int32"
+        ),
+        labels=np.arange(101, dtype="int32"),
+        pad_id=0,
+        max_length=128,
+    )
+
+
+def read(examples, steps, first=0, **arguments):
+    made = data.task_dataset(
+        examples, batch_size=4, seed=5, steps=steps, **arguments
+    )
+    stream = data.stream_of(made)
+    return list(stream.dataset(first).as_numpy_iterator())
+
+
+def test_every_epoch_has_each_example_once_in_another_order(examples):
+    # 26 batches are sorted among each other, across the ends of epochs; the
+    # two come out even after 101 times 26 batches.
+    labels = np.concatenate([y for _, y, _ in read(examples, 101 * 26)])
+    assert np.array_equal(np.bincount(labels), [104] * 101)
+    first = np.bincount(labels[:104], minlength=101)
+    assert first.min() == 1 and first.max() == 2
+    assert not np.array_equal(labels[:101], labels[101:202])
+
+
+def test_batches_hold_what_belongs_to_their_labels(examples):
+    for x, y, weight in read(examples, 60):
+        assert list(weight) == [1.0] * 4
+        length = x["token_ids"].shape[1]
+        assert length % 8 == 0
+        expected = [2 + i % 23 for i in y]
+        assert length - max(expected) < 8
+        for row, (i, count) in enumerate(zip(y, expected, strict=True)):
+            assert list(x["padding_mask"][row]) == [1] * count + [0] * (
+                length - count
+            )
+            assert set(x["token_ids"][row][:count]) == {i}
+            assert not x["token_ids"][row][count:].any()
+            first = 1 + count // 2
+            assert list(x["segment_ids"][row]) == [0] * first + [1] * (
+                count - first
+            ) + [0] * (length - count)
+
+
+def test_batches_have_like_lengths(examples):
+    padding = np.concatenate(
+        [1 - x["padding_mask"].ravel() for x, _, _ in read(examples, 260)]
+    )
+    # Rounding up to 8 alone gives 22%; batches by chance would have 43%.
+    assert padding.mean() < 0.3
+
+
+def test_a_stream_is_entered_at_any_step(examples):
+    whole = read(examples, 70)
+    for first in (1, 26, 53):
+        for (x, y, _), (x_part, y_part, _) in zip(
+            whole[first:], read(examples, 70, first), strict=True
+        ):
+            np.testing.assert_array_equal(y, y_part)
+            np.testing.assert_array_equal(x["token_ids"], x_part["token_ids"])
+
+
+def test_no_batch_is_longer_than_a_model_reads(examples):
+    # The longest has 24 tokens; of 22, rounding up would make 24.
+    shorter = EncodedExamples(
+        token_ids=examples.token_ids[: examples.starts[21]],
+        starts=examples.starts[:22],
+        first_lengths=examples.first_lengths[:21],
+        labels=examples.labels[:21],
+        pad_id=0,
+        max_length=22,
+    )
+    lengths = {x["token_ids"].shape[1] for x, _, _ in read(shorter, 60)}
+    assert max(lengths) == 22
+    padded = data.padded_batches(shorter, batch_size=8)
+    assert max(x["token_ids"].shape[1] for _, x in padded) == 22
+
+
+def test_padded_batches_hold_every_example_once(examples):
+    seen = []
+    for numbers, x in data.padded_batches(examples, batch_size=8):
+        seen += list(numbers)
+        assert x["token_ids"].shape[1] % 8 == 0
+        for number, ids, mask, segments in zip(
+            numbers,
+            x["token_ids"],
+            x["padding_mask"],
+            x["segment_ids"],
+            strict=True,
+        ):
+            count = 2 + number % 23
+            assert mask.sum() == count
+            assert set(ids[:count]) == {number}
+            assert segments.sum() == count - 1 - count // 2
+    assert sorted(seen) == list(range(101))
+
+
+def test_labels_of_spans_stay_together(examples):
+    spans = EncodedExamples(
+        **{
+            **vars(examples),
+            "labels": {"start": examples.labels, "end": examples.labels + 1},
+        }
+    )
+    for _, y, _ in read(spans, 3):
+        np.testing.assert_array_equal(y["end"], y["start"] + 1)
+
+
+def test_wrong_arguments_are_refused(tokenizer, examples):
+    with pytest.raises(ValueError, match="at least one example.*: 0 and none"):
+        data.encode_examples(tokenizer, [])
+    with pytest.raises(ValueError, match="as many second.*: 1 and 2"):
+        data.encode_examples(tokenizer, ["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="at least 8. Received: 7"):
+        data.encode_examples(tokenizer, ["a"], max_length=7)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        data.task_dataset(examples, batch_size=0, seed=0)
+    unlabelled = EncodedExamples(**{**vars(examples), "labels": None})
+    with pytest.raises(ValueError, match="must have labels"):
+        data.task_dataset(unlabelled, batch_size=4, seed=0)
+
+
+def test_pairs_are_cut_as_the_tokenizers_library_does(tokenizer):
+    words = list("abcdefghi")
+    cut = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    cut.post_processor = tokenizers.processors.BertProcessing(
+        ("[SEP]", 3), ("[CLS]", 2)
+    )
+    for max_length in (8, 9, 12):
+        cut.enable_truncation(max_length, strategy="longest_first")
+        for one, other in itertools.product(range(1, 10), repeat=2):
+            pair = " ".join(words[:one]), " ".join(words[-other:])
+            made = data.encode_examples(
+                tokenizer, [pair[0]], [pair[1]], max_length=max_length
+            )
+            expected = cut.encode(*pair)
+            assert made.token_ids.tolist() == expected.ids, (pair, max_length)
+            first = expected.type_ids.count(0)
+            assert made.first_lengths.tolist() == [first]
