@@ -112,16 +112,16 @@ def hidden_states(model, x):
 
 def convert_litert_here(patch) -> None:
     """Converts without a process of its own, which takes seconds to start."""
-    from keras_distil.export import litert, litert_converter
+    from keras_distil.export.litert import converter, exporter
 
     def run(spec, folder):
-        conversion = litert_converter.Conversion(**json.loads(spec.read_text()))
+        conversion = converter.Conversion(**json.loads(spec.read_text()))
         try:
-            return litert_converter.convert(conversion)
-        except litert_converter.ConversionError as error:
+            return converter.convert(conversion)
+        except converter.ConversionError as error:
             raise RuntimeError(str(error)) from error
 
-    patch.setattr(litert, "_run_converter", run)
+    patch.setattr(exporter, "_run_converter", run)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 from keras_distil.export.hugging_face import (
     export_hugging_face as export_hugging_face,
 )
-from keras_distil.export.litert import PRECISIONS as PRECISIONS
-from keras_distil.export.litert import export_litert as export_litert
+from keras_distil.export.litert.exporter import PRECISIONS as PRECISIONS
+from keras_distil.export.litert.exporter import export_litert as export_litert
 from keras_distil.export.onnx import export_onnx as export_onnx
 from keras_distil.export.parity import TOLERANCES as TOLERANCES
 from keras_distil.export.parity import Examples as Examples

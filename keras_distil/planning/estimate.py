@@ -12,8 +12,8 @@ from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
 from keras_distil.planning.devices import Device
-from keras_distil.teachers.making import sequence_slots
 from keras_distil.teachers.records import RecordLayout
+from keras_distil.teachers.writing import sequence_slots
 
 _FLOAT32_BYTES = 4
 # Tables of (chunk, vocabulary) that are alive at once: the logits of both

@@ -5,6 +5,6 @@ from keras_distil.teachers.cached import (
     CachedTeacher,
     cache_error,
 )
-from keras_distil.teachers.making import cache_teacher
+from keras_distil.teachers.writing import cache_teacher
 
 __all__ = ["CachedOutputs", "CachedTeacher", "cache_error", "cache_teacher"]

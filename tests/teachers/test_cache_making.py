@@ -17,7 +17,7 @@ from teachers.conftest import LENGTH, ROWS, VOCABULARY
 
 from keras_distil import teachers
 from keras_distil.data.corpus.shards import CorpusError
-from keras_distil.teachers import making, manifest
+from keras_distil.teachers import manifest, writing
 from keras_distil.utils import disk
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ DEADLINE_S = 400
 
 def small_shards(monkeypatch, records=5):
     """Shards of a few records, so that there are several."""
-    monkeypatch.setattr(making, "_SHARD_BYTES", records * 1000)
+    monkeypatch.setattr(writing, "_SHARD_BYTES", records * 1000)
 
 
 def files_of(folder):
@@ -48,7 +48,7 @@ def change_manifest(folder, change, *, seal=True):
 
 def test_a_cache_is_found_again(cache, monkeypatch):
     cached = cache()
-    monkeypatch.setattr(making, "_Job", None)
+    monkeypatch.setattr(writing, "_Job", None)
     again = cache(batch_size=9)
     assert again.folder == cached.folder
     assert again.settings == cached.settings
@@ -56,7 +56,7 @@ def test_a_cache_is_found_again(cache, monkeypatch):
 
 def test_an_equal_teacher_has_the_same_cache(cache, teacher):
     other = toy.make_teacher(vocabulary_size=VOCABULARY)
-    assert making.weights_digest(other) == making.weights_digest(teacher)
+    assert writing.weights_digest(other) == writing.weights_digest(teacher)
     assert cache(teacher=other).folder == cache().folder
 
 
@@ -94,9 +94,9 @@ def test_other_masks_of_another_version_are_seen(
     corpus = make_corpus()
     before = cache(corpus)
     masking = before.settings.masking
-    assert making._first_masks(masking, corpus) == masking.first_masks
+    assert writing._first_masks(masking, corpus) == masking.first_masks
     other = masking.model_copy(update={"seed": 5})
-    assert making._first_masks(other, corpus) != masking.first_masks
+    assert writing._first_masks(other, corpus) != masking.first_masks
 
 
 def test_the_size_is_told_before(cache, monkeypatch, tmp_path):
@@ -121,10 +121,10 @@ def test_the_size_is_told_before(cache, monkeypatch, tmp_path):
 
 def test_masked_positions_take_a_sixth():
     full, masked = (
-        making.layout_of(
+        writing.layout_of(
             _Settings(positions),
             128,
-            making.sequence_slots(128, 0.15, positions),
+            writing.sequence_slots(128, 0.15, positions),
         ).record_bytes
         for positions in ("all", "masked")
     )
@@ -159,7 +159,7 @@ def test_progress_is_told(cache, monkeypatch):
 def test_a_pass_goes_on_at_the_shard(cache, monkeypatch, tmp_path):
     small_shards(monkeypatch)
     whole = cache(output=tmp_path / "whole")
-    write, written = making.write_shard, []
+    write, written = writing.write_shard, []
 
     def fails(path, records):
         if len(written) == 3:
@@ -167,7 +167,7 @@ def test_a_pass_goes_on_at_the_shard(cache, monkeypatch, tmp_path):
         written.append(path.name)
         return write(path, records)
 
-    monkeypatch.setattr(making, "write_shard", fails)
+    monkeypatch.setattr(writing, "write_shard", fails)
     with pytest.raises(KeyboardInterrupt):
         cache(output=tmp_path / "parts")
     assert not (tmp_path / "parts").exists()
@@ -176,7 +176,7 @@ def test_a_pass_goes_on_at_the_shard(cache, monkeypatch, tmp_path):
     (scratch / written[1]).write_bytes(b"nothing")
     rest = []
     monkeypatch.setattr(
-        making,
+        writing,
         "write_shard",
         lambda path, records: rest.append(path.name) or write(path, records),
     )
@@ -272,7 +272,7 @@ def test_one_waits_for_the_other(cache, tmp_path, monkeypatch):
     ("count", "text"), [(123_456, "0.1 MB"), (2_340_000_000, "2.3 GB")]
 )
 def test_sizes_are_told_in_mb_or_gb(count, text):
-    assert making._size(count) == text
+    assert writing._size(count) == text
 
 
 def test_a_disk_that_is_too_small(cache, monkeypatch, tmp_path):
@@ -290,13 +290,13 @@ def test_a_full_disk(cache, tmp_path, monkeypatch):
     def fails(target, records):
         raise disk.unwritten(target, "No space left on device")
 
-    monkeypatch.setattr(making, "write_shard", fails)
+    monkeypatch.setattr(writing, "write_shard", fails)
     with pytest.raises(OSError, match="array_record could not be written: No "):
         cache(output=tmp_path / "mine")
 
 
 def test_a_full_disk_meets_the_manifest(cache, tmp_path, monkeypatch):
-    write = making._Job._write
+    write = writing._Job._write
 
     def fill(self, task, count):
         partial = self._scratch / f".{manifest.MANIFEST}.partial"
@@ -304,7 +304,7 @@ def test_a_full_disk_meets_the_manifest(cache, tmp_path, monkeypatch):
             partial.symlink_to("/dev/full")
         return write(self, task, count)
 
-    monkeypatch.setattr(making._Job, "_write", fill)
+    monkeypatch.setattr(writing._Job, "_write", fill)
     with pytest.raises(OSError, match="json could not be written: No space"):
         cache(output=tmp_path / "mine")
     monkeypatch.undo()

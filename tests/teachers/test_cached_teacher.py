@@ -23,7 +23,7 @@ from keras_distil import (
 )
 from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.models import forward
-from keras_distil.teachers import making
+from keras_distil.teachers import writing
 from keras_distil.teachers.records import RecordLayout
 
 ROOT = Path(__file__).parents[2]
@@ -156,8 +156,8 @@ def test_a_wide_vocabulary_has_ids_of_32_bits():
     [(128, 0.15, 19), (3, 0.15, 1), (102, 0.29, 30), (12, 1.0, 11), (1, 1, 1)],
 )
 def test_slots_of_masked_positions(length, rate, expected):
-    assert making.sequence_slots(length, rate, "masked") == expected
-    assert making.sequence_slots(length, rate, "all") == length
+    assert writing.sequence_slots(length, rate, "masked") == expected
+    assert writing.sequence_slots(length, rate, "all") == length
 
 
 # === Training from it ===

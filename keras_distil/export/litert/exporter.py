@@ -19,15 +19,10 @@ import tokenizers
 from safetensors.numpy import save_file
 
 from keras_distil import edge
-from keras_distil.export import (
-    int8_weights,
-    litert_converter,
-    parity,
-    plain_graph,
-    plain_weights,
-)
+from keras_distil.export import parity, plain_graph, plain_weights
 from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.folders import replacing_folder
+from keras_distil.export.litert import converter, int8_weights
 from keras_distil.export.report import ExportReport, size_mb
 from keras_distil.export.saved_model import Signature, write_module
 from keras_distil.export.student import Student, label_names, make_student
@@ -35,7 +30,7 @@ from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
 from keras_distil.utils import disk, quiet
 
 FORMAT = "litert"
-PRECISIONS = litert_converter.PRECISIONS
+PRECISIONS = converter.PRECISIONS
 _FULL_INT8 = "full_int8"
 # What representative texts are of use for.
 _CALIBRATED = ("dynamic_int8", _FULL_INT8)
@@ -341,7 +336,7 @@ def _convert(
         )
         if calibration is not None and plan.precision == _FULL_INT8:
             _write_calibration(plan, calibration, source)
-        conversion = litert_converter.Conversion(
+        conversion = converter.Conversion(
             saved_model=str(source / "saved_model"),
             signatures=list(signatures),
             precision=plan.precision,
@@ -364,7 +359,7 @@ def _signature(plan: _Plan, graph: _Graph, length: int | None) -> Signature:
 
 
 def _run_converter(spec: Path, folder: Path) -> list[str]:
-    module = litert_converter.__name__
+    module = converter.__name__
     # The caller's path: this package may be no installed one.
     environment = {
         **os.environ,

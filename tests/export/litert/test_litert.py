@@ -13,7 +13,8 @@ from ai_edge_litert.interpreter import Interpreter
 from toy import convert_litert_here, randomize
 
 from keras_distil import edge, export, models
-from keras_distil.export import litert_converter, plain_graph
+from keras_distil.export import plain_graph
+from keras_distil.export.litert import converter
 from keras_distil.export.student import make_student
 
 TEXTS = ["the cat sat on the mat", "a dog", "no", "the old bridge of stone"]
@@ -366,13 +367,13 @@ def test_what_the_converter_says(
 
 
 def test_operators_that_are_not_built_in():
-    litert_converter.check_operators(Counter({"ADD": 1}))
+    converter.check_operators(Counter({"ADD": 1}))
     found = Counter({"ADD": 1, "FlexErf": 2, "CUSTOM mine": 1})
     with pytest.raises(
-        litert_converter.ConversionError,
+        converter.ConversionError,
         match="needs CUSTOM mine, FlexErf, which LiteRT has not built in",
     ):
-        litert_converter.check_operators(found)
+        converter.check_operators(found)
 
 
 def test_what_needs_flex_is_no_litert_model(student, tmp_path, monkeypatch):
@@ -393,7 +394,7 @@ def test_what_needs_flex_is_no_litert_model(student, tmp_path, monkeypatch):
 
 def test_the_converter_as_a_program(tmp_path, capsys, monkeypatch):
     spec = tmp_path / "spec.json"
-    conversion = litert_converter.Conversion("x", ["a"], "float32", "y")
+    conversion = converter.Conversion("x", ["a"], "float32", "y")
     spec.write_text(json.dumps(vars(conversion)))
 
     def say(outcome):
@@ -402,12 +403,12 @@ def test_the_converter_as_a_program(tmp_path, capsys, monkeypatch):
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(litert_converter, "convert", run)
-        status = litert_converter.main(str(spec))
+        monkeypatch.setattr(converter, "convert", run)
+        status = converter.main(str(spec))
         return status, json.loads(capsys.readouterr().out)
 
     assert say(["ADD"]) == (0, {"operators": ["ADD"]})
-    wrong = litert_converter.ConversionError("needs x")
+    wrong = converter.ConversionError("needs x")
     assert say(wrong) == (1, {"error": "needs x"})
     assert say(OSError(28, "No space left")) == (
         1,

@@ -8,7 +8,8 @@ from ai_edge_litert.interpreter import Interpreter
 from toy import convert_litert_here, randomize
 
 from keras_distil import export, models
-from keras_distil.export import int8_weights, parity, plain_graph
+from keras_distil.export import parity, plain_graph
+from keras_distil.export.litert import int8_weights
 from keras_distil.export.student import make_student
 
 TEXTS = ["the cat sat on the mat", "a dog", "no", "the old bridge of stone"]

@@ -2,7 +2,7 @@
 
 TensorFlow's converter keeps memory of every conversion, so the exporter runs
 
-    python -m keras_distil.export.litert_converter SPEC
+    python -m keras_distil.export.litert.converter SPEC
 
 SPEC is the JSON of a `Conversion`. The last line of the output is JSON: the
 file's operators, or what was wrong.

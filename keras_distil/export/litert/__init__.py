@@ -1,0 +1,1 @@
+"""Students for phones: LiteRT, in 32, 8 and 4 bits."""
