@@ -73,7 +73,7 @@ def main() -> int:
 def command(folder: Path, steps: int) -> list[str]:
     """The command line of a run."""
     settings = {**SETTINGS, "distill.steps": str(steps)}
-    words = [sys.executable, "-m", "keras_distil.cli", "run", str(RECIPE)]
+    words = [sys.executable, "-m", "keras_distil.cli.app", "run", str(RECIPE)]
     for key, value in settings.items():
         words += ["--set", f"{key}={value}"]
     return [*words, "--output", str(folder), "--quiet"]

@@ -23,9 +23,9 @@ def main() -> None:
         check_backend()
     except ImportError as error:
         sys.exit(f"keras-distil: {error}")
-    from keras_distil import cli
+    from keras_distil.cli import app
 
-    cli.main()
+    app.main()
 
 
 def _end(number: int, frame: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from keras_distil import cli
+from keras_distil.cli import app
 
 
 def run_command(*arguments: Any) -> int:
@@ -13,7 +13,7 @@ def run_command(*arguments: Any) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["keras-distil", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
     return ended.value.code or 0
 
 

@@ -91,7 +91,7 @@ TABLE = {
         f"{HERE}::test_tensorboard_comes_with_the_package"
     ),
     ("cli", "keras-distil run {}"): (
-        "tests/test_cli.py::test_a_prepared_corpus_is_trained_on"
+        "tests/cli/test_cli.py::test_a_prepared_corpus_is_trained_on"
     ),
     ("cli", "add --task"): f"{HERE}::test_a_score_with_its_task",
     ("cli", "measures this machine alone, and goes without"): (

@@ -10,7 +10,8 @@ import tensorflow as tf
 from safetensors import SafetensorError
 from toy import dataset, make_batch, make_student, make_teacher
 
-from keras_distil import Distiller, callbacks, cli, config, losses
+from keras_distil import Distiller, callbacks, config, losses
+from keras_distil.cli import app
 from keras_distil.models import adapters
 from keras_distil.runs import run_folder
 from keras_distil.utils import disk
@@ -154,7 +155,7 @@ def test_a_folder_below_a_file(toy_recipe, tmp_path):
     ],
 )
 def test_the_system_s_errors_are_told_without_numbers(error, line):
-    assert cli._in_one_line(error) == line
+    assert app._in_one_line(error) == line
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,14 @@ def test_importing_tensorflow_ends_at_once(number):
 def test_at_work_it_ends_with_one_line(number):
     # The second signal, as of an impatient user, changes nothing.
     code = (
-        "import signal, sys; from keras_distil import cli, config\n"
+        "import signal, sys; from keras_distil import config\n"
+        "from keras_distil.cli import app\n"
         f"def work(*_): signal.raise_signal({int(number)})\n"
         "config.load_recipe = work\n"
-        "fail = cli._fail\n"
-        "cli._fail = lambda *a, **k: (work(), fail(*a, **k))\n"
+        "fail = app._fail\n"
+        "app._fail = lambda *a, **k: (work(), fail(*a, **k))\n"
         "sys.argv = ['keras-distil', 'run', 'recipe.yaml']\n"
-        "cli.main()"
+        "app.main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True

@@ -13,7 +13,8 @@ import numpy as np
 import targets
 from harness import Target
 
-from keras_distil import cli, data, edge, export, models
+from keras_distil import data, edge, export, models
+from keras_distil.cli import app
 
 sys.path.append(str(Path(__file__).parents[1]))
 from toy import convert_litert_here, randomize  # noqa: E402
@@ -24,7 +25,7 @@ _LOOSE = export.Tolerance(9.0, 9.0, 0.0)
 def all_targets() -> list[Target]:
     """Hugging Face folders of tasks, and LiteRT folders."""
     exported = Exported()
-    refusals = cli._EXPECTED
+    refusals = app._EXPECTED
     return [
         Target("task_folder", exported.task_folder, refusals, 4),
         Target("litert_folder", exported.litert_folder, refusals, 4),

@@ -13,7 +13,8 @@ import mutate
 import targets
 from harness import Defect, Target
 
-from keras_distil import cli, config, data, models
+from keras_distil import config, data, models
+from keras_distil.cli import app
 from keras_distil.data.tokenize import Encoder
 from keras_distil.runs import build
 
@@ -52,7 +53,7 @@ _MODEL = (
 
 def all_targets() -> list[Target]:
     """The folder, read as a tokenizer and as a model."""
-    refusals = cli._EXPECTED
+    refusals = app._EXPECTED
     return [
         Target("folder_tokenizer", tokenizer_folder, refusals, 8),
         Target("folder_config", config_folder, refusals, 4),

@@ -9,7 +9,8 @@ from harness import Defect, Target
 from targets import RECIPES, VOCABULARY, Toys, change_json
 from tensorflow_datasets.core import naming
 
-from keras_distil import cli, config, data
+from keras_distil import config, data
+from keras_distil.cli import app
 from keras_distil.data import TfdsText
 from keras_distil.models.shape import encoder_shape
 from keras_distil.runs.report import model_card
@@ -32,7 +33,7 @@ _FRONT = (
 
 def all_targets() -> list[Target]:
     """Every target."""
-    refusals = cli._EXPECTED
+    refusals = app._EXPECTED
     toys = Toys()
 
     def plan(rng: random.Random, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """What is fuzzed: each target writes mutated files and reads them.
 
 A reader is called as the command calls it. What may come out is what
-`keras_distil.cli` turns into one line.
+`keras_distil.cli.app` turns into one line.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ import mutate
 import yaml
 from harness import Defect, Target
 
-from keras_distil import cli, config, printing
+from keras_distil import config
+from keras_distil.cli import app, printing
 from keras_distil.utils import quiet
 
 quiet.import_tensorflow()
@@ -53,7 +54,7 @@ QUIET = Progress(quiet=True)
 
 def all_targets() -> list[Target]:
     """Every target, those that need toy models with them."""
-    refusals = cli._EXPECTED
+    refusals = app._EXPECTED
     toys = Toys()
     return [
         Target("recipe", recipe, (config.RecipeError,), 8, False),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_distil import benchmark, cli, models
+from keras_distil import benchmark, models
+from keras_distil.cli import app
 from keras_distil.config import load_recipe
 from keras_distil.losses import chunked
 from keras_distil.planning import estimate
@@ -317,14 +318,14 @@ def test_the_command(toy, tmp_path, monkeypatch, capsys):
         ["keras-distil", "plan", str(path), "--device", "v100"],
     )
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert not ended.value.code
     said = capsys.readouterr().out
     for words in ("seconds_per_update", "where_the_time_goes", "0.4 of the pe"):
         assert words in said
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--json"])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert not ended.value.code
     found = json.loads(capsys.readouterr().out)
     assert all(title in said for title in found)

@@ -8,8 +8,9 @@ import sys
 import pytest
 from toy import convert_litert_here
 
-from keras_distil import cli, config
+from keras_distil import config
 from keras_distil.benchmark import Latency, Measured, race
+from keras_distil.cli import app
 from keras_distil.models import load_teacher, task_model
 from keras_distil.runs import benchmark_stages, export_stages, run_folder
 from keras_distil.utils.progress import Progress
@@ -58,7 +59,7 @@ def main(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["keras-distil", *map(str, arguments)])
     status = 0
     try:
-        cli.main()
+        app.main()
     except SystemExit as ended:
         status = ended.code or 0
     captured = capsys.readouterr()

@@ -10,7 +10,8 @@ import pytest
 from commands import keras_distil
 from toy import convert_litert_here
 
-from keras_distil import cli, config, export
+from keras_distil import config, export
+from keras_distil.cli import app
 from keras_distil.models import load_task_model, load_teacher, task_model
 from keras_distil.runs import (
     benchmark_stages,
@@ -37,7 +38,7 @@ def main(monkeypatch, capsys, *arguments):
     """Runs the command line; returns its status, output and errors."""
     monkeypatch.setattr("sys.argv", ["keras-distil", *map(str, arguments)])
     try:
-        cli.main()
+        app.main()
         status = 0
     except SystemExit as ended:
         status = ended.code or 0

@@ -22,7 +22,7 @@ def command(toy_recipe):
 
     def make(folder, *more):
         return [
-            *[sys.executable, "-m", "keras_distil.cli", "run"],
+            *[sys.executable, "-m", "keras_distil.cli.app", "run"],
             *[str(toy_recipe), "--output", str(folder), "--quiet"],
             *["--set", f"distill.steps={STEPS}", "--set", "student.dropout=.2"],
             *["--set", "checkpoint_steps=2"],

@@ -6,7 +6,8 @@ import weakref
 
 import pytest
 
-from keras_distil import cli, config
+from keras_distil import config
+from keras_distil.cli import app
 from keras_distil.planning import estimate
 from keras_distil.runs import run_folder, stages, text_stages
 from keras_distil.teachers import manifest
@@ -45,7 +46,7 @@ def cli_error(capsys, monkeypatch, *arguments):
     """The one line with which the command fails."""
     monkeypatch.setattr("sys.argv", ["keras-distil", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 1
     errors = capsys.readouterr().err.splitlines()
     assert "Traceback" not in "".join(errors)
@@ -159,7 +160,7 @@ def test_the_plan_tells_the_size(
         arguments += ["--set", f"data.layout={layout}"]
         monkeypatch.setattr("sys.argv", ["x", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         assert ended.value.code == 0
         changes.append(f"data.prepared={tmp_path / 'corpus'}")
     recipe = config.load_recipe(toy_recipe, changes)

@@ -243,7 +243,7 @@ def test_a_recipe_runs_on_two_workers(toy_recipe, toy_run, tmp_path):
     processes = [
         subprocess.Popen(
             [
-                *[sys.executable, "-m", "keras_distil.cli", "run"],
+                *[sys.executable, "-m", "keras_distil.cli.app", "run"],
                 *[str(toy_recipe), "--quiet", "--output", str(folder)],
                 *["--workers", workers, "--worker-index", str(index)],
             ],

@@ -11,7 +11,8 @@ import time
 import pytest
 import tensorflow as tf
 
-from keras_distil import cli, config
+from keras_distil import config
+from keras_distil.cli import app
 from keras_distil.training import distribution
 
 STEPS = 24
@@ -90,10 +91,10 @@ def test_a_single_task_of_slurm_is_no_worker(environment, count):
 def test_flags_come_before_the_variable_and_it_before_slurm(environment):
     recipe = config.load_recipe("recipes/quickstart.yaml")
     environment(**SLURM)
-    assert cli._find_workers(recipe, None, None) == (8, 10)
+    assert app._find_workers(recipe, None, None) == (8, 10)
     environment(TF_CONFIG=task(1))
-    assert cli._find_workers(recipe, None, None) == (1, 2)
-    assert cli._find_workers(recipe, "a:1,b:1,c:1", 2) == (2, 3)
+    assert app._find_workers(recipe, None, None) == (1, 2)
+    assert app._find_workers(recipe, "a:1,b:1,c:1", 2) == (2, 3)
 
 
 @pytest.mark.parametrize("strategy", ["none", "mirrored"])
@@ -103,14 +104,14 @@ def test_a_recipe_without_workers_ignores_slurm(environment, strategy):
         "recipes/quickstart.yaml", [f"distill.strategy={strategy}"]
     )
     environment(**SLURM)
-    assert cli._find_workers(recipe, None, None) == (0, 1)
+    assert app._find_workers(recipe, None, None) == (0, 1)
 
 
 @pytest.mark.parametrize("flags", [("a:1,b:1", None), (None, 0)])
 def test_the_flags_need_each_other(flags):
     recipe = config.load_recipe("recipes/quickstart.yaml")
     with pytest.raises(ValueError, match="need each other"):
-        cli._find_workers(recipe, *flags)
+        app._find_workers(recipe, *flags)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,11 @@ def free_pair():
 
 def start(recipe, folder, *flags, patch="", **variables):
     """One `keras-distil run`, with changed constants of `distribution`."""
-    code = f"from keras_distil import cli\nfrom keras_distil.training import distribution\n{patch}\ncli.main()"
+    code = (
+        "from keras_distil.cli import app\n"
+        "from keras_distil.training import distribution\n"
+        f"{patch}\napp.main()"
+    )
     # The program chooses itself what C++ code prints.
     quiet = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     return subprocess.Popen(

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from keras_distil import cli
+from keras_distil.cli import app
 from keras_distil.config import load_recipe
 from keras_distil.planning import measured
 from keras_distil.planning.measured import calibrated_plan, process
@@ -141,7 +141,7 @@ def test_a_batch_that_never_fits(toy_recipe, fake):
 def run(monkeypatch, *arguments):
     monkeypatch.setattr("sys.argv", ["keras-distil", "plan", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     return ended.value.code
 
 

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from keras_distil import cli, config
+from keras_distil import config
+from keras_distil.cli import app
 from keras_distil.runs.report import schedule_chart
 
 SCHEDULED = [
@@ -49,7 +50,7 @@ def main(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["keras-distil", *map(str, arguments)])
     status = 0
     try:
-        cli.main()
+        app.main()
     except SystemExit as ended:
         status = ended.code or 0
     captured = capsys.readouterr()

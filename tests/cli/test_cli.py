@@ -9,7 +9,8 @@ import sys
 import pytest
 from commands import keras_distil
 
-from keras_distil import cli, models
+from keras_distil import models
+from keras_distil.cli import app
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_prepare_with_wrong_options(capsys, toy_recipe, options, message):
 
 
 def test_help_of_every_command_has_an_example(capsys):
-    for command in cli.app.registered_commands:
+    for command in app.app.registered_commands:
         name = command.name or command.callback.__name__
         status, out, _ = keras_distil(capsys, name, "--help")
         assert status == 0
@@ -224,7 +225,7 @@ def test_help_of_every_command_has_an_example(capsys):
 
 def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "keras_distil.cli", "prepare", toy_recipe],
+        [sys.executable, "-m", "keras_distil.cli.app", "prepare", toy_recipe],
         capture_output=True,
         text=True,
         env={

@@ -12,7 +12,8 @@ import rich.console
 import rich.table
 import typer
 
-from keras_distil import config, printing
+from keras_distil import config
+from keras_distil.cli import printing
 from keras_distil.planning.devices import find_device
 from keras_distil.runs import run_folder
 from keras_distil.training import distribution
