@@ -15,7 +15,7 @@ FAULTS = (
     Fault(
         "a student is fine-tuned without its teacher",
         "_train",
-        "if planned.row == table.STUDENT:",
+        "if planned.row == score_table.STUDENT:",
         "if False:",
         (
             f"{_WHOLE}::test_students_learn_from_their_teachers_and_no_other_"
@@ -25,8 +25,8 @@ FAULTS = (
     Fault(
         "the undistilled row starts from the distilled student",
         "_encoders_of_run",
-        "table.UNDISTILLED: TWIN_FILE",
-        "table.UNDISTILLED: STUDENT_FILE",
+        "score_table.UNDISTILLED: TWIN_FILE",
+        "score_table.UNDISTILLED: STUDENT_FILE",
         (f"{_WHOLE}::test_tasks_start_from_what_came_before",),
     ),
     Fault(
@@ -92,7 +92,7 @@ FAULTS = (
     Fault(
         "the teacher sees augmented examples, too",
         "train_rows",
-        "more if planned.row == table.STUDENT else task.train",
+        "more if planned.row == score_table.STUDENT else task.train",
         "more",
         _key("finetune.augment_copies"),
     ),
@@ -393,8 +393,8 @@ FAULTS = (
     Fault(
         "the card swaps the costs of teacher and student",
         "_costs",
-        "for name in (table.TEACHER, table.STUDENT)",
-        "for name in (table.STUDENT, table.TEACHER)",
+        "for name in (score_table.TEACHER, score_table.STUDENT)",
+        "for name in (score_table.STUDENT, score_table.TEACHER)",
         (f"{_WHOLE}::test_the_card_tells_the_student_s_costs",),
     ),
 )
