@@ -43,19 +43,19 @@ WHEEL = "tests/models/test_embedded.py::test_the_wheel_is_found_and_verified"
 
 # A part of the message, by module; and the test.
 TABLE = {
-    ("backend", "Set KERAS_BACKEND=tensorflow before"): (
+    ("utils/backend", "Set KERAS_BACKEND=tensorflow before"): (
         "tests/utils/test_backend.py::test_the_settings_are_read"
     ),
-    ("backend", "the variable KERAS_BACKEND"): (
+    ("utils/backend", "the variable KERAS_BACKEND"): (
         "tests/utils/test_backend.py::test_the_settings_are_read"
     ),
-    ("benchmark_stages", "Export it again with --overwrite"): (
+    ("runs/benchmark_stages", "Export it again with --overwrite"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
-    ("build", "--set data.root=FOLDER"): (
+    ("runs/build", "--set data.root=FOLDER"): (
         f"{HERE}::test_files_of_tasks_with_their_folder"
     ),
-    ("calibration/worker", "Name it as --device in place of"): (
+    ("planning/measured/worker", "Name it as --device in place of"): (
         f"{HERE}::test_a_hidden_gpu_is_calibrated_past"
     ),
     ("callbacks/training_state", "Remove the folder, or start anew with"): (
@@ -67,78 +67,79 @@ TABLE = {
     ("callbacks/training_state", "another folder or with --fresh"): (
         f"{HERE}::test_a_run_started_anew_has_no_training_state"
     ),
-    ("checkpoints/conversion", 'python -c "'): (
+    ("models/checkpoints/conversion", 'python -c "'): (
         "tests/models/checkpoints/test_conversion_peer.py"
         "::test_pickles_become_the_same_tensors"
     ),
-    ("checkpoints/conversion", "import pathlib, sys, torch"): (
+    ("models/checkpoints/conversion", "import pathlib, sys, torch"): (
         "tests/models/checkpoints/test_conversion_peer.py"
         "::test_pickles_become_the_same_tensors"
     ),
-    ("checkpoints/conversion", "pip install torch 'transformers<5'"): (
+    ("models/checkpoints/conversion", "pip install torch 'transformers<5'"): (
         "tests/models/checkpoints/test_conversion_peer.py"
         "::test_tensorflows_and_flaxs_files"
     ),
-    ("checkpoints/conversion", ", allow_missing_keys=True"): (
+    ("models/checkpoints/conversion", ", allow_missing_keys=True"): (
         "tests/models/checkpoints/test_conversion_peer.py"
         "::test_tensorflows_and_flaxs_files"
     ),
-    ("checkpoints/hugging_face", "put an output on it with"): (
+    ("models/checkpoints/hugging_face", "put an output on it with"): (
         "tests/models/test_foreign_heads.py"
         "::test_advice_for_a_folder_of_no_task_works"
     ),
-    ("cli", "tensorboard --logdir {}"): (
+    ("cli/app", "tensorboard --logdir {}"): (
         f"{HERE}::test_tensorboard_comes_with_the_package"
     ),
-    ("cli", "keras-distil run {}"): (
+    ("cli/app", "keras-distil run {}"): (
         "tests/cli/test_cli.py::test_a_prepared_corpus_is_trained_on"
     ),
-    ("cli", "add --task"): f"{HERE}::test_a_score_with_its_task",
-    ("cli", "measures this machine alone, and goes without"): (
+    ("cli/app", "add --task"): f"{HERE}::test_a_score_with_its_task",
+    ("cli/app", "measures this machine alone, and goes without"): (
         f"{HERE}::test_a_calibration_alone"
     ),
-    ("cli", "use --set data.prepared=null"): (
+    ("cli/app", "use --set data.prepared=null"): (
         f"{HERE}::test_a_corpus_is_prepared_without_the_prepared_one"
     ),
-    ("cli", "`--beam` needs `--output`"): (
+    ("cli/app", "`--beam` needs `--output`"): (
         f"{HERE}::test_beam_with_its_output_and_without_workers"
     ),
-    ("cli", "give the runner's own option"): (
+    ("cli/app", "give the runner's own option"): (
         f"{HERE}::test_beam_with_its_output_and_without_workers"
     ),
-    ("cli", "--workers and --worker-index need each other"): (
+    ("cli/app", "--workers and --worker-index need each other"): (
         f"{HERE}::test_workers_with_their_place"
     ),
-    ("cli", "`--format` must be one of"): f"{HERE}::test_formats_are_taken",
+    ("cli/app", "`--format` must be one of"): f"{HERE}::test_formats_are_taken",
     ("config/loading", "must have the form key.path=value"): (
         f"{HERE}::test_an_override_of_the_form"
     ),
     ("config/loading", "--set {}"): f"{HERE}::test_an_override_of_the_form",
-    ("continuation", "needs a `tf.data.Dataset`, such as"): RESUMED,
-    ("continuation", "keras_distil's own datasets only, such as"): RESUMED,
-    ("continuation", "Use `data.masked_lm_dataset`, or a dataset"): RESUMED,
-    ("data/beam", "pip install 'keras-distil[beam]'"): INSTALLED,
-    ("data/pool", "with fewer `--workers`"): (
+    ("training/resume", "needs a `tf.data.Dataset`, such as"): RESUMED,
+    ("training/resume", "keras_distil's own datasets only, such as"): RESUMED,
+    ("training/resume", "Use `data.masked_lm_dataset`, or a dataset"): RESUMED,
+    ("data/corpus/beam", "pip install 'keras-distil[beam]'"): INSTALLED,
+    ("data/corpus/pool", "with fewer `--workers`"): (
         f"{HERE}::test_fewer_workers_prepare"
     ),
-    ("data/prepared", "Give the folder that `keras-distil prepare` wrote"): (
+    (
+        "data/corpus/prepared_corpus",
+        "Give the folder that `keras-distil prepare` wrote",
+    ): (f"{HERE}::test_a_damaged_corpus_is_made_again"),
+    ("data/corpus/shards", "remove the folder and prepare it again"): (
         f"{HERE}::test_a_damaged_corpus_is_made_again"
     ),
-    ("data/shards", "remove the folder and make it again"): (
-        f"{HERE}::test_a_damaged_corpus_is_made_again"
-    ),
-    ("data/tfds_text", "pip install tensorflow-datasets"): INSTALLED,
-    ("data/tfds_text", "with `tfds build"): INSTALLED,
-    ("devices", "`--device` must be one of"): (
+    ("data/corpus/tfds_text", "pip install tensorflow-datasets"): INSTALLED,
+    ("data/corpus/tfds_text", "with `tfds build"): INSTALLED,
+    ("planning/devices", "`--device` must be one of"): (
         f"{HERE}::test_devices_are_known_by_the_names_that_are_told"
     ),
-    ("distribution", "name the workers with --workers"): (
+    ("training/distribution", "name the workers with --workers"): (
         f"{HERE}::test_slurm_s_variables_unset_or_replaced"
     ),
-    ("distribution", "`--worker-index` must be from"): (
+    ("training/distribution", "`--worker-index` must be from"): (
         f"{HERE}::test_workers_with_their_place"
     ),
-    ("distribution", "give --workers and --worker-index, set"): (
+    ("training/distribution", "give --workers and --worker-index, set"): (
         f"{HERE}::test_the_variable_as_it_is_shown"
     ),
     ("edge", "`export.export_litert` writes it"): (
@@ -153,7 +154,7 @@ TABLE = {
     ("export/hugging_face", "Load it with `data.load_tokenizer`"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
-    ("export/litert", "a list of texts or `export.Examples`"): (
+    ("export/litert/exporter", "a list of texts or `export.Examples`"): (
         "tests/runs/test_export_stages.py"
         "::test_weights_are_fitted_to_text_of_training"
     ),
@@ -185,34 +186,43 @@ TABLE = {
     ("models/weights", "`export.export_litert` quantises by itself"): (
         f"{HERE}::test_a_quantised_model_is_exported_as_it_was"
     ),
-    ("objectives/shared", "such as `losses.triple_loss()`"): LOSSES,
-    ("objectives/task", "`student` must be a model of `models.task_"): LOSSES,
-    ("objectives/task", "`losses.task_loss` makes the losses"): LOSSES,
-    ("optimizer_checks", "Use use_ema=False"): (
+    ("training/objectives/shared", "such as `losses.triple_loss()`"): LOSSES,
+    (
+        "training/objectives/task",
+        "`student` must be a model of `models.task_",
+    ): LOSSES,
+    ("training/objectives/task", "`losses.task_loss` makes the losses"): LOSSES,
+    ("training/optimizer_checks", "Use use_ema=False"): (
         f"{HERE}::test_an_optimizer_without_averages"
     ),
-    ("preflight", "or below: --set"): (
+    ("runs/preflight", "or below: --set"): (
         f"{HERE}::test_lengths_that_are_advised_pass"
     ),
-    ("preflight", "pip install 'keras-distil["): INSTALLED,
-    ("run_folder", "with --output, or start anew with --fresh"): ANOTHER,
-    ("run_folder", "holds files, but no run: {} is missing. Give"): ANOTHER,
-    ("run_folder", "cannot be measured again by"): ANOTHER,
-    ("run_folder", "Another process runs in {}. Wait for it, or give"): ANOTHER,
-    ("run_folder", "Go on with that one, by naming it as"): (
+    ("runs/preflight", "pip install 'keras-distil["): INSTALLED,
+    ("runs/run_folder", "with --output, or start anew with --fresh"): ANOTHER,
+    (
+        "runs/run_folder",
+        "holds files, but no run: {} is missing. Give",
+    ): ANOTHER,
+    ("runs/run_folder", "cannot be measured again by"): ANOTHER,
+    (
+        "runs/run_folder",
+        "Another process runs in {}. Wait for it, or give",
+    ): ANOTHER,
+    ("runs/run_folder", "Go on with that one, by naming it as"): (
         f"{HERE}::test_a_run_goes_on_with_the_commit_that_is_named"
     ),
-    ("schedule_chart", "give their number with --steps"): (
+    ("runs/report/schedule_chart", "give their number with --steps"): (
         "tests/runs/report/test_schedule_chart.py::test_epochs_with_a_number_of_steps"
     ),
     ("search/recipe_search", "give another with --port"): (
         "tests/search/test_recipe_search.py"
         "::test_two_processes_share_a_search_and_outlive_a_kill"
     ),
-    ("snapshots", "Remove the folder, or start anew with --fresh"): (
+    ("training/snapshots", "Remove the folder, or start anew with --fresh"): (
         f"{HERE}::test_a_run_started_anew_has_no_training_state"
     ),
-    ("stages", "Run `keras-distil distill` with the same recipe"): (
+    ("runs/stages", "Run `keras-distil distill` with the same recipe"): (
         "tests/runs/test_run_in_parts.py::test_the_parts_make_the_whole_run"
     ),
     ("teachers/cached", "make a cache with `hidden_states=True`"): (

@@ -53,7 +53,7 @@ def check_encoding(encoding: str) -> None:
 
 
 def check_tfds_name(name: str) -> None:
-    """Checks that a name of TensorFlow Datasets is one of its own.
+    """Checks that a data set's name cannot make TFDS run foreign code.
 
     A name with a namespace (`huggingface:`, `kubric:` and others) makes TFDS
     download and import code.
@@ -63,7 +63,8 @@ def check_tfds_name(name: str) -> None:
     """
     if not _TFDS_NAME.fullmatch(name):
         raise ValueError(
-            "`name` must be that of a TFDS data set, `name[/config][:version]` "
-            "with a version such as 1.0.0. Namespaces are refused: TFDS would "
-            f"download and run code. Received: name={name!r}."
+            "`name` must be the name of a TFDS data set, "
+            "`name[/config][:version]` with a version such as 1.0.0. "
+            "Namespaces are refused: TFDS would download and run code. "
+            f"Received: name={name!r}."
         )

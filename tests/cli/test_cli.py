@@ -179,7 +179,7 @@ def test_a_prepared_corpus_is_trained_on(capsys, toy_recipe, tmp_path):
         tmp_path / "other",
     )
     assert status == 1
-    assert "made with sequence_length=12, but 10 is asked for" in err
+    assert "prepared with sequence_length=12, but 10 was requested" in err
 
 
 def test_prepare_on_beam_writes_the_same(capsys, toy_recipe, tmp_path):

@@ -159,6 +159,6 @@ def test_damaged_shard_ends_training_in_one_line(tmp_path, damage):
     message = str(caught.value)
     assert message.startswith(f"The shard {path} cannot be read: it has vani")
     assert message.endswith(
-        "Copy it again, or remove the folder and make it again with "
+        "Copy it again, or remove the folder and prepare it again with "
         "`keras-distil prepare`."
     )

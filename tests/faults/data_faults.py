@@ -312,7 +312,7 @@ FAULTS = (
     ),
     Fault(
         "a table is taken for prose",
-        "described_form",
+        "describe_form",
         "if count > 1:",
         "if False:",
         ("tests/data/corpus/test_lost_text.py",),

@@ -513,7 +513,7 @@ class Toys:
                 for part in ("train", "held_out")
             }
             self._settings = {"dtype": "uint16", "sequence_length": 8}
-            manifest = prepared_corpus.manifest_of(
+            manifest = prepared_corpus.make_manifest(
                 self._settings, parts, np.arange(64), CorpusReport(), []
             )
             prepared_corpus.write_manifest(

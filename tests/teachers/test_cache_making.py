@@ -400,9 +400,9 @@ def test_a_damaged_manifest(copied, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "it is no JSON"),
-        ("[]", "it is no JSON object"),
-        ("[" * 100_000, "it is no JSON"),
+        ("{", "it is not JSON"),
+        ("[]", "it is not a JSON object"),
+        ("[" * 100_000, "it is not JSON"),
     ],
 )
 def test_a_manifest_that_is_none(copied, text, message):

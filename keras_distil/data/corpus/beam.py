@@ -1,8 +1,8 @@
-"""The preparation of a corpus as a pipeline of Apache Beam.
+"""Corpus preparation as an Apache Beam pipeline.
 
-For corpora that one machine is too small for. It writes the same shards, byte
-for byte, as `prepare_corpus`: units, parts and shards are made by the same
-functions, and their order is part of what goes through the pipeline.
+For corpora that are too large for one machine. It writes the same shards, byte
+for byte, as `prepare_corpus`: the same functions make units, parts and shards,
+and their order is part of the data that goes through the pipeline.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from keras_distil.data.corpus.tokenized import (
     Part,
     add_to_report,
     held_out_flags,
-    parts_of,
+    make_parts,
     tokenize_unit,
 )
 from keras_distil.data.tokenize import Encoder, SpecialTokens, vocabulary_size
@@ -52,7 +52,7 @@ _REPORTS = "reports"
 class _Paragraph:
     """A tokenized paragraph and its place in the corpus."""
 
-    place: tuple[int, int]  # unit, number in it
+    place: tuple[int, int]  # (unit, index within it)
     characters: int
     tokens: bytes
 
@@ -66,17 +66,17 @@ def prepare_with_beam(
     max_skipped_fraction: float = MAX_SKIPPED_FRACTION,
     options: Sequence[str] = (),
 ) -> CorpusReport:
-    """Makes a corpus; with its manifest, written last, it is complete.
+    """Prepares a corpus; the manifest, written last, completes it.
 
     Args:
-        sources: their files must be where the workers find them too.
-        tokenizer: as `load_tokenizer` returns it.
-        settings: as `corpus_settings` returns them.
-        output: the corpus's folder, on a file system that Beam knows and all
-            workers see.
-        max_skipped_fraction: float, 0 to 1. A text of which this share or
-            more cannot be read is refused.
-        options: pipeline options, as on a command line.
+        sources: text sources. Workers must find their files at the same paths.
+        tokenizer: as returned by `load_tokenizer`.
+        settings: as returned by `corpus_settings`.
+        output: the corpus's folder, on a file system that Beam supports and
+            all workers can reach.
+        max_skipped_fraction: float, 0 to 1. A text is refused if this share
+            or more of it cannot be read.
+        options: pipeline options, in command-line form.
 
     Returns:
         What was read and skipped.
@@ -89,7 +89,7 @@ def prepare_with_beam(
     files = filesystems.FileSystems
     if files.exists(files.join(output, prepared_corpus.MANIFEST)):
         raise ValueError(
-            f"{output} holds a corpus already. Give another folder."
+            f"{output} already holds a corpus. Give another folder."
         )
     described = [source.describe() for source in sources]
     units = [unit for source in sources for unit in source.units()]
@@ -99,12 +99,12 @@ def prepare_with_beam(
     ) as pipeline:
         _build(pipeline, job, units, described)
     with files.open(files.join(output, prepared_corpus.MANIFEST)) as file:
-        return prepared_corpus.report_of(json.load(file)["report"])
+        return prepared_corpus.rebuild_report(json.load(file)["report"])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What every worker is told."""
+    """The settings that every worker receives."""
 
     tokenizer_json: str
     settings: dict[str, Any]
@@ -113,7 +113,7 @@ class _Job:
 
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
-        """The tokenizer."""
+        """The tokenizer, built from its JSON."""
         return tokenizers.Tokenizer.from_str(self.tokenizer_json)
 
     @property
@@ -123,13 +123,13 @@ class _Job:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the token ids."""
+        """The data type of the token ids."""
         return np.dtype(self.settings["dtype"])
 
     @property
     def parts(self) -> dict[str, Part]:
         """The parts of the corpus, by name."""
-        parts = parts_of(
+        parts = make_parts(
             self.settings["layout"],
             self.settings["sequence_length"],
             self.special,
@@ -153,9 +153,9 @@ def _build(
     first = (
         tokenized.paragraphs
         | "By content" >> beam.GroupByKey()
-        | "First of the same" >> beam.Map(_first_of_the_same)
+        | "First of the same" >> beam.Map(_keep_first)
     )
-    # Of each unit, its part of every shard's items before they are placed.
+    # The items of each unit and part, before they are assigned to shards.
     items = (
         first
         | "By unit" >> beam.GroupByKey()
@@ -193,50 +193,50 @@ def _build(
 
 
 class _Tokenize(beam.DoFn):
-    """A unit to (digest, paragraph) pairs, and its report."""
+    """Turns a unit into (digest, paragraph) pairs and a report."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
 
     def setup(self) -> None:
-        """Makes the encoder, once a worker."""
-        # Beam runs as many workers as there are cores.
+        """Creates the encoder, once per worker."""
+        # Beam already runs one worker per core.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._encoder = Encoder(
             tokenizers.Tokenizer.from_str(self._job.tokenizer_json)
         )
 
-    # Beam checks annotations, and cannot check a protocol.
+    # Beam checks annotations, but cannot check a protocol.
     def process(self, element: tuple[int, Any]) -> Iterator[Any]:
         """Yields the unit's paragraphs, then its report."""
         number, unit = element
-        made = tokenize_unit(unit, self._encoder)
-        ends = np.cumsum([0, *made.lengths])
-        for index, digest in enumerate(made.digests.tolist()):
-            tokens = made.tokens[ends[index] : ends[index + 1]]
+        unit_tokens = tokenize_unit(unit, self._encoder)
+        ends = np.cumsum([0, *unit_tokens.lengths])
+        for index, digest in enumerate(unit_tokens.digests.tolist()):
+            tokens = unit_tokens.tokens[ends[index] : ends[index + 1]]
             yield (
                 # Beam's integers are signed.
                 digest.to_bytes(8, "big"),
                 _Paragraph(
                     (number, index),
-                    int(made.characters[index]),
+                    int(unit_tokens.characters[index]),
                     tokens.tobytes(),
                 ),
             )
-        yield beam.pvalue.TaggedOutput(_REPORTS, made.report)
+        yield beam.pvalue.TaggedOutput(_REPORTS, unit_tokens.report)
 
 
-def _first_of_the_same(
+def _keep_first(
     group: tuple[bytes, Iterable[_Paragraph]],
 ) -> tuple[int, tuple[bytes, int, _Paragraph]]:
-    """(unit, (digest, repeats, paragraph)) of the first in the corpus."""
+    """Keeps the first copy, as (unit, (digest, repeats, paragraph))."""
     digest, paragraphs = group
     listed = sorted(paragraphs, key=lambda p: p.place)
     return listed[0].place[0], (digest, len(listed) - 1, listed[0])
 
 
 class _Items(beam.DoFn):
-    """A unit's first paragraphs to ((part, unit), items), and a report."""
+    """Turns a unit's paragraphs into ((part, unit), items) and a report."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
@@ -245,9 +245,9 @@ class _Items(beam.DoFn):
         self, group: tuple[int, Iterable[tuple[bytes, int, _Paragraph]]]
     ) -> Iterator[Any]:
         """Yields the items for each part that has any."""
-        unit, found = group
+        unit, entries = group
         unknown_id = self._job.special.unknown_id
-        listed = sorted(found, key=lambda entry: entry[2].place)
+        listed = sorted(entries, key=lambda entry: entry[2].place)
         dtype = self._job.dtype
         tokens = [np.frombuffer(p.tokens, dtype) for _, _, p in listed]
         lengths = np.array([len(t) for t in tokens], np.int32)
@@ -259,11 +259,11 @@ class _Items(beam.DoFn):
             self._job.settings["held_out_fraction"],
         )
         for name, part in self._job.parts.items():
-            mine = np.flatnonzero(held_out == part.held_out)
+            selected = np.flatnonzero(held_out == part.held_out)
             chosen = np.concatenate(
-                [np.empty(0, dtype), *(tokens[i] for i in mine)]
+                [np.empty(0, dtype), *(tokens[i] for i in selected)]
             )
-            items = part.items(chosen, lengths[mine])
+            items = part.items(chosen, lengths[selected])
             if len(items):
                 yield (name, unit), items
         report = CorpusReport()
@@ -286,7 +286,7 @@ class _Items(beam.DoFn):
 
 @dataclasses.dataclass(frozen=True)
 class _Places:
-    """Where the items of each (part, unit) start, and all items of a part."""
+    """Where each (part, unit) starts, and the item count of each part."""
 
     starts: dict[tuple[str, int], int]
     totals: dict[str, int]
@@ -295,7 +295,7 @@ class _Places:
 def _places(
     sizes: list[tuple[tuple[str, int], int]], job: _Job, report: CorpusReport
 ) -> _Places:
-    """Refuses, before a shard is written, what cannot be trained on."""
+    """Finds the places, or refuses the corpus before a shard is written."""
     prepared_corpus.check_text(report, job.max_skipped_fraction)
     starts: dict[tuple[str, int], int] = {}
     totals: dict[str, int] = {}
@@ -308,7 +308,7 @@ def _places(
 def _cut(
     element: tuple[tuple[str, int], Any], job: _Job, places: _Places
 ) -> Iterator[Any]:
-    """Yields ((part, shard), (unit, items)), a piece for each shard."""
+    """Yields ((part, shard), (unit, items)), one piece per shard."""
     (name, unit), items = element
     part = job.parts[name]
     start = places.starts[name, unit]
@@ -343,7 +343,7 @@ def _write(
 
 
 def _publish(path: Path, output: str) -> None:
-    """Copies a file to the output folder, whole or not at all."""
+    """Copies a file to the output folder, atomically."""
     files = filesystems.FileSystems
     if not files.exists(output):
         try:
@@ -390,10 +390,10 @@ def _write_manifest(
     }
     size = vocabulary_size(job.tokenizer)
     counts = shards.total_counts((c for _, _, c in written), size, job.special)
-    made = prepared_corpus.manifest_of(
+    manifest = prepared_corpus.make_manifest(
         job.settings, parts, counts, report, described
     )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / prepared_corpus.MANIFEST
-        prepared_corpus.write_manifest(path, made)
+        prepared_corpus.write_manifest(path, manifest)
         _publish(path, job.output)

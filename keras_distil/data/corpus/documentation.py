@@ -27,7 +27,7 @@ _FENCE = re.compile(r"```|~~~")
 _UNDERLINE = re.compile(r"([-=~^*#+_\"'`])\1{2,}$")
 _TABLE = re.compile(r"[|+].*[|+]$|={3,} ")
 _HEADER = re.compile(r"(#+ .*|[A-Z]\w*( \w+)?:)$")
-# A reStructuredText directive, comment or citation, and those of prose.
+# reStructuredText directives, comments and citations; then those with prose.
 _DIRECTIVE = re.compile(r"\.\.( |$)")
 _ADMONITION = re.compile(
     r"\.\. (note|tip|important|warning|caution|seealso|deprecated|"
@@ -36,13 +36,13 @@ _ADMONITION = re.compile(
 _BULLET = re.compile(r"([*\-+•]|\(?\d{1,2}[.)]|\(?[a-z][.)])\s+")
 # `name: text` of an argument list, with an optional type in brackets.
 _ITEM = re.compile(r"[`'\"*]*[\w.]+[`'\"]*(\s*\([^)]*\))?:\s+(?=\S)")
-# `name : type` of NumPy's argument lists: no prose.
+# `name : type` of NumPy's argument lists: not prose.
 _TYPED = re.compile(r"[*`]{0,3}\w[\w., *`{}'\[\]]* : ")
 _ROLE = re.compile(r":[\w:]+:`~?([^`]*?)(?:\s+<[^`<]*>)?`")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)|`([^`<]+?)\s*<[^`>]*>`_+")
 _CITATION = re.compile(r"\s*\[\d+\]_")
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
-_SYMBOL = re.compile(r"[^\s.,;:!?'\"’()-]")  # and no letter
+_SYMBOL = re.compile(r"[^\s.,;:!?'\"’()-]")  # counts unless a letter
 _SENTENCE_END = re.compile(r"[.!?:][)'\"”]?$")
 _CODE = re.compile(r">>>|\\|https?:")
 
@@ -51,7 +51,7 @@ _CODE = re.compile(r">>>|\\|https?:")
 class InstalledDocumentation:
     """The prose of the docstrings of installed packages.
 
-    A corpus of a few million words that needs no download. The files are
+    A corpus of a few million words without a download. The files are
     found and parsed, and nothing is imported or run. Code, tables, headings
     and the names and types of arguments are left out.
 
@@ -110,8 +110,8 @@ def _python_files(package: str) -> tuple[Path, list[Path]]:
         spec = importlib.util.find_spec(package)
     if spec is None:
         raise ValueError(
-            f"Package '{package}' is not installed, or is no top-level name. "
-            "Install it or take it out of `packages`."
+            f"Package '{package}' is not installed, or is not a top-level "
+            "name. Install it or take it out of `packages`."
         )
     if spec.submodule_search_locations:
         root = Path(list(spec.submodule_search_locations)[0])
@@ -153,7 +153,7 @@ def _docstrings(path: Path, report: CorpusReport) -> Iterator[str]:
 
 
 def _added_docstring(node: ast.AST) -> str | None:
-    """The text in `add_newdoc(..., text)`, how NumPy documents its C code."""
+    """Returns the text of `add_newdoc(..., text)`, NumPy's form for C code."""
     if not isinstance(node, ast.Call) or not node.args:
         return None
     name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
@@ -202,7 +202,7 @@ def _blocks(docstring: str) -> Iterator[list[str]]:
 
 
 def _text_lines(lines: list[str]) -> Iterator[tuple[int, str]]:
-    """Yields (indentation, text); "" in place of lines that are no prose."""
+    """Yields (indentation, text); "" for lines that are not prose."""
     literal: int | None = None  # indentation whose deeper lines are literal
     fenced = doctest = False
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
@@ -214,7 +214,7 @@ def _text_lines(lines: list[str]) -> Iterator[tuple[int, str]]:
             literal = None
         doctest |= text.startswith(">>>")
         fences = len(_FENCE.findall(text)) if _FENCE.match(text) else 0
-        # A fence that closes on its own line opens nothing.
+        # A fence that closes on the same line opens nothing.
         fenced ^= fences == 1
         if fenced or fences or doctest or literal is not None:
             yield depth, ""
@@ -242,7 +242,7 @@ def _plain(text: str) -> str:
 
 
 def _is_prose(text: str) -> bool:
-    """Tells sentences from code, formulas, tables and fragments."""
+    """Distinguishes sentences from code, formulas, tables and fragments."""
     if len(_WORD.findall(text)) < _MIN_WORDS or _CODE.search(text):
         return False
     if not _SENTENCE_END.search(text):

@@ -1,4 +1,4 @@
-"""How much of a text could not be read, where, and when that is too much."""
+"""Counts of text that could not be read, and the limit on them."""
 
 import csv
 import dataclasses
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-# Shares of lines or of bytes, whichever is larger.
+# Shares of the lines or of the bytes, whichever is larger.
 WARNED_SHARE = 0.01
 MAX_SKIPPED_FRACTION = 0.2
 
@@ -16,7 +16,7 @@ NO_RECORD = "JSON record is not an object"
 NO_FIELD = "JSON record lacks the text field"
 NO_JSON = "invalid JSON"
 
-# Lines that a file is judged by, and how few say nothing.
+# A file is judged by its first lines, if it has at least the fewest.
 TABLE_LINES = 50
 _FEWEST_LINES = 5
 _DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "'|'"}
@@ -24,14 +24,14 @@ _DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "'|'"}
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Place:
-    """A piece of a text, and what is the matter with it.
+    """A piece of a text and the problem with it.
 
     Attributes:
         source: the file, or the part of a data set.
-        start: byte of the file at which counting begins.
+        start: the byte of the file at which counting begins.
         kind: "line", "example" or "file".
-        number: of the piece, from 1, counted from `start`.
-        problem: what is the matter.
+        number: the number of the piece, counted from 1 at `start`.
+        problem: what is wrong with it.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Place:
     problem: str
 
     def __str__(self) -> str:
-        """Names the piece by its number in the whole file."""
+        """Returns the piece's position, counted over the whole file."""
         if self.kind == "file":
             return f"'{self.source}'"
         number = self.number + _lines_before(self.source, self.start)
@@ -50,16 +50,16 @@ class Place:
 
 @dataclasses.dataclass
 class LostText:
-    """Counts of what was read and lost; sums are exact in any order.
+    """Counts of text read and lost; sums are exact in any order.
 
     Attributes:
-        lines: lines, records or examples that were not empty, lost or not.
-        bytes: in them.
+        lines: non-empty lines, records or examples, lost or not.
+        bytes: bytes in `lines`.
         lost_lines: those of `lines` that could not be read.
-        lost_bytes: in them.
-        first: the first that was lost; None if there is none.
-        tables: files that look like tables.
-        first_table: the first of them; None if there is none.
+        lost_bytes: bytes in `lost_lines`.
+        first: the first lost piece; None if nothing was lost.
+        tables: number of files that look like tables.
+        first_table: the first of these files; None if there are none.
     """
 
     lines: int = 0
@@ -71,18 +71,18 @@ class LostText:
     first_table: Place | None = None
 
     def read(self, size: int) -> None:
-        """Counts a piece of `size` bytes; `lose` is for those lost, too."""
+        """Counts a piece of `size` bytes, whether it is later lost or not."""
         self.lines += 1
         self.bytes += size
 
     def lose(self, size: int, place: Place) -> None:
-        """Counts a piece, read before, as lost."""
+        """Counts a piece that `read` has counted as lost."""
         self.lost_lines += 1
         self.lost_bytes += size
         self.first = min(self.first or place, place)
 
-    def take_for_table(self, place: Place) -> None:
-        """Notes a file that looks like a table."""
+    def note_table(self, place: Place) -> None:
+        """Counts a file that looks like a table."""
         self.tables += 1
         self.first_table = min(self.first_table or place, place)
 
@@ -95,7 +95,7 @@ class LostText:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "LostText":
-        """Takes what `dataclasses.asdict` gives, from JSON."""
+        """Rebuilds the counts from `dataclasses.asdict` data read from JSON."""
         places = {
             name: None if values[name] is None else Place(**values[name])
             for name in ("first", "first_table")
@@ -104,7 +104,7 @@ class LostText:
 
     @property
     def share(self) -> float:
-        """The share that was lost, of lines or bytes, the larger; 0 to 1."""
+        """The share lost, of lines or of bytes, whichever is larger; 0 to 1."""
         if not self.lines:
             return 0.0
         of_bytes = self.lost_bytes / max(self.bytes, 1)
@@ -119,8 +119,8 @@ class LostText:
             more = f" and {self.tables - 1:,} more" if self.tables > 1 else ""
             lines.append(
                 f"{self.first_table}{more} looks like "
-                f"{self.first_table.problem}; every line of it is taken whole "
-                "as text. Keep the text alone, one paragraph per line, or "
+                f"{self.first_table.problem}; every line of it is used whole, "
+                "as text. Keep only the text, one paragraph per line, or "
                 "write JSON records (.jsonl) and name the text's key with "
                 "`field`."
             )
@@ -130,7 +130,7 @@ class LostText:
         """Raises ValueError if too much was lost.
 
         Args:
-            max_fraction: float, 0 to 1; this share or more is too much.
+            max_fraction: float, 0 to 1; a share of this or more is too much.
         """
         if self.lost_lines and self.share >= max_fraction:
             raise ValueError(
@@ -139,7 +139,7 @@ class LostText:
             )
 
     def explanation(self) -> str:
-        """How much was lost, where that begins, what to do; "" if nothing."""
+        """Says how much was lost, where and what to do; "" if nothing was."""
         if self.first is None:
             return ""
         return (
@@ -160,14 +160,14 @@ def check_max_fraction(max_fraction: float) -> None:
         )
 
 
-def described_form(lines: Sequence[str]) -> str | None:
-    """What the first lines of a text file look like, if not like prose.
+def describe_form(lines: Sequence[str]) -> str | None:
+    """Describes the first lines of a text file if they are not prose.
 
     Args:
-        lines: some lines, without empty ones.
+        lines: some lines, none of them empty.
 
     Returns:
-        Words such as "a table of 3 columns", or None.
+        A phrase such as "a table of 3 columns", or None for prose.
     """
     if len(lines) < _FEWEST_LINES:
         return None
@@ -181,7 +181,7 @@ def described_form(lines: Sequence[str]) -> str | None:
 
 
 def _columns(lines: Sequence[str], delimiter: str) -> int:
-    """The number of columns that nearly all lines have; 1 if there is none."""
+    """Returns the column count that nearly all lines share, or 1."""
     try:
         counts = Counter(
             len(row) for row in csv.reader(lines, delimiter=delimiter)
@@ -213,12 +213,12 @@ def _remedy(problem: str) -> str:
 
 
 def _first(one: Place | None, other: Place | None) -> Place | None:
-    found: Iterable[Place] = [x for x in (one, other) if x is not None]
-    return min(found, default=None)
+    places: Iterable[Place] = [x for x in (one, other) if x is not None]
+    return min(places, default=None)
 
 
 def _lines_before(path: str, start: int) -> int:
-    """Lines of a file that begin before the first one from `start` on."""
+    """Counts the lines that begin before the first one at or after `start`."""
     if not start:
         return 0
     lines, left = 1, start - 1

@@ -1,4 +1,4 @@
-"""What manifests of shards have in common, whatever the shards hold."""
+"""The parts that all shard manifests share, whatever the shards hold."""
 
 import json
 from collections.abc import Callable
@@ -14,15 +14,15 @@ Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
 
 
 class Section(pydantic.BaseModel):
-    """A part of a manifest: nothing is converted, nothing unknown read."""
+    """A part of a manifest; no conversions, no unknown keys."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class Shard(Section):
-    """A shard: its file in the manifest's folder, and what it has to be."""
+    """A shard: its file in the manifest's folder, and its expected content."""
 
-    # A plain name: shards lie in the folder itself.
+    # A plain name: shards are directly in the manifest's folder.
     file: Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]*$")]
     sequences: Annotated[Count, pydantic.Field(ge=1)]
     bytes: Count
@@ -44,10 +44,10 @@ def read_manifest(
 
     Args:
         path: the file.
-        schema: what it has to hold.
-        missing: the message if there is no such file.
+        schema: the model that its content must match.
+        missing: the error message if the file does not exist.
         check_version: called with "format_version", raises CorpusError.
-        remedy: what to do about a damaged one, for messages.
+        remedy: how to fix a damaged manifest, for error messages.
 
     Raises:
         CorpusError: if it is missing, damaged or of another version.
@@ -63,9 +63,9 @@ def read_manifest(
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CorpusError(missing) from error
     except (ValueError, RecursionError) as error:
-        raise damaged("it is no JSON") from error
+        raise damaged("it is not JSON") from error
     if not isinstance(content, dict):
-        raise damaged("it is no JSON object")
+        raise damaged("it is not a JSON object")
     check_version(content.get("format_version"))
     body = {key: content[key] for key in content if key != "sha256"}
     if content.get("sha256") != disk.sha256(disk.canonical(body)):
@@ -81,13 +81,13 @@ def read_manifest(
 def check_shard(
     path: Path, shard: Shard, *, remedy: str, verify: bool = False
 ) -> None:
-    """Raises CorpusError unless a shard is what its manifest says.
+    """Raises CorpusError unless a shard matches its manifest.
 
     Args:
         path: the shard's file.
-        shard: its entry.
-        remedy: what to do about it, for messages.
-        verify: whether its checksum is computed, too.
+        shard: its entry in the manifest.
+        remedy: how to fix a mismatch, for error messages.
+        verify: whether to compare its checksum as well.
     """
     if not path.is_file():
         raise CorpusError(f"The shard {path} is missing. {remedy}")

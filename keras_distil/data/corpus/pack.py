@@ -1,4 +1,4 @@
-"""Paragraphs of token ids to full sequences of one length."""
+"""Packing of paragraphs into full sequences of one length."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from keras_distil.data.tokenize import SpecialTokens
 
 
 def packed_count(stream_length: int, sequence_length: int) -> int:
-    """Number of sequences that a stream of tokens fills, the last partly.
+    """Returns how many sequences a stream of tokens fills, the last partly.
 
     Raises:
         ValueError: if `sequence_length` is below 3.
@@ -31,12 +31,12 @@ def pack(
 
     Each sequence is [CLS], `sequence_length - 2` consecutive tokens of the
     joined stream, [SEP]. The whole stream is used; the last sequence is
-    closed by [SEP] and filled with [PAD]. Paragraphs without tokens leave no
-    trace.
+    closed by [SEP] and filled with [PAD]. Paragraphs without tokens add
+    nothing.
 
     Args:
         paragraph_ids: arrays of token ids without special tokens.
-        sequence_length: int >= 3, tokens a sequence.
+        sequence_length: int >= 3, tokens per sequence.
         special: the ids of the special tokens.
 
     Returns:
@@ -67,13 +67,13 @@ def pack(
 def pack_stream(
     stream: np.ndarray, special: SpecialTokens, *, out: np.ndarray
 ) -> None:
-    """Writes the sequences of an already joined stream into `out`.
+    """Writes the sequences of a joined stream into `out`.
 
     Args:
         stream: token ids, (tokens,). May be memory-mapped.
         special: the ids of the special tokens.
         out: integers, (`packed_count` sequences, sequence_length). May be
-            memory-mapped; filled in blocks so that little is held in memory.
+            memory-mapped: it is filled in blocks, to hold little in memory.
     """
     body = out.shape[1] - 2
     block = max(1, 2**22 // body)  # sequences

@@ -1,4 +1,4 @@
-"""Tasks in this process or in several others."""
+"""A pool that runs tasks in this process or in several others."""
 
 import concurrent.futures
 import contextlib
@@ -18,15 +18,15 @@ from keras_distil.data.tokenize import Encoder
 _encoder: Encoder | None = None
 
 
-def encoder_here() -> Encoder:
-    """The encoder that this process was started with."""
+def get_encoder() -> Encoder:
+    """Returns the encoder that this process was started with."""
     if _encoder is None:
         raise RuntimeError("This process was not given a tokenizer.")
     return _encoder
 
 
 def _start_process(tokenizer_json: str, parent: int | None) -> None:
-    """Makes a process ready for tasks."""
+    """Prepares a process for tasks."""
     global _encoder
     if parent is not None:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -35,18 +35,18 @@ def _start_process(tokenizer_json: str, parent: int | None) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process when its parent is gone, killed included."""
+    """Ends this process once its parent has ended or been killed."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
 
 
 class Pool:
-    """Runs tasks in this process, or in several others, results in order.
+    """Runs tasks in this process or in others; results stay in order.
 
     Args:
-        workers: int >= 1; 1 is this process.
-        tokenizer: what `encoder_here` gives to a task.
+        workers: int >= 1; with 1, tasks run in this process.
+        tokenizer: its encoder is what `get_encoder` returns in a task.
     """
 
     def __init__(self, workers: int, tokenizer: tokenizers.Tokenizer) -> None:
@@ -58,18 +58,18 @@ class Pool:
             return
         self._pool = concurrent.futures.ProcessPoolExecutor(
             workers,
-            # Forking a process that has threads, as TensorFlow's, is unsafe.
+            # Forking a process with threads, such as TensorFlow's, is unsafe.
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_process,
             initargs=(text, os.getpid()),
         )
 
     def __enter__(self) -> "Pool":
-        """Returns itself."""
+        """Returns this pool."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Ends the processes, in the middle of a task if there is an error."""
+        """Ends the processes; after an error, in the middle of a task."""
         if self._pool is None:
             return
         if kind is not None:
@@ -80,14 +80,14 @@ class Pool:
     def map(
         self, function: Callable[[Any], Any], tasks: Sequence[Any]
     ) -> Iterable[Any]:
-        """Results of the tasks, in their order."""
+        """Yields the results of the tasks, in the order of the tasks."""
         if self._pool is None:
             yield from map(function, tasks)
             return
         others = set(multiprocessing.active_children()) - self._processes
         try:
-            # Ctrl-C reaches all processes of a terminal; this one ends the
-            # others, which begin with what is blocked here.
+            # Ctrl-C reaches all processes of a terminal. This one ends the
+            # others, which start with the signal mask that is set here.
             with _blocked(signal.SIGINT):
                 results = self._pool.map(function, tasks)
                 self._processes = (
@@ -96,15 +96,15 @@ class Pool:
             yield from results
         except (concurrent.futures.BrokenExecutor, MemoryError) as error:
             raise RuntimeError(
-                "A process that prepared the corpus was killed or found no "
-                "memory. What was finished is kept: run the same command "
-                "again, with fewer `--workers`."
+                "A process that prepared the corpus was killed or ran out of "
+                "memory. Finished work is kept: run the same command again, "
+                "with fewer `--workers`."
             ) from error
 
 
 @contextlib.contextmanager
 def _blocked(number: signal.Signals) -> Iterator[None]:
-    """Lets a signal wait."""
+    """Holds a signal back until the block ends."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield

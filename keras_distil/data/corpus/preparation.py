@@ -1,9 +1,9 @@
-"""A corpus, from its sources to shards of token ids, on one machine.
+"""Corpus preparation on one machine, from text to shards of token ids.
 
 Units of text are tokenized in parallel into scratch files; repeated
 paragraphs are marked; shards are written in parallel. Every file is written
-whole or not at all, so an interrupted preparation goes on where it was. Which
-process did what leaves no trace in the shards.
+atomically, so an interrupted preparation continues where it stopped. The
+shards do not depend on which process did what.
 """
 
 import dataclasses
@@ -25,20 +25,20 @@ from keras_distil.data.corpus.lost_text import (
     check_max_fraction,
 )
 from keras_distil.data.corpus.pack import packed_count
-from keras_distil.data.corpus.pool import Pool, encoder_here
+from keras_distil.data.corpus.pool import Pool, get_encoder
 from keras_distil.data.corpus.prepared_corpus import PreparedCorpus, open_corpus
 from keras_distil.data.corpus.scratch import (
     Table,
-    chosen_paragraphs,
     is_whole,
     mark_repeats,
     measure,
+    select_paragraphs,
     write_unit,
 )
 from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.data.corpus.split import check_fraction
 from keras_distil.data.corpus.text_files import Source, Unit
-from keras_distil.data.corpus.tokenized import Part, parts_of, tokenize_unit
+from keras_distil.data.corpus.tokenized import Part, make_parts, tokenize_unit
 from keras_distil.data.tokenize import (
     SpecialTokens,
     token_dtype,
@@ -57,14 +57,14 @@ def corpus_settings(
     held_out_fraction: float,
     layout: str = "packed",
 ) -> dict[str, Any]:
-    """What the shards of a text depend on, as their manifest records it.
+    """Returns the settings that shards depend on, for their manifest.
 
     Raises:
         ValueError: if an argument is out of range.
     """
     check_fraction(held_out_fraction)
     packed_count(0, sequence_length)
-    parts_of(layout, sequence_length, SpecialTokens.from_tokenizer(tokenizer))
+    make_parts(layout, sequence_length, SpecialTokens.from_tokenizer(tokenizer))
     size = vocabulary_size(tokenizer)
     return {
         "vocabulary": vocabulary_hash(tokenizer),
@@ -92,33 +92,33 @@ def prepare_corpus(
     warn: Callable[[str], None] = _log.warning,
     verify: bool = False,
 ) -> PreparedCorpus:
-    """Reads, splits, tokenizes and packs a corpus, or finds it done.
+    """Reads, splits, tokenizes and packs a corpus, or opens a finished one.
 
-    Every distinct paragraph is either trained on or held out, by its content
-    (see `is_held_out`). Memory holds a unit of text and a shard a process,
-    whatever the size of the corpus. The result is found again as long as
-    sources, tokenizer and settings are unchanged. A preparation that was
-    interrupted goes on where it was.
+    Every distinct paragraph is either trained on or held out, depending on
+    its content (see `is_held_out`). Each process holds one unit of text and
+    one shard in memory, whatever the size of the corpus. A finished corpus is
+    reused as long as sources, tokenizer and settings are unchanged. An
+    interrupted preparation continues where it stopped.
 
     Args:
         sources: such as `TextFiles` and `InstalledDocumentation`.
-        tokenizer: as `load_tokenizer` returns it.
-        sequence_length: int >= 3, tokens a sequence.
-        held_out_fraction: float in [0, 1), share of paragraphs to hold out.
-        cache_dir: folder for corpora that are named by their content; made
+        tokenizer: as returned by `load_tokenizer`.
+        sequence_length: int >= 3, tokens per sequence.
+        held_out_fraction: float in [0, 1), expected share of paragraphs to
+            hold out.
+        cache_dir: folder for corpora that are named by their content; created
             if missing.
-        output: the corpus's own folder, in place of `cache_dir`.
+        output: a folder for this corpus alone, instead of `cache_dir`.
         layout: "packed", paragraphs joined and cut to full sequences, or
-            "bucketed", a sequence a paragraph with those of like length
-            together.
-        max_skipped_fraction: float, 0 to 1. A text of which this share or
-            more cannot be read is refused; from 1% on there is a warning.
+            "bucketed", one sequence per paragraph, grouped by similar length.
+        max_skipped_fraction: float, 0 to 1. A text is refused if this share
+            or more of it cannot be read; from 1% on there is a warning.
         workers: int >= 1, processes to use. With more than one, a script
-            must guard its start by `if __name__ == "__main__":`.
-        progress: called now and then with the steps done and their number.
-        warn: called with one line for each thing that is odd about the text.
-        verify: whether to compare the sha256 of a corpus that is found, and
-            to make it anew if it is damaged.
+            must guard its start with `if __name__ == "__main__":`.
+        progress: called now and then with the steps done and their total.
+        warn: called with one line for each oddity of the text.
+        verify: whether to compare the sha256 of an existing corpus, and
+            prepare it again if it is damaged.
 
     Returns:
         A `PreparedCorpus`.
@@ -150,16 +150,16 @@ def prepare_corpus(
     )
     folder = _folder(cache_dir, output, key)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Of several processes that want the same corpus, one makes it.
+    # If several processes need the same corpus, one of them prepares it.
     lock = folder.with_name(f".{folder.name}.lock")
     with disk.locked(lock, "prepares this corpus"):
-        found = _find(
+        corpus = _find(
             folder, settings, described, verify=verify, ours=output is None
         )
-        if found is not None:
-            found.report.lost.check(max_skipped_fraction)
-            _warn_of(found, warn)
-            return found
+        if corpus is not None:
+            corpus.report.lost.check(max_skipped_fraction)
+            _warn(corpus, warn)
+            return corpus
         scratch = folder.with_name(f".{folder.name}.{key[:16]}.partial")
         job = _Job(
             scratch,
@@ -172,12 +172,12 @@ def prepare_corpus(
         job.run(list(itertools.chain(*(s.units() for s in sources))), described)
         os.replace(job.shard_folder, folder)
         shutil.rmtree(scratch, ignore_errors=True)
-    made = open_corpus(folder)
-    _warn_of(made, warn)
-    return made
+    corpus = open_corpus(folder)
+    _warn(corpus, warn)
+    return corpus
 
 
-def _warn_of(corpus: PreparedCorpus, warn: Callable[[str], None]) -> None:
+def _warn(corpus: PreparedCorpus, warn: Callable[[str], None]) -> None:
     for line in corpus.report.warnings():
         warn(line)
 
@@ -205,7 +205,7 @@ def _find(
     verify: bool,
     ours: bool,
 ) -> PreparedCorpus | None:
-    """The corpus in `folder`; None if it has to be made."""
+    """Opens the corpus in `folder`; None if it has to be prepared."""
     if not folder.exists():
         return None
     if not ours and not (folder / prepared_corpus.MANIFEST).is_file():
@@ -213,11 +213,10 @@ def _find(
             folder.rmdir()
             return None
         raise CorpusError(
-            f"{folder} holds files, but no prepared corpus. Give another "
-            "folder."
+            f"{folder} holds files but no prepared corpus. Give another folder."
         )
     try:
-        found = open_corpus(folder, expected=settings, verify=verify)
+        corpus = open_corpus(folder, expected=settings, verify=verify)
     except CorpusError as error:
         if not ours:
             raise
@@ -225,15 +224,15 @@ def _find(
         shutil.rmtree(folder)
         return None
     if not ours:
-        made = json.loads(
+        manifest = json.loads(
             (folder / prepared_corpus.MANIFEST).read_text("utf-8")
         )
-        if made["sources"] != described:
+        if manifest["sources"] != described:
             raise CorpusError(
-                f"{folder} holds a corpus of other sources, or they have "
-                "changed since. Give another folder."
+                f"{folder} holds a corpus of other sources, or the sources "
+                "have changed since. Give another folder."
             )
-    return found
+    return corpus
 
 
 class _Job:
@@ -260,10 +259,10 @@ class _Job:
     def run(
         self, units: Sequence[Unit], described: list[dict[str, Any]]
     ) -> None:
-        """Leaves the finished corpus in `shard_folder`."""
+        """Writes the finished corpus to `shard_folder`."""
         for folder in (self._units, self.shard_folder):
             folder.mkdir(parents=True, exist_ok=True)
-        parts = parts_of(
+        parts = make_parts(
             self._settings["layout"],
             self._settings["sequence_length"],
             self._special,
@@ -280,7 +279,7 @@ class _Job:
             report = table.report
             tasks = self._shard_tasks(paths, parts, table)
             entries, counts = self._write_shards(pool, len(units), tasks)
-        made = prepared_corpus.manifest_of(
+        manifest = prepared_corpus.make_manifest(
             self._settings,
             {
                 part.name: {
@@ -298,7 +297,7 @@ class _Job:
             described,
         )
         prepared_corpus.write_manifest(
-            self.shard_folder / prepared_corpus.MANIFEST, made
+            self.shard_folder / prepared_corpus.MANIFEST, manifest
         )
         for sidecar in self.shard_folder.glob("*.done"):
             sidecar.unlink()
@@ -314,7 +313,7 @@ class _Job:
         done = len(units) - len(todo)
         for _ in pool.map(_tokenize_to, todo):
             done += 1
-            self._say(done, 2 * len(units))
+            self._report_progress(done, 2 * len(units))
 
     def _shard_tasks(
         self, paths: Sequence[Path], parts: Sequence[Part], table: "Table"
@@ -349,26 +348,26 @@ class _Job:
         for done, (entry, counted) in enumerate(pool.map(_write, tasks), 1):
             entries.append(entry)
             counts.append(counted)
-            self._say(units + units * done // len(tasks), 2 * units)
+            self._report_progress(units + units * done // len(tasks), 2 * units)
         size = vocabulary_size(self._tokenizer)
         return entries, shards.total_counts(counts, size, self._special)
 
-    def _say(self, done: int, total: int) -> None:
+    def _report_progress(self, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(done, total)
 
 
-# === What processes of the pool do ===
+# === Tasks of the pool's processes ===
 
 
 def _tokenize_to(task: tuple[Unit, Path]) -> None:
     unit, path = task
-    write_unit(path, tokenize_unit(unit, encoder_here()))
+    write_unit(path, tokenize_unit(unit, get_encoder()))
 
 
 @dataclasses.dataclass(frozen=True)
 class _ShardTask:
-    """A shard to write: `size` items behind the first `skip` of its units."""
+    """A shard to write: `size` items after the first `skip` of its units."""
 
     part: Part
     path: Path
@@ -388,16 +387,16 @@ def _write(task: _ShardTask) -> tuple[dict[str, Any], np.ndarray]:
     if done is not None:
         return done
     part = task.part
-    pieces, wanted = [], task.skip + task.size
+    pieces, missing = [], task.skip + task.size
     for name in task.units:
-        tokens, lengths = chosen_paragraphs(
+        tokens, lengths = select_paragraphs(
             Path(name), part, task.held_out_fraction
         )
-        items = part.items(tokens, lengths)[:wanted]
+        items = part.items(tokens, lengths)[:missing]
         pieces.append(items)
-        wanted -= len(items)
+        missing -= len(items)
     joined = np.concatenate(pieces)
-    # A shard is the largest thing in memory: not twice more than needed.
+    # A shard is the largest thing in memory: free copies early.
     del pieces, items
     sequences = part.sequences(joined[task.skip :])
     del joined

@@ -22,8 +22,8 @@ from keras_distil.data.corpus.text_files import CorpusReport
 from keras_distil.data.corpus.unknown import check_unknown
 from keras_distil.utils import disk
 
-# Raise it whenever an earlier keras_distil could not read what is written, or
-# the same sources would give other shards.
+# Increase it when an earlier keras_distil could not read what is written, or
+# when the same sources would give other shards.
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 
@@ -33,14 +33,14 @@ class PreparedCorpus:
     """Token ids on disk, ready for `masked_lm_dataset`.
 
     Attributes:
-        train: the training sequences: of one length if they are packed, a
-            list with one entry a bucket if they are bucketed.
+        train: the training sequences: one array-like if they are packed, a
+            list with one entry per bucket if they are bucketed.
         held_out: the held-out sequences; may have no rows.
         token_counts: int64, (vocabulary,), occurrences of each token in the
             training paragraphs.
         fingerprint: sha256 over the shards and the settings.
         report: what was read and what was skipped.
-        folder: where it is.
+        folder: the folder with the manifest and the shards.
     """
 
     train: ShardedSequences | list[ShardedSequences]
@@ -85,21 +85,21 @@ def check_text(report: CorpusReport, max_skipped_fraction: float) -> None:
     )
 
 
-def manifest_of(
+def make_manifest(
     settings: dict[str, Any],
     parts: dict[str, dict[str, Any]],
     token_counts: np.ndarray,
     report: CorpusReport,
     described: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The manifest of a corpus.
+    """Builds the manifest of a corpus.
 
     Args:
-        settings: what the shards depend on besides the text.
-        parts: by name, "length" and "shards", a list of entries.
+        settings: everything besides the text that the shards depend on.
+        parts: for each name, "length" and "shards", a list of entries.
         token_counts: integers, (vocabulary,).
         report: what was read and skipped.
-        described: the sources.
+        described: descriptions of the sources.
     """
     body = {
         "format_version": FORMAT_VERSION,
@@ -115,7 +115,7 @@ def manifest_of(
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Writes a manifest; with it, a corpus is complete."""
+    """Writes the manifest, which completes a corpus."""
     path.write_text(json.dumps(manifest, ensure_ascii=False), "utf-8")
     disk.flush(path)
 
@@ -128,21 +128,21 @@ def open_corpus(
 ) -> PreparedCorpus:
     """Opens a prepared corpus.
 
-    The sizes of all shards are compared with the manifest. What lies inside
-    is checked as it is read, by the hashes of the ArrayRecord format;
-    `verify` reads everything at once.
+    The sizes of all shards are compared with the manifest. The hashes of the
+    ArrayRecord format check the content as it is read; `verify` reads and
+    checks everything now.
 
     Args:
         folder: holds the manifest and the shards.
-        expected: settings that the corpus must have been made with.
-        verify: whether to compare the sha256 of every shard, too.
+        expected: settings that the corpus must have been prepared with.
+        verify: whether to compare the sha256 of every shard as well.
 
     Returns:
         A `PreparedCorpus`.
 
     Raises:
         CorpusError: if the corpus is incomplete, damaged, of a later version
-            or made with other settings.
+            or prepared with other settings.
     """
     folder = Path(folder).expanduser()
     manifest = _read_manifest(folder)
@@ -158,7 +158,7 @@ def open_corpus(
         held_out,
         np.array(manifest.token_counts, np.int64),
         manifest.fingerprint,
-        report_of(manifest.report.model_dump(exclude_unset=True)),
+        rebuild_report(manifest.report.model_dump(exclude_unset=True)),
         folder,
     )
 
@@ -168,11 +168,11 @@ class _Part(Section):
     shards: list[Shard]
 
 
-def report_of(values: dict[str, Any]) -> CorpusReport:
-    """The report of a corpus from its manifest.
+def rebuild_report(values: dict[str, Any]) -> CorpusReport:
+    """Rebuilds the report of a corpus from its manifest.
 
     Args:
-        values: as the manifest has them; corpora of earlier versions have no
+        values: the manifest's report; corpora of earlier versions have no
             "lost".
     """
     values = {**values, "skipped": Counter(values["skipped"])}
@@ -208,7 +208,7 @@ class _Report(Section):
     held_out_tokens: Count
     unknown_tokens: Count
     skipped: dict[str, Count]
-    # Corpora of earlier versions have none.
+    # Absent from corpora of earlier versions.
     lost: _Lost | None = None
 
 
@@ -249,7 +249,7 @@ def _read_manifest(folder: Path) -> _Manifest:
         folder / MANIFEST,
         _Manifest,
         missing=(
-            f"{folder} holds no prepared corpus: {MANIFEST} is missing. "
+            f"{folder} does not hold a prepared corpus: {MANIFEST} is missing. "
             "Give the folder that `keras-distil prepare` wrote."
         ),
         check_version=check_version,
@@ -261,18 +261,18 @@ def _check_settings(
     folder: Path, settings: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     for key, value in expected.items():
-        found = settings.get(key)
-        if found == value:
+        actual = settings.get(key)
+        if actual == value:
             continue
         if key in ("tokenizer", "vocabulary"):
             raise CorpusError(
-                f"The corpus in {folder} was made for another tokenizer "
-                f"(its {key} has hash {str(found)[:12]}, the teacher's "
+                f"The corpus in {folder} was prepared for another tokenizer "
+                f"(its {key} has hash {str(actual)[:12]}, the teacher's "
                 f"{value[:12]}). Prepare the text with this teacher's."
             )
         raise CorpusError(
-            f"The corpus in {folder} was made with {key}={found!r}, "
-            f"but {value!r} is asked for. Change one of them."
+            f"The corpus in {folder} was prepared with {key}={actual!r}, "
+            f"but {value!r} was requested. Change one of them."
         )
 
 

@@ -1,4 +1,4 @@
-"""The scratch files of a preparation: tokenized units, and what repeats."""
+"""The scratch files of a preparation: tokenized units and repeat flags."""
 
 import dataclasses
 import itertools
@@ -19,12 +19,12 @@ from keras_distil.data.corpus.tokenized import (
 )
 from keras_distil.utils import disk
 
-# Digests that are compared at once; memory is about 40 bytes a digest.
+# Digests that are compared at once, at about 40 bytes of memory each.
 DIGESTS_AT_ONCE = 2**21
 
 
 def write_unit(path: Path, unit: TokenizedUnit) -> None:
-    """Writes a unit's scratch file, whole or not at all.
+    """Writes a unit's scratch file atomically.
 
     Raises:
         OSError: if the disk is full or may not be written.
@@ -40,13 +40,13 @@ def write_unit(path: Path, unit: TokenizedUnit) -> None:
 
 
 def read_unit(path: Path, *names: str) -> list[np.ndarray]:
-    """Reads arrays of a unit's scratch file, and no others."""
+    """Reads only the named arrays of a unit's scratch file."""
     with safe_open(path, framework="numpy") as file:
         return [file.get_tensor(name) for name in names]
 
 
 def is_whole(path: Path) -> bool:
-    """Tells whether a unit's scratch file is there and complete."""
+    """Checks whether a unit's scratch file exists and is complete."""
     try:
         with safe_open(path, framework="numpy"):
             return True
@@ -54,13 +54,13 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def chosen_paragraphs(
+def select_paragraphs(
     path: Path, part: Part, held_out_fraction: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and lengths of a unit's paragraphs that belong to a part."""
+    """Returns tokens and lengths of a unit's paragraphs in a part."""
     digests, lengths, tokens = read_unit(path, "digests", "lengths", "tokens")
-    mine = _mine(path, digests, part, held_out_fraction)
-    return tokens[np.repeat(mine, lengths)], lengths[mine]
+    selected = _mine(path, digests, part, held_out_fraction)
+    return tokens[np.repeat(selected, lengths)], lengths[selected]
 
 
 def _mine(
@@ -72,10 +72,10 @@ def _mine(
 
 
 def mark_repeats(paths: Sequence[Path]) -> None:
-    """Writes, beside each unit, which of its paragraphs come up first in it.
+    """Marks, beside each unit, the paragraphs that first appear in it.
 
-    Digests are compared a range of their values at a time, so that memory
-    does not grow with the corpus.
+    Digests are compared one range of values at a time, so memory does not
+    grow with the corpus.
     """
     sizes = []
     for path in paths:
@@ -85,17 +85,19 @@ def mark_repeats(paths: Sequence[Path]) -> None:
     ranges = -(-sum(sizes) // DIGESTS_AT_ONCE)
     bounds = [i * 2**64 // max(ranges, 1) for i in range(ranges + 1)]
     for low, high in itertools.pairwise(bounds):
-        places, found = [], []
+        places, digest_lists = [], []
         for path in paths:
             (digests,) = read_unit(path, "digests")
             inside = (digests >= np.uint64(low)) & (
                 digests <= np.uint64(high - 1)
             )
             places.append(np.flatnonzero(inside))
-            found.append(digests[inside])
-        # The first of equal ones, in the order of the units.
-        is_first = np.zeros(sum(map(len, found)), bool)
-        is_first[np.unique(np.concatenate(found), return_index=True)[1]] = True
+            digest_lists.append(digests[inside])
+        # The first of equal digests, in the order of the units.
+        is_first = np.zeros(sum(map(len, digest_lists)), bool)
+        is_first[
+            np.unique(np.concatenate(digest_lists), return_index=True)[1]
+        ] = True
         start = 0
         for path, place in zip(paths, places, strict=True):
             if len(place):
@@ -111,7 +113,7 @@ def _flags_path(unit: Path) -> Path:
 
 @dataclasses.dataclass
 class Table:
-    """Items that each unit adds to each part, and the corpus's report."""
+    """The items that each unit adds to each part, and the report."""
 
     items: dict[str, list[int]]
     report: CorpusReport
@@ -120,15 +122,15 @@ class Table:
 def measure(
     paths: Sequence[Path], parts: Sequence[Part], held_out_fraction: float
 ) -> Table:
-    """Counts what the units hold, once repeats are marked."""
+    """Counts the items of the units, once repeats are marked."""
     table = Table({part.name: [] for part in parts}, CorpusReport())
     for path in paths:
         digests, lengths, characters, unknown = read_unit(
             path, "digests", "lengths", "characters", "unknown"
         )
         for part in parts:
-            mine = lengths[_mine(path, digests, part, held_out_fraction)]
-            table.items[part.name].append(part.item_count(mine))
+            selected = lengths[_mine(path, digests, part, held_out_fraction)]
+            table.items[part.name].append(part.item_count(selected))
         with safe_open(path, framework="numpy") as file:
             report = json.loads(file.metadata()["report"])
         first = np.load(_flags_path(path), allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Shards of token ids: written whole, read row by row."""
+"""Shards of token ids, written whole and read row by row."""
 
 import atexit
 import errno
@@ -16,8 +16,8 @@ from keras_distil.data.corpus.tokenized import Part
 from keras_distil.data.tokenize import SpecialTokens
 from keras_distil.utils import disk
 
-# One sequence a record, each in a chunk of its own: records are read in any
-# order, and Riegeli checks each chunk's hash as it reads it.
+# One sequence per record, each in its own chunk: records are read in any
+# order, and Riegeli checks the hash of a chunk as it reads it.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 _READER_OPTIONS = "readahead_buffer_size:0"
 _OPEN_FILES = 256
@@ -25,12 +25,12 @@ _ROWS_COUNTED = 4096
 
 
 class _Reading:
-    """Reads one at a time, and none when the interpreter ends.
+    """Allows one read at a time, and none once the interpreter exits.
 
-    A thread of tf.data that waits for the interpreter's lock at its end is
-    stopped in its tracks: the process would abort, or wait for it for ever.
-    So the last thing that happens before is that reads fail at once, until
-    the buffers of tf.data are full and it asks no more.
+    A thread of tf.data that waits for the interpreter's lock during exit is
+    stopped in its tracks: the process would abort or wait for it forever. So
+    just before that, reads start to fail at once, until the buffers of
+    tf.data are full and it asks for no more.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class _Reading:
         self._calls += 1
         if self._ended:
             self._lock.release()
-            raise RuntimeError("the process ends")
+            raise RuntimeError("the process is exiting")
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
@@ -63,21 +63,21 @@ _reading = _Reading()
 
 
 class CorpusError(ValueError):
-    """A prepared corpus, or a teacher's cache, is damaged or does not fit."""
+    """A prepared corpus or a teacher's cache is damaged or does not fit."""
 
 
 class ShardedSequences:
     """Sequences of one length in ArrayRecord files, read row by row.
 
-    Nothing is held in memory but the handles of open files. Rows are read
-    like those of an array: by a number, a slice or an array of numbers.
+    Only the handles of open files are held in memory. Rows are read as from
+    an array: by a number, a slice or an array of numbers.
 
     Args:
         paths: the shards, in order.
-        counts: int, sequences of each shard.
-        length: int, tokens of a sequence.
-        dtype: of the token ids.
-        remedy: what to do about a damaged shard, for messages.
+        counts: int, the number of sequences in each shard.
+        length: int, tokens per sequence.
+        dtype: data type of the token ids.
+        remedy: how to fix a damaged shard, for error messages.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ShardedSequences:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Reads rows as indexing an array does."""
+        """Reads rows, as by indexing an array."""
         if isinstance(rows, slice):
             return self.read(np.arange(len(self))[rows])
         numbers = np.arange(len(self))[rows]
@@ -113,21 +113,23 @@ class ShardedSequences:
         """Reads rows by number.
 
         Args:
-            rows: integers, (n,), from 0 on.
+            rows: integers >= 0, (n,).
 
         Returns:
-            (n, length), of `dtype`.
+            Token ids, (n, length), of `dtype`.
 
         Raises:
-            CorpusError: if a shard has vanished or is damaged, naming it.
+            CorpusError: if a shard has vanished or is damaged; it is named.
         """
-        found = np.empty((len(rows), self.shape[1]), self.dtype)
+        rows_read = np.empty((len(rows), self.shape[1]), self.dtype)
         shards = np.searchsorted(self._ends, rows, side="right") - 1
         for shard in np.unique(shards):
-            here = np.flatnonzero(shards == shard)
-            numbers = rows[here] - self._ends[shard]
-            found[here] = self._read_shard(int(shard), numbers.tolist())
-        return found
+            positions = np.flatnonzero(shards == shard)
+            numbers = rows[positions] - self._ends[shard]
+            rows_read[positions] = self._read_shard(
+                int(shard), numbers.tolist()
+            )
+        return rows_read
 
     def _read_shard(self, shard: int, numbers: list[int]) -> np.ndarray:
         path = self._paths[shard]
@@ -146,16 +148,16 @@ class ShardedSequences:
             ) from error
 
 
-# Of the process: too many open files, no rights, no memory.
+# Errors of the process: too many open files, no permission, no memory.
 _NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
 REMEDY = (
-    "Copy it again, or remove the folder and make it again with "
+    "Copy it again, or remove the folder and prepare it again with "
     "`keras-distil prepare`."
 )
 
 
 def _open(path: Path) -> Any:
-    # A missing file is an error of ArrayRecord's only when it is read.
+    # ArrayRecord reports a missing file only when it is read.
     if not path.is_file():
         raise FileNotFoundError("no such file")
     return array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
@@ -196,23 +198,23 @@ def write_shard(path: Path, sequences: np.ndarray) -> dict[str, Any]:
 
 
 def shard_name(part: str, number: int, count: int) -> str:
-    """The file name of shard `number` of `count`."""
+    """Returns the file name of shard `number` of `count`."""
     return f"{part}-{number:05d}-of-{count:05d}.array_record"
 
 
 def token_counts(part: Part, sequences: np.ndarray) -> np.ndarray:
-    """How often a training part's sequences have each token.
+    """Counts the tokens in a training part's sequences.
 
     Returns:
-        int64, of the first few tokens of the vocabulary; none if the part is
-        held out.
+        int64, for the first tokens of the vocabulary, up to the largest id
+        that occurs; empty if the part is held out.
     """
     counts = np.zeros(0, np.int64)
     if part.held_out or not len(sequences):
         return counts
     size = int(sequences.max()) + 1
     counts = np.zeros(size, np.int64)
-    # NumPy counts a copy in 64 bits.
+    # NumPy would count a 64-bit copy.
     for start in range(0, len(sequences), _ROWS_COUNTED):
         rows = sequences[start : start + _ROWS_COUNTED]
         counts += np.bincount(rows.reshape(-1), minlength=size)
@@ -222,10 +224,10 @@ def token_counts(part: Part, sequences: np.ndarray) -> np.ndarray:
 def total_counts(
     counts: Iterable[np.ndarray], vocabulary_size: int, special: SpecialTokens
 ) -> np.ndarray:
-    """Adds the counts of tokens of all shards, leaving out their frames.
+    """Adds up the token counts of all shards, without special tokens.
 
     Args:
-        counts: integers, each of the first few tokens of the vocabulary.
+        counts: integers, one array per shard, as from `token_counts`.
         vocabulary_size: int.
         special: the ids of the special tokens.
 

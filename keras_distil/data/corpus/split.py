@@ -1,4 +1,4 @@
-"""Which paragraphs are held out: decided by their content alone."""
+"""The split into training and held-out text, by content alone."""
 
 import hashlib
 import unicodedata
@@ -21,7 +21,7 @@ def content_digest(text: str) -> int:
         True
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    # A lone surrogate (possible in JSON) has no UTF-8 form of its own.
+    # A lone surrogate (possible in JSON) has no UTF-8 form.
     normalised = " ".join(folded.split()).encode("utf-8", "surrogatepass")
     return int.from_bytes(
         hashlib.blake2b(normalised, digest_size=8).digest(), "big"
@@ -29,10 +29,10 @@ def content_digest(text: str) -> int:
 
 
 def is_held_out(text: str, fraction: float) -> bool:
-    """Tells whether a paragraph belongs to the held-out part of a corpus.
+    """Checks whether a paragraph belongs to the held-out part.
 
-    The answer depends on the text and the fraction only: not on a seed, the
-    order of reading, the other paragraphs or a library's version. A larger
+    The answer depends only on the text and the fraction: not on a seed, the
+    reading order, the other paragraphs or a library's version. A larger
     fraction holds out a superset.
 
     Args:
@@ -54,7 +54,7 @@ def is_held_out(text: str, fraction: float) -> bool:
 
 
 def digest_is_held_out(digest: int, fraction: float) -> bool:
-    """The rule of `is_held_out` for a digest that is already known."""
+    """Applies the rule of `is_held_out` to a known digest."""
     return digest < fraction * 2.0**64
 
 

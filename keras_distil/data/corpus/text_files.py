@@ -19,32 +19,32 @@ from keras_distil.data.corpus.unknown import unknown_warnings
 from keras_distil.utils.checks import check_encoding
 
 MAX_LINE_CHARACTERS = 1_000_000
-_MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS  # UTF-8 takes up to 4 a character
+_MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS  # up to 4 bytes per UTF-8 character
 _EXTENSIONS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
-# Where a file is cut is part of a corpus: repeats count once, in order.
+# The size affects the corpus: of repeats, the first in order counts.
 UNIT_BYTES = 4 * 2**20
-# What a dry run reads of a file.
+# How much of a file a dry run reads.
 _BEGINNING_BYTES = 2**18
 
 _EMPTY = "empty line"
 _TOO_LONG = "line too long"
 
-# Of a record: line number, problem, keys found.
+# Line number, problem and keys of a record that could not be used.
 _Failure: TypeAlias = tuple[int, str, list[str]]
 
 
 @dataclasses.dataclass
 class CorpusReport:
-    """What was read and what was left out, and why.
+    """Counts of what was read and what was left out, and why.
 
     Attributes:
         files: files opened.
         paragraphs: distinct paragraphs kept.
-        characters: characters in them.
-        held_out_paragraphs: those of `paragraphs` that were held out.
-        train_tokens: tokens of the training paragraphs, none special.
-        held_out_tokens: the same of the held-out paragraphs.
-        unknown_tokens: those of both that are [UNK].
+        characters: characters in those paragraphs.
+        held_out_paragraphs: how many of `paragraphs` are held out.
+        train_tokens: tokens of the training paragraphs, without special ones.
+        held_out_tokens: the same for the held-out paragraphs.
+        unknown_tokens: how many of both are [UNK].
         skipped: how often something was left out, by reason.
         lost: how much of the text could not be read.
     """
@@ -60,7 +60,7 @@ class CorpusReport:
     lost: LostText = dataclasses.field(default_factory=LostText)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON data."""
+        """Returns the report as JSON data."""
         return {
             **vars(self),
             "skipped": dict(self.skipped),
@@ -68,7 +68,7 @@ class CorpusReport:
         }
 
     def __str__(self) -> str:
-        """Sums the counts up in one line."""
+        """Returns the counts in one line."""
         skipped = ", ".join(
             f"{reason}: {count:,}"
             for reason, count in sorted(self.skipped.items())
@@ -86,11 +86,11 @@ class CorpusReport:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all paragraphs that were kept."""
+        """Number of tokens in all paragraphs that were kept."""
         return self.train_tokens + self.held_out_tokens
 
     def warnings(self) -> list[str]:
-        """One line for each thing that is odd about the text."""
+        """Returns one line for each oddity of the text."""
         return [
             *self.lost.warnings(),
             *unknown_warnings(self.unknown_tokens, self.tokens, "the corpus"),
@@ -98,22 +98,22 @@ class CorpusReport:
 
 
 class Unit(Protocol):
-    """A part of a source that is read by itself, also in another process."""
+    """A part of a source that can be read by itself, in any process."""
 
     def paragraphs(self, report: CorpusReport) -> Iterator[str]:
-        """Yields paragraphs and adds files and skips to `report`."""
+        """Yields paragraphs, and adds files and skips to `report`."""
         ...
 
 
 class Source(Protocol):
-    """Where paragraphs come from."""
+    """A source of paragraphs."""
 
     def describe(self) -> dict[str, Any]:
         """Returns JSON data that changes whenever the content may have."""
         ...
 
     def units(self) -> Sequence[Unit]:
-        """Returns the parts, in order: the same whoever reads them."""
+        """Returns the parts, in an order that never varies."""
         ...
 
 
@@ -127,17 +127,17 @@ class TextFiles:
 
     Attributes:
         pattern: a path or glob pattern; `**` crosses folders. Supported are
-            .txt and .jsonl (one JSON object a line), also with .gz.
+            .txt and .jsonl (one JSON object per line), optionally with .gz.
         root: folder that a relative pattern starts from. Defaults to the
-            working folder.
+            working directory.
         field: the key that holds the text in .jsonl records.
-        encoding: of the files, a name that Python knows, such as "latin-1".
-        allow_outside_root: whether files outside of `root` may be read, by an
-            absolute pattern, `..` or links.
+        encoding: encoding of the files, by its Python name, such as "latin-1".
+        allow_outside_root: whether files outside of `root` may be read,
+            through an absolute pattern, `..` or links.
 
     Raises:
-        ValueError: if the encoding is unknown, or does not write a line's end
-            as UTF-8 does (UTF-16 and UTF-32).
+        ValueError: if the encoding is unknown, or does not end a line as
+            UTF-8 does (UTF-16 and UTF-32).
 
     Example:
         >>> TextFiles("articles/**/*.jsonl.gz", root="corpus", field="text")
@@ -160,8 +160,8 @@ field='text', encoding='utf-8', allow_outside_root=True)
 
         Raises:
             FileNotFoundError: if there are none.
-            ValueError: if one has an unknown extension, is .jsonl while no
-                field is given, or lies outside of the root and must not.
+            ValueError: if a file has an unknown extension, is .jsonl while no
+                field is given, or is outside of the root without permission.
         """
         root = Path(self.root or ".").expanduser()
         pattern = os.path.expanduser(self.pattern)
@@ -170,10 +170,10 @@ field='text', encoding='utf-8', allow_outside_root=True)
         ):
             raise ValueError(
                 f"The pattern '{self.pattern}' leaves the root '{root}'. Give "
-                "one below it, another root, or say `allow_outside_root: true`."
+                "one below it, another root, or set `allow_outside_root: true`."
             )
-        found = glob.glob(pattern, root_dir=root, recursive=True)
-        files = [root / name for name in sorted(found)]
+        names = glob.glob(pattern, root_dir=root, recursive=True)
+        files = [root / name for name in sorted(names)]
         files = [path for path in files if path.is_file()]
         if not files:
             raise FileNotFoundError(
@@ -191,7 +191,7 @@ field='text', encoding='utf-8', allow_outside_root=True)
         ):
             raise ValueError(
                 f"'{path}' is a link out of the root '{root}'. Copy the file, "
-                "or say `allow_outside_root: true`."
+                "or set `allow_outside_root: true`."
             )
         if not path.name.endswith(_EXTENSIONS):
             raise ValueError(
@@ -205,7 +205,7 @@ field='text', encoding='utf-8', allow_outside_root=True)
             )
 
     def describe(self) -> dict[str, Any]:
-        """Returns the files with their sizes and times of modification."""
+        """Returns the files with their sizes and modification times."""
         root = Path(self.root or ".").expanduser()
         files = []
         for path in self.files():
@@ -218,13 +218,13 @@ field='text', encoding='utf-8', allow_outside_root=True)
         return {**described, "encoding": codecs.lookup(self.encoding).name}
 
     def read_beginnings(self, report: CorpusReport) -> bool:
-        """Reads some of every file, to see what is wrong with it.
+        """Reads the beginning of every file, to find problems early.
 
         Args:
-            report: what is read and skipped is added to it.
+            report: receives counts of what is read and skipped.
 
         Returns:
-            Whether that was all of every file.
+            Whether every file was read to its end.
 
         Raises:
             FileNotFoundError: if no file matches.
@@ -244,11 +244,11 @@ field='text', encoding='utf-8', allow_outside_root=True)
     def units(self) -> list["FileRange"]:
         """Returns pieces of the files, in the order of their names.
 
-        Compressed files are whole, others are cut about every 4 MB.
+        Compressed files stay whole; others are cut about every 4 MB.
 
         Raises:
             FileNotFoundError: if no file matches.
-            ValueError: if a file is of no supported kind.
+            ValueError: if a file's kind is not supported.
         """
         units = []
         for path in self.files():
@@ -267,12 +267,12 @@ field='text', encoding='utf-8', allow_outside_root=True)
         """Yields the paragraphs of all files, in the order of their names.
 
         Args:
-            report: files and skips are added to it.
+            report: receives counts of files and skips.
 
         Raises:
             FileNotFoundError: if no file matches.
-            ValueError: if a file is of no supported kind, is a damaged .gz,
-                or is a .jsonl file whose first 4 MB have no usable record.
+            ValueError: if a file's kind is not supported, or it is a damaged
+                .gz or a .jsonl file whose first 4 MB have no usable record.
         """
         for unit in self.units():
             yield from unit.paragraphs(report)
@@ -280,14 +280,14 @@ field='text', encoding='utf-8', allow_outside_root=True)
 
 @dataclasses.dataclass(frozen=True)
 class FileRange:
-    """The lines of a text file that begin in a range of its bytes.
+    """The lines of a text file that begin in a byte range.
 
     Attributes:
         path: the file.
         start: int, the first byte.
-        end: int, the byte behind the last; None for the end of the file.
+        end: int, the byte after the last; None for the end of the file.
         field: the key that holds the text in .jsonl records.
-        encoding: of the file.
+        encoding: encoding of the file.
     """
 
     path: str
@@ -311,20 +311,20 @@ class FileRange:
                 return
         lines = self._lines(report)
         if not _is_jsonl(path):
-            for line in self._noting_tables(lines, report):
+            for line in self._note_tables(lines, report):
                 yield line.text
             return
         failure = yield from self._records(lines, report)
         if failure and self.start == 0:
-            number, problem, found = failure
+            number, problem, keys = failure
             raise ValueError(
                 f"'{path}' has no usable record. First, line {number}: "
                 f"{problem} (field='{self.field}'). Keys found: "
-                f"{found or 'none'}. Correct `field` or the file."
+                f"{keys or 'none'}. Correct `field` or the file."
             )
 
     def _lines(self, report: CorpusReport) -> Iterator["_Line"]:
-        """Yields the usable lines, numbered from the first of the range."""
+        """Yields the usable lines, numbered from the start of the range."""
         path = Path(self.path)
         opener = gzip.open if path.name.endswith(".gz") else open
         start = self.start
@@ -333,7 +333,7 @@ class FileRange:
                 if start == 0:
                     _refuse_wide_characters(path, file)
                 else:
-                    # The line that the byte before belongs to is not of this
+                    # The line of the byte before does not belong to this
                     # range; it may be one that ends right there.
                     file.seek(start - 1)
                     start += _skip_line(file) - 1
@@ -358,27 +358,27 @@ class FileRange:
                     "again."
                 ) from error
 
-    def _noting_tables(
+    def _note_tables(
         self, lines: Iterator["_Line"], report: CorpusReport
     ) -> Iterator["_Line"]:
-        """Yields the lines; says in the report if they look like a table."""
+        """Yields the lines; the report notes it if they look like a table."""
         if self.start:
             yield from lines
             return
         first = list(itertools.islice(lines, lost_text.TABLE_LINES))
-        form = lost_text.described_form([line.text for line in first])
+        form = lost_text.describe_form([line.text for line in first])
         if form is not None:
             place = Place(self.path, 0, "file", 1, form)
-            report.lost.take_for_table(place)
+            report.lost.note_table(place)
         yield from itertools.chain(first, lines)
 
     def _records(
         self, lines: Iterator["_Line"], report: CorpusReport
     ) -> Generator[str, None, _Failure | None]:
-        """Yields one field of JSON records; returns why if none is usable."""
+        """Yields a field of JSON records; returns why if none is usable."""
         usable, failure = False, None
         for line in lines:
-            text, problem, found = _field_of(line.text, self.field)
+            text, problem, keys = _field_of(line.text, self.field)
             if text is not None:
                 usable = True
                 if stripped := text.strip():
@@ -388,7 +388,7 @@ class FileRange:
                 continue
             report.skipped[problem] += 1
             report.lost.lose(line.size, self._place(line.number, problem))
-            failure = failure or (line.number, problem, found)
+            failure = failure or (line.number, problem, keys)
         return None if usable else failure
 
     def _place(self, number: int, problem: str) -> Place:
@@ -396,7 +396,7 @@ class FileRange:
 
 
 class _Line(NamedTuple):
-    """A line of text, its number and its bytes."""
+    """A line of text, with its number and size in bytes."""
 
     number: int
     size: int
@@ -433,7 +433,7 @@ def _is_jsonl(path: Path) -> bool:
 
 
 def _skip_line(file: IO[bytes] | gzip.GzipFile) -> int:
-    """Reads to the end of a line in bounded pieces; returns its bytes."""
+    """Reads to the end of a line in bounded pieces; returns the bytes read."""
     size = 0
     while piece := file.readline(_MAX_LINE_BYTES):
         size += len(piece)
@@ -445,7 +445,7 @@ def _skip_line(file: IO[bytes] | gzip.GzipFile) -> int:
 def _bounded_lines(
     file: IO[bytes] | gzip.GzipFile,
 ) -> Iterator[tuple[int, int, bytes | None]]:
-    """Yields (offset, bytes, line), holding one bounded piece.
+    """Yields (offset, bytes, line), one bounded piece in memory at a time.
 
     The line is None if it is too long.
     """
@@ -460,7 +460,7 @@ def _bounded_lines(
 
 
 def _decode(raw: bytes | None, encoding: str) -> tuple[str | None, str]:
-    """Decodes and strips a line; None and the problem if it is not usable."""
+    """Decodes and strips a line; returns None and the problem if it fails."""
     if raw is None:
         return None, _TOO_LONG
     try:
@@ -479,7 +479,7 @@ def _decode(raw: bytes | None, encoding: str) -> tuple[str | None, str]:
 
 
 def _reason(problem: str) -> str:
-    """What the report counts a problem of a line as."""
+    """Returns the report's name for a problem of a line."""
     if problem == _TOO_LONG:
         return problem
     return f"line {problem.partition(' (')[0]}"
@@ -488,7 +488,7 @@ def _reason(problem: str) -> str:
 def _field_of(
     line: str, field: str | None
 ) -> tuple[str | None, str, list[str]]:
-    """Returns (text or None, problem, keys found) of one JSON line."""
+    """Returns (text or None, problem, keys of the record) of a JSON line."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

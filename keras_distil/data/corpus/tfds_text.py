@@ -19,28 +19,28 @@ from keras_distil.utils.checks import check_tfds_name
 from keras_distil.utils.extras import names_package
 
 _MIN_WORDS = 5
-# Books of PG-19 are wrapped to lines; only a blank line ends a paragraph.
+# Books of PG-19 have wrapped lines: only a blank line ends a paragraph.
 _BLANK_LINES = re.compile(r"\n[ \t\r]*\n")
 
 
 @dataclasses.dataclass(frozen=True)
 class TfdsText:
-    """A text feature of a TFDS data set, in paragraphs set off by blank lines.
+    """A text feature of a TFDS data set, split into paragraphs at blank lines.
 
     A data set that is not on this machine is downloaded and prepared first.
-    Examples are read one by one, in the order they are stored. Paragraphs
-    of fewer than 5 words (headings, list items) or of more than 1,000,000
-    characters are skipped and counted, as are examples that are not UTF-8.
+    Examples are read one by one, in storage order. Paragraphs of fewer than
+    5 words (headings, list items) or of more than 1,000,000 characters are
+    skipped and counted, as are examples that are not UTF-8.
 
     Attributes:
-        name: as TFDS writes it, `name[/config][:version]`.
+        name: in TFDS's form, `name[/config][:version]`.
         split: a split, or a part of one such as `train[:1%]`.
         field: the feature that holds the text.
-        data_dir: folder of prepared data sets. Defaults to that of TFDS.
+        data_dir: folder of prepared data sets. Defaults to TFDS's own.
 
     Raises:
-        ValueError: if the name is not of that form. One with a namespace
-            would make TFDS download and run code.
+        ValueError: if the name does not have that form. A name with a
+            namespace would make TFDS download and run code.
 
     Example:
         >>> TfdsText("wikipedia/20230601.en", split="train[:1%]")
@@ -54,18 +54,18 @@ field='text', data_dir=None)
     data_dir: str | os.PathLike | None = None
 
     def __post_init__(self) -> None:
-        """Checks that the name makes TFDS run no code but its own."""
+        """Checks that the name cannot make TFDS run foreign code."""
         check_tfds_name(self.name)
 
     def describe(self) -> dict[str, Any]:
-        """Returns the version and the sizes of what would be read.
+        """Returns the version and the sizes of the data to read.
 
         Raises:
             ValueError: if the data set, the split or the field is unknown, or
-                the field holds no text.
+                the field does not hold text.
             ImportError: if TFDS, or a package that the data set needs, is not
                 installed.
-            ConnectionError: if the data set can not be downloaded.
+            ConnectionError: if the data set cannot be downloaded.
         """
         builder = self._prepared()
         split = builder.info.splits[self.split]
@@ -74,8 +74,8 @@ field='text', data_dir=None)
             "name": builder.info.full_name,
             "split": self.split,
             "field": self.field,
-            # (file, first example, examples): differs from one preparation
-            # to the next wherever the examples do.
+            # (file, first example, examples): these differ between two
+            # preparations wherever the examples differ.
             "files": [
                 [os.path.basename(part.filename), part.skip, part.take]
                 for part in split.file_instructions
@@ -111,7 +111,7 @@ field='text', data_dir=None)
         """Yields the paragraphs of all examples.
 
         Args:
-            report: files and skips are added to it.
+            report: receives counts of files and skips.
 
         Raises:
             ValueError: as for `describe`.
@@ -127,7 +127,7 @@ field='text', data_dir=None)
         examples = self._prepared().as_dataset(
             split=split,
             shuffle_files=False,
-            # Images or tables beside the text are not even decoded.
+            # Other features, such as images, are not even decoded.
             decoders=tfds.decode.PartialDecoding({self.field: True}),
             read_config=tfds.ReadConfig(try_autocache=False),
         )
@@ -135,7 +135,7 @@ field='text', data_dir=None)
             yield example[self.field]
 
     def is_prepared(self) -> bool:
-        """Tells whether the data set is on this machine; downloads nothing.
+        """Checks whether the data set is on this machine; downloads nothing.
 
         Raises:
             ValueError: if there is no such data set.
@@ -166,7 +166,7 @@ field='text', data_dir=None)
         except tfds.core.registered.DatasetNotFoundError as error:
             name = re.split("[/:]", self.name)[0]
             raise ValueError(
-                f"TFDS has no data set '{self.name}', and there is none of "
+                f"TFDS has no data set '{self.name}', and there is none with "
                 f"this name in data_dir={_shown(self.data_dir)}. "
                 f"Nearest name: {_nearest(name, tfds.list_builders())}."
             ) from error
@@ -178,7 +178,7 @@ field='text', data_dir=None)
             reason = _one_line(error).rpartition('": ')[2]
             reason = reason.partition(" Here are ")[0]
             raise ValueError(
-                "`name` must be that of a TFDS data set, "
+                "`name` must be the name of a TFDS data set, "
                 f"'name[/config][:version]'. Received: name={self.name!r}. "
                 f"{reason}{_nearest_config(self.name)}"
             ) from error
@@ -189,14 +189,14 @@ field='text', data_dir=None)
                 builder.download_and_prepare()
         except ImportError as error:
             raise _import_error(self.name, error) from error
-        # Servers, checksums and the data sets' own code fail in ways that
+        # Servers, checksums and the code of data sets fail with errors that
         # share no class.
         except Exception as error:
             raise ConnectionError(
                 f"'{self.name}' is not in data_dir={_shown(self.data_dir)} and "
                 f"could not be downloaded and prepared: {_one_line(error)} "
-                "Check the network and the space, or prepare it elsewhere "
-                f"with `tfds build {self.name}` and give its `data_dir`."
+                "Check the network and the disk, or prepare it elsewhere "
+                f"with `tfds build {self.name}` and set its `data_dir`."
             ) from error
 
     def _check_field(self, features: Any) -> None:
@@ -210,8 +210,9 @@ field='text', data_dir=None)
         dtype = getattr(feature.tf_dtype, "name", "nested")
         if dtype != "string" or feature.shape:
             raise ValueError(
-                f"`field` must name a feature of '{self.name}' that holds one "
-                f"text. Received: field={self.field!r}, which is {feature}."
+                f"`field` must name a feature of '{self.name}' that holds a "
+                f"single text. Received: field={self.field!r}, which is "
+                f"{feature}."
             )
 
 
@@ -222,7 +223,7 @@ class TfdsRange:
     Attributes:
         source: the data set.
         split: a split with its range, `name[start:end]`.
-        files: int, files to count for this range.
+        files: int, files that this range adds to the report.
     """
 
     source: TfdsText
@@ -242,7 +243,7 @@ class TfdsRange:
 
 @contextlib.contextmanager
 def _quiet_retries() -> Iterator[None]:
-    """Leaves TFDS's bars alone: each of ten retries would be a long line."""
+    """Silences retries, which would break TFDS's progress bars."""
     logger = logging.getLogger("urllib3.connectionpool")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -253,7 +254,7 @@ def _quiet_retries() -> Iterator[None]:
 
 
 def _import_tfds() -> Any:
-    # Imported late: it takes TensorFlow with it.
+    # Imported late because it imports TensorFlow.
     try:
         import tensorflow_datasets
     except ImportError as error:
@@ -282,7 +283,7 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _nearest_config(name: str) -> str:
-    """Names the config nearest to an unknown one, or returns ""."""
+    """Suggests the config nearest to an unknown one; "" if none."""
     match = re.fullmatch(r"(\w+)/([^:/]+)(:.*)?", name)
     if match is None:
         return ""
@@ -293,7 +294,7 @@ def _nearest_config(name: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """The first line of an error's message, closed by a dot."""
+    """Returns the first line of an error's message, ending in a full stop."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
     return text if text.endswith((".", "!", "?")) else f"{text}."

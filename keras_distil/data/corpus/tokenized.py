@@ -1,7 +1,7 @@
-"""A unit of text as tokens, and what it adds to each part of a corpus.
+"""Tokenized units of text, and the items they add to a corpus's parts.
 
-Every way of preparing a corpus, on one machine or many, goes through these
-functions in the same order of units, and so writes the same bytes.
+Every way of preparing a corpus, on one machine or many, calls these functions
+in the same order of units, and so writes the same bytes.
 """
 
 import dataclasses
@@ -17,22 +17,22 @@ from keras_distil.data.corpus.split import content_digest
 from keras_distil.data.corpus.text_files import CorpusReport, Unit
 from keras_distil.data.tokenize import Encoder, SpecialTokens
 
-# Tokens of a shard, padding and special tokens included. Part of the format.
+# Tokens per shard, with padding and special tokens. Part of the format.
 SHARD_TOKENS = 2**24
 _BUCKETS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedUnit:
-    """The paragraphs of a unit, without those that repeat in it.
+    """The paragraphs of a unit, without repeats within it.
 
     Attributes:
         digests: uint64, (paragraphs,), see `content_digest`.
         lengths: int32, (paragraphs,), tokens of each.
-        characters: int32, (paragraphs,), of each.
+        characters: int32, (paragraphs,), characters of each.
         unknown: int32, (paragraphs,), tokens of each that are [UNK].
         tokens: uint16 or int32, (sum of lengths,).
-        report: what was read and skipped, without counts of paragraphs.
+        report: what was read and skipped, without paragraph counts.
     """
 
     digests: np.ndarray
@@ -73,7 +73,7 @@ def tokenize_unit(unit: Unit, encoder: Encoder) -> TokenizedUnit:
 
 
 def held_out_flags(digests: np.ndarray, fraction: float) -> np.ndarray:
-    """The rule of `is_held_out` for an array of digests."""
+    """Applies the rule of `is_held_out` to an array of digests."""
     return digests < np.uint64(math.ceil(fraction * 2.0**64))
 
 
@@ -81,12 +81,12 @@ class Part(Protocol):
     """A part of a corpus: sequences of one length, in shards.
 
     A unit adds items to a part, and a shard takes a fixed number of them, so
-    that where an item goes follows from the numbers of items alone.
+    the place of an item follows from the numbers of items alone.
 
     Attributes:
-        name: of the shards.
+        name: prefix of the shards' names.
         held_out: bool, whether held-out paragraphs belong to it.
-        length: int, tokens of a sequence.
+        length: int, tokens per sequence.
         items_per_shard: int.
     """
 
@@ -96,30 +96,30 @@ class Part(Protocol):
     items_per_shard: int
 
     def item_count(self, lengths: np.ndarray) -> int:
-        """Items that paragraphs of these lengths add."""
+        """Counts the items that paragraphs of these lengths add."""
         ...
 
     def items(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The items of paragraphs, one behind the other."""
+        """Returns the items of paragraphs, concatenated."""
         ...
 
     def used_items(self, total: int) -> int:
-        """How many of all items of a corpus are used, from the first on."""
+        """Returns how many of a corpus's items are used, from the first."""
         ...
 
     def sequences(self, items: np.ndarray) -> np.ndarray:
-        """The sequences of a shard, (sequences, length)."""
+        """Returns the sequences of a shard, (sequences, length)."""
         ...
 
 
 class PackedPart:
-    """Paragraphs joined with [SEP] and cut into full sequences, see `pack`.
+    """Paragraphs joined with [SEP] and cut into full sequences; see `pack`.
 
     An item is a token of the joined paragraphs.
 
     Args:
-        name: of the shards.
-        length: int >= 3, tokens of a sequence.
+        name: prefix of the shards' names.
+        length: int >= 3, tokens per sequence.
         special: the ids of the special tokens.
         held_out: bool, whether held-out paragraphs belong to it.
     """
@@ -134,11 +134,11 @@ class PackedPart:
         self._special = special
 
     def item_count(self, lengths: np.ndarray) -> int:
-        """Items that paragraphs of these lengths add."""
+        """Counts the items that paragraphs of these lengths add."""
         return int(lengths.sum(dtype=np.int64) + np.count_nonzero(lengths))
 
     def items(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The tokens, each paragraph followed by [SEP]."""
+        """Returns the tokens, each paragraph followed by [SEP]."""
         lengths = lengths[lengths > 0]
         joined = np.full(
             len(tokens) + len(lengths), self._special.sep_id, tokens.dtype
@@ -148,28 +148,28 @@ class PackedPart:
         return joined
 
     def used_items(self, total: int) -> int:
-        """All but the last [SEP], behind which there is no paragraph."""
+        """Returns all but the last [SEP], which no paragraph follows."""
         return max(total - 1, 0)
 
     def sequences(self, items: np.ndarray) -> np.ndarray:
-        """The sequences of a shard, (sequences, length)."""
+        """Returns the sequences of a shard, (sequences, length)."""
         count = packed_count(len(items), self.length)
-        made = np.empty((count, self.length), items.dtype)
-        pack_stream(items, self._special, out=made)
-        return made
+        sequences = np.empty((count, self.length), items.dtype)
+        pack_stream(items, self._special, out=sequences)
+        return sequences
 
 
 class BucketPart:
-    """One sequence a paragraph, of those whose lengths are alike.
+    """One sequence per paragraph, for paragraphs of similar length.
 
     An item is a sequence: [CLS], tokens, [SEP], [PAD] up to `length`. A
     paragraph too long for the longest bucket is cut.
 
     Args:
-        name: of the shards.
+        name: prefix of the shards' names.
         shorter: int, length of the next shorter bucket, 0 for none.
-        length: int, tokens of a sequence of this bucket.
-        longest: int, tokens of a sequence of the longest bucket.
+        length: int, tokens per sequence of this bucket.
+        longest: int, tokens per sequence of the longest bucket.
         special: the ids of the special tokens.
     """
 
@@ -192,11 +192,11 @@ class BucketPart:
         self._special = special
 
     def item_count(self, lengths: np.ndarray) -> int:
-        """Items that paragraphs of these lengths add."""
+        """Counts the items that paragraphs of these lengths add."""
         return len(self._pieces(lengths)[0])
 
     def items(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The sequences of this bucket, in the order of the paragraphs."""
+        """Returns this bucket's sequences, in the order of the paragraphs."""
         starts, sizes = self._pieces(lengths)
         rows = np.full(
             (len(sizes), self.length), self._special.pad_id, tokens.dtype
@@ -210,32 +210,32 @@ class BucketPart:
         return rows
 
     def _pieces(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Start and size of each piece of this bucket."""
+        """Returns start and size of each piece in this bucket."""
         lengths = lengths.astype(np.int64)
         counts = -(-lengths // self._body)  # pieces of each paragraph
         first = np.repeat(np.cumsum(counts) - counts, counts)
         within = (np.arange(len(first)) - first) * self._body
         starts = np.repeat(np.cumsum(lengths) - lengths, counts) + within
         sizes = np.minimum(np.repeat(lengths, counts) - within, self._body)
-        mine = (sizes > self._above) & (sizes <= self._most)
-        return starts[mine], sizes[mine]
+        selected = (sizes > self._above) & (sizes <= self._most)
+        return starts[selected], sizes[selected]
 
     def used_items(self, total: int) -> int:
-        """All of them."""
+        """Returns `total`: all items are used."""
         return total
 
     def sequences(self, items: np.ndarray) -> np.ndarray:
-        """The sequences of a shard, (sequences, length)."""
+        """Returns the sequences of a shard, (sequences, length)."""
         return items
 
 
-def parts_of(
+def make_parts(
     layout: str, sequence_length: int, special: SpecialTokens
 ) -> list[Part]:
-    """The parts of a corpus.
+    """Lists the parts of a corpus.
 
     Args:
-        layout: "packed" or "bucketed", how training sequences are made.
+        layout: "packed" or "bucketed", the form of training sequences.
             Held-out ones are always packed, so that scores can be compared.
         sequence_length: int, tokens of the longest sequence.
         special: the ids of the special tokens.
@@ -244,7 +244,7 @@ def parts_of(
         The training parts, the shortest first, then the held-out one.
 
     Raises:
-        ValueError: if `layout` is neither.
+        ValueError: if `layout` is unknown.
     """
     held_out = PackedPart("held_out", sequence_length, special, held_out=True)
     if layout == "packed":
@@ -264,7 +264,7 @@ def parts_of(
 
 
 def bucket_lengths(sequence_length: int) -> list[int]:
-    """Up to eight lengths, evenly apart, the last `sequence_length`."""
+    """Returns up to eight evenly spaced lengths, up to `sequence_length`."""
     step = -(-sequence_length // _BUCKETS)
     step = max(step, min(8, sequence_length))
     lengths = list(range(step, sequence_length, step))
@@ -283,13 +283,13 @@ def add_to_report(
     """Adds a unit's counts to those of the corpus.
 
     Args:
-        total: changed.
-        report: the unit's own, as a dict of JSON.
+        total: the corpus's report; changed in place.
+        report: the unit's report, as JSON data.
         lengths: tokens of its paragraphs.
         characters: characters of its paragraphs.
         unknown: tokens of its paragraphs that are [UNK].
-        first: bool, whether no earlier paragraph is the same.
-        held_out: bool, whether they are held out.
+        first: bool, False for repeats of earlier paragraphs.
+        held_out: bool, whether each is held out.
     """
     lengths = lengths.astype(np.int64)
     empty = int(np.count_nonzero(lengths[first] == 0))
@@ -297,12 +297,12 @@ def add_to_report(
     total.skipped.update(report["skipped"])
     if "lost" in report:
         total.lost.add(LostText.from_json(report["lost"]))
-    kept = int(np.count_nonzero(first))
-    total.paragraphs += kept
+    distinct = int(np.count_nonzero(first))
+    total.paragraphs += distinct
     total.characters += int(characters[first].sum(dtype=np.int64))
     total.unknown_tokens += int(unknown[first].sum(dtype=np.int64))
     for reason, count in (
-        ("repeated paragraph", len(first) - kept),
+        ("repeated paragraph", len(first) - distinct),
         ("paragraph without tokens", empty),
     ):
         if count:

@@ -1,29 +1,29 @@
-"""The share of [UNK]: whether a vocabulary fits a text at all."""
+"""Checks on the share of [UNK], which shows if a vocabulary fits a text."""
 
 _WARN_FROM = 0.05
 _REFUSE_FROM = 0.5
 
 
 def check_unknown(unknown: int, total: int, what: str) -> None:
-    """Refuses a text that a vocabulary does not know.
+    """Refuses a text that the vocabulary does not fit.
 
     Args:
         unknown: int, tokens that are [UNK].
         total: int, all tokens of the text.
-        what: the text, for the message.
+        what: a name of the text, for the message.
 
     Raises:
-        ValueError: if half of the tokens, or more, are [UNK].
+        ValueError: if half of the tokens or more are [UNK].
     """
     if _share(unknown, total) >= _REFUSE_FROM:
-        raise ValueError(_told(unknown, total, what))
+        raise ValueError(_message(unknown, total, what))
 
 
 def unknown_warnings(unknown: int, total: int, what: str) -> list[str]:
-    """A line if 5% of the tokens, or more, are [UNK]; see `check_unknown`."""
+    """Returns a line if 5% of the tokens or more are [UNK], else none."""
     share = _share(unknown, total)
     if _WARN_FROM <= share < _REFUSE_FROM:
-        return [_told(unknown, total, what)]
+        return [_message(unknown, total, what)]
     return []
 
 
@@ -31,11 +31,11 @@ def _share(unknown: int, total: int) -> float:
     return unknown / max(total, 1)
 
 
-def _told(unknown: int, total: int, what: str) -> str:
+def _message(unknown: int, total: int, what: str) -> str:
     return (
         f"{_share(unknown, total):.1%} of the tokens of {what} ({unknown:,} "
         f"of {total:,}) are [UNK]: the vocabulary lacks their words. Check "
         "`do_lower_case` in the teacher's tokenizer_config.json: it must be "
-        "true for a lower-cased vocabulary and false for a cased one; or take "
+        "true for a lower-cased vocabulary and false for a cased one. Or use "
         "a teacher of the text's language."
     )

@@ -77,7 +77,7 @@ def test_beam_writes_the_same_bytes(
 def test_existing_corpus_is_kept(sources, tokenizer, tmp_path):
     settings = {"sequence_length": 16, "held_out_fraction": 0.2}
     prepare_corpus(sources, tokenizer, output=tmp_path / "a", **settings)
-    with pytest.raises(ValueError, match="holds a corpus already. Give anoth"):
+    with pytest.raises(ValueError, match="already holds a corpus. Give anoth"):
         beam.prepare_with_beam(
             sources,
             tokenizer,

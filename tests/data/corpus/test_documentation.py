@@ -249,7 +249,9 @@ def test_single_modules_can_be_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["no_such_package", "os.path", ""])
 def test_package_that_is_not_installed(name):
-    with pytest.raises(ValueError, match="is not installed, or is no top-le"):
+    with pytest.raises(
+        ValueError, match="is not installed, or is not a top-le"
+    ):
         InstalledDocumentation((name,)).describe()
 
 

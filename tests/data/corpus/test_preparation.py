@@ -326,10 +326,12 @@ def test_output_is_found_and_kept(prepare, corpus_dir, tmp_path):
     first = prepare(output=folder, cache_dir=None)
     again = prepare(output=folder, cache_dir=None)
     assert again.fingerprint == first.fingerprint
-    with pytest.raises(CorpusError, match="made with sequence_length=16, but"):
+    with pytest.raises(
+        CorpusError, match="prepared with sequence_length=16, but"
+    ):
         prepare(output=folder, cache_dir=None, sequence_length=32)
     (corpus_dir / "c.txt").write_text("the moon over the river hill")
-    with pytest.raises(CorpusError, match="a corpus of other sources, or the"):
+    with pytest.raises(CorpusError, match="corpus of other sources, or the so"):
         prepare(output=folder, cache_dir=None)
     assert prepare(cache_dir=None, output=tmp_path / "b").report.files == 3
 
@@ -337,7 +339,7 @@ def test_output_is_found_and_kept(prepare, corpus_dir, tmp_path):
 def test_output_with_other_files(prepare, tmp_path):
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "thesis.txt").touch()
-    with pytest.raises(CorpusError, match="holds files, but no prepared corp"):
+    with pytest.raises(CorpusError, match="holds files but no prepared corp"):
         prepare(output=tmp_path / "made", cache_dir=None)
     (tmp_path / "empty").mkdir()
     assert prepare(output=tmp_path / "empty", cache_dir=None).train_sequences
@@ -394,7 +396,7 @@ class DeadlyUnit:
 
 
 def test_killed_worker(prepare):
-    with pytest.raises(RuntimeError, match="was killed or found no memory"):
+    with pytest.raises(RuntimeError, match="was killed or ran out of memory"):
         prepare(workers=2, sources=[DeadlyUnit()])
 
 

@@ -27,7 +27,7 @@ def write(folder, rows=ROWS, *, of=15):
         write_shard(folder / shards.shard_name("train", i, len(pieces)), piece)
         for i, piece in enumerate(pieces)
     ]
-    manifest = prepared_corpus.manifest_of(
+    manifest = prepared_corpus.make_manifest(
         {"dtype": "uint16", "tokenizer": "a" * 64, "sequence_length": 5},
         {
             "train": {"length": 5, "shards": entries},
@@ -165,8 +165,11 @@ def test_missing_shard_is_refused(folder):
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        ({"tokenizer": "b" * 64}, "made for another tokenizer .*aaa, the tea"),
-        ({"sequence_length": 9}, "with sequence_length=5, but 9 is asked for"),
+        (
+            {"tokenizer": "b" * 64},
+            "prepared for another tokenizer .*aaa, the tea",
+        ),
+        ({"sequence_length": 9}, "with sequence_length=5, but 9 was requested"),
     ],
 )
 def test_other_settings_are_refused(folder, expected, message):
@@ -200,7 +203,7 @@ def test_manifest_that_is_none(folder, text):
 def test_no_manifest(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(
-            CorpusError, match="holds no prepared corpus: manif"
+            CorpusError, match="does not hold a prepared corpus: manif"
         ):
             open_corpus(path)
 

@@ -156,7 +156,7 @@ def test_unknown_data_set(source, name):
     ],
 )
 def test_unusable_name(source, name, reason):
-    with pytest.raises(ValueError, match="^`name` must be that") as raised:
+    with pytest.raises(ValueError, match="^`name` must be the") as raised:
         source(name).describe()
     assert f"Received: name={name!r}. {reason}".strip() in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -181,7 +181,7 @@ def test_missing_field(source):
 
 @pytest.mark.parametrize("field", ["label", "words"])
 def test_field_without_text(source, field):
-    message = f"that holds one text. Received: field='{field}', which is "
+    message = f"that holds a single text. Received: field='{field}', which is "
     with pytest.raises(ValueError, match=message):
         source(field=field).describe()
 
@@ -193,7 +193,7 @@ def test_field_without_text(source, field):
             OSError("timed out\ndetails"),
             ConnectionError,
             "could not be downloaded and prepared: timed out. Check the .* "
-            "with `tfds build glue/cola` and give its `data_dir`.$",
+            "with `tfds build glue/cola` and set its `data_dir`.$",
         ),
         (
             KeyError(),
