@@ -13,7 +13,8 @@ PACKAGE = ROOT / "keras_distil"
 # A part imports parts of earlier rows only: nothing of its own row.
 ROWS = (
     ("utils",),
-    ("config", "losses", "schedules", "data", "edge"),
+    ("losses", "schedules", "data", "edge"),
+    ("config",),
     ("models",),
     ("teachers",),
     ("training",),

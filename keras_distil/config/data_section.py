@@ -4,14 +4,14 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from keras_distil.config.section import (
+from keras_distil.utils.checks import check_encoding, check_tfds_name
+from keras_distil.utils.section import (
     Length,
     NonEmptyText,
     PathText,
     Section,
     Share,
 )
-from keras_distil.utils.checks import check_encoding, check_tfds_name
 
 DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from keras_distil.config.schedules import TemperatureSchedule, WeightSchedule
-from keras_distil.config.section import (
+from keras_distil.utils.section import (
     Count,
     NonNegative,
     Positive,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from keras_distil.config.section import (
+from keras_distil.utils.section import (
     Count,
     Length,
     NonNegative,

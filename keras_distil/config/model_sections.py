@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from keras_distil.config.section import (
+from keras_distil.utils.section import (
     Count,
     NonEmptyText,
     NonNegative,

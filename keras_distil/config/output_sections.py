@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator
 
-from keras_distil.config.section import Count, Length, Section, each_once
+from keras_distil.utils.section import Count, Length, Section, each_once
 
 ExportFormat: TypeAlias = Literal[
     "saved_model",

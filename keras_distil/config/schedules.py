@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from keras_distil.config.section import Count, Positive, Section
+from keras_distil.utils.section import Count, Positive, Section
 
 
 class ConstantSchedule(Section):

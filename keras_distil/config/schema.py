@@ -25,7 +25,7 @@ from keras_distil.config.search_section import (
     SearchSection,
     check_space,
 )
-from keras_distil.config.section import Count, Section
+from keras_distil.utils.section import Count, Section
 
 
 class Recipe(Section):

@@ -14,7 +14,7 @@ from pydantic import (
     field_validator,
 )
 
-from keras_distil.config.section import Count, NonEmptyText, Positive, Section
+from keras_distil.utils.section import Count, NonEmptyText, Positive, Section
 
 HeldOutObjective: TypeAlias = Literal["teacher_agreement", "mlm_loss"]
 HELD_OUT_OBJECTIVES: tuple[str, ...] = get_args(HeldOutObjective)

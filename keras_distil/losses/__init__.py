@@ -1,150 +1,34 @@
-"""Distillation losses, the paper's triple loss and those of tasks."""
+"""Distillation losses, the paper's triple loss and those of tasks.
 
-from keras_distil.losses.base import (
-    DistillationLoss,
-    HiddenStateLoss,
-    LogitsLoss,
-)
-from keras_distil.losses.hidden_state import HiddenStateCosineDistance
-from keras_distil.losses.label import LabelCrossentropy, LabelSquaredError
-from keras_distil.losses.masked_lm import MaskedLMCrossentropy
-from keras_distil.losses.soft_target import (
-    SoftTargetKLDivergence,
-    SoftTargetSquaredError,
-)
+Classes are loaded when first used: what a recipe may say of the losses, in
+`registry`, needs no TensorFlow.
+"""
 
-__all__ = [
-    "DistillationLoss",
-    "HiddenStateCosineDistance",
-    "HiddenStateLoss",
-    "LabelCrossentropy",
-    "LabelSquaredError",
-    "LogitsLoss",
-    "MaskedLMCrossentropy",
-    "SoftTargetKLDivergence",
-    "SoftTargetSquaredError",
-    "task_loss",
-    "triple_loss",
-]
+import importlib
 
-TASK_KINDS = ("classification", "regression", "token_classification", "span")
+from keras_distil.losses.registry import ROWS
+from keras_distil.losses.registry import TASK_KINDS as TASK_KINDS
+from keras_distil.losses.registry import make_losses as make_losses
+
+_HOMES = {
+    "DistillationLoss": "base",
+    "HiddenStateLoss": "base",
+    "LogitsLoss": "base",
+    "task_loss": "combinations",
+    "triple_loss": "combinations",
+    **{row.class_name: row.module for row in ROWS},
+}
+
+__all__ = sorted([*_HOMES, "TASK_KINDS", "make_losses"])
 
 
-def triple_loss(
-    mlm_weight: float = 1.0,
-    soft_target_weight: float = 1.0,
-    cosine_weight: float = 1.0,
-    temperature: float = 2.0,
-    positions: str = "all",
-    confidence_slope: float = 0.0,
-) -> list[DistillationLoss]:
-    """The three losses of DistilBERT.
-
-    Formula:
-        loss = mlm_weight * L_mlm + soft_target_weight * L_ce
-               + cosine_weight * L_cos
-
-    Args:
-        mlm_weight: float >= 0, weight of `MaskedLMCrossentropy`.
-        soft_target_weight: float >= 0, weight of `SoftTargetKLDivergence`.
-        cosine_weight: float >= 0, weight of `HiddenStateCosineDistance`.
-        temperature: float > 0, no unit, of the soft targets.
-        positions: "all" or "masked", where the soft targets count.
-        confidence_slope: float >= 0, no unit: how far the temperature of a
-            token follows the student's confidence.
-
-    Returns:
-        The three losses, in this order.
-
-    Example:
-        >>> [loss.name for loss in triple_loss()]
-        ['mlm', 'soft_target', 'cosine']
-
-    Reference:
-        Sanh et al. 2019, arXiv:1910.01108, section 2. Differs: none; the
-        authors' published runs weight the terms 2, 5 and 1.
-    """
-    return [
-        MaskedLMCrossentropy(weight=mlm_weight),
-        SoftTargetKLDivergence(
-            weight=soft_target_weight,
-            temperature=temperature,
-            positions=positions,
-            confidence_slope=confidence_slope,
-        ),
-        HiddenStateCosineDistance(weight=cosine_weight),
-    ]
-
-
-def task_loss(
-    kind: str,
-    label_weight: float = 1.0,
-    soft_target_weight: float = 1.0,
-    cosine_weight: float = 1.0,
-    temperature: float = 2.0,
-    confidence_slope: float = 0.0,
-) -> list[DistillationLoss]:
-    """The losses of a student that learns a task from a fine-tuned teacher.
-
-    Formula:
-        loss = label_weight * L_label + soft_target_weight * L_soft
-               + cosine_weight * L_cos
-
-    Args:
-        kind: "classification", "regression", "token_classification" or
-            "span". Labels and soft targets of a regression are compared by
-            their squared error, those of the others by crossentropy and KL
-            divergence.
-        label_weight: float >= 0, weight of the true labels.
-        soft_target_weight: float >= 0, weight of the teacher's outputs.
-        cosine_weight: float >= 0, weight of `HiddenStateCosineDistance`.
-        temperature: float > 0, no unit, of the soft targets; a regression has
-            none.
-        confidence_slope: float >= 0, no unit: how far the temperature of an
-            example follows the student's confidence.
-
-    Returns:
-        The losses whose weight is not 0, in this order.
-
-    Raises:
-        ValueError: if `kind` is unknown, or all weights are 0.
-
-    Example:
-        >>> [loss.name for loss in task_loss("regression", cosine_weight=0.0)]
-        ['label', 'soft_target']
-
-    Reference:
-        Sanh et al. 2019, arXiv:1910.01108, section 3: the second step of
-        distillation, done there for SQuAD. Differs: theirs has no loss on
-        hidden states in this step.
-    """
-    if kind not in TASK_KINDS:
-        raise ValueError(
-            f"`kind` must be one of {list(TASK_KINDS)}. "
-            f"Received: kind={kind!r}."
-        )
-    made: list[DistillationLoss] = []
-    if label_weight:
-        made.append(
-            LabelSquaredError(weight=label_weight)
-            if kind == "regression"
-            else LabelCrossentropy(weight=label_weight)
-        )
-    if soft_target_weight:
-        made.append(
-            SoftTargetSquaredError(weight=soft_target_weight)
-            if kind == "regression"
-            else SoftTargetKLDivergence(
-                weight=soft_target_weight,
-                temperature=temperature,
-                confidence_slope=confidence_slope,
-            )
-        )
-    if cosine_weight:
-        made.append(HiddenStateCosineDistance(weight=cosine_weight))
-    if not made:
-        raise ValueError(
-            "At least one of `label_weight`, `soft_target_weight` and "
-            "`cosine_weight` must be positive. Received: 0 for all."
-        )
-    return made
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # All of them: Keras finds the classes of saved models where they are
+    # imported.
+    modules = {
+        home: importlib.import_module(f"{__name__}.{home}")
+        for home in _HOMES.values()
+    }
+    return getattr(modules[_HOMES[name]], name)

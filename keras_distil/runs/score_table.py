@@ -9,13 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pydantic
 
-from keras_distil.config.section import (
-    Count,
-    NonNegative,
-    Section,
-    Share,
-    StepCount,
-)
 from keras_distil.evaluation.retention import chance_score, kept_percent
 from keras_distil.evaluation.significance import (
     COUNTED_METRICS,
@@ -28,6 +21,13 @@ from keras_distil.evaluation.significance import (
     mean_of,
     paired_difference,
     task_seed,
+)
+from keras_distil.utils.section import (
+    Count,
+    NonNegative,
+    Section,
+    Share,
+    StepCount,
 )
 
 # Rows of any other name are models of the student's size, too.

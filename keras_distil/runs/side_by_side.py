@@ -11,8 +11,8 @@ from keras_hub.models import MaskedLM
 from pydantic import Field
 
 from keras_distil.callbacks import insights
-from keras_distil.config.section import NonEmptyText, Section, Share
 from keras_distil.runs.run_folder import read_text
+from keras_distil.utils.section import NonEmptyText, Section, Share
 
 SIDE_BY_SIDE_FILE = "side_by_side.json"
 

@@ -380,7 +380,7 @@ def test_a_family_is_no_loss(base):
 @pytest.mark.parametrize(
     "module",
     [
-        "keras_distil.losses",
+        "keras_distil.losses.combinations",
         "keras_distil.losses.hidden_state",
         "keras_distil.losses.masked_lm",
         "keras_distil.losses.soft_target",

@@ -122,7 +122,10 @@ def stopping(stage: str, update: int) -> Iterator[None]:
 
     def stop(self: callbacks.MetricsLog, batch: int, logs: object = None):
         log(self, batch, logs)
-        if self.stage == stage and int(self.model.optimizer.iterations) == update:
+        if (
+            self.stage == stage
+            and int(self.model.optimizer.iterations) == update
+        ):
             raise StopError
 
     with mock.patch.object(callbacks.MetricsLog, "on_train_batch_end", stop):

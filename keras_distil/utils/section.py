@@ -1,4 +1,4 @@
-"""What the sections of a recipe are made of."""
+"""The base of sections, and the types of their values: no TensorFlow."""
 
 import os
 from typing import Annotated, TypeAlias

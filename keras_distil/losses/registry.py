@@ -1,0 +1,204 @@
+"""The losses that a recipe may name: a table, read without TensorFlow.
+
+A new loss is one row of `ROWS`, and a class for its settings if it has more
+than a weight. Recipes, searches, plans and charts follow the table.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from keras_distil.utils.section import NonNegative, Positive, Section
+
+if TYPE_CHECKING:
+    from keras_distil.losses.base import DistillationLoss
+
+MASKED_LM = "masked_lm"
+TASK_KINDS = ("classification", "regression", "token_classification", "span")
+KINDS = (MASKED_LM, *TASK_KINDS)
+# Tasks whose outputs are logits of classes.
+_OF_CLASSES = tuple(kind for kind in TASK_KINDS if kind != "regression")
+
+
+class LossSettings(Section):
+    """What a recipe may say of a loss: arguments of its class.
+
+    Attributes:
+        scheduled: settings that may follow a schedule.
+    """
+
+    scheduled: ClassVar[tuple[str, ...]] = ("weight",)
+
+    weight: NonNegative = 1.0
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """The setting that a cached teacher cannot serve; None without one."""
+        return None
+
+
+class SoftTargetSettings(LossSettings):
+    """Soft targets.
+
+    `confidence_slope` is how far the temperature of a token, or an example,
+    follows the student's confidence there.
+    """
+
+    scheduled = ("temperature", "weight")
+
+    temperature: Positive = 2.0
+    confidence_slope: NonNegative = 0.0
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """The confidence is that of all of the student's logits."""
+        return "confidence_slope" if self.confidence_slope else None
+
+
+class MaskedLMSoftTargetSettings(SoftTargetSettings):
+    """Soft targets of masked language modelling, where they count."""
+
+    positions: Literal["all", "masked"] = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A loss as recipes know it.
+
+    Attributes:
+        name: its name in recipes and logs.
+        kinds: the kinds of tasks that it is for.
+        home: "module:Class" below `losses`.
+        caption: what the model card calls it.
+        settings: what a recipe may say of it.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    home: str
+    caption: str
+    settings: type[LossSettings] = LossSettings
+
+    @property
+    def module(self) -> str:
+        """The module of its class, below `losses`."""
+        return self.home.partition(":")[0]
+
+    @property
+    def class_name(self) -> str:
+        """The name of its class."""
+        return self.home.partition(":")[2]
+
+
+_SOFT_TARGETS = "soft_target:SoftTargetKLDivergence"
+# Of a loss with several rows, the first that fits has the settings: those of
+# tasks are given once for tasks of all kinds.
+ROWS = (
+    Row("mlm", (MASKED_LM,), "masked_lm:MaskedLMCrossentropy", "masked LM"),
+    Row("label", _OF_CLASSES, "label:LabelCrossentropy", "labels"),
+    Row("label", ("regression",), "label:LabelSquaredError", "labels"),
+    Row(
+        "soft_target",
+        (MASKED_LM,),
+        _SOFT_TARGETS,
+        "soft targets",
+        MaskedLMSoftTargetSettings,
+    ),
+    Row(
+        "soft_target",
+        _OF_CLASSES,
+        _SOFT_TARGETS,
+        "soft targets",
+        SoftTargetSettings,
+    ),
+    Row(
+        "soft_target",
+        ("regression",),
+        "soft_target:SoftTargetSquaredError",
+        "soft targets",
+    ),
+    Row(
+        "cosine",
+        KINDS,
+        "hidden_state:HiddenStateCosineDistance",
+        "hidden states",
+    ),
+)
+
+# What a recipe without the key `losses` learns from.
+TEXT_DEFAULTS = ("mlm", "soft_target", "cosine")
+TASK_DEFAULTS = ("label", "soft_target", "cosine")
+
+
+def rows_for(kinds: Collection[str]) -> dict[str, Row]:
+    """The losses for tasks of some kinds: by name, the first row that fits."""
+    found: dict[str, Row] = {}
+    for row in ROWS:
+        if set(row.kinds) & set(kinds):
+            found.setdefault(row.name, row)
+    return found
+
+
+def loss_class(name: str, kind: str) -> "type[DistillationLoss]":
+    """The class of a loss.
+
+    Args:
+        name: as in a recipe.
+        kind: of `KINDS`.
+
+    Raises:
+        ValueError: if there is no such loss for this kind of task.
+    """
+    rows = rows_for([kind])
+    if name not in rows:
+        raise ValueError(
+            f"The loss {name!r} is not for {kind} tasks. Losses for them: "
+            f"{', '.join(rows)}."
+        )
+    row = rows[name]
+    module = importlib.import_module(f"keras_distil.losses.{row.module}")
+    return getattr(module, row.class_name)
+
+
+def make_losses(
+    settings: Mapping[str, LossSettings], kind: str
+) -> "list[DistillationLoss]":
+    """The losses that a recipe names.
+
+    A setting that the loss of this kind of task does not have is left out: a
+    regression has no temperature.
+
+    Args:
+        settings: by name, as in a recipe.
+        kind: of `KINDS`.
+
+    Returns:
+        The losses in the order of the table, however the recipe orders them.
+
+    Raises:
+        ValueError: if one is not for this kind of task.
+
+    Example:
+        >>> made = make_losses({"mlm": LossSettings(weight=2.0)}, "masked_lm")
+        >>> [(loss.name, float(loss.weight)) for loss in made]
+        [('mlm', 2.0)]
+    """
+    rows = rows_for([kind])
+    known = [name for name in rows if name in settings]
+    unknown = [name for name in settings if name not in rows]
+    return [
+        loss_class(name, kind)(
+            **settings[name].model_dump(
+                include=set(rows[name].settings.model_fields)
+            )
+        )
+        for name in [*known, *unknown]
+    ]
+
+
+def read_hidden_states(names: Collection[str], kind: str) -> bool:
+    """Whether one of these losses is on hidden states."""
+    from keras_distil.losses.base import HiddenStateLoss
+
+    return any(issubclass(loss_class(x, kind), HiddenStateLoss) for x in names)
