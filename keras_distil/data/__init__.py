@@ -1,6 +1,6 @@
 """From text to training batches; no models, no losses.
 
-Names are loaded when first used: preparing a corpus imports no TensorFlow.
+Names are loaded on first use, so preparing a corpus imports no TensorFlow.
 """
 
 import importlib

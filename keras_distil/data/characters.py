@@ -1,4 +1,4 @@
-"""Words as the character ids that ELMo reads; NumPy alone."""
+"""Words as the character ids that ELMo reads, with NumPy alone."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 MAX_CHARACTERS = 50
-# Bytes are 0 to 255; these follow. What a model reads is one more, so that
-# 0 is left for words that are padding.
+# Bytes are 0 to 255; these follow. The model's ids are one higher, so that 0
+# remains for padding words.
 _BEGIN_SENTENCE = 256
 _END_SENTENCE = 257
 _BEGIN_WORD = 258
@@ -25,7 +25,7 @@ def split_words(text: str) -> list[str]:
     Formula:
         every match of `\w+|[^\w\s]`: a run of letters, digits and
         underscores of any script, or one character that is none of these
-        and no white space.
+        and not white space.
 
     Args:
         text: string.
@@ -47,16 +47,16 @@ def split_words(text: str) -> list[str]:
 def character_ids(words: Sequence[str]) -> np.ndarray:
     """Returns the ids of the characters of each word.
 
-    A word is its UTF-8 bytes between a mark for its begin and one for its
-    end, filled up with padding characters to 50. What UTF-8 can not encode
-    is left out, and bytes after the first 48 are cut off, even inside of a
-    character. The words `<S>` and `</S>` are the begin and the end of a
-    sentence. `ElmoEncoder` adds them itself, so they need not be given.
+    A word is its UTF-8 bytes between a begin mark and an end mark, padded
+    with padding characters to 50. What UTF-8 cannot encode is left out, and
+    bytes after the first 48 are cut off, even within a character. The words
+    `<S>` and `</S>` are the begin and the end of a sentence. `ElmoEncoder`
+    adds them itself, so they need not be passed.
 
     Formula:
         id = 1 + byte, or 1 + 256 for the begin and 257 for the end of a
         sentence, 258 and 259 for those of a word, 260 for padding. 0 is
-        left for words that are padding.
+        reserved for padding words.
 
     Args:
         words: sequence of strings, such as `split_words` returns.
@@ -95,13 +95,13 @@ def character_ids(words: Sequence[str]) -> np.ndarray:
 def character_inputs(
     sentences: Iterable[Sequence[str]], num_words: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns a batch of sentences as the ELMo models read it.
+    """Returns a batch of sentences in the form that ELMo models read.
 
     Args:
         sentences: each a sequence of words.
-        num_words: int >= 1, the words of every row: shorter sentences are
-            padded, of longer ones the first words are kept. Defaults to the
-            longest sentence.
+        num_words: int >= 1, the words in every row: shorter sentences are
+            padded, and longer ones cut off at the end. Defaults to the
+            length of the longest sentence.
 
     Returns:
         `{"character_ids": int32 (sentences, words, 50), "padding_mask":
@@ -123,7 +123,7 @@ def character_inputs(
             f"`num_words` must be at least 1. Received: num_words={num_words}."
         )
     rows = [character_ids(words)[:num_words] for words in sentences]
-    # A model can not read rows of no words at all.
+    # A model cannot read rows without any words.
     width = num_words or max([1, *map(len, rows)])
     ids = np.zeros((len(rows), width, MAX_CHARACTERS), "int32")
     for padded, row in zip(ids, rows, strict=True):

@@ -10,14 +10,14 @@ from keras_distil.data.tokenize import SpecialTokens
 def _uniform(bits: tf.Tensor) -> tf.Tensor:
     """Turns uint64 into float32 strictly between 0 and 1."""
     top = tf.bitwise.right_shift(bits, tf.constant(41, tf.uint64))
-    # 23 bits and a half step: exact in float32, never 0 and never 1.
+    # 23 bits and half a step: exact in float32, never 0 or 1.
     return (tf.cast(top, tf.float32) + 0.5) * 2.0**-23
 
 
 def rare_token_weights(
     token_counts: np.ndarray, *, exponent: float = 0.7
 ) -> np.ndarray:
-    """Weights that make rare tokens more likely to be chosen for MLM.
+    """Returns weights that make rare tokens more likely to be masked.
 
     Formula:
         weight = max(count, 1)**-exponent
@@ -34,7 +34,7 @@ def rare_token_weights(
 
     Reference:
         Lample & Conneau 2019, arXiv:1901.07291, section 3, subsampling of
-        frequent outputs; Differs: 0.7 in place of a square root, as in the
+        frequent outputs; Differs: 0.7 instead of a square root, as in the
         code of the DistilBERT authors.
     """
     if not exponent >= 0:
@@ -57,22 +57,21 @@ def mask_tokens(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Chooses tokens for masked language modelling and hides them.
 
-    Of `n` tokens that are not special, `floor(rate * n + u)` are chosen
-    without replacement, `u` uniform in (0, 1), and at least one: the expected
-    share is `rate` exactly wherever `rate * n >= 1`. Chosen tokens become
-    [MASK] (80%), stay (10%), or become a random token that is not special
-    (10%).
+    Of `n` non-special tokens, `floor(rate * n + u)` are chosen without
+    replacement, with `u` uniform in (0, 1), and at least one: the expected
+    share is exactly `rate` wherever `rate * n >= 1`. Chosen tokens become
+    [MASK] (80%), stay (10%), or become a random non-special token (10%).
 
     Args:
         token_ids: integers, (..., length).
-        seed: integers, (..., parts), at least one part: all that the result
-            depends on beside the tokens, row by row.
-        special: the ids that are never chosen, [MASK] among them.
-        vocabulary_size: int, random tokens are drawn below it.
+        seed: integers, (..., parts), at least one part: everything that the
+            result depends on besides the tokens, row by row.
+        special: the ids that are never chosen, including [MASK].
+        vocabulary_size: int, upper limit of random tokens.
         rate: float in (0, 1], share of tokens to choose. Defaults to 0.15.
-        token_weights: float, (vocabulary,), positive: the chances of tokens
-            relative to each other, see `rare_token_weights`. All alike if
-            None. The number of chosen tokens does not depend on it.
+        token_weights: float, (vocabulary,), positive: the relative chances of
+            tokens, see `rare_token_weights`. Equal if None. The number of
+            chosen tokens does not depend on it.
 
     Returns:
         A pair: int32 (..., length), the ids that the model sees; float32
@@ -80,7 +79,7 @@ def mask_tokens(
 
     Raises:
         ValueError: if `rate` is outside (0, 1], or the vocabulary holds
-            special tokens only.
+            only special tokens.
 
     Reference:
         Devlin et al. 2018, arXiv:1810.04805, section 3.1.
@@ -97,8 +96,8 @@ def mask_tokens(
     times = -tf.math.log(_uniform(bits[..., :length]))
     if token_weights is not None:
         times /= tf.gather(tf.cast(token_weights, tf.float32), token_ids)
-    wanted = _wanted(maskable, _uniform(bits[..., -1]), rate)
-    selected = _first(times, maskable, wanted)
+    counts = _wanted(maskable, _uniform(bits[..., -1]), rate)
+    selected = _first(times, maskable, counts)
 
     action = _uniform(bits[..., length : 2 * length])
     replacement = _ordinary_token(
@@ -127,7 +126,7 @@ def _check(special: SpecialTokens, vocabulary_size: int, rate: float) -> None:
 
 
 def _wanted(maskable: tf.Tensor, u: tf.Tensor, rate: float) -> tf.Tensor:
-    """Number of positions to choose, int32 (...,)."""
+    """Returns the number of positions to choose, int32 (...,)."""
     available = tf.reduce_sum(tf.cast(maskable, tf.int32), axis=-1)
     count = tf.floor(rate * tf.cast(available, tf.float32) + u)
     count = tf.maximum(tf.cast(count, tf.int32), 1)
@@ -145,8 +144,8 @@ def _first(
     length = tf.shape(times)[-1]
     never = tf.constant(np.inf, tf.float32)
     times = tf.where(maskable, times, never)
-    # Positive floats sort like their bits; the position settles ties, so
-    # that the number chosen is exact.
+    # Positive floats sort like their bits. The position breaks ties, so the
+    # number of chosen positions is exact.
     order = tf.cast(tf.bitcast(times, tf.int32), tf.int64) * 2**32
     order = -(order + tf.cast(tf.range(length), tf.int64))
     most = tf.minimum(tf.maximum(tf.reduce_max(wanted), 1), length)
@@ -162,7 +161,7 @@ def _first(
 def _ordinary_token(
     bits: tf.Tensor, special: SpecialTokens, vocabulary_size: int
 ) -> tf.Tensor:
-    """Uniform token ids below `vocabulary_size`, skipping special ids."""
+    """Draws uniform token ids below `vocabulary_size`, without special ids."""
     ordinary = vocabulary_size - len(special.ids)
     token = tf.cast(below(ordinary, bits), tf.int32)
     for special_id in special.ids:  # ascending

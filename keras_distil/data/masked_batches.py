@@ -13,13 +13,13 @@ from keras_distil.data.order import shuffled
 from keras_distil.data.stream import Stream
 from keras_distil.data.tokenize import SpecialTokens
 
-# The orders of one seed and epoch, apart from each other.
+# Keep the orders of one seed and epoch independent.
 _ORDER = 1
-_BUCKET_ORDER = 2  # and one more for each further bucket
+_BUCKET_ORDER = 2  # plus one for each further bucket
 _BATCH_ORDER = -1
 
 Sequences: TypeAlias = np.ndarray | ShardedSequences
-# From rows and maskings, int64 (examples,), to further entries of `x`.
+# Maps rows and maskings, int64 (examples,), to more entries of `x`.
 MoreInputs: TypeAlias = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
@@ -38,35 +38,34 @@ def masked_lm_dataset(
     maskings: int | None = None,
     more_inputs: Sequence[MoreInputs] = (),
 ) -> tf.data.Dataset:
-    """One stream of training batches, the same however it is entered.
+    """Builds a stream of training batches that can be entered at any step.
 
-    Example `i` of the stream depends on `seed`, the epoch `i // n` and the
-    place `i % n` only, `n` being the number of sequences. Each epoch has an
-    order and masks of its own. Batches run across the ends of epochs, so no
-    sequence is left out.
+    Example `i` of the stream depends only on `seed`, the epoch `i // n` and
+    the place `i % n`, where `n` is the number of sequences. Each epoch has a
+    different order and different masks. Batches cross the ends of epochs, so
+    no sequence is left out.
 
-    With buckets, a batch has sequences of one bucket, in a random order of
-    buckets. A bucket's last few sequences of an epoch, too few for a batch,
-    are left out, others in each epoch.
+    With buckets, each batch has sequences of one bucket, and buckets come in
+    random order. A bucket's last few sequences of an epoch, too few for a
+    batch, are left out; they differ from epoch to epoch.
 
     Args:
-        sequences: integers, (n, length), packed sequences; or a list of
-            such with different lengths, the buckets.
+        sequences: integers, (n, length), packed sequences; or a list of such
+            arrays with different lengths, the buckets.
         special: the ids of the special tokens.
-        vocabulary_size: int, random replacements are drawn below it.
-        batch_size: int, sequences a batch.
-        seed: int, of order and masks.
-        steps: int, batches in the stream from its very beginning; endless if
-            None.
-        first_step: int, batches to leave out at the beginning, without
-            computing them: `steps - first_step` remain.
+        vocabulary_size: int, upper limit of random replacements.
+        batch_size: int, sequences per batch.
+        seed: int, determines order and masks.
+        steps: int, batches in the whole stream; endless if None.
+        first_step: int, batches to skip at the beginning without computing
+            them: `steps - first_step` remain.
         rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
         token_weights: float, (vocabulary,), see `mask_tokens`.
-        shuffle: bool, False keeps the order of `sequences` in each epoch.
-        maskings: int, the masks that a sequence has: epochs cycle through
-            those of the first ones. None masks anew in each epoch.
+        shuffle: bool; False keeps the order of `sequences` in each epoch.
+        maskings: int, how many masks each sequence has: epochs cycle through
+            those of the first ones. With None, each epoch has new masks.
         more_inputs: for each part (the sequences, or every bucket) a function
-            that gives more entries of `x`, or none at all.
+            that returns more entries of `x`; may be empty.
 
     Returns:
         A dataset of `({"token_ids", "padding_mask"}, y, sample_weight)`,
@@ -75,7 +74,7 @@ def masked_lm_dataset(
         length is that of the bucket.
 
     Raises:
-        ValueError: if there are fewer sequences than one batch takes, or
+        ValueError: if there are too few sequences for one batch, or
             `batch_size`, `steps`, `first_step`, `rate` or `maskings` is out
             of range.
     """
@@ -123,15 +122,15 @@ def _bucketed(
     maskings: int | None,
     more_inputs: Sequence[MoreInputs],
 ) -> Callable:
-    """The batches of several buckets as a function of step and places."""
+    """Returns the buckets' batches as a function of step and places."""
     seed = options[2]
     counts = np.array([_check(b, batch_size) for b in buckets], np.int64)
-    batches = counts // batch_size  # of an epoch, in each bucket
+    batches = counts // batch_size  # per epoch, in each bucket
     total = int(batches.sum())
     if not total:
         raise ValueError(
-            f"No bucket of the corpus has {batch_size} sequences, as many as "
-            f"one batch (they have {counts.tolist()}). Lower `batch_size`, or "
+            f"No bucket of the corpus has the {batch_size} sequences of one "
+            f"batch (they have {counts.tolist()}). Lower `batch_size`, or "
             "add text."
         )
     makers = [
@@ -147,7 +146,7 @@ def _bucketed(
     def make(bucket: int, number: tf.Tensor, epoch: tf.Tensor, places):
         row = number * batch_size + places
         epochs = tf.fill(tf.shape(places), epoch)
-        # An empty bucket is never taken, but its branch is traced.
+        # An empty bucket is never chosen, but its branch is traced.
         if shuffle and counts[bucket]:
             row = shuffled(
                 row, seed, epochs, int(counts[bucket]), _BUCKET_ORDER + bucket
@@ -183,7 +182,7 @@ def held_out_dataset(
     rate: float = 0.15,
     token_weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """One pass over all sequences, in order, always with the same masks.
+    """Builds one pass over all sequences, in order, with fixed masks.
 
     The masks are those of epoch 0 of `masked_lm_dataset` with this seed, and
     do not depend on `batch_size`.
@@ -191,9 +190,9 @@ def held_out_dataset(
     Args:
         sequences: integers, (n, length), packed sequences.
         special: the ids of the special tokens.
-        vocabulary_size: int, random replacements are drawn below it.
-        batch_size: int, sequences a batch; the last may have fewer.
-        seed: int, of the masks.
+        vocabulary_size: int, upper limit of random replacements.
+        batch_size: int, sequences per batch; the last may have fewer.
+        seed: int, determines the masks.
         rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
         token_weights: float, (vocabulary,), see `mask_tokens`.
 
@@ -239,20 +238,20 @@ def masked_rows_dataset(
     rate: float = 0.15,
     token_weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """Some rows in their order, with the masks of one epoch.
+    """Builds a pass over some rows, in order, with the masks of one epoch.
 
-    They are those of `masked_lm_dataset` with the same arguments.
+    The masks are those of `masked_lm_dataset` with the same arguments.
 
     Args:
         sequences: packed sequences, or the buckets.
-        part: int, which bucket; 0 if they are packed.
-        masking: int, the epoch whose masks to take.
+        part: int, the bucket; 0 if the sequences are packed.
+        masking: int, the epoch whose masks are used.
         start: int, the first row.
-        stop: int, the row behind the last.
+        stop: int, the row after the last.
         special: the ids of the special tokens.
-        vocabulary_size: int, random replacements are drawn below it.
-        batch_size: int, sequences a batch; the last may have fewer.
-        seed: int, of the masks.
+        vocabulary_size: int, upper limit of random replacements.
+        batch_size: int, sequences per batch; the last may have fewer.
+        seed: int, determines the masks.
         rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
         token_weights: float, (vocabulary,), see `mask_tokens`.
 
@@ -287,7 +286,7 @@ def masked_rows_dataset(
 
 
 def _masking(epochs: tf.Tensor, maskings: int | None) -> tf.Tensor:
-    """The epoch whose masks are those of an epoch."""
+    """Returns the epoch whose masks each epoch uses."""
     return epochs if maskings is None else epochs % maskings
 
 
@@ -296,9 +295,9 @@ def _nothing_more(rows: tf.Tensor, maskings: tf.Tensor) -> dict:
 
 
 class _BatchMaker:
-    """Gathers and masks rows, of an array or of shards on disk.
+    """Gathers and masks rows of an array or of shards on disk.
 
-    `places_before` sets the masks of several makers apart.
+    `places_before` keeps the masks of several makers distinct.
     """
 
     def __init__(
@@ -342,7 +341,7 @@ class _BatchMaker:
             rate=self.rate,
             token_weights=self.token_weights,
         )
-        # Only at the end: a text may spell [PAD].
+        # Only at the end, because a text may spell [PAD].
         real = tf.cast(token_ids != self.special.pad_id, tf.int32)
         padding_mask = tf.cumsum(real, axis=1, reverse=True)
         padding_mask = tf.minimum(padding_mask, 1)
@@ -355,12 +354,12 @@ class _BatchMaker:
 
 
 def row_reader(sequences: Sequences) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Rows by number; those of an array from memory, others from disk."""
+    """Returns a function that reads rows, from memory or from disk."""
     if isinstance(sequences, ShardedSequences):
 
         def read(rows: tf.Tensor) -> tf.Tensor:
-            # Stateless: under deterministic operations it may still run
-            # beside others.
+            # Marked stateless: under deterministic operations it may still
+            # run in parallel.
             read_rows = tf.numpy_function(
                 sequences.read, [rows], sequences.dtype, stateful=False
             )
@@ -368,24 +367,24 @@ def row_reader(sequences: Sequences) -> Callable[[tf.Tensor], tf.Tensor]:
             return read_rows
 
         return read
-    held = tf.convert_to_tensor(sequences)
-    return lambda rows: tf.gather(held, rows)
+    rows_in_memory = tf.convert_to_tensor(sequences)
+    return lambda rows: tf.gather(rows_in_memory, rows)
 
 
 def reading_error(error: Exception) -> CorpusError | None:
-    """What went wrong with a corpus on disk, from an error of TensorFlow's.
+    """Extracts the error of a corpus on disk from TensorFlow's error.
 
-    TensorFlow wraps what a reading function raises in an error of its own,
-    with a traceback in the text.
+    TensorFlow wraps the error of a reading function in an error that has a
+    traceback in its text.
     """
-    found = re.search(rf"{CorpusError.__name__}: (.+)", str(error))
-    return CorpusError(found[1]) if found else None
+    match = re.search(rf"{CorpusError.__name__}: (.+)", str(error))
+    return CorpusError(match[1]) if match else None
 
 
 def _check_weights(token_weights: np.ndarray, vocabulary_size: int) -> None:
     if token_weights.shape != (vocabulary_size,):
         raise ValueError(
-            "`token_weights` must have one weight a token, shape "
+            "`token_weights` must have one weight per token, shape "
             f"({vocabulary_size},). Received: shape {token_weights.shape}."
         )
     if not (np.isfinite(token_weights) & (token_weights > 0)).all():

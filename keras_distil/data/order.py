@@ -1,4 +1,4 @@
-"""Random orders whose places are computed one by one."""
+"""Random orders whose places can be computed one by one."""
 
 import math
 
@@ -6,39 +6,40 @@ import tensorflow as tf
 
 from keras_distil.data.random_bits import below, mix, random_bits
 
-# Raise it whenever the same seed would give another order: training states
-# hold it, and are not continued in another order than they began.
+# Increase it when the same seed would give another order: training states
+# record it, and are not continued in another order.
 ORDER_VERSION = 2
 # Pairs of rounds. Two give orders without visible correlation from 1,000 items
-# on; with six, all orders of 5 items come equally often.
+# on; with six, all orders of 5 items are equally frequent.
 _PAIRS = 6
 
 
-# Autograph would take long over it, and find nothing to convert.
+# Autograph would take long and find nothing to convert.
 @tf.autograph.experimental.do_not_convert
 def shuffled(
     places: tf.Tensor, seed: int, epochs: tf.Tensor, count: int, order: int
 ) -> tf.Tensor:
-    """The items at some places of each epoch's order of `count` items.
+    """Returns the items at some places of each epoch's order.
 
-    A permutation of 0 ... count - 1 for each (seed, epoch, order): nothing is
-    kept, so any place of any epoch costs the same. A place is written as two
-    digits, and in each round one digit is moved by a random function of the
-    other and of a key (a Feistel network). Results that are `count` or above
-    go through all rounds again until they are below ("cycle walking"); with
+    Each (seed, epoch, order) has a permutation of 0 ... count - 1. Nothing is
+    stored, so any place of any epoch costs the same. A place is written as
+    two digits, and each round shifts one digit by a random function of the
+    other and of a key (a Feistel network). Results of `count` or above go
+    through all rounds again until they are below ("cycle walking"); with
     digits of a base near sqrt(count) they are few, about one in sqrt(count).
 
-    The keys come from a hash of all parts of the seed, as neighbouring seeds
-    and epochs must have unrelated orders. (`tf.raw_ops.RandomIndexShuffle`
-    has four rounds unless told otherwise, and below 65,536 items takes only 8
-    bits of each part of its seed: its epochs 0 and 256 are the same.)
+    The keys come from a hash of all parts of the seed, because neighbouring
+    seeds and epochs must have unrelated orders.
+    (`tf.raw_ops.RandomIndexShuffle` has four rounds by default, and below
+    65,536 items it uses only 8 bits of each part of its seed: its epochs 0
+    and 256 are the same.)
 
     Args:
         places: int64, (n,), from 0 to count - 1.
         seed: int.
         epochs: int64, (n,), the epoch of each place.
         count: int, from 1 to 2**62, the number of items.
-        order: int, sets several orders of one seed apart.
+        order: int, distinguishes several orders of one seed.
 
     Returns:
         int64, (n,).
@@ -47,8 +48,8 @@ def shuffled(
         Black & Rogaway 2002, "Ciphers with arbitrary finite domains".
         Differs: a fast hash is the round function; it need not be secret.
     """
-    # The square root, rounded up to an even number: were both bases odd, every
-    # order would be an even permutation.
+    # The square root, rounded up to an even number: if both bases were odd,
+    # every order would be an even permutation.
     columns = 2 * (math.isqrt((count - 1) // 4) + 1)
     rows = -(-count // columns)
     same = tf.ones_like(places)
@@ -66,7 +67,7 @@ def shuffled(
         done += 1
         return done, place, walking & ((done % _PAIRS > 0) | (place >= count))
 
-    # A loop rather than a graph of all rounds: that takes long to trace.
+    # A loop, because a graph of all rounds takes long to trace.
     return tf.while_loop(
         lambda done, place, walking: tf.reduce_any(walking),
         two_rounds,

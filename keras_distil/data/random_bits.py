@@ -9,7 +9,7 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 def mix(bits: tf.Tensor) -> tf.Tensor:
-    """Scrambles uint64, one to one."""
+    """Scrambles uint64 bijectively."""
     shift = tf.bitwise.right_shift
     for amount, factor in ((30, _MIX_1), (27, _MIX_2)):
         bits ^= shift(bits, tf.constant(amount, tf.uint64))
@@ -20,10 +20,10 @@ def mix(bits: tf.Tensor) -> tf.Tensor:
 def random_bits(seed: tf.Tensor, draws: int | tf.Tensor) -> tf.Tensor:
     """Returns uint64 (..., draws) that depend on integers (..., parts).
 
-    TensorFlow's stateless generators take one seed a call. Here every row of
-    a batch has its own, so that a row's draws do not depend on the others,
-    and all rows are drawn by a few vector operations. All 64 bits of every
-    part count, and neighbouring seeds give unrelated bits.
+    TensorFlow's stateless generators take one seed per call. Here every row
+    of a batch has a seed, so a row's draws do not depend on the others, and a
+    few vector operations draw all rows. All 64 bits of every part count, and
+    neighbouring seeds give unrelated bits.
     """
     parts = tf.unstack(tf.bitcast(tf.cast(seed, tf.int64), tf.uint64), axis=-1)
     golden = tf.constant(_GOLDEN, tf.uint64)

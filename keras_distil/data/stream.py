@@ -1,4 +1,4 @@
-"""Streams of batches that can be entered at any step, and read in shares."""
+"""Streams of batches that can be entered at any step and read in shares."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,18 +9,19 @@ _ATTRIBUTE = "keras_distil_stream"
 
 
 class Stream:
-    """Batches as a pure function of their number.
+    """A stream of batches, each a pure function of its number.
 
-    Because batch `i` depends on nothing but `i`, a stream is entered at any
-    step without computing what lies before, and every replica computes only
-    its own share of a batch.
+    Because batch `i` depends on nothing but `i`, a stream can be entered at
+    any step without computing earlier batches, and every replica computes
+    only its share of a batch.
 
     Args:
-        batch: from a step, an int64 scalar, and places in its batch, int64
-            (examples,), to these examples, a structure of tensors.
-        batch_size: int, examples a batch.
+        batch: function from a step, an int64 scalar, and places in its
+            batch, int64 (examples,), to these examples, a structure of
+            tensors.
+        batch_size: int, examples per batch.
         steps: int, number of batches; endless if None.
-        examples: int, number of examples if the last batch may have fewer
+        examples: int, number of examples, if the last batch may have fewer
             than `batch_size`.
     """
 
@@ -44,17 +45,17 @@ class Stream:
         replicas: Sequence[int] = (0,),
         replica_count: int = 1,
     ) -> tf.data.Dataset:
-        """The batches from `first_step` on, as a dataset.
+        """Returns the batches from `first_step` on as a dataset.
 
         Args:
-            first_step: int, batches to leave out, without computing them.
+            first_step: int, batches to skip without computing them.
             replicas: the replicas, of `replica_count`, whose shares are read.
-                There is one element for each, step by step: shares are
-                consecutive examples, their sizes differ by at most one.
+                Each step has one element per replica: shares are consecutive
+                examples, and their sizes differ by at most one.
             replica_count: int, number of shares of a batch.
 
         Returns:
-            A dataset that `stream_of` knows.
+            A dataset that `stream_of` recognises.
 
         Raises:
             ValueError: if `first_step` is not a step of the stream.
@@ -83,15 +84,15 @@ class Stream:
         mapped = numbers.map(
             share, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        made = mapped.prefetch(tf.data.AUTOTUNE)
+        dataset = mapped.prefetch(tf.data.AUTOTUNE)
         if shares == replica_count:
-            setattr(made, _ATTRIBUTE, (self, first_step))
-        return made
+            setattr(dataset, _ATTRIBUTE, (self, first_step))
+        return dataset
 
     def _places(
         self, step: tf.Tensor, replica: tf.Tensor, replica_count: int
     ) -> tf.Tensor:
-        """The places of a replica's share; a static number where it can be."""
+        """Returns a replica's places; their number is static if possible."""
         if self._examples is None and self._batch_size % replica_count == 0:
             share = self._batch_size // replica_count
             return replica * share + tf.range(share, dtype=tf.int64)
@@ -105,14 +106,14 @@ class Stream:
 
 
 def stream_of(dataset: Any) -> Stream | None:
-    """The stream that `dataset` reads whole, None for any other dataset.
+    """Returns the stream that `dataset` reads whole, or None.
 
-    A dataset made from a stream's by `map`, `batch` and the like is another
-    dataset: it cannot be entered at a step.
+    A dataset derived from a stream's by `map`, `batch` and the like is not a
+    stream: it cannot be entered at a step.
     """
     return getattr(dataset, _ATTRIBUTE, (None, 0))[0]
 
 
 def first_step_of(dataset: Any) -> int:
-    """The step of its stream that `dataset` begins with."""
+    """Returns the step of its stream at which `dataset` begins."""
     return getattr(dataset, _ATTRIBUTE, (None, 0))[1]

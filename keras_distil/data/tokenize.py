@@ -1,4 +1,4 @@
-"""Text to token ids, in bulk, as Hugging Face's fast tokenizers do it."""
+"""Bulk conversion of text to token ids with Hugging Face's tokenizers."""
 
 import dataclasses
 import hashlib
@@ -13,19 +13,19 @@ import tokenizers
 
 from keras_distil.data import tokenizer_folder
 
-_BATCH = 1024  # paragraphs handed to the Rust library at once
-_WORDS_KNOWN = 2**18  # some 40 MB
-# A folder with one of them brings a vocabulary.
+_BATCH = 1024  # paragraphs passed to the Rust library at once
+_WORDS_KNOWN = 2**18  # about 40 MB
+# A folder with one of these has a vocabulary.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the five BERT tokens that stand for no text.
+    """Ids of the five BERT tokens that do not represent text.
 
     Attributes:
         pad_id: fills a sequence up to its length.
-        unknown_id: stands for a word that the vocabulary cannot spell.
+        unknown_id: represents a word that the vocabulary cannot spell.
         cls_id: starts a sequence.
         sep_id: ends a sequence and separates paragraphs.
         mask_id: hides a token that is to be predicted.
@@ -44,7 +44,7 @@ class SpecialTokens:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: tokenizers.Tokenizer) -> "SpecialTokens":
-        """Looks the five tokens up in a tokenizer's vocabulary.
+        """Looks up the five tokens in a tokenizer's vocabulary.
 
         Raises:
             ValueError: if the vocabulary lacks one of them.
@@ -64,10 +64,11 @@ class SpecialTokens:
 def load_tokenizer(directory: str | os.PathLike) -> tokenizers.Tokenizer:
     """Loads the tokenizer of a local Hugging Face directory.
 
-    It gives the ids that Hugging Face's fast tokenizer of the same directory
-    gives. `tokenizer.json` is read if present, otherwise `vocab.txt`, and of
-    `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`
-    what `tokenizer_folder` says. Truncation and padding are off either way.
+    It gives the same ids as Hugging Face's fast tokenizer of that directory.
+    `tokenizer.json` is read if present, otherwise `vocab.txt`;
+    `tokenizer_folder` says what is used of `tokenizer_config.json`,
+    `special_tokens_map.json` and `added_tokens.json`. Truncation and padding
+    are off.
 
     Args:
         directory: a folder that holds one of the two files.
@@ -77,7 +78,7 @@ def load_tokenizer(directory: str | os.PathLike) -> tokenizers.Tokenizer:
 
     Raises:
         FileNotFoundError: if the folder holds neither file.
-        ValueError: if a file is damaged, or says what is not supported.
+        ValueError: if a file is damaged or asks for something unsupported.
     """
     directory = Path(directory)
     tokenizer = tokenizer_folder.build_tokenizer(directory)
@@ -101,28 +102,28 @@ def _check_frame(
     """Refuses a tokenizer that does not frame texts as BERT's does."""
     text = "[MASK]"
     try:
-        found = tokenizer.encode(text, text)
+        encoding = tokenizer.encode(text, text)
     except Exception as error:  # the library raises bare Exception
         raise ValueError(
             f"The tokenizer in '{directory}' cannot encode: {error!s:.200}."
         ) from error
     cls, sep, mask = special.cls_id, special.sep_id, special.mask_id
-    if found.ids != [cls, mask, sep, mask, sep] or (
-        found.type_ids != [0, 0, 0, 1, 1]
+    if encoding.ids != [cls, mask, sep, mask, sep] or (
+        encoding.type_ids != [0, 0, 0, 1, 1]
     ):
         raise ValueError(
-            f"`post_processor` in '{directory / 'tokenizer.json'}' must make "
-            "`[CLS] A [SEP] B [SEP]` of two texts, in segments 0 and 1. "
-            f"Received: {' '.join(found.tokens)}."
+            f"`post_processor` in '{directory / 'tokenizer.json'}' must turn "
+            "two texts into `[CLS] A [SEP] B [SEP]`, with segments 0 and 1. "
+            f"Received: {' '.join(encoding.tokens)}."
         )
 
 
 def vocabulary_size(tokenizer: tokenizers.Tokenizer) -> int:
-    """The number of ids that texts can have: the largest one, plus 1.
+    """Returns the number of ids that texts can have: the largest, plus 1.
 
-    A vocabulary may have gaps (a line that is repeated in `vocab.txt` leaves
-    one), so this is not the number of its tokens. Empty lines stand for no
-    text and do not count.
+    A vocabulary may have gaps (a repeated line in `vocab.txt` leaves one), so
+    this is not its number of tokens. Empty lines represent no text and do not
+    count.
     """
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     return 1 + max((i for token, i in vocabulary.items() if token), default=-1)
@@ -140,7 +141,7 @@ def vocabulary_hash(tokenizer: tokenizers.Tokenizer) -> str:
 
 
 def tokenizer_hash(tokenizer: tokenizers.Tokenizer) -> str:
-    """Returns the sha256 of a vocabulary and of what is done to a text first.
+    """Returns the sha256 of a vocabulary and its text normalization.
 
     Tokenizers with equal hashes give the same ids to the same text.
     """
@@ -153,12 +154,12 @@ def tokenizer_hash(tokenizer: tokenizers.Tokenizer) -> str:
 def words_by_id(
     tokenizer: tokenizers.Tokenizer, missing: str = " {}"
 ) -> list[str]:
-    """The tokens in the order of their ids.
+    """Returns the tokens in the order of their ids.
 
     Args:
-        tokenizer: as `load_tokenizer` returns it.
-        missing: stands at ids without a token, `{}` for the id. Defaults to
-            a text that is not a word, a different one for each.
+        tokenizer: as returned by `load_tokenizer`.
+        missing: used for ids without a token, with `{}` for the id. Defaults
+            to a text that is not a word, different for each id.
     """
     words = [missing.format(i) for i in range(vocabulary_size(tokenizer))]
     for token, i in tokenizer.get_vocab(with_added_tokens=True).items():
@@ -168,14 +169,14 @@ def words_by_id(
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:
-    """The smallest type for token ids: uint16 if they fit, else int32."""
+    """Returns the smallest type for token ids: uint16 if they fit, or int32."""
     return np.dtype(np.uint16 if vocabulary_size <= 2**16 else np.int32)
 
 
 def encode_paragraphs(
     tokenizer: tokenizers.Tokenizer, texts: Iterable[str]
 ) -> Iterator[np.ndarray]:
-    """Encodes paragraphs with an `Encoder` of their own, see there."""
+    """Encodes paragraphs with a new `Encoder`, see there."""
     return Encoder(tokenizer).encode(texts)
 
 
@@ -183,24 +184,25 @@ class Encoder:
     """Encodes paragraphs in batches, lazily and in order.
 
     No special tokens are added. A text that spells an added token, such as
-    "[E1]" or "[MASK]", gets its id, as it does from Hugging Face's tokenizers
-    and from an exported student.
+    "[E1]" or "[MASK]", gets the id of that token, as from Hugging Face's
+    tokenizers and from an exported student.
 
-    BERT's tokenizers never look across a space. So what stands between two
-    spaces is given to the library when it first comes up, and remembered:
-    prose takes a tenth of the time. Tokenizers of other kinds, and those with
-    added tokens that hold white space, get whole texts, on all cores.
+    BERT's tokenizers never look across a space. So the library encodes each
+    stretch between two spaces when it first occurs, and the result is
+    remembered: prose takes a tenth of the time. Tokenizers of other kinds, and
+    those with added tokens that contain white space, get whole texts, on all
+    cores.
 
     Args:
-        tokenizer: as `load_tokenizer` returns it.
+        tokenizer: as returned by `load_tokenizer`.
 
     Attributes:
-        dtype: of the token ids.
-        unknown_id: of [UNK]; -1 if the vocabulary has none.
+        dtype: data type of the token ids.
+        unknown_id: id of [UNK]; -1 if the vocabulary lacks it.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        # Unset, the library warns at every later fork of the process.
+        # If unset, the library warns at every later fork of the process.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         self._tokenizer = tokenizer
         self.dtype = token_dtype(vocabulary_size(tokenizer))
@@ -214,12 +216,12 @@ class Encoder:
         """Encodes paragraphs.
 
         Args:
-            texts: paragraphs; consumed a batch at a time.
+            texts: paragraphs; consumed one batch at a time.
 
         Yields:
-            One array of token ids a paragraph, uint16 if the vocabulary has
+            One array of token ids per paragraph, uint16 if the vocabulary has
             at most 65,536 entries, else int32. It is empty if the text has
-            no token.
+            no tokens.
         """
         texts = iter(texts)
         while batch := list(itertools.islice(texts, _BATCH)):
@@ -247,11 +249,11 @@ class Encoder:
 
 
 def _looks_at_words_alone(tokenizer: tokenizers.Tokenizer) -> bool:
-    """Whether a text's tokens are those of its words, set off by spaces.
+    """Checks whether a text's tokens are those of its single words.
 
     This holds for BERT's normalizer, which changes characters one by one, its
-    pre-tokenizer and WordPiece, unless an added token holds white space: as
-    it is written, or as it is normalized before it is looked for.
+    pre-tokenizer and WordPiece, unless an added token contains white space,
+    either as written or as normalized before the search for it.
     """
     described = json.loads(tokenizer.to_str())
     types = [
@@ -272,7 +274,7 @@ def _looks_at_words_alone(tokenizer: tokenizers.Tokenizer) -> bool:
 
 
 def normalized(tokenizer: tokenizers.Tokenizer, text: str) -> str:
-    """The text after the tokenizer's normalizer, if it has one."""
+    """Applies the tokenizer's normalizer, if it has one."""
     if tokenizer.normalizer is None:
         return text
     return tokenizer.normalizer.normalize_str(text)

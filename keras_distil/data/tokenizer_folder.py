@@ -1,16 +1,16 @@
-"""The tokenizer that the files of a Hugging Face folder describe.
+"""Builds the tokenizer that the files of a Hugging Face folder describe.
 
 Several files say the same things, and Hugging Face's classes follow some of
-them. Here the same ones are followed; what has no counterpart is refused by
-its name. As of transformers 5.24:
+them. This module follows the same ones, and refuses by name whatever has no
+counterpart here. As of transformers 5.24:
 
-- `BertTokenizer` takes the words of `tokenizer.json`, or of `vocab.txt`
-  without one, but `do_lower_case`, `strip_accents` and
+- `BertTokenizer` takes the words of `tokenizer.json`, or else of `vocab.txt`,
+  but `do_lower_case`, `strip_accents` and
   `tokenize_chinese_chars` of `tokenizer_config.json`.
-- `PreTrainedTokenizerFast` takes `tokenizer.json` as it is.
-- Both take `added_tokens_decoder` of `tokenizer_config.json`; without it
-  `special_tokens_map.json`, `added_tokens.json` and what `tokenizer.json`
-  adds. Special tokens that have no id yet get the next one.
+- `PreTrainedTokenizerFast` takes `tokenizer.json` unchanged.
+- Both use `added_tokens_decoder` of `tokenizer_config.json`, or else
+  `special_tokens_map.json`, `added_tokens.json` and the added tokens of
+  `tokenizer.json`. Special tokens without an id get the next one.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ from keras_distil.utils import disk
 
 SETTINGS_FILE = "tokenizer_config.json"
 _BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer")
-# Those that read `tokenizer.json` alone.
+# Classes that read `tokenizer.json` alone.
 _PLAIN_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
-# By the key of tokenizer_config.json: the key of tokenizer.json's normalizer,
-# what BertTokenizer takes without it, and the values it may have.
+# For each key of tokenizer_config.json: the normalizer's key in tokenizer.json,
+# BertTokenizer's default, and the allowed values.
 _NORMALIZER: dict[str, tuple[str, bool | None, tuple]] = {
     "do_lower_case": ("lowercase", True, (True, False)),
     "strip_accents": ("strip_accents", None, (True, False, None)),
@@ -42,7 +42,7 @@ _NAMED_TOKENS = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
-# Keys that change what a text's tokens are, with the values that do not.
+# Keys that can change a text's tokens, with the values that change nothing.
 _WITHOUT_EFFECT: dict[str, tuple] = {
     "auto_map": (None,),
     "do_basic_tokenize": (None, True),
@@ -56,31 +56,31 @@ _WITHOUT_EFFECT: dict[str, tuple] = {
 }
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _MOST_IDS = 2**24
-_LONGEST_WORD = 100  # of BertTokenizer, in characters
+_LONGEST_WORD = 100  # BertTokenizer's limit, in characters
 
 
 @dataclasses.dataclass(frozen=True)
 class _AddedToken:
-    """A token that is looked for before a text is split into words."""
+    """A token that is searched for before a text is split into words."""
 
     content: str
     flags: Mapping[str, bool]
     token_id: int | None = None
     where: str = ""
 
-    def made(self) -> tokenizers.AddedToken:
+    def build(self) -> tokenizers.AddedToken:
         return tokenizers.AddedToken(self.content, **self.flags)
 
 
 def build_tokenizer(directory: Path) -> tokenizers.Tokenizer:
-    """Makes the tokenizer of a folder.
+    """Builds the tokenizer of a folder.
 
     Args:
         directory: a folder with `tokenizer.json` or `vocab.txt`.
 
     Raises:
         FileNotFoundError: if the folder holds neither file.
-        ValueError: if a file is damaged, or says what has no counterpart.
+        ValueError: if a file is damaged, or asks for something unsupported.
     """
     complete = directory / "tokenizer.json"
     vocabulary = directory / "vocab.txt"
@@ -111,7 +111,7 @@ def build_tokenizer(directory: Path) -> tokenizers.Tokenizer:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one without the file."""
+    """Reads the object in a JSON file; an empty one if there is no file."""
     if not path.is_file():
         return {}
     disk.check_size(path, disk.MODEL_JSON_BYTES)
@@ -129,7 +129,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _check_class(directory: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether `tokenizer.json` is followed as it is, without BERT's rules."""
+    """Checks whether `tokenizer.json` is used as is, without BERT's rules."""
     name, path = settings.get("tokenizer_class"), directory / SETTINGS_FILE
     if name is None:
         path = directory / "config.json"
@@ -150,7 +150,7 @@ def _check_class(directory: Path, settings: Mapping[str, Any]) -> bool:
 def _check_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     path = directory / SETTINGS_FILE
     for key, (_, _, allowed) in _NORMALIZER.items():
-        # 1 == True: compared as JSON has them.
+        # 1 == True in Python, so the values are compared as JSON.
         if key in settings and not any(settings[key] is v for v in allowed):
             raise ValueError(
                 f"`{key}` in '{path}' must be one of {_json_of(allowed)}. "
@@ -183,14 +183,14 @@ def _from_json(path: Path) -> tokenizers.Tokenizer:
     try:
         written = json.loads(path.read_text("utf-8"))["model"]["vocab"]
     except (ValueError, LookupError, TypeError, RecursionError):
-        written = None  # The library says what is wrong.
+        written = None  # The library's error will say what is wrong.
     if isinstance(written, dict):
-        # First: the library takes minutes over one enormous id, and keeps
-        # one of two words with the same.
+        # Check first: the library takes minutes for an enormous id, and
+        # keeps only one of two words with equal ids.
         _check_ids(path, written)
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        # An unknown word, too: what is missing for it shows now.
+        # An unknown word as well: a missing [UNK] shows up here.
         tokenizer.encode("\u2603", add_special_tokens=False)
         return tokenizer
     except Exception as error:  # the library raises bare Exception
@@ -212,11 +212,11 @@ def _check_word_piece(path: Path, described: Mapping[str, Any]) -> None:
 def _check_agreement(
     path: Path, described: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
-    """Refuses a tokenizer.json that Hugging Face would follow in part."""
+    """Refuses a tokenizer.json that Hugging Face would follow only in part."""
     model = described["model"]
     normalizer = described["normalizer"] or {}
     pre_tokenizer = (described["pre_tokenizer"] or {}).get("type")
-    for what, found, expected in (
+    for what, actual, expected in (
         ("model.unk_token", model["unk_token"], "[UNK]"),
         (
             "model.continuing_subword_prefix",
@@ -231,30 +231,30 @@ def _check_agreement(
         ("normalizer.type", normalizer.get("type"), "BertNormalizer"),
         ("pre_tokenizer.type", pre_tokenizer, "BertPreTokenizer"),
     ):
-        if found != expected:
+        if actual != expected:
             raise ValueError(
                 f"`{what}` in '{path}' must be {expected!r}: Hugging Face's "
-                "BertTokenizer takes no other. With `tokenizer_class` "
+                "BertTokenizer supports no other value. With `tokenizer_class` "
                 f'"PreTrainedTokenizerFast" in {SETTINGS_FILE} the file is '
-                f"followed as it is. Received: {reprlib.repr(found)}."
+                f"used as is. Received: {reprlib.repr(actual)}."
             )
     for key, (ours, default, _) in _NORMALIZER.items():
         value = normalizer.get(ours)
         if key in settings or value == default:
             continue
         if key == "strip_accents" and value == normalizer.get("lowercase"):
-            # Accents are stripped with the case where nothing is said.
+            # By default, accents are stripped whenever case is.
             continue
         raise ValueError(
             f"'{path}' has {ours}={json.dumps(value)}, and {SETTINGS_FILE} "
-            f"has no `{key}`, for which Hugging Face takes "
+            f"has no `{key}`, for which Hugging Face uses "
             f"{json.dumps(default)}. Write `{key}` into "
             f"'{path.parent / SETTINGS_FILE}'."
         )
 
 
 def _read_lines(path: Path) -> dict[str, int]:
-    """The words of `vocab.txt`; of a repeated one the last line counts."""
+    """Reads the words of `vocab.txt`; for repeats, the last line counts."""
     disk.check_size(path, disk.VOCABULARY_BYTES)
     try:
         with path.open(encoding="utf-8") as file:
@@ -299,7 +299,7 @@ def _check_ids(path: Path, vocabulary: Mapping[str, int]) -> None:
 def _bert_tokenizer(
     vocabulary: dict[str, int], settings: Mapping[str, Any]
 ) -> tokenizers.Tokenizer:
-    """What Hugging Face's BertTokenizer makes."""
+    """Builds what Hugging Face's BertTokenizer would."""
     tokenizer = tokenizers.Tokenizer(
         tokenizers.models.WordPiece(
             vocabulary,
@@ -325,7 +325,7 @@ def _bert_tokenizer(
 def _added_tokens(
     directory: Path, settings: Mapping[str, Any], described: Mapping[str, Any]
 ) -> list[_AddedToken]:
-    """All of them: those with ids in their order, then those without."""
+    """Lists all added tokens: those with ids in order, then the others."""
     path = directory / SETTINGS_FILE
     named = dict(settings)
     if "added_tokens_decoder" in settings:
@@ -340,10 +340,10 @@ def _added_tokens(
         if token.content != expected:
             raise ValueError(
                 f"`{key}` in '{path}' or special_tokens_map.json must be "
-                f"{expected!r}: special tokens of other names are not "
+                f"{expected!r}: special tokens with other names are not "
                 f"supported. Received: {token.content!r:.60}."
             )
-        # One that the vocabulary lacks is not made up: it is missed later.
+        # Not made up if the vocabulary lacks it: a later check reports it.
         if token.content in described["model"]["vocab"]:
             without.append(token)
     without += [
@@ -383,7 +383,7 @@ def _legacy_tokens(
     named: Mapping[str, Any],
     described: Mapping[str, Any],
 ) -> list[_AddedToken]:
-    """Without `added_tokens_decoder`: of the other files."""
+    """Reads the other files if there is no `added_tokens_decoder`."""
     specials = {
         _named_token(path, key, named[key]).content
         for key in _NAMED_TOKENS
@@ -394,18 +394,20 @@ def _legacy_tokens(
         for value in _extra_specials(path, named)
     }
     added_path = directory / "added_tokens.json"
-    found = {}
+    tokens_by_id = {}
     for content, token_id in read_object(added_path).items():
         special = content in specials
         flags = {"normalized": not special, "special": special}
         where = f"'{added_path}'"
         number = _token_id(where, token_id)
-        found[number] = _AddedToken(content, flags, number, where)
+        tokens_by_id[number] = _AddedToken(content, flags, number, where)
     where = f"'{directory / 'tokenizer.json'}'"
     for token in described.get("added_tokens", ()):
         content, flags = _content_and_flags(where, token)
-        found[token["id"]] = _AddedToken(content, flags, token["id"], where)
-    return list(found.values())
+        tokens_by_id[token["id"]] = _AddedToken(
+            content, flags, token["id"], where
+        )
+    return list(tokens_by_id.values())
 
 
 def _extra_specials(path: Path, named: Mapping[str, Any]) -> list[Any]:
@@ -465,24 +467,24 @@ def _add(
     added: Iterable[_AddedToken],
 ) -> None:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    taken = {token_id: token for token, token_id in vocabulary.items()}
+    token_of = {token_id: token for token, token_id in vocabulary.items()}
     for token in added:
-        tokenizer.add_tokens([token.made()])
-        given = tokenizer.token_to_id(token.content)
-        if given is None:
+        tokenizer.add_tokens([token.build()])
+        token_id = tokenizer.token_to_id(token.content)
+        if token_id is None:
             raise ValueError(
                 f"{token.where or 'A special token'} in '{directory}' cannot "
                 f"be added: {token.content!r:.60}."
             )
-        if token.token_id not in (None, given):
+        if token.token_id not in (None, token_id):
             raise ValueError(
                 f"{token.where} gives {token.content!r:.60} the id "
-                f"{token.token_id}, but it gets {given}: added tokens follow "
-                "the vocabulary without gaps."
+                f"{token.token_id}, but it gets {token_id}: added tokens "
+                "follow the vocabulary without gaps."
             )
-        if taken.setdefault(given, token.content) != token.content:
+        if token_of.setdefault(token_id, token.content) != token.content:
             raise ValueError(
                 f"The added token {token.content!r:.60} in '{directory}' "
-                f"would get the id {given} of {taken[given]!r:.60}: the "
-                "vocabulary has gaps."
+                f"would get the id {token_id} of {token_of[token_id]!r:.60}: "
+                "the vocabulary has gaps."
             )

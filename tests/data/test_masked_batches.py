@@ -328,7 +328,7 @@ def test_nothing_held_out(examples, sequences):
 
 
 def test_weights_of_the_wrong_shape(examples):
-    with pytest.raises(ValueError, match=r"one weight a token, shape \(500,"):
+    with pytest.raises(ValueError, match=r"one weight per token, shape \(500,"):
         examples(steps=1, token_weights=np.ones(499))
 
 

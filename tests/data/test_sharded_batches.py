@@ -119,7 +119,7 @@ def test_masks_differ_from_bucket_to_bucket(tmp_path):
 
 
 def test_too_few_sequences_for_a_batch(buckets):
-    with pytest.raises(ValueError, match="No bucket of the corpus has 30 seq"):
+    with pytest.raises(ValueError, match="No bucket of the corpus has the 30"):
         masked_lm_dataset(buckets, batch_size=30, **OPTIONS)
 
 

@@ -152,7 +152,7 @@ REFUSED = {
     "case unsaid": (
         {"tokenizer.json": cases.whole(lowercase=False)},
         "has lowercase=false, and tokenizer_config.json has no "
-        "`do_lower_case`, for which Hugging Face takes true",
+        "`do_lower_case`, for which Hugging Face uses true",
     ),
     "other names": (
         with_settings(mask_token="<mask>"),
@@ -240,7 +240,7 @@ REFUSED = {
             },
             "tokenizer_config.json": cases.PLAIN,
         },
-        r"`post_processor` .*must make `\[CLS\] A \[SEP\] B \[SEP\]`",
+        r"`post_processor` .*must turn two texts into `\[CLS\] A \[SEP\] B \[S",
     ),
     "byte order mark": (
         {"vocab.txt": "\ufeff" + cases.lines()},

@@ -1,1 +1,1 @@
-"""From examples of a task to batches."""
+"""The examples of a task, and batches of them."""

@@ -1,4 +1,4 @@
-"""Batches of a task: examples as token ids, in batches of like lengths."""
+"""Examples of a task as token ids, in batches of similar length."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -15,27 +15,27 @@ from keras_distil.data.tokenize import Encoder, SpecialTokens
 
 Labels: TypeAlias = np.ndarray | dict[str, np.ndarray]
 
-# Batches whose examples are sorted by length among each other.
+# The number of batches whose examples are sorted by length together.
 _WINDOW_BATCHES = 50
-# Lengths are rounded up, so that there are few shapes.
+# Lengths are rounded up to multiples of this, to limit the shapes.
 _LENGTH_STEP = 8
-# The orders of one seed, apart from each other.
+# Keep the two orders of one seed independent.
 _EXAMPLE_ORDER = 0
 _BATCH_ORDER = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedExamples:
-    """The examples of a task as token ids, of any lengths.
+    """The examples of a task as token ids, of any length.
 
     Attributes:
-        token_ids: int32, (tokens,), of all examples one after the other.
+        token_ids: int32, (tokens,), all examples, concatenated.
         starts: int64, (examples + 1,), where each example begins.
         first_lengths: int32, (examples,), tokens of the first segment.
-        labels: (examples,); for spans a dict of "start" and "end". None if
-            there are none.
-        pad_id: int, what fills a batch.
-        max_length: int, no batch is longer.
+        labels: (examples,); for spans a dict with "start" and "end". None if
+            there are no labels.
+        pad_id: int, the id that pads a batch.
+        max_length: int, the upper limit on a batch's length.
     """
 
     token_ids: np.ndarray
@@ -63,26 +63,26 @@ def encode_examples(
     *,
     max_length: int = 128,
 ) -> EncodedExamples:
-    """Texts, or pairs of texts, as BERT reads them.
+    """Encodes texts, or pairs of texts, in the form that BERT reads.
 
     A text becomes `[CLS] first [SEP]`, a pair `[CLS] first [SEP] second
-    [SEP]`. What is longer than `max_length` loses its end; of a pair, the
-    longer text does, until both are of one length; an odd token is left as the
-    `tokenizers` library leaves it.
+    [SEP]`. What is longer than `max_length` loses its end. In a pair, the
+    longer text does, until both are equally long; for an odd token, the rule
+    of the `tokenizers` library applies.
 
     Args:
-        tokenizer: of the teacher.
+        tokenizer: the teacher's tokenizer.
         first: the texts.
         second: the other text of each pair, or None.
-        labels: of the examples, if they are known.
-        max_length: int >= 8, tokens of an example at most.
+        labels: labels of the examples, if known.
+        max_length: int >= 8, maximum tokens per example.
 
     Returns:
         The encoded examples, in the same order.
 
     Raises:
-        ValueError: if there are no examples, numbers differ or `max_length`
-            is too small.
+        ValueError: if there are no examples, the numbers of texts differ or
+            `max_length` is too small.
     """
     if not len(first) or (second is not None and len(second) != len(first)):
         raise ValueError(
@@ -96,19 +96,19 @@ def encode_examples(
         )
     special = SpecialTokens.from_tokenizer(tokenizer)
     encoder = Encoder(tokenizer)
-    # Lists: the encoder may forget words between two calls.
+    # Lists, because the encoder may forget words between two calls.
     firsts = list(encoder.encode(first))
     seconds = None if second is None else iter(list(encoder.encode(second)))
     parts: list[np.ndarray] = []
     first_lengths, lengths = [], []
     cls, sep = [np.array([i]) for i in (special.cls_id, special.sep_id)]
-    for one in firsts:
-        other = None if seconds is None else next(seconds)
-        one, other = _truncated(one, other, max_length)
-        example = [cls, one, sep]
-        first_lengths.append(len(one) + 2)
-        if other is not None:
-            example += [other, sep]
+    for first_ids in firsts:
+        second_ids = None if seconds is None else next(seconds)
+        first_ids, second_ids = _truncated(first_ids, second_ids, max_length)
+        example = [cls, first_ids, sep]
+        first_lengths.append(len(first_ids) + 2)
+        if second_ids is not None:
+            example += [second_ids, sep]
         lengths.append(sum(map(len, example)))
         parts += example
     return EncodedExamples(
@@ -124,15 +124,15 @@ def encode_examples(
 def encode_windows(
     windows: SquadWindows, *, pad_id: int, max_length: int
 ) -> EncodedExamples:
-    """The windows of SQuAD's questions, to train a span model on.
+    """Turns windows of SQuAD's questions into examples for a span model.
 
     Args:
-        windows: as `make_squad_windows` makes them.
-        pad_id: int, what fills a batch.
-        max_length: int, of the longest window.
+        windows: as made by `make_squad_windows`.
+        pad_id: int, the id that pads a batch.
+        max_length: int, length of the longest window.
 
     Returns:
-        Examples whose labels are "start" and "end", positions of tokens.
+        Examples whose labels are "start" and "end", token positions.
     """
     return EncodedExamples(
         token_ids=np.concatenate(windows.token_ids).astype(np.int32),
@@ -154,8 +154,8 @@ def _truncated(
         return one[: max_length - 2], None
     room = max_length - 3
     smaller = room // 2
-    # Of an odd number of tokens the longer text gets the odd one, of equally
-    # long ones the second, as the `tokenizers` library cuts pairs.
+    # With an odd number of tokens, the longer text gets the odd one; of
+    # equally long texts the second, as the `tokenizers` library cuts pairs.
     half, other_half = smaller, room - smaller
     if len(one) > len(other):
         half, other_half = other_half, half
@@ -172,18 +172,18 @@ def task_dataset(
     seed: int,
     steps: int | None = None,
 ) -> tf.data.Dataset:
-    """An endless stream of training batches of like lengths.
+    """Builds an endless stream of training batches of similar length.
 
-    Each epoch has an order of its own. The examples of some fifty batches at
-    a time are sorted by length, and these batches shuffled. Batches run
-    across the ends of epochs, so no example is left out. A batch is a
-    function of its step, so the stream can be entered at any step.
+    Each epoch has a different order. The examples of about fifty batches at a
+    time are sorted by length, and these batches are shuffled. Batches cross
+    the ends of epochs, so no example is left out. A batch is a function of
+    its step, so the stream can be entered at any step.
 
     Args:
         examples: with labels.
-        batch_size: int >= 1, examples a batch.
-        seed: int, of the order.
-        steps: int, batches in the stream; endless if None.
+        batch_size: int >= 1, examples per batch.
+        seed: int, determines the order.
+        steps: int, number of batches in the stream; endless if None.
 
     Returns:
         A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
@@ -225,7 +225,7 @@ def task_dataset(
 
 
 class _Gather:
-    """Rows of encoded examples as padded batches, in the graph."""
+    """Gathers encoded examples into padded batches, in the graph."""
 
     def __init__(self, examples: EncodedExamples) -> None:
         # Captured as inputs of the mapped function; see `_BatchMaker`.
@@ -267,14 +267,14 @@ class _Gather:
 def padded_batches(
     examples: EncodedExamples, *, batch_size: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """All examples once, from the shortest to the longest.
+    """Yields all examples once, from the shortest to the longest.
 
     Args:
         examples: with or without labels.
-        batch_size: int >= 1, examples a batch; the last may have fewer.
+        batch_size: int >= 1, examples per batch; the last may have fewer.
 
     Yields:
-        The numbers of the examples, int64 (batch,), and "token_ids",
+        The indices of the examples, int64 (batch,), and "token_ids",
         "padding_mask" and "segment_ids", int32 (batch, length).
     """
     order = np.argsort(examples.lengths, kind="stable")
@@ -286,11 +286,11 @@ def padded_batches(
 def padded(
     examples: EncodedExamples, rows: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Some of the examples as a batch.
+    """Returns some of the examples as a batch.
 
     Args:
         examples: all of them.
-        rows: int, (batch,), which; an example may come several times.
+        rows: int, (batch,), indices of the examples; repeats are allowed.
 
     Returns:
         "token_ids", "padding_mask" and "segment_ids", int32, (batch, length).

@@ -1,4 +1,4 @@
-"""The tasks of GLUE: what they are, and their examples."""
+"""The tasks of GLUE and their examples."""
 
 import dataclasses
 import difflib
@@ -21,20 +21,20 @@ class GLUETask:
     """One of GLUE's nine tasks.
 
     Attributes:
-        name: as TensorFlow Datasets (TFDS) writes it.
-        title: as GLUE writes it.
-        labels: what the class ids 0, 1, ... mean; None for scores. TFDS and
+        name: as in TensorFlow Datasets (TFDS).
+        title: as in GLUE.
+        labels: the meanings of class ids 0, 1, ...; None for scores. TFDS and
             Hugging Face number them in the same order.
         metrics: names of the task's metrics.
-        tsv_texts: columns of the text, or of the two texts, in GLUE's files.
-        tfds_texts: the features of TFDS that hold the same.
-        label_column: of GLUE's files.
+        tsv_texts: columns of the text or texts in GLUE's files.
+        tfds_texts: the corresponding features of TFDS.
+        label_column: its column in GLUE's files.
         dev: names of the development splits.
         test: names of the test splits.
-        id_column: that of GLUE's files; a file without it has row numbers.
-        label_words: bool, whether GLUE's files give labels in words.
-        headless_columns: the columns of files for training and development
-            that have no header line; None if they have one.
+        id_column: its column in GLUE's files; without it, rows are numbered.
+        label_words: bool, whether GLUE's files write labels as words.
+        headless_columns: the columns of training and development files, if
+            these have no header line; None if they have one.
 
     Reference:
         Wang et al. 2018, arXiv:1804.07461, section 3. The numbers of labels
@@ -57,17 +57,17 @@ class GLUETask:
 
     @property
     def folder(self) -> str:
-        """The folder of GLUE's download."""
+        """The task's folder in GLUE's download."""
         return self.title
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """All splits: for training, development and test."""
+        """All splits, for training, development and test."""
         return ("train", *self.dev, *self.test)
 
     @property
     def is_regression(self) -> bool:
-        """Whether a score is predicted, not a class."""
+        """Whether the task predicts a score, not a class."""
         return self.labels is None
 
     @property
@@ -82,7 +82,7 @@ class GLUETask:
 
     @property
     def written_labels(self) -> tuple[str, ...]:
-        """The classes as GLUE's files, and submissions, write them."""
+        """The classes as written in GLUE's files and in submissions."""
         if self.labels is None or self.label_words:
             return self.labels or ()
         return tuple(str(number) for number in range(len(self.labels)))
@@ -153,17 +153,17 @@ GLUE_TASKS: dict[str, GLUETask] = {
             label_words=True,
         ),
         GLUETask(name="rte", title="RTE", labels=_ENTAILMENT, label_words=True),
-        # The other way round than in QNLI and RTE.
+        # The opposite of the order in QNLI and RTE.
         GLUETask(name="wnli", title="WNLI", labels=_ENTAILMENT[::-1]),
     )
 }
 
 
 def glue_task(task: str | GLUETask) -> GLUETask:
-    """Returns the task of a name; a task is returned as it is.
+    """Returns the task with a name; a task is returned unchanged.
 
     Raises:
-        ValueError: if GLUE has no task of this name.
+        ValueError: if GLUE has no task with this name.
 
     Example:
         >>> glue_task("cola").labels
@@ -172,7 +172,7 @@ def glue_task(task: str | GLUETask) -> GLUETask:
     if isinstance(task, GLUETask):
         return task
     if task not in GLUE_TASKS:
-        # "SST-2" and "sts_b" are nearer to the names than they look.
+        # Makes "SST-2" and "sts_b" match their names closely.
         plain = str(task).lower().replace("-", "").replace("_", "")
         nearest = difflib.get_close_matches(plain, GLUE_TASKS, 1, cutoff=0.0)
         raise ValueError(
@@ -187,11 +187,11 @@ class TaskExamples:
     """The examples of a split, in the order of GLUE's files.
 
     Attributes:
-        first: the texts, or the first ones of pairs; nothing is stripped.
+        first: the texts, or the first texts of pairs; nothing is stripped.
         second: the second texts of pairs, or None.
         labels: int32 class ids or float32 scores; None for a test set, whose
-            labels GLUE keeps to itself.
-        ids: of the examples, as predictions are handed in.
+            labels GLUE keeps secret.
+        ids: of the examples, as used in submitted predictions.
     """
 
     first: list[str]
@@ -213,29 +213,29 @@ def load_glue(
 ) -> TaskExamples:
     r"""Reads a split of a task.
 
-    Files are read as GLUE wrote them: UTF-8, one example a line, columns
-    set off by tabs, no quoting. The whole split is held in memory. GLUE's
-    first download of QQP has a few broken lines, which are errors here; its
-    later one, `QQP-clean.zip`, and TFDS have none.
+    Files are read in the form in which GLUE published them: UTF-8, one
+    example per line, columns separated by tabs, no quoting. The whole split
+    is held in memory. GLUE's first download of QQP has a few broken lines,
+    which are errors here; the later one, `QQP-clean.zip`, and TFDS have none.
 
     Args:
         task: a name such as "cola", or a task.
-        split: "train", or one of the task's `dev` and `test`.
+        split: "train", or one of the names in the task's `dev` and `test`.
         root: folder of GLUE's files, `root/CoLA/train.tsv` for example. By
             default the examples come from TFDS, which downloads them first
             if they are not on this machine.
-        data_dir: folder of prepared data sets of TFDS. Defaults to that of
-            TFDS. Not allowed beside `root`.
+        data_dir: folder of prepared TFDS data sets. Defaults to TFDS's own.
+            Not allowed together with `root`.
 
     Returns:
         The examples.
 
     Raises:
         ValueError: if the task or the split is unknown, both folders are
-            given, or a file or data set is not as it must be.
-        FileNotFoundError: if the file is not there.
+            given, or a file or data set has an invalid format.
+        FileNotFoundError: if the file does not exist.
         ImportError: if TFDS, or a package that it needs, is not installed.
-        ConnectionError: if the data set can not be downloaded.
+        ConnectionError: if the data set cannot be downloaded.
 
     Example:
         >>> import pathlib, tempfile
@@ -298,7 +298,7 @@ def _from_tsv(task: GLUETask, split: str, root: Path) -> TaskExamples:
 def _tsv_file(task: GLUETask, split: str, root: Path) -> Path:
     path = root / task.folder / f"{split}.tsv"
     for part in (root, path.parent, path):
-        # A folder in the place of the file is no file either.
+        # A folder in the file's place is an error too.
         if not (part.is_file() if part == path else part.is_dir()):
             raise FileNotFoundError(
                 f"There is no {'file' if part == path else 'folder'} '{part}': "
@@ -310,9 +310,9 @@ def _tsv_file(task: GLUETask, split: str, root: Path) -> Path:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number, columns); Windows's line ends are fine, too."""
+    """Yields (line number, columns); accepts Windows line endings too."""
     with path.open("rb") as file:
-        # Bytes are split at line feeds only: text keeps other separators.
+        # Bytes are split only at line feeds; text would be split elsewhere.
         for number, raw in enumerate(file, 1):
             try:
                 line = raw.decode("utf-8")
@@ -331,7 +331,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _places(
     task: GLUETask, split: str, columns: tuple[str, ...], path: Path
 ) -> tuple[list[int], int | None, int | None]:
-    """Returns where in a row the texts, the label and the id are."""
+    """Returns the columns' indices of the texts, the label and the id."""
     if not columns:
         raise ValueError(f"'{path}' is empty. Download it again.")
     expected = [*task.tsv_texts]
@@ -364,7 +364,7 @@ def _parsed_label(task: GLUETask, text: str, where: str) -> float:
 
 
 def _checked_score(score: float, where: str, received: Any) -> float:
-    # NaN is not between them.
+    # Also refuses NaN.
     if not 0.0 <= score <= HIGHEST_SCORE:
         raise ValueError(
             f"{where}: the score must be a number from 0 to "
@@ -390,23 +390,23 @@ def _from_tfds(
     task: GLUETask, split: str, data_dir: str | os.PathLike | None
 ) -> TaskExamples:
     name = f"glue/{task.name}"
-    there = split.replace("dev", "validation", 1)
-    # Downloads it if need be, and says what is wrong with it.
+    tfds_split = split.replace("dev", "validation", 1)
+    # Downloads the data set if needed, and explains what is wrong with it.
     for feature in task.tfds_texts:
-        TfdsText(name, there, feature, data_dir).describe()
-    arrays = _tfds_arrays(task, name, there, data_dir)
-    # TFDS stores examples in an order of its own.
+        TfdsText(name, tfds_split, feature, data_dir).describe()
+    arrays = _tfds_arrays(task, name, tfds_split, data_dir)
+    # TFDS stores examples in a different order.
     order = np.argsort(arrays["idx"], kind="stable")
     ids = arrays["idx"][order].tolist()
     texts = [
-        _decoded(arrays[feature][order], ids, f"'{name}', split '{there}'")
+        _decoded(arrays[feature][order], ids, f"'{name}', split '{tfds_split}'")
         for feature in task.tfds_texts
     ]
     labels = arrays["label"][order]
-    # TFDS writes -1 for labels that GLUE keeps to itself.
+    # TFDS stores -1 for labels that GLUE keeps secret.
     hidden = split in task.test and bool((labels == -1).all())
     if not hidden:
-        _check_tfds_labels(task, labels, ids, f"'{name}', split '{there}'")
+        _check_tfds_labels(task, labels, ids, f"'{name}', split '{tfds_split}'")
     return TaskExamples(
         texts[0],
         texts[1] if task.is_pair else None,
@@ -419,7 +419,7 @@ def _tfds_arrays(
     task: GLUETask, name: str, split: str, data_dir: str | os.PathLike | None
 ) -> dict[str, np.ndarray]:
     """Returns the features of all examples, texts as bytes."""
-    # Imported late: it takes TensorFlow with it.
+    # Imported late because it imports TensorFlow.
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)

@@ -1,4 +1,4 @@
-"""SQuAD 1.1 and 2.0: questions whose answers are spans of a paragraph."""
+"""SQuAD 1.1 and 2.0: questions answered by spans of a paragraph."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from keras_distil.data.corpus.tfds_text import TfdsText
 from keras_distil.utils import disk
 
 _VERSIONS = ("1.1", "2.0")
-# Our split -> that of TFDS.
+# Our names of splits -> those of TFDS.
 _SPLITS = {"train": "train", "dev": "validation"}
 
 
@@ -24,7 +24,7 @@ class SquadAnswer:
     """A span of the context that answers a question.
 
     Attributes:
-        text: the span as it stands in the context.
+        text: the span, exactly as in the context.
         start: index of its first character in the context.
     """
 
@@ -42,14 +42,14 @@ class SquadExample:
     """A question about a paragraph.
 
     Attributes:
-        id: names the question in a file of predictions.
-        title: of the article that the paragraph is from, or "".
+        id: identifies the question in a file of predictions.
+        title: title of the paragraph's article, or "".
         question: the question.
         context: the paragraph.
-        answers: what annotators marked; empty if the question is impossible
-            or its answers are kept secret.
-        is_impossible: whether the context does not answer the question, which
-            SQuAD 2.0 alone has.
+        answers: the answers that annotators marked; empty if the question is
+            impossible or its answers are secret.
+        is_impossible: whether the context does not answer the question. Only
+            SQuAD 2.0 has such questions.
     """
 
     id: str
@@ -65,12 +65,12 @@ def read_squad(
 ) -> list[SquadExample]:
     """Reads a file in the JSON format of SQuAD 1.1 or 2.0.
 
-    Keys that are not needed, such as `plausible_answers`, are passed over.
+    Keys that are not needed, such as `plausible_answers`, are ignored.
 
     Args:
         path: the file.
         require_answers: whether each question must have an answer or be
-            marked impossible, as in a training set. Files for testing leave
+            marked impossible, as in a training set. Test files leave
             the answers out.
 
     Returns:
@@ -78,10 +78,10 @@ def read_squad(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no JSON or of another structure, or its
-            content contradicts itself: an answer is not in the context where
-            it should be, an id comes twice, an impossible question has an
-            answer.
+        ValueError: if the file is not JSON or has another structure, or its
+            content contradicts itself: an answer is not in the context at
+            its stated place, an id is repeated, an impossible question has
+            an answer.
 
     Reference:
         https://rajpurkar.github.io/SQuAD-explorer/
@@ -98,13 +98,13 @@ def read_squad(
         ) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"The SQuAD file '{path}' is no JSON ({error}). Download it again."
+            f"The SQuAD file '{path}' is not JSON ({error}). Download it again."
         ) from error
     try:
         articles = _File.model_validate(content).data
     except pydantic.ValidationError as error:
         raise ValueError(
-            f"'{path}' has not the structure of a SQuAD file. "
+            f"'{path}' does not have the structure of a SQuAD file. "
             f"{_describe(error.errors()[0])}"
         ) from error
     examples = list(_examples_of(articles))
@@ -123,16 +123,15 @@ def load_squad(
 
     Args:
         split: "train" or "dev".
-        root: folder with the file as it is officially named, such as
-            `train-v1.1.json`, or, where there is none of that name, with
-            `train.json`. None reads `squad` of TensorFlow Datasets, which
-            downloads it once.
-        version: "1.1", or "2.0", which has impossible questions, too.
+        root: folder with the file under its official name, such as
+            `train-v1.1.json`, or else as `train.json`. None reads `squad` of
+            TensorFlow Datasets, which downloads it once.
+        version: "1.1", or "2.0", which also has impossible questions.
         data_dir: folder of prepared TFDS data sets, if `root` is None.
-            Defaults to that of TFDS.
+            Defaults to TFDS's own.
 
     Returns:
-        The questions, in the order they are stored.
+        The questions, in storage order.
 
     Raises:
         FileNotFoundError: if `root` holds no file for the split.
@@ -140,7 +139,7 @@ def load_squad(
             training question has no answer, or version 1.1 has an impossible
             question.
         ImportError: if TFDS is needed but not installed.
-        ConnectionError: if SQuAD can not be downloaded.
+        ConnectionError: if SQuAD cannot be downloaded.
     """
     if split not in _SPLITS:
         raise ValueError(
@@ -170,7 +169,7 @@ def load_squad(
 
 
 def _whole_characters(text: str) -> str:
-    # JSON can spell one half of a character, which no tokenizer takes.
+    # JSON can encode half a character, which no tokenizer accepts.
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError(
             "must hold whole characters, not half a surrogate pair"
@@ -213,7 +212,7 @@ class _File(_Section):
 
 
 def _describe(details: Any) -> str:
-    """Returns `path: what is wrong` for one of pydantic's errors."""
+    """Formats one of pydantic's errors as `path: problem`."""
     place = ".".join(map(str, details["loc"])) or "the file"
     if details["type"] == "missing":
         return f"{place}: required key is missing."
@@ -258,9 +257,9 @@ def _read_tfds(
     split: str, version: str, data_dir: str | os.PathLike | None
 ) -> Iterator[SquadExample]:
     name, part = f"squad/v{version}", _SPLITS[split]
-    # Prepares the data set, and words what may go wrong.
+    # Prepares the data set, and turns failures into clear errors.
     TfdsText(name, split=part, field="context", data_dir=data_dir).describe()
-    # Imported late: it takes TensorFlow with it.
+    # Imported late because it imports TensorFlow.
     import tensorflow_datasets as tfds
 
     stored = tfds.builder(name, data_dir=data_dir).as_dataset(
@@ -301,15 +300,15 @@ def _check(
     ]
     if misplaced:
         example, answer = misplaced[0]
-        found = example.context[answer.start : answer.end]
+        text = example.context[answer.start : answer.end]
         raise ValueError(
             f"{len(misplaced)} answers in {place} are not in the context at "
             f"their `answer_start`. The first is of question '{example.id}': "
-            f"{answer.text!r} at {answer.start}, where {found!r} stands."
+            f"{answer.text!r} at {answer.start}, where {text!r} stands."
         )
     _refuse(
         [id_ for id_, count in counted.items() if count > 1],
-        f"{place}: ids come more than once",
+        f"{place}: ids are repeated",
     )
     _refuse(
         [e.id for e in examples if e.is_impossible and e.answers],
@@ -329,7 +328,7 @@ def _check_version(
         _refuse(
             [example.id for example in examples if example.is_impossible],
             f"{place}: questions are marked impossible, which version='1.1' "
-            "does not know; give version='2.0'",
+            "does not allow; use version='2.0'",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a span model reads: a question and a window of its context."""
+"""Input of a span model: a question and a window of its context."""
 
 import dataclasses
 import os
@@ -19,21 +19,21 @@ class SquadWindows:
     """Questions, each with a stretch of its context, as token ids.
 
     The windows of an example follow each other, in the order of the context.
-    Lengths differ from window to window: nothing is padded.
+    Windows differ in length: nothing is padded.
 
     Attributes:
-        token_ids: of each window `[CLS] question [SEP] context [SEP]`, int32,
+        token_ids: for each window `[CLS] question [SEP] context [SEP]`, int32,
             (length,).
-        segment_ids: of each window, int32, (length,): 0 up to the first
+        segment_ids: for each window, int32, (length,): 0 up to the first
             [SEP], 1 after it.
         example: int32, (windows,), index of the example.
-        offsets: of each window, int32, (length, 2): where the token starts
+        offsets: for each window, int32, (length, 2): where the token starts
             and ends in the characters of the context; -1 outside of it.
-        first_token: int32, (windows,), index in the whole context of the
-            window's first context token.
+        first_token: int32, (windows,), index, within the whole context, of
+            the window's first context token.
         start: int32, (windows,), position of the first token of the first
-            gold answer that lies wholly in the window; 0, which is [CLS], if
-            none does.
+            gold answer that lies wholly in the window; 0, the position of
+            [CLS], if none does.
         end: int32, (windows,), position of that answer's last token, or 0.
     """
 
@@ -60,27 +60,27 @@ def make_squad_windows(
 ) -> SquadWindows:
     """Cuts examples into windows that a span model can read.
 
-    A context is tokenized once, whole, for all its questions. Where it is
-    longer than the room that a question leaves, windows overlap.
+    A whole context is tokenized once for all its questions. Where it is
+    longer than the space that a question leaves, windows overlap.
 
-    An answer's tokens are those that hold one of its characters, so the
-    characters from the first token's start to the last token's end contain
-    the answer, and little else. Combining marks that the tokenizer drops
-    belong to the token they follow.
+    An answer's tokens are those that hold at least one of its characters, so
+    the characters from the first token's start to the last token's end
+    contain the answer, and little else. Combining marks that the tokenizer
+    drops belong to the token before them.
 
     Args:
-        examples: the questions. Those of a training set have one answer.
-        tokenizer: as `load_tokenizer` returns it.
-        max_length: most tokens of a window.
-        stride: context tokens that a window shares with the next one of the
-            same question.
-        max_question: most tokens of a question; the rest is cut off.
+        examples: the questions. In a training set, each has one answer.
+        tokenizer: as returned by `load_tokenizer`.
+        max_length: maximum tokens per window.
+        stride: number of context tokens shared by consecutive windows of a
+            question.
+        max_question: maximum tokens of a question; the rest is cut off.
 
     Returns:
-        At least one window an example, in the order of the examples.
+        At least one window per example, in the order of the examples.
 
     Raises:
-        ValueError: if a window has no room for more context than `stride`,
+        ValueError: if a window has no space for more context than `stride`,
             or the tokenizer truncates or pads.
 
     Reference:
@@ -143,7 +143,7 @@ def _encode(
     tokenizer: tokenizers.Tokenizer, texts: list[str]
 ) -> list[tokenizers.Encoding]:
     """Encodes texts with offsets."""
-    # Unset, the library warns at every later fork of the process.
+    # If unset, the library warns at every later fork of the process.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     return tokenizer.encode_batch(texts, add_special_tokens=False)
 
@@ -163,11 +163,11 @@ class _Context:
         return cls(np.array(encoding.ids, np.int32), offsets)
 
     def answers(self, example: SquadExample) -> list[tuple[int, int]]:
-        """First and last token of each answer that has a token."""
+        """Returns first and last token of each answer that has a token."""
         spans = []
         for answer in example.answers:
-            # Tokens are in order, so these are the first one that ends after
-            # the answer's start and the last one that starts before its end.
+            # Tokens are in order: find the first one that ends after the
+            # answer's start and the last one that starts before its end.
             first = np.searchsorted(self.offsets[:, 1], answer.start, "right")
             last = np.searchsorted(self.offsets[:, 0], answer.end, "left") - 1
             if first <= last:
@@ -179,7 +179,7 @@ def _take_marks(text: str, offsets: np.ndarray) -> None:
     """Extends tokens over the combining marks after them, in place.
 
     A tokenizer that strips accents drops the mark of a letter that is stored
-    in two characters, and with it the word's end.
+    as two characters, and with it the end of the word.
     """
     for i, end in enumerate(offsets[:, 1]):
         limit = offsets[i + 1, 0] if i + 1 < len(offsets) else len(text)
@@ -189,13 +189,13 @@ def _take_marks(text: str, offsets: np.ndarray) -> None:
 
 
 def _window_starts(tokens: int, room: int, stride: int) -> Iterable[int]:
-    """Where windows start, the last one being the first to reach the end."""
+    """Yields where windows start, up to the first that reaches the end."""
     step = room - stride
     return range(0, max(tokens - room, 0) + step, step)
 
 
 class _Builder:
-    """Collects windows."""
+    """Collects the windows of all examples."""
 
     def __init__(self, special: SpecialTokens) -> None:
         self._special = special

@@ -79,14 +79,14 @@ def test_missing_file(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 10**5, "\ufeff{}"])
 def test_no_json(write, text):
-    with pytest.raises(ValueError, match="' is no JSON .* Download it again"):
+    with pytest.raises(ValueError, match="' is not JSON .* Download it again"):
         read_squad(write(text))
 
 
 def test_no_text(tmp_path):
     path = tmp_path / "squad.json"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="is no JSON .'utf-8' codec"):
+    with pytest.raises(ValueError, match="is not JSON .'utf-8' codec"):
         read_squad(path)
 
 
@@ -154,7 +154,9 @@ def test_wrong_structure(write, data, message):
     with pytest.raises(ValueError) as raised:
         read_squad(write(data))
     text = str(raised.value)
-    assert text.endswith(f"has not the structure of a SQuAD file. {message}")
+    assert text.endswith(
+        f"does not have the structure of a SQuAD file. {message}"
+    )
     assert "\n" not in text
 
 
@@ -172,7 +174,7 @@ def test_answers_elsewhere(write):
 @pytest.mark.parametrize(
     ("questions", "message"),
     [
-        ([ASA, ASA], "ids come more than once .1, the first is '1'."),
+        ([ASA, ASA], "ids are repeated .1, the first is '1'."),
         (
             [question("7", ("Oslo", 15), is_impossible=True), IMPOSSIBLE],
             "questions are marked impossible but have answers .1, the first "
@@ -211,7 +213,7 @@ def test_load_from_a_folder(write, tmp_path, split):
 
 def test_impossible_question_in_the_first_version(write, tmp_path):
     write(content(ASA, IMPOSSIBLE), "dev.json")
-    message = "which version='1.1' does not know; give version='2.0' .1, the"
+    message = "which version='1.1' does not allow; use version='2.0' .1, the"
     with pytest.raises(ValueError, match=message):
         load_squad("dev", root=tmp_path)
 
