@@ -1,4 +1,4 @@
-"""What every distillation loss has: a name, a weight, a configuration."""
+"""The base classes of distillation losses, the package's and the users' own."""
 
 from typing import Any
 
@@ -12,8 +12,18 @@ from keras_distil.utils.graph_checks import BatchError
 Tensor = Any
 
 
+# What losses on the outputs and losses on the hidden states may read.
+LOGITS = frozenset({"targets", "teacher_logits", "student_logits"})
+HIDDEN_STATES = frozenset({"teacher_hidden_states", "student_hidden_states"})
+COUNTS = ("tokens", "masked", "examples")
+
+
 class DistillationLoss(keras.layers.Layer):
     """A weighted term of the distillation objective.
+
+    A subclass says what it reads and what it counts, and computes one value
+    for each token (or example) in `token_values`. The Distiller computes what
+    is read once, takes the mean over what is counted, and logs it.
 
     It is a Keras layer only so that its weight and temperature are variables
     that callbacks may change mid-run and that are saved with the Distiller.
@@ -23,11 +33,23 @@ class DistillationLoss(keras.layers.Layer):
         name: string. The log of this term is called `<name>_loss`.
 
     Attributes:
+        reads: frozenset of the arguments that `token_values` takes; see
+            `LogitsLoss` and `HiddenStateLoss`.
+        counts: what the mean is taken over. "tokens" are all non-padding
+            tokens; of a task's outputs they are the decisions: texts, tokens
+            with a label, or starts and ends of spans. "masked" are the
+            positions chosen for masked language modelling, "examples" the
+            decisions of a task.
         statistic: name of what the loss observes of every update, whose mean
             is a log `<name>_<statistic>`; None for losses without one.
+        takes_top_logits: whether the teacher's logits may be `TopLogits`, as
+            a cached teacher has them.
     """
 
+    reads: frozenset[str] = frozenset()
+    counts: str = "tokens"
     statistic: str | None = None
+    takes_top_logits = False
 
     def __init__(self, *, weight: float, name: str) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
@@ -39,6 +61,16 @@ class DistillationLoss(keras.layers.Layer):
             )
         self.built = True
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it reads anything of a teacher's."""
+        return any(name.startswith("teacher_") for name in self.reads)
+
+    @property
+    def is_on_logits(self) -> bool:
+        """Whether it reads the student's logits."""
+        return "student_logits" in self.reads
+
     def _add_scalar(self, name: str, value: float) -> keras.Variable:
         return self.add_weight(
             name=name,
@@ -49,8 +81,21 @@ class DistillationLoss(keras.layers.Layer):
             aggregation="only_first_replica",
         )
 
+    def token_statistic(self, student_logits: Tensor) -> Tensor:
+        """What the loss learns of each token, float32."""
+        raise NotImplementedError
+
     def observe(self, mean: Tensor) -> None:
         """Takes the statistic's mean over a batch, after its update."""
+        raise NotImplementedError
+
+    def token_values(self, *args: Any, **inputs: Any) -> Tensor:
+        """Unweighted loss of each token, float32, without the mean.
+
+        Args:
+            *args: none.
+            **inputs: what `reads` names.
+        """
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -61,50 +106,55 @@ class DistillationLoss(keras.layers.Layer):
 class LogitsLoss(DistillationLoss):
     """A loss on the logits of one token (or one example).
 
-    Its `token_values` get one target for each row of logits: the original
-    token, or the label.
-
     Attributes:
-        positions: "masked" if only positions chosen for masked language
-            modelling count, "all" if all non-padding positions do.
-        needs_teacher: whether `token_values` reads the teacher's logits.
-        takes_top_logits: whether these may be `TopLogits`, as a cached
-            teacher has them.
+        reads: of "targets", (rows,), the original tokens or the labels;
+            "teacher_logits" and "student_logits", (rows, outputs). All three
+            unless a subclass names fewer.
     """
 
-    positions = "all"
-    needs_teacher = True
-    takes_top_logits = False
-
-    def token_statistic(self, student_logits: Tensor) -> Tensor:
-        """What the loss learns of each token, float32."""
-        raise NotImplementedError
-
-    def token_values(
-        self,
-        *,
-        targets: Tensor,
-        teacher_logits: Tensor | None,
-        student_logits: Tensor,
-    ) -> Tensor:
-        """Unweighted loss of each token, float32, without the mean."""
-        raise NotImplementedError
+    reads = LOGITS
 
 
 class HiddenStateLoss(DistillationLoss):
     """A loss on the last hidden states of one token.
 
     Attributes:
-        needs_teacher: always true.
+        reads: "teacher_hidden_states" and "student_hidden_states", (batch,
+            length, width).
     """
 
-    needs_teacher = True
+    reads = HIDDEN_STATES
 
-    def token_values(
-        self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
-    ) -> Tensor:
-        """Unweighted loss of each token, float32, without the mean."""
-        raise NotImplementedError
+
+def check_reads(loss: DistillationLoss) -> None:
+    """Raises TypeError unless a loss says what it reads and counts."""
+    kind = type(loss).__name__
+    is_on_states = loss.reads == HIDDEN_STATES
+    if not is_on_states and not (loss.is_on_logits and loss.reads <= LOGITS):
+        raise TypeError(
+            f"`{kind}.reads` must hold 'student_logits' and may hold "
+            "'teacher_logits' and 'targets', or must be "
+            f"{sorted(HIDDEN_STATES)}. Received: reads={sorted(loss.reads)}."
+        )
+    if loss.counts not in COUNTS:
+        raise TypeError(
+            f"`{kind}.counts` must be one of {list(COUNTS)}. "
+            f"Received: counts={loss.counts!r}."
+        )
+
+
+def loss_values(
+    loss: DistillationLoss, weight: Tensor, **inputs: Any
+) -> Tensor:
+    """Value of each token, from what the loss reads of the inputs.
+
+    Args:
+        loss: the loss.
+        weight: as `like` of `checked_values`.
+        **inputs: all that there is to read.
+    """
+    values = loss.token_values(**{name: inputs[name] for name in loss.reads})
+    return checked_values(loss, values, weight)
 
 
 def checked_values(

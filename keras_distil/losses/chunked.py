@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss, checked_values
+from keras_distil.losses.base import (
+    DistillationLoss,
+    checked_values,
+    loss_values,
+)
 from keras_distil.losses.top_logits import TopLogits
 
 Tensor = Any
@@ -74,7 +78,7 @@ class ChunkedResult(NamedTuple):
 
 
 def chunked_losses(
-    losses: Sequence[LogitsLoss],
+    losses: Sequence[DistillationLoss],
     scales: Sequence[Tensor],
     *,
     student: VocabularyProjection,
@@ -222,7 +226,7 @@ def _filled(tensor: Tensor, size: int) -> Tensor:
 
 
 def _zeros(
-    losses: Sequence[LogitsLoss],
+    losses: Sequence[DistillationLoss],
     student: VocabularyProjection,
     chunks: Tensor,
     with_gradients: bool,
@@ -248,7 +252,7 @@ def logits(projection: VocabularyProjection) -> Tensor:
 
 
 def _evaluate(
-    losses: Sequence[LogitsLoss],
+    losses: Sequence[DistillationLoss],
     scales: Sequence[Tensor],
     chunk: _Chunk,
     *,
@@ -272,13 +276,13 @@ def _evaluate(
             run = tf.function(run, jit_compile=True, autograph=False)
         return lambda: run(scales, chunk)
 
-    if all(loss.positions == "masked" for loss in losses):
+    if all(loss.counts == "masked" for loss in losses):
         return evaluate(True)()
     return tf.cond(any_masked, evaluate(True), evaluate(False))
 
 
 def _evaluate_chunk(
-    losses: Sequence[LogitsLoss],
+    losses: Sequence[DistillationLoss],
     scales: Sequence[Tensor],
     chunk: _Chunk,
     *,
@@ -300,7 +304,7 @@ def _evaluate_chunk(
         for loss, scale, weight in zip(
             losses, scales, chunk.row_weights, strict=True
         ):
-            if loss.positions == "masked" and not masked:
+            if loss.counts == "masked" and not masked:
                 sums.append(tf.zeros([]))
                 statistics += [tf.zeros([])] * (loss.statistic is not None)
                 continue
@@ -308,12 +312,13 @@ def _evaluate_chunk(
                 found = loss.token_statistic(student_logits)
                 found = checked_values(loss, found, weight)
                 statistics.append(functional.weighted_sum(found, weight))
-            values = loss.token_values(
+            values = loss_values(
+                loss,
+                weight,
                 targets=chunk.token_ids,
                 teacher_logits=teacher_logits,
                 student_logits=student_logits,
             )
-            values = checked_values(loss, values, weight)
             sums.append(functional.weighted_sum(values, weight))
             total += scale * sums[-1]
     metrics = [tf.zeros([]), tf.zeros([])]

@@ -15,7 +15,8 @@ Tensor = Any
 class _LabelLoss(LogitsLoss):
     """Mean over examples of what `token_values` says of their labels."""
 
-    needs_teacher = False
+    reads = frozenset({"targets", "student_logits"})
+    counts = "examples"
 
     def __init__(self, weight: float = 1.0, name: str = "label") -> None:
         super().__init__(weight=weight, name=name)
@@ -28,7 +29,7 @@ class _LabelLoss(LogitsLoss):
     ) -> Tensor:
         """Mean over the weighted examples."""
         values = self.token_values(
-            targets=labels, teacher_logits=None, student_logits=student_logits
+            targets=labels, student_logits=student_logits
         )
         return functional.weighted_mean(values, sample_weight)
 
@@ -93,14 +94,9 @@ class LabelCrossentropy(_LabelLoss):
             )
 
     def token_values(
-        self,
-        *,
-        targets: Tensor,
-        teacher_logits: Tensor | None,
-        student_logits: Tensor,
+        self, *, targets: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Crossentropy of each example in nats."""
-        del teacher_logits
         targets = ops.convert_to_tensor(targets)
         student_logits = ops.convert_to_tensor(student_logits)
         classes = student_logits
@@ -153,14 +149,9 @@ class LabelSquaredError(_LabelLoss):
     """
 
     def token_values(
-        self,
-        *,
-        targets: Tensor,
-        teacher_logits: Tensor | None,
-        student_logits: Tensor,
+        self, *, targets: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Squared error of each example."""
-        del teacher_logits
         outputs = student_logits[..., 0]
         functional.check_same_shape(
             "the labels", ops.convert_to_tensor(targets), "the outputs", outputs

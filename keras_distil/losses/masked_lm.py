@@ -45,8 +45,8 @@ class MaskedLMCrossentropy(LogitsLoss):
         et al. 2019, arXiv:1910.01108. Differs: none.
     """
 
-    positions = "masked"
-    needs_teacher = False
+    reads = frozenset({"targets", "student_logits"})
+    counts = "masked"
 
     def __init__(self, weight: float = 1.0, name: str = "mlm") -> None:
         super().__init__(weight=weight, name=name)
@@ -64,12 +64,7 @@ class MaskedLMCrossentropy(LogitsLoss):
         )
 
     def token_values(
-        self,
-        *,
-        targets: Tensor,
-        teacher_logits: Tensor | None,
-        student_logits: Tensor,
+        self, *, targets: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Crossentropy of each token in nats."""
-        del teacher_logits
         return functional.masked_lm_crossentropy(targets, student_logits)

@@ -13,6 +13,7 @@ from keras_distil.utils.checks import check_number
 Tensor = Any
 
 POSITIONS = ("all", "masked")
+_SOFT_TARGETS = frozenset({"teacher_logits", "student_logits"})
 # How far a token's temperature may be from the one it is set from.
 _BOUND = 4.0
 # Of the running mean.
@@ -78,6 +79,7 @@ class SoftTargetKLDivergence(LogitsLoss):
         factor of the squared temperature.
     """
 
+    reads = _SOFT_TARGETS
     takes_top_logits = True
 
     def __init__(
@@ -101,6 +103,7 @@ class SoftTargetKLDivergence(LogitsLoss):
                 f"Received: temperature={temperature}."
             )
         self.positions = positions
+        self.counts = "masked" if positions == "masked" else "tokens"
         self.confidence_slope = check_number(
             "confidence_slope", confidence_slope
         )
@@ -161,14 +164,9 @@ class SoftTargetKLDivergence(LogitsLoss):
         )
 
     def token_values(
-        self,
-        *,
-        targets: Tensor,
-        teacher_logits: Tensor | TopLogits | None,
-        student_logits: Tensor,
+        self, *, teacher_logits: Tensor | TopLogits, student_logits: Tensor
     ) -> Tensor:
         """Divergence of each token in nats, times temperature squared."""
-        del targets
         if isinstance(teacher_logits, TopLogits):
             return functional.top_soft_target_kl_divergence(
                 teacher_logits.token_ids,
@@ -228,6 +226,8 @@ class SoftTargetSquaredError(LogitsLoss):
         the outputs of a regression. Differs: no factor of a half.
     """
 
+    reads = _SOFT_TARGETS
+
     def __init__(self, weight: float = 1.0, name: str = "soft_target") -> None:
         super().__init__(weight=weight, name=name)
 
@@ -246,14 +246,9 @@ class SoftTargetSquaredError(LogitsLoss):
         )
 
     def token_values(
-        self,
-        *,
-        targets: Tensor,
-        teacher_logits: Tensor | None,
-        student_logits: Tensor,
+        self, *, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Squared difference of each example."""
-        del targets
         teacher_logits = ops.convert_to_tensor(teacher_logits)
         return functional.squared_error(
             teacher_logits[..., 0], student_logits[..., 0]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distil import data
-from keras_distil.losses import DistillationLoss, HiddenStateLoss, LogitsLoss
+from keras_distil.losses import DistillationLoss
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.teachers import manifest
 from keras_distil.teachers.records import RecordLayout
@@ -226,7 +226,7 @@ class CachedTeacher:
         *,
         rows: Tensor,
         masked: Tensor,
-        losses: Sequence[LogitsLoss],
+        losses: Sequence[DistillationLoss],
     ) -> TopLogits:
         """The teacher's side of the losses on logits.
 
@@ -260,7 +260,9 @@ class CachedTeacher:
             tf.constant(self.settings.temperatures, tf.float32),
         ).of_rows(choose)
 
-    def _temperature_checks(self, losses: Sequence[LogitsLoss]) -> list[Any]:
+    def _temperature_checks(
+        self, losses: Sequence[DistillationLoss]
+    ) -> list[Any]:
         """Assertions, in a graph, that the cache has the temperatures."""
         if not self.settings.temperatures:
             return []
@@ -319,7 +321,7 @@ class CachedTeacher:
     def check_losses(self, losses: Sequence[DistillationLoss]) -> None:
         """Raises ValueError unless the cache has what the losses read."""
         for loss in losses:
-            if isinstance(loss, HiddenStateLoss):
+            if "teacher_hidden_states" in loss.reads:
                 if not self.settings.hidden_states:
                     raise ValueError(
                         f"The loss {loss.name!r} needs the teacher's hidden "
@@ -331,7 +333,7 @@ class CachedTeacher:
                     f"The loss {loss.name!r} needs all of the teacher's "
                     "logits; a cached teacher has the largest only."
                 )
-            elif loss.positions == "all" != self.settings.positions:
+            elif loss.counts == "tokens" and self.settings.positions != "all":
                 raise ValueError(
                     f"The loss {loss.name!r} counts all positions, and "
                     f"{self.name} has the masked ones only: give the loss "

@@ -317,7 +317,7 @@ class Distiller(KerasMethods):
                 metrics,
                 weighted_metrics,
                 self._objective.metric_outputs,
-                ["loss", *self._objective.ratios, *OTHER_LOGS],
+                ["loss", *self._objective.metric_terms, *OTHER_LOGS],
             )
         self._compile_arguments = {
             "micro_batches": micro_batches,
@@ -354,7 +354,7 @@ class Distiller(KerasMethods):
             supported.check_trainable(student, objective.variables)
 
     def _make_metrics(self) -> None:
-        names = [*self._objective.ratios, "gradient_norm"]
+        names = [*self._objective.metric_terms, "gradient_norm"]
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         # Values of the latest update, for callbacks that draw every step.
         self.step_values = _hidden_from_keras(
@@ -427,14 +427,14 @@ class Distiller(KerasMethods):
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         for variable, schedule in self._schedules.values():
             variable.assign(schedule(self.optimizer.iterations))
-        sizes = _all_reduce(self._objective.sizes(batch))
+        denominators = _all_reduce(self._objective.denominators(batch))
         sums, gradients = graph_checks.after(
-            batch.checks, self._accumulate(batch, sizes)
+            batch.checks, self._accumulate(batch, denominators)
         )
         supported.check_added_losses(self.student)
         sums, gradients = _all_reduce(sums), _all_reduce(gradients)
         norm = tf.linalg.global_norm(gradients)
-        values = {**self._values(sums, sizes), "gradient_norm": norm}
+        values = {**self._values(sums, denominators), "gradient_norm": norm}
         with tf.control_dependencies(self._check_finite(values)):
             self._update(gradients, norm)
         for loss in self.distillation_losses:
@@ -442,8 +442,10 @@ class Distiller(KerasMethods):
                 loss.observe(values[f"{loss.name}_{loss.statistic}"])
         # Not before the batches of all replicas passed their checks.
         with tf.control_dependencies([values["loss"]]):
-            self._update_metrics(values, sizes)
-            self.tokens_seen.assign_add(tf.cast(sizes["tokens"], tf.int64))
+            self._update_metrics(values, denominators)
+            self.tokens_seen.assign_add(
+                tf.cast(denominators["tokens"], tf.int64)
+            )
         settings = {
             **self._temperature_log(),
             "learning_rate": learning_rate,
@@ -462,32 +464,34 @@ class Distiller(KerasMethods):
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """Losses and metrics of one batch, without an update."""
         batch = self._objective.batch(data)
-        sizes = _all_reduce(self._objective.sizes(batch))
-        sums, _ = self._objective.evaluate(
-            batch, sizes, training=False, observe=self._observer(batch)
+        denominators = _all_reduce(self._objective.denominators(batch))
+        sums, _ = self._objective.compute_gradients(
+            batch, denominators, training=False, observe=self._observer(batch)
         )
         sums = graph_checks.after(batch.checks, sums)
-        values = self._values(_all_reduce(sums), sizes)
+        values = self._values(_all_reduce(sums), denominators)
         with tf.control_dependencies([values["loss"]]):
-            self._update_metrics(values, sizes)
+            self._update_metrics(values, denominators)
         return self._logs()
 
     def _accumulate(
-        self, batch: Any, sizes: dict[str, Tensor]
+        self, batch: Any, denominators: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Sums and gradients of this replica's batch, by micro-batches."""
         evaluate = functools.partial(
-            self._objective.evaluate, observe=self._observer(batch)
+            self._objective.compute_gradients, observe=self._observer(batch)
         )
         parts = self.micro_batches
         if parts == 1:
-            return evaluate(batch, sizes, training=True)
+            return evaluate(batch, denominators, training=True)
 
         def body(index: Tensor, totals: Any) -> tuple[Tensor, Any]:
-            found = evaluate(batch.part(index, parts), sizes, training=True)
+            found = evaluate(
+                batch.part(index, parts), denominators, training=True
+            )
             return index + 1, tf.nest.map_structure(tf.add, totals, found)
 
-        keys = {key for key, _ in self._objective.ratios.values()}
+        keys = {key for key, _ in self._objective.metric_terms.values()}
         zeros = (
             {key: tf.zeros([]) for key in keys},
             [tf.zeros(v.shape, v.dtype) for v in self._objective.variables],
@@ -513,12 +517,12 @@ class Distiller(KerasMethods):
         return observe
 
     def _values(
-        self, sums: dict[str, Tensor], sizes: dict[str, Tensor]
+        self, sums: dict[str, Tensor], denominators: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """The batch's losses and metrics, means over its tokens."""
         values = {
-            name: tf.math.divide_no_nan(sums[key], sizes[size])
-            for name, (key, size) in self._objective.ratios.items()
+            name: tf.math.divide_no_nan(sums[key], denominators[denominator])
+            for name, (key, denominator) in self._objective.metric_terms.items()
         }
         return {"loss": self._weighted_total(values), **values}
 
@@ -563,11 +567,11 @@ class Distiller(KerasMethods):
         apply(gradients, tf.convert_to_tensor(factor))
 
     def _update_metrics(
-        self, values: dict[str, Tensor], sizes: dict[str, Tensor]
+        self, values: dict[str, Tensor], denominators: dict[str, Tensor]
     ) -> None:
-        for name, (_, size) in self._objective.ratios.items():
+        for name, (_, denominator) in self._objective.metric_terms.items():
             self._means[name].update_state(
-                values[name], sample_weight=sizes[size]
+                values[name], sample_weight=denominators[denominator]
             )
         if "gradient_norm" in values:
             self._means["gradient_norm"].update_state(values["gradient_norm"])
@@ -575,7 +579,8 @@ class Distiller(KerasMethods):
     def _logs(self) -> dict[str, Tensor]:
         """Means over the epoch so far; `loss` is their weighted sum."""
         means = {
-            name: self._means[name].result() for name in self._objective.ratios
+            name: self._means[name].result()
+            for name in self._objective.metric_terms
         }
         return {
             "loss": self._weighted_total(means),

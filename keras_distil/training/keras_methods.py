@@ -75,7 +75,11 @@ class KerasMethods(keras.Model):
         """Names of what `evaluate` returns, in its order."""
         if not self.compiled:
             return []
-        names = ["loss", *self._objective.ratios, *self._compiled_results()]
+        names = [
+            "loss",
+            *self._objective.metric_terms,
+            *self._compiled_results(),
+        ]
         return list(dict.fromkeys(names))
 
     def _compiled_results(self) -> dict[str, Tensor]:
@@ -149,7 +153,7 @@ class KerasMethods(keras.Model):
             "validation_steps", validation_steps, validation_data
         )
         self._check_class_weight(class_weight, x, resumable=state is not None)
-        fit_arguments.set_modes(callbacks, self._objective.ratios)
+        fit_arguments.set_modes(callbacks, self._objective.metric_terms)
         validated = validation_data is not None or bool(validation_split)
         self._validation_freq = (validation_freq,) if validated else None
         arguments = {

@@ -12,8 +12,8 @@ FAULTS = (
     Fault(
         "evaluate returns the loss last",
         "KerasMethods.metrics_names",
-        '["loss", *self._objective.ratios, *self._compiled_results()]',
-        '[*self._objective.ratios, *self._compiled_results(), "loss"]',
+        '"loss", *self._objective.metric_terms, *self._compiled_results(),',
+        '*self._objective.metric_terms, *self._compiled_results(), "loss",',
         _METHODS,
     ),
     Fault(

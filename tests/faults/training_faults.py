@@ -97,7 +97,7 @@ FAULTS = (
     # === Objectives ===
     Fault(
         "a task's teacher runs in training mode",
-        "TaskObjective.evaluate",
+        "TaskObjective.compute_gradients",
         "self.teacher, batch.inputs, training=False",
         "self.teacher, batch.inputs, training=training",
         (
@@ -115,7 +115,7 @@ FAULTS = (
     ),
     Fault(
         "the student of a task runs without dropout",
-        "TaskObjective.evaluate",
+        "TaskObjective.compute_gradients",
         "self.student, batch.inputs, training=training",
         "self.student, batch.inputs, training=False",
         (
@@ -124,7 +124,7 @@ FAULTS = (
     ),
     Fault(
         "the student of masked-LM runs without dropout",
-        "MaskedLMObjective.evaluate",
+        "MaskedLMObjective.compute_gradients",
         "self.student, batch.inputs, training=training",
         "self.student, batch.inputs, training=False",
         (
@@ -133,7 +133,7 @@ FAULTS = (
     ),
     Fault(
         "the teacher of masked-LM runs in training mode",
-        "MaskedLMObjective.evaluate",
+        "MaskedLMObjective.compute_gradients",
         "self.teacher, batch.inputs, training=False",
         "self.teacher, batch.inputs, training=training",
         (
@@ -176,9 +176,9 @@ FAULTS = (
     ),
     Fault(
         "soft targets count where masked, whatever is asked",
-        "size_of",
-        'getattr(loss, "positions", "all")',
-        '"masked"',
+        "MaskedLMObjective.denominator_of",
+        "return loss.counts",
+        'return "masked"',
         (
             "tests/training/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
         ),
@@ -228,7 +228,7 @@ FAULTS = (
     Fault(
         "means of an epoch count batches alike",
         "Distiller._update_metrics",
-        "sample_weight=sizes[size]",
+        "sample_weight=denominators[denominator]",
         "sample_weight=1.0",
         ("tests/training/test_distiller.py::test_logs_of_fit_and_evaluate",),
     ),

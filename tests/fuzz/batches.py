@@ -186,7 +186,7 @@ def _graph_of(distiller: Distiller, kind: str) -> tuple[Any, Any]:
 
     def checked(data: Any) -> Any:
         named = distiller._objective.batch(data)
-        sizes = distiller._objective.sizes(named)
+        sizes = distiller._objective.denominators(named)
         return graph_checks.after(named.checks, sizes)
 
     return tf.function(checked, [specs], autograph=False), specs

@@ -145,13 +145,13 @@ def test_shapes_that_do_not_fit_are_refused(loss, arguments):
 class _Reduced(losses.LogitsLoss):
     """A loss that reduces what it should not."""
 
-    needs_teacher = False
+    reads = frozenset({"student_logits"})
 
     def __init__(self, reduce):
         super().__init__(weight=1.0, name="own")
         self._reduce = reduce
 
-    def token_values(self, *, targets, teacher_logits, student_logits):
+    def token_values(self, *, student_logits):
         return self._reduce(tf.reduce_logsumexp(student_logits, axis=-1))
 
 
@@ -187,7 +187,9 @@ def classifier(student):
 def evaluate(objective, batch, graph):
     def run():
         named = objective.batch(batch)
-        return objective.evaluate(named, objective.sizes(named), training=True)
+        return objective.compute_gradients(
+            named, objective.denominators(named), training=True
+        )
 
     return (tf.function(run, autograph=False) if graph else run)()
 

@@ -58,9 +58,7 @@ def loss_and_gradient(top, ours, temperature):
     student = tf.constant(ours, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(student)
-        values = loss.token_values(
-            targets=None, teacher_logits=top, student_logits=student
-        )
+        values = loss.token_values(teacher_logits=top, student_logits=student)
     return values, tape.gradient(values, student)
 
 

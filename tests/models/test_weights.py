@@ -20,9 +20,9 @@ def batch():
 def sums_of(teacher, student):
     objective = make_objective(teacher, student, losses.triple_loss())
     made = objective.batch(tf.nest.map_structure(tf.constant, batch()))
-    sizes = objective.sizes(made)
+    sizes = objective.denominators(made)
     sums, _ = tf.function(
-        lambda: objective.evaluate(made, sizes, training=True),
+        lambda: objective.compute_gradients(made, sizes, training=True),
         autograph=False,
     )()
     return {name: float(value) for name, value in sums.items()}

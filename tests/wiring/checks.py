@@ -500,7 +500,7 @@ of_fit(
     **{
         name: lambda fit, name=name: fit.callback(
             callbacks.GradientBalancer
-        ).ratios[name]
+        ).metric_terms[name]
         for name in ("mlm", "soft_target", "cosine")
     },
     every_steps=lambda fit: (

@@ -1,14 +1,13 @@
 """What a batch costs: forward passes, losses and gradients of one task."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import keras
 
 from keras_distil.losses import DistillationLoss
 from keras_distil.models.task_model import kind_of
 from keras_distil.teachers import CachedTeacher
-from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.base import Objective
 from keras_distil.training.objectives.gradient_norms import GradientNorms
 from keras_distil.training.objectives.masked_lm import (
     MaskedLMBatch,
@@ -25,64 +24,6 @@ __all__ = [
     "TaskObjective",
     "make_objective",
 ]
-
-Tensor = Any
-
-
-class Objective(Protocol):
-    """The losses of one batch and their gradients, as sums.
-
-    Attributes:
-        student: the model that learns.
-        losses: those that are added up.
-        projection: a layer to train with the student, or None.
-        chunk_size: tokens that go through a vocabulary at a time.
-        jit_compile: whether XLA compiles what is done with logits.
-    """
-
-    student: keras.Model
-    losses: list[DistillationLoss]
-    projection: keras.layers.Layer | None
-    chunk_size: int
-    jit_compile: bool
-
-    @property
-    def ratios(self) -> dict[str, tuple[str, str]]:
-        """Each log as (key of a sum, key of the size that divides it)."""
-        ...
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """The variables that the gradients are taken for."""
-        ...
-
-    def batch(self, data: Any) -> Any:
-        """The parts of a Keras triple, checked and named."""
-        ...
-
-    def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
-        """The student's outputs."""
-        ...
-
-    def sizes(self, batch: Any) -> dict[str, Tensor]:
-        """What the means of a batch divide by."""
-        ...
-
-    @property
-    def metric_outputs(self) -> dict[str, Any]:
-        """What the metrics of `compile` get; see `shared.metric_outputs`."""
-        ...
-
-    def evaluate(
-        self,
-        batch: Any,
-        sizes: dict[str, Tensor],
-        *,
-        training: bool,
-        observe: shared.Observer | None = None,
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Sums, and the gradients of the weighted total for `variables`."""
-        ...
 
 
 def make_objective(

@@ -34,8 +34,10 @@ class GradientNorms:
     def _weighted_norm(self) -> Any:
         """Global norm of the total's gradient, under the present weights."""
         batch = self._objective.batch(self._data)
-        sizes = self._objective.sizes(batch)
-        _, gradients = self._objective.evaluate(batch, sizes, training=True)
+        denominators = self._objective.denominators(batch)
+        _, gradients = self._objective.compute_gradients(
+            batch, denominators, training=True
+        )
         return tf.linalg.global_norm(gradients)
 
     def measure(self) -> dict[str, float]:

@@ -6,16 +6,12 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_distil.losses import (
-    DistillationLoss,
-    HiddenStateLoss,
-    LogitsLoss,
-    chunked,
-)
+from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
 from keras_distil.teachers import CachedOutputs, CachedTeacher
 from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.base import Objective, dense_gradient
 from keras_distil.training.objectives.batch_checks import (
     NO_LIMITS,
     Limits,
@@ -107,12 +103,10 @@ class MaskedLMBatch(NamedTuple):
         )
 
 
-class MaskedLMObjective:
-    """The losses of one batch and their gradients.
+class MaskedLMObjective(Objective):
+    """The losses of one batch of masked text and their gradients.
 
-    Everything is returned as sums over tokens; the caller knows the sizes of
-    the whole global batch and hands them in, so that a part of a batch (a
-    replica's, a micro-batch) contributes exactly its share.
+    Losses count the masked positions or all non-padding tokens.
 
     Args:
         teacher: a KerasHub masked-LM task model, a cached teacher, or None.
@@ -121,11 +115,8 @@ class MaskedLMObjective:
         trains: whether the student is trained, and not scored alone.
 
     Raises:
-        TypeError: if a model is not a masked-LM task model, or a loss not a
-            distillation loss.
-        ValueError: if the vocabularies differ, if loss names repeat, if a
-            loss needs a teacher and there is none, or the student cannot be
-            trained exactly.
+        TypeError: if a model is not a masked-LM task model, or as `Objective`.
+        ValueError: as `Objective`.
     """
 
     def __init__(
@@ -139,19 +130,17 @@ class MaskedLMObjective:
         forward.check_masked_lm(student, "student")
         if teacher is not None and not isinstance(teacher, CachedTeacher):
             forward.check_masked_lm(teacher, "teacher")
-        shared.check_pair(teacher, student, trains=trains)
-        shared.check_losses(losses, teacher)
-        self.teacher = teacher
-        self.student = student
-        self.losses = list(losses)
-        self._limits = limits_of([teacher, student])
-        self.projection = shared.hidden_state_projection(
-            teacher, student, losses
-        )
-        self._logits_losses = [x for x in losses if isinstance(x, LogitsLoss)]
-        self._hidden_losses = [
-            x for x in losses if isinstance(x, HiddenStateLoss)
-        ]
+        super().__init__(teacher, student, losses, trains=trains)
+
+    def denominator_of(self, loss: DistillationLoss) -> str:
+        """The key of the denominator of a loss's mean."""
+        if loss.counts == "examples":
+            raise TypeError(
+                f"The loss {loss.name!r} counts the examples of a task, and "
+                "masked language modelling has none. `losses.triple_loss` "
+                "makes its losses."
+            )
+        return loss.counts
 
     def batch(self, data: Any) -> MaskedLMBatch:
         """The parts of a Keras triple, checked and named.
@@ -177,56 +166,29 @@ class MaskedLMObjective:
         return graph_checks.after(checks, logits)
 
     @property
-    def ratios(self) -> dict[str, tuple[str, str]]:
-        """Each log as (key of a sum, key of the size that divides it)."""
-        ratios = {
-            f"{loss.name}_loss": (f"{loss.name}_sum", size_of(loss))
-            for loss in self.losses
-        }
-        ratios |= shared.statistic_ratios(self._logits_losses, size_of)
-        ratios["mlm_accuracy"] = ("correct", "masked")
+    def score_terms(self) -> dict[str, tuple[str, str]]:
+        """Accuracy and, with a teacher, agreement."""
+        terms = {"mlm_accuracy": ("correct", "masked")}
         if self.teacher is not None:
-            ratios["teacher_agreement"] = ("agreeing", "masked")
-        return ratios
+            terms["teacher_agreement"] = ("agreeing", "masked")
+        return terms
 
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """The variables that the gradients are taken for."""
-        variables = list(self.student.trainable_variables)
-        if self.projection is not None:
-            variables += self.projection.trainable_variables
-        # BERT's pooler takes no part in masked language modelling.
-        pooler = getattr(self.student.backbone, "pooled_dense", None)
-        left_out = {id(v) for v in pooler.variables} if pooler else set()
-        return [v for v in variables if id(v) not in left_out]
-
-    def sizes(self, batch: MaskedLMBatch) -> dict[str, Tensor]:
+    def denominators(self, batch: MaskedLMBatch) -> dict[str, Tensor]:
         """What the means of this batch divide by, float32 scalars."""
         return {
             "masked": tf.reduce_sum(batch.mask_weight),
             "tokens": tf.reduce_sum(batch.token_weight),
         }
 
-    def evaluate(
+    def compute_gradients(
         self,
         batch: MaskedLMBatch,
-        sizes: dict[str, Tensor],
+        denominators: dict[str, Tensor],
         *,
         training: bool,
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """One forward of each model, the losses and, in training, gradients.
-
-        Args:
-            batch: a batch, or a part of one.
-            sizes: of the whole global batch; see `sizes`.
-            training: whether dropout is active and gradients are wanted.
-            observe: is given targets, logits and weights of the masked rows.
-
-        Returns:
-            The sums that `ratios` names, and the gradients of the weighted
-            total for `variables` (none without `training`).
-        """
+        """Sums and gradients; metrics are shown the masked rows."""
         teacher_states = None
         if batch.teacher is not None:
             teacher_states = batch.teacher.states
@@ -236,7 +198,7 @@ class MaskedLMObjective:
             )
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
-        scales = self._scales(sizes)
+        scales = self._scales(denominators)
         with tf.GradientTape() as tape:
             student_states = forward.encode(
                 self.student, batch.inputs, training=training
@@ -244,13 +206,14 @@ class MaskedLMObjective:
             projection = forward.project(
                 self.student, forward.gather_rows(student_states, rows)
             )
-            hidden_total, sums = shared.hidden_state_losses(
-                self._hidden_losses,
+            hidden_total, sums = self._hidden_losses.add_up(
                 scales,
-                token_weight=batch.token_weight,
+                weights={
+                    "tokens": batch.token_weight,
+                    "masked": batch.mask_weight,
+                },
                 teacher_states=teacher_states,
                 student_states=student_states,
-                projection=self.projection,
             )
         vocabulary = self._vocabulary_losses(
             batch,
@@ -275,20 +238,11 @@ class MaskedLMObjective:
             return sums, []
         return sums, self._gradients(tape, projection, vocabulary, hidden_total)
 
-    def _scales(self, sizes: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Factor of each loss's sum in the total: weight over size."""
-        return {
-            loss.name: tf.math.divide_no_nan(
-                tf.convert_to_tensor(loss.weight), sizes[size_of(loss)]
-            )
-            for loss in self.losses
-        }
-
     def _rows(self, batch: MaskedLMBatch) -> tuple[Tensor, Tensor]:
         """Tokens that need logits: the masked ones, then the others."""
         masked = tf.reshape(batch.mask_weight > 0.0, [-1])
         masked_rows = tf.where(masked)[:, 0]
-        if all(size_of(loss) == "masked" for loss in self._logits_losses):
+        if all(loss.counts == "masked" for loss in self._logits_losses):
             return masked_rows, masked_rows[:0]
         real = tf.reshape(batch.padding_mask > 0, [-1])
         return masked_rows, tf.where(real & ~masked)[:, 0]
@@ -329,7 +283,7 @@ class MaskedLMObjective:
             teacher=teacher,
             token_ids=targets,
             row_weights=[
-                weights if size_of(loss) == "masked" else ones
+                weights if loss.counts == "masked" else ones
                 for loss in self._logits_losses
             ],
             metric_weight=weights,
@@ -367,10 +321,6 @@ class MaskedLMObjective:
             tf.gather(tf.reshape(batch.mask_weight, [-1]), masked_rows),
         )
 
-    # How logits are evaluated; `Distiller.compile` sets both.
-    chunk_size = chunked.DEFAULT_CHUNK_SIZE
-    jit_compile = False
-
     def _gradients(
         self,
         tape: tf.GradientTape,
@@ -382,7 +332,7 @@ class MaskedLMObjective:
         variables = self.variables
         targets = [projection.features]
         upstream = [vocabulary.feature_gradient]
-        if self._hidden_losses:
+        if self._hidden_losses.losses:
             targets.append(hidden_total)
             upstream.append(tf.ones([]))
         table = self.student.masked_lm_head.token_embedding
@@ -402,39 +352,8 @@ class MaskedLMObjective:
             id(bias): vocabulary.bias_gradient,
         }
         return [
-            _add_gradients(variable, encoder, through_decoder.get(id(variable)))
+            dense_gradient(variable, encoder, through_decoder.get(id(variable)))
             for variable, encoder in zip(
                 variables, through_encoder, strict=True
             )
         ]
-
-
-def size_of(loss: DistillationLoss) -> str:
-    """Which size of the batch divides the sum of `loss`."""
-    positions = getattr(loss, "positions", "all")
-    return "masked" if positions == "masked" else "tokens"
-
-
-def _add_gradients(
-    variable: keras.Variable,
-    encoder: Tensor | tf.IndexedSlices | None,
-    decoder: Tensor | None,
-) -> Tensor:
-    """Dense sum of what came through the encoder and the decoder."""
-    if isinstance(encoder, tf.IndexedSlices) and decoder is not None:
-        return tf.tensor_scatter_nd_add(
-            decoder,
-            encoder.indices[:, None],
-            tf.cast(encoder.values, decoder.dtype),
-        )
-    found = [
-        tf.convert_to_tensor(gradient)
-        for gradient in (encoder, decoder)
-        if gradient is not None
-    ]
-    if not found:
-        raise ValueError(
-            f"No loss reaches the trainable variable {variable.path!r}. "
-            "Set the layer's `trainable` to False."
-        )
-    return tf.add_n(found)

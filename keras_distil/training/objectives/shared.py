@@ -1,18 +1,12 @@
-"""What the objectives of all tasks share: projection, sums and checks."""
+"""Checks of models and losses, and what metrics are given."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from keras_distil.losses import (
-    DistillationLoss,
-    HiddenStateLoss,
-    LogitsLoss,
-    functional,
-)
-from keras_distil.losses.base import checked_values
+from keras_distil.losses import DistillationLoss
+from keras_distil.losses.base import check_reads
 from keras_distil.models import supported
 from keras_distil.teachers import CachedTeacher
 
@@ -59,82 +53,6 @@ def metric_outputs(
         "names": names,
         "classes": classes,
         "described": described,
-    }
-
-
-def hidden_state_projection(
-    teacher: keras.Model | CachedTeacher | None,
-    student: keras.Model,
-    losses: Sequence[DistillationLoss],
-) -> keras.layers.Layer | None:
-    """A learned map to the teacher's width, where a loss needs one."""
-    if teacher is None or not any(
-        isinstance(loss, HiddenStateLoss) for loss in losses
-    ):
-        return None
-    teacher_width = _sizes(teacher).hidden_dim
-    student_width = student.backbone.hidden_dim
-    if teacher_width == student_width:
-        return None
-    projection = keras.layers.Dense(
-        teacher_width,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=0),
-        dtype=student.backbone.dtype_policy,
-        name="hidden_state_projection",
-    )
-    projection.build((None, None, student_width))
-    return projection
-
-
-def hidden_state_losses(
-    losses: Sequence[HiddenStateLoss],
-    scales: dict[str, Tensor],
-    *,
-    token_weight: Tensor,
-    teacher_states: Tensor | None,
-    student_states: Tensor,
-    projection: keras.layers.Layer | None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Scaled total, and the sum of each hidden-state loss.
-
-    Args:
-        losses: the losses.
-        scales: factor of each loss's sum in the total, by name.
-        token_weight: float, (batch, length), 1 at real tokens.
-        teacher_states: (batch, length, width of the teacher); None without
-            losses.
-        student_states: (batch, length, width of the student).
-        projection: a map from the student's width to the teacher's, or None.
-
-    Returns:
-        A scalar, and the sums by `<name>_sum`.
-    """
-    total, sums = tf.zeros([]), {}
-    if projection is not None:
-        student_states = projection(student_states)
-    for loss in losses:
-        values = loss.token_values(
-            teacher_hidden_states=teacher_states,
-            student_hidden_states=student_states,
-        )
-        values = checked_values(loss, values, token_weight)
-        added = functional.weighted_sum(values, token_weight)
-        sums[f"{loss.name}_sum"] = added
-        total += scales[loss.name] * added
-    return total, sums
-
-
-def statistic_ratios(
-    losses: Sequence[LogitsLoss], size_of: Callable[[LogitsLoss], str]
-) -> dict[str, tuple[str, str]]:
-    """The logs of losses that have a statistic, as in `Objective.ratios`."""
-    return {
-        f"{loss.name}_{loss.statistic}": (
-            f"{loss.name}_statistic",
-            size_of(loss),
-        )
-        for loss in losses
-        if loss.statistic is not None
     }
 
 
@@ -186,7 +104,8 @@ def check_losses(
     """Raises an error unless `losses` can be added up.
 
     Raises:
-        TypeError: if one is not a distillation loss.
+        TypeError: if one is not a distillation loss, or does not say what it
+            reads.
         ValueError: if there is none, none is on logits, names repeat, or one
             needs a teacher and there is none, or a cached one lacks what
             the loss reads.
@@ -197,11 +116,12 @@ def check_losses(
             f"as `losses.triple_loss()`. Received: losses={losses!r}."
         )
     for loss in losses:
-        if not isinstance(loss, LogitsLoss | HiddenStateLoss):
+        if not isinstance(loss, DistillationLoss):
             raise TypeError(
                 "`losses` must hold keras_distil losses. Received: "
                 f"{loss!r} (of type {type(loss).__name__})."
             )
+        check_reads(loss)
         if teacher is None and loss.needs_teacher:
             raise ValueError(
                 f"The loss {loss.name!r} needs a teacher. "
@@ -213,7 +133,7 @@ def check_losses(
             "Every loss needs its own name, as logs are called after it. "
             f"Received: names {names}."
         )
-    if not any(isinstance(loss, LogitsLoss) for loss in losses):
+    if not any(loss.is_on_logits for loss in losses):
         raise ValueError(
             "`losses` must hold a loss on logits, or the output layer would "
             f"not be trained. Received: names {names}."

@@ -8,16 +8,15 @@ import tensorflow as tf
 
 from keras_distil.losses import (
     DistillationLoss,
-    HiddenStateLoss,
     LabelSquaredError,
-    LogitsLoss,
     SoftTargetSquaredError,
     functional,
 )
-from keras_distil.losses.base import checked_values
+from keras_distil.losses.base import checked_values, loss_values
 from keras_distil.models import forward, heads
 from keras_distil.models.task_model import kind_of
 from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.base import Objective, dense_gradient
 from keras_distil.training.objectives.batch_checks import IGNORED, limits_of
 from keras_distil.training.objectives.batch_parts import call_inputs, task_parts
 from keras_distil.utils import graph_checks
@@ -99,13 +98,12 @@ class _Rows(NamedTuple):
     logits: Any
 
 
-class TaskObjective:
+class TaskObjective(Objective):
     """The losses of one batch of a task and their gradients.
 
-    Sums and sizes are kept apart as in `MaskedLMObjective`. Losses on logits
-    divide by the weight of the decisions: texts, tokens with a label, or two
-    per span; those on hidden states by the weight of the tokens. An example
-    of weight 0 counts in none of them.
+    Losses on logits divide by the weight of the decisions: texts, tokens with
+    a label, or two per span; those on hidden states by the weight of the
+    tokens. An example of weight 0 counts in none of them.
 
     Args:
         teacher: a model for the same task, or None.
@@ -115,15 +113,9 @@ class TaskObjective:
 
     Raises:
         TypeError: if a model is for another task, or a loss for another kind
-            of output.
-        ValueError: if vocabularies or classes differ, loss names repeat, a
-            loss needs a teacher and there is none, or the student cannot be
-            trained exactly.
+            of output, or as `Objective`.
+        ValueError: if classes differ, or as `Objective`.
     """
-
-    # Settings of the vocabulary losses, which tasks have none of.
-    chunk_size = 0
-    jit_compile = False
 
     def __init__(
         self,
@@ -134,49 +126,39 @@ class TaskObjective:
         trains: bool = True,
     ) -> None:
         self.kind = _check_kinds(teacher, student)
-        shared.check_pair(teacher, student, trains=trains)
-        shared.check_losses(losses, teacher)
-        self._logits_losses = [x for x in losses if isinstance(x, LogitsLoss)]
-        self._hidden_losses = [
-            x for x in losses if isinstance(x, HiddenStateLoss)
-        ]
+        super().__init__(teacher, student, losses, trains=trains)
         _check_outputs(self.kind, self._logits_losses)
-        self.teacher = teacher
-        self.student = student
-        self.losses = list(losses)
-        self._limits = limits_of([teacher, student])
-        self.projection = shared.hidden_state_projection(
-            teacher, student, losses
-        )
+
+    def denominator_of(self, loss: DistillationLoss) -> str:
+        """The key of the denominator of a loss's mean."""
+        if loss.counts == "masked":
+            raise TypeError(
+                f"The loss {loss.name!r} counts masked positions, and a "
+                f"{self.kind.replace('_', ' ')} has none."
+            )
+        if loss.is_on_logits:
+            return "examples"
+        if loss.counts == "examples":
+            raise TypeError(
+                f"The loss {loss.name!r} on hidden states must count tokens. "
+                "Received: counts='examples'."
+            )
+        return "weighted_tokens"
 
     @property
-    def ratios(self) -> dict[str, tuple[str, str]]:
-        """Each log as (key of a sum, key of the size that divides it)."""
-        ratios = {
-            f"{loss.name}_loss": (f"{loss.name}_sum", _size_of(loss))
-            for loss in self.losses
-        }
-        ratios |= shared.statistic_ratios(self._logits_losses, _size_of)
+    def uses_pooler(self) -> bool:
+        """Outputs of tokens leave BERT's pooler out."""
+        return self.kind not in ("span", "token_classification")
+
+    @property
+    def score_terms(self) -> dict[str, tuple[str, str]]:
+        """Accuracy and, with a teacher, agreement; an error of numbers."""
         if self.kind == "regression":
-            ratios["mean_absolute_error"] = ("error", "rows")
-            return ratios
-        ratios["accuracy"] = ("correct", "rows")
+            return {"mean_absolute_error": ("error", "examples")}
+        terms = {"accuracy": ("correct", "examples")}
         if self.teacher is not None:
-            ratios["teacher_agreement"] = ("agreeing", "rows")
-        return ratios
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """The variables that the gradients are taken for."""
-        variables = list(self.student.trainable_variables)
-        if self.projection is not None:
-            variables += self.projection.trainable_variables
-        left_out: set[int] = set()
-        pooler = getattr(self.student.backbone, "pooled_dense", None)
-        if pooler is not None and self.kind in ("span", "token_classification"):
-            # BERT's pooler takes no part in the outputs of tokens.
-            left_out = {id(v) for v in pooler.variables}
-        return [v for v in variables if id(v) not in left_out]
+            terms["teacher_agreement"] = ("agreeing", "examples")
+        return terms
 
     def batch(self, data: Any) -> TaskBatch:
         """The parts of a Keras triple, checked and named.
@@ -205,44 +187,28 @@ class TaskObjective:
         )
         return graph_checks.after(checks, outputs)
 
-    def sizes(self, batch: TaskBatch) -> dict[str, Tensor]:
+    def denominators(self, batch: TaskBatch) -> dict[str, Tensor]:
         """What the means of this batch divide by, float32 scalars.
 
         "tokens" are all that were read, whatever their weight.
         """
         return {
-            "rows": tf.reduce_sum(self._rows(batch).weight),
+            "examples": tf.reduce_sum(self._rows(batch).weight),
             "weighted_tokens": tf.reduce_sum(batch.token_weight),
             "tokens": tf.reduce_sum(batch.real),
         }
 
-    def evaluate(
+    def compute_gradients(
         self,
         batch: TaskBatch,
-        sizes: dict[str, Tensor],
+        denominators: dict[str, Tensor],
         *,
         training: bool,
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """One forward of each model, the losses and, in training, gradients.
-
-        Args:
-            batch: a batch, or a part of one.
-            sizes: of the whole global batch; see `sizes`.
-            training: whether dropout is active and gradients are wanted.
-            observe: is given labels, the student's outputs and weights.
-
-        Returns:
-            The sums that `ratios` names, and the gradients of the weighted
-            total for `variables` (none without `training`).
-        """
+        """Sums and gradients; metrics are shown labels and outputs."""
         rows = self._rows(batch)
-        scales = {
-            loss.name: tf.math.divide_no_nan(
-                tf.convert_to_tensor(loss.weight), sizes[_size_of(loss)]
-            )
-            for loss in self.losses
-        }
+        scales = self._scales(denominators)
         teacher_states = teacher_logits = None
         if self.teacher is not None:
             teacher_states, outputs = forward.encode_task(
@@ -254,37 +220,49 @@ class TaskObjective:
                 self.student, batch.inputs, training=training
             )
             student_logits = rows.logits(outputs)
-            total, sums = shared.hidden_state_losses(
-                self._hidden_losses,
+            total, sums = self._hidden_losses.add_up(
                 scales,
-                token_weight=batch.token_weight,
+                weights={"tokens": batch.token_weight},
                 teacher_states=teacher_states,
                 student_states=student_states,
-                projection=self.projection,
             )
+            added = self._logits_sums(rows, teacher_logits, student_logits)
             for loss in self._logits_losses:
-                values = loss.token_values(
-                    targets=rows.targets,
-                    teacher_logits=teacher_logits,
-                    student_logits=student_logits,
-                )
-                values = checked_values(loss, values, rows.weight)
-                added = functional.weighted_sum(values, rows.weight)
-                sums[f"{loss.name}_sum"] = added
-                total += scales[loss.name] * added
-                if loss.statistic is not None:
-                    observed = checked_values(
-                        loss, loss.token_statistic(student_logits), rows.weight
-                    )
-                    sums[f"{loss.name}_statistic"] = functional.weighted_sum(
-                        observed, rows.weight
-                    )
+                total += scales[loss.name] * added[f"{loss.name}_sum"]
+        sums |= added
         if observe is not None:
             self._show(observe, batch, rows, student_logits)
         sums |= self._metrics(rows, teacher_logits, student_logits)
         if not training:
             return sums, []
-        return sums, _gradients(tape, total, self.variables)
+        variables = self.variables
+        gradients = tape.gradient(total, variables)
+        return sums, list(map(dense_gradient, variables, gradients))
+
+    def _logits_sums(
+        self, rows: _Rows, teacher_logits: Tensor, student_logits: Tensor
+    ) -> dict[str, Tensor]:
+        """Sums of the losses on logits and of their statistics."""
+        sums = {}
+        for loss in self._logits_losses:
+            values = loss_values(
+                loss,
+                rows.weight,
+                targets=rows.targets,
+                teacher_logits=teacher_logits,
+                student_logits=student_logits,
+            )
+            sums[f"{loss.name}_sum"] = functional.weighted_sum(
+                values, rows.weight
+            )
+            if loss.statistic is not None:
+                observed = checked_values(
+                    loss, loss.token_statistic(student_logits), rows.weight
+                )
+                sums[f"{loss.name}_statistic"] = functional.weighted_sum(
+                    observed, rows.weight
+                )
+        return sums
 
     def _rows(self, batch: TaskBatch) -> _Rows:
         if self.kind == "token_classification":
@@ -367,7 +345,7 @@ class TaskObjective:
     def _metrics(
         self, rows: _Rows, teacher_logits: Tensor, student_logits: Tensor
     ) -> dict[str, Tensor]:
-        """Sums of the metrics that `ratios` names."""
+        """Sums of the scores that `score_terms` names."""
         if self.kind == "regression":
             error = tf.abs(student_logits[:, 0] - rows.targets)
             return {"error": functional.weighted_sum(error, rows.weight)}
@@ -399,25 +377,6 @@ def _ignored(kind: str, y: Any, weight: Tensor) -> Tensor | None:
     return tf.reduce_any(tf.stack(found), axis=0)
 
 
-def _size_of(loss: DistillationLoss) -> str:
-    """Which size of the batch divides the sum of `loss`."""
-    return "weighted_tokens" if isinstance(loss, HiddenStateLoss) else "rows"
-
-
-def _gradients(
-    tape: tf.GradientTape, total: Tensor, variables: list[keras.Variable]
-) -> list[Tensor]:
-    """Dense gradients of a scalar."""
-    found = tape.gradient(total, variables)
-    for variable, gradient in zip(variables, found, strict=True):
-        if gradient is None:
-            raise ValueError(
-                f"No loss reaches the trainable variable {variable.path!r}. "
-                "Set the layer's `trainable` to False."
-            )
-    return [tf.convert_to_tensor(gradient) for gradient in found]
-
-
 def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
     """The kind of task; raises an error unless both models are for it."""
     kind = kind_of(student)
@@ -443,7 +402,7 @@ def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
     return kind
 
 
-def _check_outputs(kind: str, losses: Sequence[LogitsLoss]) -> None:
+def _check_outputs(kind: str, losses: Sequence[DistillationLoss]) -> None:
     """Raises an error for a loss that is not for the kind of output."""
     of_numbers = (LabelSquaredError, SoftTargetSquaredError)
     for loss in losses:
@@ -458,9 +417,4 @@ def _check_outputs(kind: str, losses: Sequence[LogitsLoss]) -> None:
                 f"The loss {loss.name!r} of a span must have no label "
                 "smoothing: it would ask for answers in the padding. "
                 f"Received: label_smoothing={smoothing}."
-            )
-        if loss.positions == "masked":
-            raise TypeError(
-                f"The loss {loss.name!r} counts masked positions, and a "
-                f"{kind.replace('_', ' ')} has none."
             )

@@ -70,11 +70,13 @@ def good(kind):
 def logs_of(objective, batch, training=False):
     """Logs, and the norm of the gradient."""
     named = objective.batch(batch)
-    sizes = objective.sizes(named)
-    sums, gradients = objective.evaluate(named, sizes, training=training)
+    sizes = objective.denominators(named)
+    sums, gradients = objective.compute_gradients(
+        named, sizes, training=training
+    )
     logs = {
         name: float(tf.math.divide_no_nan(sums[key], sizes[size]))
-        for name, (key, size) in objective.ratios.items()
+        for name, (key, size) in objective.metric_terms.items()
     }
     if training:
         logs["gradient_norm"] = float(tf.linalg.global_norm(gradients))
@@ -419,7 +421,7 @@ def test_batches_of_kerashub_s_masked_lm_preprocessors(objectives):
     objective = objectives["masked_lm"]
     assert_same(objective, (x, y, weight), in_our_form(x, y, weight), True)
     assert (
-        float(objective.sizes(objective.batch((x, y, weight)))["masked"])
+        float(objective.denominators(objective.batch((x, y, weight)))["masked"])
         == count
     )
     # DistilBERT's have no segments.

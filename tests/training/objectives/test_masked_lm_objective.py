@@ -39,15 +39,17 @@ def run(objective, batch, *, training=True, graph=False):
 
     def evaluate():
         named = MaskedLMBatch.from_triple(batch)
-        sizes = objective.sizes(named)
-        return sizes, objective.evaluate(named, sizes, training=training)
+        sizes = objective.denominators(named)
+        return sizes, objective.compute_gradients(
+            named, sizes, training=training
+        )
 
     if graph:
         evaluate = tf.function(evaluate, autograph=False)
     sizes, (sums, gradients) = evaluate()
     logs = {
         name: float(tf.math.divide_no_nan(sums[key], sizes[size]))
-        for name, (key, size) in objective.ratios.items()
+        for name, (key, size) in objective.metric_terms.items()
     }
     if not training:
         assert gradients == []
@@ -175,7 +177,9 @@ def test_no_tensor_of_the_batch_s_logits(teacher, student):
 
     @tf.function(autograph=False)
     def evaluate():
-        return objective.evaluate(named, objective.sizes(named), training=True)
+        return objective.compute_gradients(
+            named, objective.denominators(named), training=True
+        )
 
     graph = evaluate.get_concrete_function().graph
     shapes = [
@@ -215,7 +219,7 @@ def test_names_the_parts_of_a_triple():
     assert batch.mask_weight.dtype == tf.float32
     np.testing.assert_array_equal(batch.mask_weight, expected)
     np.testing.assert_array_equal(batch.token_weight, expected)
-    sizes = MaskedLMObjective.sizes(None, batch)
+    sizes = MaskedLMObjective.denominators(None, batch)
     assert {k: float(v) for k, v in sizes.items()} == {"masked": 5, "tokens": 5}
 
 

@@ -114,8 +114,8 @@ def test_the_triple_loss():
         losses.triple_loss(2.0, 5.0, 1.0, temperature=TEMPERATURE),
     )
     named = MaskedLMBatch.from_triple(batch)
-    sizes = objective.sizes(named)
-    sums, gradients = objective.evaluate(named, sizes, training=True)
+    sizes = objective.denominators(named)
+    sums, gradients = objective.compute_gradients(named, sizes, training=True)
     for loss, size, value in zip(
         objective.losses, ("masked", "tokens", "tokens"), theirs, strict=True
     ):

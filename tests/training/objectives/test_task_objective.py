@@ -142,12 +142,12 @@ def task_losses(kind):
 
 def logs_of(objective, batch):
     named = objective.batch(batch)
-    sizes = objective.sizes(named)
-    sums, gradients = objective.evaluate(named, sizes, training=False)
+    sizes = objective.denominators(named)
+    sums, gradients = objective.compute_gradients(named, sizes, training=False)
     assert gradients == []
     return {
         name: float(sums[key] / sizes[size])
-        for name, (key, size) in objective.ratios.items()
+        for name, (key, size) in objective.metric_terms.items()
     }
 
 
@@ -172,8 +172,8 @@ def test_gradients_are_those_of_finite_differences(masked_lm_teacher, kind):
     objective = make_objective(teacher, student, task_losses(kind))
     batch = make_batch(kind)
     named = objective.batch(batch)
-    sizes = objective.sizes(named)
-    _, gradients = objective.evaluate(named, sizes, training=True)
+    sizes = objective.denominators(named)
+    _, gradients = objective.compute_gradients(named, sizes, training=True)
 
     def total():
         logs = expected_logs(teacher, student, batch, kind)
@@ -253,11 +253,11 @@ def test_the_teacher_runs_without_dropout(masked_lm_teacher, kind):
     objective = make_objective(teacher, student, task_losses(kind))
     batch = make_batch(kind)
     named = objective.batch(batch)
-    sizes = objective.sizes(named)
-    sums, _ = objective.evaluate(named, sizes, training=True)
+    sizes = objective.denominators(named)
+    sums, _ = objective.compute_gradients(named, sizes, training=True)
     expected = expected_logs(teacher, student, batch, kind)
     for name in ("soft_target_loss", "cosine_loss"):
-        key, size = objective.ratios[name]
+        key, size = objective.metric_terms[name]
         assert float(sums[key] / sizes[size]) == pytest.approx(
             expected[name], rel=1e-5
         )
@@ -269,10 +269,12 @@ def test_the_student_trains_with_dropout(masked_lm_teacher, kind):
     alone = losses.task_loss(kind, soft_target_weight=0, cosine_weight=0)
     objective = make_objective(None, model, alone)
     named = objective.batch(make_batch(kind))
-    sizes = objective.sizes(named)
+    sizes = objective.denominators(named)
     still, again, dropped = (
         float(
-            objective.evaluate(named, sizes, training=training)[0]["label_sum"]
+            objective.compute_gradients(named, sizes, training=training)[0][
+                "label_sum"
+            ]
         )
         for training in (False, False, True)
     )
@@ -376,7 +378,9 @@ def test_a_variable_that_no_loss_reaches_is_refused(masked_lm_teacher):
     assert any(v is stray for v in objective.variables)
     named = objective.batch(make_batch("classification"))
     with pytest.raises(ValueError, match="No loss reaches.*stray"):
-        objective.evaluate(named, objective.sizes(named), training=True)
+        objective.compute_gradients(
+            named, objective.denominators(named), training=True
+        )
 
 
 @pytest.mark.parametrize(

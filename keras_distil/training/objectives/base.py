@@ -1,0 +1,212 @@
+"""The skeleton of every objective; a task adds its forward passes."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_distil.losses import DistillationLoss, chunked
+from keras_distil.teachers import CachedTeacher
+from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.batch_checks import limits_of
+from keras_distil.training.objectives.hidden_states import HiddenStateLosses
+
+Tensor = Any
+
+
+class Objective(abc.ABC):
+    """The losses of one batch and their gradients, as sums.
+
+    Everything is returned as sums over what the losses count; the caller
+    knows the counts of the whole global batch and hands them in as the
+    denominators, so that a part of a batch (a replica's, a micro-batch)
+    contributes exactly its share.
+
+    Args:
+        teacher: a model for the same task, a cached teacher, or None.
+        student: the model that learns.
+        losses: the losses to add up.
+        trains: whether the student is trained, and not scored alone.
+
+    Attributes:
+        chunk_size: tokens that go through a vocabulary at a time;
+            `Distiller.compile` sets it.
+        jit_compile: whether XLA compiles what is done with logits, likewise.
+
+    Raises:
+        TypeError: if `losses` holds anything but distillation losses, or one
+            that counts what the task does not have.
+        ValueError: if the vocabularies differ, if loss names repeat, if a
+            loss needs a teacher and there is none, or the student cannot be
+            trained exactly.
+    """
+
+    chunk_size = chunked.DEFAULT_CHUNK_SIZE
+    jit_compile = False
+
+    def __init__(
+        self,
+        teacher: keras.Model | CachedTeacher | None,
+        student: keras.Model,
+        losses: Sequence[DistillationLoss],
+        *,
+        trains: bool = True,
+    ) -> None:
+        shared.check_pair(teacher, student, trains=trains)
+        shared.check_losses(losses, teacher)
+        self.teacher = teacher
+        self.student = student
+        self.losses = list(losses)
+        self._limits = limits_of([teacher, student])
+        self._logits_losses = [x for x in losses if x.is_on_logits]
+        for loss in losses:
+            # Refuses what the task cannot count.
+            self.denominator_of(loss)
+        self._hidden_losses = HiddenStateLosses(
+            teacher, student, [x for x in losses if not x.is_on_logits]
+        )
+
+    @property
+    def projection(self) -> keras.layers.Layer | None:
+        """The layer that is trained with the student, or None."""
+        return self._hidden_losses.projection
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that the gradients are taken for."""
+        variables = list(self.student.trainable_variables)
+        if self.projection is not None:
+            variables += self.projection.trainable_variables
+        pooler = getattr(self.student.backbone, "pooled_dense", None)
+        left_out: set[int] = set()
+        if pooler is not None and not self.uses_pooler:
+            left_out = {id(v) for v in pooler.variables}
+        return [v for v in variables if id(v) not in left_out]
+
+    @property
+    def metric_terms(self) -> dict[str, tuple[str, str]]:
+        """Each log as (key of a sum, key of the denominator)."""
+        terms = {
+            f"{loss.name}_loss": (f"{loss.name}_sum", self.denominator_of(loss))
+            for loss in self.losses
+        }
+        terms |= {
+            f"{loss.name}_{loss.statistic}": (
+                f"{loss.name}_statistic",
+                self.denominator_of(loss),
+            )
+            for loss in self._logits_losses
+            if loss.statistic is not None
+        }
+        return terms | self.score_terms
+
+    # === What a task adds ===
+
+    @property
+    def uses_pooler(self) -> bool:
+        """Whether BERT's pooler takes part in the outputs."""
+        return False
+
+    @property
+    @abc.abstractmethod
+    def score_terms(self) -> dict[str, tuple[str, str]]:
+        """The logs besides those of losses, as in `metric_terms`."""
+
+    @property
+    @abc.abstractmethod
+    def metric_outputs(self) -> dict[str, Any]:
+        """What the metrics of `compile` get; see `shared.metric_outputs`."""
+
+    @abc.abstractmethod
+    def denominator_of(self, loss: DistillationLoss) -> str:
+        """The key of the denominator of a loss's mean.
+
+        Raises:
+            TypeError: if it counts what the task does not have.
+        """
+
+    @abc.abstractmethod
+    def batch(self, data: Any) -> Any:
+        """The parts of a Keras triple, checked and named.
+
+        Raises:
+            ValueError: if they do not fit each other or the models.
+        """
+
+    @abc.abstractmethod
+    def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
+        """The student's outputs, float32."""
+
+    @abc.abstractmethod
+    def denominators(self, batch: Any) -> dict[str, Tensor]:
+        """What the means of a batch divide by, float32 scalars.
+
+        "tokens" are all tokens that the student reads.
+        """
+
+    @abc.abstractmethod
+    def compute_gradients(
+        self,
+        batch: Any,
+        denominators: dict[str, Tensor],
+        *,
+        training: bool,
+        observe: shared.Observer | None = None,
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """One forward of each model, the losses and, in training, gradients.
+
+        Args:
+            batch: a batch, or a part of one.
+            denominators: of the whole global batch.
+            training: whether dropout is active and gradients are wanted.
+            observe: is given targets, the student's outputs and weights.
+
+        Returns:
+            The sums that `metric_terms` names, and the gradients of the
+            weighted total for `variables` (none without `training`).
+        """
+
+    # === For the tasks ===
+
+    def _scales(self, denominators: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Factor of each loss's sum in the total: weight over count."""
+        return {
+            loss.name: tf.math.divide_no_nan(
+                tf.convert_to_tensor(loss.weight),
+                denominators[self.denominator_of(loss)],
+            )
+            for loss in self.losses
+        }
+
+
+def dense_gradient(
+    variable: keras.Variable,
+    through_encoder: Tensor | tf.IndexedSlices | None,
+    through_decoder: Tensor | None = None,
+) -> Tensor:
+    """Dense sum of what came through the encoder and the decoder.
+
+    Raises:
+        ValueError: if nothing came.
+    """
+    if through_decoder is not None and isinstance(
+        through_encoder, tf.IndexedSlices
+    ):
+        return tf.tensor_scatter_nd_add(
+            through_decoder,
+            through_encoder.indices[:, None],
+            tf.cast(through_encoder.values, through_decoder.dtype),
+        )
+    gradients = [
+        tf.convert_to_tensor(gradient)
+        for gradient in (through_encoder, through_decoder)
+        if gradient is not None
+    ]
+    if not gradients:
+        raise ValueError(
+            f"No loss reaches the trainable variable {variable.path!r}. "
+            "Set the layer's `trainable` to False."
+        )
+    return tf.add_n(gradients)
