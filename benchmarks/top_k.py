@@ -57,12 +57,13 @@ class HeldOut:
     """The teacher and the held-out text, on which students are compared."""
 
     def __init__(self, recipe: config.Recipe) -> None:
-        from keras_distil.runs import build
+        from keras_distil.runs.corpus import load_corpus, make_held_out_batches
+        from keras_distil.runs.teacher import load_teacher
 
         self.recipe = recipe
-        self.teacher = build.teacher(recipe, dtype="float32")
-        corpus = build.corpus(recipe)
-        self.batches = build.held_out_batches(recipe, corpus)
+        self.teacher = load_teacher(recipe, dtype="float32")
+        corpus = load_corpus(recipe)
+        self.batches = make_held_out_batches(recipe, corpus)
 
     def divergence(self, student: Any, temperature: float) -> float:
         """KL over the whole vocabulary at all positions, nats a token."""
@@ -80,11 +81,11 @@ class HeldOut:
         Sorted alike: the teacher's largest first.
         """
         from keras_distil.models import forward
-        from keras_distil.runs import build
+        from keras_distil.runs.student import make_student
 
         x, _, _ = next(iter(self.batches))
         real = x["padding_mask"].numpy() > 0
-        student = build.student(self.recipe, self.teacher, dtype="float32")
+        student = make_student(self.recipe, self.teacher, dtype="float32")
         found = []
         for model in (self.teacher, student):
             states = forward.encode(model, x, training=False).numpy()

@@ -49,10 +49,10 @@ TABLE = {
     ("utils/backend", "the variable KERAS_BACKEND"): (
         "tests/utils/test_backend.py::test_the_settings_are_read"
     ),
-    ("runs/benchmark_stages", "Export it again with --overwrite"): (
+    ("runs/benchmarks", "Export it again with --overwrite"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
-    ("runs/build", "--set data.root=FOLDER"): (
+    ("runs/tasks", "--set data.root=FOLDER"): (
         f"{HERE}::test_files_of_tasks_with_their_folder"
     ),
     ("planning/measured/worker", "Name it as --device in place of"): (
@@ -155,7 +155,7 @@ TABLE = {
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
     ("export/litert/exporter", "a list of texts or `export.Examples`"): (
-        "tests/runs/test_export_stages.py"
+        "tests/runs/test_exports.py"
         "::test_weights_are_fitted_to_text_of_training"
     ),
     ("export/onnx", "pip install 'keras-distil[onnx]'"): INSTALLED,

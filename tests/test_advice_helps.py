@@ -23,8 +23,9 @@ from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of, put_output
 from keras_distil.planning import devices
 from keras_distil.planning.measured import worker as calibration_worker
-from keras_distil.runs import benchmark_stages, build, run_folder
-from keras_distil.runs.preflight import check_lengths
+from keras_distil.runs import benchmarks, run_folder, sections
+from keras_distil.runs.checks import check_lengths
+from keras_distil.runs.tasks import task_root
 from keras_distil.training import distribution, snapshots
 from keras_distil.utils.progress import Progress
 
@@ -66,7 +67,7 @@ def ends(capsys, *arguments):
 def test_a_score_with_its_task(capsys, toy_recipe, reached):
     command = ["export", toy_recipe, "--score"]
     assert "add --task" in ends(capsys, *command)
-    reached("export_stages.export_file")
+    reached("runs.exports.export_file")
     assert "reached" in ends(capsys, *command, "--task", "rte")
 
 
@@ -83,7 +84,7 @@ def test_a_corpus_is_prepared_without_the_prepared_one(
     command = ["prepare", toy_recipe, "--set", "data.prepared=folder"]
     said = ends(capsys, *command)
     [advice] = re.findall(r"use (--set \S+null)", said)
-    reached("text_stages.make_corpus")
+    reached("runs.corpus.make_corpus")
     assert "reached" in ends(capsys, *command, *advice.split())
 
 
@@ -95,7 +96,7 @@ def test_beam_with_its_output_and_without_workers(
     command += ["--output", tmp_path / "corpus"]
     said = ends(capsys, *command, "--workers", "2")
     assert "--direct_num_workers" in said
-    reached("text_stages.make_corpus_with_beam")
+    reached("runs.corpus.make_corpus_with_beam")
     assert "reached" in ends(capsys, *command)
 
 
@@ -106,7 +107,7 @@ def test_fewer_workers_prepare(capsys, toy_recipe, monkeypatch):
         asked.append(workers)
         raise ReachedError("reached")
 
-    monkeypatch.setattr("keras_distil.runs.text_stages.make_corpus", make)
+    monkeypatch.setattr("keras_distil.runs.corpus.make_corpus", make)
     assert "reached" in ends(capsys, "prepare", toy_recipe, "--workers", "1")
     assert asked == [1]
 
@@ -157,10 +158,10 @@ def test_files_of_tasks_with_their_folder(toy_recipe, tmp_path):
         f"data.sources=[{{kind: files, pattern: '{tmp_path}/text/*.txt'}}]",
     ]
     with pytest.raises(ValueError) as refused:
-        build.task_root(config.load_recipe(toy_recipe, wanted))
+        task_root(config.load_recipe(toy_recipe, wanted))
     [advice] = re.findall(r"--set (data.root=)FOLDER", str(refused.value))
     found = config.load_recipe(toy_recipe, [*wanted, f"{advice}{tmp_path}"])
-    assert build.task_root(found) == str(tmp_path)
+    assert task_root(found) == str(tmp_path)
 
 
 def test_lengths_that_are_advised_pass(toy_recipe):
@@ -308,11 +309,11 @@ def test_an_export_with_a_damaged_report_is_written_again(
     write()
     (folder / REPORT_FILE).write_text("{")
     with pytest.raises(ValueError, match="Export it again with --overwrite"):
-        benchmark_stages._report(folder)
+        benchmarks._report(folder)
     with pytest.raises(FileExistsError, match="overwrite=True .--overwrite"):
         write()
     write(overwrite=True)
-    assert benchmark_stages._report(folder)["precision"] == "float32"
+    assert benchmarks._report(folder)["precision"] == "float32"
 
 
 def test_a_damaged_corpus_is_made_again(small_tokenizer, tmp_path):
@@ -391,7 +392,7 @@ def test_a_hidden_gpu_is_calibrated_past(monkeypatch, toy_recipe):
     found.clear()
     # What comes next.
     monkeypatch.setattr(
-        build, "distill_section", lambda recipe: pytest.fail("reached")
+        sections, "distill_section", lambda recipe: pytest.fail("reached")
     )
     with pytest.raises(pytest.fail.Exception, match="reached"):
         function(recipe)

@@ -12,7 +12,13 @@ from keras_distil import config, data, edge, models
 from keras_distil.models import hub
 from keras_distil.models.checkpoints import read_json
 from keras_distil.models.shape import encoder_shape
-from keras_distil.runs import build, run_folder, text_stages
+from keras_distil.runs import comparison, run_folder
+from keras_distil.runs.corpus import (
+    load_corpus,
+    load_tokenizer,
+    take_held_out,
+)
+from keras_distil.runs.teacher import _is_whole, find_hub_commits
 from keras_distil.utils import disk
 from keras_distil.utils.progress import Progress
 
@@ -158,7 +164,7 @@ def test_a_run_keeps_to_the_commit_it_began_with(
 
     def begin(recipe):
         run = run_folder.open_run(recipe, folder, Progress(quiet=True))
-        run_folder.keep_commits(run, build.hub_commits(recipe))
+        run_folder.keep_commits(run, find_hub_commits(recipe))
 
     downloaded(COMMIT)
     begin(recipe)
@@ -186,30 +192,27 @@ def test_an_altered_teacher_in_the_cache_is_made_again(
     recipe = config.load_recipe(toy_recipe)
     run = run_folder.Run(recipe, tmp_path, Progress())
     result = tmp_path / "teacher.keras"
-    assert not text_stages._is_whole(run, result)
+    assert not _is_whole(run, result)
     result.write_bytes(b"weights")
     # Made by an earlier version.
-    assert text_stages._is_whole(run, result)
+    assert _is_whole(run, result)
     checksum = tmp_path / "teacher.sha256"
     checksum.write_text(disk.file_sha256(result))
-    assert text_stages._is_whole(run, result)
+    assert _is_whole(run, result)
     result.write_bytes(b"others")
-    assert not text_stages._is_whole(run, result)
+    assert not _is_whole(run, result)
     assert "has been altered: the teacher is made again" in (
         capsys.readouterr().err.replace("\n", " ")
     )
 
 
 def test_no_samples_are_written(toy_recipe, toy_teacher):
-    from keras_distil.runs import side_by_side
-
     recipe = config.load_recipe(toy_recipe, ["evaluate.samples=0"])
     teacher = models.load_teacher(toy_teacher)
     student = models.initialize_student(teacher, 1)
-    prepared = build.corpus(recipe)
-    triple = build.first_examples(build.held_out_batches(recipe, prepared), 4)
-    arguments = teacher, student, triple, build.tokenizer(recipe)
-    none = side_by_side.compare(*arguments, samples=0)
+    triple = take_held_out(recipe, load_corpus(recipe), 4)
+    arguments = teacher, student, triple, load_tokenizer(recipe)
+    none = comparison.compare(*arguments, samples=0)
     assert none.guesses == [] and len(none.similarity) == 3
-    some = side_by_side.compare(*arguments, samples=2)
+    some = comparison.compare(*arguments, samples=2)
     assert 0 < len(some.guesses) <= 6

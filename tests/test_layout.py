@@ -103,12 +103,12 @@ def test_imports_go_one_way(module):
         ("losses/base.py", "from ..schedules import Linear", {"schedules"}),
         ("losses/base.py", "from .. import teachers", {"teachers"}),
         ("losses/base.py", "def f():\n  import keras_distil.cli", {"cli"}),
-        ("runs/build.py", "from keras_distil import Distiller", {"Distiller"}),
-        ("runs/build.py", "import keras_distil", {"keras_distil"}),
+        ("runs/stages.py", "from keras_distil import Distiller", {"Distiller"}),
+        ("runs/stages.py", "import keras_distil", {"keras_distil"}),
         ("losses/base.py", "from . import functional", set()),
         ("losses/base.py", "from keras_distil.losses import x", set()),
         ("losses/base.py", "import keras, keras_distillery", set()),
-        ("runs/build.py", "from keras_distil import data, models", set()),
+        ("runs/stages.py", "from keras_distil import data, models", set()),
     ],
 )
 def test_wrong_imports_are_seen(tmp_path, module, statement, wrong):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import filelock
 import pytest
-from test_cli import keras_distil
+from commands import keras_distil
 
 from keras_distil import config
 from keras_distil.data import TextFiles, TfdsText
-from keras_distil.runs import build, run_folder
+from keras_distil.runs import corpus, run_folder
 from keras_distil.training import distribution
 from keras_distil.utils.progress import Progress
 
@@ -84,13 +84,13 @@ def test_links_out_of_the_root_are_refused(outside):
 def test_recipes_may_not_leave_the_root_by_themselves(toy_recipe):
     pattern = "data.sources.0.pattern=../teacher/vocab.txt"
     recipe = config.load_recipe(toy_recipe, [pattern])
-    (source,) = build.sources(recipe)
+    (source,) = corpus.make_sources(recipe)
     with pytest.raises(ValueError, match="leaves the root"):
         source.files()
     recipe = config.load_recipe(
         toy_recipe, [pattern, "data.allow_outside_root=true"]
     )
-    (source,) = build.sources(recipe)
+    (source,) = corpus.make_sources(recipe)
     assert [path.name for path in source.files()] == ["vocab.txt"]
 
 
@@ -141,11 +141,11 @@ def test_the_cache_is_for_its_owner(monkeypatch, tmp_path):
             monkeypatch.delenv("KERAS_DISTIL_CACHE")
         else:
             monkeypatch.setenv("KERAS_DISTIL_CACHE", value)
-        folder = build.cache_folder()
+        folder = corpus.cache_folder()
         assert folder == tmp_path / ".cache" / "keras_distil"
         assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("KERAS_DISTIL_CACHE", "~/mine")
-    assert build.cache_folder() == tmp_path / "mine"
+    assert corpus.cache_folder() == tmp_path / "mine"
     assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700
 
 

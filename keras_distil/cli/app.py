@@ -254,10 +254,10 @@ def prepare(
     _check_prepare(resolved, output, workers, beam)
     progress = Progress(quiet=quiet_)
     quiet.import_tensorflow()
-    from keras_distil.runs import text_stages
+    from keras_distil.runs import corpus
 
     if beam is None or output is None:
-        prepared = text_stages.make_corpus(
+        prepared = corpus.make_corpus(
             resolved,
             progress,
             output=None if output is None else Path(output),
@@ -270,7 +270,7 @@ def prepare(
         )
         printing.say(f"Corpus: {prepared.folder}")
     else:
-        text_stages.make_corpus_with_beam(
+        corpus.make_corpus_with_beam(
             resolved, progress, output=output, options=shlex.split(beam)
         )
         printing.say(f"Corpus: {output}")
@@ -302,9 +302,9 @@ def evaluate(
     """Score a fine-tuned model on a task's development set."""
     resolved = config.load_recipe(recipe, set_ or ())
     quiet.import_tensorflow()
-    from keras_distil.runs import task_stages
+    from keras_distil.runs import task_evaluation
 
-    found = task_stages.evaluate(resolved, task, model, submission)
+    found = task_evaluation.evaluate_file(resolved, task, model, submission)
     if json_:
         printing.print_json(found)
         return
@@ -364,10 +364,10 @@ def export(
     if score and task is None:
         raise ValueError("`--score` needs the model's task: add --task.")
     quiet.import_tensorflow()
-    from keras_distil.runs import export_stages
+    from keras_distil.runs import exports
 
     path = model or run_path / run_folder.STUDENT_FILE
-    reports = export_stages.export_file(
+    reports = exports.export_file(
         resolved,
         path,
         output or path.parent,
@@ -516,10 +516,10 @@ def benchmark(
     resolved, run_path = _run_or_recipe(recipe, set_)
     quiet.import_tensorflow()
     from keras_distil.benchmark import chart
-    from keras_distil.runs import benchmark_stages
+    from keras_distil.runs import benchmarks
 
     path = model or run_path / run_folder.STUDENT_FILE
-    measurement = benchmark_stages.benchmark(
+    measurement = benchmarks.benchmark(
         resolved, path, progress=Progress(quiet=quiet_)
     )
     if json_:
@@ -528,7 +528,7 @@ def benchmark(
     rich.console.Console().print(
         chart.make_tables(measurement, title=resolved.name)
     )
-    printing.say(f"Results: {path.parent / benchmark_stages.RESULT_FILE}")
+    printing.say(f"Results: {path.parent / benchmarks.RESULT_FILE}")
 
 
 @app.command(

@@ -8,51 +8,13 @@ from keras_distil.config import data_section
 from keras_distil.data.corpus.text_files import CorpusReport
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.shape import EncoderShape, encoder_shape
-from keras_distil.runs import build
+from keras_distil.runs.checks import check_lengths, check_vocabulary
+from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
+from keras_distil.runs.sections import finetune_section
+from keras_distil.runs.tasks import read_task, task_root
 
 # What a format of an export needs beside the package's own requirements.
 _FORMAT_PACKAGES = {"onnx": ("onnx", "onnxruntime")}
-
-
-def check_lengths(
-    recipe: config.Recipe, positions: int, model: str = "the teacher"
-) -> None:
-    """Raises ValueError if a length of the recipe is beyond a model's table.
-
-    Args:
-        recipe: the recipe.
-        positions: rows of the model's position embeddings.
-        model: what the message calls it.
-    """
-    for key, length in _lengths(recipe).items():
-        if length > positions:
-            most = f"[{positions}]" if key in _LISTS else f"{positions}"
-            raise ValueError(
-                f"`{key}` is {length}, but {model} has {positions} "
-                f"positions. Set it to {positions} or below: --set "
-                f"{key}={most}."
-            )
-
-
-_LISTS = ("export.lengths",)
-
-
-def _lengths(recipe: config.Recipe) -> dict[str, int]:
-    """By key, the tokens of the sequences that a run will make."""
-    lengths: dict[str, int] = {}
-    trains = recipe.distill is not None or recipe.finetune is not None
-    if recipe.distill is not None or recipe.teacher.train is not None:
-        lengths["data.sequence_length"] = recipe.data.sequence_length
-    if recipe.finetune is not None:
-        lengths["finetune.max_length"] = recipe.finetune.max_length
-    if trains:
-        lengths["evaluate.latency_length"] = recipe.evaluate.latency_length
-    if trains and recipe.export is not None:
-        if recipe.export.max_length is not None:
-            lengths["export.max_length"] = recipe.export.max_length
-        if recipe.export.lengths is not None:
-            lengths["export.lengths"] = max(recipe.export.lengths)
-    return lengths
 
 
 def check_formats(recipe: config.Recipe) -> None:
@@ -100,7 +62,7 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     check_lengths(recipe, teacher.max_sequence_length)
     _open_students(recipe, teacher)
     if not recipe.teacher.source.startswith(HUB_SCHEME):
-        build.tokenizer(recipe)
+        load_tokenizer(recipe)
     lines = []
     if recipe.distill is not None or recipe.teacher.train is not None:
         lines += _open_text(recipe)
@@ -117,9 +79,7 @@ def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
         if source is None:
             continue
         shape, _ = encoder_shape(source)
-        build.check_vocabulary(
-            source, shape.vocabulary_size, teacher.vocabulary_size
-        )
+        check_vocabulary(source, shape.vocabulary_size, teacher.vocabulary_size)
         check_lengths(
             recipe, shape.max_sequence_length, f"the student in {source}"
         )
@@ -129,11 +89,11 @@ def _open_text(recipe: config.Recipe) -> list[str]:
     """Opens a prepared corpus, or reads the beginning of every text file."""
     if recipe.data.prepared is not None:
         if not recipe.teacher.source.startswith(HUB_SCHEME):
-            build.corpus(recipe)
+            load_corpus(recipe)
         return []
     report, whole, lines = CorpusReport(), True, []
     for settings, source in zip(
-        recipe.data.sources, build.sources(recipe), strict=True
+        recipe.data.sources, make_sources(recipe), strict=True
     ):
         if isinstance(settings, data_section.TfdsSource):
             whole = False
@@ -160,9 +120,9 @@ def _find_tfds(source: data.TfdsText) -> list[str]:
 
 def _open_tasks(recipe: config.Recipe) -> list[str]:
     """Reads the tasks' files."""
-    root = build.task_root(recipe)
+    root = task_root(recipe)
     if root is None:
         return ["The tasks come from TFDS: a run would download what it lacks."]
-    for name in build.finetune_section(recipe).tasks:
-        build.read_task(recipe, name)
+    for name in finetune_section(recipe).tasks:
+        read_task(recipe, name)
     return []

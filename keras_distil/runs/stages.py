@@ -9,25 +9,39 @@ import tensorflow as tf
 from keras_hub.models import MaskedLM
 
 from keras_distil import config
-from keras_distil.benchmark import latency, size
-from keras_distil.runs import (
-    build,
-    export_stages,
-    preflight,
-    score_table,
-    task_stages,
-    text_stages,
-)
+from keras_distil.runs import preflight
+from keras_distil.runs.corpus import prepare_corpus
+from keras_distil.runs.costs import add_costs, measure_costs
+from keras_distil.runs.distillation import distill
+from keras_distil.runs.exports import export_run
+from keras_distil.runs.finetuning import finetune
 from keras_distil.runs.report import model_card, result_table, write_page
 from keras_distil.runs.run_folder import (
     CHECKPOINTS,
     STUDENT_FILE,
     TEXT_REPORT,
-    TWIN_FILE,
     Run,
     forget_if_nothing_was_done,
     keep_commits,
     read_text,
+)
+from keras_distil.runs.scores import (
+    kept_share,
+    measure_calibration,
+    score_on_text,
+)
+from keras_distil.runs.sections import distill_section, finetune_section
+from keras_distil.runs.student import (
+    load_given_students,
+    load_students_of_run,
+    make_student,
+)
+from keras_distil.runs.tasks import BuiltTask, load_tasks
+from keras_distil.runs.teacher import (
+    TeacherInMemory,
+    find_hub_commits,
+    keep_adapter_scores,
+    load_checked_teacher,
 )
 from keras_distil.training import distribution, snapshots
 from keras_distil.utils import disk
@@ -51,9 +65,9 @@ def run_recipe(
             is not done.
     """
     if only == "distill":
-        build.distill_section(run.recipe)
+        distill_section(run.recipe)
     elif only == "finetune":
-        build.finetune_section(run.recipe)
+        finetune_section(run.recipe)
     if run.report_path.is_file():
         run.progress.say(f"Already finished: {run.folder}")
         return json.loads(read_text(run.report_path))
@@ -62,7 +76,7 @@ def run_recipe(
     try:
         with (
             distribution.lost_workers_told(),
-            build.strategy(run.recipe).scope(),
+            _make_strategy(run.recipe).scope(),
         ):
             ports = distribution.open_ports_told()
             if ports is not None:
@@ -90,7 +104,7 @@ def _something_is_left(recipe: config.Recipe, only: str | None) -> bool:
 def _finish(run: Run, report: dict[str, Any]) -> None:
     """Exports, and writes down the whole run. Adds to the report."""
     if run.recipe.export is not None:
-        report["export"] = export_stages.export_run(run)
+        report["export"] = export_run(run)
     run.write_json(run.report_path, report)
     if run.writes:
         card = model_card.model_card(run.recipe, run.folder)
@@ -119,17 +133,17 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
     # First what is quick: what is wrong with it shows before the long work.
     preflight.check_formats(recipe)
     preflight.check_files(recipe)
-    teacher = text_stages.TeacherInMemory(lambda: text_stages.load_teacher(run))
-    keep_commits(run, build.hub_commits(recipe))
+    teacher = TeacherInMemory(lambda: load_checked_teacher(run))
+    keep_commits(run, find_hub_commits(recipe))
     if recipe.distill is not None and found is None:
-        build.student(recipe, teacher.model)
-    encoders = _distilled_encoders(run, teacher.model)
-    tasks: dict[str, build.BuiltTask] = {}
+        make_student(recipe, teacher.model)
+    encoders = load_given_students(run, teacher.model)
+    tasks: dict[str, BuiltTask] = {}
     if recipe.finetune is not None and only != "distill":
-        tasks = task_stages.read_tasks(run)
+        tasks = load_tasks(run)
     report: dict[str, Any] = {"name": recipe.name}
     if reads_text and found is None:
-        text_stages.run_on_text(run, teacher, report)
+        _run_on_text(run, teacher, report)
         report["duration_s"] = round(time.perf_counter() - started, 1)
         run.write_json(run.folder / TEXT_REPORT, report)
     elif reads_text and found is not None:
@@ -137,17 +151,59 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
         report = {**found, "name": recipe.name}
         started -= report["duration_s"]
         if recipe.teacher.train is not None:
-            teacher.train(run, text_stages.prepare(run))
+            teacher.train(run, prepare_corpus(run))
     if recipe.finetune is not None and only != "distill":
         encoders = {
-            **_encoders_of_run(run, teacher.model),
+            **load_students_of_run(run, teacher.model),
             **encoders,
             "teacher": teacher.model,
         }
         report["tasks"] = _run_on_tasks(run, tasks, encoders)
-        report["calibration"] = task_stages.calibration(run, tasks)
+        report["calibration"] = measure_calibration(run, tasks)
     report["duration_s"] = round(time.perf_counter() - started, 1)
     return report
+
+
+def _run_on_text(
+    run: Run, teacher: TeacherInMemory, report: dict[str, Any]
+) -> None:
+    """Trains what learns from a corpus: the teacher, the student and its twin.
+
+    Adds to the report.
+    """
+    prepared = prepare_corpus(run)
+    if not len(prepared.held_out):
+        raise ValueError(
+            "The corpus has no held-out sequence to score on. Add text, or "
+            "raise `data.held_out_fraction`."
+        )
+    if run.recipe.teacher.train is not None:
+        teacher.train(run, prepared)
+    report["corpus"] = {
+        "train_sequences": prepared.train_sequences,
+        "held_out_sequences": len(prepared.held_out),
+        "fingerprint": prepared.fingerprint,
+    }
+    if run.recipe.distill is None:
+        model = teacher.model
+        rows = {
+            "teacher": score_on_text(run, "teacher", model, model, prepared)
+        }
+    else:
+        rows = distill(run, prepared, teacher)
+        add_costs(run, rows)
+        report |= kept_share(run, rows, prepared)
+    report["rows"] = rows
+    if run.recipe.distill is None:
+        keep_adapter_scores(run, rows["teacher"])
+
+
+def _make_strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
+    """Makes the distribution strategy whose scope the run is made in."""
+    settings = recipe.distill
+    return distribution.make_strategy(
+        settings.strategy if settings is not None else "auto"
+    )
 
 
 def _text_report(run: Run) -> dict[str, Any] | None:
@@ -168,80 +224,19 @@ def _text_report(run: Run) -> dict[str, Any] | None:
     return report if whole else None
 
 
-def _distilled_encoders(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
-    """The students that the recipe says are distilled already."""
-    settings = run.recipe.student
-    if settings is None or run.recipe.finetune is None:
-        return {}
-    sources = {
-        score_table.STUDENT: settings.source,
-        score_table.UNDISTILLED: settings.undistilled_source,
-    }
-    encoders: dict[str, MaskedLM] = {}
-    for row, source in sources.items():
-        if source is None or row not in run.recipe.finetune.rows:
-            continue
-        encoder = build.task_encoder(run.recipe, source, teacher)
-        positions = encoder.backbone.max_sequence_length
-        preflight.check_lengths(
-            run.recipe, positions, f"the student in {source}"
-        )
-        encoders[row] = encoder
-    return encoders
-
-
-def _encoders_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
-    """The students that this run has distilled."""
-    files = {
-        score_table.STUDENT: STUDENT_FILE,
-        score_table.UNDISTILLED: TWIN_FILE,
-    }
-    return {
-        row: build.task_encoder(run.recipe, str(run.folder / name), teacher)
-        for row, name in files.items()
-        if (run.folder / name).is_file()
-    }
-
-
 def _run_on_tasks(
     run: Run,
-    tasks: dict[str, build.BuiltTask],
+    tasks: dict[str, BuiltTask],
     encoders: dict[str, MaskedLM],
 ) -> dict[str, Any]:
     """Fine-tunes all rows; returns their table."""
-    costs = _task_costs(run, encoders)
-    made = task_stages.finetune(run, tasks, encoders, costs)
+    costs = measure_costs(run, encoders)
+    made = finetune(run, tasks, encoders, costs)
     if run.writes:
         disk.write_text(
             run.folder / "report.md", result_table.to_markdown(made)
         )
     return json.loads(made.to_json())
-
-
-def _task_costs(
-    run: Run, encoders: dict[str, MaskedLM]
-) -> dict[str, score_table.Costs]:
-    """Parameters, size, and latency side by side, of every row."""
-    run.progress.say("Measure latency")
-    length = run.recipe.evaluate.latency_length
-    measured: dict[str, keras.Model] = dict(encoders)
-    rows: list[str] = list(build.finetune_section(run.recipe).rows)
-    calls = {}
-    for row in rows:
-        if row == score_table.ELMO:
-            measured[row] = build.elmo()
-            calls[row] = latency.elmo_call(measured[row], length)
-        else:
-            calls[row] = latency.masked_lm_encoder_call(encoders[row], length)
-    milliseconds = latency.measure_latency_ms(calls)
-    return {
-        row: score_table.Costs(
-            parameters=size.parameter_count(measured[row]),
-            size_mb=round(size.size_mb(measured[row]), 1),
-            latency_ms=round(milliseconds[row], 2),
-        )
-        for row in rows
-    }
 
 
 def _thin_out_checkpoints(run: Run) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import keras
-import tensorflow as tf
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import losses, schedules
@@ -66,32 +65,6 @@ def make_optimizer(
     # As the authors of BERT and DistilBERT did.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def fit_steps(
-    distiller: Distiller,
-    batches: tf.data.Dataset,
-    *,
-    steps: int,
-    epochs: int = 1,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> None:
-    """Trains for `steps` updates, `epochs` times.
-
-    Args:
-        distiller: compiled.
-        batches: an endless or long enough dataset of Keras triples.
-        steps: int >= 1, updates of an epoch.
-        epochs: int >= 1.
-        callbacks: Keras callbacks.
-    """
-    distiller.fit(
-        batches,
-        steps_per_epoch=steps,
-        epochs=epochs,
-        callbacks=list(callbacks),
-        verbose=0,
-    )
 
 
 @dataclasses.dataclass(frozen=True)

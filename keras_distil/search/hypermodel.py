@@ -19,7 +19,10 @@ from keras_distil.callbacks.training_state import (
     TrainingState,
 )
 from keras_distil.config import model_sections, search_section
-from keras_distil.runs import build
+from keras_distil.runs.distillation import make_distiller
+from keras_distil.runs.schedules import make_schedulers
+from keras_distil.runs.sections import distill_section, search_settings
+from keras_distil.runs.student import make_student
 from keras_distil.search.graph_memory import trial_forgotten
 from keras_distil.training.distiller import Distiller, NonFiniteLossError
 from keras_distil.utils import disk
@@ -128,7 +131,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
 
     def values(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """What the tuner has chosen, by the recipe's keys."""
-        space = build.search_settings(self.recipe).space
+        space = search_settings(self.recipe).space
         return {
             key: _value(hp, key, each, whole=self._is_whole(key, each))
             for key, each in space.items()
@@ -137,7 +140,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     def _is_whole(self, key: str, each: config.Dimension) -> bool:
         sections = {
             "student": self.recipe.student or model_sections.StudentSection(),
-            "distill": build.distill_section(self.recipe),
+            "distill": distill_section(self.recipe),
         }
         return search_section.takes_whole_numbers(key, each, sections)
 
@@ -170,10 +173,10 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         """The Distiller of a trial, compiled."""
         recipe = self.trial_recipe(hp)
         keras.utils.set_random_seed(recipe.seed)
-        return build.distiller(
+        return make_distiller(
             recipe,
             self.teacher,
-            build.student(recipe, self.teacher),
+            make_student(recipe, self.teacher),
             steps=self.steps(recipe),
             kind=_TrialDistiller,
         )
@@ -184,7 +187,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         Raises:
             ValueError: if `distill` counts epochs.
         """
-        steps = build.distill_section(recipe).steps
+        steps = distill_section(recipe).steps
         if steps is None:
             raise ValueError(
                 "`distill` must give `steps`, the updates of a trial. "
@@ -209,7 +212,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         """
         recipe = self.trial_recipe(hp)
         folder = trial_folder(callbacks)
-        given = [*callbacks, *build.schedule_callbacks(recipe)]
+        given = [*callbacks, *make_schedulers(distill_section(recipe))]
         # Other data cannot be entered where a trial stopped.
         if folder is not None and args and data.stream_of(args[0]) is not None:
             given.append(training_state(recipe, hp, folder))

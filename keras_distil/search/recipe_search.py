@@ -17,8 +17,10 @@ from keras_tuner.engine.trial import TrialStatus
 
 from keras_distil import config
 from keras_distil.config import search_section
-from keras_distil.runs import build, text_stages
+from keras_distil.runs.corpus import prepare_corpus
 from keras_distil.runs.run_folder import Run
+from keras_distil.runs.sections import search_settings
+from keras_distil.runs.teacher import TeacherInMemory, load_checked_teacher
 from keras_distil.search import results
 from keras_distil.search.hypermodel import STATE
 from keras_distil.search.trials import CHOSEN, RecipeTrials
@@ -100,15 +102,15 @@ def check_port(host: str, port: int) -> None:
 def _trials(run: Run) -> RecipeTrials:
     # What makes a trial that was interrupted end with the same weights.
     tf.config.experimental.enable_op_determinism()
-    prepared = text_stages.prepare(run)
-    teacher = text_stages.TeacherInMemory(lambda: text_stages.load_teacher(run))
+    prepared = prepare_corpus(run)
+    teacher = TeacherInMemory(lambda: load_checked_teacher(run))
     if run.recipe.teacher.train is not None:
         teacher.train(run, prepared)
     return RecipeTrials(run, teacher.in_compute_precision(run.recipe), prepared)
 
 
 def _tuner(run: Run, trials: RecipeTrials) -> keras_tuner.Tuner:
-    settings = build.search_settings(run.recipe)
+    settings = search_settings(run.recipe)
     with _quiet_tuner():
         # A seed of 0 is none to KerasTuner.
         tuner = _make_tuner(

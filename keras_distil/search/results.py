@@ -10,8 +10,8 @@ import rich.table
 from keras_tuner.errors import FailedTrialError
 
 from keras_distil import config
-from keras_distil.runs import build
 from keras_distil.runs.run_folder import Run, read_text, write_json
+from keras_distil.runs.sections import search_settings
 from keras_distil.search.trials import (
     BASELINE,
     CHECKED,
@@ -44,7 +44,7 @@ def collect(
         is the baseline), and "best", the index of the best trial among them,
         None if all have failed.
     """
-    settings = build.search_settings(run.recipe)
+    settings = search_settings(run.recipe)
     wanted = tuner.oracle.objective
     before = {"name": BASELINE, "values": own_values(run.recipe)}
     found = [{**before, **(baseline or {}), "score": None}]
@@ -110,7 +110,7 @@ def read(run: Run) -> dict[str, Any] | None:
 def best_recipe(recipe: config.Recipe, found: dict[str, Any]) -> str:
     """The best trial's recipe as YAML, ready to run."""
     best = found["trials"][found["best"]]
-    space = build.search_settings(recipe).space
+    space = search_settings(recipe).space
     values = {
         key: _value(space[key], value) for key, value in best["values"].items()
     }

@@ -21,8 +21,19 @@ from keras_tuner.errors import FailedTrialError
 from keras_distil import callbacks, config, data, evaluation
 from keras_distil.benchmark import latency
 from keras_distil.config import search_section
-from keras_distil.runs import build, score_table, task_stages
+from keras_distil.runs import score_table
+from keras_distil.runs.corpus import (
+    make_held_out_batches,
+    make_training_batches,
+)
+from keras_distil.runs.distillation import make_balancer, make_distiller
+from keras_distil.runs.finetuning import train_rows
 from keras_distil.runs.run_folder import LOGS, Run, read_text, write_json
+from keras_distil.runs.schedules import make_schedulers
+from keras_distil.runs.sections import distill_section, search_settings
+from keras_distil.runs.student import make_student
+from keras_distil.runs.task_results import read_dev_scores
+from keras_distil.runs.tasks import BuiltTask, load_task
 from keras_distil.search import hypermodel
 from keras_distil.search.graph_memory import trial_forgotten
 from keras_distil.training.distiller import Distiller
@@ -132,10 +143,10 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             return json.loads(read_text(folder / REACHED))
         recipe = self.with_values({})
         keras.utils.set_random_seed(recipe.seed)
-        model = build.distiller(
+        model = make_distiller(
             recipe,
             self.teacher,
-            build.student(recipe, self.teacher),
+            make_student(recipe, self.teacher),
             steps=self.steps(recipe),
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +168,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
 
     @property
     def _evaluations(self) -> int:
-        return build.search_settings(self.recipe).evaluations
+        return search_settings(self.recipe).evaluations
 
     def _reached(
         self, trial: _Trial, state: callbacks.TrainingState
@@ -173,15 +184,16 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         self, trial: _Trial, state: callbacks.TrainingState
     ) -> dict[str, float]:
         started = time.perf_counter()
-        objective = build.search_settings(self.recipe).objective
+        objective = search_settings(self.recipe).objective
         steps = max(1, self.steps(trial.recipe) // self._evaluations)
         updates = steps * trial.epochs
         logs = self._run.folder / LOGS / trial.folder.name
         scored = _HeldOutScores(self.teacher, self._halves)
-        batches = build.training_batches(
+        settings = distill_section(trial.recipe)
+        batches = make_training_batches(
             trial.recipe,
             self._prepared,
-            batch_size=build.distill_section(trial.recipe).batch_size,
+            batch_size=settings.batch_size,
         )
         title = f"Train {trial.folder.name} (steps)"
         with self._run.progress.bar(title, updates) as bar:
@@ -194,8 +206,8 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
                     # First: the others read its scores.
                     scored,
                     *trial.callbacks,
-                    *build.schedule_callbacks(trial.recipe),
-                    *build.balancer(trial.recipe, batches),
+                    *make_schedulers(settings),
+                    *make_balancer(settings, batches),
                     state,
                     callbacks.TensorBoard(
                         logs,
@@ -213,7 +225,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
 
     def _check_latency(self, recipe: config.Recipe) -> None:
         """Raises FailedTrialError if the student would be too slow."""
-        limit = build.search_settings(self.recipe).max_latency_ms
+        limit = search_settings(self.recipe).max_latency_ms
         if limit is None:
             return
         found = self._latency_ms(recipe)
@@ -228,7 +240,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         shape = recipe.student.model_dump_json() if recipe.student else ""
         if shape not in self._latencies:
             call = latency.masked_lm_encoder_call(
-                build.student(recipe, self.teacher, dtype="float32"),
+                make_student(recipe, self.teacher, dtype="float32"),
                 recipe.evaluate.latency_length,
             )
             self._latencies[shape] = latency.measure_latency_ms({"it": call})[
@@ -238,7 +250,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
 
     def _task_score(self, trial: _Trial) -> float:
         """The task's score of the student after fine-tuning, 0 to 1."""
-        name = build.search_settings(self.recipe).objective
+        name = search_settings(self.recipe).objective
         self.train_task_teacher()
         # All trials share the teacher of the task.
         shared = self._run.folder / "tasks" / name / score_table.TEACHER
@@ -251,27 +263,25 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             score_table.STUDENT: trial.model.student,
             score_table.TEACHER: self.teacher,
         }
-        task_stages.train_rows(run, self._task, encoders, [score_table.STUDENT])
-        found = task_stages.dev_scores(run, name, score_table.STUDENT)
+        train_rows(run, self._task, encoders, [score_table.STUDENT])
+        found = read_dev_scores(run, name, score_table.STUDENT)
         shutil.rmtree(trial.folder / "tasks", ignore_errors=True)
         return statistics.median(found)
 
     def train_task_teacher(self) -> None:
         """Fine-tunes the teacher on the task to score by, or finds it done."""
-        name = build.search_settings(self.recipe).objective
+        name = search_settings(self.recipe).objective
         if name in search_section.HELD_OUT_OBJECTIVES:
             return
         encoders = {score_table.TEACHER: self.teacher}
-        task_stages.train_rows(
-            self._run, self._task, encoders, [score_table.TEACHER]
-        )
+        train_rows(self._run, self._task, encoders, [score_table.TEACHER])
 
     @functools.cached_property
-    def _task(self) -> build.BuiltTask:
+    def _task(self) -> BuiltTask:
         """The data of the task to score by."""
-        name = build.search_settings(self.recipe).objective
+        name = search_settings(self.recipe).objective
         self._run.progress.say(f"Read task: {name}")
-        return build.task(self.recipe, name)
+        return load_task(self.recipe, name)
 
 
 class _HeldOutScores(keras.callbacks.Callback):
@@ -318,7 +328,7 @@ class _HeldOutScores(keras.callbacks.Callback):
 def own_values(recipe: config.Recipe) -> dict[str, Any]:
     """What the recipe itself says of the keys that are searched."""
     found = {}
-    for key in build.search_settings(recipe).space:
+    for key in search_settings(recipe).space:
         value: Any = recipe.model_dump()
         for name in key.split("."):
             value = value[name] if isinstance(value, dict) else None
@@ -337,7 +347,7 @@ def _halves(
     recipe: config.Recipe, prepared: data.PreparedCorpus
 ) -> dict[str, tf.data.Dataset]:
     """The held-out batches in turns: to choose by, and to check with."""
-    batches = build.held_out_batches(recipe, prepared)
+    batches = make_held_out_batches(recipe, prepared)
     rows = min(recipe.evaluate.sequences or math.inf, len(prepared.held_out))
     count = math.ceil(rows / recipe.evaluate.batch_size)
     if count < 2:

@@ -24,16 +24,16 @@ FAULTS = (
     ),
     Fault(
         "the undistilled row starts from the distilled student",
-        "_encoders_of_run",
+        "load_students_of_run",
         "score_table.UNDISTILLED: TWIN_FILE",
         "score_table.UNDISTILLED: STUDENT_FILE",
         (f"{_WHOLE}::test_tasks_start_from_what_came_before",),
     ),
     Fault(
         "the twin goes on from the student",
-        "distill",
-        "twin = build.student(recipe, teacher.model)",
-        "twin = student",
+        "train_twin",
+        "twin = make_student(run.recipe, teacher)",
+        "twin = keras.saving.load_model(run.folder / STUDENT_FILE)",
         (
             f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
             "alone",
@@ -42,10 +42,10 @@ FAULTS = (
     Fault(
         "the baseline sees another seed's batches",
         "distill",
-        'run, "twin", trainer, batches,',
-        'run, "twin", trainer, build.training_batches('
+        "train_twin(run, teacher.model, batches, steps)",
+        "train_twin(run, teacher.model, make_training_batches("
         'recipe.model_copy(update={"seed": 1}), prepared, '
-        "batch_size=settings.batch_size),",
+        "batch_size=settings.batch_size), steps)",
         (
             f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
             "alone",
@@ -53,7 +53,7 @@ FAULTS = (
     ),
     Fault(
         "the twin is not clipped",
-        "distill",
+        "train_twin",
         "clip_norm=settings.clip_norm",
         "clip_norm=None",
         (
@@ -64,8 +64,8 @@ FAULTS = (
     Fault(
         "a student learns from the teacher of another seed",
         "_train",
-        "beside / planned.folder.name / MODEL_FILE",
-        "sorted(beside.iterdir())[0] / MODEL_FILE",
+        "planned.teacher_folder / MODEL_FILE",
+        "sorted(planned.teacher_folder.parent.iterdir())[0] / MODEL_FILE",
         (
             f"{_WHOLE}::test_students_learn_from_their_teachers_and_no_other_"
             "from_any",
@@ -98,14 +98,14 @@ FAULTS = (
     ),
     Fault(
         "the best student is that of the first seed",
-        "best_student",
+        "find_best_student",
         "if score > best[0]:",
         "if best[0] == float('-inf'):",
         (f"{_WHOLE}::test_what_is_exported_is_the_best_seed_s",),
     ),
     Fault(
         "the best student is the worst",
-        "best_student",
+        "find_best_student",
         "if score > best[0]:",
         "if score < best[0] or best[0] == float('-inf'):",
         (f"{_WHOLE}::test_what_is_exported_is_the_best_seed_s",),
@@ -113,7 +113,7 @@ FAULTS = (
     # === Settings of the distillation ===
     Fault(
         "the weights of mlm and cosine are swapped",
-        "distiller",
+        "make_distiller",
         "mlm_weight=settings.losses.mlm_weight, "
         "soft_target_weight=settings.losses.soft_target_weight, "
         "cosine_weight=settings.losses.cosine_weight",
@@ -124,14 +124,14 @@ FAULTS = (
     ),
     Fault(
         "the temperature is ignored",
-        "distiller",
+        "make_distiller",
         "temperature=settings.losses.temperature",
         "temperature=2.0",
         _key("distill.losses.temperature"),
     ),
     Fault(
         "weight decay is ignored",
-        "student_optimizer",
+        "make_student_optimizer",
         "weight_decay=settings.weight_decay",
         "weight_decay=0.01",
         _key("distill.weight_decay"),
@@ -145,91 +145,91 @@ FAULTS = (
     ),
     Fault(
         "beta_2 is ignored",
-        "student_optimizer",
+        "make_student_optimizer",
         "beta_2=settings.beta_2",
         "beta_2=0.999",
         _key("distill.beta_2"),
     ),
     Fault(
         "the decay of the learning rate is ignored",
-        "student_optimizer",
+        "make_student_optimizer",
         "decay=settings.decay",
         "decay='linear'",
         _key("distill.decay"),
     ),
     Fault(
         "the warm-up is ignored",
-        "student_optimizer",
+        "make_student_optimizer",
         "warmup_steps=settings.warmup_steps",
         "warmup_steps=0",
         _key("distill.warmup_steps"),
     ),
     Fault(
         "clip_norm is ignored",
-        "distiller",
+        "make_distiller",
         "clip_norm=settings.clip_norm",
         "clip_norm=1.0",
         _key("distill.clip_norm"),
     ),
     Fault(
         "dropout is ignored",
-        "student",
+        "make_student",
         "dropout=settings.dropout",
         "dropout=0.1",
         _key("student.dropout"),
     ),
     Fault(
         "the rare-token exponent is ignored",
-        "training_batches",
+        "make_training_batches",
         "if exponent:",
         "if False:",
         _key("data.masking.rare_token_exponent"),
     ),
     Fault(
         "the masking rate is ignored",
-        "training_batches",
+        "make_training_batches",
         "rate=recipe.data.masking.rate",
         "rate=0.15",
         _key("data.masking.rate"),
     ),
     Fault(
         "held-out text is masked at the recipe's rate",
-        "held_out_batches",
+        "make_held_out_batches",
         "rate=0.15",
         "rate=recipe.data.masking.rate",
         _key("data.masking.rate"),
     ),
     Fault(
         "held-out text is masked by the recipe's seed",
-        "held_out_batches",
+        "make_held_out_batches",
         "seed=0",
         "seed=recipe.seed",
         _key("seed"),
     ),
     Fault(
         "epochs are counted from held-out sequences",
-        "distill_steps",
+        "count_steps",
         "prepared.train_sequences",
         "len(prepared.held_out)",
         _key("distill.epochs"),
     ),
     Fault(
         "a schedule of a weight goes to another loss",
-        "schedule_callbacks",
-        "callbacks.LossWeightScheduler(name, schedule(found))",
-        "callbacks.LossWeightScheduler('mlm', schedule(found))",
+        "make_schedulers",
+        "LossWeightScheduler(name, make_schedule(weight))",
+        "LossWeightScheduler('mlm', make_schedule(weight))",
         _key("distill.schedules.cosine_weight"),
     ),
     Fault(
         "the balance has equal shares",
-        "balancer",
+        "make_balancer",
         "getattr(settings.balance, name)",
         "1.0",
         _key("distill.balance.cosine"),
     ),
     Fault(
         "the cache has one masking",
-        "cached_teacher",
+        "cache_teacher",
         "maskings=min(settings.maskings, passes)",
         "maskings=1",
         _key("teacher.cache.maskings"),
@@ -250,37 +250,36 @@ FAULTS = (
     ),
     Fault(
         "training states are written as often as by default",
-        "_fit",
-        "run.folder / CHECKPOINTS / stage, "
-        "every_steps=run.recipe.checkpoint_steps",
-        "run.folder / CHECKPOINTS / stage",
+        "fit_steps",
+        "states, every_steps=run.recipe.checkpoint_steps",
+        "states",
         _key("checkpoint_steps"),
     ),
     # === Settings of tasks ===
     Fault(
         "the weights of a task's losses are ignored",
-        "task_trainer",
+        "make_task_trainer",
         "settings.losses.model_dump()",
         "{}",
         _key("finetune.losses.label_weight"),
     ),
     Fault(
         "the warm-up of a task is ignored",
-        "task_trainer",
+        "make_task_trainer",
         "warmup_steps=round(settings.warmup_fraction * steps)",
         "warmup_steps=0",
         _key("finetune.warmup_fraction"),
     ),
     Fault(
         "the learning rate of a task does not decay",
-        "task_trainer",
+        "make_task_trainer",
         "steps=steps",
         "steps=10**9",
         _key("finetune.warmup_fraction"),
     ),
     Fault(
         "a task's weight decay is ignored",
-        "task_trainer",
+        "make_task_trainer",
         "weight_decay=settings.weight_decay",
         "weight_decay=0.01",
         _key("finetune.weight_decay"),
@@ -288,7 +287,7 @@ FAULTS = (
     Fault(
         "a task's dropout is ignored",
         "_train",
-        "dropout=build.finetune_section(run.recipe).dropout",
+        "dropout=finetune_section(run.recipe).dropout",
         "dropout=0.1",
         _key("finetune.dropout"),
     ),
@@ -309,8 +308,8 @@ FAULTS = (
     Fault(
         "training windows of SQuAD do not overlap as the recipe says",
         "_squad_task",
-        "data.make_squad_windows(train, made, **lengths)",
-        "data.make_squad_windows(train, made, **{**lengths, 'stride': 1})",
+        "data.make_squad_windows(train, tokenizer, **lengths)",
+        "data.make_squad_windows(train, tokenizer, **{**lengths, 'stride': 1})",
         _key("finetune.stride"),
     ),
     # === The table and the report ===
@@ -341,7 +340,7 @@ FAULTS = (
     ),
     Fault(
         "every row of a task has the teacher's calibration",
-        "calibration",
+        "measure_calibration",
         "_calibration(load_task_model(path), evaluator)",
         "_calibration(load_task_model(beside / MODEL_FILE), evaluator)",
         (
@@ -350,28 +349,28 @@ FAULTS = (
     ),
     Fault(
         "every row of text has the teacher's calibration",
-        "score",
+        "score_on_text",
         "evaluation.masked_lm_calibration(model,",
         "evaluation.masked_lm_calibration(teacher,",
         (f"{_WHOLE}::test_scores_on_held_out_text_are_each_model_s",),
     ),
     Fault(
         "costs of teacher and student are swapped",
-        "_add_costs",
+        "add_costs",
         '"teacher" if name == "teacher" else "student"',
         '"student" if name == "teacher" else "teacher"',
         (f"{_WHOLE}::test_costs_are_each_model_s",),
     ),
     Fault(
         "all rows of the tasks have the first one's latency",
-        "_task_costs",
+        "measure_costs",
         "milliseconds[row]",
         "milliseconds[rows[0]]",
         (f"{_WHOLE}::test_costs_are_each_model_s",),
     ),
     Fault(
         "all rows of the tasks have the teacher's size",
-        "_task_costs",
+        "measure_costs",
         "size.size_mb(measured[row])",
         "size.size_mb(measured[rows[0]])",
         (f"{_WHOLE}::test_costs_are_each_model_s",),

@@ -16,7 +16,7 @@ from harness import Defect, Target
 from keras_distil import config, data, models
 from keras_distil.cli import app
 from keras_distil.data.tokenize import Encoder
-from keras_distil.runs import build
+from keras_distil.runs.corpus import load_tokenizer
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _TEXT = "a b [MASK] c.d [E1]e[E1] A"
@@ -81,7 +81,7 @@ def tokenizer_folder(rng: random.Random, folder: Path) -> None:
     recipe = config.load_recipe(
         targets.RECIPES[0], [f"teacher.source={folder}"]
     )
-    tokenizer = build.tokenizer(recipe)
+    tokenizer = load_tokenizer(recipe)
     _check_ids(tokenizer, files)
 
 

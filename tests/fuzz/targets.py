@@ -36,7 +36,8 @@ from keras_distil.data.corpus import prepared_corpus, shards  # noqa: E402
 from keras_distil.data.corpus.text_files import CorpusReport  # noqa: E402
 from keras_distil.data.masked_batches import reading_error  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
-from keras_distil.runs import build, run_folder, stages  # noqa: E402
+from keras_distil.runs import run_folder, stages  # noqa: E402
+from keras_distil.runs.corpus import load_tokenizer  # noqa: E402
 from keras_distil.runs.report import write_page  # noqa: E402
 from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
 from keras_distil.training import resume, snapshots  # noqa: E402
@@ -343,7 +344,7 @@ def tokenizer(rng: random.Random, folder: Path) -> None:
         whole = _whole_tokenizer()
         (folder / "tokenizer.json").write_bytes(change_json(rng, whole))
     good = config.load_recipe(RECIPES[0], [f"teacher.source={folder}"])
-    build.tokenizer(good).encode("a line of text")
+    load_tokenizer(good).encode("a line of text")
 
 
 def _whole_tokenizer() -> str:

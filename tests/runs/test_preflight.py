@@ -8,7 +8,7 @@ import pytest
 from commands import keras_distil
 
 from keras_distil import config, models
-from keras_distil.runs import export_stages, preflight, run_folder
+from keras_distil.runs import exports, preflight, run_folder
 from keras_distil.utils.progress import Progress
 
 POSITIONS = 12  # of the toy teacher
@@ -49,7 +49,7 @@ LATE = [
 def test_a_late_failure_is_told_before_the_first_update(
     capsys, toy_recipe, tmp_path, change, message, monkeypatch
 ):
-    monkeypatch.setattr("keras_distil.runs.build.corpus", None)
+    monkeypatch.setattr("keras_distil.runs.preflight.load_corpus", None)
     command = ["run", toy_recipe, "--set", change]
     status, _, err = keras_distil(capsys, *command, "--dry-run")
     assert status == 1
@@ -170,7 +170,7 @@ def test_an_export_is_added_to_a_finished_run(
 ):
     folder = tmp_path / "run"
     before = json.loads((toy_run.folder / "report.json").read_text())
-    monkeypatch.setattr("keras_distil.runs.text_stages.score", None)
+    monkeypatch.setattr("keras_distil.runs.distillation.score_on_text", None)
     status, _, err = keras_distil(
         capsys, *again(toy_run, folder, "export.formats=[preset]")
     )
@@ -224,9 +224,9 @@ def test_only_runs_are_moved(capsys, toy_recipe, tmp_path, files):
 def test_a_corpus_of_less_than_a_batch_is_exported_from(
     toy_recipe, toy_teacher, monkeypatch
 ):
-    monkeypatch.setattr(export_stages, "_REPRESENTATIVE", 10**6)
+    monkeypatch.setattr(exports, "_REPRESENTATIVE", 10**6)
     recipe = config.load_recipe(toy_recipe)
-    _, train = export_stages._text_examples(
+    _, train = exports._text_examples(
         recipe, models.load_teacher(toy_teacher), Progress(quiet=True)
     )
     assert train is not None

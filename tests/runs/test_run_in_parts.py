@@ -7,7 +7,7 @@ import pytest
 from commands import keras_distil
 
 from keras_distil import config
-from keras_distil.runs import build, run_folder, stages
+from keras_distil.runs import distillation, finetuning, run_folder, stages
 from keras_distil.utils.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
@@ -43,7 +43,7 @@ def test_the_parts_make_the_whole_run(capsys, arguments, tmp_path, monkeypatch):
     held_out = json.loads((folder / stages.TEXT_REPORT).read_text())
 
     # What is distilled is not distilled again.
-    monkeypatch.setattr(build, "distiller", None)
+    monkeypatch.setattr(distillation, "make_distiller", None)
     status, out, err = keras_distil(capsys, "finetune", *arguments, "--json")
     assert status == 0, err
     assert "Found distilled" in err
@@ -57,7 +57,7 @@ def test_the_parts_make_the_whole_run(capsys, arguments, tmp_path, monkeypatch):
     assert not (folder / "report.json").exists()
     assert not (folder / "preset").exists()
 
-    monkeypatch.setattr(build, "task_trainer", None)
+    monkeypatch.setattr(finetuning, "make_task_trainer", None)
     status, _, err = keras_distil(capsys, "run", *arguments)
     assert status == 0, err
     report = json.loads((folder / "report.json").read_text())

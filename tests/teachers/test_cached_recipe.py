@@ -9,7 +9,8 @@ import pytest
 from keras_distil import config
 from keras_distil.cli import app
 from keras_distil.planning import estimate
-from keras_distil.runs import run_folder, stages, text_stages
+from keras_distil.runs import distillation, run_folder, stages
+from keras_distil.runs import teacher as run_teacher
 from keras_distil.teachers import manifest
 from keras_distil.utils.progress import Progress
 
@@ -39,7 +40,9 @@ def run(toy_recipe, folder, *overrides):
 @pytest.fixture
 def untrained(monkeypatch):
     """Runs make their cache, and train nothing from it."""
-    monkeypatch.setattr(text_stages, "_fit", lambda *args, **kwargs: None)
+    monkeypatch.setattr(
+        distillation, "fit_on_text", lambda *args, **kwargs: None
+    )
 
 
 def cli_error(capsys, monkeypatch, *arguments):
@@ -111,7 +114,7 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
     toy_recipe, tmp_path, monkeypatch
 ):
     loaded, alive = [], []
-    load, fit = stages.build.teacher, text_stages._fit
+    load, fit = run_teacher.load_teacher, distillation.fit_on_text
 
     def watched(*args, **kwargs):
         model = load(*args, **kwargs)
@@ -122,8 +125,8 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
         alive.append([ref() is not None for ref in loaded])
         fit(*args, **kwargs)
 
-    monkeypatch.setattr(stages.build, "teacher", watched)
-    monkeypatch.setattr(text_stages, "_fit", observed)
+    monkeypatch.setattr(run_teacher, "load_teacher", watched)
+    monkeypatch.setattr(distillation, "fit_on_text", observed)
     run(toy_recipe, tmp_path / "run", CACHE)
     assert alive == [[False]]
     # And it is there again to score the student, and to stand beside it.

@@ -6,6 +6,7 @@ answers every line with one of JSON until the input ends: when it is ready,
 "update" makes one update, "rates" measures the machine.
 """
 
+import importlib
 import json
 import os
 import re
@@ -123,7 +124,10 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
     import keras
     import tensorflow as tf
 
-    from keras_distil.runs import build
+    from keras_distil.runs.distillation import make_distiller
+    from keras_distil.runs.sections import distill_section
+    from keras_distil.runs.student import make_student
+    from keras_distil.runs.teacher import freeze_teacher, load_teacher
 
     if tf.config.list_physical_devices("GPU"):
         raise ValueError(
@@ -131,14 +135,14 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
             "this machine has a GPU. Name it as --device in place of "
             "--calibrate, or hide it: CUDA_VISIBLE_DEVICES=-1."
         )
-    settings = build.distill_section(recipe)
+    settings = distill_section(recipe)
     # As a run has it.
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(recipe.seed)
-    teacher = build.teacher(recipe)
-    student = build.student(recipe, teacher)
-    teacher = build.frozen_teacher(recipe, teacher)
-    distiller = build.distiller(recipe, teacher, student, steps=1000)
+    teacher = load_teacher(recipe)
+    student = make_student(recipe, teacher)
+    teacher = freeze_teacher(recipe, teacher)
+    distiller = make_distiller(recipe, teacher, student, steps=1000)
     batches = random_batches(
         batch_size=settings.batch_size,
         length=recipe.data.sequence_length,
@@ -174,10 +178,12 @@ def main() -> None:
 
     quiet.import_tensorflow()
     from keras_distil import config
-    from keras_distil.runs import build
+    from keras_distil.runs.sections import distill_section
 
+    # Its memory belongs to the process, not to the updates.
+    importlib.import_module("keras_distil.runs.distillation")
     recipe = config.Recipe.model_validate_json(sys.stdin.readline())
-    build.distill_section(recipe)
+    distill_section(recipe)
     base_gb = memory_gb("VmRSS")
     made = updates(recipe)
     try:

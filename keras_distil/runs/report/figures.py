@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from keras_distil import config
 from keras_distil.runs import score_table
+from keras_distil.runs.comparison import SideBySide
 from keras_distil.runs.report import charts, schedule_chart
 from keras_distil.runs.report.charts import Dot, Line
 from keras_distil.runs.report.html_page import ReportSection, escape
 from keras_distil.runs.report.learning import Series, Training
-from keras_distil.runs.side_by_side import SideBySide
 
 _TITLES = {
     "loss": "Loss as trained on",

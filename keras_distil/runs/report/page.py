@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_distil import config
-from keras_distil.runs import run_folder, score_table, side_by_side
+from keras_distil.runs import comparison, run_folder, score_table
 from keras_distil.runs.report import figures, model_card, result_table, sections
 from keras_distil.runs.report.html_page import (
     ReportSection,
@@ -65,7 +65,7 @@ def _sections(folder: Path, report: dict[str, Any]) -> Iterator[ReportSection]:
     if "tasks" in report:
         tasks = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
     trainings = read_trainings(folder / run_folder.METRICS_FILE)
-    compared = side_by_side.read(folder / side_by_side.SIDE_BY_SIDE_FILE)
+    compared = comparison.read(folder / comparison.SIDE_BY_SIDE_FILE)
     if recipe is not None:
         yield _summary(recipe, report)
     if "rows" in report:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from keras_distil import config, schedules
-from keras_distil.runs import build, trainers
+from keras_distil.runs import trainers
+from keras_distil.runs.schedules import make_schedule
+from keras_distil.runs.sections import distill_section
 from keras_distil.utils import disk
 
 # Points of a curve; corners of schedules are added.
@@ -56,7 +58,7 @@ def compute(recipe: config.Recipe, *, steps: int | None = None) -> Curves:
         ValueError: if the recipe distils nothing, or the number of updates
             is not known.
     """
-    settings = build.distill_section(recipe)
+    settings = distill_section(recipe)
     total = steps or settings.steps
     if total is None:
         raise ValueError(
@@ -74,7 +76,7 @@ def compute(recipe: config.Recipe, *, steps: int | None = None) -> Curves:
         given = getattr(settings.schedules, name)
         value: Callable = schedules.Constant(constant)
         if given is not None:
-            value = build.schedule(given)
+            value = make_schedule(given)
         return Curve(name, np.array([float(value(step)) for step in at]))
 
     rate = trainers.learning_rate_schedule(
@@ -98,7 +100,7 @@ def compute(recipe: config.Recipe, *, steps: int | None = None) -> Curves:
 
 def _corners(recipe: config.Recipe) -> np.ndarray:
     """Updates at which a schedule turns, and those before."""
-    settings = build.distill_section(recipe)
+    settings = distill_section(recipe)
     found = [settings.warmup_steps]
     for _, each in settings.schedules:
         found += list(getattr(each, "boundaries", ()))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_distil.runs.comparison import Choice, Guess, SideBySide
 from keras_distil.runs.report import result_table
 from keras_distil.runs.report.html_page import (
     ReportSection,
@@ -13,7 +14,6 @@ from keras_distil.runs.report.html_page import (
     make_table,
 )
 from keras_distil.runs.run_folder import read_text
-from keras_distil.runs.side_by_side import Choice, Guess, SideBySide
 
 _SAMPLES = 12
 _COLUMNS = {

@@ -1,10 +1,9 @@
 import json
 
-import numpy as np
 import pytest
 
-from keras_distil import config, data, models
-from keras_distil.runs import build
+from keras_distil import config, data
+from keras_distil.runs.corpus import load_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,7 @@ def test_a_damaged_tokenizer_is_told(toy_recipe, toy_teacher, name, content):
     with pytest.raises(
         ValueError, match="tokenizer in .*teacher cannot be use"
     ):
-        build.tokenizer(config.load_recipe(toy_recipe))
+        load_tokenizer(config.load_recipe(toy_recipe))
 
 
 def test_a_tokenizer_without_its_unknown_token_is_told(toy_recipe, toy_teacher):
@@ -30,20 +29,4 @@ def test_a_tokenizer_without_its_unknown_token_is_told(toy_recipe, toy_teacher):
     whole["model"]["unk_token"] = "nowhere"
     (toy_teacher / "tokenizer.json").write_text(json.dumps(whole))
     with pytest.raises(ValueError, match="cannot be used: .*Missing"):
-        build.tokenizer(config.load_recipe(toy_recipe))
-
-
-@pytest.mark.parametrize("initialization", ["teacher", "random"])
-def test_student_starts_as_the_recipe_says(
-    toy_recipe, toy_teacher, initialization
-):
-    teacher = models.load_teacher(toy_teacher)
-    recipe = config.load_recipe(
-        toy_recipe, [f"student.initialization={initialization}"]
-    )
-    found = build.student(recipe, teacher)
-    same = np.array_equal(
-        found.backbone.token_embedding.embeddings,
-        teacher.backbone.token_embedding.embeddings,
-    )
-    assert same == (initialization == "teacher")
+        load_tokenizer(config.load_recipe(toy_recipe))

@@ -14,12 +14,12 @@ from keras_distil import config, export
 from keras_distil.cli import app
 from keras_distil.models import load_task_model, load_teacher, task_model
 from keras_distil.runs import (
-    benchmark_stages,
-    build,
-    export_stages,
+    benchmarks,
+    corpus,
+    exports,
     run_folder,
     stages,
-    task_stages,
+    task_results,
 )
 from keras_distil.utils.progress import Progress
 
@@ -129,18 +129,18 @@ def test_a_run_exports_the_best_student_of_each_task(
         path = made.folder / "tasks/rte/student" / f"seed_{seed}/result.json"
         result = json.loads(path.read_text())
         path.write_text(json.dumps(result | {"dev_scores": [score, 0.0]}))
-    best = task_stages.best_student(made, "rte")
+    best = task_results.find_best_student(made, "rte")
     assert best.parent.name == "seed_1"
     path.write_text("{")
     with pytest.raises(ValueError, match="seed_1 are damaged. Remove"):
-        task_stages.best_student(made, "rte")
+        task_results.find_best_student(made, "rte")
 
 
 def test_only_the_chief_exports(run):
     recipe = config.load_recipe(run.folder / "recipe.yaml")
     exporting = recipe.model_copy(update={"export": config.ExportSection()})
     worker = run_folder.Run(exporting, run.folder, run.progress, writes=False)
-    assert export_stages.export_run(worker) == []
+    assert exports.export_run(worker) == []
 
 
 def test_the_command(run, monkeypatch, capsys):
@@ -246,7 +246,7 @@ def test_weights_are_fitted_to_text_of_training(run, tmp_path, monkeypatch):
     recipe = config.load_recipe(
         run.folder / "recipe.yaml", ["export.lengths=[8, 10]"]
     )
-    export_stages.export_file(
+    exports.export_file(
         recipe,
         run.folder / "student.keras",
         tmp_path,
@@ -257,7 +257,7 @@ def test_weights_are_fitted_to_text_of_training(run, tmp_path, monkeypatch):
     assert seen["lengths"] == [8, 10] and seen["precision"] == "full_int8"
     held_out, other = seen["held_out"], seen["representative"]
     assert held_out.batches
-    prepared = build.corpus(recipe)
+    prepared = corpus.load_corpus(recipe)
     for examples, sequences in (
         (held_out, prepared.held_out),
         (other, prepared.train),
@@ -328,7 +328,7 @@ def test_a_hugging_face_folder_is_exported_with_its_own_tokenizer(
 
 
 def test_a_folder_is_measured_as_a_file(golden_bert, tmp_path):
-    made = benchmark_stages._as_file(golden_bert, tmp_path)
+    made = benchmarks._as_file(golden_bert, tmp_path)
     assert made.suffix == ".keras"
     assert load_teacher(made).backbone.num_layers == 2
-    assert benchmark_stages._as_file(made, tmp_path) == made
+    assert benchmarks._as_file(made, tmp_path) == made

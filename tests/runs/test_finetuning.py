@@ -11,7 +11,14 @@ from html_reader import Page
 from safetensors.numpy import load_file
 
 from keras_distil import config, data, export, models
-from keras_distil.runs import build, run_folder, stages, task_stages
+from keras_distil.runs import (
+    costs,
+    finetuning,
+    run_folder,
+    stages,
+    task_evaluation,
+    tasks,
+)
 from keras_distil.training import distribution
 from keras_distil.utils.progress import Progress
 
@@ -73,15 +80,15 @@ def test_a_run_that_broke_off_goes_on(recipe_path, tmp_path, monkeypatch):
     teacher = "finetune.rows=[teacher]"
     whole = start(recipe_path, tmp_path / "whole", teacher)
     folder = tmp_path / "broken"
-    make = build.task_trainer
+    make = finetuning.make_task_trainer
 
-    def fail(recipe, student, kind, **arguments):
+    def fail(settings, student, kind, **arguments):
         if kind == "regression":
             raise OSError("the machine went away")
-        return make(recipe, student, kind, **arguments)
+        return make(settings, student, kind, **arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(build, "task_trainer", fail)
+        patched.setattr(finetuning, "make_task_trainer", fail)
         with pytest.raises(OSError, match="went away"):
             start(recipe_path, folder, teacher)
     results = sorted((folder / "tasks").glob("*/*/*/result.json"))
@@ -102,8 +109,8 @@ def test_results_are_what_the_kept_model_says(finished):
     recipe = config.load_recipe(path)
     for row in report["tasks"]["rows"]:
         kept = folder / "tasks" / "rte" / row["name"] / "seed_3"
-        evaluator = build.task(recipe, "rte").evaluator
-        model = task_stages.load_task_model(kept / "model.keras")
+        evaluator = tasks.load_task(recipe, "rte").evaluator
+        model = models.load_task_model(kept / "model.keras")
         found = evaluator.predictions(model)["dev"]
         written = load_file(kept / "predictions.safetensors")["dev"]
         np.testing.assert_array_equal(written, found)
@@ -185,7 +192,7 @@ def test_elmo_stands_in_the_table_by_its_costs(
         projection_units=2,
     )
     small = models.ElmoClassifier(2, encoder=encoder, units=3, hidden_units=4)
-    monkeypatch.setattr(build, "elmo", lambda: small)
+    monkeypatch.setattr(costs, "make_elmo", lambda: small)
     report = start(
         recipe_path,
         tmp_path / "run",
@@ -264,10 +271,10 @@ def test_a_kept_model_is_scored(recipe_path, kept_model, toy_glue, tmp_path):
     train = (toy_glue / "STS-B" / "dev.tsv").read_text().splitlines()
     unlabelled = [line.rpartition("\t")[0] for line in train]
     (toy_glue / "STS-B" / "test.tsv").write_text("\n".join(unlabelled) + "\n")
-    found = task_stages.evaluate(
+    found = task_evaluation.evaluate_file(
         recipe, "stsb", kept_model, tmp_path / "submission"
     )
-    evaluator = build.task(recipe, "stsb").evaluator
+    evaluator = tasks.load_task(recipe, "stsb").evaluator
     assert found == evaluator.evaluate(models.load_task_model(kept_model))
     assert (tmp_path / "submission" / "STS-B.tsv").is_file()
 
@@ -295,18 +302,18 @@ def test_a_folder_is_scored_with_its_own_tokenizer(
     recipe_path, kept_model, shuffled_folder
 ):
     recipe = config.load_recipe(recipe_path)
-    expected = task_stages.evaluate(recipe, "stsb", kept_model, None)
-    found = task_stages.evaluate(recipe, "stsb", shuffled_folder, None)
+    expected = task_evaluation.evaluate_file(recipe, "stsb", kept_model, None)
+    found = task_evaluation.evaluate_file(recipe, "stsb", shuffled_folder, None)
     assert found["dev"] == pytest.approx(expected["dev"], abs=1e-5)
     # With the teacher's tokenizer the ids are those of other words.
-    wrong = build.task(recipe, "stsb").evaluator.evaluate(
+    wrong = tasks.load_task(recipe, "stsb").evaluator.evaluate(
         models.load_task_model(shuffled_folder)
     )
     assert wrong["dev"] != pytest.approx(expected["dev"], abs=1e-2)
     for name in data.TOKENIZER_FILES:
         (shuffled_folder / name).unlink()
     with pytest.raises(ValueError, match="folder` has no tokenizer, and ano"):
-        task_stages.evaluate(recipe, "stsb", shuffled_folder, None)
+        task_evaluation.evaluate_file(recipe, "stsb", shuffled_folder, None)
 
 
 def test_a_model_of_fewer_words_than_the_tokenizer_is_refused(
@@ -317,7 +324,7 @@ def test_a_model_of_fewer_words_than_the_tokenizer_is_refused(
     models.task_model(teacher, "regression").save(path)
     recipe = config.load_recipe(recipe_path)
     with pytest.raises(ValueError, match="has 64 entries, but .*few.keras` a"):
-        task_stages.evaluate(recipe, "stsb", path, None)
+        task_evaluation.evaluate_file(recipe, "stsb", path, None)
 
 
 def test_a_task_that_is_half_unknown_is_refused(
@@ -327,9 +334,9 @@ def test_a_task_that_is_half_unknown_is_refused(
     path.write_text(path.read_text().upper())
     recipe = config.load_recipe(recipe_path)
     with pytest.raises(ValueError, match="of the task stsb .*do_lower_case"):
-        build.task(recipe, "stsb")
+        tasks.load_task(recipe, "stsb")
     with pytest.raises(ValueError, match="of the task squad .*do_lower_case"):
-        build.task(
+        tasks.load_task(
             config.load_recipe(
                 recipe_path,
                 [
@@ -348,7 +355,7 @@ def test_a_model_that_cannot_be_scored_is_refused(
 
     def refused(message, task, path=kept_model, recipe=recipe, folder=None):
         with pytest.raises((ValueError, OSError), match=message):
-            task_stages.evaluate(recipe, task, path, folder)
+            task_evaluation.evaluate_file(recipe, task, path, folder)
 
     refused("no task 'stb'; the nearest is 'stsb'", "stb")
     refused("is for a regression with 1 outputs; rte is a classif", "rte")
@@ -370,7 +377,7 @@ def test_a_model_that_cannot_be_scored_is_refused(
         ],
     )
     refused("not handed in", "squad", span, squad, tmp_path)
-    scores = task_stages.evaluate(squad, "squad", span, None)["dev"]
+    scores = task_evaluation.evaluate_file(squad, "squad", span, None)["dev"]
     assert set(scores) == {"exact_match", "f1"}
 
 
@@ -379,14 +386,14 @@ def test_a_models_own_tokenizer_is_asked_for(
 ):
     path, *_ = (finished[2] / "tasks").glob("rte/teacher/*/model.keras")
     recipe = config.load_recipe(recipe_path)
-    assert task_stages.evaluate(recipe, "rte", path, None)
+    assert task_evaluation.evaluate_file(recipe, "rte", path, None)
     # The same words, of which two have each other's ids.
     vocabulary = toy_teacher / "vocab.txt"
     words = vocabulary.read_text().split("\n")
     words[7], words[8] = words[8], words[7]
     vocabulary.write_text("\n".join(words))
     with pytest.raises(ValueError, match="was trained with another tokenizer"):
-        task_stages.evaluate(recipe, "rte", path, None)
+        task_evaluation.evaluate_file(recipe, "rte", path, None)
 
 
 def test_a_file_that_keras_cannot_read_is_refused(kept_model, tmp_path):

@@ -14,7 +14,8 @@ from keras_distil.benchmark import chart, race
 from keras_distil.export.report import REPORT_FILE, size_mb
 from keras_distil.models.load_model import load_model
 from keras_distil.models.model_paths import check_model_path
-from keras_distil.runs import build, run_folder
+from keras_distil.runs import run_folder
+from keras_distil.runs.teacher import load_teacher
 from keras_distil.utils import disk
 from keras_distil.utils.progress import Progress
 
@@ -149,7 +150,7 @@ def _teacher(
     path = row.with_name("teacher") / whole.parent.name / whole.name
     if row.name != "student" or not path.is_file():
         path = folder / "teacher.keras"
-        build.teacher(recipe, dtype="float32").save(path)
+        load_teacher(recipe, dtype="float32").save(path)
     return race.Contestant("teacher", "keras", path, size_mb(path))
 
 

@@ -12,8 +12,15 @@ from keras_distil import config, data, export
 from keras_distil.models.labels import labels_of
 from keras_distil.models.load_model import load_model
 from keras_distil.models.task_model import kind_of
-from keras_distil.runs import build, task_stages
+from keras_distil.runs.corpus import (
+    load_corpus,
+    load_tokenizer,
+    make_held_out_batches,
+    make_training_batches,
+)
 from keras_distil.runs.run_folder import STUDENT_FILE, Run
+from keras_distil.runs.task_results import find_best_student
+from keras_distil.runs.tasks import load_task
 from keras_distil.utils.progress import Progress
 
 # Sequences that exports are compared on, and those of training that weights
@@ -46,7 +53,7 @@ def export_run(run: Run) -> list[dict[str, Any]]:
     finetune = run.recipe.finetune
     if finetune is not None and "student" in finetune.rows:
         for name in finetune.tasks:
-            files[name] = task_stages.best_student(run, name)
+            files[name] = find_best_student(run, name)
     made = []
     for task, path in files.items():
         for report in export_file(
@@ -96,7 +103,7 @@ def export_file(
         A report of each.
     """
     model = load_model(path)
-    tokenizer = build.tokenizer(recipe, model=path)
+    tokenizer = load_tokenizer(recipe, model=path)
     settings = recipe.export or config.ExportSection()
     labels = None if labels_of(model) else _labels(task)
     if scored and task is not None:
@@ -173,15 +180,15 @@ def _text_examples(
     if not isinstance(model, MaskedLM) or not has_text:
         return None, None
     with progress.bar("Prepare corpus (units)") as bar:
-        prepared = build.corpus(recipe, progress=bar.update_of)
-    train = build.training_batches(
+        prepared = load_corpus(recipe, progress=bar.update_of)
+    train = make_training_batches(
         recipe,
         prepared,
         batch_size=min(_REPRESENTATIVE, prepared.train_sequences),
     )
     return (
         export.Examples.from_dataset(
-            build.held_out_batches(recipe, prepared), _SEQUENCES
+            make_held_out_batches(recipe, prepared), _SEQUENCES
         ),
         export.Examples.from_dataset(train, _REPRESENTATIVE),
     )
@@ -191,7 +198,7 @@ def _task_examples(
     recipe: config.Recipe, name: str
 ) -> tuple[export.Examples | None, export.Examples | None]:
     """The task's development set, with its score, and training examples."""
-    task = build.task(recipe, name)
+    task = load_task(recipe, name)
     held_out = export.Examples.from_inputs(task.evaluator.inputs(), _SEQUENCES)
     train = data.padded_batches(task.train, batch_size=_REPRESENTATIVE)
     return (

@@ -8,7 +8,7 @@ import tokenizers
 from toy import make_batch, make_student, make_teacher
 
 from keras_distil.callbacks import insights
-from keras_distil.runs import side_by_side
+from keras_distil.runs import comparison
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def compared():
     tokenizer = tokenizers.Tokenizer(
         tokenizers.models.WordLevel(words, unk_token="w0")
     )
-    made = side_by_side.compare(teacher, student, triple, tokenizer)
+    made = comparison.compare(teacher, student, triple, tokenizer)
     return made, insights.Examples(teacher, student, triple, tokenizer)
 
 
@@ -46,9 +46,9 @@ def test_what_is_kept(compared):
 def test_it_is_read_again(compared, tmp_path):
     made, _ = compared
     path = tmp_path / "side_by_side.json"
-    assert side_by_side.read(path) is None
+    assert comparison.read(path) is None
     path.write_text(json.dumps(made.model_dump()))
-    assert side_by_side.read(path) == made
+    assert comparison.read(path) == made
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_it_is_read_again(compared, tmp_path):
 def test_damage(compared, tmp_path, change):
     path = tmp_path / "side_by_side.json"
     path.write_text(json.dumps(compared[0].model_dump() | change))
-    assert side_by_side.read(path) is None
+    assert comparison.read(path) is None

@@ -12,7 +12,7 @@ from keras_distil import config
 from keras_distil.benchmark import Latency, Measured, race
 from keras_distil.cli import app
 from keras_distil.models import load_teacher, task_model
-from keras_distil.runs import benchmark_stages, export_stages, run_folder
+from keras_distil.runs import benchmarks, exports, run_folder
 from keras_distil.utils.progress import Progress
 
 
@@ -24,7 +24,7 @@ def run(toy_run, shared_toy_recipe, tmp_path_factory):
     made = run_folder.open_run(recipe, folder, Progress(quiet=True))
     with pytest.MonkeyPatch.context() as patch:
         convert_litert_here(patch)
-        export_stages.export_file(
+        exports.export_file(
             recipe,
             folder / "student.keras",
             folder,
@@ -124,9 +124,7 @@ def test_a_students_own_teacher(run, raced, tmp_path):
         run.folder / "recipe.yaml",
         ["benchmark={lengths: [8], threads: [1], rounds: 1}"],
     )
-    benchmark_stages.benchmark(
-        recipe, made["student"], progress=Progress(quiet=True)
-    )
+    benchmarks.benchmark(recipe, made["student"], progress=Progress(quiet=True))
     [(contestants, *_)] = raced
     assert [each.path for each in contestants] == [
         made["teacher"],
@@ -139,7 +137,7 @@ def test_the_picture_is_of_the_length_that_most_take():
         latency = {length: Latency(1.0, 1.0) for length in lengths}
         return Measured(None, 1, latency=latency)
 
-    choose = benchmark_stages._length_of_chart
+    choose = benchmarks._length_of_chart
     assert choose([took(16, 128, 512), took(16, 128, 512)]) == 128
     assert choose([took(16, 64, 128), took(16, 64)]) == 64
     assert choose([took()]) == 128
@@ -153,7 +151,7 @@ def test_threads_up_to_the_cores(monkeypatch):
         (None, [1]),
     ):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
-        assert benchmark_stages._powers_of_two() == expected
+        assert benchmarks._powers_of_two() == expected
 
 
 @pytest.mark.parametrize(
@@ -184,7 +182,7 @@ def test_damaged_reports_of_exports(run, raced):
         for text in ("{", "{}", '{"precision": 1, "comparison": []}'):
             path.write_text(text)
             with pytest.raises(ValueError, match=r"parity.json is damaged"):
-                benchmark_stages.benchmark(
+                benchmarks.benchmark(
                     recipe,
                     run.folder / "student.keras",
                     progress=Progress(quiet=True),

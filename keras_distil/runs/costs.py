@@ -1,0 +1,59 @@
+"""What the models of a run cost: parameters, size and latency."""
+
+from collections.abc import Mapping
+
+import keras
+from keras_hub.models import MaskedLM
+
+from keras_distil.benchmark import latency, size
+from keras_distil.runs import score_table
+from keras_distil.runs.run_folder import Run
+from keras_distil.runs.sections import finetune_section
+from keras_distil.runs.student import make_elmo, make_student
+from keras_distil.runs.teacher import load_teacher
+
+
+def add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
+    """Adds parameters, size and CPU latency; speed is that of float32."""
+    run.progress.say("Measure latency")
+    teacher = load_teacher(run.recipe, dtype="float32")
+    student = make_student(run.recipe, teacher, dtype="float32")
+    length = run.recipe.evaluate.latency_length
+    milliseconds = latency.measure_latency_ms(
+        {
+            "teacher": latency.masked_lm_encoder_call(teacher, length),
+            "student": latency.masked_lm_encoder_call(student, length),
+        }
+    )
+    for name, row in rows.items():
+        role = "teacher" if name == "teacher" else "student"
+        model = teacher if role == "teacher" else student
+        row["parameters"] = size.parameter_count(model)
+        row["size_mb"] = round(size.size_mb(model), 1)
+        row["latency_ms"] = round(milliseconds[role], 2)
+
+
+def measure_costs(
+    run: Run, encoders: Mapping[str, MaskedLM]
+) -> dict[str, score_table.Costs]:
+    """Measures parameters, size and latency, side by side, of every row."""
+    run.progress.say("Measure latency")
+    length = run.recipe.evaluate.latency_length
+    measured: dict[str, keras.Model] = dict(encoders)
+    rows: list[str] = list(finetune_section(run.recipe).rows)
+    calls = {}
+    for row in rows:
+        if row == score_table.ELMO:
+            measured[row] = make_elmo()
+            calls[row] = latency.elmo_call(measured[row], length)
+        else:
+            calls[row] = latency.masked_lm_encoder_call(encoders[row], length)
+    milliseconds = latency.measure_latency_ms(calls)
+    return {
+        row: score_table.Costs(
+            parameters=size.parameter_count(measured[row]),
+            size_mb=round(size.size_mb(measured[row]), 1),
+            latency_ms=round(milliseconds[row], 2),
+        )
+        for row in rows
+    }

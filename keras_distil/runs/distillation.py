@@ -1,0 +1,260 @@
+"""The training of the student on text, and that of its twin."""
+
+import keras
+import tensorflow as tf
+from keras_hub.models import MaskedLM
+
+from keras_distil import callbacks, config, data, losses, teachers
+from keras_distil.config.distill_section import LOSS_NAMES, DistillSection
+from keras_distil.runs import comparison, trainers
+from keras_distil.runs.corpus import (
+    load_tokenizer,
+    make_training_batches,
+    take_examples,
+    take_held_out,
+)
+from keras_distil.runs.fit import fit_on_text
+from keras_distil.runs.run_folder import LOGS, STUDENT_FILE, TWIN_FILE, Run
+from keras_distil.runs.schedules import make_schedulers
+from keras_distil.runs.scores import score_on_text
+from keras_distil.runs.sections import distill_section
+from keras_distil.runs.student import make_student
+from keras_distil.runs.teacher import TeacherInMemory, cache_teacher
+from keras_distil.training.distiller import Distiller
+
+# Sequences that the gradients of losses are compared on.
+_BALANCED_ON = 16
+# Sequences that TensorBoard shows; a look costs about half an update of 32.
+_LOOKED_AT = 16
+# Sequences for the report: one look, and of more tokens than states are wide.
+_COMPARED = 32
+
+
+def distill(
+    run: Run, prepared: data.PreparedCorpus, teacher: TeacherInMemory
+) -> dict[str, dict[str, float]]:
+    """Distils the student, and its twin; returns the scores of all models."""
+    recipe = run.recipe
+    settings = distill_section(recipe)
+    steps = count_steps(settings, prepared)
+    # Each stage has seeds of its own: they do not depend on whether an
+    # earlier stage was found done.
+    keras.utils.set_random_seed(recipe.seed)
+    student = make_student(recipe, teacher.model)
+    rows = {
+        name: score_on_text(run, name, model, teacher.model, prepared)
+        for name, model in (
+            ("teacher", teacher.model),
+            ("student before", student),
+        )
+    }
+    cached = cache_teacher(run, teacher, prepared, steps)
+    batches = make_training_batches(
+        recipe,
+        prepared,
+        batch_size=settings.batch_size,
+        maskings=None if cached is None else cached.settings.maskings,
+    )
+    train_student(run, prepared, teacher, cached, student, batches)
+    rows["student"] = score_on_text(
+        run, "student", student, teacher.model, prepared
+    )
+    _keep_comparison(run, teacher.model, student, prepared)
+    _tell_board(run, "distill", rows["student"], steps)
+    if settings.twin:
+        twin = train_twin(run, teacher.model, batches, steps)
+        rows["twin"] = score_on_text(run, "twin", twin, teacher.model, prepared)
+        _tell_board(run, "twin", rows["twin"], steps)
+    return rows
+
+
+def train_student(
+    run: Run,
+    prepared: data.PreparedCorpus,
+    teacher: TeacherInMemory,
+    cached: teachers.CachedTeacher | None,
+    student: MaskedLM,
+    batches: tf.data.Dataset,
+) -> None:
+    """Distils the student, in place.
+
+    Args:
+        run: the run.
+        prepared: the corpus.
+        teacher: the teacher.
+        cached: its outputs on disk, if the recipe wants them there.
+        student: as it is before training.
+        batches: of the corpus, without a teacher's outputs.
+    """
+    recipe = run.recipe
+    settings = distill_section(recipe)
+    steps = count_steps(settings, prepared)
+    distiller = make_distiller(
+        recipe,
+        cached or teacher.in_compute_precision(recipe),
+        student,
+        steps=steps,
+    )
+    first = [
+        *make_schedulers(settings),
+        *make_balancer(settings, batches),
+        callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
+    ]
+    examples = None
+    if cached is None:
+        # With a cached teacher, there is none to look at them.
+        examples = take_held_out(recipe, prepared, _LOOKED_AT)
+    else:
+        batches = cached.dataset(prepared, batch_size=settings.batch_size)
+    fit_on_text(
+        run,
+        "distill",
+        distiller,
+        batches,
+        settings,
+        steps,
+        first,
+        examples=examples,
+    )
+
+
+def train_twin(
+    run: Run, teacher: MaskedLM, batches: tf.data.Dataset, steps: int
+) -> MaskedLM:
+    """Trains a student on the same batches without the teacher.
+
+    Args:
+        run: the run.
+        teacher: what the student's first weights are taken from.
+        batches: those of the student. The stream depends on the recipe's seed
+            alone.
+        steps: int >= 1, updates.
+    """
+    settings = distill_section(run.recipe)
+    keras.utils.set_random_seed(run.recipe.seed)
+    twin = make_student(run.recipe, teacher)
+    trainer = trainers.masked_lm_trainer(
+        twin,
+        make_student_optimizer(settings, steps),
+        clip_norm=settings.clip_norm,
+        micro_batches=settings.micro_batches,
+        jit_compile=settings.jit_compile,
+    )
+    checkpoint = callbacks.StudentCheckpoint(run.folder / TWIN_FILE)
+    fit_on_text(run, "twin", trainer, batches, settings, steps, [checkpoint])
+    return twin
+
+
+def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:
+    """Counts the updates of the student: given, or those of its epochs."""
+    if settings.steps is not None:
+        return settings.steps
+    sequences = prepared.train_sequences * (settings.epochs or 0.0)
+    return max(1, round(sequences / settings.batch_size))
+
+
+def make_student_optimizer(
+    settings: DistillSection, steps: int
+) -> keras.optimizers.Optimizer:
+    """Makes the optimizer of the distillation and of the twin."""
+    return trainers.make_optimizer(
+        learning_rate=settings.learning_rate,
+        steps=steps,
+        warmup_steps=settings.warmup_steps,
+        decay=settings.decay,
+        weight_decay=settings.weight_decay,
+        beta_2=settings.beta_2,
+    )
+
+
+def make_distiller(
+    recipe: config.Recipe,
+    teacher: MaskedLM | teachers.CachedTeacher,
+    student: MaskedLM,
+    *,
+    steps: int,
+    kind: type[Distiller] = Distiller,
+) -> Distiller:
+    """Makes the compiled Distiller of the recipe's `distill` section.
+
+    Args:
+        recipe: the recipe.
+        teacher: the teacher, or its outputs on disk.
+        student: the student.
+        steps: int >= 1, updates in all.
+        kind: what to make.
+    """
+    settings = distill_section(recipe)
+    made_losses = losses.triple_loss(
+        mlm_weight=settings.losses.mlm_weight,
+        soft_target_weight=settings.losses.soft_target_weight,
+        cosine_weight=settings.losses.cosine_weight,
+        temperature=settings.losses.temperature,
+        positions=settings.losses.soft_target_positions,
+        confidence_slope=settings.losses.confidence_slope,
+    )
+    if recipe.teacher.cache is not None and not settings.reads_hidden_states:
+        # There is nothing on disk that it could be computed from.
+        made_losses = [x for x in made_losses if x.name != "cosine"]
+    distiller = kind(teacher, student, made_losses)
+    distiller.compile(
+        make_student_optimizer(settings, steps),
+        micro_batches=settings.micro_batches,
+        jit_compile=settings.jit_compile,
+        clip_norm=settings.clip_norm,
+    )
+    return distiller
+
+
+def make_balancer(
+    settings: DistillSection, batches: tf.data.Dataset
+) -> list[keras.callbacks.Callback]:
+    """Makes what balances the losses on some examples, if the recipe wants it.
+
+    Args:
+        settings: the recipe's section.
+        batches: those of the training.
+    """
+    if settings.balance is None:
+        return []
+    ratios = {
+        name: getattr(settings.balance, name)
+        for name in LOSS_NAMES
+        if getattr(settings.losses, f"{name}_weight") > 0
+    }
+    return [
+        callbacks.GradientBalancer(
+            take_examples(batches, _BALANCED_ON),
+            ratios,
+            every_steps=settings.balance.every_steps,
+        )
+    ]
+
+
+def _tell_board(
+    run: Run, stage: str, row: dict[str, float], steps: int
+) -> None:
+    if run.writes:
+        callbacks.write_scores(run.folder / LOGS / stage, row, steps)
+
+
+def _keep_comparison(
+    run: Run,
+    teacher: MaskedLM,
+    student: MaskedLM,
+    prepared: data.PreparedCorpus,
+) -> None:
+    """Writes what both models make of some sequences, for the report."""
+    if not run.writes:
+        return
+    run.progress.say("Compare the layers of teacher and student")
+    compared = comparison.compare(
+        teacher,
+        student,
+        take_held_out(run.recipe, prepared, _COMPARED),
+        load_tokenizer(run.recipe),
+        samples=run.recipe.evaluate.samples,
+    )
+    run.write_json(
+        run.folder / comparison.SIDE_BY_SIDE_FILE, compared.model_dump()
+    )

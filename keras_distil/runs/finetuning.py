@@ -1,0 +1,240 @@
+"""Every model of a run on every task, and the table of their scores."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+import keras
+from keras_hub.models import MaskedLM, Task
+
+from keras_distil import callbacks, config, data, losses
+from keras_distil.config.finetune_section import FineTuneSection
+from keras_distil.evaluation import significance
+from keras_distil.models import load_task_model, task_model
+from keras_distil.runs import score_table, trainers
+from keras_distil.runs.corpus import load_tokenizer
+from keras_distil.runs.fit import fit_steps
+from keras_distil.runs.run_folder import LOGS, Run
+from keras_distil.runs.sections import finetune_section
+from keras_distil.runs.task_results import (
+    MODEL_FILE,
+    TaskTraining,
+    plan_training,
+    read_task_result,
+    write_result,
+)
+from keras_distil.runs.tasks import BuiltTask, augment
+from keras_distil.training.distiller import Distiller
+from keras_distil.utils import disk
+
+
+def finetune(
+    run: Run,
+    tasks: Mapping[str, BuiltTask],
+    encoders: Mapping[str, MaskedLM],
+    costs: Mapping[str, score_table.Costs],
+) -> score_table.ResultTable:
+    """Trains and scores every row on every task with every seed.
+
+    What was finished in an earlier start is found done.
+
+    Args:
+        run: the run.
+        tasks: as from `load_tasks`.
+        encoders: by row, the models that the tasks start from.
+        costs: by row.
+
+    Returns:
+        The table of all scores.
+    """
+    settings = finetune_section(run.recipe)
+    results: dict[str, dict[str, score_table.TaskResult]] = {
+        row: {} for row in settings.rows
+    }
+    metrics: dict[str, significance.Metric] = {}
+    # ELMo stands in the table by its costs alone.
+    rows = [row for row in settings.rows if row != score_table.ELMO]
+    for name, task in tasks.items():
+        train_rows(run, task, encoders, rows)
+        for row in rows:
+            trainings = [
+                plan_training(run, name, row, seed)
+                for seed in settings.of_task(name).seeds
+            ]
+            results[row][name] = read_task_result(trainings, task)
+        if task.metric is not None:
+            metrics[name] = task.metric
+    return score_table.make_table(
+        results, costs, score_table.PUBLISHED, metrics=metrics
+    )
+
+
+def train_rows(
+    run: Run,
+    task: BuiltTask,
+    encoders: Mapping[str, MaskedLM],
+    rows: Sequence[str],
+) -> None:
+    """Trains rows on one task with every seed, or finds that done.
+
+    Args:
+        run: the run.
+        task: the task.
+        encoders: by row, the models to start from; the teacher too, if
+            students learn from examples that it makes.
+        rows: which to train. A student's teacher comes before it.
+    """
+    settings = finetune_section(run.recipe)
+    left = [
+        planned
+        for seed in settings.of_task(task.name).seeds
+        for row in rows
+        if not (planned := plan_training(run, task.name, row, seed)).is_finished
+    ]
+    more = task.train
+    if settings.augment_copies and any(
+        planned.row == score_table.STUDENT for planned in left
+    ):
+        more = augment(run, task, encoders[score_table.TEACHER])
+    for planned in left:
+        train = more if planned.row == score_table.STUDENT else task.train
+        _train(run, planned, encoders[planned.row], task, train)
+
+
+def _train(
+    run: Run,
+    planned: TaskTraining,
+    encoder: MaskedLM,
+    task: BuiltTask,
+    train: data.EncodedExamples,
+) -> None:
+    """Trains one model, scores its best epoch and writes both down."""
+    started = time.perf_counter()
+    keras.utils.set_random_seed(planned.seed)
+    model = task_model(
+        encoder,
+        task.kind,
+        task.outputs,
+        dropout=finetune_section(run.recipe).dropout,
+        labels=task.labels,
+        seed=planned.seed,
+    )
+    teacher = None
+    if planned.row == score_table.STUDENT:
+        teacher = load_task_model(planned.teacher_folder / MODEL_FILE)
+    best = _fit(run, planned, model, teacher, task, train)
+    predictions = task.evaluator.predictions(
+        load_task_model(planned.folder / MODEL_FILE)
+    )
+    result = {
+        "metrics": task.evaluator.metrics(predictions),
+        "dev_scores": best.scores,
+        "best_epoch": best.best_epoch + 1,
+        "duration_s": round(time.perf_counter() - started, 1),
+        "tokenizer": data.tokenizer_hash(load_tokenizer(run.recipe)),
+    }
+    write_result(run, planned, predictions, result)
+    if run.writes:
+        callbacks.write_scores(
+            run.folder / LOGS / planned.name,
+            {"dev_score": max(best.scores)},
+            step=best.best_epoch + 1,
+        )
+    run.progress.say(
+        f"{planned.name}: {100 * max(best.scores):.1f} in epoch "
+        f"{result['best_epoch']}"
+    )
+
+
+def _fit(
+    run: Run,
+    planned: TaskTraining,
+    model: Task,
+    teacher: Task | None,
+    task: BuiltTask,
+    train: data.EncodedExamples,
+) -> callbacks.BestEpoch:
+    settings = task_settings(
+        run.recipe,
+        planned.task,
+        examples=len(task.train),
+        width=model.backbone.hidden_dim,
+    )
+    steps = -(-len(train) // settings.batch_size)
+    trainer = make_task_trainer(
+        finetune_section(run.recipe),
+        model,
+        task.kind,
+        teacher=teacher,
+        learning_rate=settings.learning_rate,
+        steps=steps * settings.epochs,
+    )
+    with disk.writing(planned.folder):
+        planned.folder.mkdir(parents=True, exist_ok=True)
+    best = callbacks.BestEpoch(
+        planned.folder / MODEL_FILE,
+        task.evaluator.score,
+        patience=settings.patience,
+    )
+    fit_steps(
+        run,
+        planned.name,
+        trainer,
+        data.task_dataset(
+            train, batch_size=settings.batch_size, seed=planned.seed
+        ),
+        steps=steps,
+        epochs=settings.epochs,
+        first=[best],
+        states=planned.folder / "checkpoints",
+        hparams={
+            "task": planned.task,
+            "row": planned.row,
+            "seed": planned.seed,
+            "learning_rate": settings.learning_rate,
+            "batch_size": settings.batch_size,
+        },
+    )
+    return best
+
+
+def task_settings(
+    recipe: config.Recipe, task: str, *, examples: int, width: int
+) -> trainers.TaskDefaults:
+    """Epochs, batch size and the like: the recipe's, else the defaults."""
+    settings = finetune_section(recipe).of_task(task)
+    defaults = trainers.task_defaults(examples, width)
+    given = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(defaults)
+        if getattr(settings, field.name) is not None
+    }
+    return dataclasses.replace(defaults, **given)
+
+
+def make_task_trainer(
+    settings: FineTuneSection,
+    student: Task,
+    kind: str,
+    *,
+    teacher: Task | None,
+    learning_rate: float,
+    steps: int,
+) -> Distiller:
+    """Makes the compiled Distiller that trains a model on a task."""
+    weights = settings.losses.model_dump()
+    if teacher is None:
+        weights = {"soft_target_weight": 0.0, "cosine_weight": 0.0}
+    return trainers.task_trainer(
+        student,
+        trainers.make_optimizer(
+            learning_rate=learning_rate,
+            steps=steps,
+            warmup_steps=round(settings.warmup_fraction * steps),
+            weight_decay=settings.weight_decay,
+        ),
+        losses.task_loss(kind, **weights),
+        teacher=teacher,
+        clip_norm=settings.clip_norm,
+        jit_compile=settings.jit_compile,
+    )

@@ -1,0 +1,42 @@
+"""Schedules of a recipe, as callables and callbacks."""
+
+from collections.abc import Callable
+
+import keras
+
+from keras_distil import callbacks, schedules
+from keras_distil.config import schedules as schedule_settings
+from keras_distil.config.distill_section import DistillSection
+
+
+def make_schedule(settings: schedule_settings.Schedule) -> Callable:
+    """Makes a schedule from its values in a recipe."""
+    if isinstance(settings, schedule_settings.ConstantSchedule):
+        return schedules.Constant(settings.value)
+    if isinstance(settings, schedule_settings.PiecewiseSchedule):
+        return schedules.Piecewise(settings.boundaries, settings.values)
+    ramp = {
+        "linear": schedules.Linear,
+        "cosine": schedules.Cosine,
+        "exponential": schedules.Exponential,
+    }[settings.kind]
+    return ramp(settings.start, settings.end, steps=settings.steps)
+
+
+def make_schedulers(
+    settings: DistillSection,
+) -> list[keras.callbacks.Callback]:
+    """Makes the schedulers of `distill.schedules`."""
+    given = settings.schedules
+    made: list[keras.callbacks.Callback] = []
+    if given.temperature is not None:
+        made.append(
+            callbacks.TemperatureScheduler(make_schedule(given.temperature))
+        )
+    for name in ("mlm", "soft_target", "cosine"):
+        weight = getattr(given, f"{name}_weight")
+        if weight is not None:
+            made.append(
+                callbacks.LossWeightScheduler(name, make_schedule(weight))
+            )
+    return made

@@ -1,0 +1,38 @@
+"""Sections that a recipe may lack, or one line that says so."""
+
+from keras_distil import config
+from keras_distil.config.distill_section import DistillSection
+from keras_distil.config.finetune_section import FineTuneSection
+
+
+def distill_section(recipe: config.Recipe) -> DistillSection:
+    """The recipe's `distill` section.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if recipe.distill is None:
+        raise ValueError(f"The recipe {recipe.name!r} distils nothing.")
+    return recipe.distill
+
+
+def finetune_section(recipe: config.Recipe) -> FineTuneSection:
+    """The recipe's `finetune` section.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if recipe.finetune is None:
+        raise ValueError(f"The recipe {recipe.name!r} has no tasks.")
+    return recipe.finetune
+
+
+def search_settings(recipe: config.Recipe) -> config.SearchSection:
+    """The recipe's `search` section.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if recipe.search is None:
+        raise ValueError(f"The recipe {recipe.name!r} searches nothing.")
+    return recipe.search

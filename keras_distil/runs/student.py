@@ -1,0 +1,89 @@
+"""The students of a run: made, or loaded from their files."""
+
+from keras_hub.models import MaskedLM
+
+from keras_distil import config, models
+from keras_distil.runs import score_table
+from keras_distil.runs.checks import check_lengths, check_vocabulary
+from keras_distil.runs.run_folder import STUDENT_FILE, TWIN_FILE, Run
+
+
+def make_student(
+    recipe: config.Recipe, teacher: MaskedLM, *, dtype: str | None = None
+) -> MaskedLM:
+    """Makes the student as it is before training, the same at every call.
+
+    Raises:
+        ValueError: if the recipe has no student.
+    """
+    settings = recipe.student
+    if settings is None:
+        raise ValueError(f"The recipe {recipe.name!r} has no student.")
+    return models.initialize_student(
+        teacher,
+        **settings.shape(),
+        initialization=settings.initialization,
+        dropout=settings.dropout,
+        dtype=dtype or recipe.precision,
+        seed=recipe.seed,
+    )
+
+
+def load_student(
+    recipe: config.Recipe, source: str, teacher: MaskedLM
+) -> MaskedLM:
+    """Loads a distilled student, checked against the teacher.
+
+    Args:
+        recipe: the recipe.
+        source: its file.
+        teacher: of the same vocabulary.
+
+    Raises:
+        ValueError: if it cannot be student or has another vocabulary.
+    """
+    student = models.load_teacher(source, dtype=recipe.precision)
+    check_vocabulary(
+        source,
+        student.backbone.vocabulary_size,
+        teacher.backbone.vocabulary_size,
+    )
+    return student
+
+
+def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
+    """Loads the students that the recipe names as distilled."""
+    settings = run.recipe.student
+    if settings is None or run.recipe.finetune is None:
+        return {}
+    sources = {
+        score_table.STUDENT: settings.source,
+        score_table.UNDISTILLED: settings.undistilled_source,
+    }
+    students: dict[str, MaskedLM] = {}
+    for row, source in sources.items():
+        if source is None or row not in run.recipe.finetune.rows:
+            continue
+        student = load_student(run.recipe, source, teacher)
+        positions = student.backbone.max_sequence_length
+        check_lengths(run.recipe, positions, f"the student in {source}")
+        students[row] = student
+    return students
+
+
+def load_students_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
+    """Loads the students that this run has distilled."""
+    files = {
+        score_table.STUDENT: STUDENT_FILE,
+        score_table.UNDISTILLED: TWIN_FILE,
+    }
+    return {
+        row: load_student(run.recipe, str(run.folder / name), teacher)
+        for row, name in files.items()
+        if (run.folder / name).is_file()
+    }
+
+
+def make_elmo() -> models.ElmoClassifier:
+    """Makes the ELMo baseline of the paper's table, for single texts."""
+    return models.ElmoClassifier(num_outputs=2)

@@ -1,0 +1,166 @@
+"""What the tasks of a run leave in its folder, a folder for each training."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from keras_distil.evaluation import significance
+from keras_distil.runs import score_table
+from keras_distil.runs.run_folder import Run, read_text
+from keras_distil.runs.sections import finetune_section
+from keras_distil.runs.tasks import BuiltTask
+from keras_distil.utils import disk
+
+MODEL_FILE = "model.keras"
+RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskTraining:
+    """One model on one task with one seed, and where it is kept."""
+
+    task: str
+    row: str
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What logs and progress call it."""
+        return f"{self.task}/{self.row}/seed_{self.seed}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its result is written, which comes last."""
+        return (self.folder / RESULT_FILE).is_file()
+
+    @property
+    def teacher_folder(self) -> Path:
+        """Where the teacher of the same task and seed is kept."""
+        row = self.folder.parents[1] / score_table.TEACHER
+        return row / self.folder.name
+
+
+def plan_training(run: Run, task: str, row: str, seed: int) -> TaskTraining:
+    """Names a training and its folder."""
+    folder = run.folder / "tasks" / task / row / f"seed_{seed}"
+    return TaskTraining(task, row, seed, folder)
+
+
+def read_dev_scores(run: Run, task: str, row: str) -> list[float]:
+    """Reads the best development score of a row on a task, of every seed.
+
+    Raises:
+        ValueError: if a result is missing or damaged.
+    """
+    seeds = finetune_section(run.recipe).of_task(task).seeds
+    return [_best_score(plan_training(run, task, row, seed)) for seed in seeds]
+
+
+def _best_score(planned: TaskTraining) -> float:
+    try:
+        result = json.loads(read_text(planned.folder / RESULT_FILE))
+        return float(max(result["dev_scores"]))
+    except (FileNotFoundError, ValueError, LookupError, TypeError) as error:
+        raise _damaged(planned) from error
+
+
+def find_best_student(run: Run, task: str) -> Path:
+    """Finds the file of a task's student with the best development score.
+
+    Args:
+        run: a run whose tasks are finished.
+        task: one of them.
+
+    Raises:
+        ValueError: if its results are damaged.
+    """
+    best = float("-inf"), Path()
+    for seed in finetune_section(run.recipe).of_task(task).seeds:
+        planned = plan_training(run, task, score_table.STUDENT, seed)
+        score = _best_score(planned)
+        if score > best[0]:
+            best = score, planned.folder / MODEL_FILE
+    return best[1]
+
+
+def write_result(
+    run: Run,
+    planned: TaskTraining,
+    predictions: dict[str, np.ndarray],
+    result: dict[str, Any],
+) -> None:
+    """Writes predictions and scores; drops the training states."""
+    if not run.writes:
+        return
+    path = planned.folder / PREDICTIONS_FILE
+    partial = path.with_name(f".{path.name}")
+    with disk.replacing(path, partial):
+        partial.write_bytes(save(predictions))
+    # Last: a folder with this file is finished.
+    run.write_json(planned.folder / RESULT_FILE, result)
+    shutil.rmtree(planned.folder / "checkpoints", ignore_errors=True)
+
+
+def read_task_result(
+    trainings: list[TaskTraining], task: BuiltTask
+) -> score_table.TaskResult:
+    """Reads the seeds of one row on one task."""
+    labels = task.evaluator.labels
+    splits = list(labels)
+    predictions, metrics = [], []
+    for planned in trainings:
+        found, result = _read(planned, splits)
+        predictions.append(np.concatenate([found[split] for split in splits]))
+        metrics.append(
+            {
+                name if len(splits) == 1 else f"{split}_{name}": value
+                for split in splits
+                for name, value in result["metrics"][split].items()
+            }
+        )
+    return score_table.TaskResult(
+        significance.ScoredExamples(
+            np.concatenate([labels[split] for split in splits]),
+            np.stack(predictions),
+        ),
+        metrics,
+    )
+
+
+def _read(
+    planned: TaskTraining, splits: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads what `write_result` has written.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        predictions = load((planned.folder / PREDICTIONS_FILE).read_bytes())
+        result = json.loads(read_text(planned.folder / RESULT_FILE))
+        missing = set(splits) - set(result["metrics"])
+        missing |= set(splits) - set(predictions)
+    except FileNotFoundError as error:
+        raise _damaged(planned) from error
+    # Trained results are not thrown away for want of memory or rights.
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(planned) from error
+    if missing:
+        raise _damaged(planned)
+    return predictions, result
+
+
+def _damaged(planned: TaskTraining) -> ValueError:
+    return ValueError(
+        f"The results in {planned.folder} are damaged. Remove the folder, and "
+        "the same command trains this model again."
+    )

@@ -1,0 +1,195 @@
+"""The tasks of a run, read and encoded."""
+
+import dataclasses
+
+import numpy as np
+import tokenizers
+from keras_hub.models import MaskedLM
+
+from keras_distil import config, data, evaluation
+from keras_distil.evaluation import significance, spans
+from keras_distil.models import augmentation
+from keras_distil.runs.corpus import load_tokenizer
+from keras_distil.runs.run_folder import Run
+from keras_distil.runs.sections import finetune_section
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltTask:
+    """A task with its data.
+
+    Attributes:
+        name: as in the recipe.
+        kind: of `models.task_model`.
+        outputs: of its models.
+        train: the training set.
+        evaluator: what scores models on the development set.
+        metric: score of a row for the table; None for the mean of the
+            evaluator's metrics.
+        labels: names of the classes; None if it has none.
+        unknown: in the training set, tokens that are [UNK], and all tokens.
+    """
+
+    name: str
+    kind: str
+    outputs: int
+    train: data.EncodedExamples
+    evaluator: evaluation.GLUEEvaluator | evaluation.SpanEvaluator
+    metric: significance.Metric | None = None
+    unknown: tuple[int, int] = (0, 0)
+    labels: tuple[str, ...] | None = None
+
+
+def load_tasks(run: Run) -> dict[str, BuiltTask]:
+    """Loads all tasks, so that errors in them show before long work."""
+    settings = finetune_section(run.recipe)
+    run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
+    tasks: dict[str, BuiltTask] = {}
+    for name in settings.tasks:
+        task = tasks[name] = load_task(run.recipe, name)
+        run.progress.say(
+            f"{name}: {len(task.train):,} training examples, "
+            f"{task.unknown[0] / max(task.unknown[1], 1):.1%} of the tokens "
+            "are [UNK]"
+        )
+        for line in data.unknown_warnings(*task.unknown, f"the task {name}"):
+            run.progress.warn(line)
+    return tasks
+
+
+def load_task(
+    recipe: config.Recipe,
+    name: str,
+    *,
+    tokenizer: tokenizers.Tokenizer | None = None,
+) -> BuiltTask:
+    """Reads and encodes one task of the recipe.
+
+    Args:
+        recipe: the recipe.
+        name: of the task.
+        tokenizer: of the models that read it. Defaults to the teacher's.
+
+    Raises:
+        ValueError: if its files are missing or not as they should be, or
+            half of their tokens are [UNK].
+    """
+    if tokenizer is None:
+        tokenizer = load_tokenizer(recipe)
+    if name.startswith("squad"):
+        built = _squad_task(recipe, name, tokenizer)
+    else:
+        built = _glue_task(recipe, name, tokenizer)
+    special = data.SpecialTokens.from_tokenizer(tokenizer)
+    ids = built.train.token_ids
+    frame = np.isin(ids, [special.cls_id, special.sep_id])
+    unknown = int(np.count_nonzero(ids == special.unknown_id))
+    total = int(len(ids) - np.count_nonzero(frame))
+    data.check_unknown(unknown, total, f"the task {name}")
+    return dataclasses.replace(built, unknown=(unknown, total))
+
+
+def read_task(recipe: config.Recipe, name: str) -> None:
+    """Reads the files of a task, and makes nothing of them.
+
+    Raises:
+        ValueError: if they are not as they should be.
+        FileNotFoundError: if one is missing.
+    """
+    root = task_root(recipe)
+    if name.startswith("squad"):
+        for split in ("train", "dev"):
+            data.load_squad(split, root=root, version=_squad_version(name))
+        return
+    for split in ("train", *data.glue_task(name).dev):
+        data.load_glue(name, split, root=root)
+
+
+def task_root(recipe: config.Recipe) -> str | None:
+    """The folder of the tasks' files, or None for TensorFlow Datasets.
+
+    Raises:
+        ValueError: if files are wanted and there is no folder.
+    """
+    if finetune_section(recipe).source == "tfds":
+        return None
+    if recipe.data.root is None:
+        raise ValueError(
+            "`finetune.source: files` needs `data.root`, the folder of the "
+            "tasks: --set data.root=FOLDER."
+        )
+    return recipe.data.root
+
+
+def _glue_task(
+    recipe: config.Recipe, name: str, tokenizer: tokenizers.Tokenizer
+) -> BuiltTask:
+    root, length = task_root(recipe), finetune_section(recipe).max_length
+    examples = data.load_glue(name, "train", root=root)
+    evaluator = evaluation.GLUEEvaluator(
+        name, tokenizer, root=root, max_length=length
+    )
+    labels = evaluator.task.labels
+    # The two development sets of MNLI are of nearly one size.
+    pooled = significance.ACCURACY if name == "mnli" else None
+    return BuiltTask(
+        name=name,
+        kind="regression" if labels is None else "classification",
+        outputs=1 if labels is None else len(labels),
+        train=data.encode_examples(
+            tokenizer,
+            examples.first,
+            examples.second,
+            examples.labels,
+            max_length=length,
+        ),
+        evaluator=evaluator,
+        metric=pooled,
+        labels=labels,
+    )
+
+
+def _squad_task(
+    recipe: config.Recipe, name: str, tokenizer: tokenizers.Tokenizer
+) -> BuiltTask:
+    settings, root = finetune_section(recipe), task_root(recipe)
+    version = _squad_version(name)
+    lengths = {
+        name: getattr(settings, name)
+        for name in ("max_length", "stride", "max_question")
+    }
+    train, dev = (
+        data.load_squad(split, root=root, version=version)
+        for split in ("train", "dev")
+    )
+    return BuiltTask(
+        name=name,
+        kind="span",
+        outputs=1,
+        train=data.encode_windows(
+            data.make_squad_windows(train, tokenizer, **lengths),
+            pad_id=data.SpecialTokens.from_tokenizer(tokenizer).pad_id,
+            max_length=settings.max_length,
+        ),
+        evaluator=evaluation.SpanEvaluator(dev, tokenizer, **lengths),
+        metric=spans.mean_f1,
+    )
+
+
+def _squad_version(name: str) -> str:
+    return "2.0" if name == "squad_v2" else "1.1"
+
+
+def augment(
+    run: Run, task: BuiltTask, masked_lm: MaskedLM
+) -> data.EncodedExamples:
+    """Adds copies of a task's examples with words replaced by a model."""
+    with run.progress.bar(f"Augment {task.name} (words)") as bar:
+        return augmentation.augment_examples(
+            task.train,
+            masked_lm,
+            load_tokenizer(run.recipe),
+            copies=finetune_section(run.recipe).augment_copies,
+            seed=run.recipe.seed,
+            progress=bar.update_of,
+        )
