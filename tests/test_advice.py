@@ -195,7 +195,7 @@ TABLE = {
     ("training/optimizer_checks", "Use use_ema=False"): (
         f"{HERE}::test_an_optimizer_without_averages"
     ),
-    ("runs/preflight", "or below: --set"): (
+    ("runs/checks", "or below: --set"): (
         f"{HERE}::test_lengths_that_are_advised_pass"
     ),
     ("runs/preflight", "pip install 'keras-distil["): INSTALLED,
