@@ -1,9 +1,9 @@
-"""Low-rank adapters: what a teacher learnt, in a few megabytes.
+"""Low-rank adapters: what a teacher has learnt, in a few megabytes.
 
-An adapter is one safetensors file. It holds the low-rank factors of every
-kernel's and of the token embeddings' change, the new values of all biases
-and layer normalisations, and the masked-LM head. Its metadata names the
-weights it belongs to.
+An adapter is one safetensors file. It holds low-rank factors for the changes
+of every kernel and of the token embeddings, the new values of all biases and
+layer normalisations, and the masked-LM head. Its metadata names the weights
+it belongs to.
 """
 
 import json
@@ -27,12 +27,12 @@ _FACTORS = ("kernel", "embeddings")
 def enable_adapter(model: keras.Model, rank: int) -> None:
     """Freezes kernels and embeddings and adds trainable low-rank changes.
 
-    Biases, layer normalisations and the masked-LM head stay trainable as they
-    are; position and token-type embeddings are frozen.
+    Biases, layer normalisations and the masked-LM head stay trainable;
+    position and token-type embeddings are frozen.
 
     Args:
         model: a KerasHub BERT masked-LM task model.
-        rank: int >= 1, of every change.
+        rank: int >= 1, the rank of every change.
 
     Raises:
         ValueError: if `rank` is below 1.
@@ -59,14 +59,14 @@ def save_adapter(
 
     Args:
         model: the trained model.
-        filepath: where to write, ending in `.safetensors`.
+        filepath: the file to write, ending in `.safetensors`.
         base_sha256: hash of the weights that the model started from.
     """
     arrays = {}
     for path, variable in _adapter_variables(model):
         value = np.asarray(variable)
-        # Half precision for the large ones keeps the file small; what it
-        # rounds away is far below what the factors change.
+        # Half precision for the large arrays keeps the file small. Its
+        # rounding is far smaller than the effect of the factors.
         large = value.ndim > 1
         arrays[path] = value.astype(np.float16 if large else np.float32)
     scales = {
@@ -92,12 +92,12 @@ def merge_adapter(
 
     Args:
         model: a model with the base weights and a masked-LM head, without
-            low-rank layers of its own.
+            low-rank layers.
         filepath: the adapter.
         base_sha256: hash of the weights file that the model came from.
 
     Returns:
-        What `annotate_adapter` has added, such as scores.
+        The entries added by `annotate_adapter`, such as scores.
 
     Raises:
         ValueError: if the file cannot be read, is of a newer format, belongs
@@ -120,7 +120,7 @@ def merge_adapter(
             raise ValueError(
                 f"The adapter {filepath} lacks a scale of {path!r}."
             )
-        # Before they are multiplied: the product can be far larger than they.
+        # Check before multiplying: the product can be far larger.
         expected = tuple(variable.shape)
         rank = left.shape[-1:]
         _check_shape(filepath, path, left.shape, (*expected[:-1], *rank))
@@ -137,7 +137,7 @@ def merge_adapter(
 def restore_adapter(
     model: keras.Model, filepath: str | os.PathLike, *, base_sha256: str
 ) -> None:
-    """Puts an adapter back to where `enable_adapter` left off, to train on.
+    """Loads an adapter into a model with adapters, to train it further.
 
     Args:
         model: a model with the base weights, after `enable_adapter` with the
@@ -155,15 +155,15 @@ def restore_adapter(
 def annotate_adapter(
     filepath: str | os.PathLike, details: dict[str, Any]
 ) -> None:
-    """Adds to what an adapter's metadata says of it, such as its scores.
+    """Adds entries, such as scores, to an adapter's metadata.
 
     Args:
         filepath: the adapter.
-        details: entries that fit JSON.
+        details: entries that JSON can hold.
     """
     header, arrays = _read(filepath)
-    known = _entries(filepath, header, "details")
-    header["details"] = json.dumps({**known, **details})
+    existing = _entries(filepath, header, "details")
+    header["details"] = json.dumps({**existing, **details})
     _write(Path(filepath), arrays, header)
 
 
@@ -172,7 +172,7 @@ def _assign_stored(
     arrays: dict[str, np.ndarray],
     model: keras.Model,
 ) -> None:
-    """Assigns all of `arrays` to the variables that hold them."""
+    """Assigns all of `arrays` to their variables."""
     for path, variable in _adapter_variables(model):
         if path not in arrays:
             raise ValueError(f"The adapter {filepath} lacks {path!r}.")
@@ -181,15 +181,15 @@ def _assign_stored(
         variable.assign(value.astype(np.float32))
     if arrays:
         raise ValueError(
-            f"The adapter {filepath} holds tensors that the model has no "
-            f"place for: {reprlib.repr(sorted(arrays)[:3])}."
+            f"The adapter {filepath} holds tensors for which the model has no "
+            f"variable: {reprlib.repr(sorted(arrays)[:3])}."
         )
 
 
 def _write(
     target: Path, arrays: dict[str, np.ndarray], header: dict[str, str]
 ) -> None:
-    """Replaces the file in one step."""
+    """Replaces the file atomically."""
     partial = target.with_name(target.name + ".partial")
     with disk.replacing(target, partial):
         save_file(arrays, partial, metadata=header)
@@ -198,7 +198,7 @@ def _write(
 def _low_rank_layers(
     model: keras.Model,
 ) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Layers whose matrix an adapter changes, by path."""
+    """Returns the layers whose matrix an adapter changes, by path."""
     backbone = model.backbone
     yield "token_embedding", backbone.token_embedding
     for index, block in enumerate(backbone.transformer_layers):
@@ -218,7 +218,7 @@ def _low_rank_layers(
 def _adapter_variables(
     model: keras.Model,
 ) -> Iterator[tuple[str, keras.Variable]]:
-    """Everything an adapter stores as it is: factors, biases, norms, head."""
+    """Yields the variables that an adapter stores, by name."""
     for path, layer in _low_rank_layers(model):
         if layer.lora_enabled:
             kind = _factor_kind(layer)
@@ -248,35 +248,35 @@ def _factor_kind(layer: keras.layers.Layer) -> str:
 
 
 def _check_shape(
-    filepath: str | os.PathLike, path: str, found: Any, expected: Any
+    filepath: str | os.PathLike, path: str, actual: Any, expected: Any
 ) -> None:
-    if tuple(found) != tuple(expected):
+    if tuple(actual) != tuple(expected):
         raise ValueError(
             f"The adapter {filepath} does not fit at {path!r}: it has shape "
-            f"{tuple(found)}, the model {tuple(expected)}."
+            f"{tuple(actual)}, the model {tuple(expected)}."
         )
 
 
 def _entries(
     filepath: str | os.PathLike, header: dict[str, str], name: str
 ) -> dict[str, Any]:
-    """A JSON object from an adapter's metadata."""
+    """Reads a JSON object from an adapter's metadata."""
     try:
-        found = json.loads(header[name])
+        content = json.loads(header[name])
     except (KeyError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise ValueError(
             f"The adapter {filepath} is damaged: `{name}` in its metadata must "
             "be a JSON object."
         )
-    return found
+    return content
 
 
 def _read_checked(
     filepath: str | os.PathLike, base_sha256: str
 ) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Reads an adapter that belongs to the weights of this hash."""
+    """Reads an adapter and checks that it belongs to these weights."""
     header, arrays = _read(filepath)
     if header.get("format_version") != _FORMAT_VERSION:
         raise ValueError(
@@ -301,7 +301,7 @@ def _read(
             names = list(file.keys())
             arrays = {name: file.get_tensor(name) for name in names}
             return file.metadata() or {}, arrays
-    # The last three: a type of numbers that NumPy has not.
+    # The last three: a number type that NumPy lacks.
     except (
         OSError,
         safetensors.SafetensorError,

@@ -1,4 +1,4 @@
-"""More examples of a task: words replaced by what a masked-LM model expects."""
+"""More examples of a task, with words replaced by a masked-LM model."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from keras_distil.data import (
 from keras_distil.data.tasks.batches import padded
 from keras_distil.models import forward
 
-_BATCH = 64  # masked copies that go through the model at once
+_BATCH = 64  # masked copies per forward pass
 
 
 def augment_examples(
@@ -33,36 +33,37 @@ def augment_examples(
 ) -> EncodedExamples:
     """Adds copies of every example with some of its words replaced.
 
-    Each word that is one token is masked by itself, and the model's most
-    likely words there are its candidates. A copy replaces each such word with
-    `probability` by one of its candidates. Labels are those of the original.
+    Each word of one token is masked by itself, and the model's most likely
+    words there are its candidates. A copy replaces each such word by one of
+    its candidates with `probability`. Copies keep the labels.
 
     Args:
-        examples: of a classification or a regression.
+        examples: examples of a classification or a regression.
         model: a masked-LM model over the same vocabulary.
-        tokenizer: of the examples.
-        copies: int >= 1, of each example.
-        probability: float in (0, 1], that a word of a copy is replaced.
-        candidates: int >= 1, words that one word may become.
-        seed: int, of the choices.
-        progress: called with the examples done and their number.
+        tokenizer: the tokenizer of the examples.
+        copies: int >= 1, copies of each example.
+        probability: float in (0, 1], probability of replacing a word.
+        candidates: int >= 1, number of candidates for each word.
+        seed: int, determines the choices.
+        progress: called with the number of examples done and in total.
 
     Returns:
         The examples, followed by all first copies, all second ones, and so on.
 
     Raises:
         ValueError: if a value is out of range, or the labels are not one
-            array with a label an example.
+            array with one label per example.
 
     Reference:
         Jiao et al. 2020, arXiv:1909.10351, section 4 and algorithm 1, with
         its values of `probability` and `candidates`. Differs: words of
-        several tokens are kept, where it takes neighbours of word vectors.
+        several tokens are not replaced; there, they get neighbours of word
+        vectors.
     """
     _check(examples, copies, probability, candidates)
     forward.check_masked_lm(model, "model")
     replaceable = _replaceable(examples, tokenizer)
-    found = _candidates(
+    candidates_by_place = _candidates(
         examples, model, tokenizer, replaceable, candidates, progress
     )
     generator = np.random.default_rng(seed)
@@ -71,7 +72,7 @@ def augment_examples(
         chosen = generator.random(len(replaceable)) < probability
         which = generator.integers(0, candidates, len(replaceable))
         copy = examples.token_ids.copy()
-        words = found[np.arange(len(replaceable)), which]
+        words = candidates_by_place[np.arange(len(replaceable)), which]
         copy[replaceable[chosen]] = words[chosen]
         tokens.append(copy)
     lengths = np.tile(examples.lengths, copies + 1)
@@ -108,7 +109,7 @@ def _check(
 def _replaceable(
     examples: EncodedExamples, tokenizer: tokenizers.Tokenizer
 ) -> np.ndarray:
-    """Where words of one token stand in `token_ids`."""
+    """Returns the positions in `token_ids` of words of one token."""
     ids = examples.token_ids
     words, pieces = _kinds_of_tokens(tokenizer)
     followed = np.append(pieces[ids[1:]], False)
@@ -118,7 +119,7 @@ def _replaceable(
 def _kinds_of_tokens(
     tokenizer: tokenizers.Tokenizer,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each id, whether it may be a word, and whether it continues one."""
+    """Returns for each id whether it may be a word and may continue one."""
     words = np.zeros(vocabulary_size(tokenizer), bool)
     pieces = np.zeros_like(words)
     for number, token in enumerate(words_by_id(tokenizer)):
@@ -136,7 +137,7 @@ def _candidates(
     count: int,
     progress: Callable[[int, int], None] | None,
 ) -> np.ndarray:
-    """The likeliest words at each place, int32, (places, count)."""
+    """Returns the likeliest words at each place, int32, (places, count)."""
     words, _ = _kinds_of_tokens(tokenizer)
     if count > words.sum():
         raise ValueError(
@@ -162,29 +163,29 @@ def _candidates(
     )
     def likeliest(inputs: dict[str, tf.Tensor], original: tf.Tensor):
         logits = forward.logits(model, inputs)[:, 0] + never
-        # A word is no candidate for itself.
+        # A word is not a candidate for itself.
         rows = tf.stack([tf.range(tf.shape(original)[0]), original], axis=1)
         lowest = tf.fill(tf.shape(original), -float("inf"))
         logits = tf.tensor_scatter_nd_update(logits, rows, lowest)
         return tf.math.top_k(logits, count).indices
 
     mask_id = SpecialTokens.from_tokenizer(tokenizer).mask_id
-    found = np.zeros((len(replaceable), count), np.int32)
+    candidates = np.zeros((len(replaceable), count), np.int32)
     done = 0
     for places, inputs, original in _masked(examples, replaceable, mask_id):
-        found[places] = likeliest(
+        candidates[places] = likeliest(
             tf.nest.map_structure(tf.constant, inputs), tf.constant(original)
         ).numpy()
         done += len(places)
         if progress is not None:
             progress(done, len(replaceable))
-    return found
+    return candidates
 
 
 def _masked(
     examples: EncodedExamples, replaceable: np.ndarray, mask_id: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]:
-    """Batches of examples of like lengths, each with one word masked."""
+    """Yields batches of similar length, each example with one word masked."""
     example = np.searchsorted(examples.starts, replaceable, side="right") - 1
     order = np.argsort(examples.lengths[example], kind="stable")
     for begin in range(0, len(order), _BATCH):

@@ -1,7 +1,8 @@
-"""Operations whose gradients keep few tensors until the backward pass.
+"""Operations that keep few tensors for their gradients.
 
-TensorFlow keeps every intermediate value that a gradient needs: six of the
-feed-forward width for a GELU. These compute the same, with one kept.
+TensorFlow keeps every intermediate value that a gradient needs: for a GELU,
+six tensors of the feed-forward width. These operations compute the same and
+keep one.
 """
 
 import math
@@ -17,20 +18,20 @@ _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
 
 @tf.custom_gradient
 def gelu(values: Tensor) -> tuple[Tensor, Any]:
-    """Exact GELU.
+    """Exact GELU, computed by `erf`.
 
     Args:
         values: float, any shape.
 
     Returns:
-        The same shape and dtype, computed in float32 at least. Only `values`
+        Same shape and dtype, computed in at least float32. Only `values`
         is kept for the gradient.
     """
-    # In half precision 1 + erf(x) would lose the digits of a negative x.
+    # In half precision, 1 + erf(x) would lose the digits of a negative x.
     half = values.dtype in (tf.bfloat16, tf.float16)
     dtype = tf.float32 if half else values.dtype
 
-    # Keras computes it by `erfc`, which takes twice as long on CPUs.
+    # Keras uses `erfc`, which takes twice as long on CPUs.
     def cumulative(inputs: Tensor) -> Tensor:
         root = tf.cast(_ROOT_HALF, dtype)
         return tf.cast(0.5, dtype) * (1 + tf.math.erf(inputs * root))
@@ -59,8 +60,8 @@ def layer_norm(
         epsilon: float > 0, added to the variance.
 
     Returns:
-        The shape and dtype of `rows`. Kept for the gradient are the
-        normalised rows and a scale per row.
+        The shape and dtype of `rows`. The normalised rows and one scale per
+        row are kept for the gradient.
     """
 
     @tf.custom_gradient
@@ -70,15 +71,15 @@ def layer_norm(
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
         scale = tf.math.rsqrt(variance + epsilon)
         normal = centred * scale
-        kept = tf.cast(normal, rows.dtype)
+        saved = tf.cast(normal, rows.dtype)
 
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             above = tf.cast(upstream, tf.float32)
-            normal = tf.cast(kept, tf.float32)
+            normal = tf.cast(saved, tf.float32)
             product = above * normal
             inner = above * gamma
             mean = tf.reduce_mean(inner, axis=-1, keepdims=True)
-            # Mean of `inner * normal`.
+            # The mean of `inner * normal`.
             slope = tf.linalg.matvec(product, gamma)[:, None]
             slope /= tf.cast(tf.shape(gamma)[0], tf.float32)
             below = scale * (inner - mean - normal * slope)
@@ -93,45 +94,45 @@ def layer_norm(
     return normalize(rows, gamma, beta)
 
 
-def pack_rows(rows: Tensor, kept: Tensor, places: Tensor) -> Tensor:
-    """Rows by their indices, with a gradient that is a selection, too.
+def pack_rows(rows: Tensor, selected: Tensor, places: Tensor) -> Tensor:
+    """Selects rows by index; the gradient is a selection, too.
 
     Args:
         rows: float, (rows, width).
-        kept: int, (kept,), ascending indices into `rows`.
-        places: int, (rows,), each row's place among the kept ones, or -1.
+        selected: int, (selected,), ascending indices into `rows`.
+        places: int, (rows,), each row's place among the selected ones, or -1.
 
     Returns:
-        float, (kept, width). Rows that are not kept get a gradient of 0.
+        float, (selected, width). Rows not selected get a gradient of 0.
     """
 
     @tf.custom_gradient
     def pack(rows: Tensor) -> Any:
         def gradient(above: Tensor) -> Tensor:
-            found = tf.cast(places >= 0, above.dtype)[:, None]
-            return found * tf.gather(above, tf.maximum(places, 0))
+            is_selected = tf.cast(places >= 0, above.dtype)[:, None]
+            return is_selected * tf.gather(above, tf.maximum(places, 0))
 
-        return tf.gather(rows, kept), gradient
+        return tf.gather(rows, selected), gradient
 
     return pack(rows)
 
 
-def unpack_rows(packed: Tensor, kept: Tensor, places: Tensor) -> Tensor:
-    """The way back from `pack_rows`.
+def unpack_rows(packed: Tensor, selected: Tensor, places: Tensor) -> Tensor:
+    """Reverses `pack_rows`.
 
     Args:
-        packed: float, (kept, width), at least one row unless `places` is empty.
-        kept: as for `pack_rows`.
+        packed: float, (selected, width), with a row unless `places` is empty.
+        selected: as for `pack_rows`.
         places: as for `pack_rows`.
 
     Returns:
-        float, (rows, width). What stands in rows that are not kept means
-        nothing, and no gradient comes from there.
+        float, (rows, width). Rows that were not selected are meaningless and
+        get no gradient.
     """
 
     @tf.custom_gradient
     def unpack(packed: Tensor) -> Any:
-        found = tf.gather(packed, tf.maximum(places, 0))
-        return found, lambda above: tf.gather(above, kept)
+        rows = tf.gather(packed, tf.maximum(places, 0))
+        return rows, lambda above: tf.gather(above, selected)
 
     return unpack(packed)

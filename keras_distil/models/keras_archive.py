@@ -1,7 +1,7 @@
-"""What a `.keras` file or a KerasHub preset says, before Keras acts on it.
+"""Checks of `.keras` files and KerasHub presets before Keras loads them.
 
-Keras builds the model first and reads its weights then. A damaged or hostile
-configuration could make it take all memory, or unpack a small archive into
+Keras builds the model first and then reads its weights. A damaged or hostile
+configuration could make it use up all memory, or unpack a small archive into
 an enormous one.
 """
 
@@ -14,10 +14,10 @@ import keras
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.weights.h5"
-# Keras stores members uncompressed. The slack is for empty parts of HDF5.
+# Keras stores members uncompressed. The slack allows for empty HDF5 space.
 _MOST_EXPANSION = 20
 _SLACK_BYTES = 2**20
-# Each of these is one side of a matrix whose other side is the width.
+# Each of these is a side of a matrix whose other side is the width.
 _SIDES = (
     "vocabulary_size",
     "intermediate_dim",
@@ -28,15 +28,15 @@ _SIDES = (
 
 
 class ClaimedSizeError(ValueError):
-    """A configuration claims more weights than there are."""
+    """A configuration claims more weights than the file holds."""
 
 
 def check_archive(
     path: Path, base: type[keras.Model], what: str = "masked-LM"
 ) -> dict[str, Any]:
-    """Raises ValueError if a `.keras` file is not worth loading.
+    """Raises ValueError if a `.keras` file must not be loaded.
 
-    Every reading of such a file begins here.
+    All code that reads such a file calls this first.
 
     Args:
         path: a file that is a zip archive.
@@ -47,9 +47,9 @@ def check_archive(
         The configuration of the model.
 
     Raises:
-        ValueError: if the archive is damaged, has members that lie outside of
-            it or that unpack to more than they can hold, or does not hold a
-            model of that class in a size that its weights have.
+        ValueError: if the archive is damaged, has members outside of its
+            folder or that unpack to more than they can hold, or does not hold
+            a model of that class whose size matches its weights.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -59,8 +59,8 @@ def check_archive(
             weights_bytes = archive.getinfo(_WEIGHTS).file_size
     except PermissionError:
         raise
-    # The module raises its own class and half a dozen others, by what is
-    # damaged.
+    # The module raises its own class and half a dozen others, depending on
+    # the damage.
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
@@ -84,7 +84,7 @@ def check_archive(
 def load_archive(
     path: Path, base: type[keras.Model], what: str = "masked-LM"
 ) -> keras.Model:
-    """Checks a `.keras` file, and loads it without running code of its own.
+    """Checks a `.keras` file and loads it without running code from it.
 
     Args:
         path: a file that is a zip archive.
@@ -97,8 +97,8 @@ def load_archive(
     check_archive(path, base, what)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    # Whatever Keras, h5py and zipfile make of a file that is not as it was
-    # written.
+    # Keras, h5py and zipfile raise all kinds of errors for a file that has
+    # been altered.
     except Exception as error:
         raise ValueError(
             f"`{path}` cannot be loaded: {reason(error)}"
@@ -106,7 +106,7 @@ def load_archive(
 
 
 def check_preset(directory: Path, config: dict[str, Any]) -> None:
-    """Raises ValueError if a preset claims more than its weights have."""
+    """Raises ValueError if a preset claims more weights than it has."""
     weights = sum(path.stat().st_size for path in directory.glob("*.h5"))
     check_sizes(directory, config, weights)
 
@@ -115,12 +115,12 @@ def check_sizes(path: Path, config: Any, weights_bytes: int) -> None:
     """Raises ValueError if a configuration needs more weights than stored.
 
     Args:
-        path: where it comes from.
+        path: the file, for the message.
         config: nested dicts and lists.
         weights_bytes: int, size of the file of weights.
 
     Raises:
-        ValueError: naming the size.
+        ValueError: naming the first size that is too large.
     """
     most = weights_bytes + _SLACK_BYTES
     for node in _mappings(config):
@@ -138,14 +138,14 @@ def check_sizes(path: Path, config: Any, weights_bytes: int) -> None:
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error, as a sentence of bounded length."""
+    """Returns the first line of an error, as a sentence of bounded length."""
     lines = str(error).strip().strip("\"'").splitlines() or [""]
     first = lines[0].strip().rstrip(".:") or type(error).__name__
     return f"{first[:300]}."
 
 
 def _refusal_of(path: Path, members: list[zipfile.ZipInfo]) -> str | None:
-    """Why the members of an archive may not be unpacked."""
+    """Says why an archive must not be unpacked; None if it may."""
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in str(name):
@@ -167,10 +167,10 @@ def _check_class(
 ) -> None:
     entry = config if isinstance(config, dict) else {}
     name = entry.get("registered_name")
-    found = None
+    registered = None
     if isinstance(name, str):
-        found = keras.saving.get_registered_object(name)
-    if not (isinstance(found, type) and issubclass(found, base)):
+        registered = keras.saving.get_registered_object(name)
+    if not (isinstance(registered, type) and issubclass(registered, base)):
         raise ValueError(
             f"`{path}` must hold a `keras_hub` {what} model. "
             f"Received: {str(entry.get('class_name'))[:60]}."
@@ -178,12 +178,12 @@ def _check_class(
 
 
 def _mappings(node: Any) -> Any:
-    """Yields every dict in `node`, however deep."""
-    left = [node]
-    while left:
-        node = left.pop()
+    """Yields every dict in `node`, at any depth."""
+    pending = [node]
+    while pending:
+        node = pending.pop()
         if isinstance(node, dict):
             yield node
-            left.extend(node.values())
+            pending.extend(node.values())
         elif isinstance(node, list):
-            left.extend(node)
+            pending.extend(node)

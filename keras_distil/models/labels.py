@@ -1,4 +1,4 @@
-"""What the outputs of a classifier mean: names that a model keeps."""
+"""Names for the outputs of a classifier, saved with the model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,19 +7,19 @@ import keras
 
 
 class Labelled:
-    """Adds the meaning of its outputs to a classifier.
+    """Adds the meaning of the outputs to a classifier.
 
     Args:
-        *args: of the classifier.
+        *args: arguments of the classifier.
         labels: names of the classes, in the order of the outputs; None if
-            they have none.
-        is_probability: bool, whether the one output of a regression is the
-            logit of a probability, as Hugging Face takes that of a classifier
-            with one label. Defaults to False.
-        **kwargs: of the classifier.
+            they have no names.
+        is_probability: bool, whether the single output of a regression is the
+            logit of a probability, as Hugging Face treats a classifier with
+            one label. Defaults to False.
+        **kwargs: keyword arguments of the classifier.
 
     Raises:
-        ValueError: if there is not one name for each output.
+        ValueError: unless there is one name for each output.
     """
 
     num_classes: int
@@ -36,7 +36,7 @@ class Labelled:
         self.is_probability = is_probability
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal model."""
+        """Returns the arguments that rebuild the model."""
         return {
             **super().get_config(),  # type: ignore[misc]
             "labels": None if self.labels is None else list(self.labels),
@@ -47,10 +47,10 @@ class Labelled:
 def check_labels(
     labels: Sequence[str] | None, count: int
 ) -> tuple[str, ...] | None:
-    """The labels of `count` outputs, each named once.
+    """Checks that `labels` name `count` outputs, each once.
 
     Raises:
-        ValueError: if they are others.
+        ValueError: if they do not.
     """
     if labels is None:
         return None
@@ -68,12 +68,12 @@ def check_labels(
 
 
 def labels_of(model: keras.Model) -> tuple[str, ...] | None:
-    """Names of a model's classes; None if it has none."""
+    """Returns the names of a model's classes; None if it has none."""
     return getattr(model, "labels", None)
 
 
 def meaning_of(model: keras.Model) -> dict[str, Any]:
-    """What `put_output` needs for outputs that mean the same."""
+    """Returns the arguments of `put_output` for outputs of equal meaning."""
     return {
         "labels": labels_of(model),
         "is_probability": getattr(model, "is_probability", False),
@@ -81,10 +81,10 @@ def meaning_of(model: keras.Model) -> dict[str, Any]:
 
 
 def share_labels(teacher: keras.Model, student: keras.Model) -> None:
-    """Gives a student without labels its teacher's.
+    """Copies the teacher's labels to a student without labels.
 
     Raises:
-        ValueError: if the student has others, or in another order: it would
+        ValueError: if the student's labels or their order differ: it would
             learn each class from the probability of another one.
     """
     theirs = labels_of(teacher)

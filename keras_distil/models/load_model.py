@@ -1,4 +1,4 @@
-"""Any model of ours or of Hugging Face, by what its file or folder says."""
+"""Loads any supported model, whatever its format and task."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from keras_distil.models.task_model import kind_of, load_task_model
 
 
 def load_model(path: Path) -> keras_hub.models.Task:
-    """Loads a masked-LM model or one of a task.
+    """Loads a masked-LM model or a model of a task.
 
     Args:
-        path: a `.keras` file, a local Hugging Face directory, or a KerasHub
-            preset's.
+        path: a `.keras` file, a local Hugging Face directory, or the
+            directory of a KerasHub preset.
 
     Raises:
         FileNotFoundError: if there is nothing at `path`.
@@ -39,5 +39,5 @@ def _is_masked_lm(directory: Path) -> bool:
         return read_config(directory).task is None
     path = directory / "task.json"
     name = read_json(path).get("class_name") if path.is_file() else None
-    # Without a task, the teacher's loader says what a preset lacks.
+    # If there is no task, the teacher's loader explains what is missing.
     return name is None or "MaskedLM" in str(name)

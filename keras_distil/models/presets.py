@@ -1,4 +1,4 @@
-"""KerasHub presets: which family one is of, and whether that is supported."""
+"""KerasHub presets: their family, and whether it is supported."""
 
 import difflib
 import re
@@ -14,24 +14,24 @@ _FAMILIES = (
     keras_hub.models.BertBackbone,
     keras_hub.models.DistilBertBackbone,
 )
-# Whose errors share no class; others of theirs are errors of the system.
+# Clients whose errors share no class, except for errors of the system.
 _CLIENTS = ("httpcore", "httpx", "huggingface_hub", "kagglehub", "kagglesdk")
 _SUPPORTED = (
     "Supported are BERT and DistilBERT, such as 'bert_base_en_uncased' and "
     "'distil_bert_base_en_uncased'; `keras_hub.models.BertBackbone.presets` "
-    "and `DistilBertBackbone.presets` name all."
+    "and `DistilBertBackbone.presets` list all."
 )
-# Where KerasHub's own presets are kept, with or without a version.
+# The address of KerasHub's presets, with or without a version.
 _HANDLE = re.compile(r"(?:kaggle://keras/\w+/keras/|hf://keras/)([\w.-]+).*")
 
 
 def known_presets() -> set[str]:
-    """Names of the presets of the supported families."""
+    """Returns the names of all presets of supported families."""
     return set().union(*(family.presets for family in _FAMILIES))
 
 
 def check_family(source: str) -> None:
-    """Refuses a preset of another family than BERT and DistilBERT.
+    """Refuses presets of families other than BERT and DistilBERT.
 
     Nothing is downloaded: KerasHub lists its presets.
 
@@ -52,18 +52,18 @@ def check_family(source: str) -> None:
 
 
 def nearest_preset(name: str) -> str:
-    """A sentence with the supported preset that was most likely meant.
+    """Suggests the supported preset that was most likely meant.
 
-    It is empty if there is none, or a preset of another family is nearer.
+    Returns "" if there is none, or a preset of another family is nearer.
     """
-    known = known_presets()
+    names = known_presets()
     near = difflib.get_close_matches(name, Backbone.presets, n=1)
-    return f" Did you mean {near[0]!r}?" if near and near[0] in known else ""
+    return f" Did you mean {near[0]!r}?" if near and near[0] in names else ""
 
 
 def is_of_network(error: BaseException | None) -> bool:
-    """Whether a download failed, and not what was made of its files."""
-    # KerasHub raises errors of its own while it handles those of clients.
+    """Checks whether an error comes from a download, not from its files."""
+    # KerasHub raises its own errors while it handles those of clients.
     while error is not None:
         module = type(error).__module__.partition(".")[0]
         if isinstance(error, OSError) or module in _CLIENTS:
@@ -73,7 +73,7 @@ def is_of_network(error: BaseException | None) -> bool:
 
 
 def _family_of(source: str) -> type[Backbone] | None:
-    """The class of encoder of a preset; None for what is not one."""
+    """Returns the encoder class of a preset; None if it is not one."""
     if Path(source).is_dir():
         registered = read_json(Path(source) / "config.json")["registered_name"]
         family = keras.saving.get_registered_object(str(registered))
@@ -85,13 +85,13 @@ def _family_of(source: str) -> type[Backbone] | None:
         for family in vars(keras_hub.models).values()
         if _is_backbone(family) and name in family.presets
     ]
-    # A class lists the presets of its subclasses, too.
+    # A class also lists the presets of its subclasses.
     return min(families, key=lambda f: len(f.presets), default=None)
 
 
-def _is_backbone(found: object) -> bool:
+def _is_backbone(registered: object) -> bool:
     return (
-        isinstance(found, type)
-        and issubclass(found, Backbone)
-        and found is not Backbone
+        isinstance(registered, type)
+        and issubclass(registered, Backbone)
+        and registered is not Backbone
     )

@@ -1,4 +1,4 @@
-"""The shape of an encoder and its costs, known without its weights."""
+"""The shape of an encoder, and its costs, without its weights."""
 
 import dataclasses
 import os
@@ -31,7 +31,7 @@ class EncoderShape:
         architecture: `"bert"` or `"distilbert"`.
         vocabulary_size: rows of the token embedding, which the head shares.
         num_layers: transformer layers.
-        num_heads: attention heads of a layer.
+        num_heads: attention heads per layer.
         hidden_dim: width.
         intermediate_dim: width inside the feed-forward layers.
         max_sequence_length: rows of the position embedding.
@@ -49,10 +49,10 @@ class EncoderShape:
 
     @property
     def parameters(self) -> int:
-        """Weights of the encoder and the masked-LM head.
+        """Number of weights of the encoder and the masked-LM head.
 
         The vocabulary matrix counts once. BERT's pooler is included: KerasHub
-        builds it though masked language modelling does not use it.
+        builds it, although masked language modelling does not use it.
         """
         width, inner = self.hidden_dim, self.intermediate_dim
         rows = (
@@ -67,17 +67,18 @@ class EncoderShape:
         return rows * width + norm + self.num_layers * layer + pooler + head
 
     def flops_per_token(self, length: int) -> int:
-        """Floating-point operations of the encoder's forward pass.
+        """Returns the floating-point operations per token of a forward pass.
 
         Formula:
             num_layers * (8 * hidden_dim**2 + 4 * hidden_dim * intermediate_dim
                           + 4 * length * hidden_dim)
 
-        Matrix products only, a multiplication and an addition as 2: the four
-        projections of attention, the feed-forward part, scores and their sum.
+        Matrix products only, counting a multiplication and an addition as 2:
+        the four projections of attention, the feed-forward part, scores and
+        their sum.
 
         Args:
-            length: tokens of the sequence.
+            length: tokens per sequence.
         """
         width = self.hidden_dim
         projections = 8 * width * width + 4 * width * self.intermediate_dim
@@ -85,7 +86,7 @@ class EncoderShape:
 
     @property
     def head_flops_per_token(self) -> int:
-        """Operations of the head for one token that needs logits.
+        """Operations of the head for each token that needs logits.
 
         Formula:
             2 * hidden_dim**2 + 2 * hidden_dim * vocabulary_size
@@ -129,22 +130,22 @@ def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
     """Finds the shape of a teacher without loading its weights.
 
     For a model on the Hugging Face Hub, at most its `config.json` is
-    downloaded; and nothing for the BERT and DistilBERT of the papers.
+    downloaded, and nothing for the BERT and DistilBERT of the papers.
 
     Args:
-        source: as for `load_teacher`, but no live model and no KerasHub
-            preset by name.
+        source: as for `load_teacher`, but not a live model or the name of a
+            KerasHub preset.
 
     Returns:
-        The shape, and where it was found, to be shown.
+        The shape, and a description of its origin.
 
     Raises:
-        ValueError: if there is no such source, or it is no BERT or
+        ValueError: if there is no such source, or it is not a BERT or
             DistilBERT.
-        ConnectionError: if a `config.json` can not be downloaded.
+        ConnectionError: if a `config.json` cannot be downloaded.
 
     Example:
-        >>> shape, found = encoder_shape(
+        >>> shape, origin = encoder_shape(
         ...     "hf://distilbert/distilbert-base-uncased"
         ... )
         >>> shape.num_layers, shape.parameters
@@ -176,18 +177,18 @@ def student_shape(
     intermediate_dim: int | None = None,
     num_heads: int | None = None,
 ) -> EncoderShape:
-    """Returns the shape of what `initialize_student` builds.
+    """Returns the shape of the model that `initialize_student` builds.
 
     Args:
         teacher: the teacher's shape.
-        num_layers: as for `initialize_student`, like all that follow.
+        num_layers: as for `initialize_student`, like all arguments below.
         layers: which of the teacher's layers are copied.
         hidden_dim: width.
         intermediate_dim: width inside the feed-forward layers.
         num_heads: attention heads.
 
     Raises:
-        TypeError: if a size is no integer.
+        TypeError: if a size is not an integer.
         ValueError: if a size or a layer is out of range.
     """
     indices = student_layer_indices(teacher.num_layers, num_layers, layers)
@@ -210,21 +211,21 @@ def _directory_shape(directory: Path) -> EncoderShape:
 
 
 def _hub_shape(source: str) -> tuple[EncoderShape, str]:
-    wanted = parse_source(source)
+    hub_source = parse_source(source)
     # Imported here because local sources do not need it.
     import huggingface_hub
 
     cached = huggingface_hub.try_to_load_from_cache(
-        wanted.repository, "config.json", **wanted.options
+        hub_source.repository, "config.json", **hub_source.options
     )
     if not isinstance(cached, str):
-        name = wanted.repository
+        name = hub_source.repository
         for publisher in _PUBLISHERS:
             name = name.removeprefix(publisher)
         if name in _PUBLISHED:
-            # Without a network, asking the Hub takes half a minute to fail.
-            found = f"published shape of {name}, not downloaded"
-            return _PUBLISHED[name], found
+            # Without a network, a request to the Hub fails after half a minute.
+            origin = f"published shape of {name}, not downloaded"
+            return _PUBLISHED[name], origin
         cached = _download_config(source)
     return _directory_shape(Path(cached).parent), f"config.json of {source}"
 
@@ -232,10 +233,10 @@ def _hub_shape(source: str) -> tuple[EncoderShape, str]:
 def _download_config(source: str) -> str:
     import huggingface_hub
 
-    wanted = parse_source(source)
+    hub_source = parse_source(source)
     try:
         return huggingface_hub.hf_hub_download(
-            wanted.repository, "config.json", **wanted.options
+            hub_source.repository, "config.json", **hub_source.options
         )
     # As in `download_checkpoint`: no narrower class covers the client.
     except Exception as error:
@@ -260,7 +261,7 @@ def _keras_file_shape(path: Path) -> EncoderShape:
 
 
 def _keras_hub_shape(config: Mapping[str, Any], path: Path) -> EncoderShape:
-    """Reads how KerasHub writes a backbone down."""
+    """Reads the shape from KerasHub's config of a backbone."""
     class_name = config.get("class_name")
     if class_name not in _ARCHITECTURES:
         raise ValueError(
@@ -272,5 +273,5 @@ def _keras_hub_shape(config: Mapping[str, Any], path: Path) -> EncoderShape:
 
 def _shape_of(architecture: str, sizes: Mapping[str, Any]) -> EncoderShape:
     names = {field.name for field in dataclasses.fields(EncoderShape)}
-    known = {name: sizes[name] for name in names & set(sizes)}
-    return EncoderShape(architecture, **known)
+    arguments = {name: sizes[name] for name in names & set(sizes)}
+    return EncoderShape(architecture, **arguments)

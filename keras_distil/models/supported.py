@@ -1,7 +1,7 @@
-"""Which encoders and task models the own forward pass and step understand.
+"""The encoders and task models that our forward pass and step support.
 
-The own pass reads the variables of KerasHub's layers and never calls those
-layers, so whatever changes a layer's computation must be known here. The
+Our forward pass reads the variables of KerasHub's layers and never calls the
+layers, so it must know everything that changes a layer's computation. The
 lists are positive: an encoder with anything else in it is called as Keras
 calls it, and a student that cannot be trained exactly is refused.
 """
@@ -23,7 +23,7 @@ from keras_hub.models import (
 from keras_distil.models.architectures.bert import ExactBertBackbone
 
 _BACKBONES = (BertBackbone, DistilBertBackbone, ExactBertBackbone)
-# What the pass computes in; layer normalisation takes float32 within it.
+# Compute dtypes of the pass; layer normalisation always uses float32.
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 # Float32 weights: an update in half precision would round to nothing.
 _STUDENT_POLICIES = ("float32", "mixed_bfloat16")
@@ -33,7 +33,7 @@ _REVERSIBLE = (
     keras_hub.layers.ReversibleEmbedding,
 )
 _LINEAR = keras.activations.linear
-# Layers by class, with the settings that the pass takes for granted.
+# Layer classes, with the settings that the pass assumes.
 _SETTINGS: dict[type, dict[str, Any]] = {
     keras.layers.Add: {},
     keras.layers.Dense: {"use_bias": True},
@@ -58,22 +58,22 @@ _SETTINGS: dict[type, dict[str, Any]] = {
     keras_hub.layers.TransformerEncoder: {"normalize_first": False},
     **dict.fromkeys(_REVERSIBLE, {"mask_zero": False}),
 }
-# Keras itself sets these on every instance.
+# Keras sets these on every instance.
 _SET_BY_KERAS = {"build", "quantize", "loss"}
 _LIBRARIES = ("keras", "keras_hub", "keras_distil")
 
 
-# === The encoder's own pass ===
+# === The forward pass of encoders ===
 
 
 def unknown_to_pass(backbone: Backbone) -> str | None:
-    """Names what an encoder holds that the own forward pass does not know.
+    """Names the first thing in an encoder that our pass does not support.
 
     Args:
         backbone: any KerasHub encoder.
 
     Returns:
-        A phrase that names the first such thing, or None if there is none.
+        A phrase that names it, or None if there is none.
     """
     if type(backbone) not in _BACKBONES:
         return f"an encoder of class {type(backbone).__name__}"
@@ -95,7 +95,7 @@ def unknown_to_pass(backbone: Backbone) -> str | None:
 
 
 def _parts(backbone: Backbone) -> list[keras.layers.Layer]:
-    """The layers that stand between the token ids and the last states."""
+    """Returns the layers between the token ids and the last states."""
     if isinstance(backbone, DistilBertBackbone):
         parts = [backbone.embeddings]
     else:
@@ -114,7 +114,7 @@ def _parts(backbone: Backbone) -> list[keras.layers.Layer]:
 
 
 def _transformer_layers(backbone: Backbone) -> list[keras.layers.Layer]:
-    """The transformer layers of the functional graph, in its order."""
+    """Returns the functional graph's transformer layers, in order."""
     return [
         operation
         for operation in backbone.operations
@@ -138,14 +138,14 @@ def _unknown_in_layer(
     ):
         return f"the compute dtype {layer.compute_dtype}"
     for name, value in _SETTINGS[kind].items():
-        # A version of Keras without the setting has nothing to set.
+        # Versions of Keras without the setting have nothing to check.
         if getattr(layer, name, value) != value:
             return f"{name.lstrip('_')}={getattr(layer, name)!r}"
     return _unknown_setting(layer)
 
 
 def _unknown_setting(layer: keras.layers.Layer) -> str | None:
-    """Settings that are not right or wrong by their value alone."""
+    """Names a setting whose value alone does not tell if it is supported."""
     if isinstance(layer, keras.layers.LayerNormalization):
         if layer.axis not in (-1, [-1], [2]):
             return f"axis={layer.axis!r}"
@@ -163,12 +163,12 @@ def _unknown_setting(layer: keras.layers.Layer) -> str | None:
         if not _is_of_libraries(inner) or isinstance(inner, keras.Layer):
             return f"the activation {inner!r}"
         if layer._feedforward_output_dense.activation is not _LINEAR:
-            return "an activation behind its feed-forward part"
+            return "an activation after its feed-forward part"
     return None
 
 
 def is_patched(layer: keras.layers.Layer) -> bool:
-    """Whether a method of a layer was replaced from outside its library."""
+    """Checks whether a layer's method was replaced from outside its library."""
     kind = type(layer)
     replaced = any(
         callable(getattr(kind, name, None))
@@ -184,14 +184,14 @@ def _is_of_libraries(function: Any) -> bool:
 
 
 def is_quantized(layer: keras.layers.Layer) -> bool:
-    """Whether Keras has quantised this layer itself."""
+    """Checks whether Keras has quantised this very layer."""
     return isinstance(
         layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy
     )
 
 
 def quantized_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model that Keras has quantised."""
+    """Returns the layers of a model that Keras has quantised."""
     return [layer for layer in _layers(model) if is_quantized(layer)]
 
 
@@ -205,7 +205,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def has_plain_decoder(model: MaskedLM) -> bool:
-    """Whether logits are `features @ embeddings^T + bias` and nothing else."""
+    """Checks whether logits are just `features @ embeddings^T + bias`."""
     embedding = model.masked_lm_head.token_embedding
     return (
         type(embedding) in _REVERSIBLE
@@ -221,25 +221,25 @@ def has_plain_decoder(model: MaskedLM) -> bool:
 def check_task_model(model: Task, role: str) -> None:
     """Raises TypeError unless a task model is an encoder and a known head.
 
-    Encoder and head are called apart, so a layer between or behind them, or
-    another `call`, would be passed over.
+    Encoder and head are called separately, so a layer between or after them,
+    or another `call`, would be skipped.
 
     Args:
-        model: a KerasHub task model, masked-LM or of `models.task_model`.
+        model: a KerasHub task model, masked-LM or from `models.task_model`.
         role: the argument's name, for the message.
 
     Raises:
-        TypeError: naming what is not known.
+        TypeError: naming what is not supported.
     """
     _check_inputs(model, role)
     head = _head(model)
-    known = {id(model.backbone), *(id(layer) for layer in head)}
+    known_ids = {id(model.backbone), *(id(layer) for layer in head)}
     strange = [
         operation
         for operation in model.operations
-        if id(operation) not in known
+        if id(operation) not in known_ids
         and not isinstance(operation, keras.layers.InputLayer)
-        # Classifiers pick the first token by an operation of their own.
+        # Classifiers pick the first token by an operation.
         and type(operation).__name__ != "GetItem"
     ]
     called = {id(operation) for operation in model.operations}
@@ -247,10 +247,10 @@ def check_task_model(model: Task, role: str) -> None:
     strange += [x for x in (model, *head) if is_patched(x)]
     if strange:
         raise TypeError(
-            f"`{role}` must compute its outputs by its encoder and the head "
-            "of its class alone. Received: "
+            f"`{role}` must compute its outputs only by its encoder and the "
+            "head of its class. Received: "
             f"{role}={model.name!r} with another {strange[0].name!r} (of type "
-            f"{type(strange[0]).__name__}). Build it anew from its encoder."
+            f"{type(strange[0]).__name__}). Build it again from its encoder."
         )
 
 
@@ -259,7 +259,7 @@ def _check_inputs(model: Task, role: str) -> None:
     names = sorted(inputs) if isinstance(inputs, dict) else [repr(inputs)]
     if not set(names) <= _INPUTS or "token_ids" not in names:
         raise TypeError(
-            f"The encoder of `{role}` must read some of {sorted(_INPUTS)}, "
+            f"The encoder of `{role}` must read only {sorted(_INPUTS)}, "
             f"which batches have. Received: {role}={model.name!r}, which "
             f"reads {names}."
         )
@@ -268,7 +268,7 @@ def _check_inputs(model: Task, role: str) -> None:
 def _head(model: Task) -> list[keras.layers.Layer]:
     if isinstance(model, MaskedLM):
         return [model.masked_lm_head]
-    # Of the classifiers, DistilBERT's holds the pooler itself.
+    # Among classifiers, DistilBERT's holds the pooler itself.
     pooler = getattr(model, "pooled_dense", None)
     head = [model.output_dropout, model.output_dense]
     return head if pooler is None else [pooler, *head]
@@ -284,8 +284,8 @@ def check_student(student: Task) -> None:
         student: a KerasHub task model.
 
     Raises:
-        ValueError: if it is quantised, of a dtype policy that loses updates,
-            or has losses of its own (regularisers).
+        ValueError: if it is quantised, has a dtype policy that loses updates,
+            or adds losses (regularisers).
     """
     quantized = quantized_layers(student)
     if quantized:
@@ -332,7 +332,7 @@ def _check_policies(student: Task) -> None:
 
 
 def _policy(layer: keras.layers.Layer) -> str:
-    """The name of a layer's dtype policy, also of one out of a map."""
+    """Returns the name of a layer's dtype policy, even from a policy map."""
     variable, compute = layer.variable_dtype, layer.compute_dtype
     return compute if variable == compute else f"mixed_{compute}"
 
@@ -347,7 +347,7 @@ def _check_decoder(student: Task) -> None:
 
 
 def _check_own_losses(student: Task) -> None:
-    """The step adds up the losses that it was given, and no others."""
+    """Refuses losses in the student, because the step would ignore them."""
     owners = [
         f"the activity regulariser of {layer.name!r}"
         for layer in _layers(student)
@@ -368,7 +368,7 @@ def _check_own_losses(student: Task) -> None:
 
 
 def check_added_losses(student: Task) -> None:
-    """Raises ValueError if the pass just made has called `add_loss`."""
+    """Raises ValueError if the last forward pass has called `add_loss`."""
     if student.losses:
         raise ValueError(
             "A student's own losses (regularisers, `add_loss`) are not part "
@@ -378,11 +378,11 @@ def check_added_losses(student: Task) -> None:
 
 
 def check_trainable(student: Task, variables: Sequence[keras.Variable]) -> None:
-    """Raises ValueError if training would change nothing of the student.
+    """Raises ValueError if training would not change the student.
 
     Args:
         student: a KerasHub task model.
-        variables: those that the step takes gradients for.
+        variables: the variables that the step computes gradients for.
     """
     reached = {id(variable) for variable in variables}
     if not any(id(v) in reached for v in student.trainable_variables):

@@ -1,4 +1,4 @@
-"""From an encoder to a model of a task, and what such a model computes."""
+"""Models of tasks, built from encoders, and their kinds."""
 
 import os
 from collections.abc import Sequence
@@ -45,21 +45,21 @@ def task_model(
     dtype: str | keras.DTypePolicy | None = None,
     seed: int = 0,
 ) -> keras_hub.models.Task:
-    """Puts the output of a task on a copy of an encoder.
+    """Adds a task's output to a copy of an encoder.
 
     Args:
-        encoder: a KerasHub task model, whose encoder is taken, or an encoder.
-            It is not changed. For classification and regression, a BERT or a
+        encoder: a KerasHub encoder, or a task model whose encoder is used. It
+            is not changed. For classification and regression, a BERT or a
             DistilBERT.
         kind: "classification" or "regression" of whole texts,
             "token_classification" or "span".
-        num_outputs: int >= 1, classes; 1 for a regression. Spans have none.
+        num_outputs: int >= 1, classes; 1 for a regression. Not used for spans.
         dropout: float in [0, 1), in the encoder and before the output.
-        labels: names of the classes, in the order of the outputs: what the
-            class ids of the data mean. They go with the model, into students
-            and exports. None for none.
-        dtype: Keras dtype policy; None takes the encoder's.
-        seed: int, of the output's weights and of the dropout layers.
+        labels: names of the classes, in the order of the outputs: the meaning
+            of the class ids in the data. They stay with the model, and go
+            into students and exports. None for no names.
+        dtype: Keras dtype policy; None keeps the encoder's.
+        seed: int, determines the output's weights and the dropout layers.
 
     Returns:
         A `keras_hub.models.TextClassifier`, `TokenClassifier` or
@@ -67,9 +67,9 @@ def task_model(
         one output.
 
     Raises:
-        TypeError: if `encoder` is neither, or of an architecture that has no
+        TypeError: if `encoder` is neither, or its architecture has no
             classifier here.
-        ValueError: if `kind` is unknown or `num_outputs` does not go with it.
+        ValueError: if `kind` is unknown or `num_outputs` does not fit it.
     """
     if kind not in TASK_KINDS:
         raise ValueError(
@@ -103,7 +103,7 @@ def put_output(
     labels: Sequence[str] | None = None,
     is_probability: bool = False,
 ) -> keras_hub.models.Task:
-    """Puts the output of a task on an encoder itself, see `task_model`."""
+    """Adds a task's output to the encoder itself; see `task_model`."""
     if kind == "span":
         if labels is not None:
             raise ValueError(
@@ -173,18 +173,19 @@ def _from_preset(directory: Path) -> keras_hub.models.Task:
     check_preset(directory, read_json(directory / "config.json"))
     path = directory / "task.json"
     name = read_json(path).get("registered_name") if path.is_file() else None
-    found = keras.saving.get_registered_object(str(name))
+    registered = keras.saving.get_registered_object(str(name))
     if not (
-        isinstance(found, type) and issubclass(found, keras_hub.models.Task)
+        isinstance(registered, type)
+        and issubclass(registered, keras_hub.models.Task)
     ):
         raise ValueError(
             f"The preset `{directory}` must hold a model that was fine-tuned "
             f"on a task. Received: {'task.json of ' + name if name else None}."
         )
-    task_class: Any = found
+    task_class: Any = registered
     try:
         return task_class.from_preset(str(directory), preprocessor=None)
-    # Whatever Keras and h5py make of files that are not as they were written.
+    # Keras and h5py raise all kinds of errors for altered files.
     except Exception as error:
         raise ValueError(
             f"The preset `{directory}` cannot be loaded: {reason(error)}"
@@ -219,7 +220,7 @@ def _from_hugging_face(directory: Path) -> keras_hub.models.Task:
 
 
 def kind_of(model: keras.Model) -> str | None:
-    """The kind of task that a model is for; None if it is none of them."""
+    """Returns the kind of task that a model is for, or None."""
     if isinstance(model, SpanExtractor):
         return "span"
     if isinstance(model, TokenClassifier):
@@ -236,10 +237,10 @@ def kind_of(model: keras.Model) -> str | None:
 def _copy_encoder(
     backbone: Backbone, dropout: float, dtype: str | keras.DTypePolicy | None
 ) -> Backbone:
-    """An encoder with equal weights and another dropout."""
+    """Copies an encoder, with another dropout rate."""
     config = backbone.get_config()
     config["dropout"] = dropout
-    # A Distiller freezes its teacher; a copy of its encoder is to be trained.
+    # A Distiller freezes its teacher, but a copy of its encoder is trainable.
     config["trainable"] = True
     if dtype is not None:
         config["dtype"] = dtype

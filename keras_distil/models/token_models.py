@@ -1,4 +1,4 @@
-"""Task models with an output for every token; KerasHub has none of them."""
+"""Task models with an output for every token, which KerasHub lacks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Tensor = Any
 class _TokenModel(Task):
     """A dense layer on the last hidden states of any KerasHub encoder."""
 
-    # KerasHub's preprocessors make no labels for tokens.
+    # KerasHub's preprocessors do not make labels for tokens.
     preprocessor_cls = None
 
     def __init__(
@@ -58,15 +58,15 @@ class _TokenModel(Task):
 def _check_arguments(
     kind: type, backbone: Any, others: tuple[Any, ...]
 ) -> None:
-    """Refuses `clone_model`, and arguments that have no meaning.
+    """Refuses `clone_model` and meaningless arguments.
 
-    Only a class that takes any arguments is called by `clone_model`; of
-    another one it makes a plain functional model, in silence.
+    `clone_model` calls only a class that accepts any arguments; from any
+    other class it silently makes a plain functional model.
     """
     check_not_cloned(kind, (backbone,))
     if others:
         raise TypeError(
-            f"{kind.__name__} takes its further arguments by name. "
+            f"{kind.__name__} takes further arguments by keyword only. "
             f"Received: {others!r:.80}."
         )
 
@@ -80,10 +80,10 @@ class TokenClassifier(_TokenModel):
         num_classes: int >= 1.
         dropout: float in [0, 1), before the output. Defaults to 0.1.
         labels: names of the classes, in the order of the outputs, or None.
-        **kwargs: of `keras_hub.models.Task`.
+        **kwargs: arguments of `keras_hub.models.Task`.
 
     Call arguments:
-        inputs: what the encoder takes, (batch, length) each.
+        inputs: the encoder's inputs, (batch, length) each.
 
     Returns:
         Logits, float, (batch, length, num_classes).
@@ -106,7 +106,7 @@ class TokenClassifier(_TokenModel):
         self.labels = check_labels(labels, num_classes)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal model."""
+        """Returns the arguments that rebuild the model."""
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -122,10 +122,10 @@ class SpanExtractor(_TokenModel):
     Args:
         backbone: any KerasHub encoder.
         dropout: float in [0, 1), before the output. Defaults to 0.1.
-        **kwargs: of `keras_hub.models.Task`.
+        **kwargs: arguments of `keras_hub.models.Task`.
 
     Call arguments:
-        inputs: what the encoder takes, (batch, length) each.
+        inputs: the encoder's inputs, (batch, length) each.
 
     Returns:
         Logits of start and end, float, (batch, length, 2).
@@ -145,5 +145,5 @@ class SpanExtractor(_TokenModel):
         super().__init__(backbone, outputs=2, dropout=dropout, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal model."""
+        """Returns the arguments that rebuild the model."""
         return {**super().get_config(), "dropout": self.dropout}

@@ -1,4 +1,4 @@
-"""Building models from a seed, and filling their variables with arrays."""
+"""Building models from a seed, and copying and merging their weights."""
 
 import contextlib
 import random
@@ -16,10 +16,10 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 
 @contextlib.contextmanager
 def seeded_build(seed: int) -> Iterator[None]:
-    """Makes the models built inside depend on `seed` alone.
+    """Makes models built in this context depend on `seed` alone.
 
     Keras draws the default seed of every initializer and dropout layer from
-    Python's global generator, which is put back as it was on leaving.
+    Python's global generator, whose state is restored on exit.
 
     Args:
         seed: int.
@@ -33,22 +33,22 @@ def seeded_build(seed: int) -> Iterator[None]:
 
 
 def variables_by_path(model: keras.Model) -> dict[str, keras.Variable]:
-    """Returns the weights of `model` by path, as `checkpoints` names them."""
+    """Returns the weights of `model` by path, as named in `checkpoints`."""
     return {variable.path: variable for variable in model.weights}
 
 
 def assign(variable: keras.Variable, value: object) -> None:
     """Assigns an array or another variable, whatever its float type."""
-    # Through float32: NumPy's bfloat16 is not accepted everywhere.
+    # Via float32, because NumPy's bfloat16 is not accepted everywhere.
     array = keras.ops.convert_to_numpy(value).astype("float32")
     variable.assign(np.ascontiguousarray(array))
 
 
 def merged_weights(layer: keras.Layer) -> list[object]:
-    """The weights of a layer as it computes with them.
+    """Returns the weights that a layer effectively computes with.
 
     Low-rank changes (`enable_lora`) are added to the kernels and embeddings
-    that they change, and are not weights of their own here.
+    that they change, and are not listed as weights.
 
     Args:
         layer: a layer or a model.
@@ -87,7 +87,7 @@ def _with_change(
     right: keras.Variable,
     scale: float,
 ) -> object:
-    # In float32 whatever the compute precision, as the factors are.
+    # Always in float32, like the factors.
     change = keras.ops.matmul(left.value, right.value)
     return keras.ops.cast(changed.value, "float32") + scale * change
 
@@ -95,8 +95,8 @@ def _with_change(
 def check_not_quantized(layer: keras.Layer) -> None:
     """Raises ValueError if Keras has quantised this layer.
 
-    Its kernels are integers without their scales: they are not the weights
-    of another model.
+    Its kernels are integers, useless without their scales as the weights of
+    another model.
     """
     if is_quantized(layer):
         raise ValueError(
@@ -114,7 +114,7 @@ def check_all_not_quantized(model: keras.Model) -> None:
 
 
 def has_low_rank_changes(model: keras.Model) -> bool:
-    """Whether `enable_lora` was called on a layer of the model."""
+    """Checks whether `enable_lora` was called on a layer of the model."""
     return any(
         getattr(layer, "lora_enabled", False)
         for layer in model._flatten_layers()
@@ -133,14 +133,14 @@ def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
 def with_dtype(
     model: AnyTask, dtype: str | keras.DTypePolicy | None
 ) -> AnyTask:
-    """Builds a KerasHub task model anew under another dtype policy.
+    """Rebuilds a KerasHub task model under another dtype policy.
 
-    A frozen teacher of a training in mixed precision is best held in the
-    compute precision, `with_dtype(teacher, "bfloat16")`, once the student was
+    In mixed precision, a frozen teacher is best held in the compute
+    precision, `with_dtype(teacher, "bfloat16")`, once the student has been
     made from it: half the memory, and no cast in every step.
 
     Args:
-        model: a KerasHub task model; it stays as it is.
+        model: a KerasHub task model; it is not changed.
         dtype: Keras dtype policy, or None for Keras's global policy.
 
     Returns:
@@ -155,10 +155,10 @@ def with_dtype(
 
 
 def with_logits(model: AnyTask) -> AnyTask:
-    """Builds a task model anew that returns logits in place of a softmax.
+    """Rebuilds a task model so that it returns logits instead of a softmax.
 
     Args:
-        model: of a task; it stays as it is.
+        model: the model of a task; it is not changed.
 
     Returns:
         A model of the same class, with the same weights.
@@ -170,7 +170,7 @@ def with_logits(model: AnyTask) -> AnyTask:
 
 
 def _with_config(model: AnyTask, config: dict[str, Any]) -> AnyTask:
-    """A model of the same class and weights with another configuration."""
+    """Rebuilds a model with another configuration and the same weights."""
     with seeded_build(0):
         converted = type(model).from_config(config)
     copy_weights(model, converted)

@@ -149,7 +149,7 @@ def test_damaged_adapters_are_refused(trained, tmp_path):
         ),
         (
             lambda found: {**found, "more": np.zeros(1, np.float32)},
-            "no place for",
+            "has no variable",
         ),
         (
             lambda found: {

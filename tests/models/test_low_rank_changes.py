@@ -148,7 +148,7 @@ def test_token_classifiers_are_not_cloned_either():
     )
     with pytest.raises(TypeError, match="cannot make a TokenClassifier"):
         keras.models.clone_model(model)
-    with pytest.raises(TypeError, match="its further arguments by name"):
+    with pytest.raises(TypeError, match="further arguments by keyword"):
         models.TokenClassifier(model.backbone, 3, 0.1, "extra")
 
 

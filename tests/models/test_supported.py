@@ -117,7 +117,7 @@ UNKNOWN = {
     ),
     "outer activation": (
         setter("_feedforward_output_dense.activation", keras.activations.tanh),
-        "an activation behind its feed-forward part",
+        "an activation after its feed-forward part",
     ),
     "query activation": (
         setter(
@@ -314,7 +314,7 @@ def another_encoder(teacher):
 )
 def test_layers_besides_encoder_and_head_are_refused(change, named):
     model = change(toy.make_teacher())
-    with pytest.raises(TypeError, match="head of its class alone.*" + named):
+    with pytest.raises(TypeError, match="head of its class.*" + named):
         forward.check_masked_lm(model, "teacher")
 
 

@@ -12,7 +12,7 @@ from keras_distil.models.elmo.projected_lstm import check_positive
 Tensor = Any
 Shape = tuple[int | None, ...]
 
-# (width in characters, number of filters), as released.
+# (width in characters, number of filters) of the released model.
 FILTERS = (
     (1, 32),
     (2, 32),
@@ -26,7 +26,7 @@ FILTERS = (
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class CharacterEncoder(keras.layers.Layer):
-    """Words from their characters: convolutions, highways, a projection.
+    """Encodes words from characters by convolutions, highways, a projection.
 
     Formula:
         x = concatenate(relu(max over positions(convolution_k(embedding))))
@@ -47,7 +47,7 @@ class CharacterEncoder(keras.layers.Layer):
         (batch, words, units).
 
     Raises:
-        ValueError: if a size is not positive, or no filter is given, or one
+        ValueError: if a size is not positive, or there is no filter, or one
             is wider than the 50 characters of a word.
 
     Reference:
@@ -84,7 +84,7 @@ class CharacterEncoder(keras.layers.Layer):
             for k, (width, number) in enumerate(filters)
         ]
         self.highways = [
-            # The transformed values, then the gates.
+            # First the transformed values, then the gates.
             keras.layers.Dense(
                 2 * self.width,
                 bias_initializer=_highway_bias,
@@ -98,7 +98,7 @@ class CharacterEncoder(keras.layers.Layer):
         )
 
     def build(self, character_ids_shape: Shape) -> None:
-        """Makes the weights, whose shapes the arguments fix."""
+        """Builds the weights, whose shapes follow from the arguments."""
         del character_ids_shape
         self.embedding.build((None, MAX_CHARACTERS))
         for convolution in self.convolutions:
@@ -107,11 +107,11 @@ class CharacterEncoder(keras.layers.Layer):
             layer.build((None, self.width))
 
     def call(self, character_ids: Tensor) -> Tensor:
-        """Returns one vector a word."""
+        """Returns one vector per word."""
         batch, words, _ = ops.shape(character_ids)
         x = ops.reshape(character_ids, (-1, MAX_CHARACTERS))
         x = self.embedding(x)
-        # relu of the maximum is the maximum of relu, with less to compute.
+        # The relu of the maximum is the maximum of the relu, and cheaper.
         pooled = [ops.max(layer(x), axis=1) for layer in self.convolutions]
         x = ops.relu(ops.concatenate(pooled, axis=-1))
         for layer in self.highways:
@@ -125,7 +125,7 @@ class CharacterEncoder(keras.layers.Layer):
         return (*character_ids_shape[:2], self.units)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal layer."""
+        """Returns the arguments that rebuild the layer."""
         return {
             **super().get_config(),
             "character_dim": self.character_dim,
@@ -136,7 +136,7 @@ class CharacterEncoder(keras.layers.Layer):
 
 
 def _highway_bias(shape: tuple[int], dtype: str | None = None) -> Tensor:
-    """Gates start open for what comes in, as the authors' code has it."""
+    """Opens the gates for the input at first, as in the authors' code."""
     half = shape[0] // 2
     return ops.concatenate([ops.zeros(half, dtype), ops.ones(half, dtype)])
 

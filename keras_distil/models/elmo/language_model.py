@@ -1,4 +1,4 @@
-"""ELMo under the classifier of the GLUE baseline, an LSTM to compare with."""
+"""ELMo with the classifier of the GLUE baseline, an LSTM for comparison."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,14 +44,14 @@ dtype=float32)>
     """
 
     def build(self, layers_shape: Sequence[Shape]) -> None:
-        """Makes a weight a layer, and the scale."""
+        """Builds one weight per layer, and the scale."""
         self.logits = self.add_weight(
             (len(layers_shape),), initializer="zeros", name="logits"
         )
         self.scale = self.add_weight((), initializer="ones", name="scale")
 
     def call(self, layers: Sequence[Tensor]) -> Tensor:
-        """Returns the mean."""
+        """Returns the scaled mean."""
         weights = self.scale * ops.softmax(self.logits)
         return sum(weights[k] * layer for k, layer in enumerate(layers))
 
@@ -61,7 +61,7 @@ class ElmoEncoder(keras.layers.Layer):
     """ELMo: words from characters, then LSTMs in both directions, mixed.
 
     The begin and the end of the sentence are added before the LSTMs and
-    taken away after them, as in the released models. Weights are new: the
+    removed after them, as in the released models. Weights are new: the
     released ones are not loaded.
 
     Formula:
@@ -82,7 +82,7 @@ class ElmoEncoder(keras.layers.Layer):
         3 + 1                               mix                           4
         total                                                    93,600,868
         The authors' page (https://allennlp.org/elmo) says 93.6 million.
-        262 is the 261 released embeddings and one for padding.
+        262 is the 261 released embeddings plus one for padding.
 
     Args:
         character_dim: see `CharacterEncoder`.
@@ -167,7 +167,7 @@ class ElmoEncoder(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=policy)
 
     def build(self, character_ids_shape: Shape) -> None:
-        """Makes the weights, whose shapes the arguments fix."""
+        """Builds the weights, whose shapes follow from the arguments."""
         self.characters.build(character_ids_shape)
         word = (None, None, self.projection_units)
         for layer in [*self.forward_layers, *self.backward_layers]:
@@ -180,7 +180,7 @@ class ElmoEncoder(keras.layers.Layer):
         padding_mask: Tensor,
         training: bool | None = None,
     ) -> Tensor:
-        """Returns one vector a word."""
+        """Returns one vector per word."""
         ids, mask = _add_boundaries(character_ids, padding_mask)
         forward = backward = self.characters(ids)
         layers = [ops.concatenate([forward, backward], axis=-1)]
@@ -192,7 +192,7 @@ class ElmoEncoder(keras.layers.Layer):
                 forward = forward + forward_in
                 backward = backward + backward_in
             layers.append(ops.concatenate([forward, backward], axis=-1))
-        # The end of a shorter sentence stays, in place of its first padding.
+        # For a shorter sentence, the end mark replaces its first padding.
         words = self.mix(layers)[:, 1:-1]
         return self.dropout(words, training=training)
 
@@ -201,7 +201,7 @@ class ElmoEncoder(keras.layers.Layer):
         return (*character_ids_shape[:2], 2 * self.projection_units)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal layer."""
+        """Returns the arguments that rebuild the layer."""
         return {
             **super().get_config(),
             "character_dim": self.characters.character_dim,
@@ -217,7 +217,7 @@ class ElmoEncoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class MaximumOverWords(keras.layers.Layer):
-    """The greatest value of each feature among the words of a sentence.
+    """The maximum of each feature over the words of a sentence.
 
     Call arguments:
         inputs: float, (batch, words, features).
@@ -230,7 +230,7 @@ class MaximumOverWords(keras.layers.Layer):
     def call(self, inputs: Tensor, padding_mask: Tensor) -> Tensor:
         """Returns the maxima."""
         mask = ops.expand_dims(ops.cast(padding_mask, "bool"), -1)
-        # Far below what an LSTM gives, and within the range of float16.
+        # Far below the outputs of an LSTM, and within the range of float16.
         maxima = ops.max(ops.where(mask, inputs, -1e4), axis=1)
         return ops.where(ops.any(mask, axis=1), maxima, 0.0)
 
@@ -241,7 +241,7 @@ class MaximumOverWords(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class ElmoClassifier(keras.Model):
-    """The LSTM baseline of GLUE on ELMo, for one sentence or for two.
+    """The LSTM baseline of GLUE on ELMo, for single sentences or pairs.
 
     Formula:
         u = max over words(BiLSTM(...BiLSTM(ELMo(sentence))))
@@ -261,7 +261,7 @@ class ElmoClassifier(keras.Model):
 
     Args:
         num_outputs: int >= 1, classes, or 1 for a regression.
-        encoder: the ELMo to use. Defaults to one of the published sizes.
+        encoder: the ELMo to use. Defaults to one with the published sizes.
         pair: bool, whether the inputs are two sentences.
         num_layers: int >= 1, BiLSTM layers.
         units: int >= 1, width of a direction of a BiLSTM.
@@ -272,7 +272,7 @@ class ElmoClassifier(keras.Model):
 
     Call arguments:
         inputs: `{"character_ids": (batch, words, 50), "padding_mask":
-            (batch, words)}`, int32, as of `data.character_inputs`; for
+            (batch, words)}`, int32, as from `data.character_inputs`; for
             pairs also "second_character_ids" and "second_padding_mask".
 
     Returns:
@@ -291,8 +291,8 @@ class ElmoClassifier(keras.Model):
     Reference:
         Wang et al. 2018, arXiv:1804.07461, section 5, without attention;
         dropout and activation of https://github.com/nyu-mll/GLUE-baselines.
-        Differs: one bias a gate, where PyTorch's LSTM adds two, 24,000 more
-        in all; their regression task has no hidden layer.
+        Differs: one bias per gate, where PyTorch's LSTM adds two, 24,000 more
+        in total; their regression task has no hidden layer.
     """
 
     def __init__(
@@ -357,7 +357,7 @@ class ElmoClassifier(keras.Model):
         return self.pooler(self.dropout(x), padding_mask)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal model."""
+        """Returns the arguments that rebuild the model."""
         return {
             "name": self.name,
             "trainable": self.trainable,
@@ -375,7 +375,7 @@ class ElmoClassifier(keras.Model):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict | None = None
     ) -> "ElmoClassifier":
-        """Makes the model that `get_config` describes."""
+        """Builds the model that `get_config` describes."""
         encoder = keras.saving.deserialize_keras_object(
             config["encoder"], custom_objects=custom_objects
         )
@@ -393,7 +393,7 @@ def _sentence_inputs(prefix: str) -> dict[str, Tensor]:
 def _add_boundaries(
     character_ids: Tensor, padding_mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Puts each sentence between the marks of its begin and its end."""
+    """Adds begin and end marks to each sentence."""
     begin, end = _BOUNDARIES
     padding_mask = ops.cast(padding_mask, "int32")
     num_words = ops.sum(padding_mask, axis=1, keepdims=True)

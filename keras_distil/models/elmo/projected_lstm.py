@@ -1,4 +1,4 @@
-"""An LSTM whose output is a projection of its cell, as ELMo has it."""
+"""An LSTM whose output is a projection of its cell, as in ELMo."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ Shape = tuple[int | None, ...]
 class ProjectedLSTMCell(keras.layers.Layer):
     """One step of an LSTM whose output is a projection of its cell.
 
-    What the step's input adds to the gates comes in already computed, since
-    one product for all steps reads the kernel once instead of once a step.
+    The input's contribution to the gates must already be computed, because
+    one product for all steps reads the kernel once instead of at each step.
     `ProjectedLSTM` does both.
 
     Formula:
@@ -25,8 +25,8 @@ class ProjectedLSTMCell(keras.layers.Layer):
 
     Args:
         units: int >= 1, width of the cell c.
-        projection_units: int >= 1, width of the output h. None leaves the
-            projection out, and h is as wide as c.
+        projection_units: int >= 1, width of the output h. None means no
+            projection, so h is as wide as c.
         cell_clip: float > 0; the cell is kept within plus and minus this.
             None does not clip.
         projection_clip: the same for the output.
@@ -76,7 +76,7 @@ class ProjectedLSTMCell(keras.layers.Layer):
         self.state_size = [self.output_size, units]
 
     def build(self, inputs_shape: Shape) -> None:
-        """Makes the weights, whose shapes the arguments fix."""
+        """Builds the weights, whose shapes follow from the arguments."""
         del inputs_shape
         self.recurrent_kernel = self.add_weight(
             (self.output_size, 4 * self.units), name="recurrent_kernel"
@@ -103,7 +103,7 @@ class ProjectedLSTMCell(keras.layers.Layer):
         return output, [output, cell]
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal cell."""
+        """Returns the arguments that rebuild the cell."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -128,8 +128,8 @@ class ProjectedLSTM(keras.layers.Layer):
 
     Call arguments:
         inputs: float, (batch, steps, features).
-        mask: bool, (batch, steps). States pass masked steps unchanged, so
-            that a padded sequence read backwards starts at its last word.
+        mask: bool, (batch, steps). States pass masked steps unchanged, so a
+            padded sequence read backwards starts at its last word.
 
     Returns:
         (batch, steps, projection_units), 0 at masked steps.
@@ -184,7 +184,7 @@ class ProjectedLSTM(keras.layers.Layer):
         )
 
     def build(self, inputs_shape: Shape) -> None:
-        """Makes the weights for inputs of this width."""
+        """Builds the weights for inputs of this width."""
         self.input_gates.build(inputs_shape)
         self.steps.build((*inputs_shape[:-1], 4 * self.cell.units))
 
@@ -198,7 +198,7 @@ class ProjectedLSTM(keras.layers.Layer):
         return (*inputs_shape[:-1], self.cell.output_size)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal layer."""
+        """Returns the arguments that rebuild the layer."""
         return {
             **super().get_config(),
             "units": self.cell.units,

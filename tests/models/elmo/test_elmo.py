@@ -434,5 +434,5 @@ def test_unusable_filters(filters):
     "name", ["character_encoder", "elmo", "projected_lstm"]
 )
 def test_examples_run(name):
-    module = importlib.import_module(f"keras_distil.models.{name}")
+    module = importlib.import_module(f"keras_distil.models.elmo.{name}")
     assert doctest.testmod(module).failed == 0
