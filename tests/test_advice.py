@@ -87,29 +87,35 @@ TABLE = {
         "tests/models/test_foreign_heads.py"
         "::test_advice_for_a_folder_of_no_task_works"
     ),
-    ("cli/app", "tensorboard --logdir {}"): (
+    ("cli/plans", "tensorboard --logdir {}"): (
         f"{HERE}::test_tensorboard_comes_with_the_package"
     ),
-    ("cli/app", "keras-distil run {}"): (
+    ("cli/runs", "keras-distil run {}"): (
         "tests/cli/test_cli.py::test_a_prepared_corpus_is_trained_on"
     ),
-    ("cli/app", "add --task"): f"{HERE}::test_a_score_with_its_task",
-    ("cli/app", "measures this machine alone, and goes without"): (
+    ("cli/plans", "keras-distil run {}"): (
+        "tests/cli/test_cli.py::test_a_prepared_corpus_is_trained_on"
+    ),
+    ("cli/students", "add --task"): f"{HERE}::test_a_score_with_its_task",
+    ("cli/plans", "measures this machine alone, and goes without"): (
         f"{HERE}::test_a_calibration_alone"
     ),
-    ("cli/app", "use --set data.prepared=null"): (
+    ("cli/runs", "use --set data.prepared=null"): (
         f"{HERE}::test_a_corpus_is_prepared_without_the_prepared_one"
     ),
-    ("cli/app", "`--beam` needs `--output`"): (
+    ("cli/runs", "`--beam` needs `--output`"): (
         f"{HERE}::test_beam_with_its_output_and_without_workers"
     ),
-    ("cli/app", "give the runner's own option"): (
+    ("cli/runs", "give the runner's own option"): (
         f"{HERE}::test_beam_with_its_output_and_without_workers"
     ),
-    ("cli/app", "--workers and --worker-index need each other"): (
+    ("cli/runs", "--workers and --worker-index need each other"): (
         f"{HERE}::test_workers_with_their_place"
     ),
-    ("cli/app", "`--format` must be one of"): f"{HERE}::test_formats_are_taken",
+    (
+        "cli/students",
+        "`--format` must be one of",
+    ): f"{HERE}::test_formats_are_taken",
     ("config/loading", "must have the form key.path=value"): (
         f"{HERE}::test_an_override_of_the_form"
     ),

@@ -16,7 +16,8 @@ from commands import keras_distil
 from toy import make_student, make_teacher
 
 from keras_distil import Distiller, config, data, export, losses, models
-from keras_distil.cli import app
+from keras_distil.cli.runs import find_workers
+from keras_distil.cli.students import check_formats
 from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.report import REPORT_FILE
 from keras_distil.models import forward
@@ -117,17 +118,17 @@ def test_workers_with_their_place(toy_recipe, monkeypatch):
     recipe = config.load_recipe(toy_recipe)
     for workers, index in (("a:1,b:2", None), (None, 1)):
         with pytest.raises(ValueError, match="need each other"):
-            app._find_workers(recipe, workers, index)
-    assert app._find_workers(recipe, "a:1,b:2", 1) == (1, 2)
+            find_workers(recipe, workers, index)
+    assert find_workers(recipe, "a:1,b:2", 1) == (1, 2)
 
 
 def test_formats_are_taken(toy_recipe):
     recipe = config.load_recipe(toy_recipe)
     with pytest.raises(ValueError, match="must be one of") as refused:
-        app._export_formats(recipe, ["onyx"])
+        check_formats(recipe, ["onyx"])
     named = str(refused.value).partition("one of ")[2].partition(". Rec")[0]
     for name in named.split(", "):
-        assert app._export_formats(recipe, [name]) == [name]
+        assert check_formats(recipe, [name]) == [name]
 
 
 def test_an_override_of_the_form(toy_recipe):

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_distil import config
-from keras_distil.cli import app
+from keras_distil.cli.runs import find_workers
 from keras_distil.training import distribution
 
 STEPS = 24
@@ -91,10 +91,10 @@ def test_a_single_task_of_slurm_is_no_worker(environment, count):
 def test_flags_come_before_the_variable_and_it_before_slurm(environment):
     recipe = config.load_recipe("recipes/quickstart.yaml")
     environment(**SLURM)
-    assert app._find_workers(recipe, None, None) == (8, 10)
+    assert find_workers(recipe, None, None) == (8, 10)
     environment(TF_CONFIG=task(1))
-    assert app._find_workers(recipe, None, None) == (1, 2)
-    assert app._find_workers(recipe, "a:1,b:1,c:1", 2) == (2, 3)
+    assert find_workers(recipe, None, None) == (1, 2)
+    assert find_workers(recipe, "a:1,b:1,c:1", 2) == (2, 3)
 
 
 @pytest.mark.parametrize("strategy", ["none", "mirrored"])
@@ -104,14 +104,14 @@ def test_a_recipe_without_workers_ignores_slurm(environment, strategy):
         "recipes/quickstart.yaml", [f"distill.strategy={strategy}"]
     )
     environment(**SLURM)
-    assert app._find_workers(recipe, None, None) == (0, 1)
+    assert find_workers(recipe, None, None) == (0, 1)
 
 
 @pytest.mark.parametrize("flags", [("a:1,b:1", None), (None, 0)])
 def test_the_flags_need_each_other(flags):
     recipe = config.load_recipe("recipes/quickstart.yaml")
     with pytest.raises(ValueError, match="need each other"):
-        app._find_workers(recipe, *flags)
+        find_workers(recipe, *flags)
 
 
 @pytest.mark.parametrize(

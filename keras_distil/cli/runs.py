@@ -1,0 +1,273 @@
+"""Commands that run a recipe, or a part of it."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_distil import config
+from keras_distil.cli import printing
+from keras_distil.cli.options import (
+    AsJson,
+    Fresh,
+    Output,
+    Overrides,
+    Quiet,
+    RecipePath,
+    choose_folder,
+)
+from keras_distil.runs import run_folder
+from keras_distil.training import distribution
+from keras_distil.utils import quiet
+from keras_distil.utils.progress import Progress
+
+
+def run(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Output = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check and summarise; start nothing."),
+    ] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices to assume for --dry-run.")
+    ] = 1,
+    fresh: Fresh = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="All workers, the same list in each. Without it they come "
+            "from TF_CONFIG, else from Slurm (srun). Workers listen on every "
+            "address of their machine without authentication: for a private "
+            "network only, see SECURITY.md.",
+        ),
+    ] = None,
+    worker_index: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="The place of this process in --workers. 0 is the chief, "
+            "which alone writes.",
+        ),
+    ] = None,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Run every stage of a recipe, and print what the student kept."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    progress = Progress(quiet=quiet_)
+    if dry_run:
+        quiet.import_tensorflow()
+        from keras_distil.planning import estimate
+        from keras_distil.runs import preflight
+
+        summary = estimate.summarise(resolved, devices=devices)
+        for line in preflight.open_inputs(resolved):
+            progress.warn(line)
+        printing.print_summary(summary, json_)
+        return
+    folder = choose_folder(output, resolved.name)
+    place, count = find_workers(resolved, workers, worker_index)
+    with run_folder.locked(folder, writes=place == 0):
+        opened = run_folder.open_run(
+            resolved,
+            folder,
+            progress,
+            fresh=fresh,
+            writes=place == 0,
+            command=sys.argv[1:],
+        )
+        report = _stages(errors=count == 1).run_recipe(opened)
+    _print_report(report, folder, json_)
+
+
+def distill(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Output = None,
+    fresh: Fresh = False,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Distil a recipe's student from text: the first step of `run`."""
+    _run_one("distill", recipe, set_, output, fresh, quiet_, json_)
+
+
+def finetune(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Output = None,
+    fresh: Fresh = False,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Train a recipe's models on its tasks: the second step of `run`."""
+    _run_one("finetune", recipe, set_, output, fresh, quiet_, json_)
+
+
+def _run_one(
+    stage: str,
+    recipe: str,
+    overrides: list[str] | None,
+    output: Path | None,
+    fresh: bool,
+    quiet_: bool,
+    as_json: bool,
+) -> None:
+    """Runs one stage of a recipe, in the folder where `run` goes on."""
+    resolved = config.load_recipe(recipe, overrides or ())
+    if getattr(resolved, stage) is None:
+        raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
+    folder = choose_folder(output, resolved.name)
+    with run_folder.locked(folder):
+        opened = run_folder.open_run(
+            resolved,
+            folder,
+            Progress(quiet=quiet_),
+            fresh=fresh,
+            command=sys.argv[1:],
+        )
+        report = _stages().run_recipe(opened, only=stage)
+    _print_report(report, folder, as_json)
+
+
+def _print_report(report: dict[str, Any], folder: Path, as_json: bool) -> None:
+    if as_json:
+        printing.print_json({**report, "folder": str(folder)})
+        return
+    printing.print_report(report)
+    printing.say(f"Report: {folder / run_folder.PAGE_FILE}")
+    printing.say(f"Results: {folder}")
+    logs = folder / run_folder.LOGS
+    printing.say(f"Next: {shlex.join(['tensorboard', '--logdir', str(logs)])}")
+
+
+def prepare(
+    recipe: RecipePath,
+    set_: Overrides = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="The corpus's own folder, for `data.prepared`. "
+            "Default: the cache.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes. Default: one a core."),
+    ] = None,
+    beam: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OPTIONS",
+            help="Run on Apache Beam, with its pipeline options in one "
+            "string, such as '--runner=FlinkRunner'. Needs --output.",
+        ),
+    ] = None,
+    quiet_: Quiet = False,
+) -> None:
+    """Turn a recipe's text into shards of tokens, or verify those there are."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    _check_prepare(resolved, output, workers, beam)
+    progress = Progress(quiet=quiet_)
+    quiet.import_tensorflow()
+    from keras_distil.runs import corpus
+
+    if beam is None or output is None:
+        prepared = corpus.make_corpus(
+            resolved,
+            progress,
+            output=None if output is None else Path(output),
+            workers=workers,
+        )
+        printing.say(
+            f"Training: {prepared.train_sequences:,} sequences of at most "
+            f"{resolved.data.sequence_length} tokens; held out: "
+            f"{len(prepared.held_out):,}"
+        )
+        printing.say(f"Corpus: {prepared.folder}")
+    else:
+        corpus.make_corpus_with_beam(
+            resolved, progress, output=output, options=shlex.split(beam)
+        )
+        printing.say(f"Corpus: {output}")
+    command = ["keras-distil", "run", recipe]
+    if output:
+        command += ["--set", f"data.prepared={output}"]
+    printing.say(f"Next: {shlex.join(command)}")
+
+
+def _check_prepare(
+    recipe: config.Recipe,
+    output: str | None,
+    workers: int | None,
+    beam: str | None,
+) -> None:
+    if recipe.data.prepared is not None:
+        raise ValueError(
+            "The recipe takes a prepared corpus, "
+            f"`data.prepared: {recipe.data.prepared}`: there is nothing to "
+            "prepare. Remove the key, or use --set data.prepared=null."
+        )
+    if beam is not None and output is None:
+        raise ValueError("`--beam` needs `--output`, a folder of the corpus.")
+    if beam is not None and workers is not None:
+        raise ValueError(
+            "`--workers` is for this machine alone; with `--beam`, give the "
+            "runner's own option, such as --direct_num_workers."
+        )
+
+
+def report(
+    run_folder_: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run.")
+    ],
+    json_: AsJson = False,
+) -> None:
+    """Show the report of a finished run again; make its page anew."""
+    path = run_folder_ / "report.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{run_folder_} holds no finished run: {path.name} is missing."
+        )
+    run_folder.check_report(path)
+    found = json.loads(run_folder.read_text(path))
+    quiet.import_tensorflow()
+    from keras_distil.runs.report import write_page
+
+    page = write_page(run_folder_, found)
+    if json_:
+        printing.print_json(found)
+        return
+    printing.print_report(found)
+    printing.say(f"Report: {page}")
+
+
+def find_workers(
+    recipe: config.Recipe, workers: str | None, index: int | None
+) -> tuple[int, int]:
+    """Returns this process's place among its workers, and their number."""
+    if (workers is None) != (index is None):
+        raise ValueError("--workers and --worker-index need each other.")
+    if workers is not None and index is not None:
+        distribution.name_workers(workers, index)
+    elif recipe.distill is None or recipe.distill.strategy in (
+        "auto",
+        "multi_worker",
+    ):
+        distribution.find_workers()
+    return distribution.worker_index()
+
+
+def _stages(*, errors: bool = True) -> Any:
+    """Loads the stages, and TensorFlow with them."""
+    quiet.import_tensorflow(errors=errors)
+    from keras_distil.runs import stages
+
+    return stages

@@ -1,0 +1,158 @@
+"""Commands that take a trained student."""
+
+from pathlib import Path
+from typing import Annotated
+
+import rich.console
+import typer
+
+from keras_distil import config
+from keras_distil.cli import printing
+from keras_distil.cli.options import (
+    AsJson,
+    ModelFile,
+    Overrides,
+    Quiet,
+    RecipePath,
+    RunOrRecipe,
+    load_run_or_recipe,
+)
+from keras_distil.runs import run_folder
+from keras_distil.utils import quiet
+from keras_distil.utils.progress import Progress
+
+
+def evaluate(
+    recipe: RecipePath,
+    model: Annotated[
+        Path, typer.Option(help="A model that a run has fine-tuned.")
+    ],
+    task: Annotated[str, typer.Option(help="One of the recipe's tasks.")],
+    set_: Overrides = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write what GLUE's server takes, too."
+        ),
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Score a fine-tuned model on a task's development set."""
+    resolved = config.load_recipe(recipe, set_ or ())
+    quiet.import_tensorflow()
+    from keras_distil.runs import task_evaluation
+
+    scores = task_evaluation.evaluate_file(resolved, task, model, submission)
+    if json_:
+        printing.print_json(scores)
+        return
+    for split, metrics in scores.items():
+        for name, value in metrics.items():
+            printing.say(f"{task} {split} {name}: {100 * value:.2f}")
+    if submission is not None:
+        printing.say(f"To hand in: {submission}")
+
+
+def export(
+    recipe: RunOrRecipe,
+    model: ModelFile = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="The model's task, which names its classes."),
+    ] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="saved_model, sentence_embedding, hugging_face, preset, onnx "
+            "or litert_ with float32, float16, dynamic_int8, full_int8, int4. "
+            "May be repeated. Default: those of the recipe, else saved_model, "
+            "hugging_face and preset.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where each format gets a folder. Default: beside the model."
+        ),
+    ] = None,
+    set_: Overrides = None,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score",
+            help="Compare the scores on the task's development set, too.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace earlier exports."),
+    ] = False,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Write a student for LiteRT, TensorFlow, Hugging Face or KerasHub."""
+    resolved, run_path = load_run_or_recipe(recipe, set_)
+    formats = check_formats(resolved, format_)
+    if score and task is None:
+        raise ValueError("`--score` needs the model's task: add --task.")
+    quiet.import_tensorflow()
+    from keras_distil.runs import exports
+
+    path = model or run_path / run_folder.STUDENT_FILE
+    reports = exports.export_file(
+        resolved,
+        path,
+        output or path.parent,
+        formats,
+        task=task,
+        scored=score,
+        overwrite=overwrite,
+        progress=Progress(quiet=quiet_),
+    )
+    if json_:
+        printing.print_json([made.to_json() for made in reports])
+        return
+    for made in reports:
+        printing.say(str(made))
+
+
+def check_formats(recipe: config.Recipe, wanted: list[str] | None) -> list[str]:
+    """Returns the formats asked for, checked as a recipe's are."""
+    if wanted is None:
+        return list((recipe.export or config.ExportSection()).formats)
+    known = config.EXPORT_FORMATS
+    for name in wanted:
+        if name not in known:
+            raise ValueError(
+                f"`--format` must be one of {', '.join(known)}. "
+                f"Received: {name!r}."
+            )
+    return wanted
+
+
+def benchmark(
+    recipe: RunOrRecipe,
+    model: ModelFile = None,
+    set_: Overrides = None,
+    quiet_: Quiet = False,
+    json_: AsJson = False,
+) -> None:
+    """Measure a student, its exports, its teacher and other runtimes."""
+    resolved, run_path = load_run_or_recipe(recipe, set_)
+    quiet.import_tensorflow()
+    from keras_distil.benchmark import chart
+    from keras_distil.runs import benchmarks
+
+    path = model or run_path / run_folder.STUDENT_FILE
+    measurement = benchmarks.benchmark(
+        resolved, path, progress=Progress(quiet=quiet_)
+    )
+    if json_:
+        printing.print_json([each.to_json() for each in measurement])
+        return
+    rich.console.Console().print(
+        chart.make_tables(measurement, title=resolved.name)
+    )
+    printing.say(f"Results: {path.parent / benchmarks.RESULT_FILE}")
