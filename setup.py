@@ -36,11 +36,11 @@ setup(
         "ai-edge-litert>=2.1",
         "ai-edge-quantizer>=0.6",
         "array_record>=0.8",
-        "filelock>=3.20.1",
+        "filelock>=4.2.1",
         "huggingface_hub>=0.34",
         # TFDS 4.9.10 imports it and declares it for Python 3.8 only.
         "importlib_resources>=6.0",
-        "keras>=3.15",
+        "keras>=3.15.1",
         "keras-hub>=0.32",
         "keras-nlp>=0.32",
         "keras-tuner>=1.4.8",
