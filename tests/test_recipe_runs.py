@@ -50,21 +50,13 @@ TASKS = [
 
 def test_there_are_recipes():
     assert len(RECIPES) >= 3
-    assert set(IN_A_GRAPH) <= {path.stem for path in RECIPES}
-
-
-# As they are run, of those whose steps differ most; the others in a graph
-# only with `-m slow`, for tracing takes most of the time.
-IN_A_GRAPH = ("quickstart", "glue")
 
 
 def modes():
+    """Each recipe eagerly, and in a graph where time does not matter."""
     for path in RECIPES:
-        traced = path.stem in IN_A_GRAPH
-        marks = [] if traced else [pytest.mark.slow]
-        yield pytest.param(path, False, marks=marks, id=path.stem)
-        if not traced:
-            yield pytest.param(path, True, id=f"{path.stem}-eager")
+        yield pytest.param(path, True, id=f"{path.stem}-eager")
+        yield pytest.param(path, False, marks=pytest.mark.slow, id=path.stem)
 
 
 @pytest.mark.parametrize(("path", "eager"), list(modes()))

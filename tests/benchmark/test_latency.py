@@ -1,12 +1,10 @@
-import doctest
-
 import keras
 import keras_hub
 import numpy as np
 import pytest
 
 from keras_distil import benchmark, models
-from keras_distil.benchmark import latency, size
+from keras_distil.benchmark import latency
 
 SIZES = {
     "vocabulary_size": 32,
@@ -163,8 +161,3 @@ def test_size_leaves_the_tied_decoder_out(bert):
     encoder = (32 + 12 + 2) * 8 + 16 + 2 * layer + (64 + 8)
     head = (64 + 8) + 16 + 32
     assert benchmark.parameter_count(bert) == encoder + head
-
-
-@pytest.mark.parametrize("module", [latency, size])
-def test_examples_run(module):
-    assert doctest.testmod(module).failed == 0

@@ -1,8 +1,6 @@
 """Files, YAML and overrides."""
 
-import doctest
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +10,6 @@ from keras_distil.config import (
     RecipeError,
     dump_recipe,
     load_recipe,
-    loading,
 )
 
 
@@ -85,13 +82,6 @@ def test_dump_keeps_text_that_looks_like_something_else(
     recipe = load_recipe(recipe_path, [f"name='{name}'"])
     copy = write(tmp_path, dump_recipe(recipe))
     assert load_recipe(copy).name == name
-
-
-def test_examples_run(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
-    results = doctest.testmod(loading)
-    assert results.attempted > 0
-    assert results.failed == 0
 
 
 def test_dump_writes_defaults_in_the_order_of_the_schema(recipe_path):

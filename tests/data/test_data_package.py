@@ -1,17 +1,9 @@
-import doctest
-import importlib
-import pkgutil
 import subprocess
 import sys
 
 import pytest
 
 import keras_distil.data
-
-MODULES = sorted(
-    f"keras_distil.data.{module.name}"
-    for module in pkgutil.iter_modules(keras_distil.data.__path__)
-)
 
 
 @pytest.mark.parametrize("name", keras_distil.data.__all__)
@@ -24,11 +16,6 @@ def test_public_names_exist(name):
 def test_unknown_name():
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = keras_distil.data.nothing
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 def test_preparing_imports_no_tensorflow():

@@ -1,5 +1,3 @@
-import doctest
-import importlib
 import json
 
 import keras
@@ -428,11 +426,3 @@ def test_unusable_filters(filters):
     with pytest.raises(ValueError, match=message) as raised:
         models.ElmoEncoder(filters=filters)
     assert str(raised.value).endswith(f"Received: filters={filters}.")
-
-
-@pytest.mark.parametrize(
-    "name", ["character_encoder", "elmo", "projected_lstm"]
-)
-def test_examples_run(name):
-    module = importlib.import_module(f"keras_distil.models.elmo.{name}")
-    assert doctest.testmod(module).failed == 0
