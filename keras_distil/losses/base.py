@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_distil.losses.layers import LAST, check_layers
 from keras_distil.utils.checks import check_number
 from keras_distil.utils.graph_checks import BatchError
 
@@ -116,25 +117,60 @@ class LogitsLoss(DistillationLoss):
 
 
 class HiddenStateLoss(DistillationLoss):
-    """A loss on the last hidden states of one token.
+    """A loss on the hidden states of one token.
+
+    `token_values` compares one layer of the teacher with one of the student;
+    the value of the loss is the mean over all pairs. Where the widths differ,
+    the student's states come through a learned projection, one for each pair,
+    which losses on the same pair share.
+
+    Args:
+        weight: float >= 0, no unit. Factor of this term in the total loss.
+        name: string. The log of this term is called `<name>_loss`.
+        layers: list of pairs (teacher, student). Numbers from 0 are outputs
+            of transformer layers, "embeddings" is what the first one reads.
+            "last" pairs the last layers, "uniform" the student's layer i
+            with the teacher's layer (i + 1) * T / S - 1, of T and S layers.
 
     Attributes:
         reads: "teacher_hidden_states" and "student_hidden_states", (batch,
             length, width).
+
+    Raises:
+        ValueError: if `layers` is none of these, or lists a pair twice.
     """
 
     reads = HIDDEN_STATES
+
+    def __init__(self, *, weight: float, name: str, layers: Any = LAST) -> None:
+        super().__init__(weight=weight, name=name)
+        self.layers = check_layers(layers)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal loss."""
+        layers = self.layers
+        return {
+            **super().get_config(),
+            "layers": (
+                layers
+                if isinstance(layers, str)
+                else [list(pair) for pair in layers]
+            ),
+        }
 
 
 def check_reads(loss: DistillationLoss) -> None:
     """Raises TypeError unless a loss says what it reads and counts."""
     kind = type(loss).__name__
-    is_on_states = loss.reads == HIDDEN_STATES
-    if not is_on_states and not (loss.is_on_logits and loss.reads <= LOGITS):
+    if isinstance(loss, HiddenStateLoss):
+        right = loss.reads == HIDDEN_STATES
+        form = f"be {sorted(HIDDEN_STATES)}"
+    else:
+        right = loss.is_on_logits and loss.reads <= LOGITS
+        form = "hold 'student_logits', and may 'teacher_logits' and 'targets'"
+    if not right:
         raise TypeError(
-            f"`{kind}.reads` must hold 'student_logits' and may hold "
-            "'teacher_logits' and 'targets', or must be "
-            f"{sorted(HIDDEN_STATES)}. Received: reads={sorted(loss.reads)}."
+            f"`{kind}.reads` must {form}. Received: {sorted(loss.reads)}."
         )
     if loss.counts not in COUNTS:
         raise TypeError(

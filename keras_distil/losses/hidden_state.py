@@ -1,4 +1,4 @@
-"""The hidden-state loss: point in the direction of the teacher's states."""
+"""The losses on hidden states: resemble the teacher's states."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ import keras
 
 from keras_distil.losses import functional
 from keras_distil.losses.base import HiddenStateLoss
+from keras_distil.losses.layers import LAST
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class HiddenStateCosineDistance(HiddenStateLoss):
-    """One minus the cosine of the last hidden states.
+    """One minus the cosine of hidden states.
 
     Formula:
         loss = 1 - <t, s> / (|t| |s|)             # 0 to 2 per token, no unit
@@ -20,6 +21,8 @@ class HiddenStateCosineDistance(HiddenStateLoss):
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
         name: string. The log is `<name>_loss`.
+        layers: the pairs of layers, over which the mean is taken; see
+            `losses.HiddenStateLoss`.
 
     Call arguments:
         teacher_hidden_states: float, (batch, length, width).
@@ -32,7 +35,8 @@ class HiddenStateCosineDistance(HiddenStateLoss):
 
     Raises:
         TypeError: if `weight` is not a number.
-        ValueError: if `weight` is negative or not finite.
+        ValueError: if `weight` is negative or not finite, or `layers` has
+            another form.
 
     Example:
         >>> import numpy as np
@@ -41,11 +45,18 @@ class HiddenStateCosineDistance(HiddenStateLoss):
         1.0
 
     Reference:
-        The L_cos of Sanh et al. 2019, arXiv:1910.01108. Differs: none.
+        The L_cos of Sanh et al. 2019, arXiv:1910.01108, for the last layers.
+        Differs: other layers, and the projection where widths differ.
     """
 
-    def __init__(self, weight: float = 1.0, name: str = "cosine") -> None:
-        super().__init__(weight=weight, name=name)
+    def __init__(
+        self,
+        weight: float = 1.0,
+        name: str = "cosine",
+        *,
+        layers: Any = LAST,
+    ) -> None:
+        super().__init__(weight=weight, name=name, layers=layers)
 
     def call(
         self,

@@ -7,12 +7,14 @@ whose gradient transposes every operand.
 """
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras_hub.models import Backbone, DistilBertBackbone
 
+from keras_distil.losses.layers import EMBEDDINGS, LAST, Layer
 from keras_distil.models import compact_ops
 from keras_distil.models.supported import unknown_to_pass
 
@@ -23,32 +25,52 @@ _NEVER = -1e9
 
 
 def is_supported(backbone: Backbone) -> bool:
-    """Whether `sequence_output` can stand for the encoder's own pass."""
+    """Whether `hidden_states` can stand for the encoder's own pass."""
     return unknown_to_pass(backbone) is None
 
 
 def sequence_output(
     backbone: Backbone, features: dict[str, Tensor], *, training: bool
 ) -> Tensor:
-    """Last hidden states, as the encoder itself computes them.
+    """Last hidden states; see `hidden_states`."""
+    return hidden_states(backbone, features, (), training=training)[LAST]
+
+
+def hidden_states(
+    backbone: Backbone,
+    features: dict[str, Tensor],
+    layers: Collection[Layer],
+    *,
+    training: bool,
+) -> dict[Layer, Tensor]:
+    """Hidden states, as the encoder itself computes them.
 
     Args:
         backbone: a BERT or a DistilBERT.
         features: "token_ids", "padding_mask" and, for BERT, "segment_ids",
             int32, (batch, length).
+        layers: whose states are wanted besides the last: numbers from 0, and
+            "embeddings" for what the first layer reads.
         training: whether dropout is active.
 
     Returns:
-        float in the compute precision, (batch, length, width). What stands at
-        padding means nothing.
+        By layer, the last as "last": float in the compute precision, (batch,
+        length, width). What stands at padding means nothing.
     """
     packing = _Packing(features["padding_mask"])
     states = packing.pack(_embeddings(backbone, features))
     states = _normalized(backbone.embeddings_layer_norm, states)
     states = backbone.embeddings_dropout(states, training=training)
-    for layer in backbone.transformer_layers:
+    packed: dict[Layer, Tensor] = {EMBEDDINGS: states}
+    for index, layer in enumerate(backbone.transformer_layers):
         states = _transformer_layer(layer, states, packing, training)
-    return packing.unpack(states)
+        packed[index] = states
+    packed[LAST] = states
+    return {
+        layer: packing.unpack(rows)
+        for layer, rows in packed.items()
+        if layer == LAST or layer in layers
+    }
 
 
 class _Packing:

@@ -5,12 +5,15 @@ one call. Distillation needs the last hidden states as well, and the logits
 only a chunk at a time; these functions stop at both places.
 """
 
+import weakref
+from collections.abc import Collection, MutableMapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 from keras_hub.models import (
+    Backbone,
     BertTextClassifier,
     DistilBertTextClassifier,
     MaskedLM,
@@ -18,8 +21,9 @@ from keras_hub.models import (
 )
 
 from keras_distil.losses.chunked import VocabularyProjection
+from keras_distil.losses.layers import EMBEDDINGS, LAST, Layer
 from keras_distil.models import encoder_pass, heads
-from keras_distil.models.supported import has_plain_decoder
+from keras_distil.models.supported import has_plain_decoder, is_patched
 
 Tensor = Any
 
@@ -38,12 +42,73 @@ def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         float in the compute precision, (batch, length, width). What stands at
         padding means nothing.
     """
+    return hidden_states(model, inputs, training=training)[LAST]
+
+
+def hidden_states(
+    model: Task,
+    inputs: dict[str, Tensor],
+    layers: Collection[Layer] = (),
+    *,
+    training: bool,
+) -> dict[Layer, Tensor]:
+    """Hidden states after some layers of the encoder, in one pass.
+
+    Args:
+        model: a KerasHub task model.
+        inputs: as for `encode`.
+        layers: whose states are wanted besides the last: numbers from 0, and
+            "embeddings" for what the first layer reads.
+        training: whether dropout is active.
+
+    Returns:
+        By layer, the last as "last"; as from `encode`.
+
+    Raises:
+        ValueError: if a method of the encoder is replaced, so that only its
+            last states can be had.
+    """
     features = encoder_inputs(model, inputs)
-    if encoder_pass.is_supported(model.backbone):
-        return encoder_pass.sequence_output(
-            model.backbone, features, training=training
+    backbone = model.backbone
+    if encoder_pass.is_supported(backbone):
+        return encoder_pass.hidden_states(
+            backbone, features, layers, training=training
         )
-    return _own_states(model, features, training=training)
+    if not set(layers) - {LAST}:
+        return {LAST: _own_states(model, features, training=training)}
+    if is_patched(backbone):
+        raise ValueError(
+            f"The encoder {backbone.name!r} has a replaced method: only its "
+            "last hidden states can be had. Use layers='last'."
+        )
+    return _cut(model, frozenset(layers) - {LAST})(features, training=training)
+
+
+def layer_count(model: Task) -> int | None:
+    """Number of layers whose states can be had; None for the last only."""
+    layers = getattr(model.backbone, "transformer_layers", None)
+    return None if layers is None else len(layers)
+
+
+# By encoder, its graph up to the states of some layers.
+_CUTS: MutableMapping[Backbone, dict[frozenset, keras.Model]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _cut(model: Task, layers: frozenset[Layer]) -> keras.Model:
+    """The encoder as a model of the states of some layers and the last."""
+    cuts = _CUTS.setdefault(model.backbone, {})
+    if layers not in cuts:
+        names = (EMBEDDINGS, *range(layer_count(model) or 0))
+        states = dict(zip(names, states_by_layer(model).values(), strict=True))
+        output = model.backbone.output
+        last = output["sequence_output"] if isinstance(output, dict) else output
+        cuts[layers] = keras.Model(
+            model.backbone.input,
+            {LAST: last, **{layer: states[layer] for layer in layers}},
+        )
+    return cuts[layers]
 
 
 def states_by_layer(model: Task) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distil import data
-from keras_distil.losses import DistillationLoss
+from keras_distil.losses import DistillationLoss, HiddenStateLoss
+from keras_distil.losses.layers import LAST
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.teachers import manifest
 from keras_distil.teachers.records import RecordLayout
@@ -321,12 +322,19 @@ class CachedTeacher:
     def check_losses(self, losses: Sequence[DistillationLoss]) -> None:
         """Raises ValueError unless the cache has what the losses read."""
         for loss in losses:
-            if "teacher_hidden_states" in loss.reads:
+            if isinstance(loss, HiddenStateLoss):
                 if not self.settings.hidden_states:
                     raise ValueError(
                         f"The loss {loss.name!r} needs the teacher's hidden "
                         f"states, and {self.name} has none: leave the loss "
                         "out, or make a cache with `hidden_states=True`."
+                    )
+                if loss.layers != LAST:
+                    raise ValueError(
+                        f"The loss {loss.name!r} needs the teacher's layers "
+                        f"{loss.layers!r}, and {self.name} has the states of "
+                        "the last one only: give the loss `layers='last'`, or "
+                        "the Distiller the teacher itself."
                     )
             elif loss.needs_teacher and not loss.takes_top_logits:
                 raise ValueError(

@@ -111,6 +111,7 @@ class Distiller(KerasMethods):
         self.student = student
         self.distillation_losses = list(losses)
         self.projection = objective.projection
+        self.layer_projections = objective.layer_projections
         self._objective = objective
         if isinstance(teacher, keras.Model):
             share_labels(teacher, student)

@@ -98,8 +98,8 @@ FAULTS = (
     Fault(
         "a task's teacher runs in training mode",
         "TaskObjective.compute_gradients",
-        "self.teacher, batch.inputs, training=False",
-        "self.teacher, batch.inputs, training=training",
+        "self._hidden_losses.teacher_layers, training=False",
+        "self._hidden_losses.teacher_layers, training=training",
         (
             "tests/training/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
         ),
@@ -116,8 +116,8 @@ FAULTS = (
     Fault(
         "the student of a task runs without dropout",
         "TaskObjective.compute_gradients",
-        "self.student, batch.inputs, training=training",
-        "self.student, batch.inputs, training=False",
+        "self._hidden_losses.student_layers, training=training",
+        "self._hidden_losses.student_layers, training=False",
         (
             "tests/training/objectives/test_task_objective.py::test_the_student_trains_with_dropout",
         ),
@@ -125,8 +125,8 @@ FAULTS = (
     Fault(
         "the student of masked-LM runs without dropout",
         "MaskedLMObjective.compute_gradients",
-        "self.student, batch.inputs, training=training",
-        "self.student, batch.inputs, training=False",
+        "self._hidden_losses.student_layers, training=training",
+        "self._hidden_losses.student_layers, training=False",
         (
             "tests/training/test_distiller.py::test_the_student_trains_with_dropout",
         ),
@@ -134,8 +134,8 @@ FAULTS = (
     Fault(
         "the teacher of masked-LM runs in training mode",
         "MaskedLMObjective.compute_gradients",
-        "self.teacher, batch.inputs, training=False",
-        "self.teacher, batch.inputs, training=training",
+        "self._hidden_losses.teacher_layers, training=False",
+        "self._hidden_losses.teacher_layers, training=training",
         (
             "tests/training/test_distiller.py::test_the_teacher_runs_in_inference_mode",
         ),
@@ -182,6 +182,27 @@ FAULTS = (
         (
             "tests/training/objectives/test_masked_lm_objective.py::test_equals_the_step_written_out",
         ),
+    ),
+    Fault(
+        "a layer's states are those of the layer before",
+        "hidden_states",
+        "packed[index] = states",
+        "packed[index + 1] = states",
+        ("tests/training/objectives/test_layer_pairs.py",),
+    ),
+    Fault(
+        "a loss is the sum over its pairs",
+        "HiddenStateLosses.add_up",
+        "tf.add_n(parts) / len(parts)",
+        "tf.add_n(parts)",
+        ("tests/training/objectives/test_layer_pairs.py",),
+    ),
+    Fault(
+        "uniform pairs begin with the teacher's first layer",
+        "_uniform",
+        "(i + 1) * every - 1",
+        "i * every",
+        ("tests/losses/test_layers.py",),
     ),
     Fault(
         "the decoder's gradient is lost",

@@ -235,13 +235,13 @@ def test_no_teacher_runs(cache, make_corpus, monkeypatch):
     corpus = make_corpus()
     cached = cache(corpus)
     distiller = make_distiller(cached, triple())
-    encode, calls = forward.encode, []
+    hidden_states, calls = forward.hidden_states, []
 
-    def counted(model, inputs, *, training):
+    def counted(model, inputs, layers=(), *, training):
         calls.append(model)
-        return encode(model, inputs, training=training)
+        return hidden_states(model, inputs, layers, training=training)
 
-    monkeypatch.setattr(forward, "encode", counted)
+    monkeypatch.setattr(forward, "hidden_states", counted)
     logs_of_a_step(distiller, cached.dataset(corpus, batch_size=4))
     assert calls == [distiller.student]
     assert not any("teacher" in v.path for v in distiller.variables)
@@ -513,6 +513,19 @@ def test_losses_that_the_cache_cannot_serve(cache, make_corpus):
     with pytest.raises(ValueError, match="'own' needs all of the teacher's l"):
         make_distiller(cached, [own])
     make_distiller(cached, triple("masked")[:2])
+
+
+def test_layers_that_the_cache_does_not_have(cache):
+    cached = cache()
+    for layers in ("uniform", [(0, 0)]):
+        loss = losses.HiddenStateCosineDistance(layers=layers)
+        with pytest.raises(
+            ValueError,
+            match=r"The loss 'cosine' needs the teacher's layers .*, and the "
+            r"cache in .* has the states of the last one only: give the loss "
+            r"`layers='last'`, or",
+        ):
+            make_distiller(cached, [*triple()[:2], loss])
 
 
 def test_models_that_the_cache_cannot_serve(cache):

@@ -189,13 +189,13 @@ def test_a_step_without_masked_tokens(teacher):
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_one_forward_of_each_model(teacher, monkeypatch, micro_batches):
     calls = []
-    encode = forward.encode
+    hidden_states = forward.hidden_states
 
-    def counted(model, inputs, *, training):
+    def counted(model, inputs, layers=(), *, training):
         calls.append((model, training))
-        return encode(model, inputs, training=training)
+        return hidden_states(model, inputs, layers, training=training)
 
-    monkeypatch.setattr(forward, "encode", counted)
+    monkeypatch.setattr(forward, "hidden_states", counted)
     distiller = make_distiller(
         teacher, micro_batches=micro_batches, run_eagerly=True
     )
@@ -209,13 +209,13 @@ def test_one_forward_of_each_model(teacher, monkeypatch, micro_batches):
 
 def test_the_step_is_traced_once(teacher, monkeypatch):
     traces = []
-    encode = forward.encode
+    hidden_states = forward.hidden_states
 
-    def counted(model, inputs, *, training):
+    def counted(model, inputs, layers=(), *, training):
         traces.append(model)
-        return encode(model, inputs, training=training)
+        return hidden_states(model, inputs, layers, training=training)
 
-    monkeypatch.setattr(forward, "encode", counted)
+    monkeypatch.setattr(forward, "hidden_states", counted)
     distiller = make_distiller(teacher, run_eagerly=False)
     schedule = schedules.Linear(4.0, 1.0, steps=3)
     distiller.schedule(

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_distil.losses import DistillationLoss, chunked
+from keras_distil.losses import DistillationLoss, HiddenStateLoss, chunked
+from keras_distil.losses.layers import LAST_PAIR
 from keras_distil.teachers import CachedTeacher
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.batch_checks import limits_of
@@ -65,13 +66,24 @@ class Objective(abc.ABC):
             # Refuses what the task cannot count.
             self.denominator_of(loss)
         self._hidden_losses = HiddenStateLosses(
-            teacher, student, [x for x in losses if not x.is_on_logits]
+            teacher,
+            student,
+            [x for x in losses if isinstance(x, HiddenStateLoss)],
         )
 
     @property
     def projection(self) -> keras.layers.Layer | None:
-        """The layer that is trained with the student, or None."""
-        return self._hidden_losses.projection
+        """The projection of the last layers, or None."""
+        return self._hidden_losses.projections.get(LAST_PAIR)
+
+    @property
+    def layer_projections(self) -> list[keras.layers.Layer]:
+        """The projections of other pairs of layers."""
+        return [
+            projection
+            for pair, projection in self._hidden_losses.projections.items()
+            if pair != LAST_PAIR
+        ]
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -79,6 +91,8 @@ class Objective(abc.ABC):
         variables = list(self.student.trainable_variables)
         if self.projection is not None:
             variables += self.projection.trainable_variables
+        for projection in self.layer_projections:
+            variables += projection.trainable_variables
         pooler = getattr(self.student.backbone, "pooled_dense", None)
         left_out: set[int] = set()
         if pooler is not None and not self.uses_pooler:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, chunked
+from keras_distil.losses.layers import LAST, Layer
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
 from keras_distil.teachers import CachedOutputs, CachedTeacher
@@ -189,22 +190,28 @@ class MaskedLMObjective(Objective):
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Sums and gradients; metrics are shown the masked rows."""
-        teacher_states = None
+        teacher_states: dict[Layer, Tensor] = {}
         if batch.teacher is not None:
-            teacher_states = batch.teacher.states
+            teacher_states = {LAST: batch.teacher.states}
         elif self.teacher is not None:
-            teacher_states = forward.encode(
-                self.teacher, batch.inputs, training=False
+            teacher_states = forward.hidden_states(
+                self.teacher,
+                batch.inputs,
+                self._hidden_losses.teacher_layers,
+                training=False,
             )
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
         scales = self._scales(denominators)
         with tf.GradientTape() as tape:
-            student_states = forward.encode(
-                self.student, batch.inputs, training=training
+            student_states = forward.hidden_states(
+                self.student,
+                batch.inputs,
+                self._hidden_losses.student_layers,
+                training=training,
             )
             projection = forward.project(
-                self.student, forward.gather_rows(student_states, rows)
+                self.student, forward.gather_rows(student_states[LAST], rows)
             )
             hidden_total, sums = self._hidden_losses.add_up(
                 scales,
@@ -221,7 +228,7 @@ class MaskedLMObjective(Objective):
             masked=tf.shape(masked_rows)[0],
             rows=rows,
             projection=projection,
-            teacher_states=teacher_states,
+            teacher_states=teacher_states.get(LAST),
             with_gradients=training,
         )
         if observe is not None:

@@ -5,7 +5,11 @@ from typing import Any
 
 import keras
 
-from keras_distil.losses import DistillationLoss
+from keras_distil.losses import (
+    DistillationLoss,
+    HiddenStateLoss,
+    LogitsLoss,
+)
 from keras_distil.losses.base import check_reads
 from keras_distil.models import supported
 from keras_distil.teachers import CachedTeacher
@@ -116,7 +120,7 @@ def check_losses(
             f"as `losses.triple_loss()`. Received: losses={losses!r}."
         )
     for loss in losses:
-        if not isinstance(loss, DistillationLoss):
+        if not isinstance(loss, LogitsLoss | HiddenStateLoss):
             raise TypeError(
                 "`losses` must hold keras_distil losses. Received: "
                 f"{loss!r} (of type {type(loss).__name__})."

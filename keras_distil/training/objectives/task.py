@@ -13,6 +13,7 @@ from keras_distil.losses import (
     functional,
 )
 from keras_distil.losses.base import checked_values, loss_values
+from keras_distil.losses.layers import LAST, Layer
 from keras_distil.models import forward, heads
 from keras_distil.models.task_model import kind_of
 from keras_distil.training.objectives import shared
@@ -209,17 +210,32 @@ class TaskObjective(Objective):
         """Sums and gradients; metrics are shown labels and outputs."""
         rows = self._rows(batch)
         scales = self._scales(denominators)
-        teacher_states = teacher_logits = None
+        teacher_states: dict[Layer, Tensor] = {}
+        teacher_logits = None
         if self.teacher is not None:
-            teacher_states, outputs = forward.encode_task(
-                self.teacher, batch.inputs, training=False
+            teacher_states = forward.hidden_states(
+                self.teacher,
+                batch.inputs,
+                self._hidden_losses.teacher_layers,
+                training=False,
             )
-            teacher_logits = rows.logits(outputs)
+            teacher_logits = rows.logits(
+                forward.task_outputs(
+                    self.teacher, teacher_states[LAST], training=False
+                )
+            )
         with tf.GradientTape() as tape:
-            student_states, outputs = forward.encode_task(
-                self.student, batch.inputs, training=training
+            student_states = forward.hidden_states(
+                self.student,
+                batch.inputs,
+                self._hidden_losses.student_layers,
+                training=training,
             )
-            student_logits = rows.logits(outputs)
+            student_logits = rows.logits(
+                forward.task_outputs(
+                    self.student, student_states[LAST], training=training
+                )
+            )
             total, sums = self._hidden_losses.add_up(
                 scales,
                 weights={"tokens": batch.token_weight},

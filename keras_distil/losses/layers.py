@@ -1,0 +1,112 @@
+"""Which hidden states a loss compares: pairs of layers, without TensorFlow."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+# The number of a layer from 0, or one of the two names.
+Layer: TypeAlias = int | str
+Pair: TypeAlias = tuple[Layer, Layer]
+Layers: TypeAlias = str | tuple[Pair, ...]
+
+# The states that the last layer returns.
+LAST = "last"
+# Those that the first layer reads.
+EMBEDDINGS = "embeddings"
+UNIFORM = "uniform"
+LAST_PAIR: Pair = (LAST, LAST)
+
+_FORM = (
+    "`layers` must be 'last', 'uniform' or a list of pairs (teacher, student) "
+    "of layer numbers from 0 or 'embeddings', such as [(1, 0), (3, 1)]. "
+)
+
+
+def check_layers(layers: Any) -> Layers:
+    """The `layers` of a loss, with pairs as tuples.
+
+    Args:
+        layers: as the user gave it.
+
+    Raises:
+        ValueError: if it has another form, or a pair is listed twice.
+    """
+    if isinstance(layers, str) and layers in (LAST, UNIFORM):
+        return layers
+    if not isinstance(layers, list | tuple) or not layers:
+        raise ValueError(f"{_FORM}Received: layers={layers!r}.")
+    pairs = []
+    for pair in layers:
+        if not (
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and all(map(_is_layer, pair))
+        ):
+            raise ValueError(f"{_FORM}Received: the pair {pair!r}.")
+        if tuple(pair) in pairs:
+            raise ValueError(
+                "`layers` must list each pair once. "
+                f"Received: {tuple(pair)!r} twice."
+            )
+        pairs.append((pair[0], pair[1]))
+    return tuple(pairs)
+
+
+def _is_layer(layer: Any) -> bool:
+    if isinstance(layer, bool) or not isinstance(layer, int):
+        return isinstance(layer, str) and layer == EMBEDDINGS
+    return layer >= 0
+
+
+def find_pairs(
+    layers: Layers, teacher_layers: int | None, student_layers: int | None
+) -> tuple[Pair, ...]:
+    """The pairs for two models, the last layer of each called "last".
+
+    Args:
+        layers: as `check_layers` returns it.
+        teacher_layers: number of the teacher's layers; None if only its last
+            states can be had.
+        student_layers: likewise of the student.
+
+    Raises:
+        ValueError: if a layer does not exist, or the layers cannot be paired.
+    """
+    if layers == LAST:
+        return (LAST_PAIR,)
+    counts = {"teacher": teacher_layers, "student": student_layers}
+    for role, count in counts.items():
+        if count is None:
+            raise ValueError(
+                f"The {role} has hidden states of its last layer only: use "
+                f"layers='last'. Received: layers={layers!r}."
+            )
+    pairs = layers if not isinstance(layers, str) else _uniform(**counts)
+    return tuple(
+        (
+            _existing("teacher", teacher, teacher_layers),
+            _existing("student", student, student_layers),
+        )
+        for teacher, student in pairs
+    )
+
+
+def _uniform(teacher: Any, student: Any) -> Sequence[Pair]:
+    if teacher % student:
+        raise ValueError(
+            "layers='uniform' needs a teacher whose number of layers is a "
+            f"multiple of the student's. Received: {teacher} and {student} "
+            "layers; give pairs."
+        )
+    every = teacher // student
+    return [((i + 1) * every - 1, i) for i in range(student)]
+
+
+def _existing(role: str, layer: Layer, count: Any) -> Layer:
+    if isinstance(layer, str):
+        return layer
+    if layer >= count:
+        raise ValueError(
+            f"The {role} has {count} layers, 0 to {count - 1}. "
+            f"Received: layer {layer}."
+        )
+    return LAST if layer == count - 1 else layer
