@@ -83,7 +83,7 @@ TABLE = {
         "tests/models/checkpoints/test_conversion_peer.py"
         "::test_tensorflows_and_flaxs_files"
     ),
-    ("models/checkpoints/hugging_face", "put an output on it with"): (
+    ("models/checkpoints/hugging_face", "add an output to it with"): (
         "tests/models/test_foreign_heads.py"
         "::test_advice_for_a_folder_of_no_task_works"
     ),

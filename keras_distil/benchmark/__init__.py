@@ -1,7 +1,7 @@
-"""Latency, memory and size of models: what a student gains.
+"""Latency, memory and size of models.
 
-Names are loaded when first used: the contestants that need no TensorFlow
-import none, and their memory is their own.
+Names are loaded on first use: contestants that do not need TensorFlow do not
+import it, so their memory is theirs alone.
 """
 
 import importlib

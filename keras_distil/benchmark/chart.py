@@ -1,4 +1,4 @@
-"""What was measured, as people look at it: a table and a picture."""
+"""Measurements as tables and as a picture."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,18 +11,18 @@ import rich.table
 from keras_distil.benchmark.race import BATCH, Measured
 
 _DASH = "\N{EN DASH}"
-# Areas of the dots, in points squared: the smallest, and a megabyte's.
+# Areas of dots in points squared: the smallest, and the area per megabyte.
 _LEAST_AREA, _AREA_PER_MB = 20.0, 4.0
 
 
 def make_tables(
     measured: Sequence[Measured], *, title: str
 ) -> rich.console.Group:
-    """Three tables: costs, medians and 95th percentiles of single sequences.
+    """Makes tables of costs, median and 95th-percentile latencies.
 
     Args:
-        measured: what `run_race` returned.
-        title: of the first.
+        measured: measurements from `run_race`.
+        title: title of the first table.
     """
     lengths = sorted({length for each in measured for length in each.latency})
     headings = ("MB", "peak MB", "load s", f"{BATCH} at once, /s", "agree %")
@@ -35,12 +35,12 @@ def make_tables(
             costs.add_row(*who, each.failed)
             continue
         costs.add_row(*who, *_costs(each))
-        taken = [each.latency.get(length) for length in lengths]
+        latencies = [each.latency.get(length) for length in lengths]
         medians.add_row(
-            *who, *(_one_decimal(x.median_ms if x else None) for x in taken)
+            *who, *(_one_decimal(x.median_ms if x else None) for x in latencies)
         )
         slowest.add_row(
-            *who, *(_one_decimal(x.p95_ms if x else None) for x in taken)
+            *who, *(_one_decimal(x.p95_ms if x else None) for x in latencies)
         )
     return rich.console.Group(costs, medians, slowest)
 
@@ -77,20 +77,21 @@ def _one_decimal(value: float | None) -> str:
 def draw(
     measured: Sequence[Measured], path: Path, *, length: int, title: str
 ) -> None:
-    """Draws size, latency and score: a dot for each contestant.
+    """Draws size, latency and score, with a dot for each contestant.
 
-    To the left is faster; higher is closer to the student, by its score on a
-    development set, else by its agreement with the student; smaller dots are
-    smaller files.
+    Farther left is faster. Higher is better, by the score on a development
+    set, or else by agreement with the student. Smaller dots are smaller
+    files.
 
     Args:
-        measured: of one number of threads. Those without a latency at
-            `length`, or whose score or agreement is not known, are left out.
+        measured: measurements with one number of threads. Those without a
+            latency at `length`, or without a score or agreement, are left
+            out.
         path: the PNG to write.
-        length: whose latency is shown.
-        title: of the picture.
+        length: the length whose latency is shown.
+        title: title of the picture.
     """
-    # Loads for a second, and draws without a screen.
+    # Imported late: it takes a second. It draws without a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, ScalarFormatter
@@ -130,7 +131,7 @@ def draw(
 
 
 def _round_numbers() -> Any:
-    """Ticks at 1, 2 and 5 times the powers of ten."""
+    """Returns a tick locator at 1, 2 and 5 times the powers of ten."""
     from matplotlib.ticker import LogLocator
 
     return LogLocator(subs=(1.0, 2.0, 5.0))

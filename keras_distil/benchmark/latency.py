@@ -1,4 +1,4 @@
-"""How long a model takes for one input, compared fairly with others."""
+"""Latency of models for one input, compared fairly."""
 
 import operator
 import statistics
@@ -23,23 +23,23 @@ def measure_latency_ms(
 ) -> dict[str, float]:
     """Measures the median latency of several callables side by side.
 
-    Every round runs each callable once, and each round starts with another
-    one: so what slows the machine down for a while, or what one callable
-    leaves in the caches for the next, touches all of them alike.
+    Every round runs each callable once, and each round starts with a
+    different one: a temporary slowdown of the machine, or what one callable
+    leaves in the caches for the next, affects all of them alike.
 
     Args:
         models: names and callables without arguments, each of which returns
-            only when its result is there.
+            only once its result is computed.
         runs: int >= 1, timed rounds.
-        warmup: int >= 0, rounds before them that are not timed.
-        clock: returns seconds.
+        warmup: int >= 0, untimed rounds before them.
+        clock: function that returns seconds.
 
     Returns:
         The median of each callable in milliseconds, by name.
 
     Raises:
-        TypeError: if a count is no integer.
-        ValueError: if there is nothing to measure or a count is too small.
+        TypeError: if a count is not an integer.
+        ValueError: if there are no models or a count is too small.
 
     Example:
         >>> latency_ms = measure_latency_ms({"sum": lambda: sum(range(9))})
@@ -57,12 +57,12 @@ def measure_latency_ms(
         for name in names[first:] + names[:first]:
             started = clock()
             models[name]()
-            taken = clock() - started
+            duration = clock() - started
             if number >= warmup:
-                seconds[name].append(taken)
+                seconds[name].append(duration)
     return {
-        name: 1000.0 * statistics.median(taken)
-        for name, taken in seconds.items()
+        name: 1000.0 * statistics.median(duration)
+        for name, duration in seconds.items()
     }
 
 
@@ -71,7 +71,7 @@ def masked_lm_encoder_call(model: MaskedLM, length: int) -> Callable[[], Any]:
 
     Args:
         model: a KerasHub masked-LM task model.
-        length: int, real tokens of the one sequence that is encoded.
+        length: int, real tokens of the single sequence to encode.
 
     Returns:
         A callable without arguments that runs the encoder in a graph, with
@@ -79,9 +79,9 @@ def masked_lm_encoder_call(model: MaskedLM, length: int) -> Callable[[], Any]:
         (1, length, width). Its first call traces the graph.
 
     Raises:
-        TypeError: if `model` is no masked-LM task model, or `length` no
-            integer.
-        ValueError: if `length` is below 1 or beyond the model's positions.
+        TypeError: if `model` is not a masked-LM task model, or `length` not
+            an integer.
+        ValueError: if `length` is below 1 or exceeds the model's positions.
     """
     forward.check_masked_lm(model, "model")
     _check_at_least("length", length, 1)
@@ -98,8 +98,8 @@ def masked_lm_encoder_call(model: MaskedLM, length: int) -> Callable[[], Any]:
         "padding_mask": tf.ones((1, length), "int32"),
     }
 
-    # The inputs are arguments: TensorFlow would compute ahead what depends
-    # on constants alone.
+    # The inputs are arguments, because TensorFlow would precompute whatever
+    # depends only on constants.
     @tf.function(autograph=False)
     def encode(inputs: dict[str, Any]) -> Any:
         return forward.encode(model, inputs, training=False)
@@ -112,8 +112,8 @@ def elmo_call(model: ElmoClassifier, words: int) -> Callable[[], Any]:
     """Prepares the ELMo baseline to be timed.
 
     Args:
-        model: for single texts.
-        words: int, of the one text.
+        model: a classifier for single texts.
+        words: int, words of the single text.
 
     Returns:
         A callable without arguments that runs the model in a graph, with
@@ -121,7 +121,7 @@ def elmo_call(model: ElmoClassifier, words: int) -> Callable[[], Any]:
         traces the graph.
 
     Raises:
-        TypeError: if `words` is no integer.
+        TypeError: if `words` is not an integer.
         ValueError: if `words` is below 1.
     """
     _check_at_least("words", words, 1)

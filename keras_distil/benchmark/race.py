@@ -1,4 +1,4 @@
-"""Measures contestants side by side: a process each, taking turns."""
+"""Measures contestants side by side, each in a process, in turns."""
 
 import dataclasses
 import json
@@ -14,23 +14,23 @@ from typing import IO, Any, cast
 import numpy as np
 
 BATCH = 32
-# Timed calls of a turn.
+# Timed calls per turn.
 _CALLS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """What is measured.
+    """A model and runtime to measure.
 
     Attributes:
-        name: for people.
+        name: name to display.
         runtime: one of `runtimes.RUNTIMES`.
         path: file or folder that the runtime opens.
-        size_mb: of what is shipped, 1e6 bytes; None if that is no file.
-        precision: of its weights.
-        agreement: share of first choices that are the student's, 0 to 1;
-            None where it is not known.
-        score: on a development set, 0 to 1; None without one.
+        size_mb: size of what is shipped, in 1e6 bytes; None if not a file.
+        precision: precision of its weights.
+        agreement: share of first choices equal to the student's, 0 to 1; None
+            if unknown.
+        score: score on a development set, 0 to 1; None if there is none.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Contestant:
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Of one sequence, in milliseconds."""
+    """Latency of one sequence, in milliseconds."""
 
     median_ms: float
     p95_ms: float
@@ -52,17 +52,17 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a contestant needs.
+    """The measurements of a contestant.
 
     Attributes:
-        contestant: which.
-        num_threads: of one call.
-        load_s: seconds from the file to a model that can be called, its
-            runtime imported before.
-        peak_memory_mb: of its whole process, 1e6 bytes.
-        latency: by length; lengths that it does not take are missing.
-        throughput: sequences a second in batches of `BATCH`, of the length
-            `throughput_length`; None if it does not take that.
+        contestant: the contestant.
+        num_threads: threads per call.
+        load_s: seconds from the file to a callable model, without the import
+            of the runtime.
+        peak_memory_mb: peak memory of its whole process, in 1e6 bytes.
+        latency: latency by length; unsupported lengths are missing.
+        throughput: sequences per second in batches of `BATCH`, of length
+            `throughput_length`; None if that is not supported.
         failed: why it could not be measured; None if it was.
     """
 
@@ -75,11 +75,11 @@ class Measured:
     failed: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The same as data that fits JSON; the path by its name alone."""
-        found = dataclasses.asdict(self)
-        contestant = found.pop("contestant")
+        """Returns the same as JSON data, with only the name of the path."""
+        data = dataclasses.asdict(self)
+        contestant = data.pop("contestant")
         contestant["path"] = self.contestant.path.name
-        return {**contestant, **found}
+        return {**contestant, **data}
 
 
 def run_race(
@@ -93,22 +93,22 @@ def run_race(
 ) -> list[Measured]:
     """Measures all contestants in one run.
 
-    Every round runs each of them at every length, and begins with another
-    one: what slows the machine down for a while touches all alike. As a model
-    that serves is called again and again, the first call of a turn, which
+    Every round runs each of them at every length, starting with a different
+    one, so a temporary slowdown of the machine affects all alike. A model
+    that serves is called again and again, so the first call of a turn, which
     finds the caches filled by another model, is not timed.
 
     Args:
-        contestants: what to measure.
+        contestants: the models to measure.
         lengths: ints, tokens of the single sequences.
-        num_threads: int >= 1, threads of one call.
+        num_threads: int >= 1, threads per call.
         throughput_length: int, tokens of each sequence in a batch.
-        rounds: int >= 1, how often each has its turn of three timed calls,
-            after two rounds that are not timed.
-        progress: called with the rounds done and their number.
+        rounds: int >= 1, number of turns per contestant, of three timed calls
+            each, after two untimed rounds.
+        progress: called with the number of rounds done and in total.
 
     Returns:
-        In the order of the contestants.
+        The measurements, in the order of the contestants.
     """
     entries = [_Entry(each, num_threads) for each in contestants]
     try:
@@ -121,7 +121,7 @@ def run_race(
                     entry.turn(*shape, timed=False)
                     for _ in range(_CALLS if number >= 0 else 0):
                         entry.turn(*shape, timed=True)
-                # Batches take long: one to warm up, then a fifth as many.
+                # Batches take long: one warm-up, then a fifth of the rounds.
                 if number == -1 or (number >= 0 and number % 5 == 0):
                     entry.turn(*batch, timed=number >= 0)
             if progress is not None:
@@ -133,7 +133,7 @@ def run_race(
 
 
 class _Entry:
-    """A contestant's process, and its times."""
+    """A contestant's process and its times."""
 
     def __init__(self, contestant: Contestant, num_threads: int) -> None:
         self.contestant, self.num_threads = contestant, num_threads
@@ -158,11 +158,11 @@ class _Entry:
         )
         self._commands = cast(IO[str], self._process.stdin)
         self._answers = cast(IO[str], self._process.stdout)
-        # One after the other: loading is timed, too.
+        # One after the other, because loading is timed, too.
         self._load_s = self._answer().get("load_s", 0.0)
 
     def turn(self, batch: int, length: int, *, timed: bool) -> None:
-        """Runs once, unless it cannot."""
+        """Runs the contestant once, unless it has failed."""
         if self._failed is not None:
             return
         try:
@@ -171,28 +171,29 @@ class _Entry:
         except BrokenPipeError:
             self._failed = self._last_words()
             return
-        said = self._answer()
-        if "seconds" not in said:
+        answer = self._answer()
+        if "seconds" not in answer:
             return
-        self._peak = said["peak_memory_mb"]
+        self._peak = answer["peak_memory_mb"]
         if timed:
-            taken = self._seconds.setdefault((batch, length), [])
-            taken.append(said["seconds"])
+            durations = self._seconds.setdefault((batch, length), [])
+            durations.append(answer["seconds"])
 
     def measured(
         self, lengths: Sequence[int], batch: tuple[int, int]
     ) -> Measured:
-        """What was found."""
+        """Returns the measurements."""
         if self._failed is not None:
             return Measured(
                 self.contestant, self.num_threads, failed=self._failed
             )
         latency = {}
         for length in lengths:
-            taken = 1000.0 * np.array(self._seconds.get((1, length), []))
-            if len(taken):
+            milliseconds = 1000.0 * np.array(self._seconds.get((1, length), []))
+            if len(milliseconds):
                 latency[length] = Latency(
-                    float(np.median(taken)), float(np.percentile(taken, 95))
+                    float(np.median(milliseconds)),
+                    float(np.percentile(milliseconds, 95)),
                 )
         batches = self._seconds.get(batch)
         return Measured(
@@ -211,7 +212,7 @@ class _Entry:
         try:
             self._commands.close()
         except BrokenPipeError:
-            pass  # It has ended before.
+            pass  # It has already ended.
         self._process.wait()
         self._answers.close()
         self._errors.close()
@@ -235,9 +236,9 @@ def _environment(num_threads: int) -> dict[str, str]:
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **os.environ,
-        # The caller's path: this package may be no installed one.
+        # The caller's path, because this package may not be installed.
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": str(num_threads),
-        # A contestant must not look for models in the network.
+        # A contestant must not look for models on the network.
         "HF_HUB_OFFLINE": "1",
     }

@@ -1,4 +1,4 @@
-"""Opens what is measured, each in its own runtime."""
+"""Opens models in their runtimes, to be measured."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ import numpy as np
 Inputs = Mapping[str, np.ndarray]
 Run = Callable[[Inputs], Any]
 
-# Hugging Face's names of the inputs.
+# Hugging Face's names for the inputs.
 _THEIR_NAMES = {
     "token_ids": "input_ids",
     "padding_mask": "attention_mask",
@@ -20,20 +20,20 @@ _THEIR_NAMES = {
 
 
 class TooLong(Exception):
-    """A file that takes shorter sequences alone."""
+    """A file supports only shorter sequences."""
 
 
 def prepare(runtime: str, num_threads: int) -> Callable[[Path], Run]:
-    """Imports a runtime.
+    """Imports a runtime and returns its opener.
 
     Args:
         runtime: one of `RUNTIMES`.
-        num_threads: int >= 1, threads of one call.
+        num_threads: int >= 1, threads per call.
 
     Returns:
         A function that opens a file or folder, and returns a function from
         "token_ids", "padding_mask" and "segment_ids", int32, (batch, length),
-        that returns when its outputs are there.
+        that returns once its outputs are computed.
 
     Raises:
         ImportError: if the runtime is not installed.
@@ -77,10 +77,10 @@ def _saved_model(num_threads: int) -> Callable[[Path], Run]:
 
         def run(inputs: Inputs) -> list[np.ndarray]:
             tensors = _tensors(inputs)
-            found = function(**{name: tensors[name] for name in names})
-            return [value.numpy() for value in found.values()]
+            outputs = function(**{name: tensors[name] for name in names})
+            return [value.numpy() for value in outputs.values()]
 
-        # What owns the weights must outlive the functions.
+        # The owner of the weights must outlive the functions.
         run.loaded = loaded  # type: ignore[attr-defined]
         return run
 

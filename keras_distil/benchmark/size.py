@@ -1,4 +1,4 @@
-"""How large a model is."""
+"""Size of models."""
 
 import math
 
@@ -6,7 +6,7 @@ import keras
 
 
 def parameter_count(model: keras.Model) -> int:
-    """Returns the number of weights, each shared one counted once.
+    """Returns the number of weights, counting shared ones once.
 
     Args:
         model: a built Keras model.

@@ -1,9 +1,9 @@
-"""One contestant: `python -m keras_distil.benchmark.worker` and its arguments.
+"""Runs a contestant: `python -m keras_distil.benchmark.worker` ...
 
-The arguments are a runtime, the path that it opens, and a number of threads.
+The arguments are a runtime, the path to open, and a number of threads.
 
 It answers every line of its standard input, "BATCH LENGTH", with a line of
-JSON, until the input ends. The first line it writes by itself.
+JSON, until the input ends. It writes the first line unasked.
 """
 
 import json
@@ -17,13 +17,13 @@ import numpy as np
 
 from keras_distil.benchmark import runtimes
 
-# Ids that every vocabulary has.
+# Ids that exist in every vocabulary.
 _WORDS = 100
 _MEMORY = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 def inputs_of(batch: int, length: int) -> dict[str, np.ndarray]:
-    """A batch without padding."""
+    """Makes a batch without padding."""
     ids = np.arange(batch * length, dtype=np.int32) % _WORDS
     return {
         "token_ids": ids.reshape(batch, length),
@@ -33,15 +33,15 @@ def inputs_of(batch: int, length: int) -> dict[str, np.ndarray]:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has had, in 1e6 bytes."""
-    found = _MEMORY.search(Path("/proc/self/status").read_text("utf-8"))
-    return 1024 * int(found[1]) / 1e6 if found else 0.0
+    """Returns the peak memory of this process, in 1e6 bytes."""
+    match = _MEMORY.search(Path("/proc/self/status").read_text("utf-8"))
+    return 1024 * int(match[1]) / 1e6 if match else 0.0
 
 
 def main() -> None:
-    """Runs until its standard input ends."""
+    """Answers requests until standard input ends."""
     runtime, path, num_threads = sys.argv[1:]
-    # Answers have the standard output for themselves.
+    # Reserve standard output for the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 

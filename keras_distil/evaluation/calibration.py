@@ -1,4 +1,4 @@
-"""Whether a model's probabilities are to be believed."""
+"""Calibration error of predicted probabilities."""
 
 import math
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ BINS = 15
 def expected_calibration_error(
     confidences: ArrayLike, correct: ArrayLike, *, bins: int = BINS
 ) -> float:
-    """Mean distance of confidence and accuracy.
+    """Mean distance between confidence and accuracy.
 
     Formula:
-        predictions are put in `bins` bins of equal width by confidence;
-        sum over bins of (share of predictions in it)
-            * |accuracy in it - mean confidence in it|
+        predictions are sorted into `bins` bins of equal width by confidence;
+        sum over bins of (share of predictions in the bin)
+            * |accuracy in the bin - mean confidence in the bin|
 
     Args:
         confidences: (predictions,), probability of the first choice, 0 to 1.
@@ -33,8 +33,8 @@ def expected_calibration_error(
         0 (calibrated) to 1.
 
     Raises:
-        ValueError: if there is nothing, the lengths differ, or a confidence
-            is no probability.
+        ValueError: if there are no predictions, the lengths differ, or a
+            confidence is not a probability.
 
     Example:
         >>> expected_calibration_error([0.8, 0.8, 0.8, 0.8], [1, 1, 1, 0])
@@ -43,22 +43,26 @@ def expected_calibration_error(
     Reference:
         Guo et al. 2017, arXiv:1706.04599, section 2, with 15 bins as there.
     """
-    found = np.asarray(confidences, np.float64)
+    probabilities = np.asarray(confidences, np.float64)
     right = np.asarray(correct, np.float64)
-    if found.ndim != 1 or found.shape != right.shape or not len(found):
+    if (
+        probabilities.ndim != 1
+        or probabilities.shape != right.shape
+        or not len(probabilities)
+    ):
         raise ValueError(
-            "`confidences` and `correct` must be of one length, at least 1. "
-            f"Received: shapes {found.shape} and {right.shape}."
+            "`confidences` and `correct` must have one length, at least 1. "
+            f"Received: shapes {probabilities.shape} and {right.shape}."
         )
-    if not ((found >= 0) & (found <= 1)).all():
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError(
             "`confidences` must be from 0 to 1. Received: from "
-            f"{found.min()} to {found.max()}."
+            f"{probabilities.min()} to {probabilities.max()}."
         )
     # (0, 1/bins], (1/bins, 2/bins], ...
-    places = np.clip(np.ceil(found * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(places, weights=right - found, minlength=bins)
-    return round(math.fsum(np.abs(gaps)) / len(found), 12)
+    places = np.clip(np.ceil(probabilities * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(places, weights=right - probabilities, minlength=bins)
+    return round(math.fsum(np.abs(gaps)) / len(probabilities), 12)
 
 
 def first_choices(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,20 +84,20 @@ def masked_lm_calibration(
 
     Args:
         model: the model.
-        batches: finite, of Keras triples.
+        batches: a finite dataset of Keras triples.
     """
 
     @tf.function(reduce_retracing=True, autograph=False)
     def logits_of(x: Any, rows: tf.Tensor) -> tf.Tensor:
         states = forward.encode(model, x, training=False)
-        made = forward.project(model, forward.gather_rows(states, rows))
-        return tf.cast(made.products(), tf.float32) + made.bias
+        projection = forward.project(model, forward.gather_rows(states, rows))
+        return tf.cast(projection.products(), tf.float32) + projection.bias
 
     confidences, correct = [], []
     for x, y, weight in batches:
         rows = tf.where(tf.reshape(weight, [-1]) > 0)[:, 0]
-        chosen, found = first_choices(logits_of(x, rows).numpy())
-        confidences.append(found)
+        chosen, probabilities = first_choices(logits_of(x, rows).numpy())
+        confidences.append(probabilities)
         correct.append(chosen == tf.gather(tf.reshape(y, [-1]), rows).numpy())
     return expected_calibration_error(
         np.concatenate(confidences), np.concatenate(correct)

@@ -34,24 +34,25 @@ from keras_distil.models.labels import labels_of
 
 
 class GLUEEvaluator:
-    """Scores models on the development sets of one GLUE task.
+    """Scores models on the development sets of a GLUE task.
 
-    A model's classes are matched by name with the task's, see
+    A model's classes are matched with the task's by name, see
     `models.labels_of`; without names they are in the task's order.
 
     Args:
         task: the task, or its name, such as "cola".
-        tokenizer: of the models.
+        tokenizer: the tokenizer of the models.
         root: folder of GLUE's official files, or None for TensorFlow Datasets.
-        max_length: int, tokens of an example at most.
-        batch_size: int, examples a batch.
+        max_length: int, maximum tokens per example.
+        batch_size: int, examples per batch.
 
     Attributes:
         task: the task.
-        examples: of each development split, by its name.
+        examples: the examples of each development split, by name.
 
     Raises:
-        ValueError: if the task is unknown or its files are not as GLUE's.
+        ValueError: if the task is unknown, or its files do not have GLUE's
+            format.
 
     Example:
         >>> evaluator = GLUEEvaluator(
@@ -89,7 +90,7 @@ class GLUEEvaluator:
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
-        """The labels of each development split."""
+        """The labels of each development split, by name."""
         return {
             split: np.asarray(examples.labels)
             for split, examples in self.examples.items()
@@ -106,11 +107,11 @@ class GLUEEvaluator:
     def predictions(
         self, model: Task | OutputFunction
     ) -> dict[str, np.ndarray]:
-        """What a model says of each development split.
+        """Returns a model's predictions for each development split.
 
         Args:
-            model: of `models.task_model`, fine-tuned on the task, or a
-                function as from `output_function`.
+            model: a model from `models.task_model`, fine-tuned on the task,
+                or a function as from `output_function`.
 
         Returns:
             Class ids, int, or scores from 0 to 5, float32, by split.
@@ -121,7 +122,7 @@ class GLUEEvaluator:
         }
 
     def outputs(self, model: Task | OutputFunction) -> dict[str, np.ndarray]:
-        """What the model puts out, float32, (examples, outputs), by split."""
+        """Returns the outputs, float32, (examples, outputs), by split."""
         return {
             split: self._outputs(model, encoded)
             for split, encoded in self._encoded.items()
@@ -130,7 +131,7 @@ class GLUEEvaluator:
     def metrics(
         self, predictions: Mapping[str, np.ndarray]
     ) -> dict[str, dict[str, float]]:
-        """The task's metrics of each split, 0 to 1, from predictions."""
+        """Returns the metrics of each split, 0 to 1, from predictions."""
         return {
             split: score_glue(
                 self.task, self.examples[split].labels, predictions[split]
@@ -141,11 +142,11 @@ class GLUEEvaluator:
     def evaluate(
         self, model: Task | OutputFunction
     ) -> dict[str, dict[str, float]]:
-        """The task's metrics of each development split, 0 to 1."""
+        """Returns the task's metrics of each development split, 0 to 1."""
         return self.metrics(self.predictions(model))
 
     def score(self, model: Task | OutputFunction) -> float:
-        """The mean of all metrics of all development splits, 0 to 1."""
+        """Returns the mean of all metrics of all development splits, 0 to 1."""
         return main_score(*self.evaluate(model).values())
 
     def write_submission(self, model: Task, folder: str | Path) -> list[Path]:
@@ -153,7 +154,7 @@ class GLUEEvaluator:
 
         Args:
             model: as for `predictions`.
-            folder: where the files go; made if it is missing.
+            folder: folder for the files; created if missing.
 
         Returns:
             The files.
@@ -184,7 +185,7 @@ class GLUEEvaluator:
     def _outputs(
         self, model: Task | OutputFunction, encoded: EncodedExamples
     ) -> np.ndarray:
-        """float32, (examples, outputs), examples and classes in order."""
+        """Returns float32, (examples, outputs), both in the task's order."""
         columns = None
         if self.task.labels is not None:
             columns = class_columns(
@@ -192,8 +193,12 @@ class GLUEEvaluator:
             )
         outputs_of = output_function(model)
         batches = padded_batches(encoded, batch_size=self.batch_size)
-        made = [(rows, outputs_of(inputs)) for rows, inputs in batches]
-        outputs = np.concatenate([each for _, each in made])
-        found = np.empty_like(outputs, np.float32)
-        found[np.concatenate([rows for rows, _ in made])] = outputs
-        return found if columns is None else found[:, columns]
+        outputs_by_batch = [
+            (rows, outputs_of(inputs)) for rows, inputs in batches
+        ]
+        outputs = np.concatenate([each for _, each in outputs_by_batch])
+        in_order = np.empty_like(outputs, np.float32)
+        in_order[np.concatenate([rows for rows, _ in outputs_by_batch])] = (
+            outputs
+        )
+        return in_order if columns is None else in_order[:, columns]

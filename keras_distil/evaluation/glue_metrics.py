@@ -1,4 +1,4 @@
-"""GLUE's metrics, averages and the files in which predictions are handed in."""
+"""GLUE's metrics, averages and submission files."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,26 +12,26 @@ from sklearn import metrics
 from keras_distil.data.tasks.glue import HIGHEST_SCORE, GLUETask, glue_task
 from keras_distil.utils import disk
 
-# Values that differ by less, relative to the greatest, differ by rounding.
+# Smaller differences, relative to the greatest value, are rounding errors.
 _ROUNDING = 1e-12
 
 
 def score_glue(
     task: str | GLUETask, labels: Any, predictions: Any
 ) -> dict[str, float]:
-    """The metrics of a task.
+    """Computes the metrics of a task.
 
     Formula:
-        accuracy = share of predictions that are right
+        accuracy = share of correct predictions
         f1 = 2 tp / (2 tp + fp + fn), for class 1
         matthews_correlation = (tp tn - fp fn)
             / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn))
-        pearson = linear correlation; spearman = that of the ranks, equal
-            values sharing the mean of their ranks
+        pearson = linear correlation; spearman = linear correlation of the
+            ranks, where equal values share the mean of their ranks
 
-    Where a formula divides 0 by 0 the value is 0: the correlations if all
-    labels or all predictions are the same (but for rounding), as they are
-    for a single example, and F1 if class 1 is neither there nor predicted.
+    Where a formula divides 0 by 0 the value is 0: correlations if all labels
+    or all predictions are equal (except for rounding), as with a single
+    example, and F1 if class 1 is neither present nor predicted.
 
     Args:
         task: a name such as "cola", or a task.
@@ -73,11 +73,11 @@ def score_glue(
 
 
 def main_score(*scores: Mapping[str, float]) -> float:
-    """The one number of a task: the mean of its metrics.
+    """Returns the single score of a task: the mean of its metrics.
 
     Args:
-        *scores: what `score_glue` returned; several if a task has several
-            development sets, which count the same.
+        *scores: what `score_glue` returned; several for a task with several
+            development sets, which have equal weight.
 
     Returns:
         The mean.
@@ -92,16 +92,17 @@ def main_score(*scores: Mapping[str, float]) -> float:
     Reference:
         Wang et al. 2018, arXiv:1804.07461. Differs: none.
     """
-    means = [_mean("scores", given) for given in scores]
+    means = [_mean("scores", score) for score in scores]
     return _mean("scores", {str(n): mean for n, mean in enumerate(means)})
 
 
 def macro_score(by_task: Mapping[str, float]) -> float:
-    """The mean over tasks, each counting the same.
+    """Returns the mean over tasks, which have equal weight.
 
     Args:
         by_task: the main score of each task, by name. Which tasks count is
-            the caller's choice: means over different tasks do not compare.
+            the caller's choice: means over different tasks are not
+            comparable.
 
     Returns:
         The mean.
@@ -123,19 +124,19 @@ def macro_score(by_task: Mapping[str, float]) -> float:
 
 
 def class_predictions(task: str | GLUETask, logits: Any) -> np.ndarray:
-    """What a model's outputs predict.
+    """Turns a model's outputs into predictions.
 
     Args:
         task: a name such as "cola", or a task.
-        logits: float, (examples, outputs); (examples,) will do for scores.
+        logits: float, (examples, outputs); or (examples,) for scores.
 
     Returns:
-        (examples,): int32 class ids, the lowest of equal ones; or float32
-        scores, clipped to 0..5.
+        (examples,): int32 class ids, the lowest of equally likely ones; or
+        float32 scores, clipped to 0..5.
 
     Raises:
         TypeError: if the outputs are not numbers.
-        ValueError: if the task is unknown, the shape is another, or an output
+        ValueError: if the task is unknown, the shape is wrong, or an output
             is not finite.
 
     Example:
@@ -163,22 +164,22 @@ def write_submission(
     predictions: Any,
     folder: str | os.PathLike,
 ) -> Path:
-    r"""Writes the predictions of a test set as GLUE's server takes them.
+    r"""Writes the predictions of a test set in the format of GLUE's server.
 
     Args:
         task: a name such as "cola", or a task.
         split: one of the task's `test`.
         ids: (examples,), 0, 1, ... in any order; the lines are sorted.
         predictions: (examples,), class ids, or scores from 0 to 5.
-        folder: where the file goes; made if need be, an older one replaced.
+        folder: folder for the file; created if missing. Old files are replaced.
 
     Returns:
         The file's path, `folder/CoLA.tsv` for example.
 
     Raises:
         TypeError: if class ids are not integers, or scores not numbers.
-        ValueError: if the task is unknown, the split is no test set, ids are
-            missing, or a prediction is not allowed.
+        ValueError: if the task is unknown, the split is not a test set, ids
+            are missing, or a prediction is not allowed.
         OSError: if the disk is full or may not be written.
 
     Example:
@@ -213,7 +214,7 @@ def write_submission(
 
 def _written(task: GLUETask, value: Any) -> str:
     if task.is_regression:
-        # The sum makes minus zero plain zero.
+        # The sum turns minus zero into zero.
         return f"{value + 0.0:.3f}"
     return task.written_labels[value]
 
@@ -261,7 +262,7 @@ def _checked(task: GLUETask, name: str, values: Any) -> np.ndarray:
 
 def _numbers(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values)
-    # NumPy's letter for bfloat16, which mixed precision gives, is V.
+    # NumPy's letter for bfloat16, which occurs in mixed precision, is V.
     if array.size and array.dtype.kind not in "iufV":
         raise TypeError(
             f"`{name}` must be numbers. Received: dtype {array.dtype}."
@@ -291,7 +292,7 @@ def _mean(name: str, scores: Mapping[str, float]) -> float:
     if not scores:
         raise ValueError(f"`{name}` must hold a score. Received: none.")
     for key, score in scores.items():
-        # NaN is not between them.
+        # Also refuses NaN.
         if not -1.0 <= score <= 1.0:
             raise ValueError(
                 f"`{name}` must be numbers from -1 to 1. "

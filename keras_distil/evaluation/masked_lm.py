@@ -16,8 +16,8 @@ class MaskedLMScores:
     Attributes:
         mlm_accuracy: share of masked tokens predicted, 0 to 1.
         mlm_loss: crossentropy of the masked tokens, nats.
-        teacher_agreement: share of masked tokens for which the model's and
-            the teacher's first choices are the same, 0 to 1.
+        teacher_agreement: share of masked tokens for which the model and the
+            teacher have the same first choice, 0 to 1.
     """
 
     mlm_accuracy: float
@@ -26,7 +26,7 @@ class MaskedLMScores:
 
 
 class _Scorer(Distiller):
-    """Evaluates a model that may be frozen, quantised or in any precision."""
+    """A Distiller for scoring models that cannot be trained."""
 
     _trains = False
 
@@ -37,12 +37,12 @@ def score_masked_lm(
     """Scores a model on batches with fixed masks.
 
     Args:
-        model: the model to score; the teacher itself is scored too, once.
-        teacher: whose first choices the model is compared with.
+        model: the model to score; may be the teacher itself.
+        teacher: the teacher whose first choices are compared.
         batches: a finite dataset of Keras triples.
 
     Returns:
-        The scores, over all masked positions of all batches.
+        The scores over all masked positions of all batches.
     """
     itself = model is teacher
     scorer = _Scorer(

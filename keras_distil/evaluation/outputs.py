@@ -16,15 +16,16 @@ _NAMES = ("token_ids", "padding_mask", "segment_ids")
 
 
 def output_function(model: Task | OutputFunction) -> OutputFunction:
-    """The outputs of a model, traced once for all shapes.
+    """Returns a function that computes a model's outputs.
 
     Args:
-        model: of `models.task_model`; or already such a function, as of a
-            model that was exported.
+        model: a model from `models.task_model`, or already such a function,
+            for example of an exported model.
 
     Returns:
         A function from "token_ids", "padding_mask" and "segment_ids", int32,
         (batch, length), to the outputs, float32; see `forward.encode_task`.
+        It is traced once for all shapes.
 
     Raises:
         ValueError: if the model's outputs are neither logits nor a softmax.

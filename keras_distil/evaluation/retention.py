@@ -1,7 +1,7 @@
-"""What share of its teacher's score a model keeps, where that says something.
+"""The share of the teacher's score that a model keeps.
 
-A teacher that scores no more than a constant answer has taught nothing that
-could be kept: a share of its score would be a figure without a meaning.
+It is only given where it has a meaning: a teacher that scores no more than a
+constant answer has taught nothing that could be kept.
 """
 
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ from keras_distil.evaluation.significance import Array, Metric
 def kept_percent(
     score: float | None, teacher: float | None, chance: float = 0.0
 ) -> float | None:
-    """A score in percent of the teacher's.
+    """Returns a score in percent of the teacher's.
 
     Args:
-        score: of the model.
-        teacher: of its teacher, in the same unit.
-        chance: what a constant answer scores, in the same unit.
+        score: score of the model.
+        teacher: score of its teacher, in the same unit.
+        chance: score of a constant answer, in the same unit.
 
     Returns:
-        The share; None if a score is missing, or the teacher's is not above
-        chance and not above 0.
+        The percentage; None if a score is missing, or the teacher's is not
+        above chance and 0.
 
     Example:
         >>> kept_percent(66.0, 88.0, chance=50.0)
@@ -37,16 +37,16 @@ def kept_percent(
 
 
 def chance_score(labels: Array, metric: Metric) -> float:
-    """What always answering the most frequent class scores.
+    """Returns the score of always answering the most frequent class.
 
     Args:
-        labels: (n,) integers, classes; anything else has no class that could
-            be the most frequent.
-        metric: of labels and predictions.
+        labels: (n,) integers, classes; other labels have no most frequent
+            class.
+        metric: function of labels and predictions.
 
     Returns:
-        The metric of that answer; 0 for correlations and for what is no
-        class.
+        The metric of that answer; 0 for correlations and for labels that are
+        not classes.
 
     Example:
         >>> import numpy as np
@@ -63,7 +63,7 @@ def chance_score(labels: Array, metric: Metric) -> float:
 
 
 def most_frequent_share(batches: Iterable[tuple[Any, Any, Any]]) -> float:
-    """Share of masked tokens that are the most frequent one of them.
+    """Returns the share of the most frequent token among masked ones.
 
     Args:
         batches: Keras triples of masked language modelling.
@@ -74,7 +74,7 @@ def most_frequent_share(batches: Iterable[tuple[Any, Any, Any]]) -> float:
     counts = np.zeros(0, np.int64)
     for _, targets, weight in batches:
         masked = np.asarray(targets)[np.asarray(weight) > 0]
-        found = np.bincount(masked.ravel(), minlength=len(counts))
-        found[: len(counts)] += counts
-        counts = found
+        batch_counts = np.bincount(masked.ravel(), minlength=len(counts))
+        batch_counts[: len(counts)] += counts
+        counts = batch_counts
     return float(counts.max() / counts.sum()) if counts.any() else 0.0

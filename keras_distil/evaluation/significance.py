@@ -1,13 +1,13 @@
-"""Whether two scores differ by more than the choice of examples explains.
+"""Bootstrap intervals of scores, and of differences between scores.
 
-A score on a few hundred dev examples would have been another one on other
+A score on a few hundred dev examples would have been different for other
 examples of the same kind. The bootstrap measures by how much: it draws the
-examples anew, with replacement, a thousand times, and scores each draw. Two
-systems are compared on the same draws, so that what makes a draw easy or hard
-touches both alike.
+examples again, with replacement, a thousand times, and scores each draw. Two
+systems are compared on the same draws, so whatever makes a draw easy or hard
+affects both alike.
 
-What it measures is the choice of the dev examples, and that alone: how much
-training with another seed changes a score is shown by the seeds themselves.
+It measures only the effect of the choice of dev examples. How much another
+training seed changes a score is shown by the seeds.
 
 References:
     Efron 1979, Bootstrap methods: another look at the jackknife.
@@ -15,8 +15,8 @@ References:
     evaluation, section 4 (paired bootstrap resampling).
     Berg-Kirkpatrick et al. 2012, An empirical investigation of statistical
     significance in NLP. Differs: they count the draws whose difference is
-    more than twice the one found; here, as in Koehn, p is the share of draws
-    in which the first system does not win.
+    more than twice the observed one; here, as in Koehn, p is the share of
+    draws in which the first system does not win.
 """
 
 import dataclasses
@@ -28,32 +28,32 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
-# Labels (n, ...) and the predictions of one seed (n, ...) give a score.
+# Maps labels (n, ...) and the predictions of one seed (n, ...) to a score.
 Metric = Callable[[Array, Array], float]
 
-# Draws that are held at a time: 8 bytes for each example of each.
+# Draws in memory at a time, at 8 bytes per example and draw.
 _COUNTS_AT_A_TIME = 2**20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScoredExamples:
-    """What a system said of the dev examples of a task, seed by seed.
+    """A system's predictions for a task's dev examples, seed by seed.
 
     Attributes:
-        labels: (n, ...), what is right.
-        predictions: (seeds, n, ...), what the system trained with each seed
-            said of the same examples, in the same order.
+        labels: (n, ...), the correct answers.
+        predictions: (seeds, n, ...), the predictions of the system trained
+            with each seed, for the same examples in the same order.
 
     Raises:
-        ValueError: if there is no example or no seed, the shapes do not fit
-            or a value is not finite.
+        ValueError: if there are no examples or no seeds, the shapes do not
+            match or a value is not finite.
     """
 
     labels: Array
     predictions: Array
 
     def __post_init__(self) -> None:
-        """Makes both arrays, and checks them."""
+        """Converts both to arrays and checks them."""
         labels = np.asarray(self.labels)
         predictions = np.asarray(self.predictions)
         _check_examples(labels, predictions)
@@ -63,9 +63,9 @@ class ScoredExamples:
 
 @dataclasses.dataclass(frozen=True)
 class CountedMetric:
-    """A metric that scores many draws at once from how often each has what.
+    """A metric that scores many draws at once, from counts.
 
-    Drawing an example twice is counting it twice, so that a draw need not be
+    Drawing an example twice means counting it twice, so a draw need not be
     gathered: a thousand draws are one matrix product.
 
     Attributes:
@@ -83,7 +83,7 @@ class CountedMetric:
     by_counts: Callable[[Array, Array, Array], Array]
 
     def __call__(self, labels: Array, predictions: Array) -> float:
-        """Scores the examples, each counted once."""
+        """Scores the examples, each with a count of one."""
         once = np.ones((1, len(labels)))
         return float(self.by_counts(labels, predictions, once)[0])
 
@@ -98,16 +98,16 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class PairedDifference:
-    """By how much a first system scores above a second one.
+    """The difference by which one system scores above another.
 
     Attributes:
         mean: mean difference over the draws, negative if the first is worse.
-        low: lower end of its interval.
-        high: upper end of its interval.
+        low: lower end of the interval.
+        high: upper end of the interval.
         p_value: share of the draws in which the first does not score above
             the second (one-sided).
-        inside: whether 0 is inside the interval, so that the difference may
-            come from the choice of the examples.
+        inside: whether 0 is inside the interval, so that the choice of
+            examples may explain the difference.
     """
 
     mean: float
@@ -125,29 +125,29 @@ def bootstrap_scores(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Array:
-    """Scores a system on examples drawn anew, again and again.
+    """Scores a system on repeated random draws of its examples.
 
-    A draw takes as many examples as there are, with replacement. It is
-    scored for each training seed; the median over them is the draw's score,
-    as it is in the table. Calls with the same number of examples, `resamples`
-    and `seed` draw the same examples, which pairs the systems of a task.
+    A draw takes as many examples as there are, with replacement. It is scored
+    for each training seed; the median over the seeds is the draw's score, as
+    in the table. Calls with the same number of examples, `resamples` and
+    `seed` draw the same examples, which pairs the systems of a task.
 
     Args:
-        labels: (n, ...), what is right.
-        predictions: (seeds, n, ...), of one system.
+        labels: (n, ...), the correct answers.
+        predictions: (seeds, n, ...), predictions of one system.
         metric: function of labels and the predictions of one seed. A
             `CountedMetric` is fast; any other is called for every draw and
             seed.
         resamples: int >= 1, number of draws.
-        seed: int >= 0, of the draws.
+        seed: int >= 0, determines the draws.
 
     Returns:
         Float64 array, (resamples,).
 
     Raises:
-        TypeError: if `resamples` or `seed` is no integer.
-        ValueError: if one of them is too small, the examples are none that
-            `ScoredExamples` takes or the metric gives no finite number.
+        TypeError: if `resamples` or `seed` is not an integer.
+        ValueError: if one of them is too small, `ScoredExamples` refuses the
+            examples, or the metric does not return a finite number.
 
     Example:
         >>> import numpy as np
@@ -180,10 +180,10 @@ def task_seed(task: str, seed: int = 0) -> int:
 
     Args:
         task: name of the task.
-        seed: int >= 0, of the whole table.
+        seed: int >= 0, seed of the whole table.
 
     Raises:
-        TypeError: if `seed` is no integer.
+        TypeError: if `seed` is not an integer.
         ValueError: if it is negative.
     """
     seed = _integer_at_least("seed", seed, 0)
@@ -195,15 +195,15 @@ def macro_samples(samples: Mapping[str, Array]) -> Array:
     """Returns the mean over the tasks, draw by draw.
 
     Args:
-        samples: scores (resamples,) of each task, from draws of its own.
+        samples: scores (resamples,) of each task, from independent draws.
 
     Raises:
-        ValueError: if there is no task, or the numbers of draws differ.
+        ValueError: if there are no tasks, or the numbers of draws differ.
     """
     lengths = {np.shape(scores) for scores in samples.values()}
     if len(lengths) != 1:
         raise ValueError(
-            "`samples` must hold one array or more, all of one shape. "
+            "`samples` must hold at least one array, all of one shape. "
             f"Received: shapes {sorted(lengths)}."
         )
     return np.mean(list(samples.values()), axis=0)
@@ -213,7 +213,7 @@ def interval(samples: Array, level: float = 0.95) -> Interval:
     """Returns the percentile interval of bootstrapped scores.
 
     Args:
-        samples: (resamples,), as `bootstrap_scores` gives them.
+        samples: (resamples,), as from `bootstrap_scores`.
         level: float between 0 and 1, share of the draws inside.
 
     Raises:
@@ -226,8 +226,8 @@ def interval(samples: Array, level: float = 0.95) -> Interval:
     samples = np.asarray(samples, "float64")
     if samples.ndim != 1 or not len(samples):
         raise ValueError(
-            "`samples` must be an array of one axis that holds a draw or "
-            f"more. Received: shape {samples.shape}."
+            "`samples` must be an array with one axis and at least one draw. "
+            f"Received: shape {samples.shape}."
         )
     if not 0 < level < 1:
         raise ValueError(
@@ -244,8 +244,8 @@ def paired_difference(
 
     Args:
         first: (resamples,), scores of the first system.
-        second: scores of the second one, from draws of the same seed.
-        level: float between 0 and 1, of the interval.
+        second: scores of the second, from draws with the same seed.
+        level: float between 0 and 1, level of the interval.
 
     Raises:
         ValueError: if the shapes differ, there are no draws or `level` is out
@@ -253,8 +253,8 @@ def paired_difference(
 
     Example:
         >>> import numpy as np
-        >>> found = paired_difference(np.array([3, 2]), np.array([2, 2]))
-        >>> found.mean, found.p_value
+        >>> difference = paired_difference(np.array([3, 2]), np.array([2, 2]))
+        >>> difference.mean, difference.p_value
         (0.5, 0.5)
     """
     first, second = np.asarray(first), np.asarray(second)
@@ -275,13 +275,13 @@ def paired_difference(
 
 
 def mean_of(*metrics: CountedMetric) -> CountedMetric:
-    """Returns the mean of metrics, as GLUE scores a task that has two.
+    """Returns the mean of metrics, as in GLUE for tasks with two.
 
     Args:
         metrics: one or more.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are none.
     """
     if not metrics:
         raise ValueError("`metrics` must hold at least one. Received: ().")
@@ -307,14 +307,14 @@ def _finite(scores: Any) -> Array:
     wrong = array[~np.isfinite(array)]
     if len(wrong):
         raise ValueError(
-            "`metric` must give a finite number for every draw. Received: "
+            "`metric` must return a finite number for every draw. Received: "
             f"{wrong[0]}."
         )
     return array
 
 
 def _counts(drawn: Array) -> Array:
-    """Returns how often each draw has each example, as floats."""
+    """Counts how often each draw has each example, as floats."""
     draws, size = drawn.shape
     places = drawn + size * np.arange(draws)[:, None]
     counts = np.bincount(places.ravel(), minlength=draws * size)
@@ -326,7 +326,7 @@ def _accuracy(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _f1(labels: Array, predictions: Array, counts: Array) -> Array:
-    # Twice the true positives, over all that is or is said to be positive.
+    # Twice the true positives, over all true and all predicted positives.
     is_positive, said_positive = labels == 1, predictions == 1
     both = counts @ (is_positive & said_positive)
     either = counts @ is_positive + counts @ said_positive
@@ -340,7 +340,7 @@ def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
     are = counts @ (labels == classes).T.astype("float64")
     said = counts @ (predictions == classes).T.astype("float64")
     covariance = right * total - (are * said).sum(axis=1)
-    # Both are 0, exactly, where a draw has one class only: counts are whole.
+    # Both are exactly 0 where a draw has a single class: counts are whole.
     spread = (total**2 - (are**2).sum(axis=1)) * (
         total**2 - (said**2).sum(axis=1)
     )
@@ -348,7 +348,7 @@ def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _pearson(labels: Array, predictions: Array, counts: Array) -> Array:
-    # Near 0, sums of squares lose nothing when the mean's is taken away.
+    # Near 0, sums of squares lose no digits when the mean is subtracted.
     labels, predictions = _varying(labels), _varying(predictions)
     return _correlation(
         (labels - labels.mean())[None],
@@ -365,7 +365,7 @@ def _spearman(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _varying(values: Array) -> Array:
-    """Returns zeros in place of values that differ by rounding alone."""
+    """Returns zeros for values that differ only by rounding."""
     constant = np.ptp(values) <= 1e-12 * np.abs(values).max()
     return np.zeros(len(values)) if constant else values.astype("float64")
 
@@ -373,7 +373,7 @@ def _varying(values: Array) -> Array:
 def _ranks(values: Array, counts: Array) -> Array:
     """Returns the rank of each value in each draw, minus the mean rank.
 
-    Equal values share the middle of the ranks they take up together.
+    Equal values share the middle of their ranks.
     """
     unique, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -384,7 +384,7 @@ def _ranks(values: Array, counts: Array) -> Array:
 
 
 def _correlation(first: Array, second: Array, counts: Array) -> Array:
-    """Correlation over each draw; 0 where a draw's values are all equal."""
+    """Returns the correlation over each draw; 0 if its values are equal."""
 
     def mean(values: Array) -> Array:
         return (counts * values).sum(axis=1) / total
@@ -393,7 +393,7 @@ def _correlation(first: Array, second: Array, counts: Array) -> Array:
     mean_first, mean_second = mean(first), mean(second)
     squares = mean(first**2), mean(second**2)
     variances = squares[0] - mean_first**2, squares[1] - mean_second**2
-    # Rounding leaves a variance of equal values a little off 0.
+    # Because of rounding, the variance of equal values is not exactly 0.
     varies = (variances[0] > 1e-12 * squares[0]) & (
         variances[1] > 1e-12 * squares[1]
     )
@@ -403,13 +403,13 @@ def _correlation(first: Array, second: Array, counts: Array) -> Array:
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:
-    """Quotients; 0 where nothing is divided, as scikit-learn scores it."""
+    """Returns quotients; 0 for 0 divided by 0, as in scikit-learn."""
     zeros = np.zeros(len(numerator))
     return np.divide(numerator, denominator, out=zeros, where=denominator > 0)
 
 
 ACCURACY = CountedMetric("accuracy", _accuracy)
-# Of the class 1.
+# For class 1.
 F1 = CountedMetric("f1", _f1)
 MATTHEWS = CountedMetric("matthews_correlation", _matthews)
 PEARSON = CountedMetric("pearson", _pearson)
@@ -423,7 +423,7 @@ COUNTED_METRICS = {
 def _check_examples(labels: Array, predictions: Array) -> None:
     if not labels.ndim or not len(labels):
         raise ValueError(
-            "`labels` must hold an example or more. Received: shape "
+            "`labels` must hold at least one example. Received: shape "
             f"{labels.shape}."
         )
     if (
@@ -433,10 +433,10 @@ def _check_examples(labels: Array, predictions: Array) -> None:
     ):
         raise ValueError(
             f"`predictions` must have the shape (seeds, {len(labels)}, ...), "
-            "a prediction of each seed for each label. Received: shape "
+            "a prediction per seed and label. Received: shape "
             f"{predictions.shape}."
         )
-    # It would be scored as a wrong prediction, or as no correlation.
+    # It would count as a wrong prediction, or as no correlation.
     for name, values in (("labels", labels), ("predictions", predictions)):
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Scores of a span model on SQuAD, as an evaluator of a task."""
+"""An evaluator that scores span models on SQuAD."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,13 +23,13 @@ _SPLIT = "dev"
 class SpanEvaluator:
     """Scores span models on the questions of a development set.
 
-    What is kept of each question is its exact match and its F1, 0 to 1, from
+    For each question, its exact match and its F1, 0 to 1, are kept, from
     which intervals are drawn.
 
     Args:
-        examples: the questions, as `data.load_squad` gives them.
-        tokenizer: of the models.
-        **settings: of `SQuADEvaluator`.
+        examples: the questions, as from `data.load_squad`.
+        tokenizer: the tokenizer of the models.
+        **settings: settings of `SQuADEvaluator`.
 
     Attributes:
         labels: zeros, (questions, 2), by split: scores need no other label.
@@ -53,42 +53,42 @@ class SpanEvaluator:
             yield inputs
 
     def answers(self, model: Task | OutputFunction) -> list[AnswerPrediction]:
-        """The model's answer to each question."""
+        """Returns the model's answer to each question."""
         return self._evaluator.predictions(output_function(model))
 
     def predictions(
         self, model: Task | OutputFunction
     ) -> dict[str, np.ndarray]:
-        """Exact match and F1 of each question, float32, (questions, 2)."""
+        """Returns exact match and F1 per question, float32, (questions, 2)."""
         examples = self._evaluator.examples
-        found = {
+        answers = {
             example.id: answer.text
             for example, answer in zip(
                 examples, self.answers(model), strict=True
             )
         }
-        scores = np.stack(score_questions(examples, found), axis=1)
+        scores = np.stack(score_questions(examples, answers), axis=1)
         return {_SPLIT: scores.astype(np.float32)}
 
     def metrics(
         self, predictions: Mapping[str, np.ndarray]
     ) -> dict[str, dict[str, float]]:
-        """Exact match and F1, 0 to 1, from predictions."""
+        """Returns exact match and F1, 0 to 1, from predictions."""
         exact, f1 = predictions[_SPLIT].mean(axis=0, dtype=np.float64)
         return {_SPLIT: {"exact_match": float(exact), "f1": float(f1)}}
 
     def evaluate(
         self, model: Task | OutputFunction
     ) -> dict[str, dict[str, float]]:
-        """Exact match and F1 of a model, 0 to 1."""
+        """Returns exact match and F1 of a model, 0 to 1."""
         return self.metrics(self.predictions(model))
 
     def score(self, model: Task | OutputFunction) -> float:
-        """F1, 0 to 1."""
+        """Returns the F1 of a model, 0 to 1."""
         return self.evaluate(model)[_SPLIT]["f1"]
 
 
 def mean_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """The score of a row from what `predictions` returned."""
+    """Returns the mean F1 of what `predictions` returned."""
     del labels
     return float(predictions[:, 1].mean(dtype=np.float64))

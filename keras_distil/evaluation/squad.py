@@ -1,4 +1,4 @@
-"""SQuAD: a span model answers questions, and the answers are scored."""
+"""Answers SQuAD's questions with a span model and scores the answers."""
 
 import json
 import os
@@ -48,16 +48,16 @@ __all__ = [
 # {"token_ids", "segment_ids", "padding_mask"} -> logits (batch, length, 2).
 Predict = Callable[[dict[str, np.ndarray]], np.ndarray]
 
-_MULTIPLE = 16  # batches are padded to lengths of which there are few
+_MULTIPLE = 16  # batches are padded to multiples, to limit the shapes
 
 
 def write_predictions(
     filepath: str | os.PathLike, answers: Mapping[str, str]
 ) -> None:
-    """Writes predictions as the official scripts read them: {id: answer}.
+    """Writes predictions in the official scripts' format, {id: answer}.
 
     Args:
-        filepath: the JSON file, replaced whole.
+        filepath: the JSON file; replaced atomically.
         answers: the predicted answers by id.
 
     Raises:
@@ -70,28 +70,28 @@ def write_predictions(
 
 
 class SQuADEvaluator:
-    r"""Answers questions with a span model, and scores the answers.
+    r"""Answers questions with a span model and scores the answers.
 
     Args:
-        examples: the questions, as `load_squad` gives them.
-        tokenizer: that of the model, as `load_tokenizer` returns it.
-        max_length: most tokens of a window.
-        stride: context tokens that windows share.
-        max_question: most tokens of a question.
-        batch_size: windows given to the model at once.
-        n_best: spans kept a question.
-        max_answer_tokens: most tokens of an answer.
-        no_answer_threshold: a question is left without an answer where the
-            no-answer score is higher than the best span's by more than this.
-            None is 0 if a question is impossible; if none is, all are
+        examples: the questions, as from `load_squad`.
+        tokenizer: the model's tokenizer, as returned by `load_tokenizer`.
+        max_length: maximum tokens per window.
+        stride: number of context tokens that consecutive windows share.
+        max_question: maximum tokens per question.
+        batch_size: windows per batch.
+        n_best: number of spans to keep per question.
+        max_answer_tokens: maximum tokens per answer.
+        no_answer_threshold: a question is left without an answer if the
+            no-answer score exceeds the best span's by more than this.
+            None means 0 if any question is impossible, else all are
             answered.
 
     Attributes:
         examples: the questions.
-        windows: what the model reads, a `SquadWindows`.
+        windows: the model's input, a `SquadWindows`.
 
     Raises:
-        ValueError: if there is no question, or an argument is out of range.
+        ValueError: if there are no questions, or an argument is out of range.
 
     Example:
         >>> import tempfile
@@ -163,20 +163,20 @@ class SQuADEvaluator:
         Raises:
             ValueError: as for `predictions` and `score_questions`.
         """
-        found = zip(self.examples, self.predictions(predict), strict=True)
-        return score_squad(self.examples, {e.id: p.text for e, p in found})
+        pairs = zip(self.examples, self.predictions(predict), strict=True)
+        return score_squad(self.examples, {e.id: p.text for e, p in pairs})
 
     def predictions(self, predict: Predict) -> list[AnswerPrediction]:
         """Answers all questions.
 
         Args:
-            predict: gets `token_ids`, `segment_ids` and `padding_mask`, each
-                int32, (batch, length), the longest windows first. It returns
-                float (batch, length, 2): the logits of an answer's first
-                and last token.
+            predict: function of `token_ids`, `segment_ids` and
+                `padding_mask`, each int32, (batch, length), the longest
+                windows first. It returns float (batch, length, 2): the logits
+                of an answer's first and last token.
 
         Returns:
-            A prediction a question, in the order of the questions.
+            A prediction per question, in the order of the questions.
 
         Raises:
             ValueError: if the logits have another shape or are not finite.

@@ -1,4 +1,4 @@
-"""The spans of a context that a model's logits favour."""
+"""Finds the best answer spans from a model's logits."""
 
 import dataclasses
 import itertools
@@ -37,9 +37,9 @@ class AnswerPrediction:
         text: the answer, or "" for none.
         start: index of its first character in the context, or -1.
         end: index after its last character, or -1.
-        score: that of the best span; minus infinity if the context has none.
+        score: score of the best span; minus infinity if there is no span.
         n_best: the best spans, the best one first.
-        no_answer_score: sum of both logits of [CLS], the lowest of all
+        no_answer_score: sum of both logits of [CLS], the lowest over all
             windows: a question has no answer if no window has one.
     """
 
@@ -52,7 +52,7 @@ class AnswerPrediction:
 
     @property
     def no_answer_odds(self) -> float:
-        """By how much no answer is favoured over the best span."""
+        """How much no answer is favoured over the best span."""
         return self.no_answer_score - self.score
 
 
@@ -68,23 +68,23 @@ def best_answers(
 ) -> list[AnswerPrediction]:
     """Finds the best span of each context, over all of its windows.
 
-    A span that lies in several windows counts in one of them: where the
-    fewer of the tokens before it and after it are the most (of equal ones,
-    in the first). There the model sees the most around it.
+    A span that lies in several windows counts in one of them: the one in
+    which the smaller of the token counts before and after it is largest (if
+    equal, the first). There the model sees the most context.
 
     Args:
         examples: the questions.
-        windows: what `make_squad_windows` made of them.
-        start_logits: of each window, float, (length,), or longer if padded.
+        windows: their windows, from `make_squad_windows`.
+        start_logits: for each window, float, (length,), or longer if padded.
         end_logits: likewise.
-        n_best: most spans returned a question.
-        max_answer_tokens: most tokens of a span.
-        no_answer_threshold: a question is left without an answer where the
-            no-answer score is higher than the best span's by more than this.
-            None answers all.
+        n_best: maximum spans returned per question.
+        max_answer_tokens: maximum tokens per span.
+        no_answer_threshold: a question is left without an answer if the
+            no-answer score exceeds the best span's by more than this.
+            With None, all are answered.
 
     Returns:
-        A prediction an example, in their order.
+        A prediction per example, in their order.
 
     Raises:
         ValueError: if the windows are not those of the examples, logits are
@@ -104,7 +104,7 @@ def best_answers(
         examples, _windows_of(windows, len(examples)), strict=True
     ):
         stretches = [_Stretch.of(windows, w) for w in chosen]
-        found = []
+        spans = []
         for k, w in enumerate(chosen):
             scores = _span_scores(
                 stretches[k].cut(start_logits[w]),
@@ -113,14 +113,14 @@ def best_answers(
             )
             scores[~_is_best_window(stretches, k, scores.shape)] = -np.inf
             offsets = stretches[k].cut(windows.offsets[w])
-            found += _best_spans(scores, offsets, n_best)
+            spans += _best_spans(scores, offsets, n_best)
         no_answer_score = min(
             float(start_logits[w][0]) + float(end_logits[w][0]) for w in chosen
         )
         predictions.append(
             _prediction(
                 example.context,
-                sorted(found, key=lambda span: -span[0])[:n_best],
+                sorted(spans, key=lambda span: -span[0])[:n_best],
                 no_answer_score,
                 no_answer_threshold,
             )
@@ -132,7 +132,7 @@ def best_answers(
 class _Stretch:
     """The tokens of a context that a window holds.
 
-    `first` is the first one's index in the context, `position` its position
+    `first` is the first token's index in the context, `position` its position
     in the window.
     """
 
@@ -147,17 +147,17 @@ class _Stretch:
         return cls(int(windows.first_token[window]), len(inside), position)
 
     def cut(self, values: np.ndarray) -> np.ndarray:
-        """What belongs to the context's tokens."""
+        """Returns the values that belong to the context's tokens."""
         return np.asarray(values)[self.position : self.position + self.tokens]
 
     def around(self, other: "_Stretch", shape: tuple[int, int]) -> np.ndarray:
-        """The fewer of the tokens before and after each span of `other`.
+        """Returns the smaller token count before or after spans of `other`.
 
-        It is negative for spans that are not wholly in this stretch.
+        It is negative for spans not wholly in this stretch.
 
         Args:
-            other: whose tokens spans are counted by.
-            shape: most starts, most tokens of a span.
+            other: the stretch in whose tokens spans are counted.
+            shape: number of starts, maximum tokens per span.
 
         Returns:
             Integers, `shape`: by first token and by further tokens.
@@ -170,7 +170,7 @@ class _Stretch:
 def _span_scores(
     start: np.ndarray, end: np.ndarray, max_tokens: int
 ) -> np.ndarray:
-    """Scores by first token and by further tokens; -inf beyond the end."""
+    """Returns scores by first token and further tokens; -inf past the end."""
     if not len(start):
         return np.empty((0, max_tokens))
     padded = np.full(len(end) + max_tokens - 1, -np.inf)
@@ -182,18 +182,18 @@ def _span_scores(
 def _is_best_window(
     stretches: list[_Stretch], chosen: int, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Whether spans have the most around them in the chosen window.
+    """Checks which spans have the most context in the chosen window.
 
-    From window to window the fewer of the tokens before and after a span
-    rises, then falls: it is enough to look at the windows next to this one.
+    From window to window, the smaller of the counts before and after a span
+    rises, then falls: comparing with the neighbouring windows is enough.
     """
-    here = stretches[chosen]
-    around = here.around(here, shape)
+    stretch = stretches[chosen]
+    around = stretch.around(stretch, shape)
     best = around >= 0
     if chosen > 0:
-        best &= around > stretches[chosen - 1].around(here, shape)
+        best &= around > stretches[chosen - 1].around(stretch, shape)
     if chosen + 1 < len(stretches):
-        best &= around >= stretches[chosen + 1].around(here, shape)
+        best &= around >= stretches[chosen + 1].around(stretch, shape)
     return best
 
 
@@ -204,18 +204,18 @@ _Span = tuple[float, int, int]
 def _best_spans(
     scores: np.ndarray, offsets: np.ndarray, n_best: int
 ) -> list[_Span]:
-    """The best spans of a window, the best one first."""
+    """Returns the best spans of a window, the best one first."""
     flat = scores.ravel()
-    kept = np.flatnonzero(flat > -np.inf)
-    if len(kept) > n_best:
-        least = np.partition(flat[kept], -n_best)[-n_best]
-        kept = kept[flat[kept] >= least]
-    # Of equal ones, the first in the text.
-    kept = kept[np.argsort(-flat[kept], kind="stable")][:n_best]
-    first, further = np.divmod(kept, scores.shape[1])
+    selected = np.flatnonzero(flat > -np.inf)
+    if len(selected) > n_best:
+        least = np.partition(flat[selected], -n_best)[-n_best]
+        selected = selected[flat[selected] >= least]
+    # Of equal scores, the first in the text.
+    selected = selected[np.argsort(-flat[selected], kind="stable")][:n_best]
+    first, further = np.divmod(selected, scores.shape[1])
     starts = offsets[first, 0].tolist()
     ends = offsets[first + further, 1].tolist()
-    return list(zip(flat[kept].tolist(), starts, ends, strict=True))
+    return list(zip(flat[selected].tolist(), starts, ends, strict=True))
 
 
 def _prediction(
@@ -241,7 +241,7 @@ def _prediction(
 
 
 def _windows_of(windows: SquadWindows, examples: int) -> list[range]:
-    """The windows of each example."""
+    """Returns the windows of each example."""
     bounds = np.searchsorted(windows.example, np.arange(examples + 1))
     if bounds[-1] != len(windows) or (np.diff(bounds) < 1).any():
         raise ValueError(

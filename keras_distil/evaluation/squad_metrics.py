@@ -1,4 +1,4 @@
-"""Exact match and F1 of SQuAD, counted as the official scripts count them."""
+"""Exact match and F1 of SQuAD, as in the official scripts."""
 
 import dataclasses
 import math
@@ -16,10 +16,10 @@ _ARTICLE = re.compile(r"\b(?:an?|the)\b")
 
 
 def normalize_answer(text: str) -> str:
-    """Returns an answer without what does not count when answers are compared.
+    """Returns an answer reduced to what counts in comparisons.
 
     Lower case; without ASCII punctuation; then without the words a, an and
-    the; with single spaces. Other punctuation, such as a dash, stays.
+    the; with single spaces. Other punctuation, such as dashes, stays.
 
     Example:
         >>> normalize_answer("The  U.S. Army")
@@ -35,7 +35,7 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """Returns 1.0 if two answers are the same once normalized, else 0.0.
+    """Returns 1.0 if two answers are equal after normalization, else 0.0.
 
     Example:
         >>> exact_match("the Nobel Prize.", "Nobel prize")
@@ -45,19 +45,19 @@ def exact_match(prediction: str, answer: str) -> float:
 
 
 def f1_score(prediction: str, answer: str, *, version: str = "1.1") -> float:
-    """Returns how far the words of two answers are the same, 0 to 1.
+    """Returns the overlap of the words of two answers, 0 to 1.
 
     Formula:
         f1 = 2 * common / (words of the prediction + words of the answer)
 
-    Words are those of the normalized answers; one that comes twice counts
+    Words are those of the normalized answers; one that occurs twice counts
     twice.
 
     Args:
         prediction: the predicted answer.
         answer: the gold answer.
-        version: "1.1" gives 0 where an answer has no word; "2.0" gives 1
-            there if neither has one.
+        version: "1.1" gives 0 if an answer has no words; "2.0" gives 1 if
+            neither has any.
 
     Raises:
         ValueError: if the version is unknown.
@@ -85,17 +85,17 @@ class SquadScores:
     """Scores over all questions, in percent.
 
     Attributes:
-        exact: questions whose answer is the same as a gold answer.
-        f1: mean F1 with the nearest gold answer.
+        exact: share of questions whose answer equals a gold answer.
+        f1: mean F1 with the best-matching gold answer.
         total: number of questions.
         has_answer_exact: `exact` of the questions that have an answer; None
             if there are none.
-        has_answer_f1: their `f1`, or None.
-        has_answer_total: their number.
+        has_answer_f1: `f1` of these questions, or None.
+        has_answer_total: number of these questions.
         no_answer_exact: share of the impossible questions that are left
             without an answer; None if there are none.
         no_answer_f1: the same.
-        no_answer_total: their number.
+        no_answer_total: number of impossible questions.
     """
 
     exact: float
@@ -116,28 +116,28 @@ def score_questions(
     no_answer_scores: Mapping[str, float] | None = None,
     no_answer_threshold: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores each question with the gold answer nearest to its prediction.
+    """Scores each question with the gold answer closest to its prediction.
 
     The rules are those of SQuAD 2.0 if a question is impossible, else those
-    of 1.1. By the rules of 2.0, gold answers without a word do not count, and
-    the right answer to an impossible question is none, "".
+    of 1.1. By the rules of 2.0, gold answers without words do not count, and
+    the correct answer to an impossible question is "".
 
     Args:
         examples: the questions.
-        answers: the predicted answer of each question, by id. Others are
-            passed over.
-        no_answer_scores: of each question, by id: the higher, the likelier
-            it has no answer.
-        no_answer_threshold: a question with a higher score is taken to be
-            left without an answer, whatever `answers` says.
+        answers: the predicted answer of each question, by id. Other ids are
+            ignored.
+        no_answer_scores: for each question, by id: the higher, the more
+            likely it has no answer.
+        no_answer_threshold: a question with a higher score counts as left
+            without an answer, whatever `answers` says.
 
     Returns:
         Exact match and F1, each float64, (questions,), 0 to 1.
 
     Raises:
-        ValueError: if there is no question, a question has no prediction or
-            no score, a question that is not impossible has no gold answer, or
-            one of `no_answer_scores` and `no_answer_threshold` is missing.
+        ValueError: if there are no questions, a question has no prediction or
+            no score, a possible question has no gold answer, or one of
+            `no_answer_scores` and `no_answer_threshold` is missing.
 
     Reference:
         evaluate-v1.1.py and evaluate-v2.0.py of
@@ -217,9 +217,9 @@ class NoAnswerThresholds:
 
     Attributes:
         exact: the best exact match, in percent.
-        exact_threshold: gives it.
+        exact_threshold: threshold that gives it.
         f1: the best F1, in percent.
-        f1_threshold: gives it.
+        f1_threshold: threshold that gives it.
     """
 
     exact: float
@@ -233,29 +233,30 @@ def best_no_answer_threshold(
     answers: Mapping[str, str],
     no_answer_scores: Mapping[str, float],
 ) -> NoAnswerThresholds:
-    """Finds the thresholds above which questions are best left unanswered.
+    """Finds the best thresholds for leaving questions unanswered.
 
-    Tried are: to answer no question, and to answer those whose score is at
-    most that of one of them. Of equally good thresholds the lowest is
-    returned. Found on the questions that are scored, they flatter a model.
+    The candidates are: to answer no question, and to answer those whose score
+    is at most that of one of them. Of equally good thresholds the lowest is
+    returned. Found on the scored questions themselves, they flatter a model.
 
     Args:
         examples: the questions.
-        answers: the predicted answer of each, by id, as if it had one.
-        no_answer_scores: of each question, by id.
+        answers: the predicted answer of each question, by id, as if it had
+            one.
+        no_answer_scores: for each question, by id.
 
     Returns:
-        What `score_squad` gives with the thresholds, and the thresholds.
+        The best scores and their thresholds.
 
     Raises:
         ValueError: as for `score_questions`.
 
     Reference:
         evaluate-v2.0.py of https://rajpurkar.github.io/SQuAD-explorer/
-        Differs: questions of the same score are answered together or not at
-        all, as a threshold does; an answer without a word is right for an
-        impossible question, as in the scores; if no question is best
-        answered and a score is not positive, the threshold is below it, where
+        Differs: questions with the same score are answered together or not at
+        all, as a threshold implies; an answer without words is correct for an
+        impossible question, as in the scores; if it is best to answer no
+        question and a score is not positive, the threshold is below it, where
         the script has 0.
     """
     exact, f1 = score_questions(examples, answers)
@@ -310,10 +311,10 @@ def _percent(scores: np.ndarray) -> float | None:
 def _best_threshold(
     scores: np.ndarray, impossible: np.ndarray, no_answer_scores: np.ndarray
 ) -> tuple[float, float]:
-    """The best mean in percent, and the lowest threshold that gives it."""
+    """Returns the best mean in percent, and its lowest threshold."""
     order = np.argsort(no_answer_scores, kind="stable")
     sorted_scores = no_answer_scores[order]
-    # What it changes to answer one question more, and one more.
+    # The change from answering one more question at a time.
     gains = np.cumsum((scores - impossible)[order])
     tried = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
     gains, thresholds = gains[tried], sorted_scores[tried]

@@ -358,8 +358,8 @@ def test_macro_by_hand():
 @pytest.mark.parametrize(
     ("labels", "predictions", "message"),
     [
-        ([], [[]], r"`labels` must hold an example .* shape \(0,\)"),
-        (1, [[1]], r"`labels` must hold an example .* shape \(\)"),
+        ([], [[]], r"`labels` must hold at least one .* shape \(0,\)"),
+        (1, [[1]], r"`labels` must hold at least one .* shape \(\)"),
         ([1], [1], r"`predictions` must have .*\(seeds, 1, .* shape \(1,\)"),
         ([1, 0], [[1]], r"\(seeds, 2, ...\), .* shape \(1, 1\)"),
         ([1], np.zeros((0, 1)), r"shape \(0, 1\)"),
@@ -413,7 +413,7 @@ def test_wrong_level(level):
 
 @pytest.mark.parametrize("samples", [[], [[1.0]], 1.0])
 def test_interval_of_no_draws(samples):
-    with pytest.raises(ValueError, match="`samples` must be an array of one"):
+    with pytest.raises(ValueError, match="`samples` must be an array with one"):
         interval(samples)
 
 
@@ -424,7 +424,7 @@ def test_difference_of_other_draws():
 
 @pytest.mark.parametrize("samples", [{}, {"a": np.zeros(2), "b": np.zeros(3)}])
 def test_macro_of_other_draws(samples):
-    with pytest.raises(ValueError, match="`samples` must hold one array"):
+    with pytest.raises(ValueError, match="`samples` must hold at least one"):
         macro_samples(samples)
 
 

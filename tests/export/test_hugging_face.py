@@ -186,7 +186,7 @@ def test_a_weight_that_is_missing(tmp_path):
 
 
 def test_a_masked_lm_is_no_task_model(golden_distil_bert):
-    with pytest.raises(ValueError, match="is for no task: `architectures`"):
+    with pytest.raises(ValueError, match="is not for a task: `architectures`"):
         models.load_task_model(golden_distil_bert)
 
 
@@ -212,7 +212,7 @@ def test_a_task_checkpoint_with_more(edit_checkpoint, caplog):
     )
     with caplog.at_level("WARNING", "keras_distil"):
         models.load_task_model(folder)
-    assert "classifier.* are those of another task's head" in caplog.text
+    assert "classifier.* belong to another task's head" in caplog.text
 
 
 def test_a_word_may_have_no_id(student, tokenizer, tmp_path):

@@ -203,15 +203,15 @@ FAULTS = (
     Fault(
         "predictions stay in the order of their lengths",
         "GLUEEvaluator._outputs",
-        "found[np.concatenate([rows for rows, _ in made])] = outputs",
-        "found[:] = outputs",
+        "in_order[np.concatenate([rows for rows, _ in outputs_by_batch])]",
+        "in_order[:]",
         ("tests/evaluation/test_glue_evaluator.py",),
     ),
     Fault(
         "confidence alone makes the calibration error",
         "expected_calibration_error",
-        "weights=right - found",
-        "weights=1.0 - found",
+        "weights=right - probabilities",
+        "weights=1.0 - probabilities",
         ("tests/evaluation/test_calibration.py",),
     ),
     # === Gates ===

@@ -51,7 +51,7 @@ def test_a_foreign_head_is_dropped_with_one_line(
     with caplog.at_level(logging.INFO, "keras_distil"):
         teacher = models.load_teacher(folder)
     [said] = [m for m in caplog.messages if "another task's head" in m]
-    assert f"its weights {shown} are those of another task's head" in said
+    assert f"its weights {shown} belong to another task's head" in said
     assert "\n" not in said
     inputs = {
         key: np.ones((1, 4), "int32")

@@ -146,7 +146,7 @@ def test_token_classifiers_are_not_cloned_either():
     model = models.task_model(
         toy.make_teacher(num_layers=1), "token_classification", 3
     )
-    with pytest.raises(TypeError, match="cannot make a TokenClassifier"):
+    with pytest.raises(TypeError, match="cannot clone a TokenClassifier"):
         keras.models.clone_model(model)
     with pytest.raises(TypeError, match="further arguments by keyword"):
         models.TokenClassifier(model.backbone, 3, 0.1, "extra")

@@ -7,15 +7,15 @@ import keras_hub
 
 from keras_distil.models.labels import Labelled
 
-# Of the head's layer normalisation in the released checkpoints.
+# Epsilon of the head's layer normalisation in the released checkpoints.
 HEAD_EPSILON = 1e-12
 
 
 def check_not_cloned(kind: type, arguments: tuple[Any, ...]) -> None:
-    """Raises TypeError where `keras.models.clone_model` makes a model.
+    """Raises TypeError if `keras.models.clone_model` calls the constructor.
 
-    It calls a class that takes any arguments as if it were a plain
-    functional model, with symbolic inputs and outputs.
+    `clone_model` calls a class that accepts any arguments as if it were a
+    plain functional model, with symbolic inputs and outputs.
 
     Args:
         kind: the class of the model.
@@ -23,7 +23,7 @@ def check_not_cloned(kind: type, arguments: tuple[Any, ...]) -> None:
     """
     if arguments and isinstance(arguments[0], dict):
         raise TypeError(
-            f"`keras.models.clone_model` cannot make a {kind.__name__}. Use "
+            f"`keras.models.clone_model` cannot clone a {kind.__name__}. Use "
             "`type(model).from_config(model.get_config())` and, for the "
             "weights, `set_weights(model.get_weights())`."
         )
@@ -60,7 +60,7 @@ class ExactBertBackbone(keras_hub.models.BertBackbone):
         check_not_cloned(type(self), args)
         super().__init__(*args, **kwargs)
         exact_gelu = keras.activations.get("gelu")
-        # A functional model calls its layers anew every time, so changing
+        # A functional model calls its layers every time it runs, so changing
         # them after its construction is enough.
         for layer in self.transformer_layers:
             layer.activation = exact_gelu
@@ -79,13 +79,13 @@ class ExactBertMaskedLM(keras_hub.models.BertMaskedLM):
     """KerasHub's BERT for masked-LM with the head of its checkpoints.
 
     The layer normalisation of the head has an epsilon of 1e-12 instead of
-    KerasHub's 1e-5. All else is that of `keras_hub.models.BertMaskedLM`.
+    KerasHub's 1e-5. All else is as in `keras_hub.models.BertMaskedLM`.
 
     Args:
         *args: see `keras_hub.models.BertMaskedLM`.
         compile: bool, whether to compile with KerasHub's defaults. Defaults
-            to False; KerasHub's own classes do it, and then warn when a
-            model saved without an optimizer is loaded.
+            to False: KerasHub's classes compile, and then warn when a model
+            saved without an optimizer is loaded.
         **kwargs: see `keras_hub.models.BertMaskedLM`.
     """
 

@@ -15,8 +15,8 @@ class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
     """KerasHub's DistilBERT for masked-LM with the head of its checkpoints.
 
     The layer normalisation of the head has an epsilon of 1e-12 instead of
-    KerasHub's 1e-5. All else is that of `keras_hub.models.DistilBertMaskedLM`,
-    whose encoder has the exact GELU already.
+    KerasHub's 1e-5. All else is as in `keras_hub.models.DistilBertMaskedLM`,
+    whose encoder already has the exact GELU.
 
     Args:
         *args: see `keras_hub.models.DistilBertMaskedLM`.
@@ -25,9 +25,9 @@ class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
         **kwargs: see `keras_hub.models.DistilBertMaskedLM`.
     """
 
-    # KerasHub picks the task class of a preset among all registered ones by
-    # this attribute, in no fixed order. The backbone is its own, so its own
-    # task class must stay the only answer.
+    # KerasHub uses this attribute to find a preset's task class among all
+    # registered ones, in no fixed order. The backbone is KerasHub's, so
+    # KerasHub's task class must remain the only match.
     backbone_cls = None
 
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:

@@ -1,4 +1,4 @@
-"""Names and layouts of stored weights; knows no Keras model."""
+"""Names and layouts of stored weights, independent of Keras models."""
 
 from keras_distil.models.checkpoints.config import (
     CheckpointConfig as CheckpointConfig,

@@ -17,7 +17,7 @@ from keras_distil.models.checkpoints.settings import (
 from keras_distil.models.checkpoints.weight_table import WEIGHT_TABLES
 from keras_distil.utils import disk
 
-# What each architecture calls the sizes, and what Keras calls them.
+# Each architecture's names of the sizes, and Keras's names.
 _SIZE_NAMES = {
     "bert": {
         "vocab_size": "vocabulary_size",
@@ -42,7 +42,7 @@ _ATTENTION_DROPOUT_NAMES = {
     "bert": "attention_probs_dropout_prob",
     "distilbert": "attention_dropout",
 }
-# How Hugging Face's class names end by the head.
+# The endings of Hugging Face's class names, by head.
 _CLASS_ENDS = {
     "masked_lm": "ForMaskedLM",
     "classification": "ForSequenceClassification",
@@ -50,8 +50,8 @@ _CLASS_ENDS = {
     "token_classification": "ForTokenClassification",
     "span": "ForQuestionAnswering",
 }
-# Dropout before the output, in training: by head, the key, and the default
-# where that is not the encoder's rate. BERT's spans have none.
+# Dropout before the output, in training: for each head, the key, and the
+# default if it is not the encoder's rate. BERT's spans have none.
 _HEAD_DROPOUT_NAMES: dict[tuple[str, str | None], tuple[str, float | None]] = {
     ("bert", "classification"): ("classifier_dropout", None),
     ("bert", "token_classification"): ("classifier_dropout", None),
@@ -63,15 +63,15 @@ _NO_DROPOUT = {("bert", "span")}
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """The architecture and the sizes of a checkpoint, in Keras words.
+    """The architecture and the sizes of a checkpoint, in Keras's terms.
 
     Args:
         architecture: `"bert"` or `"distilbert"`.
         backbone: keyword arguments of the KerasHub backbone.
-        task: the kind of task that the checkpoint says it is for, as in
+        task: the kind of task that the checkpoint claims to be for, as in
             `WeightTable.tasks`; None if it is for none of them.
-        head: what it says of that task's outputs.
-        head_dropout: float in [0, 1), before the outputs, in training.
+        head: what the configuration says about that task's outputs.
+        head_dropout: float in [0, 1), rate before the outputs, in training.
     """
 
     architecture: str
@@ -85,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a JSON file.
 
     Raises:
-        ValueError: if the file is too large, is not JSON, or holds no object.
+        ValueError: if the file is too large, not JSON, or not an object.
     """
     disk.check_size(path, disk.MODEL_JSON_BYTES)
     try:
@@ -102,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(directory: Path) -> CheckpointConfig:
-    """Reads `config.json` and refuses what would be loaded wrongly.
+    """Reads `config.json` and refuses what would be loaded incorrectly.
 
     Args:
         directory: Path of a Hugging Face model directory.
@@ -120,7 +120,7 @@ def read_config(directory: Path) -> CheckpointConfig:
     path = directory / "config.json"
     if not path.is_file():
         raise ValueError(
-            f"`{directory}` has no `config.json`, so it is no Hugging Face "
+            f"`{directory}` has no `config.json`, so it is not a Hugging Face "
             "model directory."
         )
     config = read_json(path)
@@ -140,7 +140,7 @@ def read_config(directory: Path) -> CheckpointConfig:
             f"`{path}`: the width {sizes['hidden_dim']} is not divisible by "
             f"the number of attention heads {sizes['num_heads']}."
         )
-    # KerasHub has one dropout rate for hidden states and attention.
+    # KerasHub has a single dropout rate for hidden states and attention.
     dropout = _read_rate(path, config, _DROPOUT_NAMES[architecture])
     task = _task_of(config, architecture)
     return CheckpointConfig(
@@ -162,18 +162,18 @@ def hugging_face_config(
     head_dropout: float | None = None,
     is_probability: bool = False,
 ) -> dict[str, Any]:
-    """The other direction of `read_config`: what `config.json` holds.
+    """Builds the content of `config.json`; the reverse of `read_config`.
 
     Args:
         architecture: "bert" or "distilbert".
         backbone: arguments of the KerasHub backbone.
         head: "masked_lm" or a kind of task.
-        labels: names of the classes, or of the one output.
+        labels: names of the classes, or of the single output.
         pad_id: int, the id of padding.
-        head_dropout: float, before the output, in training. Defaults to the
-            encoder's.
+        head_dropout: float, rate before the output, in training. Defaults to
+            the encoder's.
         is_probability: bool, whether a regression's output is the logit of a
-            probability: Hugging Face then puts a sigmoid on it.
+            probability: Hugging Face then applies a sigmoid to it.
     """
     sizes = {
         theirs: backbone[ours]

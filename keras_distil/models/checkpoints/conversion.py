@@ -1,4 +1,4 @@
-"""What to do with a folder whose weights are in a format that is not read."""
+"""Instructions for folders whose weights are in an unsupported format."""
 
 import shlex
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from keras_distil.models.checkpoints.config import read_json
 
 _PICKLE = "pytorch_model.bin"
-# Tensor by tensor, so neither heads nor config.json can change. What a pickle
-# holds beside tensors, `weights_only` refuses to run.
+# Tensor by tensor, so neither heads nor config.json can change. `weights_only`
+# refuses to run anything that a pickle holds besides tensors.
 _CONVERT_PICKLE = (
     "import pathlib, sys, torch; from safetensors.torch import save_file; "
     "p = pathlib.Path(sys.argv[1]); "
@@ -16,8 +16,8 @@ _CONVERT_PICKLE = (
     "save_file({k: v.clone().contiguous() for s in d for k, v in s.items()}, "
     "p / 'model.safetensors', metadata={'format': 'pt'})"
 )
-# The class is the one that wrote the weights. What the file does not fill stays
-# "not a number", and nothing is written in place of a head of random ones.
+# The class is the one that wrote the weights. Weights that the file lacks stay
+# "not a number", and the script stops rather than write a random head.
 _CONVERT_OTHER = (
     "import sys, transformers as t; "
     "from transformers.modeling_{0}_pytorch_utils import load_{1}_checkpoint_"
@@ -31,8 +31,8 @@ _CONVERT_OTHER = (
     "no and sys.exit('the file lacks ' + ', '.join(no)); "
     "save_file(d, p + '/model.safetensors', metadata={{'format': 'pt'}})"
 )
-# By the file of weights: whose it is, what the last `transformers` that reads
-# it calls that library, and the packages that this takes.
+# For each file of weights: its library, the name that the last `transformers`
+# to support it has for that library, and the packages needed.
 _OTHERS = {
     "tf_model.h5": (
         "TensorFlow's",
@@ -49,7 +49,7 @@ _MOST_NAMES = 5
 
 
 def describe_missing_weights(directory: Path, expected: str) -> str:
-    """Says what a folder has instead of safetensors, and what to do.
+    """Says what a folder holds instead of safetensors, and what to do.
 
     Args:
         directory: a folder without safetensors.
@@ -57,7 +57,7 @@ def describe_missing_weights(directory: Path, expected: str) -> str:
 
     Returns:
         One line. A command in it writes `model.safetensors` into the folder
-        and leaves all its other files as they are.
+        and leaves all other files unchanged.
     """
     for name in (_PICKLE, f"{_PICKLE}.index.json"):
         if (directory / name).is_file():
@@ -83,7 +83,7 @@ def _describe_pickle(directory: Path, name: str) -> str:
                 )
     return (
         f"`{directory}` has only `{name}`, a pickle, which is never loaded. "
-        "Convert it once, where you trust it and PyTorch is installed: "
+        "Convert it once, if you trust it, where PyTorch is installed: "
         + _python(_CONVERT_PICKLE, directory)
     )
 

@@ -1,4 +1,4 @@
-"""A local Hugging Face directory as weights for Keras variables."""
+"""Reads and writes local Hugging Face directories for Keras variables."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from keras_distil.models.checkpoints.settings import check_outputs
 from keras_distil.models.checkpoints.weight_table import WEIGHT_TABLES
 
 _LOGGER = logging.getLogger("keras_distil")
-# Of next-sentence prediction, in every BERT as it was published.
+# Next-sentence prediction, part of every published BERT.
 _USUAL = ["cls.seq_relationship.*"]
 
 
@@ -63,10 +63,10 @@ class HuggingFaceCheckpoint:
 
     @property
     def num_outputs(self) -> int:
-        """The outputs of the task that the checkpoint is for.
+        """The number of outputs of the checkpoint's task.
 
         Raises:
-            ValueError: if it is for no task, or has no weights of its head.
+            ValueError: if it is not for a task, or its head has no weights.
         """
         task = self.config.task
         if task is None:
@@ -74,11 +74,11 @@ class HuggingFaceCheckpoint:
                 "architectures"
             )
             raise ValueError(
-                f"`{self.directory}` is for no task: `architectures` in its "
+                f"`{self.directory}` is not for a task: `architectures` in its "
                 "config.json must name a sequence or token classifier, or a "
                 f"question answering model. Received: {classes!r:.80}. For "
                 "a new task, read it with `models.load_teacher(..., "
-                "allow_new_head=True)`, and put an output on it with "
+                "allow_new_head=True)`, and add an output to it with "
                 "`models.task_model`."
             )
         bias = self.table.tasks[task][-1].hugging_face
@@ -92,7 +92,7 @@ class HuggingFaceCheckpoint:
     def read(
         self, shapes: Mapping[str, tuple[int, ...]], *, task: str | None = None
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields the weights, after checking that all of them fit.
+        """Yields the weights, after checking all of them.
 
         Args:
             shapes: the shape of every Keras variable, by its path.
@@ -101,8 +101,8 @@ class HuggingFaceCheckpoint:
 
         Yields:
             A variable's path and its value, float32. The pooler and the
-            masked-LM head come if they are stored, and are left out otherwise.
-            The heads of other tasks are dropped, and one line says so.
+            masked-LM head are included if they are stored. The heads of other
+            tasks are dropped, and one line says so.
 
         Raises:
             ValueError: if a tensor is missing, left over or misshapen, or if
@@ -111,7 +111,7 @@ class HuggingFaceCheckpoint:
         masked_lm = task is None and self.has_masked_lm_head
         rules = self.table.rules(
             self.config.backbone["num_layers"],
-            # Where the head reads it, it may not be missing.
+            # A pooler that the head reads must not be missing.
             pooler=self.has_pooler or task in self.table.tasks_with_pooler,
             masked_lm=masked_lm,
             task=task,
@@ -128,9 +128,9 @@ class HuggingFaceCheckpoint:
         if foreign:
             heads = sorted(set(map(_head_of, foreign)))
             _LOGGER.log(
-                # BERT's own second head says nothing about the folder.
+                # BERT's second pretraining head tells nothing about the folder.
                 logging.INFO if heads == _USUAL else logging.WARNING,
-                "%s: its weights %s are those of another task's head, and are "
+                "%s: its weights %s belong to another task's head, and are "
                 "left out of this %s model.",
                 self.directory,
                 ", ".join(heads),
@@ -145,7 +145,7 @@ class HuggingFaceCheckpoint:
     def _canonical(
         self, stored: dict[str, StoredTensor]
     ) -> dict[str, StoredTensor]:
-        """Keys the tensors by the table's names, without the ignored."""
+        """Keys the tensors by the table's names, without ignored ones."""
         tensors: dict[str, StoredTensor] = {}
         for name, tensor in stored.items():
             canonical = self.table.canonical_name(name)
@@ -157,18 +157,18 @@ class HuggingFaceCheckpoint:
                     f"`{tensor.file}` are two names of the same weight."
                 )
             tensors[canonical] = tensor
-        # Files written without the original hold its value under the other
-        # name.
+        # Files written without the original hold its value under the name of
+        # the duplicate.
         for duplicate, original in self.table.duplicates.items():
             if duplicate in tensors and original not in tensors:
                 tensors[original] = tensors.pop(duplicate)
         return tensors
 
     def _check_sizes(self) -> None:
-        """Refuses sizes that the weights do not have.
+        """Refuses sizes that differ from those of the weights.
 
-        This comes before a model is built: sizes from a damaged file could
-        take all memory.
+        This happens before a model is built, because sizes from a damaged
+        file could use up all memory.
         """
         sizes = self.config.backbone
         last = sizes["num_layers"] - 1
@@ -182,7 +182,7 @@ class HuggingFaceCheckpoint:
     def _foreign_heads(
         self, expected: dict[str, tuple[int, ...]], *, masked_lm: bool
     ) -> set[str]:
-        """The stored weights of heads that the model does not have."""
+        """Returns the stored weights of heads that the model lacks."""
         own = set(expected)
         if masked_lm:
             own |= self.table.duplicates.keys()
@@ -231,8 +231,8 @@ class HuggingFaceCheckpoint:
                 if untied and duplicate.endswith(".weight"):
                     raise ValueError(
                         f"`{self.directory}` lacks the tensor `{duplicate}`, "
-                        "which `tie_word_embeddings` false in its config.json "
-                        "sets apart from the embeddings."
+                        "which must be stored because `tie_word_embeddings` "
+                        "is false in its config.json."
                     )
                 continue
             copy = self._tensors[duplicate]
@@ -245,7 +245,7 @@ class HuggingFaceCheckpoint:
 
 
 def _head_of(name: str) -> str:
-    """A head by the start of its weights' names: "cls.predictions.*"."""
+    """Names a head by the start of its weights: "cls.predictions.*"."""
     parts = name.split(".")
     return ".".join(parts[: 2 if parts[0] == "cls" else 1]) + ".*"
 
@@ -258,19 +258,19 @@ def write_checkpoint(
     num_layers: int,
     task: str | None,
 ) -> None:
-    """Writes `config.json` and `model.safetensors`, as Hugging Face reads them.
+    """Writes `config.json` and `model.safetensors` for Hugging Face.
 
     Args:
         directory: a folder.
         config: as from `hugging_face_config`.
         arrays: the value of every Keras variable, by its path.
-        num_layers: int, the encoder's.
+        num_layers: int, number of the encoder's layers.
         task: the kind of task whose head is written; None for a masked-LM
             model.
 
     Raises:
-        ValueError: if a weight of the architecture is missing, or one has no
-            place in it, such as those of low-rank layers.
+        ValueError: if a weight of the architecture is missing, or the
+            architecture lacks a weight, such as those of low-rank layers.
     """
     table = WEIGHT_TABLES[config["model_type"]]
     known = {
@@ -282,13 +282,13 @@ def write_checkpoint(
     for name in arrays:
         if name not in known:
             raise ValueError(
-                f"Hugging Face's model has no place for `{name}`: what was "
-                "added to its layers is not exported. Low-rank changes of "
-                "`enable_lora` are, merged."
+                f"Hugging Face's model has no place for `{name}`: additions "
+                "to its layers are not exported, except for low-rank changes "
+                "(`enable_lora`), which are merged."
             )
     tensors = {}
-    # Hugging Face's models have a pooler only where their head reads it, and
-    # say so of a stored one that they have no place for.
+    # Hugging Face's models have a pooler only if their head reads it, and
+    # warn about one that is stored otherwise.
     for rule in table.rules(
         num_layers,
         pooler=task in table.tasks_with_pooler,
@@ -297,12 +297,13 @@ def write_checkpoint(
     ):
         if rule.keras not in arrays:
             raise ValueError(
-                f"The model lacks `{rule.keras}`, which `{rule.hugging_face}` "
-                "is made of. Export the model as it was before `quantize`."
+                f"The model lacks `{rule.keras}`, needed for "
+                f"`{rule.hugging_face}`. Export the model as it was before "
+                "`quantize`."
             )
         tensor = rule.layout.to_hugging_face(arrays[rule.keras])
         tensors[rule.hugging_face] = np.ascontiguousarray(tensor, np.float32)
     text = json.dumps(config, indent=2) + "\n"
     (directory / "config.json").write_text(text, "utf-8")
-    # Without this entry Hugging Face refuses the file.
+    # Without this entry, Hugging Face refuses the file.
     save_file(tensors, directory / SINGLE_FILE, metadata={"format": "pt"})

@@ -19,7 +19,7 @@ _FLOATING = ("F64", "F32", "F16", "BF16")
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: what the header says, and its values on demand."""
+    """A tensor in a file: its header, and its values on demand."""
 
     name: str
     file: Path
@@ -42,7 +42,7 @@ class StoredTensor:
 
 
 def list_tensors(directory: Path) -> dict[str, StoredTensor]:
-    """Lists the tensors of a directory by name, reading headers only.
+    """Lists the tensors of a directory by name, reading only headers.
 
     Args:
         directory: Path that holds `model.safetensors`, or
@@ -89,12 +89,12 @@ def _list_shards(index: Path) -> dict[str, StoredTensor]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"`{index}` has no `weight_map` of tensors to files.")
     tensors: dict[str, StoredTensor] = {}
-    # Sorted, so that the first error does not depend on the order of hashing.
+    # Sorted, so that the first error does not depend on hash order.
     for shard in sorted(set(map(str, weight_map.values()))):
-        # A file name, never a path: the index must not reach other folders.
+        # Only a file name: the index must not reach other folders.
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise ValueError(
-                f"`{index}` must name `.safetensors` files beside it. "
+                f"`{index}` must name `.safetensors` files in its folder. "
                 f"Received: {reprlib.repr(shard)}."
             )
         path = index.parent / shard

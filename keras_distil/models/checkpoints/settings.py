@@ -1,13 +1,13 @@
-"""What the keys of a `config.json` mean here: the one table of them.
+"""The settings of a `config.json`: required, read, or without effect.
 
-A key is read, required to have a value, or without effect on the outputs; all
-others are let through. Read elsewhere: the sizes and dropout rates
+A key is read, required to have a value, or has no effect on the outputs; all
+others are accepted. Read elsewhere: the sizes and dropout rates
 (`config.py`). Without effect, whatever their value: `torch_dtype` and `dtype`
 (weights become float32), `attention_probs_dropout_prob` and
 `attention_dropout` (training only), `chunk_size_feed_forward`,
 `finetuning_task`, `gradient_checkpointing`, `initializer_range`, `use_cache`,
 `transformers_version`, `pad_token_id`, and `sinusoidal_pos_embds`: the
-checkpoint holds the positions, however they were made.
+checkpoint holds the positions, however they were computed.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 ACTIVATION_NAMES = {"bert": "hidden_act", "distilbert": "activation"}
-# How Hugging Face's class names begin.
+# The beginnings of Hugging Face's class names.
 CLASS_STEMS = {"bert": "Bert", "distilbert": "DistilBert"}
-# The values that are computed here; the first is the format's own default.
+# The values supported here; the first is the format's default.
 _REQUIRED: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute", None),
     "layer_norm_eps": (1e-12,),
@@ -37,14 +37,15 @@ _MOST_CLASSES = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class HeadSettings:
-    """What a configuration says of a task's outputs.
+    """What a configuration says about a task's outputs.
 
     Attributes:
         labels: names of the classes, in the order of the outputs; None if
-            they have no names but `LABEL_0` and so on.
-        num_labels: int, the outputs; None if that is not said.
-        is_regression: bool, whether one output is a score. Hugging Face takes
-            the one output of any other classifier as a probability's logit.
+            their only names are `LABEL_0` and so on.
+        num_labels: int, number of outputs; None if not stated.
+        is_regression: bool, whether a single output is a score. For any other
+            classifier with a single output, Hugging Face treats it as the
+            logit of a probability.
     """
 
     labels: tuple[str, ...] | None = None
@@ -58,7 +59,7 @@ def check_settings(
     """Refuses settings that change the outputs and have no counterpart.
 
     Raises:
-        ValueError: names the setting.
+        ValueError: naming the setting.
     """
     required = {ACTIVATION_NAMES[architecture]: ("gelu",), **_REQUIRED}
     for name, allowed in required.items():
@@ -72,7 +73,7 @@ def check_settings(
     adapter = path.with_name("adapter_config.json")
     if adapter.is_file():
         raise ValueError(
-            f"`{adapter}` puts an adapter on the model, which is not read. "
+            f"`{adapter}` adds an adapter to the model, which is not read. "
             "Merge it first (`merge_and_unload` of `peft`), and save that."
         )
 
@@ -96,16 +97,16 @@ def _check_classes(path: Path, classes: Any, architecture: str) -> None:
 def read_head_settings(
     path: Path, config: Mapping[str, Any], task: str | None
 ) -> HeadSettings:
-    """Reads what a configuration says of a classifier's outputs.
+    """Reads what a configuration says about a classifier's outputs.
 
     Args:
-        path: of the configuration, for messages.
+        path: path of the configuration, for messages.
         config: its content.
-        task: the kind of task that it is for.
+        task: the kind of task of the checkpoint.
 
     Raises:
-        ValueError: if the outputs mean what no model here computes, or the
-            names contradict each other.
+        ValueError: if no model here computes such outputs, or the names
+            contradict each other.
     """
     if task not in _CLASSIFIERS:
         return HeadSettings()
@@ -140,7 +141,7 @@ def read_head_settings(
 def check_outputs(
     directory: Path, config: Mapping[str, Any], head: HeadSettings, rows: int
 ) -> None:
-    """Compares what is said of the outputs with the outputs there are.
+    """Compares the configuration of the outputs with the weights.
 
     Raises:
         ValueError: if they differ.
@@ -162,31 +163,31 @@ def check_outputs(
 
 
 def is_default(labels: tuple[str, ...]) -> bool:
-    """Whether classes have the names that Hugging Face gives without any."""
+    """Checks whether classes have Hugging Face's default names."""
     return labels == tuple(f"LABEL_{i}" for i in range(len(labels)))
 
 
 def _read_labels(
     path: Path, config: Mapping[str, Any]
 ) -> tuple[str, ...] | None:
-    """Names of the classes: those of one table that are not the default."""
+    """Reads the names of the classes from the tables that have them."""
     by_id = _by_id(path, "id2label", config.get("id2label"))
     inverse = config.get("label2id")
     if isinstance(inverse, dict):
         if not all(isinstance(i, int | str) for i in inverse.values()):
             raise _wrong_labels(path, "label2id", inverse)
-        turned = {str(i): name for name, i in inverse.items()}
-        if len(turned) < len(inverse):
+        by_id_text = {str(i): name for name, i in inverse.items()}
+        if len(by_id_text) < len(inverse):
             raise _wrong_labels(path, "label2id", inverse)
-        inverse = turned
+        inverse = by_id_text
     by_name = _by_id(path, "label2id", inverse)
-    given = [x for x in (by_id, by_name) if x and not is_default(x)]
-    if len(set(given)) > 1:
+    named = [x for x in (by_id, by_name) if x and not is_default(x)]
+    if len(set(named)) > 1:
         raise ValueError(
             f"`id2label` and `label2id` in `{path}` contradict each other: "
             f"{list(by_id or ())!r:.200} and {list(by_name or ())!r:.200}."
         )
-    return given[0] if given else by_id or by_name
+    return named[0] if named else by_id or by_name
 
 
 def _by_id(path: Path, key: str, table: Any) -> tuple[str, ...] | None:
@@ -204,6 +205,6 @@ def _by_id(path: Path, key: str, table: Any) -> tuple[str, ...] | None:
 
 def _wrong_labels(path: Path, key: str, table: Any) -> ValueError:
     return ValueError(
-        f"`{key}` in `{path}` must give each class, from 0 on without gaps, a "
-        f"name of its own. Received: {reprlib.repr(table)}."
+        f"`{key}` in `{path}` must give each class, from 0 on without "
+        f"gaps, a different name. Received: {reprlib.repr(table)}."
     )

@@ -1,7 +1,7 @@
-"""Which Keras variable is which Hugging Face tensor, and in what layout.
+"""Pairs of Keras variables and Hugging Face tensors, with their layouts.
 
 One `WeightTable` per architecture serves both directions: reading a checkpoint
-takes a rule from right to left, exporting one takes it from left to right.
+applies a rule from right to left, exporting applies it from left to right.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ class Layout:
 
     def hugging_face_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the tensor's shape for a Keras variable of `shape`."""
-        # The memory is never touched: only the shape is wanted.
+        # The memory is never touched: only the shape is needed.
         return self.to_hugging_face(np.empty(shape, dtype=bool)).shape
 
 
-# Embeddings, normalisation and plain biases are stored alike.
+# Embeddings, normalisation and plain biases are stored the same way.
 SAME = Layout(lambda tensor, _: tensor, lambda array: array)
 # Dense kernels: (out, in) <-> (in, out).
 DENSE_KERNEL = Layout(lambda tensor, _: tensor.T, lambda array: array.T)
@@ -72,22 +72,22 @@ class WeightTable:
     """Every weight of one architecture.
 
     Args:
-        prefix: what a checkpoint of a task model puts before the encoder's
-            names, and a checkpoint of the bare encoder leaves out.
+        prefix: what a task model's checkpoint adds before the encoder's names
+            and a bare encoder's checkpoint does not.
         embeddings: rules before the encoder's layers.
         layer: rules of one encoder layer, with `{i}` for its index.
         pooler: rules of the pooler; empty if the architecture has none.
         masked_lm: rules of the masked-LM head.
-        tasks: rules of the head of each kind of task. A regression has that
+        tasks: rules of the head of each kind of task. A regression uses those
             of "classification".
         tasks_with_pooler: the kinds whose head reads the pooler.
         duplicates: tensor name -> the name of the tensor it must equal. A
-            duplicate alone stands for the original.
-        ignored: names that carry no weight of ours.
-        sizes: the tensors that every size of a configuration shows in, by
-            name, with the names of the sizes that are its shape. `{i}` is the
+            duplicate alone can replace the original.
+        ignored: names of tensors that are not weights.
+        sizes: the tensors whose shapes show every size of a configuration, by
+            name, with the names of the sizes in their shape. `{i}` is the
             last layer's index.
-        head_prefixes: how the names outside the encoder start.
+        head_prefixes: how names outside of the encoder start.
     """
 
     prefix: str
@@ -110,7 +110,7 @@ class WeightTable:
         masked_lm: bool,
         task: str | None = None,
     ) -> list[Rule]:
-        """Returns the rules of a model, those of its layers written out.
+        """Returns the rules of a model, with one set for each layer.
 
         Args:
             num_layers: int, the number of encoder layers.
@@ -130,7 +130,7 @@ class WeightTable:
         return rules
 
     def canonical_name(self, name: str) -> str:
-        """Returns `name` with the prefix and with today's norm names."""
+        """Returns `name` with the prefix and with current norm names."""
         for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
             if name.endswith(old):
                 name = name.removesuffix(old) + new
@@ -321,5 +321,5 @@ DISTILBERT = WeightTable(
     head_prefixes=("vocab_", "pre_classifier.", "classifier.", "qa_outputs."),
 )
 
-# Keyed by `model_type` of config.json.
+# Keyed by the `model_type` of config.json.
 WEIGHT_TABLES = {"bert": BERT, "distilbert": DISTILBERT}

@@ -67,7 +67,9 @@ def test_shards_are_joined(tmp_path):
 )
 def test_shards_stay_beside_the_index(tmp_path, shard):
     write_shards(tmp_path, {}, {"a": shard})
-    with pytest.raises(ValueError, match=r"must name .*beside it.*Received"):
+    with pytest.raises(
+        ValueError, match=r"must name .*in its folder.*Received"
+    ):
         list_tensors(tmp_path)
 
 

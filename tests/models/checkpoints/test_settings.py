@@ -63,11 +63,11 @@ def make_folder(tmp_path):
         ),
         ({"problem_type": ["regression"]}, r"`problem_type` .*\['regression'"),
         ({"id2label": {"0": "a", "2": "b"}}, "`id2label` .*without gaps"),
-        ({"id2label": {"0": "a", "1": "a"}}, "`id2label` .*name of its own"),
-        ({"id2label": {"0": 1}}, "`id2label` .*name of its own"),
-        ({"id2label": ["a", "b"]}, "`id2label` .*name of its own"),
-        ({"label2id": {"a": 0, "b": 0}}, "`label2id` .*name of its own"),
-        ({"label2id": {"a": [], "b": 0}}, "`label2id` .*name of its own"),
+        ({"id2label": {"0": "a", "1": "a"}}, "`id2label` .*different name"),
+        ({"id2label": {"0": 1}}, "`id2label` .*different name"),
+        ({"id2label": ["a", "b"]}, "`id2label` .*different name"),
+        ({"label2id": {"a": 0, "b": 0}}, "`label2id` .*different name"),
+        ({"label2id": {"a": [], "b": 0}}, "`label2id` .*different name"),
         (
             {
                 "id2label": {"0": "a", "1": "b", "2": "c"},
@@ -231,7 +231,7 @@ def test_a_classifier_without_its_pooler_is_refused(make_folder):
 def test_an_adapter_in_the_folder_is_refused(make_folder):
     folder = make_folder()
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(ValueError, match="adapter_config.json` puts an adap"):
+    with pytest.raises(ValueError, match="adapter_config.json` adds an adap"):
         models.load_task_model(folder)
 
 
@@ -248,5 +248,7 @@ def test_an_untied_output_layer_may_not_be_missing(
     path = directory / "config.json"
     settings = json.loads(path.read_text()) | {"tie_word_embeddings": False}
     path.write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="lacks .*`tie_word_embeddings` fal"):
+    with pytest.raises(
+        ValueError, match="lacks .*`tie_word_embeddings` is fal"
+    ):
         models.load_teacher(directory)
