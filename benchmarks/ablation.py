@@ -2,7 +2,7 @@
 
 Distils the students of recipes/masked_lm_minilm_to_3_layers.yaml anew, with a
 smaller budget, each time without one part, and fine-tunes each on the labels
-of tasks (as `undistilled`: no teacher helps there, so that what differs comes
+of tasks (as `baseline`: no teacher helps there, so that what differs comes
 from the first step). Prints a Markdown table, with paired bootstrap intervals
 of the differences to the whole method.
 
@@ -27,9 +27,9 @@ WHOLE = "whole"
 # By folder: what the table calls it, and what it changes in the recipe.
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     WHOLE: ("all three losses, the teacher's weights", []),
-    "no_ce": ("without L_ce", ["distill.losses.soft_target_weight=0"]),
-    "no_cos": ("without L_cos", ["distill.losses.cosine_weight=0"]),
-    "no_mlm": ("without L_mlm", ["distill.losses.mlm_weight=0"]),
+    "no_ce": ("without L_ce", ["distill.losses.soft_target.weight=0"]),
+    "no_cos": ("without L_cos", ["distill.losses.cosine.weight=0"]),
+    "no_mlm": ("without L_mlm", ["distill.losses.mlm.weight=0"]),
     "random": ("random initialization", ["student.initialization=random"]),
 }
 
@@ -45,7 +45,7 @@ def train(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
             f"precision={arguments.precision}",
             f"distill.steps={steps}",
             f"distill.warmup_steps={max(1, steps // 16)}",
-            "distill.twin=false",
+            "distill.baseline=false",
             *VARIANTS[variant][1],
         ],
         folder / "distilled",
@@ -55,11 +55,11 @@ def train(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
         [
             f"data.root={arguments.glue}",
             f"precision={arguments.precision}",
-            f"student.undistilled_source={folder / 'distilled/student.keras'}",
+            f"student.baseline_source={folder / 'distilled/student.keras'}",
             "student.source=null",
             "finetune.source=files",
             f"finetune.tasks=[{', '.join(arguments.tasks)}]",
-            "finetune.rows=[undistilled]",
+            "finetune.rows=[baseline]",
             f"finetune.seeds={arguments.seeds}",
             "finetune.by_task={}",
         ],
@@ -76,7 +76,7 @@ def task_draws(
     for task in arguments.tasks:
         folder = arguments.output / variant / "tasks" / "tasks" / task
         seeds = [
-            folder / "undistilled" / f"seed_{seed}" for seed in arguments.seeds
+            folder / "baseline" / f"seed_{seed}" for seed in arguments.seeds
         ]
         predictions = np.stack(
             [

@@ -26,7 +26,7 @@ SETTINGS = {
     "checkpoint_steps": "2",
     "distill.warmup_steps": "4",
     "distill.batch_size": "4",
-    "distill.twin": "false",
+    "distill.baseline": "false",
     "student.dropout": "0.1",
     "evaluate.sequences": "8",
     "evaluate.batch_size": "4",

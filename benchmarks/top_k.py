@@ -43,9 +43,9 @@ def changes(
         f"distill.steps={arguments.steps}",
         f"distill.warmup_steps={arguments.steps // 16 + 1}",
         "distill.batch_size=16",
-        "distill.twin=false",
-        "distill.losses.soft_target_positions=all",
-        f"distill.losses.temperature={temperature}",
+        "distill.baseline=false",
+        "distill.losses.soft_target.positions=all",
+        f"distill.losses.soft_target.temperature={temperature}",
         "evaluate.sequences=320",
     ]
     if top_k != LIVE:

@@ -229,7 +229,7 @@ class ToyRun:
 
 @pytest.fixture(scope="session")
 def toy_run(_shared_toy_folder) -> ToyRun:
-    """A finished `keras-distil run` of the toy recipe, with a twin.
+    """A finished `keras-distil run` of the toy recipe, with a baseline.
 
     Made once per process. Take it instead of a run of your own wherever a
     test only reads the folder, or changes a copy of it.
@@ -242,7 +242,7 @@ def toy_run(_shared_toy_folder) -> ToyRun:
     recipe = shutil.copy(
         _shared_toy_folder / "toy.yaml", _shared_toy_folder / "my toy.yaml"
     )
-    overrides = ["distill.twin=true"]
+    overrides = ["distill.baseline=true"]
     command = ["run", str(recipe), "--output", str(folder)]
     command += ["--set", *overrides]
     printed = io.StringIO()

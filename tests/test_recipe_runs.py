@@ -108,7 +108,7 @@ def run_task(path, toy_teacher, task, root, tmp_path):
         [
             f"teacher.source={toy_teacher}",
             f"student.source={student}",
-            f"student.undistilled_source={student}",
+            f"student.baseline_source={student}",
             f"data.root={root}",
             f"finetune.tasks=[{task}]",
             *TASKS,

@@ -52,21 +52,27 @@ class TemperatureScheduler(_VariableScheduler):
     Args:
         schedule: a callable from the number of updates made so far to a
             temperature > 0, such as `schedules.Linear(4.0, 1.0, steps=1000)`.
+        loss: string, the name of the loss. Defaults to every loss that has a
+            temperature.
 
     Raises:
         TypeError: if `schedule` is not callable, or the model no Distiller.
-        ValueError: if the Distiller has no loss with a temperature.
+        ValueError: if the Distiller has no such loss with a temperature.
 
     Example:
         >>> from keras_distil import schedules
         >>> scheduler = TemperatureScheduler(schedules.Constant(2.0))
     """
 
+    def __init__(self, schedule: Callable, loss: str | None = None) -> None:
+        super().__init__(schedule)
+        self.loss = loss
+
     def _variables(self) -> list[keras.Variable]:
         found = [
             loss.temperature
             for loss in self.model.distillation_losses
-            if hasattr(loss, "temperature")
+            if hasattr(loss, "temperature") and self.loss in (None, loss.name)
         ]
         if not found:
             names = [loss.name for loss in self.model.distillation_losses]

@@ -5,62 +5,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from keras_distil.config.schedules import TemperatureSchedule, WeightSchedule
+from keras_distil.config.losses_section import (
+    BalanceSettings,
+    TextLosses,
+    TextSchedules,
+    default_losses,
+)
+from keras_distil.losses import registry
 from keras_distil.utils.section import (
     Count,
     NonNegative,
     Positive,
     Section,
     StepCount,
-    some_weight,
 )
-
-LOSS_NAMES = ("mlm", "soft_target", "cosine")
-
-
-class ScheduleSettings(Section):
-    """`distill.schedules`: each replaces the constant of the same name."""
-
-    temperature: TemperatureSchedule | None = None
-    mlm_weight: WeightSchedule | None = None
-    soft_target_weight: WeightSchedule | None = None
-    cosine_weight: WeightSchedule | None = None
-
-
-class LossSettings(Section):
-    """`distill.losses`: the parts of the triple loss.
-
-    `confidence_slope` is how far the temperature of a token follows the
-    student's confidence there.
-    """
-
-    mlm_weight: NonNegative = 1.0
-    soft_target_weight: NonNegative = 1.0
-    cosine_weight: NonNegative = 1.0
-    temperature: Positive = 2.0
-    confidence_slope: NonNegative = 0.0
-    soft_target_positions: Literal["all", "masked"] = "all"
-
-    @field_validator("cosine_weight")
-    @classmethod
-    def _some_weight_is_positive(
-        cls, cosine_weight: float, info: ValidationInfo
-    ) -> float:
-        return some_weight("mlm_weight", cosine_weight, info)
-
-
-class BalanceSettings(Section):
-    """`distill.balance`: weights that keep gradients in chosen ratios.
-
-    `mlm`, `soft_target` and `cosine` are the shares of the losses in an update,
-    in relation to each other; a loss of weight 0 has none. Every `every_steps`
-    updates the weights of `losses` go halfway to those that give them.
-    """
-
-    mlm: Positive = 1.0
-    soft_target: Positive = 1.0
-    cosine: Positive = 1.0
-    every_steps: Count = 50
 
 
 class DistillSection(Section):
@@ -68,7 +26,9 @@ class DistillSection(Section):
 
     `batch_size` is the global batch: all replicas and all micro-batches.
     `jit_compile` lets XLA compile the optimizer's update and what the losses
-    do with logits.
+    do with logits. `losses` names the losses and their settings, and
+    `schedules` replaces settings of theirs by values that follow the step.
+    With `baseline`, the same student also learns without the teacher.
     """
 
     steps: Count | None = None
@@ -82,43 +42,81 @@ class DistillSection(Section):
     weight_decay: NonNegative = 0.01
     beta_2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     clip_norm: Positive | None = 1.0
-    losses: LossSettings = LossSettings()
-    schedules: ScheduleSettings = ScheduleSettings()
+    losses: TextLosses = default_losses(TextLosses, registry.TEXT_DEFAULTS)
+    schedules: TextSchedules = TextSchedules()
     balance: BalanceSettings | None = None
-    twin: bool = False
+    baseline: bool = False
     strategy: Literal["auto", "none", "mirrored", "multi_worker"] = "auto"
 
     @property
     def temperature_range(self) -> tuple[float, float]:
         """The lowest and the highest temperature of the training."""
-        found = [self.losses.temperature]
-        if self.schedules.temperature is not None:
-            found = self.schedules.temperature.extremes()
-        return min(found), max(found)
+        found = []
+        for name, settings in self.losses.by_name.items():
+            schedule = self.schedules.by_name.get(name, {}).get("temperature")
+            if schedule is not None:
+                found += schedule.extremes()
+            elif "temperature" in type(settings).model_fields:
+                found.append(settings.model_dump()["temperature"])
+        # Without soft targets, the plain softmax.
+        return min(found, default=1.0), max(found, default=1.0)
 
     @property
-    def reads_hidden_states(self) -> bool:
-        """Whether the loss on hidden states ever has a weight."""
-        schedule = self.schedules.cosine_weight
-        return self.losses.cosine_weight > 0 or schedule is not None
+    def positions(self) -> str:
+        """Where losses on logits count: "all" tokens, or the "masked" ones."""
+        settings = self.losses.by_name.values()
+        everywhere = any(
+            getattr(x, "positions", None) == "all" for x in settings
+        )
+        return "all" if everywhere else "masked"
+
+    @property
+    def weighted_losses(self) -> list[str]:
+        """Names of the losses that ever have a weight."""
+        return [
+            name
+            for name, settings in self.losses.by_name.items()
+            if settings.weight > 0
+            or "weight" in self.schedules.by_name.get(name, {})
+        ]
+
+    @field_validator("schedules")
+    @classmethod
+    def _schedules_are_of_losses(
+        cls, schedules: TextSchedules, info: ValidationInfo
+    ) -> TextSchedules:
+        if "losses" not in info.data:
+            return schedules
+        for name in schedules.by_name:
+            if name not in info.data["losses"].by_name:
+                raise ValueError(
+                    f"{name} is not in `distill.losses`: add it there, or "
+                    f"remove `distill.schedules.{name}`."
+                )
+        return schedules
 
     @field_validator("balance")
     @classmethod
     def _balances_constants(
         cls, balance: BalanceSettings | None, info: ValidationInfo
     ) -> BalanceSettings | None:
-        schedules = info.data.get("schedules")
-        losses = info.data.get("losses")
-        if balance is None or schedules is None or losses is None:
+        if balance is None or not {"schedules", "losses"} <= set(info.data):
             return balance
-        for name in LOSS_NAMES:
-            if getattr(schedules, f"{name}_weight") is not None:
+        for name, schedules in info.data["schedules"].by_name.items():
+            if "weight" in schedules:
                 raise ValueError(
                     "sets the weights itself; remove "
-                    f"`distill.schedules.{name}_weight`."
+                    f"`distill.schedules.{name}.weight`."
                 )
-        if sum(getattr(losses, f"{x}_weight") > 0 for x in LOSS_NAMES) < 2:
+        ratios = balance.ratios(info.data["losses"])
+        if len(ratios) < 2:
             raise ValueError("needs at least two losses with a weight above 0.")
+        for name in balance.by_name:
+            if name not in (*ratios, "every_steps"):
+                raise ValueError(
+                    f"{name} has no weight in `distill.losses`: give it one, "
+                    f"or remove `distill.balance.{name}`."
+                )
         return balance
 
     @field_validator("epochs")

@@ -4,6 +4,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from keras_distil.config.losses_section import TaskLosses, default_losses
+from keras_distil.losses import registry
 from keras_distil.utils.section import (
     Count,
     Length,
@@ -12,7 +14,6 @@ from keras_distil.utils.section import (
     Section,
     StepCount,
     each_once,
-    some_weight,
 )
 
 Task: TypeAlias = Literal[
@@ -28,34 +29,13 @@ Task: TypeAlias = Literal[
     "squad",
     "squad_v2",
 ]
-TaskRow: TypeAlias = Literal["teacher", "student", "undistilled", "elmo"]
+TaskRow: TypeAlias = Literal["teacher", "student", "baseline", "elmo"]
 
 Seeds: TypeAlias = Annotated[
     list[Annotated[int, Field(ge=0, lt=2**31)]],
     Field(min_length=1),
     AfterValidator(each_once),
 ]
-
-
-class TaskLossSettings(Section):
-    """`finetune.losses`: what a student learns a task from.
-
-    Weights of the true labels, of the fine-tuned teacher's outputs and of the
-    distance to its hidden states.
-    """
-
-    label_weight: NonNegative = 1.0
-    soft_target_weight: NonNegative = 1.0
-    cosine_weight: NonNegative = 1.0
-    temperature: Positive = 2.0
-    confidence_slope: NonNegative = 0.0
-
-    @field_validator("cosine_weight")
-    @classmethod
-    def _some_weight_is_positive(
-        cls, cosine_weight: float, info: ValidationInfo
-    ) -> float:
-        return some_weight("label_weight", cosine_weight, info)
 
 
 class TaskOverrides(Section):
@@ -71,10 +51,10 @@ class FineTuneSection(Section):
     """`finetune`: tasks, and the models that are trained on them.
 
     Every row is trained on every task with every seed: the teacher and the
-    undistilled student on the labels, the student from the teacher of the
-    same task and seed. `by_task` replaces settings of single tasks, as the
-    seeds of large ones that are trained once. The row `elmo`, the biLSTM
-    baseline of the paper, is not trained: it has parameters and latency alone.
+    baseline on the labels, the student from the teacher of the same task and
+    seed, by `losses`. `by_task` replaces settings of single tasks, as the seeds
+    of large ones that are trained once. The row `elmo`, the biLSTM model of the
+    paper's table, is not trained: it has parameters and latency alone.
     `source: files` reads the tasks' official files under `data.root`, `tfds`
     takes them from TensorFlow Datasets.
 
@@ -94,7 +74,7 @@ class FineTuneSection(Section):
     rows: Annotated[list[TaskRow], Field(min_length=1)] = [
         "teacher",
         "student",
-        "undistilled",
+        "baseline",
     ]
     seeds: Seeds = [0]
     by_task: dict[Task, TaskOverrides] = {}
@@ -110,7 +90,7 @@ class FineTuneSection(Section):
     clip_norm: Positive | None = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     jit_compile: bool = True
-    losses: TaskLossSettings = TaskLossSettings()
+    losses: TaskLosses = default_losses(TaskLosses, registry.TASK_DEFAULTS)
     augment_copies: StepCount = 0
 
     @field_validator("augment_copies")

@@ -1,6 +1,7 @@
 """Reading a recipe: YAML, overrides, and all its errors in one message."""
 
 import difflib
+import os
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from keras_distil.config import earlier_form
 from keras_distil.config.schema import Recipe
 from keras_distil.config.search_section import replaced
+from keras_distil.losses import registry
 from keras_distil.utils.private_text import shown_values
 
 _Location = tuple[str | int, ...]
@@ -24,6 +27,11 @@ _BRIEF.maxlevel = 2
 
 # A recipe has a hundred; a few lines of aliases of aliases can have billions.
 _MOST_VALUES = 10_000
+
+_DEFAULT_LOSSES = {
+    "distill.losses": registry.TEXT_DEFAULTS,
+    "finetune.losses": registry.TASK_DEFAULTS,
+}
 
 # Similarity (0 to 1) from which a key is worth proposing for another.
 _NEAR = 0.65
@@ -163,7 +171,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
     Args:
         recipe: the recipe.
-        values: by dotted key, such as `distill.losses.temperature`.
+        values: by dotted key, such as `distill.losses.soft_target.temperature`.
 
     Raises:
         RecipeError: if the recipe may not have these values together.
@@ -271,10 +279,13 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             f"""'{shown}="..."'."""
         ) from error
     node: Any = values
-    for key in keys[:-1]:
+    for depth, key in enumerate(keys[:-1], 1):
         index = _entry(node, key, where)
         if isinstance(node, dict) and node.get(index) is None:
-            node[index] = {}  # the section was absent or null
+            # The section was absent or null. A map of losses turns off those
+            # that it does not name: one setting must not do so.
+            names = _DEFAULT_LOSSES.get(".".join(keys[:depth]), ())
+            node[index] = {name: {} for name in names}
         node = node[index]
     node[_entry(node, keys[-1], where)] = value
 
@@ -304,7 +315,8 @@ def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
     if kind == "missing":
         return f"{path}: required key is missing."
     if kind == "extra_forbidden":
-        return f"{path}: unknown key; {_suggest(location, values)}."
+        moved = earlier_form.present_form(path, details["input"])
+        return f"{path}: {moved or _unknown_key(location, values)}."
     if kind == "value_error":
         return f"{path}: {context['error']}"
     if kind == "union_tag_not_found":
@@ -321,6 +333,9 @@ def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
         problem = details["msg"].replace("Input should", "must")
     near = ""
     if kind == "literal_error" and isinstance(details["input"], str):
+        row = earlier_form.EARLIER_ROWS.get(details["input"])
+        if row is not None and path.startswith("finetune.rows."):
+            return f"{path}: write `{row}`. Received: {received}."
         names = re.findall("'([^']+)'", context["expected"])
         found = difflib.get_close_matches(details["input"], names, n=1)
         near = "".join(f"; the nearest is {name!r}" for name in found)
@@ -353,29 +368,30 @@ def _without_tags(
     return tuple(kept)
 
 
-def _suggest(location: _Location, values: dict[str, Any]) -> str:
-    """Returns the nearest valid key to the unknown one at `location`."""
+def _unknown_key(location: _Location, values: dict[str, Any]) -> str:
+    """Returns what is wrong, with the nearest valid key."""
     *parents, unknown = location
     siblings = _keys_at(parents, values)
     prefix = "".join(f"{parent}." for parent in parents)
     everywhere = list(_all_keys(Recipe))
     if _schema_path(location) in everywhere:  # the key of another `kind`
-        return f"valid keys for this kind: {', '.join(siblings)}"
+        return f"unknown key; valid keys for this kind: {', '.join(siblings)}"
     candidates = [f"{prefix}{key}" for key in siblings] + everywhere
 
     def nearness(path: str) -> float:
         leaf = path.removeprefix(prefix).rpartition(".")[2]
         ratio = difflib.SequenceMatcher(None, str(unknown), leaf).ratio()
         # Of equally near keys, the one of the same section comes first, then
-        # one below it: a slip of the hand is likelier than a wrong place.
-        return ratio + (
-            0.1 if path == prefix + leaf else 0.05 * path.startswith(prefix)
-        )
+        # one below it, then the nearest: a slip of the hand is likelier than a
+        # wrong place.
+        near = 0.1 if path == prefix + leaf else 0.05 * path.startswith(prefix)
+        shared = os.path.commonprefix([path, prefix])
+        return ratio + near + 0.001 * len(shared)
 
     best = max(candidates, key=nearness)
     if nearness(best) < _NEAR:
-        return f"valid keys here: {', '.join(siblings)}"
-    return f"nearest valid key: {best}"
+        return f"unknown key; valid keys here: {', '.join(siblings)}"
+    return f"unknown key; nearest valid key: {best}"
 
 
 def _keys_at(parents: Sequence[str | int], values: Any) -> list[str]:

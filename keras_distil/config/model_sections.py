@@ -100,11 +100,11 @@ class StudentSection(Section):
     when that is a list of teacher layer indices. `initialization: random`
     copies nothing of the teacher, as in the paper's ablation. With `source`, a
     `.keras` file, the student was distilled already, and the tasks start from
-    it; `undistilled_source` is its twin that learned without a teacher.
+    it; `baseline_source` is the same model, trained without a teacher.
     """
 
     source: PathText | None = None
-    undistilled_source: PathText | None = None
+    baseline_source: PathText | None = None
     num_layers: Count | None = None
     layers: LayerChoice | list[int] = "alternate"
     initialization: Literal["teacher", "random"] = "teacher"

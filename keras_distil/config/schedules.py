@@ -1,8 +1,14 @@
 """The schedules a recipe may give, as plain values."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from keras_distil.utils.section import Count, Positive, Section
 
@@ -84,27 +90,26 @@ Schedule: TypeAlias = Annotated[
 ]
 
 
-def _stays_positive(schedule: Schedule) -> Schedule:
-    if min(schedule.extremes()) <= 0:
-        raise ValueError(
-            "must stay positive: it divides logits. "
-            f"Received: values {schedule.extremes()}."
-        )
-    return schedule
+def schedule_of(section: type[Section], setting: str) -> Any:
+    """The type of a schedule whose values a setting may have.
 
+    Args:
+        section: that has the setting.
+        setting: the name of a number.
+    """
 
-def _stays_non_negative(schedule: Schedule) -> Schedule:
-    if min(schedule.extremes()) < 0:
-        raise ValueError(
-            "must stay at 0 or above: it weighs a loss. "
-            f"Received: values {schedule.extremes()}."
-        )
-    return schedule
+    def check(schedule: Schedule) -> Schedule:
+        values = schedule.extremes()
+        for value in values:
+            try:
+                section.model_validate({setting: value})
+            except ValidationError as error:
+                (details,) = error.errors(include_url=False)
+                limit = details["msg"].removeprefix("Input should be ")
+                raise ValueError(
+                    f"must stay {limit}, as `{setting}` must. "
+                    f"Received: values {values}."
+                ) from error
+        return schedule
 
-
-TemperatureSchedule: TypeAlias = Annotated[
-    Schedule, AfterValidator(_stays_positive)
-]
-WeightSchedule: TypeAlias = Annotated[
-    Schedule, AfterValidator(_stays_non_negative)
-]
+    return Annotated[Schedule, AfterValidator(check)]

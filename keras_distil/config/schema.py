@@ -96,11 +96,12 @@ class Recipe(Section):
                     "`balance` needs the teacher itself; remove it, or "
                     "`teacher.cache`."
                 )
-            if distill.losses.confidence_slope:
-                raise ValueError(
-                    "`losses.confidence_slope` needs the teacher itself; "
-                    "remove it, or `teacher.cache`."
-                )
+            for name, settings in distill.losses.by_name.items():
+                if settings.needs_live_teacher is not None:
+                    raise ValueError(
+                        f"`losses.{name}.{settings.needs_live_teacher}` needs "
+                        "the teacher itself; remove it, or `teacher.cache`."
+                    )
         student = info.data.get("student")
         if student is not None and student.source is not None:
             raise ValueError(
@@ -197,17 +198,17 @@ def _check_models(
     """Raises ValueError if a row of the table has no model to start from."""
     sources = {
         "student": student.source if student else None,
-        "undistilled": student.undistilled_source if student else None,
+        "baseline": student.baseline_source if student else None,
     }
     made = {
         "teacher": True,
         "elmo": True,
         "student": distill is not None,
-        "undistilled": distill is not None and distill.twin,
+        "baseline": distill is not None and distill.baseline,
     }
     remedies = {
         "student": "`student.source`, or a `distill` section",
-        "undistilled": "`student.undistilled_source`, or `distill.twin: true`",
+        "baseline": "`student.baseline_source`, or `distill.baseline: true`",
     }
     for row in finetune.rows:
         if not (made[row] or sources[row]):

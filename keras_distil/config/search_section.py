@@ -14,6 +14,8 @@ from pydantic import (
     field_validator,
 )
 
+from keras_distil.config.earlier_form import MOVED
+from keras_distil.config.losses_section import NamedSettings
 from keras_distil.utils.section import Count, NonEmptyText, Positive, Section
 
 HeldOutObjective: TypeAlias = Literal["teacher_agreement", "mlm_loss"]
@@ -23,10 +25,10 @@ HELD_OUT_OBJECTIVES: tuple[str, ...] = get_args(HeldOutObjective)
 # compared on, and where they run.
 _FIXED = (
     "student.source",
-    "student.undistilled_source",
+    "student.baseline_source",
     "distill.steps",
     "distill.epochs",
-    "distill.twin",
+    "distill.baseline",
     "distill.strategy",
     "distill.micro_batches",
     "distill.jit_compile",
@@ -197,6 +199,8 @@ def check_space(space: Space, sections: Mapping[str, Section]) -> None:
     for key, each in space.items():
         if key in _FIXED:
             raise ValueError(f"{key} is the same in all trials; remove it.")
+        if key in MOVED:
+            raise ValueError(f"{key} is now {MOVED[key]}; write that.")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise ValueError(
@@ -241,6 +245,9 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Paths of the keys below a section; a schedule is one key."""
     for name, field in model.model_fields.items():
         inner = field.annotation
+        # A loss may be left out of its map.
+        if issubclass(model, NamedSettings) and get_args(inner):
+            inner = get_args(inner)[0]
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _leaves(inner, f"{prefix}{name}.")
         else:

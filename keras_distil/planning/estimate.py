@@ -8,6 +8,7 @@ from keras_distil import data
 from keras_distil.config import Recipe
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.model_sections import TeacherCache
+from keras_distil.losses import registry
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
@@ -149,7 +150,7 @@ def durations(
         step = (arithmetic + optimizer) / updates
 
     Left out: the input, the all-reduce, checkpoints, the teacher's own
-    training, its twin's and the evaluation.
+    training, the baseline's and the evaluation.
 
     Args:
         recipe: with a `distill` section.
@@ -206,7 +207,7 @@ def durations(
             "efficiency": f"{efficiency:g} of the peak",
             "precision": _computed_in(recipe, device),
             "padding": "none: every token counts",
-            "left_out": "input, all-reduce, checkpoints, evaluation, twin",
+            "left_out": "input, all-reduce, checkpoints, evaluation, baseline",
         },
         "time": time_of(recipe, sum(parts.values()), devices=devices),
         "where_the_time_goes": shares(parts),
@@ -306,8 +307,8 @@ def _tokens(recipe: Recipe) -> dict[str, Any]:
         )
     else:
         tokens["distill_total"] = settings.steps * per_step
-    if settings.twin:
-        tokens["twin"] = "as many again, without the teacher"
+    if settings.baseline:
+        tokens["baseline"] = "as many again, without the teacher"
     return tokens
 
 
@@ -324,21 +325,24 @@ def _cache(
             f" the teacher's vocabulary. Received: {settings.top_k}."
         )
     length = recipe.data.sequence_length
-    positions = distill.losses.soft_target_positions
+    positions = distill.positions
+    reads_states = registry.read_hidden_states(
+        distill.weighted_losses, registry.MASKED_LM
+    )
     tails = len(tail_temperatures(*distill.temperature_range))
     layout = RecordLayout(
         length=length,
         slots=sequence_slots(length, recipe.data.masking.rate, positions),
         top_k=settings.top_k,
         temperatures=tails if settings.top_k < teacher.vocabulary_size else 0,
-        hidden_dim=teacher.hidden_dim if distill.reads_hidden_states else 0,
+        hidden_dim=teacher.hidden_dim if reads_states else 0,
         vocabulary_size=teacher.vocabulary_size,
     )
     a_token = layout.record_bytes / length
     found: dict[str, Any] = {
         "top_k": settings.top_k,
         "maskings": settings.maskings,
-        "hidden_states": distill.reads_hidden_states,
+        "hidden_states": reads_states,
         "bytes_per_token": round(a_token, 1),
         "gb_per_million_tokens_of_text": round(
             settings.maskings * a_token / 1e3, 3
@@ -411,8 +415,7 @@ def _operations(
 ) -> dict[str, float]:
     """Floating-point operations a token, by part."""
     length = recipe.data.sequence_length
-    everywhere = settings.losses.soft_target_positions == "all"
-    share = 1.0 if everywhere else recipe.data.masking.rate
+    share = 1.0 if settings.positions == "all" else recipe.data.masking.rate
     live = recipe.teacher.cache is None
     heads = 3 * student.head_flops_per_token
     if live:

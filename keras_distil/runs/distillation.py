@@ -1,11 +1,14 @@
-"""The training of the student on text, and that of its twin."""
+"""The training of the student on text, and that of the baseline."""
+
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
 from keras_hub.models import MaskedLM
 
 from keras_distil import callbacks, config, data, losses, teachers
-from keras_distil.config.distill_section import LOSS_NAMES, DistillSection
+from keras_distil.config.distill_section import DistillSection
+from keras_distil.losses import registry
 from keras_distil.runs import comparison, trainers
 from keras_distil.runs.corpus import (
     load_tokenizer,
@@ -14,7 +17,7 @@ from keras_distil.runs.corpus import (
     take_held_out,
 )
 from keras_distil.runs.fit import fit_on_text
-from keras_distil.runs.run_folder import LOGS, STUDENT_FILE, TWIN_FILE, Run
+from keras_distil.runs.run_folder import BASELINE_FILE, LOGS, STUDENT_FILE, Run
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.scores import score_on_text
 from keras_distil.runs.sections import distill_section
@@ -33,7 +36,7 @@ _COMPARED = 32
 def distill(
     run: Run, prepared: data.PreparedCorpus, teacher: TeacherInMemory
 ) -> dict[str, dict[str, float]]:
-    """Distils the student, and its twin; returns the scores of all models."""
+    """Distils the student and trains the baseline; returns all scores."""
     recipe = run.recipe
     settings = distill_section(recipe)
     steps = count_steps(settings, prepared)
@@ -61,10 +64,12 @@ def distill(
     )
     _keep_comparison(run, teacher.model, student, prepared)
     _tell_board(run, "distill", rows["student"], steps)
-    if settings.twin:
-        twin = train_twin(run, teacher.model, batches, steps)
-        rows["twin"] = score_on_text(run, "twin", twin, teacher.model, prepared)
-        _tell_board(run, "twin", rows["twin"], steps)
+    if settings.baseline:
+        baseline = train_baseline(run, teacher.model, batches, steps)
+        rows["baseline"] = score_on_text(
+            run, "baseline", baseline, teacher.model, prepared
+        )
+        _tell_board(run, "baseline", rows["baseline"], steps)
     return rows
 
 
@@ -118,7 +123,7 @@ def train_student(
     )
 
 
-def train_twin(
+def train_baseline(
     run: Run, teacher: MaskedLM, batches: tf.data.Dataset, steps: int
 ) -> MaskedLM:
     """Trains a student on the same batches without the teacher.
@@ -132,17 +137,19 @@ def train_twin(
     """
     settings = distill_section(run.recipe)
     keras.utils.set_random_seed(run.recipe.seed)
-    twin = make_student(run.recipe, teacher)
+    baseline = make_student(run.recipe, teacher)
     trainer = trainers.masked_lm_trainer(
-        twin,
+        baseline,
         make_student_optimizer(settings, steps),
         clip_norm=settings.clip_norm,
         micro_batches=settings.micro_batches,
         jit_compile=settings.jit_compile,
     )
-    checkpoint = callbacks.StudentCheckpoint(run.folder / TWIN_FILE)
-    fit_on_text(run, "twin", trainer, batches, settings, steps, [checkpoint])
-    return twin
+    checkpoint = callbacks.StudentCheckpoint(run.folder / BASELINE_FILE)
+    fit_on_text(
+        run, "baseline", trainer, batches, settings, steps, [checkpoint]
+    )
+    return baseline
 
 
 def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:
@@ -156,7 +163,7 @@ def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:
 def make_student_optimizer(
     settings: DistillSection, steps: int
 ) -> keras.optimizers.Optimizer:
-    """Makes the optimizer of the distillation and of the twin."""
+    """Makes the optimizer of the distillation and of the baseline."""
     return trainers.make_optimizer(
         learning_rate=settings.learning_rate,
         steps=steps,
@@ -185,18 +192,12 @@ def make_distiller(
         kind: what to make.
     """
     settings = distill_section(recipe)
-    made_losses = losses.triple_loss(
-        mlm_weight=settings.losses.mlm_weight,
-        soft_target_weight=settings.losses.soft_target_weight,
-        cosine_weight=settings.losses.cosine_weight,
-        temperature=settings.losses.temperature,
-        positions=settings.losses.soft_target_positions,
-        confidence_slope=settings.losses.confidence_slope,
+    named = settings.losses.by_name
+    if recipe.teacher.cache is not None:
+        named = _without_uncached(settings, named)
+    distiller = kind(
+        teacher, student, losses.make_losses(named, registry.MASKED_LM)
     )
-    if recipe.teacher.cache is not None and not settings.reads_hidden_states:
-        # There is nothing on disk that it could be computed from.
-        made_losses = [x for x in made_losses if x.name != "cosine"]
-    distiller = kind(teacher, student, made_losses)
     distiller.compile(
         make_student_optimizer(settings, steps),
         micro_batches=settings.micro_batches,
@@ -204,6 +205,22 @@ def make_distiller(
         clip_norm=settings.clip_norm,
     )
     return distiller
+
+
+def _without_uncached(
+    settings: DistillSection, named: Mapping[str, registry.LossSettings]
+) -> dict[str, registry.LossSettings]:
+    """Leaves out losses that have nothing to read in a cache.
+
+    Hidden states are not on disk for losses that never have a weight.
+    """
+    weighted = settings.weighted_losses
+    return {
+        name: each
+        for name, each in named.items()
+        if name in weighted
+        or not registry.read_hidden_states([name], registry.MASKED_LM)
+    }
 
 
 def make_balancer(
@@ -217,15 +234,10 @@ def make_balancer(
     """
     if settings.balance is None:
         return []
-    ratios = {
-        name: getattr(settings.balance, name)
-        for name in LOSS_NAMES
-        if getattr(settings.losses, f"{name}_weight") > 0
-    }
     return [
         callbacks.GradientBalancer(
             take_examples(batches, _BALANCED_ON),
-            ratios,
+            settings.balance.ratios(settings.losses),
             every_steps=settings.balance.every_steps,
         )
     ]

@@ -10,6 +10,7 @@ from keras_hub.models import MaskedLM, Task
 from keras_distil import callbacks, config, data, losses
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.evaluation import significance
+from keras_distil.losses import registry
 from keras_distil.models import load_task_model, task_model
 from keras_distil.runs import score_table, trainers
 from keras_distil.runs.corpus import load_tokenizer
@@ -222,9 +223,9 @@ def make_task_trainer(
     steps: int,
 ) -> Distiller:
     """Makes the compiled Distiller that trains a model on a task."""
-    weights = settings.losses.model_dump()
+    named = settings.losses.by_name
     if teacher is None:
-        weights = {"soft_target_weight": 0.0, "cosine_weight": 0.0}
+        named = {"label": registry.LossSettings()}
     return trainers.task_trainer(
         student,
         trainers.make_optimizer(
@@ -233,7 +234,7 @@ def make_task_trainer(
             warmup_steps=round(settings.warmup_fraction * steps),
             weight_decay=settings.weight_decay,
         ),
-        losses.task_loss(kind, **weights),
+        losses.make_losses(named, kind),
         teacher=teacher,
         clip_norm=settings.clip_norm,
         jit_compile=settings.jit_compile,

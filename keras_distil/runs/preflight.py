@@ -75,7 +75,7 @@ def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
     settings = recipe.student
     if settings is None or recipe.finetune is None:
         return
-    for source in (settings.source, settings.undistilled_source):
+    for source in (settings.source, settings.baseline_source):
         if source is None:
             continue
         shape, _ = encoder_shape(source)

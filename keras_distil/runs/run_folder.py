@@ -19,15 +19,15 @@ from keras_distil.utils.progress import Progress
 from keras_distil.utils.version import __version__
 
 # Raise it whenever an earlier keras_distil could not go on with a run.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # The first whose runs go on in the order of the data in which they began.
-_SAME_ORDER_VERSION = 2
+SAME_ORDER_VERSION = 2
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
 # Where TensorBoard looks, in the folder of a run.
 LOGS = "logs"
 CHECKPOINTS = "checkpoints"
 STUDENT_FILE = "student.keras"
-TWIN_FILE = "twin.keras"
+BASELINE_FILE = "baseline.keras"
 METRICS_FILE = "metrics.jsonl"
 PAGE_FILE = "report.html"
 # What the first step of a run measured, kept for the second.
@@ -266,7 +266,7 @@ def _is_hardly_begun(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()}
     names -= {".environment.json.partial", ".recipe.yaml.partial"}
     if names == {"environment.json"}:
-        return _format_version(folder / "environment.json") > 0
+        return format_version(folder / "environment.json") > 0
     return not names
 
 
@@ -291,13 +291,13 @@ def _check_same_run(run: Run, changeable: Sequence[str]) -> dict[str, str]:
         "moves the earlier run aside."
     )
     recipe_path = run.folder / "recipe.yaml"
-    version = _format_version(run.folder / "environment.json")
+    version = format_version(run.folder / "environment.json")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"The run in {run.folder} has format version {version}; this "
             f"keras_distil reads up to {FORMAT_VERSION}. Update keras_distil."
         )
-    begun_before = 0 < version < _SAME_ORDER_VERSION
+    begun_before = 0 < version < SAME_ORDER_VERSION
     if begun_before and not run.report_path.is_file():
         raise ValueError(
             f"The unfinished run in {run.folder} was begun by an earlier "
@@ -392,7 +392,7 @@ def check_report(path: Path) -> None:
         )
 
 
-def _format_version(path: Path) -> int:
+def format_version(path: Path) -> int:
     """The format version of a run, 0 if it cannot be told."""
     try:
         version = json.loads(read_text(path))["format_version"]

@@ -27,16 +27,12 @@ def make_schedulers(
     settings: DistillSection,
 ) -> list[keras.callbacks.Callback]:
     """Makes the schedulers of `distill.schedules`."""
-    given = settings.schedules
     made: list[keras.callbacks.Callback] = []
-    if given.temperature is not None:
-        made.append(
-            callbacks.TemperatureScheduler(make_schedule(given.temperature))
-        )
-    for name in ("mlm", "soft_target", "cosine"):
-        weight = getattr(given, f"{name}_weight")
-        if weight is not None:
-            made.append(
-                callbacks.LossWeightScheduler(name, make_schedule(weight))
-            )
+    for name, by_setting in settings.schedules.by_name.items():
+        for setting, values in by_setting.items():
+            schedule = make_schedule(values)
+            if setting == "temperature":
+                made.append(callbacks.TemperatureScheduler(schedule, name))
+            else:
+                made.append(callbacks.LossWeightScheduler(name, schedule))
     return made

@@ -32,7 +32,7 @@ from keras_distil.utils.section import (
 
 # Rows of any other name are models of the student's size, too.
 TEACHER, STUDENT = "teacher", "student"
-UNDISTILLED, ELMO = "undistilled", "elmo"
+BASELINE, ELMO = "baseline", "elmo"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,8 +144,8 @@ class Row(Section):
     """A model of the table.
 
     Attributes:
-        name: "teacher", "student", "undistilled" (the student's twin, trained
-            without a teacher), "elmo", or another name.
+        name: "teacher", "student", "baseline" (the student, trained without a
+            teacher), "elmo", or another name.
         tasks: scores by task; tasks that were not run are left out.
         macro: None unless every task of the table is there.
         parameters: number of weights.
@@ -240,8 +240,8 @@ class ResultTable(Section):
         format_version: of the JSON.
         tasks: the columns.
         rows: the models, teacher first.
-        comparisons: every row with the teacher and the student with its
-            undistilled twin, on every task and on the mean over the tasks.
+        comparisons: every row with the teacher and the student with the
+            baseline, on every task and on the mean over the tasks.
         published: figures of others.
         level: of all intervals.
         resamples: draws behind them.
@@ -403,7 +403,7 @@ def make_table(
     metrics = {
         task: given.get(task) or _mean_metric(task, results) for task in tasks
     }
-    known = [row for row in (TEACHER, STUDENT, UNDISTILLED) if row in results]
+    known = [row for row in (TEACHER, STUDENT, BASELINE) if row in results]
     others = [row for row in results if row not in (*known, ELMO)]
     order = known + others + [row for row in results if row == ELMO]
     measured = {
@@ -418,7 +418,7 @@ def make_table(
         ),
         comparisons=tuple(
             _compare(first, second, column, measured, level)
-            for first, second in [*pairs, (STUDENT, UNDISTILLED)]
+            for first, second in [*pairs, (STUDENT, BASELINE)]
             for column in (*tasks, None)
             if column in measured.get(first, {})
             and column in measured.get(second, {})

@@ -167,7 +167,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
 def _run_on_text(
     run: Run, teacher: TeacherInMemory, report: dict[str, Any]
 ) -> None:
-    """Trains what learns from a corpus: the teacher, the student and its twin.
+    """Trains what learns from a corpus: teacher, student and baseline.
 
     Adds to the report.
     """

@@ -5,7 +5,7 @@ from keras_hub.models import MaskedLM
 from keras_distil import config, models
 from keras_distil.runs import score_table
 from keras_distil.runs.checks import check_lengths, check_vocabulary
-from keras_distil.runs.run_folder import STUDENT_FILE, TWIN_FILE, Run
+from keras_distil.runs.run_folder import BASELINE_FILE, STUDENT_FILE, Run
 
 
 def make_student(
@@ -40,7 +40,7 @@ def load_student(
         teacher: of the same vocabulary.
 
     Raises:
-        ValueError: if it cannot be student or has another vocabulary.
+        ValueError: if it cannot be loaded or has another vocabulary.
     """
     student = models.load_teacher(source, dtype=recipe.precision)
     check_vocabulary(
@@ -58,7 +58,7 @@ def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
         return {}
     sources = {
         score_table.STUDENT: settings.source,
-        score_table.UNDISTILLED: settings.undistilled_source,
+        score_table.BASELINE: settings.baseline_source,
     }
     students: dict[str, MaskedLM] = {}
     for row, source in sources.items():
@@ -75,7 +75,7 @@ def load_students_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
     """Loads the students that this run has distilled."""
     files = {
         score_table.STUDENT: STUDENT_FILE,
-        score_table.UNDISTILLED: TWIN_FILE,
+        score_table.BASELINE: BASELINE_FILE,
     }
     return {
         row: load_student(run.recipe, str(run.folder / name), teacher)

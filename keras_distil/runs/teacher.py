@@ -13,6 +13,7 @@ import numpy as np
 from keras_hub.models import MaskedLM
 
 from keras_distil import config, data, models, teachers
+from keras_distil.losses import registry
 from keras_distil.models import adapters, embedded
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.keras_archive import load_archive
@@ -120,7 +121,7 @@ def find_hub_commits(recipe: config.Recipe) -> dict[str, str]:
     if recipe.student is not None:
         sources += [
             recipe.student.source or "",
-            recipe.student.undistilled_source or "",
+            recipe.student.baseline_source or "",
         ]
     commits = {}
     for source in sources:
@@ -312,9 +313,11 @@ def cache_teacher(
             cache_dir=cache_folder() / "teacher_outputs",
             top_k=settings.top_k,
             maskings=min(settings.maskings, passes),
-            positions=wanted.losses.soft_target_positions,
+            positions=wanted.positions,
             temperature=wanted.temperature_range,
-            hidden_states=wanted.reads_hidden_states,
+            hidden_states=registry.read_hidden_states(
+                wanted.weighted_losses, registry.MASKED_LM
+            ),
             seed=recipe.seed,
             rate=recipe.data.masking.rate,
             rare_token_exponent=recipe.data.masking.rare_token_exponent,

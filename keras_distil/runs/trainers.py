@@ -148,7 +148,7 @@ def masked_lm_trainer(
 ) -> Distiller:
     """A Distiller that trains `model` by itself, without a teacher.
 
-    It makes the undistilled twin, and the masked-LM head of a teacher.
+    It trains the baseline, and the masked-LM head of a teacher.
 
     Args:
         model: the model to train.

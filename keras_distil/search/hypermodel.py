@@ -59,7 +59,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     Args:
         teacher: a masked-LM task model.
         space: what is searched: `Dimension`s by dotted key, such as
-            "distill.losses.temperature" or "student.num_layers". A schedule
+            "distill.learning_rate" or "student.num_layers". A schedule
             is one key; its choices are mappings as in a recipe, or None.
         distill: the other settings, as a recipe's section `distill`.
             `steps` are the updates of a trial.
@@ -75,7 +75,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     Example:
         >>> hypermodel = DistillationHyperModel(
         ...     teacher,
-        ...     {"distill.losses.temperature": Dimension(min=1.0, max=8.0)},
+        ...     {"distill.losses.mlm.weight": Dimension(min=0.1, max=10.0)},
         ...     distill={
         ...         "steps": 500, "batch_size": 32, "learning_rate": 5e-4
         ...     },

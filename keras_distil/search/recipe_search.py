@@ -55,13 +55,13 @@ def run_search(run: Run) -> dict[str, Any] | None:
     is_chief = ORACLE_IP in os.environ and not is_worker
     if is_chief:
         check_port(os.environ[ORACLE_IP], int(os.environ[ORACLE_PORT]))
-    trials, baseline = prepare(run) if not is_worker else (_trials(run), None)
+    trials, own = prepare(run) if not is_worker else (_trials(run), None)
     tuner = _tuner(run, trials)
     with _quiet_tuner():
         tuner.search(verbose=0)
     if is_worker:
         return None
-    found = results.collect(run, tuner, baseline)
+    found = results.collect(run, tuner, own)
     results.write(run, found)
     # Hyperband might have gone on with any of them until now.
     for state in Path(tuner.project_dir).glob(f"*/{STATE}"):
@@ -73,11 +73,11 @@ def prepare(run: Run) -> tuple[RecipeTrials, dict[str, Any]]:
     """What trials share, and what the recipe's own values reach.
 
     Returns:
-        The trials, and `results.baseline_of` them.
+        The trials, and `results.own_scores_of` them.
     """
     trials = _trials(run)
     trials.train_task_teacher()
-    return trials, results.baseline_of(trials)
+    return trials, results.own_scores_of(trials)
 
 
 def works_for_another() -> bool:

@@ -13,9 +13,9 @@ from keras_distil import config
 from keras_distil.runs.run_folder import Run, read_text, write_json
 from keras_distil.runs.sections import search_settings
 from keras_distil.search.trials import (
-    BASELINE,
     CHECKED,
     REACHED,
+    RECIPE,
     RecipeTrials,
     own_values,
 )
@@ -26,28 +26,28 @@ BEST_FILE = "best.yaml"
 CHART_FILE = "trials.png"
 
 
-def baseline_of(trials: RecipeTrials) -> dict[str, Any]:
+def own_scores_of(trials: RecipeTrials) -> dict[str, Any]:
     """What the recipe's own values reach, or why they reach nothing."""
     try:
-        return {"scores": trials.baseline()}
+        return {"scores": trials.own_scores()}
     except FailedTrialError as error:
         return {"message": str(error)}
 
 
 def collect(
-    run: Run, tuner: keras_tuner.Tuner, baseline: dict[str, Any] | None
+    run: Run, tuner: keras_tuner.Tuner, own: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The trials of a search that has ended, in their order.
 
     Returns:
         A dict of plain values: "objective", "direction", "trials" (the first
-        is the baseline), and "best", the index of the best trial among them,
-        None if all have failed.
+        has the recipe's own values), and "best", the index of the best trial
+        among them, None if all have failed.
     """
     settings = search_settings(run.recipe)
     wanted = tuner.oracle.objective
-    before = {"name": BASELINE, "values": own_values(run.recipe)}
-    found = [{**before, **(baseline or {}), "score": None}]
+    before = {"name": RECIPE, "values": own_values(run.recipe)}
+    found = [{**before, **(own or {}), "score": None}]
     for trial_id in sorted(tuner.oracle.trials):
         trial = tuner.oracle.trials[trial_id]
         values = {

@@ -39,7 +39,8 @@ from keras_distil.search.graph_memory import trial_forgotten
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils import disk
 
-BASELINE = "baseline"
+# What trains with the recipe's own values, which the search has to beat.
+RECIPE = "recipe"
 # What a trial has reached. With it, it is not trained again.
 REACHED = "reached.json"
 VALUES = "values.json"
@@ -136,9 +137,9 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             )
             disk.write_text(told, json.dumps(labels))
 
-    def baseline(self) -> dict[str, float]:
+    def own_scores(self) -> dict[str, float]:
         """What the recipe's own values reach; trained once."""
-        folder = self._run.folder / BASELINE
+        folder = self._run.folder / RECIPE
         if (folder / REACHED).is_file():
             return json.loads(read_text(folder / REACHED))
         recipe = self.with_values({})

@@ -8,7 +8,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationInfo,
 )
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
@@ -38,16 +37,3 @@ def each_once(values: list) -> list:
     if len(set(values)) < len(values):
         raise ValueError(f"must name each once. Received: {values}.")
     return values
-
-
-def some_weight(
-    first: str, cosine_weight: float, info: ValidationInfo
-) -> float:
-    """Returns `cosine_weight` if a weight of the section is positive."""
-    others = [info.data.get(name) for name in (first, "soft_target_weight")]
-    if [*others, cosine_weight] == [0, 0, 0]:
-        raise ValueError(
-            f"at least one of `{first}`, `soft_target_weight` and "
-            "`cosine_weight` must be positive. Received: 0 for all."
-        )
-    return cosine_weight

@@ -24,7 +24,7 @@ def finished(toy_run, monkeypatch):
 
 def test_a_run_ends_with_a_table_and_its_folder(finished):
     folder, out = finished.folder, finished.printed
-    for name in ("teacher", "student before", "student", "twin"):
+    for name in ("teacher", "student before", "student", "baseline"):
         assert name in out
     assert str(folder) in out.replace("\n", "")
     for name in (
@@ -41,7 +41,7 @@ def test_a_run_ends_with_a_table_and_its_folder(finished):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     assert [line["step"] for line in steps] == [1, 2, 3, 1, 2, 3]
-    assert {line["stage"] for line in steps} == {"distill", "twin"}
+    assert {line["stage"] for line in steps} == {"distill", "baseline"}
     report = json.loads((folder / "report.json").read_text())
     assert report["rows"]["teacher"]["teacher_agreement"] == 1.0
     page = html.unescape((folder / "report.html").read_text())
@@ -55,13 +55,13 @@ def test_a_finished_run_is_told_again_not_run_again(capsys, finished, tmp_path):
     folder = finished.copy(tmp_path / "run")
     before = (folder / "report.json").stat().st_mtime_ns
     command = ["run", finished.recipe_path, "--output", folder]
-    twin = ["--set", *finished.overrides]
-    status, out, err = keras_distil(capsys, *command, *twin)
+    baseline = ["--set", *finished.overrides]
+    status, out, err = keras_distil(capsys, *command, *baseline)
     assert status == 0
     assert "Already finished" in err
     assert "student before" in out
     assert (folder / "report.json").stat().st_mtime_ns == before
-    status, out, _ = keras_distil(capsys, *command, *twin, "--json")
+    status, out, _ = keras_distil(capsys, *command, *baseline, "--json")
     assert status == 0
     report = json.loads((folder / "report.json").read_text())
     assert json.loads(out) == {**report, "folder": str(folder)}
@@ -129,7 +129,7 @@ def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
         (['data.sources.0.pattern="*.nothing"'], "*.nothing"),
         (["distill.batch_size=4000"], "4000"),
         (["teacher.source=/nowhere/at-all"], "/nowhere/at-all"),
-        (["distill.losses.temperature=-1"], "temperature"),
+        (["distill.losses.soft_target.temperature=-1"], "temperature"),
         (["distill.temprature=2"], "temperature"),
         (["data.held_out_fraction=0.0001"], "held-out"),
     ],

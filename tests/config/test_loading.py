@@ -36,7 +36,7 @@ def test_returns_a_recipe_with_defaults(recipe_path):
     assert recipe.data.sources[0].packages[0] == "tensorflow"
     assert recipe.student.layers == "alternate"
     assert recipe.distill.learning_rate == 1e-3
-    assert recipe.distill.losses.temperature == 2.0
+    assert recipe.distill.losses.soft_target.temperature == 2.0
     assert recipe.evaluate.sequences is None
 
 
@@ -163,12 +163,12 @@ def test_overrides_are_yaml_and_the_last_one_wins(recipe_path):
             "data.sources.0.packages=[numpy]",
             "distill.clip_norm=null",
             "distill.weight_decay=1e-2",
-            "distill.twin=true",
+            "distill.baseline=true",
             "teacher.train={method: adapter, steps: 1, batch_size: 1,"
             " learning_rate: 1}",
             "teacher.train.steps=5",
-            "distill.schedules.temperature.kind=constant",
-            "distill.schedules.temperature.value=3",
+            "distill.schedules.soft_target.temperature.kind=constant",
+            "distill.schedules.soft_target.temperature.value=3",
         ],
     )
     assert recipe.distill.steps == 3
@@ -177,9 +177,9 @@ def test_overrides_are_yaml_and_the_last_one_wins(recipe_path):
     assert recipe.data.sources[0].packages == ["numpy"]
     assert recipe.distill.clip_norm is None
     assert recipe.distill.weight_decay == 0.01
-    assert recipe.distill.twin is True
+    assert recipe.distill.baseline is True
     assert recipe.teacher.train.steps == 5
-    assert recipe.distill.schedules.temperature.value == 3.0
+    assert recipe.distill.schedules.soft_target.temperature.value == 3.0
 
 
 def test_empty_override_is_null(recipe_path):

@@ -11,8 +11,8 @@ from keras_distil.config import RecipeError, load_recipe
 TRAIN = (
     "teacher.train={method: %s, steps: 1, batch_size: 1, learning_rate: 1%s}"
 )
-TEMPERATURE = "distill.schedules.temperature="
-WEIGHT = "distill.schedules.cosine_weight="
+TEMPERATURE = "distill.schedules.soft_target.temperature="
+WEIGHT = "distill.schedules.cosine.weight="
 
 
 def errors_of(path, *overrides):
@@ -32,7 +32,7 @@ def errors_of(path, *overrides):
         ("seed=true", "seed: must be a valid integer. Received: True."),
         ("seed=1.0", "seed: must be a valid integer. Received: 1.0."),
         ("name=3", "name: must be a valid string. Received: 3."),
-        ("distill.twin=1", "distill.twin: must be a valid boolean. Rec"),
+        ("distill.baseline=1", "distill.baseline: must be a valid boolean. "),
         ("student.dropout=a", "student.dropout: must be a valid number. Rec"),
         ("student.dropout=true", "student.dropout: must be a valid number. "),
         ("distill.steps=1.5", "distill.steps: must be a valid integer. Rec"),
@@ -77,12 +77,12 @@ def errors_of(path, *overrides):
         ("distill.beta_2=1", "distill.beta_2: must be less than 1. Received"),
         ("distill.clip_norm=0", "distill.clip_norm: must be greater than 0."),
         (
-            "distill.losses.temperature=0",
-            "distill.losses.temperature: must be greater than 0. Received: 0.",
+            "distill.losses.soft_target.temperature=0",
+            "distill.losses.soft_target.temperature: must be greater than 0. ",
         ),
         (
-            "distill.losses.mlm_weight=-1",
-            "distill.losses.mlm_weight: must be greater than or equal to 0. ",
+            "distill.losses.mlm.weight=-1",
+            "distill.losses.mlm.weight: must be greater than or equal to 0. ",
         ),
         ("evaluate.sequences=0", "evaluate.sequences: must be greater than or"),
         ("evaluate.latency_length=513", "evaluate.latency_length: must be les"),
@@ -99,8 +99,8 @@ def errors_of(path, *overrides):
             "distill.strategy: must be 'auto', 'none', 'm",
         ),
         (
-            "distill.losses.soft_target_positions=some",
-            "distill.losses.soft_target_positions: must be 'all' or 'masked'.",
+            "distill.losses.soft_target.positions=some",
+            "distill.losses.soft_target.positions: must be 'all' or 'masked'.",
         ),
         (
             TRAIN % ("lora", ""),
@@ -164,11 +164,23 @@ def errors_of(path, *overrides):
             "num_heads=4, hidden_dim=10.",
         ),
         (
-            "distill.losses={mlm_weight: 0, soft_target_weight: 0, "
-            "cosine_weight: 0}",
-            "distill.losses.cosine_weight: at least one of `mlm_weight`, "
-            "`soft_target_weight` and `cosine_weight` must be positive. "
-            "Received: 0 for all.",
+            "distill.losses={mlm: {weight: 0}, cosine: {weight: 0}}",
+            "distill.losses: at least one loss needs a weight above 0. "
+            "Received: mlm, cosine with weight 0.",
+        ),
+        (
+            "distill.losses={}",
+            "distill.losses: at least one loss needs a weight above 0. "
+            "Received: no loss.",
+        ),
+        (
+            "distill.losses.mlm=null",
+            "distill.losses.mlm: must be a mapping of settings: `{}` for the "
+            "defaults. Leave the loss out to turn it off. Received: None.",
+        ),
+        (
+            "distill.losses.mlm=2.0",
+            "distill.losses.mlm: must be a mapping of keys. Received: 2.0.",
         ),
         (
             "distill.epochs=1",
@@ -188,35 +200,36 @@ def errors_of(path, *overrides):
         # Schedules.
         (
             TEMPERATURE + "{kind: step}",
-            "distill.schedules.temperature.kind: must be one of 'constant', "
-            "'linear', 'cosine', 'exponential', 'piecewise'. Received: 'step'.",
+            "distill.schedules.soft_target.temperature.kind: must be one of "
+            "'constant', 'linear', 'cosine', 'exponential', 'piecewise'. "
+            "Received: 'step'.",
         ),
         (
             TEMPERATURE + "{kind: linear, start: 4, end: 0, steps: 2}",
-            "distill.schedules.temperature: must stay positive: it divides "
-            "logits. Received: values [4.0, 0.0].",
+            "distill.schedules.soft_target.temperature: must stay greater than "
+            "0, as `temperature` must. Received: values [4.0, 0.0].",
         ),
         (
             TEMPERATURE + "{kind: piecewise, boundaries: [3], values: [1, -1]}",
-            "distill.schedules.temperature: must stay positive",
+            "distill.schedules.soft_target.temperature: must stay greater than",
         ),
         (
             WEIGHT + "{kind: constant, value: -1}",
-            "distill.schedules.cosine_weight: must stay at 0 or above: it "
-            "weighs a loss. Received: values [-1.0].",
+            "distill.schedules.cosine.weight: must stay greater than or equal "
+            "to 0, as `weight` must. Received: values [-1.0].",
         ),
         (
             WEIGHT + "{kind: exponential, start: 1, end: 0, steps: 2}",
-            "distill.schedules.cosine_weight.end: must be greater than 0. Rec",
+            "distill.schedules.cosine.weight.end: must be greater than 0. Rec",
         ),
         (
             WEIGHT + "{kind: piecewise, boundaries: [3, 3], values: [1, 2, 3]}",
-            "distill.schedules.cosine_weight.boundaries: must increase from "
+            "distill.schedules.cosine.weight.boundaries: must increase from "
             "step to step. Received: [3, 3].",
         ),
         (
             WEIGHT + "{kind: piecewise, boundaries: [3], values: [1]}",
-            "distill.schedules.cosine_weight.values: must hold one value more "
+            "distill.schedules.cosine.weight.values: must hold one value more "
             "than `boundaries`. Received: 1 values, 1 boundaries.",
         ),
         # Sections that need each other.
@@ -243,11 +256,11 @@ TASKS = "finetune={tasks: [rte], rows: %s}"
     [
         ([TASKS % "[teacher, student]"], None),
         (
-            [TASKS % "[teacher, student, undistilled]"],
-            "finetune: the row 'undistilled' has no model to start from: give "
-            "`student.undistilled_source`, or `distill.twin: true`, or leave",
+            [TASKS % "[teacher, student, baseline]"],
+            "finetune: the row 'baseline' has no model to start from: give "
+            "`student.baseline_source`, or `distill.baseline: true`, or leave",
         ),
-        ([TASKS % "[teacher, undistilled]", "distill.twin=true"], None),
+        ([TASKS % "[teacher, baseline]", "distill.baseline=true"], None),
         (
             [TASKS % "[student]"],
             "finetune.rows: must hold teacher with student",
@@ -283,10 +296,10 @@ TASKS = "finetune={tasks: [rte], rows: %s}"
         (["finetune={tasks: [sst]}"], "finetune.tasks.0: "),
         (
             [
-                "finetune={tasks: [rte], losses: {label_weight: 0, "
-                "soft_target_weight: 0, cosine_weight: 0}}"
+                "finetune={tasks: [rte], rows: [teacher], losses: {label: "
+                "{weight: 0}}}"
             ],
-            "finetune.losses.cosine_weight: at least one of",
+            "finetune.losses: at least one loss needs a weight above 0. ",
         ),
         (
             [
@@ -346,7 +359,7 @@ def test_student_needs_distill(recipe_path):
         (
             "distill.temprature=1",
             "distill.temprature: unknown key; nearest valid key: "
-            "distill.losses.temperature.",
+            "distill.losses.soft_target.temperature.",
         ),
         (
             "learning_rat=1",
@@ -379,8 +392,8 @@ def test_student_needs_distill(recipe_path):
         ),
         (
             TEMPERATURE + "{kind: constant, value: 1, start: 1}",
-            "distill.schedules.temperature.start: unknown key; valid keys for "
-            "this kind: kind, value.",
+            "distill.schedules.soft_target.temperature.start: unknown key; "
+            "valid keys for this kind: kind, value.",
         ),
         (
             "data.sources.0.field=text",
@@ -423,7 +436,7 @@ def test_all_errors_come_together(recipe_path):
         "distill.batch_size=x",
         "distill.epochs=1",
         "distill.temprature=1",
-        "distill.losses.cosine_weight=-1",
+        "distill.losses.cosine.weight=-1",
         "data.sources.0.packages=[1]",
         "evaluate.sequences=0",
     )
@@ -432,7 +445,7 @@ def test_all_errors_come_together(recipe_path):
         "data.sources.0.packages.0",
         "distill.batch_size",
         "distill.epochs",
-        "distill.losses.cosine_weight",
+        "distill.losses.cosine.weight",
         "distill.temprature",
         "evaluate.sequences",
         "seed",
@@ -495,8 +508,8 @@ def test_distill_without_student_takes_the_default(recipe_path):
 )
 def test_schedules(recipe_path, schedule, extremes):
     recipe = load_recipe(recipe_path, [TEMPERATURE + schedule])
-    assert recipe.distill.schedules.temperature.extremes() == extremes
-    assert recipe.distill.schedules.mlm_weight is None
+    (schedules,) = recipe.distill.schedules.by_name.values()
+    assert schedules["temperature"].extremes() == extremes
 
 
 def test_weight_schedule_may_reach_zero(recipe_path):
@@ -514,9 +527,8 @@ def test_bounds_are_inclusive_where_stated(recipe_path):
             "data.held_out_fraction=0.5",
             "data.masking.rare_token_exponent=1",
             "evaluate.latency_length=8",
-            "distill.losses={mlm_weight: 0, soft_target_weight: 0, "
-            "cosine_weight: 1}",
+            "distill.losses={mlm: {weight: 0}, cosine: {weight: 1}}",
         ],
     )
     assert math.isclose(recipe.data.held_out_fraction, 0.5)
-    assert recipe.distill.losses.cosine_weight == 1.0
+    assert recipe.distill.losses.cosine.weight == 1.0

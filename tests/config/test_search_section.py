@@ -4,7 +4,7 @@ import pytest
 
 from keras_distil import config
 
-TEMPERATURE = "distill.losses.temperature"
+TEMPERATURE = "distill.losses.soft_target.temperature"
 
 
 def load(recipe, search, *more):
@@ -24,8 +24,8 @@ def space(text):
         "student.num_layers: {min: 1, max: 3}",
         "student.layers: {choices: [alternate, first]}",
         "student.hidden_dim: {choices: [null, 192]}",
-        "distill.schedules.temperature: {choices: [null, {kind: linear, "
-        "start: 4.0, end: 1.0, steps: 30}]}",
+        "distill.schedules.soft_target.temperature: {choices: [null, "
+        "{kind: linear, start: 4.0, end: 1.0, steps: 30}]}",
         "distill.balance: {choices: [null, {mlm: 2.0}]}",
     ],
 )
@@ -41,9 +41,13 @@ def test_a_space(recipe_path, text):
     ("text", "message"),
     [
         (
-            "distill.losses.temperatur: {min: 1, max: 8}",
-            "distill.losses.temperatur is no key to search; the nearest is "
-            f"{TEMPERATURE}.",
+            "distill.losses.soft_target.temperatur: {min: 1, max: 8}",
+            "distill.losses.soft_target.temperatur is no key to search; the "
+            f"nearest is {TEMPERATURE}.",
+        ),
+        (
+            "distill.losses.temperature: {min: 1, max: 8}",
+            f"distill.losses.temperature is now {TEMPERATURE}; write that.",
         ),
         ("data.layout: {choices: [a, b]}", "is no key to search"),
         ("distill.steps: {min: 1, max: 8}", "is the same in all trials"),
@@ -75,7 +79,7 @@ def test_a_space(recipe_path, text):
             "student.num_layers may not be 1.5",
         ),
         (
-            "distill.losses.soft_target_positions: {choices: [all, none]}",
+            "distill.losses.soft_target.positions: {choices: [all, none]}",
             "may not be none",
         ),
         ("", "search.space"),
@@ -132,7 +136,7 @@ def test_a_trial_is_a_recipe_without_the_search(recipe_path):
         found, {TEMPERATURE: 3.0, "student.layers": "last"}
     )
     assert trial.search is None
-    assert trial.distill.losses.temperature == 3.0
+    assert trial.distill.losses.soft_target.temperature == 3.0
     assert trial.student.layers == "last"
     assert trial.data == found.data
     with pytest.raises(config.RecipeError, match="must be greater than 0"):

@@ -23,42 +23,42 @@ FAULTS = (
         ),
     ),
     Fault(
-        "the undistilled row starts from the distilled student",
+        "the baseline starts from the distilled student",
         "load_students_of_run",
-        "score_table.UNDISTILLED: TWIN_FILE",
-        "score_table.UNDISTILLED: STUDENT_FILE",
+        "score_table.BASELINE: BASELINE_FILE",
+        "score_table.BASELINE: STUDENT_FILE",
         (f"{_WHOLE}::test_tasks_start_from_what_came_before",),
     ),
     Fault(
-        "the twin goes on from the student",
-        "train_twin",
-        "twin = make_student(run.recipe, teacher)",
-        "twin = keras.saving.load_model(run.folder / STUDENT_FILE)",
+        "the baseline goes on from the student",
+        "train_baseline",
+        "baseline = make_student(run.recipe, teacher)",
+        "baseline = keras.saving.load_model(run.folder / STUDENT_FILE)",
         (
-            f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
-            "alone",
+            f"{_WHOLE}::test_the_baseline_differs_from_the_student_by_its_"
+            "teacher_alone",
         ),
     ),
     Fault(
         "the baseline sees another seed's batches",
         "distill",
-        "train_twin(run, teacher.model, batches, steps)",
-        "train_twin(run, teacher.model, make_training_batches("
+        "train_baseline(run, teacher.model, batches, steps)",
+        "train_baseline(run, teacher.model, make_training_batches("
         'recipe.model_copy(update={"seed": 1}), prepared, '
         "batch_size=settings.batch_size), steps)",
         (
-            f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
-            "alone",
+            f"{_WHOLE}::test_the_baseline_differs_from_the_student_by_its_"
+            "teacher_alone",
         ),
     ),
     Fault(
-        "the twin is not clipped",
-        "train_twin",
+        "the baseline is not clipped",
+        "train_baseline",
         "clip_norm=settings.clip_norm",
         "clip_norm=None",
         (
-            f"{_WHOLE}::test_the_twin_differs_from_the_student_by_its_teacher_"
-            "alone",
+            f"{_WHOLE}::test_the_baseline_differs_from_the_student_by_its_"
+            "teacher_alone",
         ),
     ),
     Fault(
@@ -113,21 +113,18 @@ FAULTS = (
     # === Settings of the distillation ===
     Fault(
         "the weights of mlm and cosine are swapped",
-        "make_distiller",
-        "mlm_weight=settings.losses.mlm_weight, "
-        "soft_target_weight=settings.losses.soft_target_weight, "
-        "cosine_weight=settings.losses.cosine_weight",
-        "mlm_weight=settings.losses.cosine_weight, "
-        "soft_target_weight=settings.losses.soft_target_weight, "
-        "cosine_weight=settings.losses.mlm_weight",
-        _key("distill.losses.mlm_weight"),
+        "make_losses",
+        "settings[name].model_dump",
+        "settings[{'mlm': 'cosine', 'cosine': 'mlm'}.get(name, name)]"
+        ".model_dump",
+        _key("distill.losses.mlm.weight"),
     ),
     Fault(
         "the temperature is ignored",
-        "make_distiller",
-        "temperature=settings.losses.temperature",
-        "temperature=2.0",
-        _key("distill.losses.temperature"),
+        "make_losses",
+        "include=set(rows[name].settings.model_fields)",
+        "include={'weight'}",
+        _key("distill.losses.soft_target.temperature"),
     ),
     Fault(
         "weight decay is ignored",
@@ -216,15 +213,15 @@ FAULTS = (
     Fault(
         "a schedule of a weight goes to another loss",
         "make_schedulers",
-        "LossWeightScheduler(name, make_schedule(weight))",
-        "LossWeightScheduler('mlm', make_schedule(weight))",
-        _key("distill.schedules.cosine_weight"),
+        "LossWeightScheduler(name, schedule)",
+        "LossWeightScheduler('mlm', schedule)",
+        _key("distill.schedules.cosine.weight"),
     ),
     Fault(
         "the balance has equal shares",
         "make_balancer",
-        "getattr(settings.balance, name)",
-        "1.0",
+        "settings.balance.ratios(settings.losses)",
+        "dict.fromkeys(settings.balance.ratios(settings.losses), 1.0)",
         _key("distill.balance.cosine"),
     ),
     Fault(
@@ -259,9 +256,9 @@ FAULTS = (
     Fault(
         "the weights of a task's losses are ignored",
         "make_task_trainer",
-        "settings.losses.model_dump()",
-        "{}",
-        _key("finetune.losses.label_weight"),
+        "settings.losses.by_name",
+        '{"label": registry.LossSettings()}',
+        _key("finetune.losses.label.weight"),
     ),
     Fault(
         "the warm-up of a task is ignored",

@@ -162,8 +162,16 @@ def override(rng: random.Random, folder: Path) -> None:
     path.write_bytes(rng.choice(RECIPES).read_bytes())
     keys = [
         *("distill.steps", "data.sources.0.packages", "teacher.source"),
-        *("distill.losses.temperature", "name", "data.sources.9.kind"),
-        *("data.sources.-1.kind", "distill.schedules.temperature", "a.b.c"),
+        *(
+            "distill.losses.soft_target.temperature",
+            "name",
+            "data.sources.9.kind",
+        ),
+        *(
+            "data.sources.-1.kind",
+            "distill.schedules.soft_target.temperature",
+            "a.b.c",
+        ),
         *("", ".", "..", "data.", ".data", "data.sources.٣.kind", "name.x"),
         *("data.sources.0", "data.sources", "data", "data.sources.0.kind"),
         *("data.sources.²", "teacher.train", "student.layers", "x" * 3000),

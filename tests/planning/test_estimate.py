@@ -131,7 +131,7 @@ def test_operations(toy, exact):
         "vocabulary_heads": 4 * head,
     }
     masked = toy(
-        "distill.losses.soft_target_positions=masked", "data.masking.rate=0.25"
+        "distill.losses.soft_target.positions=masked", "data.masking.rate=0.25"
     )
     operations = estimate.summarise(masked)["gflop_per_token"]
     assert operations["vocabulary_heads"] == head
@@ -143,11 +143,11 @@ def test_totals_are_sums_in_billions():
 
 
 def test_tokens_of_steps(toy):
-    recipe = toy("distill.twin=true")
+    recipe = toy("distill.baseline=true")
     assert estimate.summarise(recipe)["tokens"] == {
         "distill_per_step": 120,
         "distill_total": 840,
-        "twin": "as many again, without the teacher",
+        "baseline": "as many again, without the teacher",
     }
 
 

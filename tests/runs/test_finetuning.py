@@ -171,12 +171,12 @@ def test_a_student_can_be_trained_without_any_teacher(recipe_path, tmp_path):
         recipe_path,
         tmp_path / "run",
         "finetune.tasks=[rte]",
-        "finetune.rows=[undistilled]",
-        f"student.undistilled_source={tmp_path / 'student.keras'}",
+        "finetune.rows=[baseline]",
+        f"student.baseline_source={tmp_path / 'student.keras'}",
         "student.source=null",
     )
     (row,) = report["tasks"]["rows"]
-    assert row["name"] == "undistilled"
+    assert row["name"] == "baseline"
     assert row["tasks"]["rte"]["retention"] is None
     assert (tmp_path / "run" / run_folder.PAGE_FILE).is_file()
 

@@ -87,7 +87,7 @@ def test_tasks_are_read_before_the_student_is_distilled(
     (text / "RTE" / "dev.tsv").write_text("index\tsentence1\n1\tx\n")
     tasks = "{tasks: [rte], source: files, max_length: 12}"
     command = ["run", toy_recipe, "--set", f"finetune={tasks}"]
-    command += ["--set", "distill.twin=true", "--output", tmp_path / "run"]
+    command += ["--set", "distill.baseline=true", "--output", tmp_path / "run"]
     for more in ([], ["--dry-run"]):
         status, _, err = keras_distil(capsys, *command, *more)
         assert status == 1

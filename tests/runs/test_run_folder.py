@@ -43,13 +43,13 @@ def test_a_changed_recipe_is_refused_with_the_keys(
 ):
     open_run(recipe, tmp_path / "run")
     changed = config.load_recipe(
-        toy_recipe, ["distill.steps=4", "distill.losses.temperature=3"]
+        toy_recipe, ["distill.steps=4", "distill.losses.mlm.weight=3"]
     )
     with pytest.raises(
         ValueError,
         match=r"an unfinished run of another recipe: "
         r"distill.steps \(3, now 4\), "
-        r"distill.losses.temperature \(2.0, now 3.0\). Give another folder",
+        r"distill.losses.mlm.weight \(1.0, now 3.0\). Give another folder",
     ):
         open_run(changed, tmp_path / "run")
     open_run(changed, tmp_path / "run", fresh=True)

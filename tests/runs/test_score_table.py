@@ -31,10 +31,10 @@ def mrpc(predictions, accuracy, f1):
     return TaskResult(examples, [{"accuracy": accuracy, "f1": f1}])
 
 
-# The teacher's seeds have 1, 4 and 3 of 4 right. The student and its twin have
-# 2 of 4 right, but not the same.
+# The teacher's seeds have 1, 4 and 3 of 4 right. The student and the baseline
+# have 2 of 4 right, but not the same.
 RESULTS = {
-    "undistilled": {"rte": rte([1, 1, 1, 1])},
+    "baseline": {"rte": rte([1, 1, 1, 1])},
     "teacher": {
         "rte": rte([0, 0, 0, 1], [1, 0, 1, 0], [1, 0, 1, 1]),
         "mrpc": mrpc([1, 1, 0, 0], 1.0, 1.0),
@@ -65,7 +65,7 @@ def test_order(table):
     assert [row.name for row in table.rows] == [
         "teacher",
         "student",
-        "undistilled",
+        "baseline",
     ]
     assert table.tasks == ("rte", "mrpc")
     one = {"rte": rte(RTE)}
@@ -87,14 +87,14 @@ def test_scores_by_hand(rows):
     assert student["mrpc"].metrics == pytest.approx(
         {"accuracy": 75.0, "f1": 66.6666667}
     )
-    assert list(rows["undistilled"].tasks) == ["rte"]
+    assert list(rows["baseline"].tasks) == ["rte"]
 
 
 def test_mean_by_hand(rows):
     assert rows["teacher"].macro.score == 87.5
     assert rows["student"].macro.score == pytest.approx(60.4166667)
     # It lacks a task of the table.
-    assert rows["undistilled"].macro is None
+    assert rows["baseline"].macro is None
 
 
 def test_retention_by_hand(rows):
@@ -103,7 +103,7 @@ def test_retention_by_hand(rows):
     assert rows["student"].macro.retention == pytest.approx(69.0476190)
     assert rows["student"].tasks["rte"].retention == pytest.approx(66.6666667)
     assert rows["student"].tasks["mrpc"].retention == pytest.approx(70.8333333)
-    assert rows["undistilled"].tasks["rte"].retention == pytest.approx(200 / 3)
+    assert rows["baseline"].tasks["rte"].retention == pytest.approx(200 / 3)
 
 
 def test_intervals_by_hand(rows):
@@ -129,7 +129,7 @@ def test_costs(rows):
     assert (student.parameters, student.size_mb) == (60, 0.24)
     assert (student.latency_ms, student.latency_ratio) == (2.0, 0.25)
     assert rows["teacher"].latency_ratio == 1.0
-    missing = rows["undistilled"]
+    missing = rows["baseline"]
     assert missing.parameters is missing.size_mb is None
     assert missing.latency_ms is missing.latency_ratio is None
 
@@ -146,16 +146,16 @@ def test_comparisons(table):
         ("student", "teacher", "rte"),
         ("student", "teacher", "mrpc"),
         ("student", "teacher", None),
-        ("undistilled", "teacher", "rte"),
-        ("student", "undistilled", "rte"),
+        ("baseline", "teacher", "rte"),
+        ("student", "baseline", "rte"),
     ]
-    tie = table.comparison("student", "undistilled", "rte")
+    tie = table.comparison("student", "baseline", "rte")
     assert (tie.difference, tie.significant) == (0.0, False)
     # They are right about other examples.
     assert tie.interval.low < 0 < tie.interval.high
     mean = table.comparison("student", "teacher")
     assert mean.difference == pytest.approx(-27.0833333)
-    assert table.comparison("student", "undistilled") is None
+    assert table.comparison("student", "baseline") is None
     assert table.comparison("teacher", "student", "rte") is None
 
 
@@ -190,7 +190,7 @@ def test_options():
     assert wide.published == ()
 
 
-@pytest.mark.parametrize("without", ["teacher", "undistilled", "student"])
+@pytest.mark.parametrize("without", ["teacher", "baseline", "student"])
 def test_without_a_row(without):
     results = {name: row for name, row in RESULTS.items() if name != without}
     table = make_table(results, {})

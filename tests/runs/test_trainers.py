@@ -72,7 +72,7 @@ def test_an_adapter_has_few_trainable_weights():
     assert list(adapters._low_rank_layers(teacher))
 
 
-def test_the_trainer_of_a_twin_has_one_loss():
+def test_the_trainer_of_a_baseline_has_one_loss():
     student = toy.make_student(toy.make_teacher())
     optimizer = trainers.make_optimizer(learning_rate=0.1, steps=2)
     trainer = trainers.masked_lm_trainer(

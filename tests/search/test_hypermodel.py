@@ -12,7 +12,7 @@ from toy import VOCABULARY, make_batch, make_teacher, weights_of
 
 from keras_distil import config, data, search
 
-TEMPERATURE = "distill.losses.temperature"
+TEMPERATURE = "distill.losses.soft_target.temperature"
 OBJECTIVE = keras_tuner.Objective("val_mlm_loss", "min")
 DISTILL = {
     "steps": 4,

@@ -55,7 +55,7 @@ def test_a_search_ends_with_a_table_and_a_recipe(finished):
     path, folder, out = finished
     found = json.loads((folder / results.RESULT_FILE).read_text())
     assert [row["name"] for row in found["trials"]] == [
-        "baseline",
+        "recipe",
         "trial_00",
         "trial_01",
     ]
@@ -65,7 +65,7 @@ def test_a_search_ends_with_a_table_and_a_recipe(finished):
     losses = [row["score"] for row in found["trials"][1:]]
     assert found["best"] == 1 + losses.index(min(losses))
     # The recipe's own learning rate is the first of the grid: trials and the
-    # baseline begin with the same student and see the same batches.
+    # recipe's own values begin with the same student and see the same batches.
     assert losses[0] == pytest.approx(found["trials"][0]["score"], rel=1e-6)
     best = config.load_recipe(folder / results.BEST_FILE)
     recipe = config.load_recipe(path)
@@ -77,7 +77,7 @@ def test_a_search_ends_with_a_table_and_a_recipe(finished):
     # A checkpoint of the student each, and no training state left.
     assert len(list(folder.glob("trials/trial_*/*.weights.h5"))) == 2
     assert not list(folder.glob("*/*/training_state"))
-    for name in ("baseline", "trial_00"):
+    for name in ("recipe", "trial_00"):
         assert list((folder / "logs" / name / "train").glob("events*"))
 
 
@@ -165,9 +165,9 @@ finetune:
     assert status == 0, err
     folder = tmp_path / "run"
     found = json.loads((folder / results.RESULT_FILE).read_text())
-    baseline, trial = found["trials"]
+    own, trial = found["trials"]
     # Matthews' correlation is of CoLA; RTE has accuracy: of 8 examples.
-    for row in (baseline, trial):
+    for row in (own, trial):
         assert row["score"] == row["scores"]["rte"]
         assert (8 * row["score"]) % 1 == 0
     assert len(list(folder.glob("tasks/rte/teacher/*/model.keras"))) == 1
@@ -299,7 +299,7 @@ def test_an_interrupted_search_goes_on(
     def interrupted(self, batch, logs=None):
         kept(self, batch, logs)
         batches.append(batch)
-        # The baseline has three; this is the second of the first trial.
+        # The recipe's own values have three; it is the first trial's second.
         if len(batches) == 5:
             raise OSError("the machine went away")
 

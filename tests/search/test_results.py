@@ -7,7 +7,7 @@ import rich.console
 
 from keras_distil.search import results
 
-KEYS = ("distill.losses.temperature", "student.layers")
+KEYS = ("distill.losses.soft_target.temperature", "student.layers")
 
 
 def row(name, score, **values):
@@ -37,7 +37,7 @@ def trial(name, score, temperature, layers):
 
 def test_the_gain_is_told():
     found = search(
-        row("baseline", 0.40),
+        row("recipe", 0.40),
         trial("trial_0", 0.35, 1.0, "first"),
         trial("trial_1", None, 2.0, "last"),
         trial("trial_2", 0.45, 4.0, "last"),
@@ -59,7 +59,7 @@ def test_the_gain_is_told():
 def test_losses_and_tasks_are_told_in_their_units():
     made = trial("trial_0", 2.5, 1.0, "first")
     made["scores"]["check_mlm_loss"] = 2.6
-    before = row("baseline", 2.75)
+    before = row("recipe", 2.75)
     before["scores"]["check_mlm_loss"] = 2.7
     found = search(before, made, best=1, objective="mlm_loss", direction="min")
     lines = " ".join(results.summary(found))
@@ -67,7 +67,7 @@ def test_losses_and_tasks_are_told_in_their_units():
     assert "which was chosen for it: -0.250." in lines
     assert "2.700 and 2.600, -0.100." in lines
     # A task's development set has no other half.
-    task = search(row("baseline", 0.5), trial("t", 0.6, 1.0, "last"), best=1)
+    task = search(row("recipe", 0.5), trial("t", 0.6, 1.0, "last"), best=1)
     lines = " ".join(results.summary({**task, "objective": "rte"}))
     assert "60.00%" in lines and "no trial was chosen" not in lines
 
@@ -75,8 +75,8 @@ def test_losses_and_tasks_are_told_in_their_units():
 @pytest.mark.parametrize(
     ("rows", "best", "said"),
     [
-        ([row("baseline", None), row("trial_0", None)], None, "No trial has"),
-        ([row("baseline", None), row("trial_0", 0.4)], 1, "no score to comp"),
+        ([row("recipe", None), row("trial_0", None)], None, "No trial has"),
+        ([row("recipe", None), row("trial_0", 0.4)], 1, "no score to comp"),
     ],
 )
 def test_what_has_failed_is_told(rows, best, said):
@@ -86,11 +86,11 @@ def test_what_has_failed_is_told(rows, best, said):
 @pytest.mark.parametrize(
     "rows",
     [
-        [row("baseline", None), row("trial_0", None)],
-        [row("baseline", 0.4), row("trial_0", None)],
-        [row("baseline", 0.4), trial("trial_0", 0.4, 2.0, "last")],
+        [row("recipe", None), row("trial_0", None)],
+        [row("recipe", 0.4), row("trial_0", None)],
+        [row("recipe", 0.4), trial("trial_0", 0.4, 2.0, "last")],
         [
-            row("baseline", None),
+            row("recipe", None),
             trial("trial_0", 0.3, 1.0e-5, "last"),
             trial("trial_1", 0.5, 1.0, "first"),
             trial("trial_2", 0.4, 3, "[1, 2]"),

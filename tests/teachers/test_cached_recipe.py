@@ -61,20 +61,20 @@ def caches(tmp_path):
 
 
 def test_all_logits_train_as_the_live_teacher(toy_recipe, toy_run, tmp_path):
-    assert toy_run.overrides == ["distill.twin=true"]
+    assert toy_run.overrides == ["distill.baseline=true"]
     report = json.loads((toy_run.folder / "report.json").read_text())
     live = report["rows"]
     rows, lines = run(
         toy_recipe,
         tmp_path / "run",
         "teacher.cache={top_k: 64}",
-        "distill.twin=true",
+        "distill.baseline=true",
     )
     assert len([x for x in lines if x.startswith("Teacher cache: ")]) == 1
     for name, row in live.items():
         for key in ("mlm_loss", "mlm_accuracy", "teacher_agreement"):
             assert rows[name][key] == pytest.approx(row[key], rel=1e-4), name
-    assert rows["twin"]["mlm_loss"] == live["twin"]["mlm_loss"]
+    assert rows["baseline"]["mlm_loss"] == live["baseline"]["mlm_loss"]
     (folder,) = caches(tmp_path)
     # The other settings of a cache follow from the recipe; what training does
     # not reach is not written.
@@ -92,9 +92,9 @@ def test_settings_of_the_cache_are_the_recipe_s(
         CACHE,
         "distill.steps=16",
         "distill.batch_size=32",
-        "distill.losses.cosine_weight=0",
-        "distill.losses.soft_target_positions=masked",
-        "distill.schedules.temperature="
+        "distill.losses.cosine.weight=0",
+        "distill.losses.soft_target.positions=masked",
+        "distill.schedules.soft_target.temperature="
         "{kind: linear, start: 4, end: 1, steps: 15}",
         "data.masking={rate: 0.3, rare_token_exponent: 0.5}",
         "seed=7",

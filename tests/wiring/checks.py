@@ -253,10 +253,10 @@ def _(runs, made):
     return starts_from(made.fit("rte/student/seed_5"), runs.home.student)
 
 
-@seen("student.undistilled_source", "by_task", wanted=True)
+@seen("student.baseline_source", "by_task", wanted=True)
 def _(runs, made):
     (fit,) = made.fits
-    return starts_from(fit, runs.home.undistilled)
+    return starts_from(fit, runs.home.baseline)
 
 
 # === Data ===
@@ -418,12 +418,19 @@ of_fit(
     "distill.losses.",
     "text",
     "distill",
-    mlm_weight=lambda fit: float(fit.loss("mlm").weight),
-    soft_target_weight=lambda fit: float(fit.loss("soft_target").weight),
-    cosine_weight=lambda fit: float(fit.loss("cosine").weight),
+    **{
+        "mlm.weight": lambda fit: float(fit.loss("mlm").weight),
+        "cosine.weight": lambda fit: float(fit.loss("cosine").weight),
+    },
+)
+of_fit(
+    "distill.losses.soft_target.",
+    "text",
+    "distill",
+    weight=lambda fit: float(fit.loss("soft_target").weight),
     temperature=lambda fit: float(fit.loss("soft_target").temperature),
     confidence_slope=lambda fit: fit.loss("soft_target").confidence_slope,
-    soft_target_positions=lambda fit: fit.loss("soft_target").positions,
+    positions=lambda fit: fit.loss("soft_target").positions,
 )
 
 
@@ -435,6 +442,7 @@ def curve(made: Recording, name: str, *steps: int) -> list[float]:
             x
             for x in fit.arguments["callbacks"]
             if isinstance(x, callbacks.TemperatureScheduler)
+            and x.loss == "soft_target"
         )
     else:
         (found,) = (
@@ -459,36 +467,42 @@ COSINE = {2: 3 + 2 * (1 + math.cos(math.pi / 4)) / 2, 4: 4.0, 8: 3.0}
 EXPONENTIAL = {0: 8.0, 2: 4.0, 4: 2.0, 9: 2.0}
 PIECEWISE = {2: 0.5, 3: 0.25, 6: 0.25, 7: 0.75}
 of_curve(
-    "distill.schedules.temperature RampSchedule.start RampSchedule.end "
-    "RampSchedule.steps",
+    "distill.schedules.soft_target.temperature RampSchedule.start "
+    "RampSchedule.end RampSchedule.steps",
     "schedules",
-    "temperature",
+    "soft_target.temperature",
     "temperature",
     LINEAR,
 )
-of_curve("RampSchedule.kind", "cosine", "temperature", "temperature", COSINE)
 of_curve(
-    "distill.schedules.mlm_weight ExponentialSchedule.kind "
+    "RampSchedule.kind",
+    "cosine",
+    "soft_target.temperature",
+    "temperature",
+    COSINE,
+)
+of_curve(
+    "distill.schedules.mlm.weight ExponentialSchedule.kind "
     "ExponentialSchedule.start ExponentialSchedule.end "
     "ExponentialSchedule.steps",
     "schedules",
-    "mlm_weight",
+    "mlm.weight",
     "mlm",
     EXPONENTIAL,
 )
 of_curve(
-    "distill.schedules.soft_target_weight PiecewiseSchedule.kind "
+    "distill.schedules.soft_target.weight PiecewiseSchedule.kind "
     "PiecewiseSchedule.boundaries PiecewiseSchedule.values",
     "schedules",
-    "soft_target_weight",
+    "soft_target.weight",
     "soft_target",
     PIECEWISE,
 )
 of_curve(
-    "distill.schedules.cosine_weight ConstantSchedule.kind "
+    "distill.schedules.cosine.weight ConstantSchedule.kind "
     "ConstantSchedule.value",
     "schedules",
-    "cosine_weight",
+    "cosine.weight",
     "cosine",
     {0: 0.375, 50: 0.375},
 )
@@ -500,7 +514,7 @@ of_fit(
     **{
         name: lambda fit, name=name: fit.callback(
             callbacks.GradientBalancer
-        ).metric_terms[name]
+        ).ratios[name]
         for name in ("mlm", "soft_target", "cosine")
     },
     every_steps=lambda fit: (
@@ -509,7 +523,7 @@ of_fit(
 )
 
 
-@seen("distill.twin", "finished", wanted=["distill", "twin"])
+@seen("distill.baseline", "finished", wanted=["distill", "baseline"])
 def _(runs, made):
     return [fit.stage for fit in made.fits]
 
@@ -548,7 +562,7 @@ def _(runs, made):
     return {fit.stage.split("/")[2] for fit in made.fits}
 
 
-@seen("finetune.by_task", "by_task", wanted=["rte/undistilled/seed_9"])
+@seen("finetune.by_task", "by_task", wanted=["rte/baseline/seed_9"])
 def _(runs, made):
     return [fit.stage for fit in made.fits]
 
@@ -556,7 +570,7 @@ def _(runs, made):
 seen(
     "TaskOverrides.seeds",
     "by_task",
-    wanted=["rte/undistilled/seed_9"],
+    wanted=["rte/baseline/seed_9"],
     at="finetune.by_task.rte.seeds",
 )(lambda runs, made: [fit.stage for fit in made.fits])
 for key, see in {
@@ -645,9 +659,16 @@ of_fit(
     "finetune.losses.",
     "tasks",
     "rte/student/seed_5",
-    label_weight=lambda fit: float(fit.loss("label").weight),
-    soft_target_weight=lambda fit: float(fit.loss("soft_target").weight),
-    cosine_weight=lambda fit: float(fit.loss("cosine").weight),
+    **{
+        "label.weight": lambda fit: float(fit.loss("label").weight),
+        "cosine.weight": lambda fit: float(fit.loss("cosine").weight),
+    },
+)
+of_fit(
+    "finetune.losses.soft_target.",
+    "tasks",
+    "rte/student/seed_5",
+    weight=lambda fit: float(fit.loss("soft_target").weight),
     temperature=lambda fit: float(fit.loss("soft_target").temperature),
     confidence_slope=lambda fit: fit.loss("soft_target").confidence_slope,
 )
@@ -729,7 +750,7 @@ def _(runs, made):
     """Whether all is tried in order, as the tuner `grid` of `slow` does."""
     values = [
         [
-            row["values"]["distill.losses.temperature"]
+            row["values"]["distill.losses.soft_target.temperature"]
             for row in run.json("search.json")["trials"][1:]
         ]
         for run in (made, runs("slow"))
@@ -745,7 +766,7 @@ def _(runs, made):
 @seen("search.objective", "search", wanted=("mlm_loss", "min", True))
 def _(runs, made):
     found = made.json("search.json")
-    baseline, *trials = found["trials"]
+    own, *trials = found["trials"]
     best = min(trials, key=lambda row: row["score"])
     return (
         found["objective"],
@@ -784,7 +805,7 @@ def _(runs, made):
         for fit, temperature, rate in (
             (
                 fit,
-                row["values"]["distill.losses.temperature"],
+                row["values"]["distill.losses.soft_target.temperature"],
                 row["values"]["distill.learning_rate"],
             )
             for fit, row in zip(made.fits[1:], trials, strict=True)
@@ -796,7 +817,7 @@ for key, name, place in (
     ("min", "min_value", "distill.learning_rate"),
     ("max", "max_value", "distill.learning_rate"),
     ("scale", "sampling", "distill.learning_rate"),
-    ("choices", "values", "distill.losses.temperature"),
+    ("choices", "values", "distill.losses.soft_target.temperature"),
 ):
     seen(f"Dimension.{key}", "search", at=("search", "space", place, key))(
         lambda runs, made, name=name, place=place: dimension(made, place)[name]

@@ -37,7 +37,7 @@ _WATCHERS = (
 )
 _HEADS = 6
 # The words "a" and "b".
-_PREFERRED = {"distill": 5, "twin": 6}
+_PREFERRED = {"distill": 5, "baseline": 6}
 
 
 class StopError(BaseException):

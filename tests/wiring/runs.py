@@ -15,6 +15,7 @@ import keras_distil.benchmark.latency
 import keras_distil.benchmark.race
 from keras_distil import data, export
 
+TEMPERATURE = "distill.losses.soft_target.temperature"
 TEXT_SOURCE = {"kind": "files", "pattern": "text/*.txt"}
 # What makes a toy run possible; the runs below replace it.
 BASE = {
@@ -35,19 +36,28 @@ FINETUNE = {
     "jit_compile": False,
 }
 RAMPS = {
-    "temperature": {"kind": "linear", "start": 5.0, "end": 3.0, "steps": 8},
-    "mlm_weight": {
-        "kind": "exponential",
-        "start": 8.0,
-        "end": 2.0,
-        "steps": 4,
+    "mlm": {
+        "weight": {
+            "kind": "exponential",
+            "start": 8.0,
+            "end": 2.0,
+            "steps": 4,
+        }
     },
-    "soft_target_weight": {
-        "kind": "piecewise",
-        "boundaries": [3, 7],
-        "values": [0.5, 0.25, 0.75],
+    "soft_target": {
+        "temperature": {
+            "kind": "linear",
+            "start": 5.0,
+            "end": 3.0,
+            "steps": 8,
+        },
+        "weight": {
+            "kind": "piecewise",
+            "boundaries": [3, 7],
+            "values": [0.5, 0.25, 0.75],
+        },
     },
-    "cosine_weight": {"kind": "constant", "value": 0.375},
+    "cosine": {"weight": {"kind": "constant", "value": 0.375}},
 }
 TRAIN = {
     "steps": 20,
@@ -83,12 +93,14 @@ TEXT = {
         "beta_2": 0.95,
         "clip_norm": 0.6,
         "losses": {
-            "mlm_weight": 2.5,
-            "soft_target_weight": 5.5,
-            "cosine_weight": 0.5,
-            "temperature": 3.5,
-            "confidence_slope": 0.45,
-            "soft_target_positions": "masked",
+            "mlm": {"weight": 2.5},
+            "soft_target": {
+                "weight": 5.5,
+                "temperature": 3.5,
+                "confidence_slope": 0.45,
+                "positions": "masked",
+            },
+            "cosine": {"weight": 0.5},
         },
     },
 }
@@ -113,9 +125,9 @@ class Home:
         toys.write_glue(root / "data")
         toys.write_squad(root / "data")
         self.student = root / "student.keras"
-        self.undistilled = root / "undistilled.keras"
+        self.baseline = root / "baseline.keras"
         toys.save_student(self.student, self.teacher, 1, intermediate_dim=24)
-        toys.save_student(self.undistilled, self.teacher, 2, hidden_dim=8)
+        toys.save_student(self.baseline, self.teacher, 2, hidden_dim=8)
 
     def recipe(self, name: str, *parts: dict[str, Any]) -> dict[str, Any]:
         """The values of a recipe."""
@@ -261,10 +273,11 @@ class Runs:
 
     def _cosine(self, name: str) -> Recording:
         """The other ramp."""
-        ramp = {"kind": "cosine", "start": 5.0, "end": 3.0, "steps": 8}
+        values = {"kind": "cosine", "start": 5.0, "end": 3.0, "steps": 8}
+        ramp = {"temperature": values}
         return self._start(
             name,
-            {"distill": {**DISTILL, "schedules": {"temperature": ramp}}},
+            {"distill": {**DISTILL, "schedules": {"soft_target": ramp}}},
             stop_at="distill",
         )
 
@@ -382,7 +395,7 @@ class Runs:
             name,
             {"teacher": {"license": "Licence of the teacher"}},
             {"data": {"license": "Licence of the data"}},
-            {"distill": {**DISTILL, "twin": True}},
+            {"distill": {**DISTILL, "baseline": True}},
             {"evaluate": {"samples": 1}},
             watched=_latency,
         )
@@ -402,11 +415,13 @@ class Runs:
             "clip_norm": 0.8,
             "dropout": 0.25,
             "losses": {
-                "label_weight": 0.7,
-                "soft_target_weight": 1.3,
-                "cosine_weight": 0.4,
-                "temperature": 3.0,
-                "confidence_slope": 0.2,
+                "label": {"weight": 0.7},
+                "soft_target": {
+                    "weight": 1.3,
+                    "temperature": 3.0,
+                    "confidence_slope": 0.2,
+                },
+                "cosine": {"weight": 0.4},
             },
             "augment_copies": 2,
         }
@@ -421,11 +436,11 @@ class Runs:
         own = {"seeds": [9], "epochs": 7, "batch_size": 4}
         return self._start(
             name,
-            {"student": {"undistilled_source": str(self.home.undistilled)}},
+            {"student": {"baseline_source": str(self.home.baseline)}},
             {
                 "finetune": {
                     **FINETUNE,
-                    "rows": ["undistilled"],
+                    "rows": ["baseline"],
                     "by_task": {"rte": {**own, "learning_rate": 0.006}},
                 }
             },
@@ -473,7 +488,7 @@ class Runs:
 
     def _search(self, name: str) -> Recording:
         space = {
-            "distill.losses.temperature": {"choices": [1.5, 4.5]},
+            TEMPERATURE: {"choices": [1.5, 4.5]},
             "distill.learning_rate": {
                 "min": 0.002,
                 "max": 0.02,
@@ -496,7 +511,7 @@ class Runs:
         settings = {
             "tuner": "grid",
             "max_latency_ms": 1e-6,
-            "space": {"distill.losses.temperature": {"choices": [1.5, 4.5]}},
+            "space": {TEMPERATURE: {"choices": [1.5, 4.5]}},
         }
         # No trial has a score, which the command ends with.
         with pytest.raises(RuntimeError, match="status 1"):

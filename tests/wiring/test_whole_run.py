@@ -28,11 +28,11 @@ SEEDS = {"mrpc": (11, 4), "mnli": (11,), "stsb": (4,), "squad": (4,)}
 # better one.
 PLACES = {
     "teacher": {11: 0.8, 4: 1.0},
-    "undistilled": {11: 0.4, 4: 0.2},
+    "baseline": {11: 0.4, 4: 0.2},
     "student": {11: 0.0, 4: 0.8},
 }
 BEST = {"mrpc": 4, "mnli": 11, "stsb": 4, "squad": 4}
-ROWS = ("teacher", "student", "undistilled")
+ROWS = ("teacher", "student", "baseline")
 
 
 def place(stage):
@@ -73,7 +73,7 @@ def run(home):
         "whole",
         {"seed": 3, "student": {"num_layers": 1}},
         {"evaluate": {"sequences": 24, "batch_size": 16}},
-        {"distill": {**DISTILL, "twin": True, "clip_norm": 0.5}},
+        {"distill": {**DISTILL, "baseline": True, "clip_norm": 0.5}},
         {
             "finetune": {
                 **FINETUNE,
@@ -111,7 +111,7 @@ def stages(run, row):
 
 def test_every_model_is_trained_once_and_the_teacher_before_its_student(run):
     order = [fit.stage for fit in run.fits]
-    assert order[:2] == ["distill", "twin"]
+    assert order[:2] == ["distill", "baseline"]
     assert sorted(order[2:]) == sorted(
         f"{task}/{row}/seed_{seed}"
         for task, seeds in SEEDS.items()
@@ -132,7 +132,7 @@ def test_students_learn_from_their_teachers_and_no_other_from_any(run, home):
         assert same(fit.teacher, teacher.after), fit.stage
         names = [x.name for x in fit.distiller.distillation_losses]
         assert names == ["label", "soft_target", "cosine"]
-    alone = [*stages(run, "teacher"), *stages(run, "undistilled")]
+    alone = [*stages(run, "teacher"), *stages(run, "baseline")]
     for fit in alone:
         assert fit.distiller.teacher is None, fit.stage
         names = [x.name for x in fit.distiller.distillation_losses]
@@ -144,9 +144,9 @@ def test_tasks_start_from_what_came_before(run, home):
     starts = {
         "teacher": source,
         "student": run.fit("distill").after,
-        "undistilled": run.fit("twin").after,
+        "baseline": run.fit("baseline").after,
     }
-    assert not same(starts["student"], starts["undistilled"])
+    assert not same(starts["student"], starts["baseline"])
     for row, start in starts.items():
         for fit in stages(run, row):
             # A head for masked words, or for the task, comes behind it.
@@ -154,23 +154,23 @@ def test_tasks_start_from_what_came_before(run, home):
             assert same(fit.before[:count], start[:count]), fit.stage
 
 
-def test_the_twin_differs_from_the_student_by_its_teacher_alone(run):
-    student, twin = run.fit("distill"), run.fit("twin")
-    assert twin.distiller.teacher is None
-    assert [x.name for x in twin.distiller.distillation_losses] == ["mlm"]
-    assert same(student.before, twin.before)
+def test_the_baseline_differs_from_the_student_by_its_teacher_alone(run):
+    student, baseline = run.fit("distill"), run.fit("baseline")
+    assert baseline.distiller.teacher is None
+    assert [x.name for x in baseline.distiller.distillation_losses] == ["mlm"]
+    assert same(student.before, baseline.before)
     assert not same(student.before, student.after)
-    assert same_batches(student.batches, twin.batches)
+    assert same_batches(student.batches, baseline.batches)
     for key in ("micro_batches", "clip_norm", "jit_compile"):
         compiled = [
-            x.distiller.get_compile_config()[key] for x in (student, twin)
+            x.distiller.get_compile_config()[key] for x in (student, baseline)
         ]
         assert compiled[0] == compiled[1], key
-    configs = [x.optimizer.get_config() for x in (student, twin)]
+    configs = [x.optimizer.get_config() for x in (student, baseline)]
     names = {config.pop("name") for config in configs}
     assert len(names) == 2 and configs[0] == configs[1]
     for name in ("steps_per_epoch", "epochs"):
-        assert student.arguments[name] == twin.arguments[name]
+        assert student.arguments[name] == baseline.arguments[name]
 
 
 def test_the_order_of_examples_is_the_seeds_own(run):
@@ -290,7 +290,7 @@ def text_models(run, home):
         "teacher": models.load_teacher(str(home.teacher)),
         "student before": before,
         "student": load(run.folder / "student.keras", compile=False),
-        "twin": load(run.folder / "twin.keras", compile=False),
+        "baseline": load(run.folder / "baseline.keras", compile=False),
     }
 
 
@@ -359,7 +359,7 @@ def test_costs_are_each_model_s(run, report, home):
         # KerasHub's classes have BERT's pooler, which checkpoints may lack.
         assert abs(found["parameters"] - wanted) <= 97 * 96, name
         assert found["size_mb"] == round(4e-6 * found["parameters"], 1)
-    for row in (rows["student"], tasks["student"], tasks["undistilled"]):
+    for row in (rows["student"], tasks["student"], tasks["baseline"]):
         assert row["parameters"] < tasks["teacher"]["parameters"]
         assert row["size_mb"] < tasks["teacher"]["size_mb"]
         # One layer in place of two, by the clock of `watch_exports`.

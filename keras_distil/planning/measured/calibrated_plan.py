@@ -188,7 +188,8 @@ def _assumptions(measured: Measurement, step: Step) -> dict[str, str]:
         "on what the measured run had beside them",
         "precision": step.precision,
         "padding": "none: every token counts",
-        "left_out": "corpus, input, TensorBoard, checkpoints, evaluation, twin",
+        "left_out": "corpus, input, TensorBoard, checkpoints, evaluation, "
+        "baseline",
     }
     if not step.live_teacher:
         assumed["teacher"] = "measured live; on disk it costs no time"

@@ -117,7 +117,7 @@ def step_of(recipe: Recipe) -> Step:
         micro_batches=settings.micro_batches,
         length=recipe.data.sequence_length,
         masking_rate=recipe.data.masking.rate,
-        everywhere=settings.losses.soft_target_positions == "all",
+        everywhere=settings.positions == "all",
         live_teacher=recipe.teacher.cache is None,
         precision=recipe.precision,
         compiled=settings.jit_compile,

@@ -21,13 +21,12 @@ _WIDTH = 4.6
 _COLORS = {
     score_table.TEACHER: "#555555",
     score_table.STUDENT: "#0072b2",
-    "twin": "#d55e00",
-    score_table.UNDISTILLED: "#d55e00",
+    score_table.BASELINE: "#d55e00",
     "student before": "#56b4e9",
     score_table.ELMO: "#009e73",
 }
 _OTHER_COLOR = "#cc79a7"
-_DASHED = ("twin", score_table.UNDISTILLED)
+_DASHED = (score_table.BASELINE,)
 # Areas of the dots, in points squared: the smallest, and a megabyte's.
 _LEAST_AREA, _AREA_PER_MB, _MOST_AREA = 20.0, 2.0, 1500.0
 _LONGEST = 48

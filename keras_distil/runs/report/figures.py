@@ -22,7 +22,7 @@ _TITLES = {
 # By the name of the stage: the model that it trains.
 _ROLES = {
     "distill": score_table.STUDENT,
-    "twin": "twin",
+    "baseline": score_table.BASELINE,
     "teacher": score_table.TEACHER,
 }
 # No run of ours has more in a group.
@@ -39,7 +39,7 @@ def learning_curves(trainings: Mapping[str, Training]) -> ReportSection | None:
         The section; None without trainings.
     """
     drawn = [
-        *_text_curves(trainings, ("distill", "twin"), "student"),
+        *_text_curves(trainings, ("distill", "baseline"), "student"),
         *_text_curves(trainings, ("teacher",), "teacher"),
         *_task_curves(trainings),
     ]

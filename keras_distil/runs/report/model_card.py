@@ -8,6 +8,8 @@ from typing import Any
 
 from keras_distil import config, models
 from keras_distil.config import data_section
+from keras_distil.config.distill_section import DistillSection
+from keras_distil.losses import registry
 from keras_distil.runs import score_table
 from keras_distil.runs.report import result_table
 from keras_distil.runs.run_folder import read_text
@@ -195,16 +197,12 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
 def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
     yield f"Precision {recipe.precision}, seed {recipe.seed}."
     if recipe.distill is not None:
-        losses = recipe.distill.losses
         length = "steps" if recipe.distill.steps is not None else "epochs"
         yield (
             f"Distilled for {recipe.distill.steps or recipe.distill.epochs} "
             f"{length} of {recipe.distill.batch_size} sequences of "
             f"{recipe.data.sequence_length} tokens; weights of the losses "
-            f"{losses.mlm_weight:g} (masked LM), "
-            f"{losses.soft_target_weight:g} (soft targets), "
-            f"{losses.cosine_weight:g} (hidden states), temperature "
-            f"{losses.temperature:g}."
+            f"{_losses(recipe.distill)}."
         )
     if recipe.finetune is not None:
         yield (
@@ -213,6 +211,19 @@ def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
         )
     yield f"The whole run took {report.get('duration_s', 0):,.0f} seconds."
     yield "Everything else is in `recipe.yaml`."
+
+
+def _losses(distill: DistillSection) -> str:
+    """Weights and temperatures of the losses on text."""
+    rows = registry.rows_for([registry.MASKED_LM])
+    told = []
+    for name, settings in distill.losses.by_name.items():
+        values = settings.model_dump()
+        caption = rows[name].caption
+        if "temperature" in values:
+            caption += f", temperature {values['temperature']:g}"
+        told.append(f"{settings.weight:g} ({caption})")
+    return ", ".join(told)
 
 
 def _scores(report: dict[str, Any]) -> str:

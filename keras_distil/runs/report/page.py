@@ -95,15 +95,15 @@ def _summary(recipe: config.Recipe, report: dict[str, Any]) -> ReportSection:
     text = model_card.summary(recipe, report, mark=_QUOTED)
     parts = [f'<p class="lead">{escape(text)}</p>']
     rows = report.get("rows", {})
-    if "twin" in rows and "student" in rows:
-        twin, student = (
+    if "baseline" in rows and "student" in rows:
+        baseline, student = (
             f"{100 * rows[name]['mlm_accuracy']:.1f}%"
-            for name in ("twin", "student")
+            for name in ("baseline", "student")
         )
         parts.append(
-            "<p>Its twin, the same model trained on the same batches without "
-            f"the teacher, finds {twin} of the masked words; the student "
-            f"{student}.</p>"
+            "<p>The baseline, the same model trained on the same batches "
+            f"without the teacher, finds {baseline} of the masked words; the "
+            f"student {student}.</p>"
         )
     parts.append(
         '<p class="notes">The whole run took '

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_distil import config, schedules
+from keras_distil.config.distill_section import DistillSection
 from keras_distil.runs import trainers
 from keras_distil.runs.schedules import make_schedule
 from keras_distil.runs.sections import distill_section
@@ -36,14 +37,13 @@ class Curves:
 
     Attributes:
         steps: int, (points,), updates made before.
-        temperature: of the soft targets.
-        weights: of the losses.
+        settings: of the losses, by setting: of each loss that has it, a curve.
+            The weights are the last.
         learning_rate: of the optimizer.
     """
 
     steps: np.ndarray
-    temperature: Curve
-    weights: tuple[Curve, ...]
+    settings: dict[str, tuple[Curve, ...]]
     learning_rate: Curve
 
 
@@ -72,45 +72,54 @@ def compute(recipe: config.Recipe, *, steps: int | None = None) -> Curves:
     )
     at = at[at < total]
 
-    def curve(name: str, constant: float) -> Curve:
-        given = getattr(settings.schedules, name)
-        value: Callable = schedules.Constant(constant)
-        if given is not None:
-            value = make_schedule(given)
-        return Curve(name, np.array([float(value(step)) for step in at]))
-
     rate = trainers.learning_rate_schedule(
         learning_rate=settings.learning_rate,
         steps=total,
         warmup_steps=settings.warmup_steps,
         decay=settings.decay,
     )
-    names = ("mlm_weight", "soft_target_weight", "cosine_weight")
     return Curves(
         steps=at,
-        temperature=curve("temperature", settings.losses.temperature),
-        weights=tuple(
-            curve(name, getattr(settings.losses, name)) for name in names
-        ),
+        settings=_settings(settings, at),
         learning_rate=Curve(
             "learning_rate", np.array([float(rate(step)) for step in at])
         ),
     )
 
 
+def _settings(
+    distill: DistillSection, steps: np.ndarray
+) -> dict[str, tuple[Curve, ...]]:
+    """Curves of what may be scheduled, by setting."""
+    found: dict[str, list[Curve]] = {}
+    for name, settings in distill.losses.by_name.items():
+        given = distill.schedules.by_name.get(name, {})
+        for setting in settings.scheduled:
+            value: Callable = schedules.Constant(getattr(settings, setting))
+            if setting in given:
+                value = make_schedule(given[setting])
+            curve = np.array([float(value(step)) for step in steps])
+            found.setdefault(setting, []).append(
+                Curve(f"{name}_{setting}", curve)
+            )
+    found["weight"] = found.pop("weight")
+    return {setting: tuple(curves) for setting, curves in found.items()}
+
+
 def _corners(recipe: config.Recipe) -> np.ndarray:
     """Updates at which a schedule turns, and those before."""
     settings = distill_section(recipe)
     found = [settings.warmup_steps]
-    for _, each in settings.schedules:
-        found += list(getattr(each, "boundaries", ()))
-        found.append(getattr(each, "steps", 0))
+    for by_setting in settings.schedules.by_name.values():
+        for each in by_setting.values():
+            found += list(getattr(each, "boundaries", ()))
+            found.append(getattr(each, "steps", 0))
     corners = np.array(found, int)
     return np.maximum(np.concatenate([corners, corners - 1, corners + 1]), 0)
 
 
 def draw(curves: Curves, path: Path, *, title: str) -> None:
-    """Draws three panels: temperature, weights and learning rate.
+    """Draws a panel for each setting, and one for the learning rate.
 
     Args:
         curves: as from `compute`.
@@ -131,7 +140,7 @@ def draw(curves: Curves, path: Path, *, title: str) -> None:
 
 
 def make_figure(curves: Curves, *, size: tuple[float, float]) -> Any:
-    """The three panels as a figure of matplotlib.
+    """The panels as a figure of matplotlib.
 
     Args:
         curves: as from `compute`.
@@ -140,8 +149,8 @@ def make_figure(curves: Curves, *, size: tuple[float, float]) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(3, 1, sharex=True)
-    shown = ((curves.temperature,), curves.weights, (curves.learning_rate,))
+    shown = (*curves.settings.values(), (curves.learning_rate,))
+    panels = figure.subplots(len(shown), 1, sharex=True)
     for axes, lines in zip(panels, shown, strict=True):
         for line in lines:
             axes.plot(curves.steps, line.values, label=line.name)

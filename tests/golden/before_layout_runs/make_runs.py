@@ -164,7 +164,8 @@ def tidy() -> None:
     """Removes what no test reads."""
     for folder in ("cached", "cache/corpora", "finished/checkpoints"):
         shutil.rmtree(folder)
-    Path("finished/report.html").unlink()
+    for path in (Path("finished/report.html"), *Path().glob(".*.lock")):
+        path.unlink()
     for run in ("finished", *STOPS):
         shutil.rmtree(f"{run}/logs")
     for stage in Path().glob("stopped_*/**/checkpoints/*"):

@@ -37,7 +37,7 @@ def test_step_of_a_recipe(toy_recipe):
                 "distill.batch_size=12",
                 "distill.micro_batches=3",
                 "precision=mixed_bfloat16",
-                "distill.losses.soft_target_positions=masked",
+                "distill.losses.soft_target.positions=masked",
             ],
         )
     )

@@ -18,17 +18,17 @@ def test_stages_and_values(tmp_path):
     path = write(
         tmp_path / "metrics.jsonl",
         {"stage": "distill", "step": 1, "loss": 2, "temperature": 1.0},
-        {"stage": "twin", "step": 1, "mlm_loss": 3.5},
+        {"stage": "baseline", "step": 1, "mlm_loss": 3.5},
         {"stage": "distill", "step": 2, "loss": 1.5, "mlm_accuracy": 0.5},
         '{"stage": "distill", "step": 3, "lo',
     )
     found = learning.read_trainings(path)
-    assert list(found) == ["distill", "twin"]
+    assert list(found) == ["distill", "baseline"]
     assert found["distill"].last_step == 2
     assert list(found["distill"].series) == ["loss", "mlm_accuracy"]
     loss = found["distill"].series["loss"]
     assert (loss.steps.tolist(), loss.values.tolist()) == ([1, 2], [2.0, 1.5])
-    assert found["twin"].series["mlm_loss"].values.tolist() == [3.5]
+    assert found["baseline"].series["mlm_loss"].values.tolist() == [3.5]
 
 
 def test_no_file(tmp_path):

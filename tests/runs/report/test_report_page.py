@@ -64,19 +64,21 @@ def test_a_run_leaves_its_page(finished, toy_run):
     ]
     names = [cells[0] for cells in page.cells[1:5]]
     assert (
-        names == list(rows) == ["teacher", "student before", "student", "twin"]
+        names
+        == list(rows)
+        == ["teacher", "student before", "student", "baseline"]
     )
     for cells, row in zip(page.cells[1:5], rows.values(), strict=True):
         assert cells[1] == f"{100 * row['mlm_accuracy']:.1f}"
         assert cells[2] == f"{row['mlm_loss']:.3f}"
     assert "no better than the most frequent word does" in text
-    assert "Its twin, the same model" in text
+    assert "The baseline, the same model" in text
     recipe = toy_run.recipe_path
     assert recipe.name == "my toy.yaml"
     assert f"keras-distil run &#x27;{recipe}&#x27; --output" in text
     assert "  sequence_length: 12\n" in text
     labels = [a["aria-label"] for tag, a in page.elements if tag == "svg"]
-    assert "Masked-LM loss, nats over the updates: student, twin" in labels
+    assert "Masked-LM loss, nats over the updates: student, baseline" in labels
     assert "Linear CKA of 3 states of the teacher by 2 of the student" in labels
     assert len(labels) == 6 + 3
     # One choice is marked right at most.
@@ -149,7 +151,7 @@ def test_a_run_of_the_teacher_alone(folder):
     (folder / "recipe.yaml").write_text(config.dump_recipe(recipe))
     (folder / "side_by_side.json").unlink()
     lines = (folder / "metrics.jsonl").read_text()
-    lines = lines.replace('"distill"', '"teacher"').replace("twin", "other")
+    lines = lines.replace('"distill"', '"teacher"').replace("baseline", "other")
     (folder / "metrics.jsonl").write_text(lines)
     scores = {"mlm_accuracy": 0.5, "mlm_loss": 2.0, "teacher_agreement": 1.0}
     made = {"name": "t", "duration_s": 1.0, "rows": {"teacher": scores}}
@@ -191,7 +193,7 @@ def test_costs_that_no_axis_holds(folder, latency_ms):
 
 def test_hostile_names(folder):
     rows = found(folder)["rows"]
-    rows[HOSTILE] = rows.pop("twin")
+    rows[HOSTILE] = rows.pop("baseline")
     lines = [
         json.dumps({"stage": f"{HOSTILE}/{HOSTILE}/seed_0", "step": n})[:-1]
         + ', "label_loss": 1.0}'

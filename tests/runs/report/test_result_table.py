@@ -65,7 +65,7 @@ def compare(first, second, task, difference, significant):
 
 
 def toy(student="student", cola="cola", source="A paper, table 1"):
-    """Two tasks, three rows; the twin has one task and ties on it."""
+    """Two tasks, three rows; the baseline has one task and ties on it."""
     names = {"cola_name": cola}
     return ResultTable(
         tasks=(cola, "rte"),
@@ -86,7 +86,7 @@ def toy(student="student", cola="cola", source="A paper, table 1"):
                 (67_000, 0.27, 2.5, 0.0157),
                 **names,
             ),
-            row("undistilled", score(40.0, 66.667), score(70.0, 100), **names),
+            row("baseline", score(40.0, 66.667), score(70.0, 100), **names),
         ),
         comparisons=(
             compare(student, "teacher", cola, -10.0, True),
@@ -108,21 +108,21 @@ MARKDOWN = """\
 | ---------------- | -------: | ----: | ---: | -----: | ---------: | ------: | -----: | --------: |
 | teacher          |     60.0 |  70.0 | 65.0 |  100.0 |    109.5 M |   438.1 |  159.0 |      1.00 |
 | student          | **50.0** | 70.0† | 60.0 |   92.3 |     67.0 k |    0.27 |   2.50 |      0.02 |
-| undistilled      |     40.0 |  70.0 |    – |      – |          – |       – |      – |         – |
+| baseline         |     40.0 |  70.0 |    – |      – |          – |       – |      – |         – |
 | BERT (published) |     56.3 |     – | 79.5 |      – |          – |       – |      – |         – |
 """  # noqa: E501
 
 DETAILS = """\
-| Model       | Task | Score | Seeds |        Range | 95% interval | Kept % |       Metrics |
-| ----------- | ---- | ----: | ----: | -----------: | -----------: | -----: | ------------: |
-| teacher     | cola |  60.0 |     3 | 59.0 to 61.2 | 58.0 to 62.0 |  100.0 | accuracy 60.0 |
-| teacher     | rte  |  70.0 |     1 |            – | 68.0 to 72.0 |  100.0 | accuracy 70.0 |
-| teacher     | mean |  65.0 |     – |            – | 64.0 to 66.0 |  100.0 |             – |
-| student     | cola |  50.0 |     1 |            – | 48.0 to 52.0 |   83.3 | accuracy 50.0 |
-| student     | rte  |  70.0 |     1 |            – | 68.0 to 72.0 |   99.9 | accuracy 70.0 |
-| student     | mean |  60.0 |     – |            – | 59.0 to 61.0 |   92.3 |             – |
-| undistilled | cola |  40.0 |     1 |            – | 38.0 to 42.0 |   66.7 | accuracy 40.0 |
-| undistilled | rte  |  70.0 |     1 |            – | 68.0 to 72.0 |  100.0 | accuracy 70.0 |
+| Model    | Task | Score | Seeds |        Range | 95% interval | Kept % |       Metrics |
+| -------- | ---- | ----: | ----: | -----------: | -----------: | -----: | ------------: |
+| teacher  | cola |  60.0 |     3 | 59.0 to 61.2 | 58.0 to 62.0 |  100.0 | accuracy 60.0 |
+| teacher  | rte  |  70.0 |     1 |            – | 68.0 to 72.0 |  100.0 | accuracy 70.0 |
+| teacher  | mean |  65.0 |     – |            – | 64.0 to 66.0 |  100.0 |             – |
+| student  | cola |  50.0 |     1 |            – | 48.0 to 52.0 |   83.3 | accuracy 50.0 |
+| student  | rte  |  70.0 |     1 |            – | 68.0 to 72.0 |   99.9 | accuracy 70.0 |
+| student  | mean |  60.0 |     – |            – | 59.0 to 61.0 |   92.3 |             – |
+| baseline | cola |  40.0 |     1 |            – | 38.0 to 42.0 |   66.7 | accuracy 40.0 |
+| baseline | rte  |  70.0 |     1 |            – | 68.0 to 72.0 |  100.0 | accuracy 70.0 |
 """  # noqa: E501
 
 
@@ -144,16 +144,16 @@ def test_markdown_by_hand():
 
 
 def test_the_mean_of_one_task_is_not_told_again():
-    table = twins([50.0])
+    table = others([50.0])
     compared = [
-        compare("twin 0", "teacher", task, -49.0, True)
+        compare("other 0", "teacher", task, -49.0, True)
         for task in ("cola", None)
     ]
     text = to_markdown(
         table.model_copy(update={"comparisons": tuple(compared)})
     )
     (sentence,) = [x for x in text.splitlines() if x.startswith("- ")]
-    assert "between twin 0 and teacher on cola is significant" in sentence
+    assert "between other 0 and teacher on cola is significant" in sentence
 
 
 def test_mean_that_is_not_significant():
@@ -168,10 +168,10 @@ def test_mean_that_is_not_significant():
     assert text.count("†") == 2
 
 
-def twins(values):
+def others(values):
     rows = [row("teacher", score(99.0, 100.0))]
     rows += [
-        row(f"twin {n}", None if value is None else score(value, None))
+        row(f"other {n}", None if value is None else score(value, None))
         for n, value in enumerate(values)
     ]
     return ResultTable(
@@ -199,7 +199,7 @@ def twins(values):
     ],
 )
 def test_best_of_the_student_s_size(values, bold):
-    parts = to_markdown(twins(values)).split("**")
+    parts = to_markdown(others(values)).split("**")
     assert parts[1::2] == bold
 
 
@@ -264,7 +264,7 @@ def test_html_by_hand():
     # The range of the seeds stands below a score of several.
     assert page.cells[1][:4] == ["teacher", "60.059.0 to 61.2", "70.0", "65.0"]
     assert page.cells[2][:4] == ["student", "50.0", "70.0†", "60.0"]
-    assert page.cells[3][:4] == ["undistilled", "40.0", "70.0", "–"]
+    assert page.cells[3][:4] == ["baseline", "40.0", "70.0", "–"]
     assert page.cells[4][:4] == ["BERT (published)", "56.3", "–", "79.5"]
     assert "<td><strong>50.0</strong></td>" in section.body
     assert "<td>70.0<sup>†</sup></td>" in section.body
@@ -274,7 +274,7 @@ def test_html_by_hand():
 
 
 def test_html_without_comparisons():
-    body = to_html_section(twins([1.0])).body
+    body = to_html_section(others([1.0])).body
     assert "Which differences count" not in body
     assert [tag for tag, _ in Page(body).elements].count("tbody") == 2
 

@@ -15,10 +15,10 @@ SCHEDULED = [
     "distill.learning_rate=0.001",
     "distill.warmup_steps=100",
     "distill.decay=linear",
-    "distill.losses.mlm_weight=2.0",
-    "distill.schedules.temperature={kind: linear, start: 4.0, end: 1.0, "
-    "steps: 500}",
-    "distill.schedules.cosine_weight={kind: piecewise, boundaries: [300], "
+    "distill.losses.mlm.weight=2.0",
+    "distill.schedules.soft_target.temperature={kind: linear, start: 4.0, "
+    "end: 1.0, steps: 500}",
+    "distill.schedules.cosine.weight={kind: piecewise, boundaries: [300], "
     "values: [1.0, 0.25]}",
 ]
 
@@ -28,12 +28,13 @@ def test_values(shared_toy_recipe):
     curves = schedule_chart.compute(recipe)
     steps = curves.steps
     assert (steps[0], steps[-1]) == (0, 999)
+    (temperature,) = curves.settings["temperature"]
     np.testing.assert_allclose(
-        curves.temperature.values,
+        temperature.values,
         4.0 - 3.0 * np.minimum(steps / 500, 1.0),
         rtol=1e-5,
     )
-    weights = {line.name: line.values for line in curves.weights}
+    weights = {line.name: line.values for line in curves.settings["weight"]}
     assert (weights["mlm_weight"] == 2.0).all()
     # The drop is drawn where it is: both of its sides are points.
     drop = weights["cosine_weight"]
@@ -96,6 +97,13 @@ def test_bad_input_is_one_line(
     )
     assert (status, out) == (1, "")
     assert re.fullmatch(f"keras-distil: .*({message}).*\n", err)
+
+
+def test_settings_that_no_loss_has_are_not_drawn(shared_toy_recipe):
+    recipe = config.load_recipe(shared_toy_recipe, ["distill.losses={mlm: {}}"])
+    curves = schedule_chart.compute(recipe)
+    assert list(curves.settings) == ["weight"]
+    assert len(schedule_chart.make_figure(curves, size=(4.0, 4.0)).axes) == 2
 
 
 def test_epochs_with_a_number_of_steps(shared_toy_recipe):

@@ -57,13 +57,17 @@ def test_a_figure_is_an_element():
 def test_curves_of_roles():
     text = charts.draw_curves(
         "Loss",
-        [line("student", 2.0, 1.0), line("student", 2.0, 1.5), line("twin", 3)],
+        [
+            line("student", 2.0, 1.0),
+            line("student", 2.0, 1.5),
+            line("baseline", 3),
+        ],
         prefix="a",
     )
     page = read(text)
     page.check_alone()
     # In the legend, once each.
-    assert page.texts.count("student") == page.texts.count("twin") == 1
+    assert page.texts.count("student") == page.texts.count("baseline") == 1
     assert "Loss" in page.texts
 
 

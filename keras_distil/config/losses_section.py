@@ -1,0 +1,150 @@
+"""`losses`, `schedules` and `balance`: maps from a loss's name to settings.
+
+The names, and what may be said of each, are those of `losses.registry`.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import (
+    SerializerFunctionWrapHandler,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from keras_distil.config.schedules import Schedule, schedule_of
+from keras_distil.losses import registry
+from keras_distil.losses.registry import LossSettings
+from keras_distil.utils.section import Count, Positive, Section
+
+
+class NamedSettings(Section):
+    """A map whose names are known; what it does not name is None."""
+
+    @model_serializer(mode="wrap")
+    def _named(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        return {k: v for k, v in serialize(self).items() if v is not None}
+
+    @property
+    def by_name(self) -> dict[str, Any]:
+        """What is named, in the order of the registry."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {k: v for k, v in found.items() if v is not None}
+
+
+class LossMap(NamedSettings):
+    """The losses by name; one that is not named is off."""
+
+    @property
+    def by_name(self) -> dict[str, LossSettings]:
+        """Settings of the losses, in the order of the registry."""
+        return super().by_name
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _named_with_settings(cls, settings: Any) -> Any:
+        if settings is None:
+            raise ValueError(
+                "must be a mapping of settings: `{}` for the defaults. Leave "
+                "the loss out to turn it off. Received: None."
+            )
+        return settings
+
+    @model_validator(mode="after")
+    def _something_has_weight(self) -> Self:
+        if not any(each.weight > 0 for each in self.by_name.values()):
+            shown = ", ".join(self.by_name) or "no loss"
+            raise ValueError(
+                "at least one loss needs a weight above 0. "
+                f"Received: {shown}{' with weight 0' if self.by_name else ''}."
+            )
+        return self
+
+
+class LossSchedules(NamedSettings):
+    """The schedules of the losses by name, each by its setting."""
+
+    @property
+    def by_name(self) -> dict[str, dict[str, Schedule]]:
+        """Schedules by loss and setting."""
+        found = {name: x.by_name for name, x in super().by_name.items()}
+        return {
+            name: schedules for name, schedules in found.items() if schedules
+        }
+
+
+def _map_of(
+    name: str, base: type[NamedSettings], sections: Mapping[str, Any]
+) -> Any:
+    """A map in which each name is optional."""
+    fields: dict[str, Any] = {
+        key: (annotation | None, None) for key, annotation in sections.items()
+    }
+    return create_model(
+        name, __base__=base, __module__=__name__, __doc__=base.__doc__, **fields
+    )
+
+
+def _loss_map(name: str, kinds: Collection[str]) -> Any:
+    rows = registry.rows_for(kinds)
+    return _map_of(name, LossMap, {x: rows[x].settings for x in rows})
+
+
+def _schedules_of(name: str, settings: type[LossSettings]) -> Any:
+    title = "".join(part.title() for part in name.split("_"))
+    return _map_of(
+        f"{title}Schedules",
+        NamedSettings,
+        {x: schedule_of(settings, x) for x in settings.scheduled},
+    )
+
+
+_TEXT_ROWS = registry.rows_for([registry.MASKED_LM])
+
+if TYPE_CHECKING:
+    TextLosses = LossMap
+    TaskLosses = LossMap
+    TextSchedules = LossSchedules
+    _Shares = NamedSettings
+else:
+    TextLosses = _loss_map("TextLosses", [registry.MASKED_LM])
+    TaskLosses = _loss_map("TaskLosses", registry.TASK_KINDS)
+    TextSchedules = _map_of(
+        "TextSchedules",
+        LossSchedules,
+        {x: _schedules_of(x, row.settings) for x, row in _TEXT_ROWS.items()},
+    )
+    _Shares = _map_of(
+        "Shares", NamedSettings, dict.fromkeys(_TEXT_ROWS, Positive)
+    )
+
+
+class BalanceSettings(_Shares):
+    """`distill.balance`: weights that keep gradients in chosen ratios.
+
+    The names of losses have their shares in an update, in relation to each
+    other: 1 if it is not given. Every `every_steps` updates the weights of
+    `losses` go halfway to those that give them.
+    """
+
+    every_steps: Count = 50
+
+    def ratios(self, losses: LossMap) -> dict[str, float]:
+        """The shares of the losses that have a weight."""
+        return {
+            name: 1.0 if getattr(self, name) is None else getattr(self, name)
+            for name, each in losses.by_name.items()
+            if each.weight > 0
+        }
+
+
+def default_losses(losses: Any, names: Collection[str]) -> Any:
+    """A map of losses with all their defaults.
+
+    Args:
+        losses: `TextLosses` or `TaskLosses`.
+        names: of the losses.
+    """
+    return losses.model_validate({name: {} for name in names})
