@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from keras_distil import config
+from keras_distil.runs import earlier_runs
+from keras_distil.utils.progress import Progress
 
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe, a YAML file.")
@@ -43,9 +45,21 @@ AsJson = Annotated[
 ]
 
 
+# The recipe of a run, in its folder.
+_OWN_RECIPE = "recipe.yaml"
+
+
 def choose_folder(output: Path | None, name: str) -> Path:
     """Returns a run's folder: `--output`, else one below saved_models."""
     return (output or Path("saved_models") / name).expanduser()
+
+
+def load_recipe(given: str, overrides: list[str] | None) -> config.Recipe:
+    """Loads a recipe; that of an earlier run's folder is translated first."""
+    path = Path(given).expanduser()
+    if path.name == _OWN_RECIPE:
+        earlier_runs.translate_locked(path.parent, Progress().say)
+    return config.load_recipe(given, overrides or ())
 
 
 def load_run_or_recipe(
@@ -54,8 +68,8 @@ def load_run_or_recipe(
     """Loads a recipe, given itself or as the folder of a run."""
     run_path = Path(given)
     if run_path.is_dir():
-        given = str(run_path / "recipe.yaml")
-    recipe = config.load_recipe(given, overrides or ())
+        given = str(run_path / _OWN_RECIPE)
+    recipe = load_recipe(given, overrides)
     if not run_path.is_dir():
         run_path = Path("saved_models") / recipe.name
     return recipe, run_path

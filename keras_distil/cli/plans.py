@@ -8,7 +8,6 @@ from typing import Annotated
 import rich.console
 import typer
 
-from keras_distil import config
 from keras_distil.cli import printing
 from keras_distil.cli.options import (
     AsJson,
@@ -17,9 +16,10 @@ from keras_distil.cli.options import (
     Quiet,
     RecipePath,
     choose_folder,
+    load_recipe,
 )
 from keras_distil.planning.devices import find_device
-from keras_distil.runs import run_folder
+from keras_distil.runs import earlier_runs, run_folder
 from keras_distil.utils import quiet
 from keras_distil.utils.progress import Progress
 
@@ -58,7 +58,7 @@ def plan(
             }
         )
     found = find_device("a100" if device is None else device)
-    resolved = config.load_recipe(recipe, set_ or ())
+    resolved = load_recipe(recipe, set_)
     quiet.import_tensorflow()
     from keras_distil.planning import estimate
 
@@ -110,7 +110,7 @@ def plot(
     set_: Overrides = None,
 ) -> None:
     """Draw a recipe's temperature, loss weights and learning rate."""
-    resolved = config.load_recipe(recipe, set_ or ())
+    resolved = load_recipe(recipe, set_)
     quiet.import_tensorflow()
     from keras_distil.runs.report import schedule_chart
 
@@ -145,7 +145,7 @@ def search(
     json_: AsJson = False,
 ) -> None:
     """Search a recipe's settings with KerasTuner; write the best recipe."""
-    resolved = config.load_recipe(recipe, set_ or ())
+    resolved = load_recipe(recipe, set_)
     if resolved.search is None:
         raise ValueError(f"{recipe} has no section `search`: nothing to do.")
     folder = choose_folder(output, f"{resolved.name}_search")
@@ -153,6 +153,8 @@ def search(
     # A process that works for another shares its folder.
     alone = "KERASTUNER_ORACLE_IP" not in os.environ
     with run_folder.locked(folder, writes=alone):
+        if alone and not fresh:
+            earlier_runs.translate_run(folder, progress.say)
         opened = run_folder.open_run(
             resolved,
             folder,

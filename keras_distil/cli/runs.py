@@ -18,8 +18,9 @@ from keras_distil.cli.options import (
     Quiet,
     RecipePath,
     choose_folder,
+    load_recipe,
 )
-from keras_distil.runs import run_folder
+from keras_distil.runs import earlier_runs, run_folder
 from keras_distil.training import distribution
 from keras_distil.utils import quiet
 from keras_distil.utils.progress import Progress
@@ -59,7 +60,7 @@ def run(
     json_: AsJson = False,
 ) -> None:
     """Run every stage of a recipe, and print what the student kept."""
-    resolved = config.load_recipe(recipe, set_ or ())
+    resolved = load_recipe(recipe, set_)
     progress = Progress(quiet=quiet_)
     if dry_run:
         quiet.import_tensorflow()
@@ -74,6 +75,8 @@ def run(
     folder = choose_folder(output, resolved.name)
     place, count = find_workers(resolved, workers, worker_index)
     with run_folder.locked(folder, writes=place == 0):
+        if place == 0 and not fresh:
+            earlier_runs.translate_run(folder, progress.say)
         opened = run_folder.open_run(
             resolved,
             folder,
@@ -120,15 +123,18 @@ def _run_one(
     as_json: bool,
 ) -> None:
     """Runs one stage of a recipe, in the folder where `run` goes on."""
-    resolved = config.load_recipe(recipe, overrides or ())
+    resolved = load_recipe(recipe, overrides)
     if getattr(resolved, stage) is None:
         raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
     folder = choose_folder(output, resolved.name)
+    progress = Progress(quiet=quiet_)
     with run_folder.locked(folder):
+        if not fresh:
+            earlier_runs.translate_run(folder, progress.say)
         opened = run_folder.open_run(
             resolved,
             folder,
-            Progress(quiet=quiet_),
+            progress,
             fresh=fresh,
             command=sys.argv[1:],
         )
@@ -173,7 +179,7 @@ def prepare(
     quiet_: Quiet = False,
 ) -> None:
     """Turn a recipe's text into shards of tokens, or verify those there are."""
-    resolved = config.load_recipe(recipe, set_ or ())
+    resolved = load_recipe(recipe, set_)
     _check_prepare(resolved, output, workers, beam)
     progress = Progress(quiet=quiet_)
     quiet.import_tensorflow()
@@ -236,6 +242,7 @@ def report(
         raise ValueError(
             f"{run_folder_} holds no finished run: {path.name} is missing."
         )
+    earlier_runs.translate_locked(run_folder_, Progress().say)
     run_folder.check_report(path)
     found = json.loads(run_folder.read_text(path))
     quiet.import_tensorflow()

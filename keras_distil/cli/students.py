@@ -15,6 +15,7 @@ from keras_distil.cli.options import (
     Quiet,
     RecipePath,
     RunOrRecipe,
+    load_recipe,
     load_run_or_recipe,
 )
 from keras_distil.runs import run_folder
@@ -38,7 +39,7 @@ def evaluate(
     json_: AsJson = False,
 ) -> None:
     """Score a fine-tuned model on a task's development set."""
-    resolved = config.load_recipe(recipe, set_ or ())
+    resolved = load_recipe(recipe, set_)
     quiet.import_tensorflow()
     from keras_distil.runs import task_evaluation
 
