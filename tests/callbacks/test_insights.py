@@ -162,6 +162,7 @@ def test_looks_are_written(
     assert int(width) > int(height) > 100 and png[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_heat_maps_go_on(make_distiller, batches, triple, tokenizer, tmp_path):
     boards = []
     for epochs in (1, 2):

@@ -132,6 +132,9 @@ OTHERS = (plateau, checkpoint, every_three, csv_log, appended_csv_log, decay)
 GROUPS = {"stopping": STOPPING, "others": OTHERS}
 # Inside an epoch: its first update, which of two is not the last. At an end.
 ENDS = {"inside": {"update": 7}, "at its end": {"epoch": 3}}
+each_end = pytest.mark.parametrize(
+    "end", ["inside", pytest.param("at its end", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,7 @@ def whole(make_distiller, triple, tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("end", ENDS)
+@each_end
 @pytest.mark.parametrize("group", GROUPS)
 def test_resumed_equals_uninterrupted(
     whole, group, end, make_distiller, batches, tmp_path
@@ -264,7 +267,7 @@ class Joined(keras.callbacks.Callback):
         self.begun, self.sums = state["begun"], state["sums"].copy()
 
 
-@pytest.mark.parametrize("end", ENDS)
+@each_end
 def test_own_callbacks_may_join(make_distiller, batches, tmp_path, end):
     with pytest.raises(Died):
         fit(make_distiller(), batches, tmp_path, Joined(), Die(**ENDS[end]))
@@ -382,6 +385,7 @@ def test_counters_of_tensorboard_and_swaps_go_on(make_distiller, tmp_path):
     assert [getattr(callback, name) for callback, name, _ in made] == [7, True]
 
 
+@pytest.mark.slow
 def test_the_balancer_looks_when_it_would_have(
     make_distiller, triple, batches, tmp_path, monkeypatch
 ):

@@ -91,6 +91,7 @@ def test_a_mirrored_run_on_one_device_is_the_plain_run(
 
 
 @pytest.mark.usefixtures("quick_runs")
+@pytest.mark.slow
 def test_a_teacher_is_trained_once(capsys, toy_recipe, tmp_path):
     arguments = [
         "run",
@@ -153,6 +154,7 @@ def test_prepare_tells_what_it_made(capsys, toy_recipe):
 
 
 @pytest.mark.usefixtures("quick_runs")
+@pytest.mark.slow
 def test_a_prepared_corpus_is_trained_on(capsys, toy_recipe, tmp_path):
     folder = tmp_path / "corpus"
     settings = ["--set", "data.layout=bucketed"]

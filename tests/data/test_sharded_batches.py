@@ -131,6 +131,7 @@ def distiller(**options):
     return made
 
 
+@pytest.mark.slow
 def test_trains_from_buckets(buckets):
     made = distiller(run_eagerly=True)
     dataset = masked_lm_dataset(buckets, batch_size=4, **OPTIONS)

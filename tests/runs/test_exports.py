@@ -59,6 +59,7 @@ def run(toy_run, shared_toy_recipe, tmp_path_factory):
     return run_folder.open_run(recipe, folder, Progress(quiet=True))
 
 
+@pytest.mark.slow
 def test_a_run_exports_its_student(shared_toy_recipe, toy_run, tmp_path):
     recipe = config.load_recipe(
         toy_run.recipe_path,
@@ -81,6 +82,7 @@ def test_a_run_exports_its_student(shared_toy_recipe, toy_run, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_runs")
+@pytest.mark.slow
 def test_a_run_exports_the_best_student_of_each_task(
     run, shared_toy_recipe, toy_glue, tmp_path
 ):

@@ -146,6 +146,7 @@ def test_a_dry_run_opens_tokenizer_and_students(
     assert str(toy_teacher) in last_line(err)
 
 
+@pytest.mark.slow
 def test_what_measures_may_change_when_a_run_goes_on(
     capsys, shared_toy_recipe, toy_run, tmp_path, quick_runs
 ):
@@ -221,6 +222,7 @@ def test_only_runs_are_moved(capsys, toy_recipe, tmp_path, files):
     assert sorted(path.name for path in folder.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_a_corpus_of_less_than_a_batch_is_exported_from(
     toy_recipe, toy_teacher, monkeypatch
 ):

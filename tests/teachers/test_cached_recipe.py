@@ -60,6 +60,7 @@ def caches(tmp_path):
     return sorted((tmp_path / "cache" / "teacher_outputs").glob("[!.]*"))
 
 
+@pytest.mark.slow
 def test_all_logits_train_as_the_live_teacher(toy_recipe, toy_run, tmp_path):
     assert toy_run.overrides == ["distill.baseline=true"]
     report = json.loads((toy_run.folder / "report.json").read_text())
@@ -110,6 +111,7 @@ def test_settings_of_the_cache_are_the_recipe_s(
     assert masking.seed == 7
 
 
+@pytest.mark.slow
 def test_the_teacher_leaves_memory_while_the_student_learns(
     toy_recipe, tmp_path, monkeypatch
 ):
@@ -150,8 +152,15 @@ def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):
         )
 
 
-@pytest.mark.parametrize("prepared", [False, True])
-@pytest.mark.parametrize("layout", ["packed", "bucketed"])
+@pytest.mark.parametrize(
+    ("layout", "prepared"),
+    [
+        ("packed", False),
+        ("bucketed", True),
+        pytest.param("packed", True, marks=pytest.mark.slow),
+        pytest.param("bucketed", False, marks=pytest.mark.slow),
+    ],
+)
 def test_the_plan_tells_the_size(
     toy_recipe, tmp_path, capsys, monkeypatch, untrained, prepared, layout
 ):

@@ -81,8 +81,15 @@ def cache(cache, make_corpus, made, tmp_path_factory):
 # === What is in a cache ===
 
 
-@pytest.mark.parametrize("positions", ["all", "masked"])
-@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize(
+    ("bucketed", "positions"),
+    [
+        (False, "masked"),
+        (True, "all"),
+        pytest.param(False, "all", marks=pytest.mark.slow),
+        pytest.param(True, "masked", marks=pytest.mark.slow),
+    ],
+)
 def test_batches_carry_what_the_teacher_says(
     cache, teacher, tokenizer, make_corpus, positions, bucketed
 ):
@@ -178,7 +185,7 @@ COMPILED = {"jit_compile": True, "chunk_size": 7, "run_eagerly": False}
         (False, {}, "masked"),
         (True, {}, "all"),
         (True, {}, "masked"),
-        (False, COMPILED, "all"),
+        pytest.param(False, COMPILED, "all", marks=pytest.mark.slow),
         pytest.param(False, COMPILED, "masked", marks=pytest.mark.slow),
     ],
 )
@@ -258,7 +265,9 @@ def test_a_narrower_student_has_a_projection(cache, make_corpus):
     logs_of_a_step(distiller, cached.dataset(corpus, batch_size=4))
 
 
-@pytest.mark.parametrize("positions", ["all", "masked"])
+@pytest.mark.parametrize(
+    "positions", ["all", pytest.param("masked", marks=pytest.mark.slow)]
+)
 def test_micro_batches_give_the_update_of_the_whole(
     cache, make_corpus, positions
 ):
@@ -270,8 +279,7 @@ def test_micro_batches_give_the_update_of_the_whole(
             cached,
             triple(positions),
             micro_batches=micro_batches,
-            # One graph has all that is special about it.
-            run_eagerly=micro_batches == 1 or positions == "masked",
+            run_eagerly=micro_batches == 1,
         )
         distiller.fit(
             cached.dataset(corpus, batch_size=4), steps_per_epoch=3, verbose=0

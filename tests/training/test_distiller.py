@@ -418,7 +418,7 @@ for name, value in logs.items():
 """
 
 
-# Batches that are refused, and a loss that is not finite, take most of the time.
+# What is refused takes most of the time.
 @pytest.mark.parametrize(
     "refused", [[], pytest.param(["unfit"], marks=pytest.mark.slow)]
 )
@@ -461,6 +461,7 @@ def test_schedules_are_exact_at_every_step(teacher):
     assert fit(distiller, toy.make_batch())["temperature"] == 7.0
 
 
+@pytest.mark.slow
 def test_schedules_inside_one_execution(teacher):
     results = []
     for execution in (1, 4):
@@ -671,6 +672,7 @@ def test_the_teacher_s_trainable_is_left_alone():
     assert not teacher.trainable
 
 
+@pytest.mark.slow
 def test_load_without_compiling_and_after_compiling_twice(teacher, tmp_path):
     distiller = make_distiller(teacher)
     distiller.compile(keras.optimizers.SGD(0.2), run_eagerly=True)
@@ -802,6 +804,7 @@ def test_a_batch_must_be_a_triple(teacher):
         distiller.fit(x, y, verbose=0)
 
 
+@pytest.mark.slow
 def test_compiled_losses_give_the_same_update():
     updates = []
     for jit_compile in (False, True):

@@ -160,7 +160,9 @@ def whole(tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("update", [1, 4, 9])
+@pytest.mark.parametrize(
+    "update", [pytest.param(1, marks=pytest.mark.slow), 4, 9]
+)
 def test_resumed_equals_uninterrupted(whole, update):
     resumed, seen = make(), Seen()
     train(resumed, whole.copies[update], seen)
@@ -172,6 +174,7 @@ def test_resumed_equals_uninterrupted(whole, update):
         assert found == expected
 
 
+@pytest.mark.slow
 def test_many_interruptions_equal_none(whole, tmp_path):
     for update in (3, 6, 13):
         with pytest.raises(Stop):
@@ -211,6 +214,7 @@ def test_a_finished_training_is_not_done_again(whole, tmp_path):
     assert seen.events == ["train begin", "train end"]
 
 
+@pytest.mark.slow
 def test_a_finite_stream_starts_again_each_epoch(tmp_path):
     def batches():
         return stream(steps=STEPS + 2, first_step=2)
@@ -222,6 +226,7 @@ def test_a_finite_stream_starts_again_each_epoch(tmp_path):
     assert final_state(resumed) == final_state(whole)
 
 
+@pytest.mark.slow
 def test_steps_per_execution_keeps_the_result(whole, tmp_path):
     with pytest.raises(Stop):
         train(make(2), tmp_path, StopAt(10))
@@ -230,6 +235,7 @@ def test_steps_per_execution_keeps_the_result(whole, tmp_path):
     assert final_state(resumed) == whole.state
 
 
+@pytest.mark.slow
 def test_another_dataset_resumes_by_its_iterator(tmp_path):
     whole = make()
     copy = Copy(tmp_path / "a", {3: tmp_path / "b"})

@@ -145,6 +145,7 @@ def run(monkeypatch, *arguments):
     return ended.value.code
 
 
+@pytest.mark.slow
 def test_the_command_measures(toy_recipe, monkeypatch, capsys):
     monkeypatch.setattr(calibrated_plan, "TIMED_UPDATES", 1)
     assert not run(monkeypatch, str(toy_recipe), "--calibrate", "--json")

@@ -26,6 +26,7 @@ def test_updates_until_their_process_is_gone(toy_recipe):
             running.update()
 
 
+@pytest.mark.slow
 def test_models_that_can_not_be_made(toy_recipe):
     recipe = load_recipe(toy_recipe, ["student.num_layers=5"])
     with pytest.raises(ValueError, match="from 1 to the teacher's 2"):
