@@ -23,6 +23,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 
 from keras_distil.callbacks import insights
 from keras_distil.callbacks.step_record import StepRecorder
+from keras_distil.training.metrics import find_metric
 from keras_distil.training.objectives import GradientNorms
 from keras_distil.utils import disk
 
@@ -122,6 +123,8 @@ class TensorBoard(keras.callbacks.Callback):
         # What the heat maps show, in the order of the looks.
         self._seen: dict[str, list] = {"steps": [], "cka": [], "cosine": []}
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        # The charts, by run, whose captions are written.
+        self._described: set[tuple[str, str]] = set()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the training run."""
@@ -302,7 +305,14 @@ class TensorBoard(keras.callbacks.Callback):
             return
         with self._writing(run), self._writer(run).as_default():
             for name, value in _scalars(values):
-                tf.summary.scalar(f"{prefix}/{name}", value, step=step)
+                tag = f"{prefix}/{name}"
+                caption = None
+                # TensorBoard shows the first that it finds.
+                if (run, tag) not in self._described:
+                    self._described.add((run, tag))
+                    losses = self.model.distillation_losses
+                    caption = find_metric(name, losses).chart_title
+                tf.summary.scalar(tag, value, step=step, description=caption)
 
     def _writer(self, run: str) -> tf.summary.SummaryWriter:
         if run not in self._writers:

@@ -49,22 +49,18 @@ def print_report(report: dict[str, Any]) -> None:
 
 
 def _print_held_out(report: dict[str, Any]) -> None:
+    from keras_distil.training.metrics import TABLE, find_metric
+
     rows = report["rows"]
     table = rich.table.Table(title=f"{report['name']}, held-out text")
     table.add_column("model")
-    columns = {
-        "mlm_accuracy": ("accuracy %", lambda v: f"{100 * v:.1f}"),
-        "mlm_loss": ("MLM loss", lambda v: f"{v:.3f}"),
-        "teacher_agreement": ("agree %", lambda v: f"{100 * v:.1f}"),
-        "parameters": ("params", lambda v: f"{v / 1e6:.1f} M"),
-        "latency_ms": ("CPU ms", lambda v: f"{v:.1f}"),
-        "size_mb": ("MB", lambda v: f"{v:.1f}"),
-    }
-    shown = [key for key in columns if key in rows["teacher"]]
-    for key in shown:
-        table.add_column(columns[key][0], justify="right")
+    shown = [find_metric(name) for name in TABLE if name in rows["teacher"]]
+    for metric in shown:
+        table.add_column(metric.title, justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(columns[key][1](row[key]) for key in shown))
+        table.add_row(
+            name, *(metric.format(row[metric.name]) for metric in shown)
+        )
     rich.console.Console().print(table)
     if "kept_percent" in report:
         say(

@@ -41,6 +41,9 @@ class DistillationLoss(keras.layers.Layer):
             with a label, or starts and ends of spans. "masked" are the
             positions chosen for masked language modelling, "examples" the
             decisions of a task.
+        caption: what reports and charts call the loss; None for the name of
+            its log.
+        unit: of its values, for the same; empty for none.
         statistic: name of what the loss observes of every update, whose mean
             is a log `<name>_<statistic>`; None for losses without one.
         takes_top_logits: whether the teacher's logits may be `TopLogits`, as
@@ -49,6 +52,8 @@ class DistillationLoss(keras.layers.Layer):
 
     reads: frozenset[str] = frozenset()
     counts: str = "tokens"
+    caption: str | None = None
+    unit = ""
     statistic: str | None = None
     takes_top_logits = False
 

@@ -49,6 +49,8 @@ class HiddenStateCosineDistance(HiddenStateLoss):
         Differs: other layers, and the projection where widths differ.
     """
 
+    caption = "cosine distance of states"
+
     def __init__(
         self,
         weight: float = 1.0,

@@ -17,6 +17,7 @@ class _LabelLoss(LogitsLoss):
 
     reads = frozenset({"targets", "student_logits"})
     counts = "examples"
+    caption = "loss on the labels"
 
     def __init__(self, weight: float = 1.0, name: str = "label") -> None:
         super().__init__(weight=weight, name=name)
@@ -77,6 +78,8 @@ class LabelCrossentropy(_LabelLoss):
         Label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
         Differs: none.
     """
+
+    unit = "nats"
 
     def __init__(
         self,

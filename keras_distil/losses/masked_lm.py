@@ -47,6 +47,8 @@ class MaskedLMCrossentropy(LogitsLoss):
 
     reads = frozenset({"targets", "student_logits"})
     counts = "masked"
+    caption = "masked-LM loss"
+    unit = "nats"
 
     def __init__(self, weight: float = 1.0, name: str = "mlm") -> None:
         super().__init__(weight=weight, name=name)

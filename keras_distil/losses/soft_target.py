@@ -80,6 +80,8 @@ class SoftTargetKLDivergence(LogitsLoss):
     """
 
     reads = _SOFT_TARGETS
+    caption = "soft-target loss"
+    unit = "nats"
     takes_top_logits = True
 
     def __init__(
@@ -227,6 +229,7 @@ class SoftTargetSquaredError(LogitsLoss):
     """
 
     reads = _SOFT_TARGETS
+    caption = "soft-target loss"
 
     def __init__(self, weight: float = 1.0, name: str = "soft_target") -> None:
         super().__init__(weight=weight, name=name)

@@ -6,6 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_distil.losses import DistillationLoss
+from keras_distil.training.metrics import find_metric
+
 
 def check_steps(argument: str, steps: int | None, dataset: Any) -> None:
     """Raises ValueError for an endless dataset without a number of steps.
@@ -24,7 +27,11 @@ def check_steps(argument: str, steps: int | None, dataset: Any) -> None:
         )
 
 
-def set_modes(callbacks: Any, own_names: Collection[str]) -> None:
+def set_modes(
+    callbacks: Any,
+    own_names: Collection[str],
+    losses: Collection[DistillationLoss],
+) -> None:
     """Says of callbacks of mode "auto" whether more is better.
 
     Keras finds it out of the metrics of `compile` alone, after an epoch, and
@@ -33,6 +40,7 @@ def set_modes(callbacks: Any, own_names: Collection[str]) -> None:
     Args:
         callbacks: as for `fit`.
         own_names: names that the Distiller logs itself.
+        losses: its losses.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
@@ -40,10 +48,9 @@ def set_modes(callbacks: Any, own_names: Collection[str]) -> None:
         if getattr(callback, "mode", None) != "auto":
             continue
         name = str(getattr(callback, "monitor", "")).removeprefix("val_")
-        if name in own_names and name.endswith(("_loss", "_error")):
-            callback.mode = "min"
-        elif name in own_names and name.endswith(("accuracy", "agreement")):
-            callback.mode = "max"
+        better = find_metric(name, losses).better
+        if name in own_names and better is not None:
+            callback.mode = "min" if better == "down" else "max"
 
 
 def check_class_weight(

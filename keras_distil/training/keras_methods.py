@@ -153,7 +153,9 @@ class KerasMethods(keras.Model):
             "validation_steps", validation_steps, validation_data
         )
         self._check_class_weight(class_weight, x, resumable=state is not None)
-        fit_arguments.set_modes(callbacks, self._objective.metric_terms)
+        fit_arguments.set_modes(
+            callbacks, self._objective.metric_terms, self._objective.losses
+        )
         validated = validation_data is not None or bool(validation_split)
         self._validation_freq = (validation_freq,) if validated else None
         arguments = {

@@ -9,16 +9,8 @@ from keras_distil.runs.report import charts, schedule_chart
 from keras_distil.runs.report.charts import Dot, Line
 from keras_distil.runs.report.html_page import ReportSection, escape
 from keras_distil.runs.report.learning import Series, Training
+from keras_distil.training.metrics import find_metric
 
-_TITLES = {
-    "loss": "Loss as trained on",
-    "mlm_loss": "Masked-LM loss, nats",
-    "soft_target_loss": "Soft-target loss, nats",
-    "cosine_loss": "Cosine distance of states",
-    "mlm_accuracy": "Masked words right",
-    "teacher_agreement": "First choices like the teacher's",
-    "label_loss": "loss on the labels",
-}
 # By the name of the stage: the model that it trains.
 _ROLES = {
     "distill": score_table.STUDENT,
@@ -69,7 +61,7 @@ def _text_curves(
             if name in found
         ]
         yield charts.draw_curves(
-            _TITLES.get(name, name), lines, prefix=f"{prefix}-{number}"
+            find_metric(name).chart_title, lines, prefix=f"{prefix}-{number}"
         )
 
 
@@ -92,7 +84,7 @@ def _task_curves(trainings: Mapping[str, Training]) -> Iterator[str]:
             line = Line(rest.split("/")[0], training.series["label_loss"])
             by_task.setdefault(task, []).append(line)
     for number, task in enumerate(list(by_task)[:_MOST_CHARTS]):
-        title = f"{task}: {_TITLES['label_loss']}"
+        title = f"{task}: {find_metric('label_loss').caption}"
         yield charts.draw_curves(title, by_task[task], prefix=f"task-{number}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 # Points of a curve.
 _POINTS = 200
-_SHARES = ("mlm_accuracy", "teacher_agreement")
+_SCORES = ("mlm_accuracy", "teacher_agreement")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Gathered:
         step = record["step"]
         self._last_step = max(step, self._last_step)
         for name, value in record.items():
-            drawn = name in _SHARES or name == "loss" or name.endswith("_loss")
+            drawn = name in _SCORES or name == "loss" or name.endswith("_loss")
             if drawn and _can_be_drawn(value):
                 steps, values = self._values.setdefault(
                     name, (array.array("d"), array.array("d"))

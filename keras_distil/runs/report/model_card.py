@@ -13,6 +13,12 @@ from keras_distil.losses import registry
 from keras_distil.runs import score_table
 from keras_distil.runs.report import result_table
 from keras_distil.runs.run_folder import read_text
+from keras_distil.training.metrics import (
+    TABLE,
+    Metric,
+    find_metric,
+    format_count,
+)
 from keras_distil.utils.markdown import code, escape
 from keras_distil.utils.private_text import without_home
 
@@ -21,14 +27,6 @@ _UNKNOWN = "not stated"
 # Of a README, what is read for its front matter; and of that, what is shown.
 _README_CHARACTERS = 2**16
 _LICENCE_CHARACTERS = 100
-_FIGURES = (
-    ("mlm_accuracy", "masked words right, %", 100.0),
-    ("mlm_loss", "masked-LM loss", 1.0),
-    ("teacher_agreement", "first choices like the teacher's, %", 100.0),
-    ("parameters", "weights", 1.0),
-    ("size_mb", "MB in float32", 1.0),
-    ("latency_ms", "CPU ms", 1.0),
-)
 
 
 def model_card(recipe: config.Recipe, folder: Path) -> str:
@@ -137,7 +135,7 @@ def _costs(report: dict[str, Any]) -> Iterator[str]:
     shares = [s / t for t, s in zip(*both, strict=True)]
     parameters, size_mb, latency_ms = both[1]
     yield (
-        f"It has {result_table.count(parameters)} parameters "
+        f"It has {format_count(parameters)} parameters "
         f"({shares[0]:.0%} of the teacher's), takes {size_mb:.1f} MB in "
         f"float32 and {latency_ms:.1f} ms for one input on the CPU, where the "
         f"teacher takes {both[0][2]:.1f} ms: {1 / shares[2]:.1f} times as fast."
@@ -231,20 +229,17 @@ def _scores(report: dict[str, Any]) -> str:
     if "rows" in report:
         rows = report["rows"]
         shown = [
-            figure
-            for figure in _FIGURES
-            if any(figure[0] in row for row in rows.values())
+            find_metric(name)
+            for name in TABLE
+            if any(name in row for row in rows.values())
         ]
         parts.append(
             _table(
-                ["held-out text", *(title for _, title, _ in shown)],
+                ["held-out text", *(metric.title for metric in shown)],
                 [
                     [
                         escape(name),
-                        *(
-                            _number(row.get(key), scale)
-                            for key, _, scale in shown
-                        ),
+                        *(_written(metric, row) for metric in shown),
                     ]
                     for name, row in rows.items()
                 ],
@@ -443,6 +438,12 @@ def _environment(environment: dict[str, Any]) -> str:
 
 def _joined(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values))
+
+
+def _written(metric: Metric, row: dict[str, Any]) -> str:
+    if row.get(metric.name) is None:
+        return "\N{EN DASH}"
+    return metric.format(row[metric.name])
 
 
 def _number(value: float | None, scale: float) -> str:

@@ -23,6 +23,7 @@ from keras_distil.runs.score_table import (
     TaskScore,
     points,
 )
+from keras_distil.training.metrics import format_amount, format_count
 from keras_distil.utils import markdown
 from keras_distil.utils.markdown import visible
 
@@ -347,46 +348,34 @@ def _points(value: float | None) -> str:
     return _DASH if value is None else points(value)
 
 
-def count(number: float) -> str:
-    """Writes parameters: millions or thousands with one decimal."""
-    if number >= 1e6:
-        return f"{number / 1e6:.1f} M"
-    return f"{number / 1e3:.1f} k" if number >= 1e3 else f"{number:.0f}"
-
-
-def amount(number: float) -> str:
-    """Writes megabytes, milliseconds and ratios: 3 digits or one decimal."""
-    return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
-
-
 # Less of each is better.
 _COST_COLUMNS = (
     _Column(
         "Parameters",
         lambda row: row.parameters,
         lambda row: row.parameters,
-        count,
+        format_count,
         more_is_better=False,
     ),
     _Column(
         "Disk MB",
         lambda row: row.size_mb,
         lambda row: None,
-        amount,
+        format_amount,
         more_is_better=False,
     ),
     _Column(
         "CPU ms",
         lambda row: row.latency_ms,
         lambda row: row.latency_ms,
-        amount,
+        format_amount,
         more_is_better=False,
     ),
     _Column(
         "CPU ratio",
         lambda row: row.latency_ratio,
         lambda row: None,
-        amount,
+        format_amount,
         more_is_better=False,
     ),
 )

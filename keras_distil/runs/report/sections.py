@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_distil.runs.comparison import Choice, Guess, SideBySide
-from keras_distil.runs.report import result_table
 from keras_distil.runs.report.html_page import (
     ReportSection,
     escape,
@@ -14,16 +13,9 @@ from keras_distil.runs.report.html_page import (
     make_table,
 )
 from keras_distil.runs.run_folder import read_text
+from keras_distil.training.metrics import TABLE, find_metric
 
 _SAMPLES = 12
-_COLUMNS = {
-    "mlm_accuracy": ("Accuracy %", lambda value: f"{100 * value:.1f}"),
-    "mlm_loss": ("MLM loss", lambda value: f"{value:.3f}"),
-    "teacher_agreement": ("Agreement %", lambda value: f"{100 * value:.1f}"),
-    "parameters": ("Parameters", result_table.count),
-    "size_mb": ("MB", result_table.amount),
-    "latency_ms": ("CPU ms", result_table.amount),
-}
 
 
 def held_out(rows: Mapping[str, Mapping[str, float]]) -> ReportSection:
@@ -33,23 +25,23 @@ def held_out(rows: Mapping[str, Mapping[str, float]]) -> ReportSection:
         rows: by the name of the model; each has what the first has.
     """
     first = next(iter(rows.values()))
-    shown = [name for name in _COLUMNS if name in first]
+    shown = [find_metric(name) for name in TABLE if name in first]
     lines = []
     for model, row in rows.items():
         cells = "".join(
-            f"<td>{_COLUMNS[name][1](row[name])}</td>" for name in shown
+            f"<td>{metric.format(row[metric.name])}</td>" for metric in shown
         )
         lines.append(f'<th scope="row">{escape(model)}</th>{cells}')
-    headers = ["Model", *(_COLUMNS[name][0] for name in shown)]
+    headers = ["Model", *(metric.title for metric in shown)]
     notes = (
         "Accuracy is the share of masked words whose first choice is right; "
         "the loss is in nats; agreement is the share of first choices that "
         "are the teacher's."
     )
-    if "latency_ms" in shown:
+    if "latency_ms" in first:
         notes += (
-            " MB is the size of the weights in float32, CPU ms the time of "
-            "one input."
+            " The size is that of the weights in float32, the latency the "
+            "time of one input."
         )
     return ReportSection(
         "Held-out text",

@@ -1,0 +1,136 @@
+"""What is logged and reported, as data: one name for it everywhere.
+
+Captions of scores and costs are here; a loss's class has its own.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal
+
+from keras_distil.losses import registry
+
+if TYPE_CHECKING:
+    from keras_distil.losses import DistillationLoss
+
+
+def _decimals(digits: int, factor: float = 1.0) -> Callable[[float], str]:
+    return lambda value: f"{factor * value:.{digits}f}"
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def format_count(number: float) -> str:
+    """Writes parameters: millions or thousands with one decimal."""
+    if number >= 1e6:
+        return f"{number / 1e6:.1f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1e3 else f"{number:.0f}"
+
+
+def format_amount(number: float) -> str:
+    """Writes megabytes, milliseconds and ratios: 3 digits or one decimal."""
+    return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A value that is logged or reported.
+
+    Attributes:
+        name: of the log, and the key in files.
+        caption: what people read.
+        unit: of what `format` writes; empty for none.
+        better: whether more or less is better; None if neither.
+        format: writes a value, without the unit.
+    """
+
+    name: str
+    caption: str
+    unit: str = ""
+    better: Literal["up", "down"] | None = None
+    format: Callable[[float], str] = _decimals(3)
+
+    @property
+    def title(self) -> str:
+        """The caption with the unit, for a column or a chart."""
+        title = _capitalized(self.caption)
+        return f"{title}, {self.unit}" if self.unit else title
+
+    @property
+    def chart_title(self) -> str:
+        """The title of a chart of values as they are logged."""
+        return _capitalized(self.caption) if self.unit == "%" else self.title
+
+
+_PERCENT = _decimals(1, 100.0)
+_METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("loss", "weighted sum of the losses", better="down"),
+        Metric("mlm_accuracy", "masked-word accuracy", "%", "up", _PERCENT),
+        Metric("accuracy", "accuracy", "%", "up", _PERCENT),
+        Metric(
+            "teacher_agreement",
+            "agreement with the teacher",
+            "%",
+            "up",
+            _PERCENT,
+        ),
+        Metric("mean_absolute_error", "mean absolute error", better="down"),
+        Metric("gradient_norm", "norm of the gradient"),
+        Metric("learning_rate", "learning rate", format="{:.3g}".format),
+        Metric("temperature", "temperature"),
+        Metric("tokens_per_second", "tokens per second", "", "up"),
+        Metric("parameters", "parameters", "", "down", format_count),
+        Metric("size_mb", "size", "MB", "down", format_amount),
+        Metric("latency_ms", "CPU latency", "ms", "down", format_amount),
+    )
+}
+# Scores of held-out text and what a model costs, in the order of tables.
+TABLE = (
+    "mlm_accuracy",
+    "mlm_loss",
+    "teacher_agreement",
+    "parameters",
+    "size_mb",
+    "latency_ms",
+)
+
+
+def find_metric(name: str, losses: "Iterable[DistillationLoss]" = ()) -> Metric:
+    """The metric of a log.
+
+    Args:
+        name: of the log, without "val_".
+        losses: of a Distiller, which may be the user's own; the logs of a
+            recipe's losses are known without.
+
+    Returns:
+        The metric; an unknown name is its own caption.
+
+    Example:
+        >>> find_metric("mlm_loss").title
+        'Masked-LM loss, nats'
+    """
+    if name in _METRICS:
+        return _METRICS[name]
+    own = {f"{loss.name}_loss": type(loss) for loss in losses}
+    if name in own:
+        return _of_loss(name, [own[name]])
+    kinds = [
+        registry.loss_class(row.name, row.kinds[0])
+        for row in registry.ROWS
+        if name == f"{row.name}_loss"
+    ]
+    if kinds:
+        return _of_loss(name, kinds)
+    return Metric(name, name.replace("_", " "))
+
+
+def _of_loss(name: str, kinds: "list[type[DistillationLoss]]") -> Metric:
+    """What the classes say; a unit if they agree."""
+    caption = kinds[0].caption or name.replace("_", " ")
+    units = {kind.unit for kind in kinds}
+    unit = units.pop() if len(units) == 1 else ""
+    return Metric(name, caption, unit, "down")
