@@ -53,7 +53,7 @@ def _print_held_out(report: dict[str, Any]) -> None:
 
     rows = report["rows"]
     table = rich.table.Table(title=f"{report['name']}, held-out text")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     shown = [find_metric(name) for name in TABLE if name in rows["teacher"]]
     for metric in shown:
         table.add_column(metric.title, justify="right")

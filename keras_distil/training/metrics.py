@@ -4,7 +4,7 @@ Captions of scores and costs are here; a loss's class has its own.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Literal
 
 from keras_distil.losses import registry
@@ -93,18 +93,23 @@ TABLE = (
     "mlm_loss",
     "teacher_agreement",
     "parameters",
-    "size_mb",
     "latency_ms",
+    "size_mb",
 )
 
 
-def find_metric(name: str, losses: "Iterable[DistillationLoss]" = ()) -> Metric:
+def find_metric(
+    name: str,
+    losses: "Iterable[DistillationLoss]" = (),
+    kinds: Collection[str] = registry.KINDS,
+) -> Metric:
     """The metric of a log.
 
     Args:
         name: of the log, without "val_".
         losses: of a Distiller, which may be the user's own; the logs of a
             recipe's losses are known without.
+        kinds: of the tasks that the log may be of.
 
     Returns:
         The metric; an unknown name is its own caption.
@@ -118,19 +123,19 @@ def find_metric(name: str, losses: "Iterable[DistillationLoss]" = ()) -> Metric:
     own = {f"{loss.name}_loss": type(loss) for loss in losses}
     if name in own:
         return _of_loss(name, [own[name]])
-    kinds = [
+    known = [
         registry.loss_class(row.name, row.kinds[0])
         for row in registry.ROWS
-        if name == f"{row.name}_loss"
+        if name == f"{row.name}_loss" and set(row.kinds) & set(kinds)
     ]
-    if kinds:
-        return _of_loss(name, kinds)
+    if known:
+        return _of_loss(name, known)
     return Metric(name, name.replace("_", " "))
 
 
-def _of_loss(name: str, kinds: "list[type[DistillationLoss]]") -> Metric:
+def _of_loss(name: str, classes: "list[type[DistillationLoss]]") -> Metric:
     """What the classes say; a unit if they agree."""
-    caption = kinds[0].caption or name.replace("_", " ")
-    units = {kind.unit for kind in kinds}
+    caption = classes[0].caption or name.replace("_", " ")
+    units = {each.unit for each in classes}
     unit = units.pop() if len(units) == 1 else ""
     return Metric(name, caption, unit, "down")

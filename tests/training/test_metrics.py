@@ -19,7 +19,8 @@ from keras_distil.training.metrics import TABLE, find_metric
         ("parameters", 1234, "Parameters", "1.2 k"),
         ("size_mb", 253.149, "Size, MB", "253.1"),
         ("latency_ms", 3.149, "CPU latency, ms", "3.15"),
-        ("soft_target_loss", 0.5, "Soft-target loss, nats", "0.500"),
+        # A divergence or a squared error, so without a unit.
+        ("soft_target_loss", 0.5, "Soft-target loss", "0.500"),
         ("cosine_loss", 0.5, "Cosine distance of states", "0.500"),
         # Crossentropy or squared error, so without a unit.
         ("label_loss", 0.5, "Loss on the labels", "0.500"),
@@ -35,6 +36,8 @@ def test_titles_and_formats(name, value, title, written):
 def test_charts_of_shares_have_no_percent():
     assert find_metric("accuracy").chart_title == "Accuracy"
     assert find_metric("mlm_loss").chart_title == "Masked-LM loss, nats"
+    of_text = find_metric("soft_target_loss", kinds=["masked_lm"])
+    assert of_text.chart_title == "Soft-target loss, nats"
 
 
 @pytest.mark.parametrize(

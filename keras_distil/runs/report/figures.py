@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from keras_distil import config
+from keras_distil.losses import registry
 from keras_distil.runs import score_table
 from keras_distil.runs.comparison import SideBySide
 from keras_distil.runs.report import charts, schedule_chart
@@ -60,8 +61,9 @@ def _text_curves(
             for stage, found in series.items()
             if name in found
         ]
+        metric = find_metric(name, kinds=[registry.MASKED_LM])
         yield charts.draw_curves(
-            find_metric(name).chart_title, lines, prefix=f"{prefix}-{number}"
+            metric.chart_title, lines, prefix=f"{prefix}-{number}"
         )
 
 

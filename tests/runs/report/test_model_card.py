@@ -61,7 +61,7 @@ def test_a_run_leaves_its_card(finished):
     [row] = re.findall(r"^\| student \|(.*)$", card, re.MULTILINE)
     cells = [cell.strip() for cell in row.strip("| ").split("|")]
     assert cells[0] == f"{100 * student['mlm_accuracy']:.1f}"
-    assert cells[3] == f"{student['parameters']:,}"
+    assert cells[3] == f"{student['parameters'] / 1000:.1f} k"
     [row] = re.findall(r"^\| masked words \|(.*)$", card, re.MULTILINE)
     assert [float(cell) for cell in row.strip("| ").split("|")] == [
         round(100 * report["rows"][name]["calibration_error"], 1)

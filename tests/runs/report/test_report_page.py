@@ -55,12 +55,12 @@ def test_a_run_leaves_its_page(finished, toy_run):
     rows = found(finished)["rows"]
     assert page.cells[0] == [
         "Model",
-        "Accuracy %",
-        "MLM loss",
-        "Agreement %",
+        "Masked-word accuracy, %",
+        "Masked-LM loss, nats",
+        "Agreement with the teacher, %",
         "Parameters",
-        "MB",
-        "CPU ms",
+        "CPU latency, ms",
+        "Size, MB",
     ]
     names = [cells[0] for cells in page.cells[1:5]]
     assert (
@@ -165,10 +165,15 @@ def test_a_run_of_the_teacher_alone(folder):
         "Command and recipe",
     ]
     assert page.cells[:2] == [
-        ["Model", "Accuracy %", "MLM loss", "Agreement %"],
+        [
+            "Model",
+            "Masked-word accuracy, %",
+            "Masked-LM loss, nats",
+            "Agreement with the teacher, %",
+        ],
         ["teacher", "50.0", "2.000", "100.0"],
     ]
-    assert "CPU ms" not in page.text
+    assert "CPU latency" not in page.text
 
 
 def test_epochs_have_the_steps_of_the_run(folder):
