@@ -30,6 +30,7 @@ _HOMES = {
     "Encoder": "tokenize",
     "encode_paragraphs": "tokenize",
     "load_tokenizer": "tokenize",
+    "read_max_length": "tokenizer_folder",
     "vocabulary_hash": "tokenize",
     "tokenizer_hash": "tokenize",
     "vocabulary_size": "tokenize",

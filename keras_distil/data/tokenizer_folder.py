@@ -110,6 +110,33 @@ def build_tokenizer(directory: Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
+def read_max_length(directory: Path) -> int | None:
+    """Reads how many tokens a folder's tokenizer lets a sequence have.
+
+    Args:
+        directory: a folder with `tokenizer_config.json`.
+
+    Returns:
+        Its `model_max_length`; None if it states no limit. Hugging Face writes
+        1e30 for that.
+
+    Raises:
+        ValueError: if the value is not a positive number.
+    """
+    path = directory / SETTINGS_FILE
+    limit = read_object(path).get("model_max_length")
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        limit = repr(limit)
+    elif limit >= 1:
+        return int(limit) if limit < 1e9 else None
+    raise ValueError(
+        f"`model_max_length` of '{path}' must be a positive number. "
+        f"Received: {limit}."
+    )
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Reads the object in a JSON file; an empty one if there is no file."""
     if not path.is_file():

@@ -1,6 +1,6 @@
 """Checks of a recipe against the models that it names."""
 
-from keras_distil import config
+from keras_distil import config, data, models
 
 
 def check_lengths(
@@ -20,6 +20,27 @@ def check_lengths(
                 f"`{key}` is {length}, but {model} has {positions} "
                 f"positions. Set it to {positions} or below: --set "
                 f"{key}={most}."
+            )
+
+
+def check_tokenizer_lengths(recipe: config.Recipe) -> None:
+    """Raises ValueError if texts are to be longer than the tokenizer says.
+
+    Args:
+        recipe: the recipe. Its teacher's tokenizer is read where it lies on
+            disk.
+    """
+    directory = models.checkpoint_directory(recipe.teacher.source)
+    limit = None if directory is None else data.read_max_length(directory)
+    if limit is None:
+        return
+    lengths = _lengths(recipe)
+    for key in ("data.sequence_length", "finetune.max_length"):
+        if lengths.get(key, 0) > limit:
+            raise ValueError(
+                f"`{key}` is {lengths[key]}, but the tokenizer of "
+                f"{recipe.teacher.source!r} has a `model_max_length` of "
+                f"{limit}. Set it to {limit} or below: --set {key}={limit}."
             )
 
 

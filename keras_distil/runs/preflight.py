@@ -8,7 +8,11 @@ from keras_distil.config import data_section
 from keras_distil.data.corpus.text_files import CorpusReport
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.shape import EncoderShape, encoder_shape
-from keras_distil.runs.checks import check_lengths, check_vocabulary
+from keras_distil.runs.checks import (
+    check_lengths,
+    check_tokenizer_lengths,
+    check_vocabulary,
+)
 from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import read_task, task_root
@@ -63,6 +67,7 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     _open_students(recipe, teacher)
     if not recipe.teacher.source.startswith(HUB_SCHEME):
         load_tokenizer(recipe)
+        check_tokenizer_lengths(recipe)
     lines = []
     if recipe.distill is not None or recipe.teacher.train is not None:
         lines += _open_text(recipe)

@@ -18,7 +18,7 @@ from keras_distil.models import adapters, embedded
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.keras_archive import load_archive
 from keras_distil.runs import trainers
-from keras_distil.runs.checks import check_lengths
+from keras_distil.runs.checks import check_lengths, check_tokenizer_lengths
 from keras_distil.runs.corpus import (
     cache_folder,
     load_tokenizer,
@@ -102,6 +102,7 @@ def load_checked_teacher(run: Run) -> MaskedLM:
 def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
     """Raises ValueError if the data would not fit the teacher."""
     check_lengths(recipe, teacher.backbone.max_sequence_length)
+    check_tokenizer_lengths(recipe)
     words = data.vocabulary_size(load_tokenizer(recipe))
     if words > teacher.backbone.vocabulary_size:
         raise ValueError(

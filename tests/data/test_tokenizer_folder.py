@@ -290,3 +290,20 @@ def test_vocabulary_size_counts_gaps_and_no_blank_lines(tmp_path):
     assert data.vocabulary_size(tokenizer) == len(cases.WORDS) + 2
     assert tokenizer.token_to_id("the") == len(cases.WORDS)
     assert Encoder(tokenizer).dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    ("stated", "limit"), [(9, 9), (9.0, 9), (10**30, None), (None, None)]
+)
+def test_the_longest_sequence(tmp_path, stated, limit):
+    settings = {} if stated is None else {"model_max_length": stated}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert data.read_max_length(tmp_path) == limit
+
+
+@pytest.mark.parametrize("stated", [0, -1, "x", True, [9]])
+def test_a_longest_sequence_that_is_none(tmp_path, stated):
+    settings = {"model_max_length": stated}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="`model_max_length` of .* must be a"):
+        data.read_max_length(tmp_path)

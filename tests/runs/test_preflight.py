@@ -8,7 +8,7 @@ import pytest
 from commands import keras_distil
 
 from keras_distil import config, models
-from keras_distil.runs import exports, preflight, run_folder
+from keras_distil.runs import checks, exports, preflight, run_folder
 from keras_distil.utils.progress import Progress
 
 POSITIONS = 12  # of the toy teacher
@@ -61,6 +61,48 @@ def test_a_late_failure_is_told_before_the_first_update(
     # The corrected recipe, whatever is corrected, takes the folder.
     corrected = config.load_recipe(toy_recipe, ["distill.steps=2"])
     run_folder.open_run(corrected, folder, Progress(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("data.sequence_length=12", "data.sequence_length"),
+        (
+            "finetune={tasks: [rte], source: files, rows: [teacher, student], "
+            "max_length: 12}",
+            "finetune.max_length",
+        ),
+    ],
+)
+def test_a_tokenizer_may_limit_the_length(
+    capsys, toy_recipe, toy_teacher, tmp_path, change, key
+):
+    teacher = tmp_path / "limited"
+    shutil.copytree(toy_teacher, teacher)
+    settings = teacher / "tokenizer_config.json"
+    given = json.loads(settings.read_text()) if settings.is_file() else {}
+    settings.write_text(json.dumps({**given, "model_max_length": 9}))
+    command = ["run", toy_recipe, "--set", f"teacher.source={teacher}"]
+    command += ["--set", "data.sequence_length=9", "--set", change]
+    command += ["--output", tmp_path / "run"]
+    message = (
+        f"keras-distil: `{key}` is 12, but the tokenizer of '{teacher}' has a "
+        f"`model_max_length` of 9. Set it to 9 or below: --set {key}=9."
+    )
+    for more in (["--dry-run"], []):
+        status, _, err = keras_distil(capsys, *command, *more)
+        assert status == 1
+        assert last_line(err) == message
+    recipe = config.load_recipe(
+        toy_recipe,
+        [
+            f"teacher.source={teacher}",
+            "data.sequence_length=9",
+            change,
+            f"{key}=9",
+        ],
+    )
+    checks.check_tokenizer_lengths(recipe)
 
 
 def test_a_format_whose_package_is_absent(toy_recipe, monkeypatch):
