@@ -52,6 +52,10 @@ TABLE = {
     ("runs/benchmarks", "Export it again with --overwrite"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
+    ("runs/earlier_runs", "gives its files the present names"): (
+        "tests/runs/test_earlier_runs.py"
+        "::test_the_baseline_of_an_earlier_run_is_found_as_its_message_says"
+    ),
     ("runs/tasks", "--set data.root=FOLDER"): (
         f"{HERE}::test_files_of_tasks_with_their_folder"
     ),

@@ -39,7 +39,8 @@ MOVED = {
     ),
 }
 # The rows of tasks and of held-out text, and whatever is named after them.
-EARLIER_ROWS = {"undistilled": "baseline", "twin": "baseline"}
+BASELINE = "baseline"
+EARLIER_ROWS = {"undistilled": BASELINE, "twin": BASELINE}
 
 _LOSSES = {
     "distill": ("mlm", "soft_target", "cosine"),

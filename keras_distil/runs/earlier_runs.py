@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_distil import config
 from keras_distil.config import earlier_form
-from keras_distil.config.earlier_form import EARLIER_ROWS, MOVED
+from keras_distil.config.earlier_form import BASELINE, EARLIER_ROWS, MOVED
 from keras_distil.runs import run_folder
 from keras_distil.utils import disk
 
@@ -83,6 +83,32 @@ def translate_locked(folder: Path, say: Callable[[str], None]) -> None:
     if 0 < version < _PRESENT_VERSION:
         with run_folder.locked(folder):
             translate_run(folder, say)
+
+
+def check_present_name(key: str, source: str) -> None:
+    """Says what a student's file is called, if it is there by another name.
+
+    Args:
+        key: of the recipe.
+        source: what it names.
+
+    Raises:
+        FileNotFoundError: if there is no such file, but one of the other name.
+    """
+    path = Path(source)
+    earlier, present = (path.with_stem(x) for x in ("twin", BASELINE))
+    if path.is_file() or path.suffix != ".keras":
+        return
+    if path == earlier and present.is_file():
+        raise FileNotFoundError(
+            f"`{key}` is {source}, which is now {present.name}: write that."
+        )
+    if path == present and earlier.is_file():
+        raise FileNotFoundError(
+            f"`{key}` is {source}, but the run is of an earlier keras_distil, "
+            f"where it is {earlier.name}. `keras-distil report {path.parent}` "
+            "gives its files the present names."
+        )
 
 
 def _rename(folder: Path, names: dict[str, str]) -> None:

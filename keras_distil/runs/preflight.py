@@ -14,6 +14,7 @@ from keras_distil.runs.checks import (
     check_vocabulary,
 )
 from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
+from keras_distil.runs.earlier_runs import check_present_name
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import read_task, task_root
 
@@ -36,6 +37,10 @@ def check_formats(recipe: config.Recipe) -> None:
 
 def check_files(recipe: config.Recipe) -> None:
     """Raises an error if a file that a run reads late is not there."""
+    if recipe.student is not None and recipe.student.baseline_source:
+        check_present_name(
+            "student.baseline_source", recipe.student.baseline_source
+        )
     train = recipe.teacher.train
     if train is None or train.initial_adapter is None:
         return

@@ -195,6 +195,32 @@ def test_a_recipe_of_the_user_s_is_not_translated(home, capsys):
     assert files_of(home) == before
 
 
+def test_the_baseline_of_an_earlier_run_is_found_as_its_message_says(
+    home, capsys
+):
+    name = "finished/{}.keras".format
+    recipe = present_recipe(home)
+    values = yaml.safe_load(recipe.read_text())
+    del values["distill"]
+    values["student"] = {"baseline_source": name("baseline")}
+    values["finetune"]["rows"] = ["baseline"]
+    recipe.write_text(yaml.safe_dump(values))
+    command = ("run", recipe, "--dry-run")
+    assert keras_distil(capsys, *command)[1:] == (
+        "",
+        "keras-distil: `student.baseline_source` is finished/baseline.keras, "
+        "but the run is of an earlier keras_distil, where it is twin.keras. "
+        "`keras-distil report finished` gives its files the present names.\n",
+    )
+    assert keras_distil(capsys, "report", "finished")[0] == 0
+    assert keras_distil(capsys, *command)[0] == 0
+    change = ("--set", f"student.baseline_source={name('twin')}")
+    assert keras_distil(capsys, *command, *change)[2] == (
+        "keras-distil: `student.baseline_source` is finished/twin.keras, which "
+        "is now baseline.keras: write that.\n"
+    )
+
+
 def test_an_earlier_corpus_and_cache_are_read(home, capsys, quick_runs):
     before = files_of(home / "cache"), files_of(home / "corpus")
     changes = (
