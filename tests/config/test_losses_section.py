@@ -295,6 +295,20 @@ def test_an_earlier_recipe_is_translated(recipe_path):
     assert earlier_form.translate(present) == present
 
 
+def test_an_earlier_map_is_completed():
+    """What it did not say had a default, and was not off."""
+    values = {"distill": {"losses": {"mlm_weight": 2.0}}}
+    assert earlier_form.translate(values) == {
+        "distill": {
+            "losses": {
+                "mlm": {"weight": 2.0},
+                "soft_target": {},
+                "cosine": {},
+            }
+        }
+    }
+
+
 def test_a_weight_of_zero_is_translated_to_what_it_did(recipe_path):
     values, _ = earlier_values(
         recipe_path, balance={"mlm": 1.0, "cosine": 1.0, "every_steps": 5}

@@ -4,6 +4,7 @@ from faults import (
     data_faults,
     fit_faults,
     mended_faults,
+    recipe_faults,
     training_faults,
     wiring_faults,
 )
@@ -15,4 +16,5 @@ FAULTS: tuple[Fault, ...] = (
     *data_faults.FAULTS,
     *mended_faults.FAULTS,
     *fit_faults.FAULTS,
+    *recipe_faults.FAULTS,
 )
