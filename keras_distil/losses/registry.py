@@ -7,8 +7,11 @@ than a weight. Recipes, searches, plans and charts follow the table.
 import dataclasses
 import importlib
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from pydantic import AfterValidator
+
+from keras_distil.losses.layers import LAST, check_layers
 from keras_distil.utils.section import NonNegative, Positive, Section
 
 if TYPE_CHECKING:
@@ -54,6 +57,17 @@ class SoftTargetSettings(LossSettings):
     def needs_live_teacher(self) -> str | None:
         """The confidence is that of all of the student's logits."""
         return "confidence_slope" if self.confidence_slope else None
+
+
+class HiddenStateSettings(LossSettings):
+    """A loss on hidden states, of pairs of layers (teacher, student)."""
+
+    layers: Annotated[Any, AfterValidator(check_layers)] = LAST
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """A cache has the states of the last layer only."""
+        return "layers" if self.layers != LAST else None
 
 
 class MaskedLMSoftTargetSettings(SoftTargetSettings):
@@ -123,6 +137,7 @@ ROWS = (
         KINDS,
         "hidden_state:HiddenStateCosineDistance",
         "hidden states",
+        HiddenStateSettings,
     ),
 )
 

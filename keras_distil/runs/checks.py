@@ -1,6 +1,8 @@
 """Checks of a recipe against the models that it names."""
 
 from keras_distil import config, data, models
+from keras_distil.losses.layers import find_pairs
+from keras_distil.losses.registry import HiddenStateSettings
 
 
 def check_lengths(
@@ -78,3 +80,28 @@ def check_vocabulary(source: str, students: int, teachers: int) -> None:
             f"The student in {source} has a vocabulary of {students} entries, "
             f"its teacher one of {teachers}. They do not belong together."
         )
+
+
+def check_layers(
+    recipe: config.Recipe, teacher_layers: int, student_layers: int
+) -> None:
+    """Raises ValueError if a loss pairs layers that there are not.
+
+    Args:
+        recipe: whose losses they are.
+        teacher_layers: number of the teacher's layers.
+        student_layers: number of the student's.
+    """
+    sections = {"distill": recipe.distill, "finetune": recipe.finetune}
+    for section, settings in sections.items():
+        if settings is None:
+            continue
+        for name, loss in settings.losses.by_name.items():
+            if not isinstance(loss, HiddenStateSettings):
+                continue
+            try:
+                find_pairs(loss.layers, teacher_layers, student_layers)
+            except ValueError as error:
+                raise ValueError(
+                    f"{section}.losses.{name}.layers: {error}"
+                ) from None

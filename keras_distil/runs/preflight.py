@@ -7,8 +7,13 @@ from keras_distil import config, data
 from keras_distil.config import data_section
 from keras_distil.data.corpus.text_files import CorpusReport
 from keras_distil.models.hub import HUB_SCHEME
-from keras_distil.models.shape import EncoderShape, encoder_shape
+from keras_distil.models.shape import (
+    EncoderShape,
+    encoder_shape,
+    student_shape,
+)
 from keras_distil.runs.checks import (
+    check_layers,
     check_lengths,
     check_tokenizer_lengths,
     check_vocabulary,
@@ -69,6 +74,9 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     check_files(recipe)
     teacher, _ = encoder_shape(recipe.teacher.source)
     check_lengths(recipe, teacher.max_sequence_length)
+    if recipe.distill is not None and recipe.student is not None:
+        student = student_shape(teacher, **recipe.student.shape())
+        check_layers(recipe, teacher.num_layers, student.num_layers)
     _open_students(recipe, teacher)
     if not recipe.teacher.source.startswith(HUB_SCHEME):
         load_tokenizer(recipe)
@@ -90,6 +98,7 @@ def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
             continue
         shape, _ = encoder_shape(source)
         check_vocabulary(source, shape.vocabulary_size, teacher.vocabulary_size)
+        check_layers(recipe, teacher.num_layers, shape.num_layers)
         check_lengths(
             recipe, shape.max_sequence_length, f"the student in {source}"
         )

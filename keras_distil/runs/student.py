@@ -4,7 +4,11 @@ from keras_hub.models import MaskedLM
 
 from keras_distil import config, models
 from keras_distil.runs import score_table
-from keras_distil.runs.checks import check_lengths, check_vocabulary
+from keras_distil.runs.checks import (
+    check_layers,
+    check_lengths,
+    check_vocabulary,
+)
 from keras_distil.runs.run_folder import BASELINE_FILE, STUDENT_FILE, Run
 
 
@@ -14,12 +18,13 @@ def make_student(
     """Makes the student as it is before training, the same at every call.
 
     Raises:
-        ValueError: if the recipe has no student.
+        ValueError: if the recipe has no student, or a loss pairs layers that
+            there are not.
     """
     settings = recipe.student
     if settings is None:
         raise ValueError(f"The recipe {recipe.name!r} has no student.")
-    return models.initialize_student(
+    student = models.initialize_student(
         teacher,
         **settings.shape(),
         initialization=settings.initialization,
@@ -27,6 +32,15 @@ def make_student(
         dtype=dtype or recipe.precision,
         seed=recipe.seed,
     )
+    _check_layers(recipe, teacher, student)
+    return student
+
+
+def _check_layers(
+    recipe: config.Recipe, teacher: MaskedLM, student: MaskedLM
+) -> None:
+    counts = (len(x.backbone.transformer_layers) for x in (teacher, student))
+    check_layers(recipe, *counts)
 
 
 def load_student(
@@ -48,6 +62,7 @@ def load_student(
         student.backbone.vocabulary_size,
         teacher.backbone.vocabulary_size,
     )
+    _check_layers(recipe, teacher, student)
     return student
 
 

@@ -181,6 +181,24 @@ def test_a_confidence_needs_the_teacher(recipe_path):
     ).startswith("distill: `losses.soft_target.confidence_slope` needs the")
 
 
+def test_layers_of_hidden_states(recipe_path):
+    settings = load(
+        recipe_path, "distill.losses={mlm: {}, cosine: {layers: [[1, 0]]}}"
+    ).distill.losses
+    assert settings.cosine.layers == ((1, 0),)
+    assert error_of(
+        recipe_path, "distill.losses.cosine.layers=[[1, 0], [1, 0]]"
+    ) == (
+        "distill.losses.cosine.layers: `layers` must list each pair once. "
+        "Received: (1, 0) twice."
+    )
+    assert error_of(
+        recipe_path,
+        "teacher.cache={}",
+        "distill.losses.cosine.layers=uniform",
+    ).startswith("distill: `losses.cosine.layers` needs the teacher itself")
+
+
 # === Keys of earlier recipes ===
 
 

@@ -28,6 +28,11 @@ def last_line(err):
 
 
 LATE = [
+    (
+        "distill.losses={mlm: {}, cosine: {layers: [[7, 0]]}}",
+        "distill.losses.cosine.layers: The teacher has 2 layers, 0 to 1. "
+        "Received: layer 7.",
+    ),
     ("evaluate.latency_length=13", "`evaluate.latency_length` is 13, but the"),
     (
         "export={formats: [preset], max_length: 13}",

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from recording import Recording, encoder_weights, same, same_batches
-from runs import DISTILL, Runs
+from runs import DISTILL, OTHER_TASK_LOSSES, OTHER_TEXT_LOSSES, Runs
 from safetensors.numpy import load_file
 from toys import EXAMPLES
 
 from keras_distil import callbacks
+from keras_distil.losses import registry
 
 # Stands for the value that the recipe has.
 ITSELF = object()
@@ -421,6 +422,7 @@ of_fit(
     **{
         "mlm.weight": lambda fit: float(fit.loss("mlm").weight),
         "cosine.weight": lambda fit: float(fit.loss("cosine").weight),
+        "cosine.layers": lambda fit: fit.loss("cosine").get_config()["layers"],
     },
 )
 of_fit(
@@ -432,6 +434,21 @@ of_fit(
     confidence_slope=lambda fit: fit.loss("soft_target").confidence_slope,
     positions=lambda fit: fit.loss("soft_target").positions,
 )
+
+
+def of_others(prefix: str, run: str, stage: str, names: Any) -> None:
+    """Checks of the settings of losses that are not named above."""
+    rows = registry.rows_for(registry.KINDS)
+    for name in names:
+        for key in rows[name].settings.model_fields:
+            seen(f"{prefix}{name}.{key}", run)(
+                lambda runs, made, name=name, key=key: (
+                    made.fit(stage).loss(name).get_config()[key]
+                )
+            )
+
+
+of_others("distill.losses.", "text", "distill", OTHER_TEXT_LOSSES)
 
 
 def curve(made: Recording, name: str, *steps: int) -> list[float]:
@@ -506,6 +523,14 @@ of_curve(
     "cosine",
     {0: 0.375, 50: 0.375},
 )
+for other in OTHER_TEXT_LOSSES:
+    of_curve(
+        f"distill.schedules.{other}.weight",
+        "schedules",
+        f"{other}.weight",
+        other,
+        {0: 0.375, 50: 0.375},
+    )
 
 of_fit(
     "distill.balance.",
@@ -515,7 +540,7 @@ of_fit(
         name: lambda fit, name=name: fit.callback(
             callbacks.GradientBalancer
         ).ratios[name]
-        for name in ("mlm", "soft_target", "cosine")
+        for name in (*registry.TEXT_DEFAULTS, *OTHER_TEXT_LOSSES)
     },
     every_steps=lambda fit: (
         fit.callback(callbacks.GradientBalancer).every_steps
@@ -662,8 +687,10 @@ of_fit(
     **{
         "label.weight": lambda fit: float(fit.loss("label").weight),
         "cosine.weight": lambda fit: float(fit.loss("cosine").weight),
+        "cosine.layers": lambda fit: fit.loss("cosine").get_config()["layers"],
     },
 )
+of_others("finetune.losses.", "tasks", "rte/student/seed_5", OTHER_TASK_LOSSES)
 of_fit(
     "finetune.losses.soft_target.",
     "tasks",

@@ -14,6 +14,7 @@ from recording import Recording, StopError, recorded, run_command, watch
 import keras_distil.benchmark.latency
 import keras_distil.benchmark.race
 from keras_distil import data, export
+from keras_distil.losses import registry
 
 TEMPERATURE = "distill.losses.soft_target.temperature"
 TEXT_SOURCE = {"kind": "files", "pattern": "text/*.txt"}
@@ -35,6 +36,26 @@ FINETUNE = {
     "max_length": 10,
     "jit_compile": False,
 }
+# Losses that the runs below do not name, and values for their settings.
+OTHER_TEXT_LOSSES = tuple(
+    set(registry.rows_for([registry.MASKED_LM])) - set(registry.TEXT_DEFAULTS)
+)
+OTHER_TASK_LOSSES = tuple(
+    set(registry.rows_for(registry.TASK_KINDS)) - set(registry.TASK_DEFAULTS)
+)
+_VALUES = {"weight": 0.625, "layers": [["embeddings", "embeddings"]]}
+
+
+def with_others(names, losses):
+    """The losses, and others with every setting off its default."""
+    rows = registry.rows_for(registry.KINDS)
+    others = {
+        name: {x: _VALUES[x] for x in rows[name].settings.model_fields}
+        for name in names
+    }
+    return {**losses, **others}
+
+
 RAMPS = {
     "mlm": {
         "weight": {
@@ -92,18 +113,26 @@ TEXT = {
         "weight_decay": 0.2,
         "beta_2": 0.95,
         "clip_norm": 0.6,
-        "losses": {
-            "mlm": {"weight": 2.5},
-            "soft_target": {
-                "weight": 5.5,
-                "temperature": 3.5,
-                "confidence_slope": 0.45,
-                "positions": "masked",
+        "losses": with_others(
+            OTHER_TEXT_LOSSES,
+            {
+                "mlm": {"weight": 2.5},
+                "soft_target": {
+                    "weight": 5.5,
+                    "temperature": 3.5,
+                    "confidence_slope": 0.45,
+                    "positions": "masked",
+                },
+                "cosine": {"weight": 0.5, "layers": [[0, 0], [1, 1]]},
             },
-            "cosine": {"weight": 0.5},
-        },
+        ),
     },
 }
+
+
+def _every_text_loss():
+    names = (*registry.TEXT_DEFAULTS, *OTHER_TEXT_LOSSES)
+    return {name: {} for name in names}
 
 
 def merged(base: Any, over: Any) -> Any:
@@ -267,7 +296,16 @@ class Runs:
         return self._start(
             name,
             {"student": {"layers": [1]}},
-            {"distill": {**DISTILL, "schedules": RAMPS}},
+            {
+                "distill": {
+                    **DISTILL,
+                    "losses": _every_text_loss(),
+                    "schedules": {
+                        **RAMPS,
+                        **dict.fromkeys(OTHER_TEXT_LOSSES, RAMPS["cosine"]),
+                    },
+                }
+            },
             stop_at="distill",
         )
 
@@ -283,6 +321,7 @@ class Runs:
 
     def _balance(self, name: str) -> Recording:
         balance = {"mlm": 2.0, "soft_target": 3.0, "cosine": 4.0}
+        balance |= dict.fromkeys(OTHER_TEXT_LOSSES, 5.0)
         return self._start(
             name,
             {"student": {"initialization": "random"}},
@@ -293,6 +332,7 @@ class Runs:
                     "steps": None,
                     "epochs": 2.5,
                     "batch_size": 3,
+                    "losses": _every_text_loss(),
                     "balance": {**balance, "every_steps": 3},
                     "strategy": "mirrored",
                 }
@@ -414,15 +454,18 @@ class Runs:
             "weight_decay": 0.15,
             "clip_norm": 0.8,
             "dropout": 0.25,
-            "losses": {
-                "label": {"weight": 0.7},
-                "soft_target": {
-                    "weight": 1.3,
-                    "temperature": 3.0,
-                    "confidence_slope": 0.2,
+            "losses": with_others(
+                OTHER_TASK_LOSSES,
+                {
+                    "label": {"weight": 0.7},
+                    "soft_target": {
+                        "weight": 1.3,
+                        "temperature": 3.0,
+                        "confidence_slope": 0.2,
+                    },
+                    "cosine": {"weight": 0.4, "layers": "uniform"},
                 },
-                "cosine": {"weight": 0.4},
-            },
+            ),
             "augment_copies": 2,
         }
         return self._start(
