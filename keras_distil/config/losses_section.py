@@ -53,12 +53,17 @@ class LossMap(NamedSettings):
         return settings
 
     @model_validator(mode="after")
-    def _something_has_weight(self) -> Self:
+    def _something_is_learned(self) -> Self:
+        shown = ", ".join(self.by_name) or "no loss"
         if not any(each.weight > 0 for each in self.by_name.values()):
-            shown = ", ".join(self.by_name) or "no loss"
             raise ValueError(
                 "at least one loss needs a weight above 0. "
                 f"Received: {shown}{' with weight 0' if self.by_name else ''}."
+            )
+        if all(each.is_on_states for each in self.by_name.values()):
+            raise ValueError(
+                "needs a loss on the outputs, such as soft_target, or the "
+                f"output layer would not be trained. Received: {shown}."
             )
         return self
 

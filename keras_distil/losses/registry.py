@@ -29,9 +29,11 @@ class LossSettings(Section):
 
     Attributes:
         scheduled: settings that may follow a schedule.
+        is_on_states: whether the loss reads hidden states, not the outputs.
     """
 
     scheduled: ClassVar[tuple[str, ...]] = ("weight",)
+    is_on_states: ClassVar[bool] = False
 
     weight: NonNegative = 1.0
 
@@ -61,6 +63,8 @@ class SoftTargetSettings(LossSettings):
 
 class HiddenStateSettings(LossSettings):
     """A loss on hidden states, of pairs of layers (teacher, student)."""
+
+    is_on_states = True
 
     layers: Annotated[Any, AfterValidator(check_layers)] = LAST
 
@@ -214,5 +218,5 @@ def make_losses(
 
 def read_hidden_states(names: Collection[str], kind: str) -> bool:
     """Whether one of these losses is on hidden states."""
-    classes = [loss_class(name, kind) for name in names]
-    return any("student_hidden_states" in each.reads for each in classes)
+    rows = rows_for([kind])
+    return any(rows[name].settings.is_on_states for name in names)

@@ -96,6 +96,11 @@ def test_one_setting_of_the_default_is_changed_alone(recipe_path):
             "there, or remove `distill.schedules.cosine`.",
         ),
         (
+            "distill.losses={cosine: {weight: 2}}",
+            "distill.losses: needs a loss on the outputs, such as soft_target, "
+            "or the output layer would not be trained. Received: cosine.",
+        ),
+        (
             "distill.schedules.mlm.temperature=1",
             "distill.schedules.mlm.temperature: unknown key; nearest valid "
             "key: distill.schedules.soft_target.temperature.",

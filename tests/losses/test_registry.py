@@ -36,6 +36,7 @@ def test_every_loss_can_be_made_and_is_named_as_in_the_table(row):
         (loss,) = losses.make_losses({row.name: row.settings()}, kind)
         assert loss.name == row.name
         assert type(loss) is getattr(losses, row.class_name)
+        assert row.settings.is_on_states == (not loss.is_on_logits)
         config = loss.get_config()
         # The defaults of a recipe are those of the class.
         assert row.settings().model_dump() == {
