@@ -272,6 +272,27 @@ def cosine_distance(
     )
 
 
+def mean_squared_error(
+    teacher_hidden_states: Tensor, student_hidden_states: Tensor
+) -> Tensor:
+    """Mean squared difference of two hidden states, per token.
+
+    Formula:
+        loss = sum((t - s)**2) / width        # squared unit of the states
+
+    Args:
+        teacher_hidden_states: float, (..., width).
+        student_hidden_states: float, (..., width).
+
+    Returns:
+        float32, (...,).
+    """
+    difference = ops.cast(student_hidden_states, "float32") - ops.cast(
+        teacher_hidden_states, "float32"
+    )
+    return ops.mean(ops.square(difference), axis=-1)
+
+
 def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
     """Mean of `values` under `sample_weight`; 0 if the weights sum to 0.
 

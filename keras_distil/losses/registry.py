@@ -143,6 +143,13 @@ ROWS = (
         "hidden states",
         HiddenStateSettings,
     ),
+    Row(
+        "hidden_mse",
+        KINDS,
+        "hidden_mse:HiddenStateMeanSquaredError",
+        "hidden states, squared",
+        HiddenStateSettings,
+    ),
 )
 
 # What a recipe without the key `losses` learns from.

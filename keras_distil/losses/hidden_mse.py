@@ -1,0 +1,84 @@
+"""The hidden-state loss: be near the teacher's states."""
+
+from typing import Any
+
+import keras
+
+from keras_distil.losses import functional
+from keras_distil.losses.base import HiddenStateLoss
+from keras_distil.losses.layers import LAST
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class HiddenStateMeanSquaredError(HiddenStateLoss):
+    """Mean squared difference of hidden states.
+
+    Formula:
+        loss = sum((t - s)**2) / width        # squared unit of the states
+
+    Args:
+        weight: float >= 0, no unit. Factor in the total loss.
+        name: string. The log is `<name>_loss`.
+        layers: the pairs of layers, over which the mean is taken; see
+            `losses.HiddenStateLoss`.
+
+    Call arguments:
+        teacher_hidden_states: float, (batch, length, width).
+        student_hidden_states: float, the same shape.
+        sample_weight: float, (batch, length); 0 excludes a token, as padding
+            must be. None counts every token.
+
+    Returns:
+        Scalar float32, mean over weighted tokens; 0 if there are none.
+
+    Raises:
+        TypeError: if `weight` is not a number.
+        ValueError: if `weight` is negative or not finite, or `layers` has
+            another form.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = HiddenStateMeanSquaredError()
+        >>> float(loss(np.array([[[1.0, 0.0]]]), np.array([[[0.0, 2.0]]])))
+        2.5
+
+    Reference:
+        The loss on hidden states of Jiao et al. 2020, arXiv:1909.10351,
+        equation 8. Differs: theirs has one projection, without a bias, for
+        all layers; here every pair has its own, and only where widths differ.
+    """
+
+    caption = "squared error of states"
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        name: str = "hidden_mse",
+        *,
+        layers: Any = LAST,
+    ) -> None:
+        super().__init__(weight=weight, name=name, layers=layers)
+
+    def call(
+        self,
+        teacher_hidden_states: Tensor,
+        student_hidden_states: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Mean over the weighted tokens."""
+        return functional.weighted_mean(
+            functional.mean_squared_error(
+                teacher_hidden_states, student_hidden_states
+            ),
+            sample_weight,
+        )
+
+    def token_values(
+        self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
+    ) -> Tensor:
+        """Mean squared difference of each token."""
+        return functional.mean_squared_error(
+            teacher_hidden_states, student_hidden_states
+        )
