@@ -112,16 +112,16 @@ def hidden_states(model, x):
 
 def convert_litert_here(patch) -> None:
     """Converts without a process of its own, which takes seconds to start."""
-    from keras_distil.export.litert import converter, exporter
+    from keras_distil.export.litert import conversion, converter
 
     def run(spec, folder):
-        conversion = converter.Conversion(**json.loads(spec.read_text()))
+        wanted = converter.Conversion(**json.loads(spec.read_text()))
         try:
-            return converter.convert(conversion)
+            return converter.convert(wanted)
         except converter.ConversionError as error:
             raise RuntimeError(str(error)) from error
 
-    patch.setattr(exporter, "_run_converter", run)
+    patch.setattr(conversion, "run_converter", run)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
-"""Exporters, one a file, each behind the gate of `parity`."""
+"""Exporters, one per file, each behind the gate of `parity`."""
 
+from keras_distil.export.formats import export as export
+from keras_distil.export.formats import find_exporter as find_exporter
 from keras_distil.export.hugging_face import (
     export_hugging_face as export_hugging_face,
 )
+from keras_distil.export.litert.exporter import FITTED as FITTED
 from keras_distil.export.litert.exporter import PRECISIONS as PRECISIONS
 from keras_distil.export.litert.exporter import export_litert as export_litert
 from keras_distil.export.onnx import export_onnx as export_onnx

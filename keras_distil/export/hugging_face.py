@@ -12,15 +12,15 @@ import tokenizers
 
 from keras_distil.data import SpecialTokens, load_tokenizer, vocabulary_hash
 from keras_distil.export import parity
-from keras_distil.export.folders import replacing_folder
-from keras_distil.export.report import ExportReport, size_mb
+from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.report import ExportReport
 from keras_distil.export.student import (
     MASKED_LM,
     Student,
     label_names,
     make_student,
 )
-from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
+from keras_distil.export.vocabulary import write_vocabulary
 from keras_distil.models import load_task_model, load_teacher
 from keras_distil.models.checkpoints import (
     hugging_face_config,
@@ -28,8 +28,6 @@ from keras_distil.models.checkpoints import (
 )
 from keras_distil.utils.markdown import escape
 
-FORMAT = "hugging_face"
-_MARK = "model.safetensors"
 # Hugging Face has one module for both, and tells them apart by the problem.
 _HEAD_OF = {"regression": "classification"}
 _TOKENIZER_CLASSES = {
@@ -122,33 +120,69 @@ def export_hugging_face(
         OSError: if it cannot be written.
         ParityError: if it does not compute what the student does.
     """
-    student = make_student(model)
-    folder = Path(folder)
-    tolerance = tolerance or parity.TOLERANCES[FORMAT, "float32"]
-    check_vocabulary(student, tokenizer)
-    names = label_names(student, labels)
-    examples = parity.make_examples(student, tokenizer, held_out)
-    with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
-        _write_weights(student, tokenizer, names, scratch)
-        _write_tokenizer(student, tokenizer, scratch)
-        _check_tokenizer(tokenizer, scratch)
-        card = _card(student, folder.name, names)
+    return export_as(
+        HuggingFaceExporter,
+        model,
+        folder,
+        tokenizer,
+        overwrite=overwrite,
+        labels=labels,
+        held_out=held_out,
+        tolerance=tolerance,
+    )
+
+
+class HuggingFaceExporter(Exporter):
+    """Writes Hugging Face folders; see `export_hugging_face`.
+
+    Args:
+        student: what is exported.
+        tokenizer: of its vocabulary.
+        folder: where the export will be.
+        labels: names of the classes; None for the model's own.
+    """
+
+    format = "hugging_face"
+    title = "The Hugging Face model"
+    mark = "model.safetensors"
+    needs_tokenizer = True
+
+    def __init__(
+        self,
+        student: Student,
+        tokenizer: tokenizers.Tokenizer,
+        folder: Path,
+        *,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(student, tokenizer, folder)
+        self.tokenizer: tokenizers.Tokenizer = tokenizer
+        self.labels = label_names(student, labels)
+        self._loaded: Student | None = None
+
+    def write(self, scratch: Path) -> None:
+        """Writes weights, tokenizer and card."""
+        _write_weights(self.student, self.tokenizer, self.labels, scratch)
+        _write_tokenizer(self.student, self.tokenizer, scratch)
+        _check_tokenizer(self.tokenizer, scratch)
+        card = _card(self.student, self.folder.name, self.labels)
         (scratch / "README.md").write_text(card, "utf-8")
-        read_back = _read_back(student, scratch)
-        comparison = parity.compare(student, examples, read_back.outputs)
-        parity.check(
-            comparison,
-            tolerance,
-            what=f"The Hugging Face model for {folder}",
-            origin=lambda: parity.first_difference(
-                student, examples, read_back.layers, tolerance
-            ),
-        )
-        report = ExportReport(
-            folder, FORMAT, "float32", comparison, tolerance, size_mb(scratch)
-        )
-        report.write(scratch)
-    return report
+
+    def read_back(self, scratch: Path) -> parity.Runner:
+        """Loads the folder with this package's own reader."""
+        return self._load(scratch).outputs
+
+    def read_layers(self, scratch: Path) -> parity.Runner:
+        """Returns the hidden states of the model that was loaded."""
+        return self._load(scratch).layers
+
+    def _load(self, folder: Path) -> Student:
+        if self._loaded is None:
+            load: Callable[..., Any] = load_task_model
+            if self.student.kind == MASKED_LM:
+                load = load_teacher
+            self._loaded = make_student(load(folder))
+        return self._loaded
 
 
 def _write_weights(
@@ -274,13 +308,6 @@ def _check_tokenizer(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
                 f"`tokenizer` has no form in a Hugging Face folder: its {what} "
                 "reads back otherwise. Load it with `data.load_tokenizer`."
             )
-
-
-def _read_back(student: Student, folder: Path) -> Student:
-    load: Callable[..., Any] = load_task_model
-    if student.kind == MASKED_LM:
-        load = load_teacher
-    return make_student(load(folder))
 
 
 def _card(student: Student, title: str, labels: Sequence[str]) -> str:

@@ -10,14 +10,12 @@ import numpy as np
 import tokenizers
 
 from keras_distil.export import parity
-from keras_distil.export.embedding_note import embedding_note
-from keras_distil.export.folders import replacing_folder
-from keras_distil.export.report import ExportReport, size_mb
-from keras_distil.export.student import Student, label_names, make_student
-from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
+from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.report import ExportReport
+from keras_distil.export.student import Student, label_names
+from keras_distil.export.vocabulary import write_vocabulary
 from keras_distil.utils.extras import names_package
 
-FORMAT = "onnx"
 MODEL_FILE = "model.onnx"
 
 
@@ -70,52 +68,94 @@ def export_onnx(
         OSError: if it cannot be written.
         ParityError: if it does not compute what the student does.
     """
-    _check_installed()
-    from keras_distil.export import onnx_graph
-
-    student = make_student(
-        model, sentence_embedding=sentence_embedding, normalize=normalize
+    return export_as(
+        OnnxExporter,
+        model,
+        folder,
+        tokenizer,
+        labels=labels,
+        overwrite=overwrite,
+        sentence_embedding=sentence_embedding,
+        normalize=normalize,
+        held_out=held_out,
+        tolerance=tolerance,
     )
-    folder = Path(folder)
-    tolerance = tolerance or parity.TOLERANCES[FORMAT, "float32"]
-    if tokenizer is not None:
-        check_vocabulary(student, tokenizer)
-    names = label_names(student, labels)
-    examples = parity.make_examples(student, tokenizer, held_out)
-    with replacing_folder(
-        folder, overwrite=overwrite, mark=MODEL_FILE
-    ) as scratch:
-        made = onnx_graph.outputs_model(student)
-        note = embedding_note(student)
-        metadata = {"kind": student.kind, "labels": json.dumps(names)}
-        if note is not None:
-            metadata["note"] = note
+
+
+class OnnxExporter(Exporter):
+    """Writes ONNX models; see `export_onnx`.
+
+    Args:
+        student: what is exported.
+        tokenizer: of its vocabulary, or None.
+        folder: where the export will be.
+        labels: names of the classes; None for the model's own.
+    """
+
+    format = "onnx"
+    title = "The ONNX model"
+    mark = MODEL_FILE
+    embeds_sentences = True
+
+    def __init__(
+        self,
+        student: Student,
+        tokenizer: tokenizers.Tokenizer | None,
+        folder: Path,
+        *,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(student, tokenizer, folder)
+        self.labels = label_names(student, labels)
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raises ImportError if the extra `onnx` is not installed."""
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            if not names_package(error, "onnx", "onnxruntime"):
+                raise
+            raise ImportError(
+                "Exporting to ONNX needs the extra `onnx`. Install it with: "
+                "pip install 'keras-distil[onnx]'."
+            ) from error
+
+    def write(self, scratch: Path) -> None:
+        """Writes the model, and the vocabulary beside it."""
+        from keras_distil.export import onnx_graph
+
+        model = onnx_graph.outputs_model(self.student)
+        metadata = {
+            "kind": self.student.kind,
+            "labels": json.dumps(self.labels),
+        }
+        if self.note is not None:
+            metadata["note"] = self.note
         for key, value in metadata.items():
-            made.metadata_props.add(key=key, value=value)
-        path = scratch / MODEL_FILE
-        path.write_bytes(made.SerializeToString())
-        if tokenizer is not None:
-            write_vocabulary(tokenizer, scratch)
-        comparison = parity.compare(student, examples, load_onnx(path))
-        parity.check(
-            comparison,
-            tolerance,
-            what=f"The ONNX model for {folder}",
-            origin=lambda: _origin(student, examples, scratch, tolerance),
-        )
-        operators = sorted({node.op_type for node in made.graph.node})
-        report = ExportReport(
-            folder,
-            FORMAT,
-            "float32",
-            comparison,
-            tolerance,
-            size_mb(path),
-            tuple(operators),
-            note=note,
-        )
-        report.write(scratch)
-    return report
+            model.metadata_props.add(key=key, value=value)
+        (scratch / MODEL_FILE).write_bytes(model.SerializeToString())
+        self.operators = sorted({node.op_type for node in model.graph.node})
+        if self.tokenizer is not None:
+            write_vocabulary(self.tokenizer, scratch)
+
+    def read_back(self, scratch: Path) -> parity.Runner:
+        """Opens the model in ONNX Runtime."""
+        return load_onnx(scratch / MODEL_FILE)
+
+    def read_layers(self, scratch: Path) -> parity.Runner:
+        """Converts the hidden states, too."""
+        from keras_distil.export import onnx_graph
+
+        path = scratch / "layers.onnx"
+        model = onnx_graph.layers_model(self.student)
+        path.write_bytes(model.SerializeToString())
+        return load_onnx(path)
+
+    def shipped(self, scratch: Path) -> Path:
+        """The model's file."""
+        return scratch / MODEL_FILE
 
 
 def load_onnx(path: Path, *, num_threads: int = 0) -> parity.Runner:
@@ -141,33 +181,3 @@ def load_onnx(path: Path, *, num_threads: int = 0) -> parity.Runner:
         return dict(zip(names, session.run(None, dict(inputs)), strict=True))
 
     return run
-
-
-def _check_installed() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        if not names_package(error, "onnx", "onnxruntime"):
-            raise
-        raise ImportError(
-            "Exporting to ONNX needs the extra `onnx`. Install it with: "
-            "pip install 'keras-distil[onnx]'."
-        ) from error
-
-
-def _origin(
-    student: Student,
-    examples: parity.Examples,
-    folder: Path,
-    tolerance: parity.Tolerance,
-) -> str:
-    """Converts the hidden states, too, and compares them."""
-    from keras_distil.export import onnx_graph
-
-    path = folder / "layers.onnx"
-    made = onnx_graph.layers_model(student)
-    path.write_bytes(made.SerializeToString())
-    return parity.first_difference(
-        student, examples, load_onnx(path), tolerance
-    )

@@ -17,7 +17,7 @@ from keras_hub.models import (
 )
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from keras_distil.export.plain_graph import MASKED_SCORE
+from keras_distil.export.litert.graph import MASKED_SCORE
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 from keras_distil.models import forward
 

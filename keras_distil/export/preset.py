@@ -13,19 +13,16 @@ from keras_hub.models import Task
 
 from keras_distil.data import words_by_id
 from keras_distil.export import parity
-from keras_distil.export.folders import replacing_folder
-from keras_distil.export.report import ExportReport, size_mb
+from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.report import ExportReport
 from keras_distil.export.student import (
     MASKED_LM,
     Student,
     make_student,
     write_labels,
 )
-from keras_distil.export.vocabulary import check_vocabulary
 from keras_distil.models.weights import copy_weights, seeded_build
 
-FORMAT = "preset"
-_MARK = "task.json"
 _HUB = keras_hub.models
 # KerasHub's own classes, by architecture: encoder, tokenizer, and task with
 # preprocessor by kind.
@@ -94,35 +91,63 @@ def export_preset(
         OSError: if it cannot be written.
         ParityError: if it does not compute what the student does.
     """
-    student = make_student(model)
-    folder = Path(folder)
-    row = "preset_bert" if student.architecture == "bert" else FORMAT
-    tolerance = tolerance or parity.TOLERANCES[row, "float32"]
-    if tokenizer is not None:
-        check_vocabulary(student, tokenizer)
-    examples = parity.make_examples(student, tokenizer, held_out)
-    plain = _plain(student, tokenizer)
-    with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
-        plain.save_to_preset(str(scratch))
+    return export_as(
+        PresetExporter,
+        model,
+        folder,
+        tokenizer,
+        overwrite=overwrite,
+        held_out=held_out,
+        tolerance=tolerance,
+    )
+
+
+class PresetExporter(Exporter):
+    """Writes presets of KerasHub's own classes; see `export_preset`."""
+
+    format = "preset"
+    title = "The preset"
+    mark = "task.json"
+
+    def __init__(
+        self,
+        student: Student,
+        tokenizer: tokenizers.Tokenizer | None,
+        folder: Path,
+    ) -> None:
+        super().__init__(student, tokenizer, folder)
+        self._plain = _plain(student, tokenizer)
+        self._loaded: Student | None = None
+
+    @property
+    def tolerance(self) -> parity.Tolerance:
+        """KerasHub's BERT has another GELU than the student."""
+        bert = self.student.architecture == "bert"
+        row = "preset_bert" if bert else self.format
+        return parity.TOLERANCES[row, self.precision]
+
+    def write(self, scratch: Path) -> None:
+        """Writes the preset, and the names of classes beside it."""
+        self._plain.save_to_preset(str(scratch))
         # KerasHub's classes have no names for classes.
-        write_labels(student, scratch)
-        # The class decides, not the architecture: no class of ours is asked.
-        loaded = type(plain).from_preset(str(scratch), dtype="float32")
-        read_back = make_student(loaded)
-        comparison = parity.compare(student, examples, read_back.outputs)
-        parity.check(
-            comparison,
-            tolerance,
-            what=f"The preset for {folder}",
-            origin=lambda: parity.first_difference(
-                student, examples, read_back.layers, tolerance
-            ),
-        )
-        report = ExportReport(
-            folder, FORMAT, "float32", comparison, tolerance, size_mb(scratch)
-        )
-        report.write(scratch)
-    return report
+        write_labels(self.student, scratch)
+
+    def read_back(self, scratch: Path) -> parity.Runner:
+        """Loads the preset with KerasHub."""
+        return self._load(scratch).outputs
+
+    def read_layers(self, scratch: Path) -> parity.Runner:
+        """Returns the hidden states of the model that was loaded."""
+        return self._load(scratch).layers
+
+    def _load(self, folder: Path) -> Student:
+        if self._loaded is None:
+            # The class decides, not the architecture: no class of ours is
+            # asked.
+            task_class = type(self._plain)
+            loaded = task_class.from_preset(str(folder), dtype="float32")
+            self._loaded = make_student(loaded)
+        return self._loaded
 
 
 def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:

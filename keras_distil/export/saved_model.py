@@ -12,15 +12,11 @@ import tensorflow as tf
 import tokenizers
 
 from keras_distil.export import parity
-from keras_distil.export.embedding_note import embedding_note
-from keras_distil.export.folders import replacing_folder
+from keras_distil.export.exporter import Exporter, export_as
 from keras_distil.export.graph_tokenizer import GraphTokenizer
-from keras_distil.export.report import ExportReport, size_mb
-from keras_distil.export.student import Student, make_student, write_labels
-from keras_distil.export.vocabulary import check_vocabulary
+from keras_distil.export.report import ExportReport
+from keras_distil.export.student import Student, write_labels
 
-FORMAT = "saved_model"
-_MARK = "saved_model.pb"
 _BY_TEXT = "texts"
 _BY_PAIR = "text_pairs"
 _BY_ID = "token_ids"
@@ -100,48 +96,94 @@ def export_saved_model(
         OSError: if it cannot be written.
         ParityError: if it does not compute what the student does.
     """
-    student = make_student(
-        model, sentence_embedding=sentence_embedding, normalize=normalize
+    return export_as(
+        SavedModelExporter,
+        model,
+        folder,
+        tokenizer,
+        overwrite=overwrite,
+        max_length=max_length,
+        sentence_embedding=sentence_embedding,
+        normalize=normalize,
+        held_out=held_out,
+        tolerance=tolerance,
     )
-    folder = Path(folder)
-    tolerance = tolerance or parity.TOLERANCES[FORMAT, "float32"]
-    max_length = _check_length(student, max_length)
-    graph_tokenizer = _graph_tokenizer(student, tokenizer)
-    examples = parity.make_examples(student, tokenizer, held_out)
-    signatures = {_BY_ID: _token_id_signature(student)}
-    if graph_tokenizer is not None:
-        signatures |= _text_signatures(student, graph_tokenizer, max_length)
-    with replacing_folder(folder, overwrite=overwrite, mark=_MARK) as scratch:
-        write_module(student, signatures, graph_tokenizer, scratch)
-        write_labels(student, scratch)
-        runners = _load(scratch)
-        comparison = parity.compare(student, examples, runners[_BY_ID])
-        parity.check(
-            comparison,
-            tolerance,
-            what=f"The SavedModel for {folder}",
-            origin=lambda: _origin(student, examples, scratch, tolerance),
-        )
+
+
+class SavedModelExporter(Exporter):
+    """Writes SavedModels; see `export_saved_model`.
+
+    Args:
+        student: what is exported.
+        tokenizer: of its vocabulary, or None.
+        folder: where the export will be.
+        max_length: tokens to which texts are cut; None for all positions.
+    """
+
+    format = "saved_model"
+    title = "The SavedModel"
+    mark = "saved_model.pb"
+    embeds_sentences = True
+
+    def __init__(
+        self,
+        student: Student,
+        tokenizer: tokenizers.Tokenizer | None,
+        folder: Path,
+        *,
+        max_length: int | None = None,
+    ) -> None:
+        self.max_length = _check_length(student, max_length)
+        super().__init__(student, tokenizer, folder)
+        self.graph_tokenizer: GraphTokenizer | None = None
         if tokenizer is not None:
-            _check_texts(
-                student,
-                tokenizer,
-                runners[_BY_TEXT],
-                [*HARD_TEXTS, *examples.texts],
-                max_length=max_length,
-                tolerance=tolerance,
+            self.graph_tokenizer = GraphTokenizer(tokenizer)
+        self._runners: dict[str, parity.Runner] = {}
+
+    def write(self, scratch: Path) -> None:
+        """Writes the signatures and the names of classes."""
+        signatures = {_BY_ID: _token_id_signature(self.student)}
+        if self.graph_tokenizer is not None:
+            signatures |= _text_signatures(
+                self.student, self.graph_tokenizer, self.max_length
             )
-        report = ExportReport(
-            folder,
-            FORMAT,
-            "float32",
-            comparison,
-            tolerance,
-            size_mb(scratch),
-            note=embedding_note(student),
+        write_module(self.student, signatures, self.graph_tokenizer, scratch)
+        write_labels(self.student, scratch)
+
+    def read_back(self, scratch: Path) -> parity.Runner:
+        """Loads the signatures, and returns that of token ids."""
+        self._runners = load_signatures(scratch)
+        return self._runners[_BY_ID]
+
+    def read_layers(self, scratch: Path) -> parity.Runner:
+        """Writes the hidden states as a SavedModel, too."""
+
+        def layers(*tensors: tf.Tensor) -> dict[str, Any]:
+            names = self.student.input_names
+            return self.student.layers(dict(zip(names, tensors, strict=True)))
+
+        inner = scratch / _LAYERS
+        signature = layers, _specs(self.student)
+        write_module(self.student, {_LAYERS: signature}, None, inner)
+        return load_signatures(inner)[_LAYERS]
+
+    def check_more(
+        self,
+        scratch: Path,
+        examples: parity.Examples,
+        tolerance: parity.Tolerance,
+    ) -> None:
+        """Checks that strings give the tokenizer's ids."""
+        if self.tokenizer is None:
+            return
+        _check_texts(
+            self.student,
+            self.tokenizer,
+            self._runners[_BY_TEXT],
+            [*HARD_TEXTS, *examples.texts],
+            max_length=self.max_length,
+            tolerance=tolerance,
         )
-        report.write(scratch)
-    return report
 
 
 def _check_length(student: Student, max_length: int | None) -> int:
@@ -155,15 +197,6 @@ def _check_length(student: Student, max_length: int | None) -> int:
             f"{positions} rows. Received: max_length={max_length}."
         )
     return max_length
-
-
-def _graph_tokenizer(
-    student: Student, tokenizer: tokenizers.Tokenizer | None
-) -> GraphTokenizer | None:
-    if tokenizer is None:
-        return None
-    check_vocabulary(student, tokenizer)
-    return GraphTokenizer(tokenizer)
 
 
 def _token_id_signature(student: Student) -> Signature:
@@ -245,37 +278,17 @@ def write_module(
     tf.saved_model.save(module, folder, signatures=functions)
 
 
-def _load(folder: Path) -> dict[str, Callable[..., Any]]:
-    """The signatures, as TensorFlow alone reads them."""
+def load_signatures(folder: Path) -> dict[str, parity.Runner]:
+    """Loads the signatures as TensorFlow alone reads them."""
     loaded = tf.saved_model.load(folder)
 
-    def runner(name: str) -> Callable[..., Any]:
+    def runner(name: str) -> parity.Runner:
         function = loaded.signatures[name]
         return lambda inputs: function(
             **{key: tf.constant(value) for key, value in inputs.items()}
         )
 
     return {name: runner(name) for name in loaded.signatures}
-
-
-def _origin(
-    student: Student,
-    examples: parity.Examples,
-    folder: Path,
-    tolerance: parity.Tolerance,
-) -> str:
-    """Writes the hidden states as a SavedModel, too, and compares them."""
-
-    def layers(*tensors: tf.Tensor) -> dict[str, Any]:
-        return student.layers(
-            dict(zip(student.input_names, tensors, strict=True))
-        )
-
-    inner = folder / _LAYERS
-    write_module(student, {_LAYERS: (layers, _specs(student))}, None, inner)
-    return parity.first_difference(
-        student, examples, _load(inner)[_LAYERS], tolerance
-    )
 
 
 def _check_texts(

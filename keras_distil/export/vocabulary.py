@@ -8,11 +8,13 @@ from keras_distil.data import vocabulary_size, words_by_id
 from keras_distil.export.student import Student
 
 
-def check_vocabulary(student: Student, tokenizer: tokenizers.Tokenizer) -> None:
-    """Checks that a tokenizer has no words that the student has not.
+def check_vocabulary(
+    student: Student, tokenizer: tokenizers.Tokenizer | None
+) -> None:
+    """Checks that a tokenizer has no words that the student lacks.
 
     Raises:
-        TypeError: if it is no tokenizer.
+        TypeError: if it is not a tokenizer.
         ValueError: if it has more words.
     """
     if not isinstance(tokenizer, tokenizers.Tokenizer):

@@ -1,8 +1,7 @@
 """The last stage of a run: students as others load them."""
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from keras_distil.utils.progress import Progress
 _SEQUENCES = 64
 _REPRESENTATIVE = 128
 _LITERT = "litert_"
-_FITTED = ("dynamic_int8", "full_int8")
 
 
 def export_run(run: Run) -> list[dict[str, Any]]:
@@ -105,71 +103,63 @@ def export_file(
     model = load_model(path)
     tokenizer = load_tokenizer(recipe, model=path)
     settings = recipe.export or config.ExportSection()
-    labels = None if labels_of(model) else _labels(task)
     if scored and task is not None:
         held_out, representative = _task_examples(recipe, task)
     else:
         held_out, representative = _text_examples(recipe, model, progress)
-    writers = {
-        "saved_model": lambda target: export.export_saved_model(
-            model,
-            target,
-            tokenizer,
-            overwrite=overwrite,
-            max_length=settings.max_length,
-            held_out=held_out,
-        ),
-        "sentence_embedding": lambda target: export.export_saved_model(
-            model,
-            target,
-            tokenizer,
-            overwrite=overwrite,
-            max_length=settings.max_length,
-            sentence_embedding=True,
-            normalize=True,
-            held_out=held_out,
-        ),
-        "hugging_face": lambda target: export.export_hugging_face(
-            model,
-            target,
-            tokenizer,
-            overwrite=overwrite,
-            labels=labels,
-            held_out=held_out,
-        ),
-        "preset": lambda target: export.export_preset(
-            model, target, tokenizer, overwrite=overwrite, held_out=held_out
-        ),
-        "onnx": lambda target: export.export_onnx(
-            model,
-            target,
-            tokenizer,
-            labels=labels,
-            overwrite=overwrite,
-            held_out=held_out,
-        ),
+    offered = {
+        "max_length": settings.max_length,
+        "lengths": _lengths(recipe, model, task),
+        "labels": None if labels_of(model) else _labels(task),
     }
-    for precision in export.PRECISIONS:
-        writers[f"{_LITERT}{precision}"] = functools.partial(
-            export.export_litert,
-            model,
-            tokenizer=tokenizer,
-            precision=precision,
-            lengths=_lengths(recipe, model, task),
-            labels=labels,
-            representative=representative if precision in _FITTED else None,
-            overwrite=overwrite,
-            held_out=held_out,
-        )
-    made = []
+    reports = []
     for name in formats:
         without = _lacks(model, name)
         if without:
             progress.say(f"No {name} of {path}: {without}")
             continue
         progress.say(f"Export {folder / name}")
-        made.append(writers[name](folder / name))
-    return made
+        format_, options = _options(name, offered, representative)
+        reports.append(
+            export.export(
+                model,
+                folder / name,
+                tokenizer,
+                format=format_,
+                overwrite=overwrite,
+                held_out=held_out,
+                **options,
+            )
+        )
+    return reports
+
+
+def _options(
+    name: str,
+    offered: Mapping[str, Any],
+    representative: export.Examples | None,
+) -> tuple[str, dict[str, Any]]:
+    """Translates a recipe's format into one of `export.export`.
+
+    Args:
+        name: of `config.EXPORT_FORMATS`.
+        offered: what the recipe says, by option; a format takes what it has.
+        representative: what weights in 8 bits are fitted to.
+
+    Returns:
+        The format and its options.
+    """
+    special: dict[str, Any] = {}
+    if name == "sentence_embedding":
+        name = "saved_model"
+        special = {"sentence_embedding": True, "normalize": True}
+    elif name.startswith(_LITERT):
+        special["precision"] = name.removeprefix(_LITERT)
+        if special["precision"] in export.FITTED:
+            special["representative"] = representative
+        name = "litert"
+    taken = export.find_exporter(name).options()
+    return name, special | {k: v for k, v in offered.items() if k in taken}
 
 
 def _text_examples(

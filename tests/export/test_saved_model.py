@@ -308,7 +308,7 @@ def test_a_tokenizer_that_reads_otherwise_is_found(
 
 
 def test_wrong_outputs_of_texts_are_found(student, tokenizer, masked_lm):
-    runner = saved_model._load(masked_lm.path)["texts"]
+    runner = saved_model.load_signatures(masked_lm.path)["texts"]
 
     def off(inputs):
         found = dict(runner(inputs))

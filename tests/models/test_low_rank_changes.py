@@ -7,7 +7,7 @@ import tensorflow as tf
 import toy
 
 from keras_distil import Distiller, losses, models
-from keras_distil.export import plain_graph
+from keras_distil.export.litert import graph
 from keras_distil.export.student import make_student
 from keras_distil.models import weights
 
@@ -108,7 +108,7 @@ def test_the_graph_for_litert(student, batch):
     inputs = {name: tf.constant(value) for name, value in batch.items()}
     real = batch["padding_mask"] > 0
     np.testing.assert_allclose(
-        plain_graph.outputs(plain, inputs)["logits"].numpy()[real],
+        graph.outputs(plain, inputs)["logits"].numpy()[real],
         np.array(toy.full_logits(student, batch))[real],
         rtol=1e-4,
         atol=1e-4,

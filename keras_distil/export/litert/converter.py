@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from keras_distil.export.plain_graph import DECODER, HEAD
+from keras_distil.export.litert.graph import DECODER, HEAD
 from keras_distil.utils import disk
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "full_int8", "int4")
@@ -56,7 +56,7 @@ class Conversion:
         signatures: the names of its signatures, all of them converted.
         precision: one of `PRECISIONS`.
         target: the file to write.
-        calibration: for "full_int8", a folder with the inputs of each
+        inputs: for "full_int8", a folder with the inputs of each
             signature, `NAME_INDEX.safetensors`.
     """
 
@@ -64,7 +64,7 @@ class Conversion:
     signatures: list[str]
     precision: str
     target: str
-    calibration: str | None = None
+    inputs: str | None = None
 
 
 class ConversionError(RuntimeError):
@@ -212,24 +212,24 @@ def _quantized(conversion: Conversion, content: bytes) -> bytes:
     with warnings.catch_warnings():
         # It keeps all tensors on purpose, and its runtime warns of that.
         warnings.filterwarnings("ignore", ".*preserve_all_tensors")
-        calibrated = None
+        scales = None
         if conversion.precision == "full_int8":
-            calibrated = made.calibrate(
+            scales = made.calibrate(
                 {
-                    name: list(_calibration(conversion, name))
+                    name: list(_read_inputs(conversion, name))
                     for name in conversion.signatures
                 }
             )
         result = made.quantize(
-            calibrated, enable_progress_bar=False, enable_progress_report=False
+            scales, enable_progress_bar=False, enable_progress_report=False
         )
     return bytes(result.quantized_model)
 
 
-def _calibration(
+def _read_inputs(
     conversion: Conversion, name: str
 ) -> Iterator[dict[str, np.ndarray]]:
-    folder = Path(conversion.calibration or "")
+    folder = Path(conversion.inputs or "")
     for path in sorted(folder.glob(f"{name}_*.safetensors")):
         yield load_file(path)
 

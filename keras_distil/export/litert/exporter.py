@@ -2,43 +2,31 @@
 
 import dataclasses
 import difflib
-import functools
 import json
 import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 import tokenizers
-from safetensors.numpy import save_file
 
 from keras_distil import edge
-from keras_distil.export import parity, plain_graph, plain_weights
-from keras_distil.export.embedding_note import embedding_note
-from keras_distil.export.folders import replacing_folder
-from keras_distil.export.litert import converter, int8_weights
-from keras_distil.export.report import ExportReport, size_mb
-from keras_distil.export.saved_model import Signature, write_module
-from keras_distil.export.student import Student, label_names, make_student
-from keras_distil.export.vocabulary import check_vocabulary, write_vocabulary
-from keras_distil.utils import disk, quiet
+from keras_distil.export import parity
+from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.litert import converter, graph, int8_weights
+from keras_distil.export.litert.conversion import FULL_INT8, Plan, convert
+from keras_distil.export.report import ExportReport
+from keras_distil.export.student import Student, label_names
+from keras_distil.export.vocabulary import write_vocabulary
+from keras_distil.utils import quiet
 
-FORMAT = "litert"
 PRECISIONS = converter.PRECISIONS
-_FULL_INT8 = "full_int8"
-# What representative texts are of use for.
-_CALIBRATED = ("dynamic_int8", _FULL_INT8)
-# Padding's scores share 8 bits with those of words.
-_MASKED_SCORE_INT8 = -30.0
+# Precisions whose weights or activations are fitted to representative texts.
+FITTED = ("dynamic_int8", FULL_INT8)
 
 Representative = Sequence[str] | parity.Examples
-_Graph = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def export_litert(
@@ -108,110 +96,119 @@ def export_litert(
         ParityError: if it does not compute what the student does.
         RuntimeError: if it cannot be converted to built-in operators.
     """
-    student = make_student(
-        model, sentence_embedding=sentence_embedding, normalize=normalize
+    return export_as(
+        LiteRTExporter,
+        model,
+        folder,
+        tokenizer,
+        precision=precision,
+        lengths=lengths,
+        representative=representative,
+        labels=labels,
+        overwrite=overwrite,
+        sentence_embedding=sentence_embedding,
+        normalize=normalize,
+        held_out=held_out,
+        tolerance=tolerance,
     )
-    folder = Path(folder)
-    _check_precision(precision, tokenizer, representative)
-    tolerance = tolerance or parity.TOLERANCES[FORMAT, precision]
-    plan = _Plan(student, precision, _check_lengths(student, lengths))
-    if tokenizer is not None:
-        check_vocabulary(student, tokenizer)
-    names = label_names(student, labels)
-    examples = parity.cut(
-        parity.make_examples(student, tokenizer, held_out), plan.max_length
-    )
-    calibration = _representative(plan, tokenizer, representative)
-    if calibration is not None:
-        plan = dataclasses.replace(
-            plan, weights=int8_weights.prepare(student, calibration)
-        )
-    with replacing_folder(
-        folder, overwrite=overwrite, mark=edge.MODEL_FILE
-    ) as scratch:
-        operators = _convert(
-            plan, plan.graph, calibration, scratch / edge.MODEL_FILE, folder
-        )
-        note = embedding_note(student)
-        _write_card(plan, names, operators, scratch, note=note)
-        if tokenizer is not None:
-            write_vocabulary(tokenizer, scratch)
-        comparison = parity.compare(
-            student, examples, _cutting(plan, _read_back(plan, scratch).run)
-        )
-        parity.check(
-            comparison,
-            tolerance,
-            what=f"The LiteRT model for {folder} in {precision}",
-            origin=functools.partial(
-                _origin, plan, examples, calibration, scratch, tolerance
-            ),
-        )
-        report = ExportReport(
-            folder,
-            FORMAT,
-            precision,
-            comparison,
-            tolerance,
-            size_mb(scratch / edge.MODEL_FILE),
-            tuple(operators),
-            note=note,
-        )
-        report.write(scratch)
-    return report
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is converted.
+class LiteRTExporter(Exporter):
+    """Writes LiteRT models; see `export_litert`.
 
-    Attributes:
-        student: the model.
+    Args:
+        student: what is exported.
+        tokenizer: of its vocabulary, or None.
+        folder: where the export will be.
         precision: one of `PRECISIONS`.
-        lengths: ascending, then None if any length is taken.
-        weights: what the graph multiplies by; None for the student's own.
+        lengths: tokens of the sequences that the file takes.
+        representative: what weights are fitted to, or None.
+        labels: names of the classes; None for the model's own.
     """
 
-    student: Student
-    precision: str
-    lengths: list[int | None]
-    weights: plain_weights.Weights | None = None
+    format = "litert"
+    title = "The LiteRT model"
+    mark = edge.MODEL_FILE
+    embeds_sentences = True
+
+    def __init__(
+        self,
+        student: Student,
+        tokenizer: tokenizers.Tokenizer | None,
+        folder: Path,
+        *,
+        precision: str = "dynamic_int8",
+        lengths: Sequence[int | None] = (128,),
+        representative: Representative | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        _check_precision(precision, tokenizer, representative)
+        self.precision = precision
+        self._plan = Plan(student, precision, _check_lengths(student, lengths))
+        super().__init__(student, tokenizer, folder)
+        self.labels = label_names(student, labels)
+        self._fitted_to = self._representative(representative)
 
     @property
-    def fixed_lengths(self) -> list[int]:
-        """The lengths but None."""
-        return [length for length in self.lengths if length is not None]
+    def what(self) -> str:
+        """What messages call this export."""
+        return f"{super().what} in {self.precision}"
 
-    @property
-    def max_length(self) -> int:
-        """The longest sequence that is taken."""
-        if None in self.lengths:
-            return self.student.max_length
-        return max(self.fixed_lengths)
+    def cut(self, examples: parity.Examples) -> parity.Examples:
+        """Cuts examples to the longest sequence that the file takes."""
+        return parity.cut(examples, self._plan.max_length)
 
-    @property
-    def masked_score(self) -> float:
-        """What is added to the scores of padding."""
-        if self.precision == _FULL_INT8:
-            return _MASKED_SCORE_INT8
-        return plain_graph.MASKED_SCORE
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """Those that the graph reads besides the student's."""
-        return plain_weights.variables(self.weights) if self.weights else []
-
-    def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The student's outputs in LiteRT's operators."""
-        return plain_graph.outputs(
-            self.student, inputs, self.masked_score, self.weights
+    def write(self, scratch: Path) -> None:
+        """Fits the weights, converts, and writes what `edge` must know."""
+        if self._fitted_to is not None:
+            fitted = int8_weights.fit(self.student, self._fitted_to)
+            self._plan = dataclasses.replace(self._plan, weights=fitted)
+        self.operators = convert(
+            self._plan,
+            self._plan.graph,
+            self._fitted_to,
+            scratch / edge.MODEL_FILE,
+            self.folder,
         )
-
-    def layers(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Its hidden states."""
-        return plain_graph.layers(
-            self.student, inputs, self.masked_score, self.weights
+        _write_card(
+            self._plan, self.labels, self.operators, scratch, note=self.note
         )
+        if self.tokenizer is not None:
+            write_vocabulary(self.tokenizer, scratch)
+
+    def read_back(self, scratch: Path) -> parity.Runner:
+        """Loads the file as `edge.Student` does."""
+        return _cutting(self._plan, _load(self._plan, scratch).run)
+
+    def read_layers(self, scratch: Path) -> parity.Runner:
+        """Converts the hidden states, too."""
+        inner = scratch / "layers"
+        inner.mkdir()
+        convert(
+            self._plan,
+            self._plan.layers,
+            self._fitted_to,
+            inner / edge.MODEL_FILE,
+            self.folder,
+        )
+        # Hidden states have the length of the inputs, whatever the kind.
+        _write_card(self._plan, [], [], inner, kind=edge.BY_TOKEN[0])
+        return _load(self._plan, inner).run
+
+    def shipped(self, scratch: Path) -> Path:
+        """The model's file."""
+        return scratch / edge.MODEL_FILE
+
+    def _representative(
+        self, given: Representative | None
+    ) -> parity.Examples | None:
+        """The sequences that weights are fitted to, cut as the file cuts."""
+        if given is None:
+            return None
+        if not isinstance(given, parity.Examples):
+            # `_check_precision` has seen that texts come with a tokenizer.
+            given = parity.text_examples(self.student, self.tokenizer, given)  # type: ignore[arg-type]
+        return self.cut(given)
 
 
 def _check_precision(
@@ -226,16 +223,16 @@ def _check_precision(
             f"`precision` must be one of {', '.join(PRECISIONS)}.{guess} "
             f"Received: precision={precision!r}."
         )
-    if precision == _FULL_INT8 and representative is None:
+    if precision == FULL_INT8 and representative is None:
         raise ValueError(
-            f"precision={_FULL_INT8!r} needs `representative`: some hundred "
+            f"precision={FULL_INT8!r} needs `representative`: some hundred "
             "texts of the kind that the model will read. Received: None."
         )
     if representative is None:
         return
-    if precision not in _CALIBRATED:
+    if precision not in FITTED:
         raise ValueError(
-            f"`representative` is for precision={' or '.join(_CALIBRATED)}. "
+            f"`representative` is for precision={' or '.join(FITTED)}. "
             f"Received: precision={precision!r} with `representative`."
         )
     if isinstance(representative, parity.Examples):
@@ -284,144 +281,7 @@ def _check_lengths(
     return [*fixed, None] if None in given else [*fixed]
 
 
-def _representative(
-    plan: _Plan,
-    tokenizer: tokenizers.Tokenizer | None,
-    given: Representative | None,
-) -> parity.Examples | None:
-    """The sequences that scales are made with, cut to what the file takes."""
-    if given is None:
-        return None
-    if not isinstance(given, parity.Examples):
-        # `_check_precision` has seen that texts come with a tokenizer.
-        given = parity.text_examples(plan.student, tokenizer, given)  # type: ignore[arg-type]
-    return parity.cut(given, plan.max_length)
-
-
-def _signature_name(length: int | None) -> str:
-    return edge.ANY_LENGTH if length is None else f"length_{length}"
-
-
-def _convert(
-    plan: _Plan,
-    graph: _Graph,
-    calibration: parity.Examples | None,
-    target: Path,
-    folder: Path,
-) -> list[str]:
-    """Converts in a process of its own.
-
-    Args:
-        plan: what to convert.
-        graph: from inputs to outputs.
-        calibration: of "full_int8".
-        target: the file to write.
-        folder: the final one, for messages.
-
-    Returns:
-        The names of the operators.
-    """
-    signatures = {
-        _signature_name(length): _signature(plan, graph, length)
-        for length in plan.lengths
-    }
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        source = Path(temporary)
-        write_module(
-            plan.student,
-            signatures,
-            None,
-            source / "saved_model",
-            plan.variables,
-        )
-        if calibration is not None and plan.precision == _FULL_INT8:
-            _write_calibration(plan, calibration, source)
-        conversion = converter.Conversion(
-            saved_model=str(source / "saved_model"),
-            signatures=list(signatures),
-            precision=plan.precision,
-            target=str(target),
-            calibration=str(source),
-        )
-        spec = source / "conversion.json"
-        spec.write_text(json.dumps(dataclasses.asdict(conversion)), "utf-8")
-        return _run_converter(spec, folder)
-
-
-def _signature(plan: _Plan, graph: _Graph, length: int | None) -> Signature:
-    names = plan.student.input_names
-
-    def run(*tensors: tf.Tensor) -> dict[str, Any]:
-        return graph(dict(zip(names, tensors, strict=True)))
-
-    shape = [1, length]
-    return run, [tf.TensorSpec(shape, tf.int32, name) for name in names]
-
-
-def _run_converter(spec: Path, folder: Path) -> list[str]:
-    module = converter.__name__
-    # The caller's path: this package may be no installed one.
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        # It neither trains nor needs a GPU.
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", module, str(spec)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    lines = done.stdout.strip().splitlines() or ["{}"]
-    try:
-        said = json.loads(lines[-1])
-    except ValueError:
-        said = {}
-    if "operators" in said:
-        return said["operators"]
-    if "unwritten" in said:
-        raise disk.unwritten(folder, said["unwritten"])
-    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    reason = said.get("error") or (
-        f"failed in the converter (status {done.returncode}): {last:.300}"
-    )
-    raise RuntimeError(
-        f"The LiteRT model for {folder} {reason}. It is not kept; what was "
-        "there before is."
-    )
-
-
-def _write_calibration(
-    plan: _Plan, examples: parity.Examples, folder: Path
-) -> None:
-    """Writes padded inputs for every signature."""
-    for length in plan.lengths:
-        name = _signature_name(length)
-        for index, inputs in enumerate(_calls(plan, examples, length)):
-            save_file(inputs, folder / f"{name}_{index:06d}.safetensors")
-
-
-def _calls(
-    plan: _Plan, examples: parity.Examples, length: int | None
-) -> Iterator[parity.Arrays]:
-    """What a signature is called with, for all examples that fit in it."""
-    for batch, _ in examples.batches:
-        inputs = parity.full_inputs(plan.student, batch)
-        longest = inputs["token_ids"].shape[1]
-        padded = longest if length is None else length
-        if longest > padded:
-            inputs = {key: value[:, :padded] for key, value in inputs.items()}
-        for row in range(len(inputs["token_ids"])):
-            yield {
-                key: edge.padded(value[row], padded)
-                for key, value in inputs.items()
-            }
-
-
-def _read_back(plan: _Plan, folder: Path) -> edge.Student:
+def _load(plan: Plan, folder: Path) -> edge.Student:
     nothing = np.zeros((1, plan.fixed_lengths[0] if plan.fixed_lengths else 4))
     # The runtime notes as an error that it has a delegate, at the first call.
     with quiet.held_back_stderr():
@@ -430,7 +290,7 @@ def _read_back(plan: _Plan, folder: Path) -> edge.Student:
         return student
 
 
-def _cutting(plan: _Plan, run: parity.Runner) -> parity.Runner:
+def _cutting(plan: Plan, run: parity.Runner) -> parity.Runner:
     """Cuts longer inputs, as of a development set, to what the file takes."""
 
     def cut(inputs: parity.Arrays) -> Mapping[str, Any]:
@@ -446,7 +306,7 @@ def _cutting(plan: _Plan, run: parity.Runner) -> parity.Runner:
             name: np.pad(
                 values,
                 [(0, 0), (0, over), (0, 0)][: values.ndim],
-                constant_values=plain_graph.MASKED_SCORE,
+                constant_values=graph.MASKED_SCORE,
             )
             for name, values in outputs.items()
         }
@@ -455,7 +315,7 @@ def _cutting(plan: _Plan, run: parity.Runner) -> parity.Runner:
 
 
 def _write_card(
-    plan: _Plan,
+    plan: Plan,
     labels: Sequence[str],
     operators: Sequence[str],
     folder: Path,
@@ -479,21 +339,3 @@ def _write_card(
         card["note"] = note
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     (folder / edge.CARD_FILE).write_text(text, "utf-8")
-
-
-def _origin(
-    plan: _Plan,
-    examples: parity.Examples,
-    calibration: parity.Examples | None,
-    folder: Path,
-    tolerance: parity.Tolerance,
-) -> str:
-    """Converts the hidden states, too, and compares them."""
-    inner = folder / "layers"
-    inner.mkdir()
-    _convert(plan, plan.layers, calibration, inner / edge.MODEL_FILE, folder)
-    # Hidden states have the length of the inputs, whatever the kind.
-    _write_card(plan, [], [], inner, kind=edge.BY_TOKEN[0])
-    return parity.first_difference(
-        plan.student, examples, _read_back(plan, inner).run, tolerance
-    )

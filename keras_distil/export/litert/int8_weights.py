@@ -15,7 +15,8 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from keras_distil.export import parity, plain_graph
+from keras_distil.export import parity
+from keras_distil.export.litert import graph
 from keras_distil.export.plain_weights import (
     Layer,
     Linear,
@@ -37,8 +38,8 @@ _COLUMNS = 128
 _SMALLEST = 1e-5
 
 
-def prepare(student: Student, examples: parity.Examples) -> Weights:
-    """Smooths and rounds the weights of a plain graph.
+def fit(student: Student, examples: parity.Examples) -> Weights:
+    """Fits the weights of a LiteRT graph to 8 bits: smooths and rounds them.
 
     With float32 arithmetic they compute what the student does, but for the
     rounding of the weights to the 8 bits that LiteRT gives them.
@@ -87,7 +88,7 @@ def _watch(
             see(name, rows.numpy()[real])
 
         tensors = {key: tf.constant(value) for key, value in inputs.items()}
-        plain_graph.outputs(student, tensors, weights=weights, watch=watch)
+        graph.outputs(student, tensors, weights=weights, watch=watch)
 
 
 def _smoothed(layer: Layer, largest: Mapping[str, np.ndarray]) -> Layer:
@@ -102,7 +103,7 @@ def _smoothed(layer: Layer, largest: Mapping[str, np.ndarray]) -> Layer:
         return np.asarray(factor / np.exp(np.log(factor).mean()), np.float32)
 
     projections = [_kernel(x) for x in (layer.query, layer.key, layer.value)]
-    before = divisor(plain_graph.PROJECTIONS, *projections)
+    before = divisor(graph.PROJECTIONS, *projections)
     query, key, value = (
         dataclasses.replace(linear, kernel=kernel * before[:, None])
         for linear, kernel in zip(
@@ -111,13 +112,13 @@ def _smoothed(layer: Layer, largest: Mapping[str, np.ndarray]) -> Layer:
     )
     # Attention averages values: their columns may be divided instead.
     kernel = _kernel(layer.attention)
-    across = divisor(plain_graph.ATTENTION, kernel)
+    across = divisor(graph.ATTENTION, kernel)
     bias = _array(layer.value.bias).ravel() / across
     value = Linear(value.kernel / across, bias)
     attention = Linear(kernel * across[:, None], layer.attention.bias)
     inner, outer = _kernel(layer.inner), _kernel(layer.outer)
-    between = divisor(plain_graph.INNER, inner)
-    within = divisor(plain_graph.OUTER, outer)
+    between = divisor(graph.INNER, inner)
+    within = divisor(graph.OUTER, outer)
     return dataclasses.replace(
         layer,
         query=query,
@@ -142,23 +143,21 @@ def _rounded(
     layers = []
     for layer in weights.layers:
         name = layer.name
-        projections = f"{name}/{plain_graph.PROJECTIONS}"
+        projections = f"{name}/{graph.PROJECTIONS}"
         layers.append(
             dataclasses.replace(
                 layer,
                 query=rounded(layer.query, projections),
                 key=rounded(layer.key, projections),
                 value=rounded(layer.value, projections),
-                attention=rounded(
-                    layer.attention, f"{name}/{plain_graph.ATTENTION}"
-                ),
-                inner=rounded(layer.inner, f"{name}/{plain_graph.INNER}"),
-                outer=rounded(layer.outer, f"{name}/{plain_graph.OUTER}"),
+                attention=rounded(layer.attention, f"{name}/{graph.ATTENTION}"),
+                inner=rounded(layer.inner, f"{name}/{graph.INNER}"),
+                outer=rounded(layer.outer, f"{name}/{graph.OUTER}"),
             )
         )
     table = weights.table
     if student.kind == MASKED_LM:
-        rows = round_columns(_array(table), products[plain_graph.DECODER])
+        rows = round_columns(_array(table), products[graph.DECODER])
         table = tf.Variable(rows)
     return dataclasses.replace(weights, table=table, layers=tuple(layers))
 

@@ -8,8 +8,8 @@ from ai_edge_litert.interpreter import Interpreter
 from toy import convert_litert_here, randomize
 
 from keras_distil import export, models
-from keras_distil.export import parity, plain_graph
-from keras_distil.export.litert import int8_weights
+from keras_distil.export import parity
+from keras_distil.export.litert import graph, int8_weights
 from keras_distil.export.student import make_student
 
 TEXTS = ["the cat sat on the mat", "a dog", "no", "the old bridge of stone"]
@@ -97,13 +97,13 @@ def test_smoothed_weights_compute_the_same(
     monkeypatch.setattr(
         int8_weights, "round_columns", lambda rows, _: np.float32(rows)
     )
-    weights = int8_weights.prepare(plain, examples)
+    weights = int8_weights.fit(plain, examples)
     for layer in weights.layers:
         assert all(np.ptp(divisor) > 0.1 for divisor in layer.divisors)
     for batch, _ in examples.batches:
         inputs = parity.full_inputs(plain, batch)
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        found = plain_graph.outputs(plain, tensors, weights=weights)
+        found = graph.outputs(plain, tensors, weights=weights)
         expected = plain.outputs(tensors)
         kept = inputs["padding_mask"] > 0 if kind is None else np.s_[:]
         np.testing.assert_allclose(
@@ -124,7 +124,7 @@ def test_padding_is_no_text(student, tokenizer):
             for name, values in batch.items()
         }
         examples = export.Examples([(rows, places)])
-        weights = int8_weights.prepare(plain, examples)
+        weights = int8_weights.fit(plain, examples)
         seen.append(weights.layers[0].divisors)
     for one, other in zip(*seen, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4)
@@ -135,13 +135,13 @@ def test_the_file_holds_the_rounded_weights(
 ):
     convert_litert_here(monkeypatch)
     prepared = []
-    prepare = int8_weights.prepare
+    prepare = int8_weights.fit
 
     def keep(*arguments):
         prepared.append(prepare(*arguments))
         return prepared[-1]
 
-    monkeypatch.setattr(int8_weights, "prepare", keep)
+    monkeypatch.setattr(int8_weights, "fit", keep)
     file = tmp_path / "export" / "student.tflite"
     report = export.export_litert(
         student,

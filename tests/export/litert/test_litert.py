@@ -13,8 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from toy import convert_litert_here, randomize
 
 from keras_distil import edge, export, models
-from keras_distil.export import plain_graph
-from keras_distil.export.litert import converter
+from keras_distil.export.litert import converter, graph
 from keras_distil.export.student import make_student
 
 TEXTS = ["the cat sat on the mat", "a dog", "no", "the old bridge of stone"]
@@ -64,7 +63,7 @@ def test_graph_computes_what_the_student_does(
     )
     tensors = {name: tf.constant(value) for name, value in inputs.items()}
     expected = plain.outputs(tensors)
-    found = plain_graph.outputs(plain, tensors)
+    found = graph.outputs(plain, tensors)
     assert found.keys() == expected.keys()
     real = inputs["padding_mask"] > 0
     for name, values in expected.items():
@@ -73,7 +72,7 @@ def test_graph_computes_what_the_student_does(
         np.testing.assert_allclose(
             found[name].numpy()[kept], values.numpy()[kept], atol=2e-5
         )
-    ours, theirs = plain.layers(tensors), plain_graph.layers(plain, tensors)
+    ours, theirs = plain.layers(tensors), graph.layers(plain, tensors)
     assert list(ours) == list(theirs)
     for name, values in ours.items():
         np.testing.assert_allclose(
@@ -87,7 +86,7 @@ def test_graph_of_embeddings(student, normalize):
     inputs = inputs_of(plain.model.backbone.vocabulary_size, batch=2, length=7)
     tensors = {name: tf.constant(value) for name, value in inputs.items()}
     np.testing.assert_allclose(
-        plain_graph.outputs(plain, tensors)["embedding"],
+        graph.outputs(plain, tensors)["embedding"],
         plain.outputs(tensors)["embedding"],
         atol=2e-5,
     )
@@ -276,8 +275,8 @@ def test_spans_that_are_not_read_are_not_chosen(student, tokenizer, tmp_path):
         held_out=examples,
     )
     assert seen[0].shape == (1, 20, 2)
-    assert (seen[0][:, 12:] == plain_graph.MASKED_SCORE).all()
-    assert (seen[0][:, :12] != plain_graph.MASKED_SCORE).all()
+    assert (seen[0][:, 12:] == graph.MASKED_SCORE).all()
+    assert (seen[0][:, :12] != graph.MASKED_SCORE).all()
 
 
 def test_a_lower_score_fails_the_gate(student, tokenizer, tmp_path):
@@ -306,7 +305,7 @@ def test_what_fails_is_named_with_its_layer(
     student, tokenizer, tmp_path, monkeypatch
 ):
     layer = student.backbone.transformer_layers[1]
-    compute = plain_graph._Encoder._layer
+    compute = graph._Encoder._layer
 
     def wrong(encoder, computed, *arguments):
         found = compute(encoder, computed, *arguments)
@@ -316,7 +315,7 @@ def test_what_fails_is_named_with_its_layer(
         norm = dataclasses.replace(found.norm, beta=beta)
         return found._replace(norm=norm)
 
-    monkeypatch.setattr(plain_graph._Encoder, "_layer", wrong)
+    monkeypatch.setattr(graph._Encoder, "_layer", wrong)
     with pytest.raises(
         export.ParityError,
         match=f"in float32 is not the student: .* It starts at `{layer.name}`",
@@ -377,14 +376,14 @@ def test_operators_that_are_not_built_in():
 
 
 def test_what_needs_flex_is_no_litert_model(student, tmp_path, monkeypatch):
-    encode = plain_graph._Encoder.layers
+    encode = graph._Encoder.layers
 
     def with_flex(*arguments):
         found = encode(*arguments)
         name, rows = found[-1]
         return [*found[:-1], (name, rows + tf.math.betainc(rows, rows, rows))]
 
-    monkeypatch.setattr(plain_graph._Encoder, "layers", with_flex)
+    monkeypatch.setattr(graph._Encoder, "layers", with_flex)
     with pytest.raises(RuntimeError, match="(?i)betainc"):
         export.export_litert(
             student, tmp_path / "x", precision="float32", lengths=[8]

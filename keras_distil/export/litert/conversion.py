@@ -1,0 +1,203 @@
+"""What is converted to LiteRT, and the process that does it."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from safetensors.numpy import save_file
+
+from keras_distil import edge
+from keras_distil.export import parity, plain_weights
+from keras_distil.export.litert import converter, graph
+from keras_distil.export.saved_model import Signature, write_module
+from keras_distil.export.student import Student
+from keras_distil.utils import disk
+
+FULL_INT8 = "full_int8"
+# Padding's scores share 8 bits with those of words.
+_MASKED_SCORE_INT8 = -30.0
+
+Graph = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is converted, and into which signatures.
+
+    Attributes:
+        student: the model.
+        precision: one of `PRECISIONS`.
+        lengths: ascending, then None if any length is taken.
+        weights: what the graph multiplies by; None for the student's own.
+    """
+
+    student: Student
+    precision: str
+    lengths: list[int | None]
+    weights: plain_weights.Weights | None = None
+
+    @property
+    def fixed_lengths(self) -> list[int]:
+        """The lengths but None."""
+        return [length for length in self.lengths if length is not None]
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that is taken."""
+        if None in self.lengths:
+            return self.student.max_length
+        return max(self.fixed_lengths)
+
+    @property
+    def masked_score(self) -> float:
+        """What is added to the scores of padding."""
+        if self.precision == FULL_INT8:
+            return _MASKED_SCORE_INT8
+        return graph.MASKED_SCORE
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Those that the graph reads besides the student's."""
+        return plain_weights.variables(self.weights) if self.weights else []
+
+    def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The student's outputs in LiteRT's operators."""
+        return graph.outputs(
+            self.student, inputs, self.masked_score, self.weights
+        )
+
+    def layers(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Its hidden states."""
+        return graph.layers(
+            self.student, inputs, self.masked_score, self.weights
+        )
+
+
+def signature_name(length: int | None) -> str:
+    """Returns the name of the signature that takes a length."""
+    return edge.ANY_LENGTH if length is None else f"length_{length}"
+
+
+def convert(
+    plan: Plan,
+    graph: Graph,
+    fitted_to: parity.Examples | None,
+    target: Path,
+    folder: Path,
+) -> list[str]:
+    """Converts in a process of its own.
+
+    Args:
+        plan: what to convert.
+        graph: from inputs to outputs.
+        fitted_to: what "full_int8" scales activations by.
+        target: the file to write.
+        folder: the final one, for messages.
+
+    Returns:
+        The names of the operators.
+    """
+    signatures = {
+        signature_name(length): _signature(plan, graph, length)
+        for length in plan.lengths
+    }
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        source = Path(temporary)
+        write_module(
+            plan.student,
+            signatures,
+            None,
+            source / "saved_model",
+            plan.variables,
+        )
+        if fitted_to is not None and plan.precision == FULL_INT8:
+            _write_inputs(plan, fitted_to, source)
+        conversion = converter.Conversion(
+            saved_model=str(source / "saved_model"),
+            signatures=list(signatures),
+            precision=plan.precision,
+            target=str(target),
+            inputs=str(source),
+        )
+        spec = source / "conversion.json"
+        spec.write_text(json.dumps(dataclasses.asdict(conversion)), "utf-8")
+        return run_converter(spec, folder)
+
+
+def _signature(plan: Plan, graph: Graph, length: int | None) -> Signature:
+    names = plan.student.input_names
+
+    def run(*tensors: tf.Tensor) -> dict[str, Any]:
+        return graph(dict(zip(names, tensors, strict=True)))
+
+    shape = [1, length]
+    return run, [tf.TensorSpec(shape, tf.int32, name) for name in names]
+
+
+def run_converter(spec: Path, folder: Path) -> list[str]:
+    """Runs the converter; returns the names of the operators."""
+    module = converter.__name__
+    # The caller's path: this package may be no installed one.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # It neither trains nor needs a GPU.
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(spec)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines() or ["{}"]
+    try:
+        said = json.loads(lines[-1])
+    except ValueError:
+        said = {}
+    if "operators" in said:
+        return said["operators"]
+    if "unwritten" in said:
+        raise disk.unwritten(folder, said["unwritten"])
+    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    reason = said.get("error") or (
+        f"failed in the converter (status {done.returncode}): {last:.300}"
+    )
+    raise RuntimeError(
+        f"The LiteRT model for {folder} {reason}. It is not kept; what was "
+        "there before is."
+    )
+
+
+def _write_inputs(plan: Plan, examples: parity.Examples, folder: Path) -> None:
+    """Writes padded inputs for every signature."""
+    for length in plan.lengths:
+        name = signature_name(length)
+        for index, inputs in enumerate(_calls(plan, examples, length)):
+            save_file(inputs, folder / f"{name}_{index:06d}.safetensors")
+
+
+def _calls(
+    plan: Plan, examples: parity.Examples, length: int | None
+) -> Iterator[parity.Arrays]:
+    """What a signature is called with, for all examples that fit in it."""
+    for batch, _ in examples.batches:
+        inputs = parity.full_inputs(plan.student, batch)
+        longest = inputs["token_ids"].shape[1]
+        padded = longest if length is None else length
+        if longest > padded:
+            inputs = {key: value[:, :padded] for key, value in inputs.items()}
+        for row in range(len(inputs["token_ids"])):
+            yield {
+                key: edge.padded(value[row], padded)
+                for key, value in inputs.items()
+            }
