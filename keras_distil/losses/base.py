@@ -59,7 +59,7 @@ class DistillationLoss(keras.layers.Layer):
 
     def __init__(self, *, weight: float, name: str) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
-        self.weight = self._add_scalar("weight", weight)
+        self.weight = self.add_scalar("weight", weight)
         if weight < 0:
             raise ValueError(
                 f"`weight` must not be negative. Received: weight={weight}. "
@@ -77,7 +77,20 @@ class DistillationLoss(keras.layers.Layer):
         """Whether it reads the student's logits."""
         return "student_logits" in self.reads
 
-    def _add_scalar(self, name: str, value: float) -> keras.Variable:
+    def add_scalar(self, name: str, value: float) -> keras.Variable:
+        """Adds a number that callbacks may change and that is saved.
+
+        Args:
+            name: string, of the variable.
+            value: float, at the start.
+
+        Returns:
+            A float32 scalar, not trained.
+
+        Raises:
+            TypeError: if `value` is not a number.
+            ValueError: if it is not finite.
+        """
         return self.add_weight(
             name=name,
             shape=(),

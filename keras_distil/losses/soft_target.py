@@ -98,7 +98,7 @@ class SoftTargetKLDivergence(LogitsLoss):
                 f"`positions` must be one of {list(POSITIONS)}. "
                 f"Received: positions={positions!r}."
             )
-        self.temperature = self._add_scalar("temperature", temperature)
+        self.temperature = self.add_scalar("temperature", temperature)
         if temperature <= 0:
             raise ValueError(
                 "`temperature` must be positive. "
@@ -119,7 +119,7 @@ class SoftTargetKLDivergence(LogitsLoss):
             self.takes_top_logits = False
             self.statistic = "inverse_confidence"
             # 0 until the first update.
-            self.mean_inverse_confidence = self._add_scalar(
+            self.mean_inverse_confidence = self.add_scalar(
                 "mean_inverse_confidence", 0.0
             )
 
