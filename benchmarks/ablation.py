@@ -1,4 +1,4 @@
-"""What each loss and the teacher's weights are worth: the paper's ablation.
+"""The paper's ablation: the value of each loss and of the teacher's weights.
 
 Distils the students of recipes/masked_lm_minilm_to_3_layers.yaml anew, with a
 smaller budget, each time without one part, and fine-tunes each on the labels
@@ -6,8 +6,8 @@ of tasks (as `baseline`: no teacher helps there, so that what differs comes
 from the first step). Prints a Markdown table, with paired bootstrap intervals
 of the differences to the whole method.
 
-A call that is interrupted goes on where it was. Variants can be trained by
-several processes into one folder; the last call, with all of them, only reads.
+An interrupted call continues where it stopped. Several processes can train
+variants into one folder; the last call, with all of them, only reads.
 
     python benchmarks/ablation.py --texts TEXTS --glue GLUE --output FOLDER
 """
@@ -24,7 +24,7 @@ from keras_distil import data
 from keras_distil.evaluation import significance
 
 WHOLE = "whole"
-# By folder: what the table calls it, and what it changes in the recipe.
+# For each folder: its name in the table, and its changes to the recipe.
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     WHOLE: ("all three losses, the teacher's weights", []),
     "no_ce": ("without L_ce", ["distill.losses.soft_target.weight=0"]),
@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 
 
 def train(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Distils a variant and fine-tunes it; its held-out scores."""
+    """Distils and fine-tunes a variant; returns its held-out scores."""
     folder = arguments.output / variant
     steps = arguments.steps
     report = report_of(
@@ -71,7 +71,7 @@ def train(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
 def task_draws(
     variant: str, arguments: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """By task, the score in percent and that of each bootstrap draw."""
+    """Returns each task's score in percent, and those of bootstrap draws."""
     scores, draws = {}, {}
     for task in arguments.tasks:
         folder = arguments.output / variant / "tasks" / "tasks" / task
@@ -105,15 +105,15 @@ def task_draws(
 def markdown(
     held_out: dict[str, dict[str, float]], arguments: argparse.Namespace
 ) -> str:
-    """The table, a row a variant."""
-    found = {variant: task_draws(variant, arguments) for variant in VARIANTS}
+    """Returns the table, with one row per variant."""
+    results = {variant: task_draws(variant, arguments) for variant in VARIANTS}
     samples = {
         variant: significance.macro_samples(draws)
-        for variant, (_, draws) in found.items()
+        for variant, (_, draws) in results.items()
     }
     means = {
         variant: np.mean(list(scores.values()))
-        for variant, (scores, _) in found.items()
+        for variant, (scores, _) in results.items()
     }
     columns = ["agreement", "masked accuracy", *arguments.tasks, "mean"]
     lines = [
@@ -124,7 +124,7 @@ def markdown(
         numbers = [
             100 * held_out[variant]["teacher_agreement"],
             100 * held_out[variant]["mlm_accuracy"],
-            *found[variant][0].values(),
+            *results[variant][0].values(),
             means[variant],
         ]
         cells = [title, *(f"{number:.1f}" for number in numbers), ""]

@@ -1,4 +1,4 @@
-"""What a training state costs, BERT-base to 6 layers with AdamW.
+"""The cost of training states, for BERT-base to 6 layers with AdamW.
 
 python benchmarks/checkpoint.py
 """
@@ -20,7 +20,7 @@ BATCH = 8
 
 
 class Clock(keras.callbacks.Callback):
-    """Seconds of each update, with what the state did before it."""
+    """Measures the seconds of each update, including a state before it."""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts."""
@@ -28,14 +28,14 @@ class Clock(keras.callbacks.Callback):
         self._last = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Keeps the time since the last update."""
+        """Records the time since the last update."""
         now = time.perf_counter()
         self.seconds.append(now - self._last)
         self._last = now
 
 
 def main() -> None:
-    """Prints one line a figure."""
+    """Prints one line per figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10)
     arguments = parser.parse_args()
@@ -64,8 +64,8 @@ def main() -> None:
             path.stat().st_size
             for path in max(Path(folder).iterdir()).iterdir()
         )
-    # A state is written after the clock was read: it counts with the update
-    # that follows. The first two updates compile.
+    # A state is written after the clock was read, so it counts with the next
+    # update. The first two updates compile.
     plain = statistics.median(clock.seconds[3::2])
     saving = statistics.median(clock.seconds[2::2]) - plain
     print(f"update: {plain:.2f} s")
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def batches() -> tf.data.Dataset:
-    """Endless random batches, whose iterator can be saved."""
+    """Makes endless random batches whose iterator can be saved."""
     generator = np.random.default_rng(0)
     token_ids = generator.integers(1000, 30522, (BATCH, LENGTH), "int32")
     x = {"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)}

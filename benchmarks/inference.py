@@ -1,15 +1,16 @@
-"""DistilBERT beside BERT-base in every format, by size and speed.
+"""Size and speed of DistilBERT and BERT-base in every format.
 
-Random weights of the published shapes: speed does not depend on what they
-say. A classifier of two classes is timed, as most that are shipped; sizes are
-those of the masked-LM models, whose decoder shares the table of embeddings.
+The models have random weights of the published shapes, because speed does not
+depend on the values. The timed model is a classifier with two classes, like
+most models in use; sizes are those of the masked-LM models, whose decoder
+shares the table of embeddings.
 
     python benchmarks/inference.py                       # prints tables
     python benchmarks/inference.py --json inference.json
     python benchmarks/inference.py --paper               # the paper's table 3
     python benchmarks/inference.py --conversions 10      # the exporter
 
-PyTorch is measured where it is installed: pip install -e '.[peers]'
+PyTorch is measured if it is installed: pip install -e '.[peers]'
 """
 
 import argparse
@@ -37,7 +38,7 @@ FORMATS = (
 
 
 def make_models(shape):
-    """BERT and its DistilBERT of half the layers, with random weights."""
+    """Makes BERT and its DistilBERT with half the layers, random weights."""
     from keras_distil import models
 
     width = SHAPES[shape]["hidden_dim"]
@@ -56,7 +57,7 @@ def make_models(shape):
 
 
 def export(model, folder, name, length):
-    """Writes one format; random weights say nothing, so any passes."""
+    """Writes one format; the gate passes anything, as weights are random."""
     from keras_distil import export
 
     tolerance = export.Tolerance(1e9, 1e9, 0.0)
@@ -82,7 +83,7 @@ def export(model, folder, name, length):
 
 
 def make_tokenizer(folder):
-    """A vocabulary of BERT's size."""
+    """Makes a tokenizer with a vocabulary of BERT's size."""
     from keras_distil import data
 
     place = folder / "vocabulary"
@@ -94,7 +95,7 @@ def make_tokenizer(folder):
 
 
 def contestants(folder, reports):
-    """Everything that can run here."""
+    """Yields everything that can run here."""
     from keras_distil.benchmark import Contestant
 
     torch = all(map(importlib.util.find_spec, ("torch", "transformers")))
@@ -113,7 +114,7 @@ def contestants(folder, reports):
                 shown = (
                     name if runtime in ("litert", "saved_model") else runtime
                 )
-                # What they quantise themselves is in memory alone.
+                # What these runtimes quantise exists only in memory.
                 size = None if runtime.endswith("_int8") else size
                 yield Contestant(f"{role} {shown}", runtime, path, size)
 
@@ -129,7 +130,7 @@ def measure(arguments):
         for role, model in make_models(arguments.shape).items():
             (folder / role).mkdir()
             (folder / role / "masked_lm").mkdir()
-            made = export(
+            report = export(
                 model,
                 folder / role / "masked_lm",
                 "litert_dynamic_int8",
@@ -137,32 +138,32 @@ def measure(arguments):
             )
             sizes[role] = {
                 "weights_mb": size_mb(model),
-                "litert_dynamic_int8_mb": made.size_mb,
+                "litert_dynamic_int8_mb": report.size_mb,
             }
             task = models.task_model(model, "classification", 2)
             reports[role] = {}
             for name in FORMATS:
-                made = export(task, folder / role, name, arguments.length)
-                reports[role][name] = made.size_mb
-                print(f"{role} {name}: {made.size_mb:.1f} MB", flush=True)
-        found = run_race(
+                report = export(task, folder / role, name, arguments.length)
+                reports[role][name] = report.size_mb
+                print(f"{role} {name}: {report.size_mb:.1f} MB", flush=True)
+        results = run_race(
             list(contestants(folder, reports)),
             lengths=[arguments.length],
             num_threads=arguments.threads,
             throughput_length=arguments.length,
             rounds=arguments.rounds,
         )
-    return sizes, found
+    return sizes, results
 
 
-def ratios(found, length):
-    """What the sizes are for, as ratios of medians in one run."""
+def ratios(results, length):
+    """Returns the ratios of interest, of medians in one run."""
     median = {
         each.contestant.name: each.latency[length].median_ms
-        for each in found
+        for each in results
         if length in each.latency
     }
-    wanted = {
+    pairs = {
         "BERT-base in PyTorch / DistilBERT int8 in LiteRT": (
             "teacher pytorch",
             "student litert_dynamic_int8",
@@ -179,16 +180,16 @@ def ratios(found, length):
     for name in median:
         role, _, rest = name.partition(" ")
         if role == "student":
-            wanted[f"teacher / student, {rest}"] = (f"teacher {rest}", name)
+            pairs[f"teacher / student, {rest}"] = (f"teacher {rest}", name)
     return {
         title: median[slow] / median[fast]
-        for title, (slow, fast) in wanted.items()
+        for title, (slow, fast) in pairs.items()
         if slow in median and fast in median
     }
 
 
 def paper_page(arguments):
-    """BERT-base, DistilBERT and ELMo in TensorFlow, beside the published."""
+    """Prints BERT-base, DistilBERT and ELMo next to published figures."""
     import tensorflow as tf
 
     from keras_distil import benchmark, models
@@ -215,20 +216,20 @@ def paper_page(arguments):
         "| published ms | published ratio |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     )
-    for name, taken in milliseconds.items():
+    for name, ms in milliseconds.items():
         row = published[name]
         print(
             f"| {name} | {weights[name] / 1e6:.1f} M | "
-            f"{row.parameters / 1e6:.0f} M | {taken:.1f} | {base / taken:.2f} "
+            f"{row.parameters / 1e6:.0f} M | {ms:.1f} | {base / ms:.2f} "
             f"| {row.latency_ms:.0f} | {theirs / row.latency_ms:.2f} |"
         )
     return {"weights": weights, "milliseconds": milliseconds}
 
 
 def convert_often(arguments):
-    """Memory and time of conversions of BERT-base in one process."""
+    """Measures repeated conversions of BERT-base in one process."""
     teacher = make_models(arguments.shape)["teacher"]
-    found = []
+    figures = []
     with tempfile.TemporaryDirectory() as temporary:
         for number in range(arguments.conversions):
             started = time.perf_counter()
@@ -239,7 +240,7 @@ def convert_often(arguments):
                 arguments.length,
             )
             children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-            found.append(
+            figures.append(
                 {
                     "seconds": time.perf_counter() - started,
                     "own_memory_mb": memory_mb(),
@@ -247,22 +248,22 @@ def convert_often(arguments):
                 }
             )
             print(
-                f"{number + 1}: {found[-1]['seconds']:.0f} s, this process "
-                f"{found[-1]['own_memory_mb']:,.0f} MB, converter at most "
-                f"{found[-1]['converter_peak_mb']:,.0f} MB",
+                f"{number + 1}: {figures[-1]['seconds']:.0f} s, this process "
+                f"{figures[-1]['own_memory_mb']:,.0f} MB, converter at most "
+                f"{figures[-1]['converter_peak_mb']:,.0f} MB",
                 flush=True,
             )
-    return found
+    return figures
 
 
 def memory_mb():
-    """Memory of this process now."""
+    """Returns the current memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def main():
-    """Measures, prints and writes."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -286,18 +287,18 @@ def main():
 
         from keras_distil.benchmark import chart
 
-        sizes, found = measure(arguments)
-        made = ratios(found, arguments.length)
+        sizes, results = measure(arguments)
+        factors = ratios(results, arguments.length)
         title = f"{arguments.shape} and half of it, {arguments.threads} threads"
         rich.console.Console(width=140).print(
-            chart.make_tables(found, title=title)
+            chart.make_tables(results, title=title)
         )
         for role, each in sizes.items():
             print(
                 f"{role}, masked LM: {each['weights_mb']:.1f} MB in float32, "
                 f"{each['litert_dynamic_int8_mb']:.1f} MB in LiteRT int8"
             )
-        for name, value in made.items():
+        for name, value in factors.items():
             print(f"{name}: {value:.2f}")
         content = {
             "arguments": {
@@ -306,8 +307,8 @@ def main():
                 if key != "json"
             },
             "sizes": sizes,
-            "ratios": made,
-            "measured": [each.to_json() for each in found],
+            "ratios": factors,
+            "measured": [each.to_json() for each in results],
         }
     if arguments.json:
         arguments.json.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,6 +1,6 @@
-"""Prints how fast masked batches are made, in tokens a second.
+"""Prints how fast masked batches are made, in tokens per second.
 
-Run with `python benchmarks/input_pipeline.py`; takes some seconds.
+Run with `python benchmarks/input_pipeline.py`; it takes some seconds.
 """
 
 import tempfile
@@ -21,11 +21,11 @@ VOCABULARY_SIZE = 30_522
 SPECIAL = SpecialTokens(
     pad_id=0, unknown_id=100, cls_id=101, sep_id=102, mask_id=103
 )
-TOKENS = 10_000_000  # a measurement
+TOKENS = 10_000_000  # per measurement
 
 
 def sharded(rows: np.ndarray, folder: str) -> ShardedSequences:
-    """The rows in eight files."""
+    """Writes the rows to eight files."""
     pieces = np.array_split(rows, 8)
     paths = [Path(folder) / f"{number}" for number in range(len(pieces))]
     for path, piece in zip(paths, pieces, strict=True):
@@ -69,7 +69,7 @@ def _measure(sequences, length, batch_size, weights, where) -> None:
         f"{where:6}, length {length:4}, batch {batch_size:4}, "
         f"{'rare tokens favoured' if weights is not None else 'even':20}: "
         f"{tokens / wall / 1e6:5.2f} million tokens/s, "
-        f"{tokens / core / 1e6:5.2f} a core"
+        f"{tokens / core / 1e6:5.2f} per core"
     )
 
 

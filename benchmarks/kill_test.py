@@ -1,10 +1,10 @@
 """Kills a run at random moments until it ends, and compares its weights.
 
-One run of the quickstart, on less text, goes through uninterrupted. A second
-one is killed with SIGKILL at random moments of its life, start-up and the
-writing of checkpoints included, and started again with the same command each
-time. Both must end with the same training state, bit for bit, and every
-update must stand in the log once.
+One run of the quickstart, on less text, runs uninterrupted. A second one is
+killed with SIGKILL at random moments, including start-up and the writing of
+checkpoints, and restarted with the same command each time. Both must end with
+the same training state, bit for bit, and every update must be in the log
+exactly once.
 
     python benchmarks/kill_test.py --kills 25
 """
@@ -34,7 +34,7 @@ SETTINGS = {
 
 
 def main() -> int:
-    """Prints a summary; the status is 1 if anything differs."""
+    """Prints a summary; returns 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--steps", type=int, default=120)
@@ -59,7 +59,7 @@ def main() -> int:
                 kills += 1
                 print(f"Kill {kills} at {last_update(killed)}", flush=True)
             else:
-                break  # It came to its end first.
+                break  # It finished first.
         subprocess.run(command(killed, arguments.steps), check=True)
         equal = states(whole) == states(killed)
         updates = steps_told(killed)
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def command(folder: Path, steps: int) -> list[str]:
-    """The command line of a run."""
+    """Returns the command line of a run."""
     settings = {**SETTINGS, "distill.steps": str(steps)}
     words = [sys.executable, "-m", "keras_distil.cli.app", "run", str(RECIPE)]
     for key, value in settings.items():
@@ -80,14 +80,14 @@ def command(folder: Path, steps: int) -> list[str]:
 
 
 def moment(folder: Path) -> str:
-    """What the run is doing right now."""
+    """Says what the run is doing right now."""
     if any((folder / "checkpoints").glob("*/.partial-*")):
         return "writing"
     return "training" if (folder / "metrics.jsonl").is_file() else "before"
 
 
 def last_update(folder: Path) -> str:
-    """The newest update of the log, for people."""
+    """Describes the newest update in the log."""
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return "no update yet"
@@ -95,14 +95,14 @@ def last_update(folder: Path) -> str:
 
 
 def states(folder: Path) -> dict[str, bytes]:
-    """The tensors of the last training state."""
+    """Returns the tensors of the last training state."""
     newest = max((folder / "checkpoints" / "distill").iterdir())
     tensors = load_file(newest / "tensors.safetensors")
     return {name: value.tobytes() for name, value in tensors.items()}
 
 
 def steps_told(folder: Path) -> list[int]:
-    """The updates in the log, in its order."""
+    """Returns the updates in the log, in order."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
 

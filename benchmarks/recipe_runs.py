@@ -1,4 +1,4 @@
-"""Runs of recipes that a benchmark needs: made once, then read."""
+"""Runs of recipes for benchmarks: made once, then read."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 def report_of(
     recipe: str, changes: Iterable[str], output: Path
 ) -> dict[str, Any]:
-    """The report of a run, in a process of its own unless it is finished."""
+    """Returns a run's report; makes the run in a process if needed."""
     command = [sys.executable, "-m", "keras_distil", "run", RECIPES / recipe]
     for change in changes:
         command += ["--set", change]

@@ -1,13 +1,14 @@
-"""How the cost of a step grows: with batch, layers and length, and in memory.
+"""How a step's time and memory grow with batch, layers and length.
 
-MiniLM's widths, all positions, no padding. The sizes of one panel live at
-once and take turns; the memory is that of the losses on BERT-base's logits.
+MiniLM's widths, all positions, no padding. The sizes of one panel run at the
+same time and take turns; the memory is that of the losses on BERT-base's
+logits.
 
     python benchmarks/scaling.py                    # prints tables
     python benchmarks/scaling.py --json scaling.json --plot scaling.png
     python benchmarks/scaling.py --json scaling.json --panels memory
 
-With `--json` a later run adds to what the file holds.
+With `--json`, a later run adds to the content of the file.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from contestants.shapes import MODELS, Shape, make_data, useful_flops
 BATCHES = (2, 4, 8, 16, 32, 64)
 LAYERS = (2, 4, 6, 8, 12)  # of the teacher; the student has half
 LENGTHS = (64, 128, 256, 512)
-TOKENS = 2048  # of a batch of each length
+TOKENS = 2048  # per batch, at each length
 
 TITLES = {
     "batch": "sequences of 128 tokens in a batch",
@@ -36,7 +37,7 @@ TITLES = {
 
 
 def panel_shapes(panel: str) -> dict[int, Shape]:
-    """The shapes of a panel by what stands below its axis."""
+    """Returns the shapes of a panel, by the values on its axis."""
     mini = MODELS["minilm"]
     if panel == "batch":
         return {x: Shape(mini, x, 128) for x in BATCHES}
@@ -57,7 +58,7 @@ def panel_shapes(panel: str) -> dict[int, Shape]:
 def measure_times(
     shapes: dict[int, Shape], precision: str, rounds: int, seconds: float
 ) -> dict[str, dict[int, float]]:
-    """Milliseconds a token, and those if they grew as the arithmetic does."""
+    """Returns milliseconds per token, measured and scaled by arithmetic."""
     with contextlib.ExitStack() as stack:
         processes = {}
         for x, shape in shapes.items():
@@ -76,7 +77,7 @@ def measure_times(
     flops = {
         x: useful_flops(y, make_data(y)) / tokens[x] for x, y in shapes.items()
     }
-    # One rate for all, so that the curves lie on each other.
+    # A single rate, so that the curves are comparable.
     rate = statistics.median(times[x] / flops[x] for x in shapes)
     return {
         "measured": times,
@@ -87,27 +88,27 @@ def measure_times(
 def measure_memory(
     shapes: dict[int, Shape], precision: str
 ) -> dict[str, dict[int, float]]:
-    """GB that the losses on logits take above what they read."""
-    found: dict[str, dict[int, float]] = {"in chunks": {}, "whole": {}}
+    """Returns the GB that the losses on logits need above their inputs."""
+    memory_gb: dict[str, dict[int, float]] = {"in chunks": {}, "whole": {}}
     for x, shape in shapes.items():
         process = Contestant("vocabulary", precision, shape)
         with contextlib.closing(process):
             before = process.turn(0.0)["peak_memory_gb"]
             peak = process.turn(0.0)["peak_memory_gb"]
-            found["in chunks"][x] = peak - before
+            memory_gb["in chunks"][x] = peak - before
             try:
                 peak = process.turn(0.0)["peak_memory_gb"]
             except ContestantFailed as error:
                 print(f"Whole logits of batch {x}: {error}", file=sys.stderr)
             else:
-                found["whole"][x] = peak - before
-    return found
+                memory_gb["whole"][x] = peak - before
+    return memory_gb
 
 
-def table(panel: str, precision: str, found: dict) -> str:
-    """A panel's figures as Markdown."""
-    columns = list(found)
-    unit = "GB" if panel == "memory" else "ms a token"
+def table(panel: str, precision: str, figures: dict) -> str:
+    """Returns a panel's figures as Markdown."""
+    columns = list(figures)
+    unit = "GB" if panel == "memory" else "ms per token"
     lines = [
         "",
         f"{unit}, {precision}",
@@ -115,9 +116,9 @@ def table(panel: str, precision: str, found: dict) -> str:
         f"| {TITLES[panel]} | {' | '.join(columns)} |",
         "| ---: | " + " | ".join(["---:"] * len(columns)) + " |",
     ]
-    for x in found[columns[0]]:
+    for x in figures[columns[0]]:
         values = [
-            f"{found[name][x]:.2f}" if x in found[name] else "-"
+            f"{figures[name][x]:.2f}" if x in figures[name] else "-"
             for name in columns
         ]
         lines.append(f"| {x} | {' | '.join(values)} |")
@@ -125,7 +126,7 @@ def table(panel: str, precision: str, found: dict) -> str:
 
 
 def draw(figures: dict, path: Path) -> None:
-    """Four panels, of those that were measured."""
+    """Draws the panels that were measured."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -140,8 +141,8 @@ def draw(figures: dict, path: Path) -> None:
         "whole": "s:",
     }
     for (panel, title), axis in zip(TITLES.items(), axes.flat, strict=True):
-        for precision, found in figures.get(panel, {}).items():
-            for name, values in found.items():
+        for precision, curves in figures.get(panel, {}).items():
+            for name, values in curves.items():
                 axis.plot(
                     [int(x) for x in values],
                     list(values.values()),
@@ -157,7 +158,9 @@ def draw(figures: dict, path: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.set_xlabel(title)
         axis.set_ylabel(
-            "GB of the losses on logits" if panel == "memory" else "ms a token"
+            "GB of the losses on logits"
+            if panel == "memory"
+            else "ms per token"
         )
         axis.grid(alpha=0.3)
         if axis.lines:
@@ -166,7 +169,7 @@ def draw(figures: dict, path: Path) -> None:
 
 
 def main() -> int:
-    """Measures, prints tables, writes JSON and draws where asked."""
+    """Measures, prints tables, and writes JSON and draws if requested."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -180,7 +183,7 @@ def main() -> int:
         default=contestants.PRECISIONS,
     )
     add("--rounds", type=int, default=3)
-    add("--turn-seconds", type=float, default=0.5, help="at least")
+    add("--turn-seconds", type=float, default=0.5, help="minimum")
     add("--json", type=Path, help="file to add the figures to")
     add("--plot", type=Path, help="PNG to draw")
     arguments = parser.parse_args()
@@ -193,14 +196,14 @@ def main() -> int:
         shapes = panel_shapes(panel)
         for precision in arguments.precisions:
             if panel == "memory":
-                found = measure_memory(shapes, precision)
+                values = measure_memory(shapes, precision)
             else:
-                found = measure_times(
+                values = measure_times(
                     *(shapes, precision),
                     *(arguments.rounds, arguments.turn_seconds),
                 )
-            figures.setdefault(panel, {})[precision] = found
-            print(table(panel, precision, found), flush=True)
+            figures.setdefault(panel, {})[precision] = values
+            print(table(panel, precision, values), flush=True)
             if arguments.json:
                 text = json.dumps(figures, indent=2)
                 arguments.json.write_text(text + "\n")

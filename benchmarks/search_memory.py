@@ -1,6 +1,6 @@
-"""Memory of a search, trial by trial: does it grow?
+"""Memory of a search, trial by trial, to see whether it grows.
 
-Runs a random search of a recipe with a few updates a trial in this process,
+Runs a random search of a recipe with a few updates per trial in this process,
 and prints the resident memory after each trial, the slope over the second
 half, and JSON.
 
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in RAM, in MB."""
+    """Returns the resident memory of this process, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure(recipe: Path, trials: int, steps: int) -> list[float]:
-    """Resident memory in MB after each trial."""
+    """Returns resident memory in MB after each trial."""
     quiet.import_tensorflow()
     from keras_distil import config
     from keras_distil.runs import run_folder
@@ -37,15 +37,15 @@ def measure(recipe: Path, trials: int, steps: int) -> list[float]:
     from keras_distil.search.trials import RecipeTrials
     from keras_distil.utils.progress import Progress
 
-    found: list[float] = []
+    resident: list[float] = []
     fit = RecipeTrials.fit
 
     def measured(*args, **kwargs):
         scores = fit(*args, **kwargs)
         gc.collect()
-        found.append(resident_mb())
-        # Standard output is closed while KerasTuner may write to it.
-        print(f"trial {len(found)}: {found[-1]:,.0f} MB", file=sys.stderr)
+        resident.append(resident_mb())
+        # Standard output is silenced while KerasTuner may write to it.
+        print(f"trial {len(resident)}: {resident[-1]:,.0f} MB", file=sys.stderr)
         return scores
 
     RecipeTrials.fit = measured
@@ -64,7 +64,7 @@ def measure(recipe: Path, trials: int, steps: int) -> list[float]:
             Progress(quiet=True),
         )
         recipe_search.run_search(run)
-    return found
+    return resident
 
 
 def main() -> None:
@@ -79,15 +79,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
-    found = measure(arguments.recipe, arguments.trials, arguments.steps)
-    half = np.array(found[len(found) // 2 :])
+    resident = measure(arguments.recipe, arguments.trials, arguments.steps)
+    half = np.array(resident[len(resident) // 2 :])
     slope = float(np.polyfit(np.arange(len(half)), half, 1)[0])
     print(
-        f"after trial 1 {found[0]:,.0f} MB, after trial {len(found)} "
-        f"{found[-1]:,.0f} MB; second half: {slope:+.1f} MB a trial"
+        f"after trial 1 {resident[0]:,.0f} MB, after trial {len(resident)} "
+        f"{resident[-1]:,.0f} MB; second half: {slope:+.1f} MB per trial"
     )
     if arguments.output is not None:
-        content = {"resident_mb": found, "slope_mb": slope}
+        content = {"resident_mb": resident, "slope_mb": slope}
         arguments.output.write_text(json.dumps(content, indent=2) + "\n")
 
 

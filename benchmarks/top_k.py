@@ -1,15 +1,15 @@
-"""How many of a teacher's logits a cache has to keep.
+"""How many of a teacher's logits a cache needs to keep.
 
-Three tables in Markdown: what the `top_k` largest logits of the embedded
-teacher leave out on held-out text, and how much of the divergence of a fresh
-student they show; the error of a tail that is interpolated between the
-temperatures of a schedule; and students that learned from caches of different
-`top_k`, beside one with a live teacher.
+Prints three tables in Markdown: what the `top_k` largest logits of the embedded
+teacher leave out on held-out text, and how much of a fresh student's divergence
+they show; the error of a tail that is interpolated between the temperatures of
+a schedule; and students trained from caches with different `top_k`, next to one
+with a live teacher.
 
     python benchmarks/top_k.py --texts TEXTS --pattern fairy_tales.txt \
         --output FOLDER
 
-A call that is interrupted goes on where it was.
+An interrupted call continues where it stopped.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from keras_distil.utils import quiet
 RECIPE = "masked_lm_minilm_to_3_layers.yaml"
 LIVE = 0
 SCHEDULE = (1.0, 4.0)
-TOKENS = 1000  # whose logits are looked at
+TOKENS = 1000  # number of tokens whose logits are examined
 
 
 def changes(
     arguments: argparse.Namespace, top_k: int, temperature: float, seed: int
 ) -> list[str]:
-    """What a training changes in the recipe."""
-    found = [
+    """Returns the changes to the recipe for one training."""
+    overrides = [
         f"seed={seed}",
         f"data.root={arguments.texts}",
         f"data.sources.0.pattern={arguments.pattern}",
@@ -49,12 +49,12 @@ def changes(
         "evaluate.sequences=320",
     ]
     if top_k != LIVE:
-        found.append(f"teacher.cache={{top_k: {top_k}, maskings: 1}}")
-    return found
+        overrides.append(f"teacher.cache={{top_k: {top_k}, maskings: 1}}")
+    return overrides
 
 
 class HeldOut:
-    """The teacher and the held-out text, on which students are compared."""
+    """The teacher and the held-out text used to compare students."""
 
     def __init__(self, recipe: config.Recipe) -> None:
         from keras_distil.runs.corpus import load_corpus, make_held_out_batches
@@ -66,7 +66,7 @@ class HeldOut:
         self.batches = make_held_out_batches(recipe, corpus)
 
     def divergence(self, student: Any, temperature: float) -> float:
-        """KL over the whole vocabulary at all positions, nats a token."""
+        """Returns the KL over the whole vocabulary, in nats per token."""
         from keras_distil import Distiller, losses
 
         loss = losses.SoftTargetKLDivergence(temperature=temperature)
@@ -76,9 +76,9 @@ class HeldOut:
         return logs["soft_target_loss"]
 
     def logits(self) -> tuple[np.ndarray, ...]:
-        """Of the teacher and a fresh student, float64, (TOKENS, vocabulary).
+        """Returns teacher's and fresh student's logits, (TOKENS, vocabulary).
 
-        Sorted alike: the teacher's largest first.
+        Both are float64, sorted by the teacher's logits, largest first.
         """
         from keras_distil.models import forward
         from keras_distil.runs.student import make_student
@@ -86,21 +86,21 @@ class HeldOut:
         x, _, _ = next(iter(self.batches))
         real = x["padding_mask"].numpy() > 0
         student = make_student(self.recipe, self.teacher, dtype="float32")
-        found = []
+        logits = []
         for model in (self.teacher, student):
             states = forward.encode(model, x, training=False).numpy()
             rows = states[real][:TOKENS]
             features, kernel, bias = forward.project(model, rows)
             product = np.asarray(features) @ np.asarray(kernel).T
-            found.append((product + np.asarray(bias)).astype("float64"))
-        order = np.argsort(-found[0], axis=-1)
-        return tuple(np.take_along_axis(each, order, -1) for each in found)
+            logits.append((product + np.asarray(bias)).astype("float64"))
+        order = np.argsort(-logits[0], axis=-1)
+        return tuple(np.take_along_axis(each, order, -1) for each in logits)
 
 
 def left_out(
     teacher: np.ndarray, student: np.ndarray, counts: list[int]
 ) -> list[str]:
-    """A row for each temperature and `top_k`, in float64 by NumPy and SciPy."""
+    """Returns a row per temperature and `top_k`, in float64."""
     lines = ["| temperature | `top_k` | mass of the tail | share of the KL |"]
     lines.append("| ---: | ---: | ---: | ---: |")
     for temperature in (1.0, 2.0, 4.0):
@@ -111,46 +111,46 @@ def left_out(
             head = (np.exp(p) * (p - q))[:, :top_k].sum(axis=-1)
             p_tail = np.exp(p[:, top_k:]).sum(axis=-1)
             q_tail = np.exp(q[:, top_k:]).sum(axis=-1)
-            kept = (head + p_tail * np.log(p_tail / q_tail)).mean()
+            shown = (head + p_tail * np.log(p_tail / q_tail)).mean()
             lines.append(
                 f"| {temperature:g} | {top_k} | {p_tail.mean():.3f} "
-                f"| {100 * kept / whole:.1f}% |"
+                f"| {100 * shown / whole:.1f}% |"
             )
     return lines
 
 
 def interpolation(teacher: np.ndarray, counts: list[int]) -> str:
-    """The largest error of interpolated tails, in their own units."""
+    """Returns the largest error of interpolated tails."""
     from keras_distil.losses import top_logits
 
     teacher = teacher - teacher[:, :1]
     nodes = top_logits.tail_temperatures(*SCHEDULE)
-    found = []
+    errors_by_count = []
     for top_k in counts:
         others = teacher[:, top_k:]
 
         def tail(temperature: float, others: np.ndarray = others) -> np.ndarray:
             return logsumexp(others / temperature, axis=-1)
 
-        kept = top_logits.TopLogits(
+        cached = top_logits.TopLogits(
             None,
             None,
             np.stack([tail(node) for node in nodes], -1).astype("float32"),
             nodes,
         )
         errors = [
-            np.abs(np.asarray(kept.tail_at(at)) - tail(at)).max()
+            np.abs(np.asarray(cached.tail_at(at)) - tail(at)).max()
             for at in np.linspace(*SCHEDULE, 101)
         ]
-        found.append(f"{max(errors):.1e} (top_k {top_k})")
+        errors_by_count.append(f"{max(errors):.1e} (top_k {top_k})")
     return (
         f"Tails between temperatures {SCHEDULE[0]:g} and {SCHEDULE[1]:g}, "
-        f"largest error of their logarithm: {', '.join(found)}."
+        f"largest error of their logarithm: {', '.join(errors_by_count)}."
     )
 
 
 def trained(held_out: HeldOut, arguments: argparse.Namespace) -> list[str]:
-    """A row for each student, which is trained unless it is there."""
+    """Returns a row per student, each trained unless it exists."""
     from keras_distil.models import load_teacher
 
     titles = ["temperature", "seed", "`top_k`", "MLM loss", "accuracy"]

@@ -1,10 +1,10 @@
-"""Speed and memory of a distillation step, beside its peers.
+"""Speed and memory of a distillation step, compared with peers.
 
-Every contestant is a process of its own, so that its peak memory is its own.
-Those that are compared live at once and take turns of a second or more, so
-that a machine whose speed drifts is equally fast for all; one that waits
-sleeps. Ratios are medians over the rounds, of the two rates of one round.
-Weights are random, dropout is 0 for all, all train on the same batches.
+Every contestant runs in a process, so that its peak memory is separate. Those
+that are compared exist at the same time and take turns of a second or more, so
+that a machine whose speed drifts is equally fast for all; waiting ones sleep.
+Ratios are medians over the rounds, of the two rates in one round. Weights are
+random, dropout is 0 for all, and all train on the same batches.
 
     python benchmarks/train_step.py                          # the usual shapes
     python benchmarks/train_step.py --batches 8 32 --lengths 128 512
@@ -38,13 +38,13 @@ from contestants.shapes import (
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A shape, and who trains on it beside keras_distil.
+    """A shape, and the contestants that train on it.
 
     Args:
-        model: of `shapes.MODELS`.
-        shape: its sizes and those of a batch.
-        peers: names of `contestants.PEERS`.
-        precisions: of `contestants.PRECISIONS`, for ours and for them.
+        model: one of `shapes.MODELS`.
+        shape: sizes of the model and of a batch.
+        peers: names in `contestants.PEERS`.
+        precisions: some of `contestants.PRECISIONS`, for ours and for theirs.
     """
 
     model: str
@@ -54,7 +54,7 @@ class Comparison:
 
 
 def usual_comparisons() -> list[Comparison]:
-    """What shows most, in half an hour with all peers."""
+    """Returns the most telling comparisons, half an hour with all peers."""
     base, mini = MODELS["bert_base"], MODELS["minilm"]
     plain = ("plain_keras",)
     return [
@@ -74,12 +74,12 @@ def measure(
     """Runs a comparison.
 
     Args:
-        comparison: what to measure.
+        comparison: the comparison to run.
         rounds: turns of each contestant.
-        seconds: least duration of a turn.
+        seconds: minimum duration of a turn.
 
     Returns:
-        A row for each contestant and one for each pair that is compared.
+        A row per contestant and one per pair that is compared.
     """
     with contextlib.ExitStack() as stack:
 
@@ -95,7 +95,7 @@ def measure(
         race = Race(comparison, matrix, rounds, seconds)
         if not comparison.peers:
             race.run(ours)
-        # A peer at a time: memory would not hold all of them.
+        # One peer at a time, because memory could not hold all of them.
         for precision, name in itertools.product(
             comparison.precisions, comparison.peers
         ):
@@ -110,13 +110,13 @@ def measure(
 
 
 class Race:
-    """Rounds of turns of some contestants, and what they took.
+    """Rounds of turns of some contestants, and their measurements.
 
     Args:
-        comparison: what they do.
+        comparison: the comparison to run.
         matrix: the process that multiplies large matrices.
         rounds: turns of each contestant.
-        seconds: least duration of a turn.
+        seconds: minimum duration of a turn.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Race:
         self._failures: dict[tuple[str, str], str] = {}
 
     def run(self, ours: list[Contestant], peer: Contestant | None = None):
-        """A number of rounds.
+        """Runs the rounds.
 
         A peer in bfloat16 is compared with ours in bfloat16, one in float32
         with both.
@@ -155,7 +155,7 @@ class Race:
         group = [*ours, *([peer] if peer else [])]
         pairs: dict[str, list[float]] = {x.precision: [] for x in ours}
         for number in range(self._rounds):
-            # Every second round the other way: what drifts, cancels.
+            # Every second round in reverse, so that drift cancels out.
             order = group[:: 1 - 2 * (number % 2)]
             rates = self._round(order)
             if peer is not None:
@@ -179,7 +179,7 @@ class Race:
             )
 
     def _round(self, group: list[Contestant]) -> dict:
-        """A turn for each. Returns steps a second by contestant."""
+        """Runs a turn for each; returns steps per second by contestant."""
         peaks = self._matrix.turn(self._seconds)
         rates = {}
         for contestant in group:
@@ -198,11 +198,11 @@ class Race:
         return max(turn["peak_memory_gb"] for turn in self._turns[key])
 
     def failed(self, contestant: Contestant, reason: str) -> None:
-        """Keeps that it could not be measured."""
+        """Records that a contestant could not be measured."""
         self._failures[contestant.name, contestant.precision] = reason
 
     def rows(self) -> list[dict]:
-        """Medians of each contestant's turns."""
+        """Returns the medians of each contestant's turns."""
         return [
             *(self._figures(*key) for key in self._turns),
             *(
@@ -224,7 +224,7 @@ class Race:
             "real_tokens_per_second": self._real_tokens / step_s,
             "useful_flops": self._flops,
             "matrix_peak": statistics.median(x["matrix_peak"] for x in turns),
-            # Of each turn's own round.
+            # From the same round as each turn.
             "peak_fraction": statistics.median(
                 self._flops * x["steps"] / x["seconds"] / x["matrix_peak"]
                 for x in turns
@@ -235,7 +235,7 @@ class Race:
 
 
 def chosen_comparisons(arguments: argparse.Namespace) -> list[Comparison]:
-    """What the options ask for."""
+    """Returns the comparisons that the options ask for."""
     peers = tuple(x for x in arguments.peers if x != "none")
     shapes = (
         arguments.models,
@@ -283,7 +283,7 @@ def chosen_comparisons(arguments: argparse.Namespace) -> list[Comparison]:
 
 
 def available(comparisons: list[Comparison]) -> Iterator[Comparison]:
-    """The comparisons without the peers that are not installed."""
+    """Yields the comparisons without peers that are not installed."""
     for comparison in comparisons:
         yield dataclasses.replace(
             comparison,
@@ -292,7 +292,7 @@ def available(comparisons: list[Comparison]) -> Iterator[Comparison]:
 
 
 def missing(name: str) -> list[str]:
-    """Packages that a contestant needs and that are not installed."""
+    """Returns the missing packages of a contestant."""
     _, packages = contestants.NAMES[name]
     return [x for x in packages if importlib.util.find_spec(x) is None]
 
@@ -305,11 +305,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--models", nargs="+", choices=MODELS, metavar="MODEL")
-    add("--batches", nargs="+", type=int, help="sequences of a batch")
-    add("--lengths", nargs="+", type=int, help="positions of a sequence")
+    add("--batches", nargs="+", type=int, help="sequences per batch")
+    add("--lengths", nargs="+", type=int, help="positions per sequence")
     add("--positions", nargs="+", choices=("all", "masked"))
     add("--padding", nargs="+", type=float, help="share of the positions")
-    add("--full", action="store_true", help="every shape not given: hours")
+    add(
+        "--full",
+        action="store_true",
+        help="all values of what is not given; takes hours",
+    )
     add(
         "--precisions",
         nargs="+",
@@ -323,7 +327,7 @@ def parse_arguments() -> argparse.Namespace:
         default=contestants.PEERS,
     )
     add("--rounds", type=int, default=5)
-    add("--turn-seconds", type=float, default=1.0, help="at least")
+    add("--turn-seconds", type=float, default=1.0, help="minimum")
     add("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     for name in ("batches", "lengths"):
@@ -339,13 +343,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measures, prints tables and writes JSON where asked."""
+    """Measures, prints tables and writes JSON if requested."""
     arguments = parse_arguments()
     comparisons = chosen_comparisons(arguments)
     for name in contestants.PEERS:
         if missing(name) and any(name in x.peers for x in comparisons):
             print(
-                f"Not measured: {contestants.NAMES[name][0]}, for want of "
+                f"Not measured: {contestants.NAMES[name][0]}, for lack of "
                 f"{' and '.join(missing(name))} (pip install -e '.[peers]').",
                 flush=True,
             )

@@ -1,8 +1,8 @@
-"""What a choice costs or saves in keras_distil's own step.
+"""The cost or gain of an option of keras_distil's step.
 
-The values of one choice live at once and take turns, a process each, so that
-a machine whose speed drifts is equally fast for all. Speeds are medians over
-the rounds, as many times that of the first value.
+The values of one option run at the same time and take turns, each in a process,
+so that a machine whose speed drifts is equally fast for all. Speeds are medians
+over the rounds, relative to the first value.
 
     python benchmarks/variants.py chunk_size --models bert_base minilm
     python benchmarks/variants.py micro_batches --batches 32
@@ -21,7 +21,7 @@ from contestants.process import Contestant, ContestantFailed
 from contestants.report import shape_name
 from contestants.shapes import MODELS, Shape, Variant
 
-# The first of each is what the others are compared with.
+# The others are compared with the first of each.
 VALUES = {
     "chunk_size": (256, 128, 512, 1024),
     "micro_batches": (1, 2, 4, 8),
@@ -32,7 +32,7 @@ VALUES = {
 def measure(
     shape: Shape, precision: str, choice: str, rounds: int, seconds: float
 ) -> list[tuple[float, float, float]]:
-    """Tokens a second, times as fast as the first, and GB, by value."""
+    """Returns tokens per second, relative speed, and GB, by value."""
     with contextlib.ExitStack() as stack:
         processes = []
         for value in VALUES[choice]:
@@ -41,18 +41,22 @@ def measure(
             processes.append(Contestant("keras_distil", precision, varied))
             stack.callback(processes[-1].close)
             processes[-1].warm_up()
-        found = []
+        turns_by_round = []
         for number in range(rounds):
-            # Every second round the other way: what drifts, cancels.
+            # Every second round in reverse, so that drift cancels out.
             way = 1 - 2 * (number % 2)
-            found.append([x.turn(seconds) for x in processes[::way]][::way])
-    rates = [[x["steps"] / x["seconds"] for x in turns] for turns in found]
+            turns_by_round.append(
+                [x.turn(seconds) for x in processes[::way]][::way]
+            )
+    rates = [
+        [x["steps"] / x["seconds"] for x in turns] for turns in turns_by_round
+    ]
     tokens = shape.batch * shape.length
     return [
         (
             tokens * statistics.median(rate[i] for rate in rates),
             statistics.median(rate[i] / rate[0] for rate in rates),
-            max(turns[i]["peak_memory_gb"] for turns in found),
+            max(turns[i]["peak_memory_gb"] for turns in turns_by_round),
         )
         for i in range(len(processes))
     ]
@@ -68,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     add("choice", choices=VALUES)
     add("--models", nargs="+", choices=MODELS, default=["bert_base"])
     add("--batches", nargs="+", type=int, default=[8], help="sequences")
-    add("--length", type=int, default=128, help="positions of a sequence")
+    add("--length", type=int, default=128, help="positions per sequence")
     add(
         "--precisions",
         nargs="+",
@@ -76,20 +80,20 @@ def parse_arguments() -> argparse.Namespace:
         default=contestants.PRECISIONS,
     )
     add("--rounds", type=int, default=5)
-    add("--turn-seconds", type=float, default=1.0, help="at least")
+    add("--turn-seconds", type=float, default=1.0, help="minimum")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds: must be at least 1")
     if min(arguments.batches) < max(VALUES["micro_batches"]):
         parser.error("--batches: must be at least 8")
     if arguments.choice == "top_k" and "toy" in arguments.models:
-        # Masks draw other words from BERT's whole vocabulary.
+        # Masking draws random words from BERT's whole vocabulary.
         parser.error("--models: a cached teacher needs BERT's vocabulary")
     return arguments
 
 
 def main() -> int:
-    """Measures, and prints a table."""
+    """Measures and prints a table."""
     arguments = parse_arguments()
     choice = arguments.choice
     print(f"| shape | precision | {choice} | tokens/s | times as fast | GB |")
@@ -100,7 +104,7 @@ def main() -> int:
         shape = Shape(MODELS[model], batch, arguments.length)
         row = {"model": model, **dataclasses.asdict(shape)}
         try:
-            found = measure(
+            rows = measure(
                 *(shape, precision, choice),
                 *(arguments.rounds, arguments.turn_seconds),
             )
@@ -108,7 +112,7 @@ def main() -> int:
             print(f"keras_distil failed: {error}", file=sys.stderr)
             return 1
         for value, (rate, ratio, memory) in zip(
-            VALUES[choice], found, strict=True
+            VALUES[choice], rows, strict=True
         ):
             print(
                 f"| {shape_name(row)} | {precision} | {value} | {rate:.0f} "

@@ -1,4 +1,4 @@
-"""Runs an exported student where neither TensorFlow nor Keras is.
+"""Runs an exported student without TensorFlow or Keras installed.
 
 Needs `ai-edge-litert`, `numpy` and `tokenizers`:
 
@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 
 MODEL_FILE = "student.tflite"
-# Of a card or a tokenizer.
+# Limit on the size of a card or a tokenizer.
 _MOST_BYTES = 2**28
 CARD_FILE = "student.json"
 TOKENIZER_FILE = "tokenizer.json"
 FORMAT_VERSION = 1
 ANY_LENGTH = "any_length"
-# Kinds of models whose outputs have the length of their inputs.
+# Kinds of models with an output per token.
 BY_TOKEN = ("masked_lm", "token_classification", "span")
 
-# What a card must hold, with the type of the values or of a list's.
+# Required keys of a card, with the type of the value and of list items.
 _CARD: dict[str, tuple[type, type | None]] = {
     "kind": (str, None),
     "precision": (str, None),
@@ -50,14 +50,14 @@ _ANSWER_TOKENS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """One of the student's choices.
+    """One of the student's answers.
 
     Attributes:
         text: a word, a class, or a part of the context.
-        score: its probability; of a span, the probability that it starts
-            there times that it ends there.
-        start: where it stands in the text, in characters; None for a class.
-        end: behind its last character.
+        score: its probability; for a span, the product of the probabilities
+            of its start and its end.
+        start: index of its first character in the text; None for a class.
+        end: index after its last character.
     """
 
     text: str
@@ -76,7 +76,7 @@ class Student:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or of a later version.
-        TypeError: if `num_threads` is no integer.
+        TypeError: if `num_threads` is not an integer.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Student:
         self._check_signatures(model_path)
 
     def _check_signatures(self, path: Path) -> None:
-        """Raises ValueError if the card is that of another file."""
+        """Raises ValueError if the card belongs to another file."""
         names = [_signature_name(length) for length in self.lengths]
         if self.max_length not in self.lengths:
             names.append(ANY_LENGTH)
@@ -110,7 +110,7 @@ class Student:
                 raise ValueError(
                     f"{path} has no signature {name} of "
                     f"{', '.join(self._inputs) or 'no inputs'}, which "
-                    f"{CARD_FILE} names: the two are of different exports."
+                    f"{CARD_FILE} names: the two belong to different exports."
                 )
 
     @functools.cached_property
@@ -121,7 +121,7 @@ class Student:
         path = self.folder / TOKENIZER_FILE
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing: this student reads token ids alone, see "
+                f"{path} is missing: this student reads only token ids, see "
                 "`run`."
             )
         _check_size(path)
@@ -131,24 +131,24 @@ class Student:
     def __call__(
         self, text: str, pair: str | None = None, *, top: int = 5
     ) -> Any:
-        """Answers for one text.
+        """Returns the answers for one text.
 
         Args:
-            text: what is read; of a span model, the question.
-            pair: a second text; of a span model, the context.
-            top: int >= 1, how many choices at most.
+            text: the text to read; for a span model, the question.
+            pair: a second text; for a span model, the context.
+            top: int >= 1, maximum number of answers.
 
         Returns:
-            Of a masked-LM model, for every [MASK] a list of `Answer`; of a
-            classifier, a list of `Answer`, best first; of a token classifier
-            one `Answer` for every token; of a span model the best parts of
-            the context; a float of a regression, a probability where its
-            checkpoint meant one; an array of an embedding.
+            For a masked-LM model, a list of `Answer` for every [MASK]; for a
+            classifier, a list of `Answer`, best first; for a token classifier
+            one `Answer` for every token; for a span model the best parts of
+            the context; for a regression a float, which is a probability if
+            its checkpoint meant one; for an embedding model an array.
 
         Raises:
-            TypeError: if a text is none.
+            TypeError: if a text is not a string.
             ValueError: if a span model gets no context, or a question that
-                leaves no room for one.
+                leaves no space for one.
         """
         _check_at_least_one("top", top)
         encoded = self._encode(text, pair)
@@ -160,14 +160,14 @@ class Student:
         return answers(outputs, encoded, pair or text, top)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs for token ids.
+        """Computes the outputs for token ids.
 
         Args:
             inputs: "token_ids" and "padding_mask", int32, (batch, length),
-                and "segment_ids" where the encoder has them.
+                and "segment_ids" if the encoder has them.
 
         Returns:
-            float32 by name, the length that of the inputs.
+            float32 by name, with the length of the inputs.
 
         Raises:
             ValueError: if an input is missing or too long.
@@ -180,31 +180,32 @@ class Student:
             )
         batch, length = np.shape(inputs["token_ids"])
         name, padded_length = self._signature(length)
-        found = []
+        rows = []
         for row in range(batch):
             fed = {
                 key: padded(inputs[key][row], padded_length)
                 for key in self._inputs
             }
             try:
-                made = self._runners[name](**fed)
+                outputs = self._runners[name](**fed)
             except (RuntimeError, ValueError) as error:
                 raise ValueError(
                     f"The model in {self.folder} cannot read these inputs: "
                     f"{' '.join(str(error).split()):.200}"
                 ) from error
             # The runner's arrays are overwritten by the next call.
-            found.append({key: np.array(value) for key, value in made.items()})
+            rows.append(
+                {key: np.array(value) for key, value in outputs.items()}
+            )
         whole = {
-            key: np.concatenate([part[key] for part in found])
-            for key in found[0]
+            key: np.concatenate([part[key] for part in rows]) for key in rows[0]
         }
         if self.kind not in BY_TOKEN:
             return whole
         return {key: values[:, :length] for key, values in whole.items()}
 
     def _signature(self, length: int) -> tuple[str, int]:
-        """The signature for a length, and the length that it takes."""
+        """Returns the signature for a length, and its input length."""
         for fitting in self.lengths:
             if fitting >= length:
                 return _signature_name(fitting), fitting
@@ -221,7 +222,7 @@ class Student:
         with _tokenizers_errors(self.folder / TOKENIZER_FILE):
             if is_span:
                 self._check_question(text, pair)
-            # Of a question and its context, the context is cut.
+            # If a question and its context are too long, the context is cut.
             tokenizer.enable_truncation(
                 self.max_length,
                 strategy="only_second" if is_span else "longest_first",
@@ -235,10 +236,10 @@ class Student:
         return encoded
 
     def _check_question(self, question: str, context: str | None) -> None:
-        """Raises ValueError if no room is left for a context."""
+        """Raises ValueError if no space is left for a context."""
         if context is None:
             raise ValueError(
-                "A span model reads a question and its context: give both, "
+                "A span model reads a question and its context: pass both, "
                 "student(question, context). Received: no context."
             )
         self.tokenizer.no_truncation()
@@ -256,11 +257,11 @@ class Student:
         self, outputs: Mapping[str, np.ndarray], encoded: Any, _: str, top: int
     ) -> list[list[Answer]]:
         mask = self.tokenizer.token_to_id("[MASK]")
-        found = []
+        choices = []
         for place, token_id in enumerate(encoded.ids):
             if token_id == mask:
                 start, end = encoded.offsets[place]
-                found.append(
+                choices.append(
                     [
                         Answer(
                             self.tokenizer.id_to_token(int(index)),
@@ -273,7 +274,7 @@ class Student:
                         )
                     ]
                 )
-        return found
+        return choices
 
     def _classification(
         self, outputs: Mapping[str, np.ndarray], _: Any, __: str, top: int
@@ -293,13 +294,13 @@ class Student:
         self, outputs: Mapping[str, np.ndarray], encoded: Any, text: str, _: int
     ) -> list[Answer]:
         probabilities = _softmax(outputs["logits"])
-        found = []
+        answers = []
         for place, special in enumerate(encoded.special_tokens_mask):
             if not special:
                 start, end = encoded.offsets[place]
                 [(index, score)] = _best(probabilities[place], 1)
-                found.append(Answer(self._label(index), score, start, end))
-        return found
+                answers.append(Answer(self._label(index), score, start, end))
+        return answers
 
     def _span(
         self,
@@ -314,17 +315,17 @@ class Student:
             _softmax(np.where(inside, outputs[name][:count], -np.inf))
             for name in ("start_logits", "end_logits")
         )
-        # What starts before it ends, inside of the context.
+        # Spans within the context that do not end before they start.
         possible = np.triu(np.outer(inside, inside))
         possible = np.tril(possible, _ANSWER_TOKENS - 1)
         scores = np.where(possible, np.outer(starts, ends), -1.0)
-        found = []
+        answers = []
         top = min(top, int(np.count_nonzero(possible)))
         for index, score in _best(scores.reshape(-1), top):
             first, last = divmod(index, count)
             start, end = encoded.offsets[first][0], encoded.offsets[last][1]
-            found.append(Answer(text[start:end], score, start, end))
-        return found
+            answers.append(Answer(text[start:end], score, start, end))
+        return answers
 
     def _regression(self, outputs: Mapping[str, np.ndarray], *_: Any) -> float:
         score = float(outputs["score"])
@@ -347,7 +348,7 @@ def _tokenizers_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError):
-        # The caller's text is none, or one that cannot be answered.
+        # The caller's text is not a string, or cannot be answered.
         raise
     except Exception as error:
         raise ValueError(f"{path} is damaged: {error!s:.200}") from error
@@ -365,18 +366,18 @@ def _check_at_least_one(name: str, value: int) -> None:
 
 
 def _check_size(path: Path) -> None:
-    """Raises ValueError if a file is larger than it may be."""
+    """Raises ValueError if a file exceeds the size limit."""
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(
-            f"{path} has more than the {_MOST_BYTES:,} bytes that it may "
-            "have, and is not read."
+            f"{path} has more than the allowed {_MOST_BYTES:,} bytes, and is "
+            "not read."
         )
 
 
 def _read_card(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: `export.export_litert` writes it beside "
+            f"{path} is missing: `export.export_litert` writes it next to "
             f"{MODEL_FILE}."
         )
     _check_size(path)
@@ -427,10 +428,10 @@ def _runners(path: Path, num_threads: int) -> dict[str, Any]:
         names = interpreter.get_signature_list()
         return {name: interpreter.get_signature_runner(name) for name in names}
     except (ValueError, RuntimeError) as error:
-        said = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise ValueError(
-            f"{path} is no LiteRT model, or a damaged one: "
-            f"{said[0] if said else 'no reason given'}"
+            f"{path} is not a LiteRT model, or is damaged: "
+            f"{lines[0] if lines else 'no reason given'}"
         ) from error
 
 
@@ -447,14 +448,14 @@ def padded(values: np.ndarray, length: int) -> np.ndarray:
 
     Args:
         values: int, (tokens,), not more than `length`.
-        length: int, of the result.
+        length: int, length of the result.
 
     Returns:
         int32, (1, length).
     """
-    found = np.zeros((1, length), np.int32)
-    found[0, : len(values)] = values
-    return found
+    row = np.zeros((1, length), np.int32)
+    row[0, : len(values)] = values
+    return row
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -464,6 +465,6 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _best(scores: np.ndarray, top: int) -> list[tuple[int, float]]:
-    """Indices and values of the greatest, in order."""
+    """Returns indices and values of the greatest scores, best first."""
     order = np.argsort(scores, kind="stable")[::-1][:top]
     return [(int(index), float(scores[index])) for index in order]

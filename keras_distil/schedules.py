@@ -1,8 +1,8 @@
-"""Schedules: a step goes in, a value comes out.
+"""Schedules: functions from a step to a value.
 
-They are Keras learning-rate schedules, so the same object can drive a
-temperature, a loss weight or an optimizer's learning rate. A step is the
-number of updates made so far; the first update sees step 0.
+They are Keras learning-rate schedules, so one object can drive a temperature,
+a loss weight or an optimizer's learning rate. A step is the number of updates
+so far; the first update sees step 0.
 """
 
 from collections.abc import Sequence
@@ -49,16 +49,16 @@ class Constant(LearningRateSchedule):
         self.value = check_number("value", value)
 
     def __call__(self, step: Tensor) -> Tensor:
-        """Value at `step`, scalar float32."""
+        """Returns the value at `step`, scalar float32."""
         return ops.full_like(ops.cast(step, "float32"), self.value)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal schedule."""
+        """Returns the arguments that rebuild the schedule."""
         return {"value": self.value}
 
 
 class _Ramp(LearningRateSchedule):
-    """From `start` to `end` over `steps` updates, then `end`."""
+    """Goes from `start` to `end` over `steps` updates, then stays."""
 
     def __init__(self, start: float, end: float, steps: int) -> None:
         self.start = check_number("start", start)
@@ -66,11 +66,11 @@ class _Ramp(LearningRateSchedule):
         self.steps = _check_steps("steps", steps)
 
     def _progress(self, step: Tensor) -> Tensor:
-        """How much of the ramp is done, 0 to 1, scalar float32."""
+        """Returns the completed share of the ramp, 0 to 1, scalar float32."""
         return ops.clip(ops.cast(step, "float32") / self.steps, 0.0, 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal schedule."""
+        """Returns the arguments that rebuild the schedule."""
         return {"start": self.start, "end": self.end, "steps": self.steps}
 
 
@@ -92,7 +92,7 @@ class Linear(_Ramp):
     """
 
     def __call__(self, step: Tensor) -> Tensor:
-        """Value at `step`, scalar float32."""
+        """Returns the value at `step`, scalar float32."""
         progress = self._progress(step)
         # Not start + (end - start) * progress: this form hits `end` exactly.
         return self.start * (1.0 - progress) + self.end * progress
@@ -119,7 +119,7 @@ class Cosine(_Ramp):
     """
 
     def __call__(self, step: Tensor) -> Tensor:
-        """Value at `step`, scalar float32."""
+        """Returns the value at `step`, scalar float32."""
         wave = 0.5 * (1.0 + ops.cos(3.141592653589793 * self._progress(step)))
         return self.start * wave + self.end * (1.0 - wave)
 
@@ -150,7 +150,7 @@ class Exponential(_Ramp):
             )
 
     def __call__(self, step: Tensor) -> Tensor:
-        """Value at `step`, scalar float32."""
+        """Returns the value at `step`, scalar float32."""
         return self.start * ops.power(
             self.end / self.start, self._progress(step)
         )
@@ -161,8 +161,8 @@ class Piecewise(LearningRateSchedule):
     """Constant between boundaries.
 
     Args:
-        boundaries: increasing ints; `values[i]` holds while the step is below
-            `boundaries[i]`.
+        boundaries: increasing ints; `values[i]` applies while the step is
+            below `boundaries[i]`.
         values: floats, one more than the boundaries.
 
     Example:
@@ -188,7 +188,7 @@ class Piecewise(LearningRateSchedule):
             )
 
     def __call__(self, step: Tensor) -> Tensor:
-        """Value at `step`, scalar float32."""
+        """Returns the value at `step`, scalar float32."""
         step = ops.cast(step, "float32")
         value = ops.full_like(step, self.values[0])
         for boundary, following in zip(
@@ -198,7 +198,7 @@ class Piecewise(LearningRateSchedule):
         return value
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal schedule."""
+        """Returns the arguments that rebuild the schedule."""
         return {"boundaries": self.boundaries, "values": self.values}
 
 
@@ -234,13 +234,13 @@ class Warmup(LearningRateSchedule):
         self.steps = _check_steps("steps", steps)
 
     def __call__(self, step: Tensor) -> Tensor:
-        """Value at `step`, scalar float32."""
+        """Returns the value at `step`, scalar float32."""
         step = ops.cast(step, "float32")
         rise = ops.minimum((step + 1.0) / self.steps, 1.0)
         return rise * self.schedule(ops.maximum(step - self.steps, 0.0))
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal schedule."""
+        """Returns the arguments that rebuild the schedule."""
         return {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
             "steps": self.steps,
@@ -248,6 +248,6 @@ class Warmup(LearningRateSchedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Warmup":
-        """Makes the schedule that `get_config` described."""
+        """Builds the schedule that `get_config` describes."""
         schedule = keras.saving.deserialize_keras_object(config["schedule"])
         return cls(schedule, config["steps"])

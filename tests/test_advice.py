@@ -59,10 +59,10 @@ TABLE = {
     ("runs/tasks", "--set data.root=FOLDER"): (
         f"{HERE}::test_files_of_tasks_with_their_folder"
     ),
-    ("planning/measured/worker", "Name it as --device in place of"): (
+    ("planning/measured/worker", "Name it as --device instead of"): (
         f"{HERE}::test_a_hidden_gpu_is_calibrated_past"
     ),
-    ("callbacks/training_state", "Remove the folder, or start anew with"): (
+    ("callbacks/training_state", "Remove the folder, or start again with"): (
         f"{HERE}::test_a_run_started_anew_has_no_training_state"
     ),
     ("callbacks/training_state", "clip_norm`, in a new folder or with"): (
@@ -229,7 +229,7 @@ TABLE = {
         "tests/search/test_recipe_search.py"
         "::test_two_processes_share_a_search_and_outlive_a_kill"
     ),
-    ("training/snapshots", "Remove the folder, or start anew with --fresh"): (
+    ("training/snapshots", "Remove the folder, or start again with --fresh"): (
         f"{HERE}::test_a_run_started_anew_has_no_training_state"
     ),
     ("runs/stages", "Run `keras-distil distill` with the same recipe"): (

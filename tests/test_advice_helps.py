@@ -251,7 +251,7 @@ def test_a_run_started_anew_has_no_training_state(toy_recipe, tmp_path):
     run = open_run(recipe, tmp_path / "run")
     states = run.folder / "checkpoints"
     (states / "step-000000001").mkdir(parents=True)
-    with pytest.raises(ValueError, match="Remove the folder, or start anew"):
+    with pytest.raises(ValueError, match="Remove the folder, or start again"):
         snapshots.newest_snapshot(states, say=print)
     open_run(recipe, tmp_path / "run", fresh=True)
     assert snapshots.newest_snapshot(states, say=print) is None
@@ -388,7 +388,7 @@ def test_a_hidden_gpu_is_calibrated_past(monkeypatch, toy_recipe):
     def function(recipe):
         return next(calibration_worker.updates(recipe))
 
-    with pytest.raises(ValueError, match="in place of --calibrate, or hide"):
+    with pytest.raises(ValueError, match="instead of --calibrate, or hide"):
         function(recipe)
     found.clear()
     # What comes next.

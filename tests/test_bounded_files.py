@@ -32,7 +32,7 @@ def test_json_of_models_is_bounded(tmp_path, monkeypatch, toy_teacher):
     monkeypatch.setattr(edge, "_MOST_BYTES", 100)
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"a": "x" * 99}))
-    message = "has more than the 100 bytes that it may have, and is not read"
+    message = "has more than the allowed 100 bytes, and is not read"
     with pytest.raises(ValueError, match=message):
         read_json(path)
     monkeypatch.setattr(disk, "MODEL_JSON_BYTES", 10**6)
@@ -50,9 +50,9 @@ def test_json_of_data_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "DATA_JSON_BYTES", 100)
     path = tmp_path / "train-v1.1.json"
     path.write_text(" " * 101)
-    with pytest.raises(ValueError, match="the 100 bytes that it may have"):
+    with pytest.raises(ValueError, match="the allowed 100 bytes"):
         data.read_squad(path)
-    with pytest.raises(ValueError, match="the 100 bytes that it may have"):
+    with pytest.raises(ValueError, match="the allowed 100 bytes"):
         run_folder.read_text(path)
 
 

@@ -189,7 +189,7 @@ def test_spans(exported):
         ("who", " \t\n", "context must have a token"),
         # Nothing that the tokenizer keeps.
         ("who", "\u200b\x07", "context must have a token"),
-        ("who", None, "reads a question and its context: give both"),
+        ("who", None, "reads a question and its context: pass both"),
     ],
 )
 def test_questions_without_room_or_context(
@@ -263,7 +263,7 @@ def test_without_a_tokenizer(exported, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "tokenizer.json").unlink()
     student = edge.Student(copy)
-    with pytest.raises(FileNotFoundError, match="reads token ids alone"):
+    with pytest.raises(FileNotFoundError, match="reads only token ids"):
         student("the cat")
 
 
@@ -288,7 +288,7 @@ def test_without_a_tokenizer(exported, tmp_path):
         (
             {"lengths": [9], "max_length": 9},
             ValueError,
-            "no signature length_9 of .*: the two are of different exports",
+            "no signature length_9 of .*: the two belong to different exports",
         ),
         ({"max_length": 9}, ValueError, "no signature any_length of token_ids"),
         ({"inputs": ["x"]}, ValueError, r"no signature \w+ of x, which"),
@@ -312,7 +312,9 @@ def test_damaged_models(exported, tmp_path):
     folder, _ = exported("classification", 3, ["bad", "good", "neither"])
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "student.tflite").write_bytes(b"nothing that it knows")
-    with pytest.raises(ValueError, match="is no LiteRT model, or a damaged"):
+    with pytest.raises(
+        ValueError, match="is not a LiteRT model, or is damaged"
+    ):
         edge.Student(copy)
     (copy / "student.tflite").unlink()
     with pytest.raises(FileNotFoundError, match="student.tflite is missing"):

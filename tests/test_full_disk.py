@@ -17,7 +17,7 @@ from keras_distil.runs import run_folder
 from keras_distil.utils import disk
 from keras_distil.utils.progress import Progress
 
-FULL = "could not be written: No space left on device. What was finished"
+FULL = "could not be written: No space left on device. Finished work"
 
 
 @pytest.fixture(scope="module")

@@ -175,12 +175,12 @@ def test_the_addresses_that_are_bound_are_told(monkeypatch):
         found = set(distribution.listening_addresses()) - before
         ports = [each.getsockname()[1] for each in (one, six)]
         assert found == {f"127.0.0.1:{ports[0]}", f"[::]:{ports[1]}"}
-    assert distribution.open_ports_told() is None
+    assert distribution.describe_open_ports() is None
     distribution_line = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": '
     distribution_line += '{"type": "worker", "index": 1}}'
     monkeypatch.setenv("TF_CONFIG", distribution_line)
     monkeypatch.setattr(distribution, "listening_addresses", lambda: ["[::]:2"])
-    told = distribution.open_ports_told()
+    told = distribution.describe_open_ports()
     assert told.startswith("Worker 1 listens at [::]:2 without authenticat")
     assert "SECURITY.md" in told
 

@@ -1,9 +1,9 @@
-"""Training steps to compare, each in a process of its own.
+"""Training steps to compare, each in a separate process.
 
 `process.Contestant` starts one of `NAMES` and lets it take turns.
 """
 
-# Name: what it is, for people; the packages it needs beyond keras_distil's.
+# For each name: a description, and packages needed beyond keras_distil's.
 NAMES = {
     "keras_distil": ("keras_distil", ()),
     "pytorch": ("PyTorch, the authors' method", ("torch", "transformers")),
@@ -13,7 +13,7 @@ NAMES = {
 PEERS = tuple(name for name in NAMES if name != "keras_distil")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
-# The same for all.
+# The same for all contestants.
 MLM_WEIGHT, SOFT_TARGET_WEIGHT, COSINE_WEIGHT = 2.0, 5.0, 1.0
 TEMPERATURE = 2.0
 LEARNING_RATE = 5e-4

@@ -1,4 +1,4 @@
-"""keras_distil, as its recipes run it."""
+"""keras_distil's step, as in its recipes."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ from keras_distil import Distiller, data, losses, models, teachers
 
 
 def make_models(shape: Shape, precision: str) -> tuple[Any, Any]:
-    """A random teacher, held in the compute precision, and its student."""
+    """Makes a random teacher, in the compute precision, and its student."""
     sizes = shape.sizes
     keras.utils.set_random_seed(0)
     teacher = models.ExactBertMaskedLM(
@@ -37,7 +37,7 @@ def make_models(shape: Shape, precision: str) -> tuple[Any, Any]:
 
 
 def make_distiller(teacher: Any, student: Any, shape: Shape) -> Distiller:
-    """A Distiller of them, compiled."""
+    """Makes and compiles their Distiller."""
     triple_loss = losses.triple_loss(
         contestants.MLM_WEIGHT,
         contestants.SOFT_TARGET_WEIGHT,
@@ -59,9 +59,9 @@ def make_distiller(teacher: Any, student: Any, shape: Shape) -> Distiller:
 def cache_teacher(
     teacher: Any, shape: Shape, found: Data, folder: Path
 ) -> tuple[teachers.CachedTeacher, tf.data.Dataset]:
-    """The outputs for the words of the batches, and batches that hold them.
+    """Caches the outputs for the batches' words, and makes their batches.
 
-    The masks are others, drawn as in every training.
+    The masks differ: they are drawn as in every training.
     """
     tokenizer = data.load_tokenizer(models.checkpoint_directory("embedded"))
     rows = found.targets.reshape(-1, shape.length).astype("uint16")
@@ -89,21 +89,21 @@ def cache_teacher(
 def run(shape: Shape, precision: str, turns: Turns) -> None:
     """Trains in turns."""
     teacher, student = make_models(shape, precision)
-    found = make_data(shape)
+    words = make_data(shape)
     batches = tf.data.Dataset.from_tensor_slices(
         (
             {
-                "token_ids": found.token_ids,
-                "padding_mask": found.padding_mask,
+                "token_ids": words.token_ids,
+                "padding_mask": words.padding_mask,
             },
-            found.targets,
-            found.masked.astype("float32"),
+            words.targets,
+            words.masked.astype("float32"),
         )
     )
     with tempfile.TemporaryDirectory() as folder:
         if shape.variant.top_k:
             teacher, batches = cache_teacher(
-                *(teacher, shape, found), Path(folder)
+                *(teacher, shape, words), Path(folder)
             )
         distiller = make_distiller(teacher, student, shape)
         keras_turns.fit(distiller, batches, turns)

@@ -1,10 +1,10 @@
 """Keras's own `keras.distillation.Distiller`.
 
-It takes neither a padding mask nor sample weights, so soft targets and hidden
-states count at padding, too. It refuses a teacher of other inputs than its
-student's, hence the models around KerasHub's, and would run the student twice
-for losses on a named layer, hence both outputs of one pass; as a tuple, since
-a dict or a list of losses does not fit what its `compile` makes of it.
+It supports neither a padding mask nor sample weights, so soft targets and
+hidden states count at padding, too. It refuses a teacher whose inputs differ
+from the student's, hence the models around KerasHub's. It would run the student
+twice for losses on a named layer, hence both outputs of one pass, as a tuple,
+because a dict or list of losses does not fit what its `compile` makes of it.
 """
 
 import keras
@@ -16,7 +16,7 @@ from contestants import keras_turns
 from contestants.shapes import Shape, make_data
 from contestants.turns import Turns
 
-# Its total is the student's loss and the distillation losses, mixed to 1.
+# Its total mixes the student's loss and the distillation losses to 1.
 _TOTAL = (
     contestants.MLM_WEIGHT
     + contestants.SOFT_TARGET_WEIGHT
@@ -28,7 +28,7 @@ _REST = _TOTAL - contestants.MLM_WEIGHT
 def make_distiller(
     shape: Shape, precision: str
 ) -> keras.distillation.Distiller:
-    """Its nearest to the triple loss, compiled; 1 / 8 of ours."""
+    """Makes its closest form of the triple loss, compiled; 1 / 8 of ours."""
     teacher, student = map(
         keras_turns.logits_and_states, keras_turns.hub_models(shape, precision)
     )
@@ -36,7 +36,7 @@ def make_distiller(
         teacher,
         student,
         distillation_losses=[
-            # A loss object: of the name alone it would take raw logits.
+            # A loss object, because a name would mean raw logits.
             keras.distillation.LogitsDistillation(
                 temperature=contestants.TEMPERATURE,
                 loss=(keras.losses.KLDivergence(), None),
@@ -67,7 +67,7 @@ def make_distiller(
 def run(shape: Shape, precision: str, turns: Turns) -> None:
     """Trains in turns."""
     inputs, labels = keras_turns.at_positions(shape, make_data(shape))
-    # Its losses have the structure of the outputs, and so must labels.
+    # Its losses have the structure of the outputs, so labels must have it too.
     nothing = np.zeros(labels.shape[:2], "float32")
     batches = (inputs, (labels, nothing))
     dataset = tf.data.Dataset.from_tensor_slices(batches)

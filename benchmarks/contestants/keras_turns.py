@@ -1,6 +1,6 @@
-"""What the Keras contestants have in common.
+"""Shared code of the Keras contestants.
 
-The peers are compiled without XLA, which Keras would turn on by itself: it
+The peers are compiled without XLA, which Keras would enable by default: it
 made both slower on CPUs, in float32 and in bfloat16.
 """
 
@@ -15,7 +15,7 @@ from contestants.turns import Turns
 
 
 class TakeTurns(keras.callbacks.Callback):
-    """Lets `fit` go on when it is this process's turn."""
+    """Lets `fit` continue when it is this process's turn."""
 
     def __init__(self, turns: Turns) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class TakeTurns(keras.callbacks.Callback):
 
 
 def fit(model: keras.Model, batches: tf.data.Dataset, turns: Turns) -> None:
-    """Trains on the batches, over and over, until the turns end."""
+    """Trains on the batches repeatedly until the turns end."""
     model.fit(
         batches.repeat().prefetch(1),
         steps_per_epoch=2**31,
@@ -40,7 +40,7 @@ def fit(model: keras.Model, batches: tf.data.Dataset, turns: Turns) -> None:
 def hub_models(
     shape: Shape, precision: str
 ) -> tuple[keras_hub.models.Task, keras_hub.models.Task]:
-    """KerasHub's own teacher and student with random weights."""
+    """Makes KerasHub's teacher and student with random weights."""
     sizes = shape.sizes
     arguments = {
         "vocabulary_size": sizes.vocabulary,
@@ -64,7 +64,7 @@ def hub_models(
 
 
 def logits_and_states(task: keras_hub.models.Task) -> keras.Model:
-    """Both in one pass, from the inputs that teacher and student share."""
+    """Makes a model of both in one pass, with inputs that both models share."""
     inputs = {
         name: keras.Input((None,), dtype="int32", name=name)
         for name in ("token_ids", "padding_mask", "mask_positions")
@@ -76,18 +76,18 @@ def logits_and_states(task: keras_hub.models.Task) -> keras.Model:
     if isinstance(states, dict):
         states = states["sequence_output"]
     logits = task.masked_lm_head(states, inputs["mask_positions"])
-    # Softmax and the like in float32, as Keras's guide to mixed precision
-    # wants it.
+    # Softmax and the like in float32, as recommended in Keras's guide to mixed
+    # precision.
     logits = keras.layers.Activation("linear", dtype="float32")(logits)
     states = keras.layers.Activation("linear", dtype="float32")(states)
     return keras.Model(inputs, (logits, states))
 
 
 def at_positions(shape: Shape, data: Data) -> tuple[dict, np.ndarray]:
-    """Inputs of KerasHub's masked-LM models, and labels; -1 is no label.
+    """Returns inputs of KerasHub's masked-LM models, and labels or -1.
 
-    The positions are all there are, or the masked ones, filled up with the
-    first position to the largest number in any sequence.
+    The positions are all of them, or the masked ones, padded with the first
+    position to the largest number in any sequence.
     """
     inputs = {"token_ids": data.token_ids, "padding_mask": data.padding_mask}
     if shape.positions == "all":
@@ -95,7 +95,7 @@ def at_positions(shape: Shape, data: Data) -> tuple[dict, np.ndarray]:
         inputs["mask_positions"] = np.broadcast_to(every, data.targets.shape)
         return inputs, np.where(data.masked, data.targets, -1)
     most = data.masked.sum(-1).max()
-    # Stable: masked positions come first, in their order.
+    # Stable, so that masked positions come first, in order.
     positions = np.argsort(~data.masked, axis=-1, kind="stable")[..., :most]
     chosen = np.take_along_axis(data.masked, positions, axis=-1)
     labels = np.take_along_axis(data.targets, positions, axis=-1)
@@ -104,7 +104,7 @@ def at_positions(shape: Shape, data: Data) -> tuple[dict, np.ndarray]:
 
 
 def optimizer() -> keras.optimizers.Optimizer:
-    """AdamW that clips, for steps that leave it to the optimizer."""
+    """Makes an AdamW that clips, for steps that leave it to the optimizer."""
     return keras.optimizers.AdamW(
         contestants.LEARNING_RATE, global_clipnorm=contestants.CLIP_NORM
     )

@@ -31,7 +31,7 @@ def run(shape: Shape, precision: str, turns: Turns) -> None:
 
 
 def rate(product: tf.types.experimental.PolymorphicFunction, x: tf.Tensor):
-    """FLOP/s of a few products."""
+    """Returns the FLOP/s of a few products."""
     started = time.perf_counter()
     for _ in range(PRODUCTS):
         product(x, x)

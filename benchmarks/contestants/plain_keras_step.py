@@ -1,4 +1,4 @@
-"""A Keras `train_step` as one writes it: models called, logits whole."""
+"""A straightforward Keras `train_step`: models called, whole logits."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class PlainDistiller(keras.Model):
     """The triple loss on full logits.
 
     Args:
-        teacher: a model of `keras_turns.logits_and_states`.
+        teacher: a model from `keras_turns.logits_and_states`.
         student: another one.
     """
 
@@ -28,7 +28,7 @@ class PlainDistiller(keras.Model):
         self.built = True
 
     def train_step(self, data: tuple) -> dict[str, Tensor]:
-        """One update of the student."""
+        """Runs one update of the student."""
         inputs, labels, soft_weight = data
         teacher = self.teacher(inputs, training=False)
         with tf.GradientTape() as tape:
@@ -51,7 +51,7 @@ def triple_loss(
     soft_weight: Tensor,
     padding_mask: Tensor,
 ) -> Tensor:
-    """The weighted sum of the means over the tokens of each loss."""
+    """Returns the weighted sum of the losses' means over tokens."""
     temperature = contestants.TEMPERATURE
     teacher_logits, teacher_states = teacher
     student_logits, student_states = student
@@ -84,7 +84,7 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def make_distiller(shape: Shape, precision: str) -> PlainDistiller:
-    """A step of random models, compiled."""
+    """Makes and compiles a step with random models."""
     teacher, student = keras_turns.hub_models(shape, precision)
     distiller = PlainDistiller(
         keras_turns.logits_and_states(teacher),

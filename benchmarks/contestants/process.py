@@ -1,4 +1,4 @@
-"""A contestant as the process that gives the turns sees it."""
+"""A contestant, seen from the process that gives the turns."""
 
 import json
 import os
@@ -15,16 +15,16 @@ _SPARE = 1e9  # bytes that stay free for the rest of the machine
 
 
 class ContestantFailed(Exception):
-    """A contestant has ended, most likely for want of memory."""
+    """A contestant has ended, most likely for lack of memory."""
 
 
 class Contestant:
-    """A process that steps only when told to.
+    """A process that runs steps only on command.
 
     Args:
-        name: of `contestants.NAMES`, or "matrix_product".
+        name: one of `contestants.NAMES`, or "matrix_product".
         precision: "float32" or "mixed_bfloat16".
-        shape: what to train on.
+        shape: the models and batches to train on.
     """
 
     def __init__(self, name: str, precision: str, shape: Shape) -> None:
@@ -47,7 +47,7 @@ class Contestant:
         )
 
     def turn(self, seconds: float) -> dict:
-        """Lets it step for at least so long, and once at least.
+        """Lets it run for at least this long, and at least one step.
 
         Returns:
             "steps", "seconds" and "peak_memory_gb".
@@ -66,16 +66,16 @@ class Contestant:
         return json.loads(line)
 
     def warm_up(self) -> None:
-        """Lets it make single steps that do not count.
+        """Lets it run single steps that do not count.
 
         Raises:
-            ContestantFailed: as `turn`.
+            ContestantFailed: as for `turn`.
         """
         for _ in range(_WARM_UP_TURNS):
             self.turn(0.0)
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used so far."""
+        """Returns the processor time it has used so far."""
         stat = Path(f"/proc/{self._process.pid}/stat").read_text()
         fields = stat.rpartition(")")[2].split()
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
@@ -86,7 +86,7 @@ class Contestant:
             try:
                 self._process.stdin.close()
             except BrokenPipeError:
-                pass  # It has ended before.
+                pass  # It has already ended.
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
@@ -100,7 +100,7 @@ class Contestant:
 
 
 def available_memory() -> int:
-    """Bytes that new processes may have without swapping."""
+    """Returns the bytes that new processes can have without swapping."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024

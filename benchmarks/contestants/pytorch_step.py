@@ -1,7 +1,7 @@
 """The method of DistilBERT's authors in PyTorch, on Hugging Face's models.
 
 Written from its description: logits of teacher and student at every position,
-of which a mask then selects some.
+from which a mask then selects some.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ Tensor = torch.Tensor
 def make_models(
     shape: Shape,
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedModel]:
-    """Teacher and student with random weights."""
+    """Makes teacher and student with random weights."""
     torch.manual_seed(0)
     sizes = shape.sizes
     teacher = transformers.BertForMaskedLM(
@@ -53,12 +53,12 @@ def make_models(
 def make_optimizer(
     student: transformers.PreTrainedModel,
 ) -> torch.optim.Optimizer:
-    """AdamW with PyTorch's defaults."""
+    """Makes AdamW with PyTorch's defaults."""
     return torch.optim.AdamW(student.parameters(), lr=contestants.LEARNING_RATE)
 
 
 def make_batch(data: Data, index: int) -> dict[str, Tensor]:
-    """One batch as these models read it; label -100 is none."""
+    """Makes a batch in these models' form; -100 means no label."""
     masked = torch.from_numpy(data.masked[index])
     targets = torch.from_numpy(data.targets[index]).long()
     return {
@@ -77,7 +77,7 @@ def train_step(
     positions: str = "all",
     precision: str = "float32",
 ) -> dict[str, Tensor]:
-    """One update of the student.
+    """Runs one update of the student.
 
     Returns:
         The losses before the update, without their weights, by name.
@@ -125,7 +125,7 @@ def train_step(
 
 
 def _select(values: Tensor, mask: Tensor) -> Tensor:
-    """(tokens that the mask keeps, last axis)."""
+    """Returns (tokens that the mask keeps, last axis)."""
     mask = mask.unsqueeze(-1).expand_as(values)
     return torch.masked_select(values, mask).view(-1, values.size(-1))
 

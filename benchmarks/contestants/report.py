@@ -3,16 +3,16 @@
 import contestants
 
 _PRECISION = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
-# Waiting processes that take more of a core disturb.
+# Waiting processes that use more of a core disturb the others.
 _IDLE = 0.02
 
 
 def markdown(rows: list[dict], ratios: list[dict]) -> str:
-    """A table of the contestants and one of the pairs.
+    """Returns a table of the contestants and one of the pairs.
 
     Args:
-        rows: of contestants, as `train_step.py` writes them.
-        ratios: of pairs, as it writes them.
+        rows: rows of contestants, as written by `train_step.py`.
+        ratios: rows of pairs, as written by it.
 
     Returns:
         Text of several lines.
@@ -42,7 +42,7 @@ def markdown(rows: list[dict], ratios: list[dict]) -> str:
 
 
 def shape_name(row: dict) -> str:
-    """Model, batch and what is not usual of it."""
+    """Returns the model, the batch and any unusual settings."""
     words = [f"{row['model']} {row['batch']} x {row['length']}"]
     if row["positions"] != "all":
         words.append(f"{row['positions']} positions")

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-BATCHES = 8  # distinct ones, in a cycle
+BATCHES = 8  # distinct batches, in a cycle
 MASK_RATE = 0.15
 MASK_ID = 103
 FIRST_WORD_ID = 1000
@@ -13,7 +13,7 @@ FIRST_WORD_ID = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """A teacher and its student, which has its width."""
+    """A teacher and its student, which have the same width."""
 
     layers: int
     student_layers: int
@@ -27,19 +27,19 @@ class Sizes:
 MODELS = {
     "bert_base": Sizes(12, 6, 768, 3072, 12),
     "minilm": Sizes(6, 3, 384, 1536, 12),
-    # To see that everything runs.
+    # To check that everything runs.
     "toy": Sizes(2, 1, 16, 32, 2, vocabulary=1200),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What keras_distil may do in another way on the same batches.
+    """Options of keras_distil's step on the same batches.
 
     Args:
-        chunk_size: int, tokens that go through the vocabulary at a time.
-        micro_batches: int, parts of a batch.
-        top_k: int, logits of a cached teacher; 0 for a live one.
+        chunk_size: int, tokens per chunk of logits.
+        micro_batches: int, micro-batches per batch.
+        top_k: int, logits kept of a cached teacher; 0 for a live one.
     """
 
     chunk_size: int = 256
@@ -49,17 +49,17 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What one comparison is about.
+    """The models and batches of a comparison.
 
     Args:
-        sizes: of the models.
-        batch: int, sequences.
-        length: int, positions of a sequence.
+        sizes: sizes of the models.
+        batch: int, sequences per batch.
+        length: int, positions per sequence.
         positions: "all" or "masked", where the soft targets count.
-        padding: float in [0, 0.5), the share of the positions. Lengths of
-            sequences are then uniform from `1 - 2 * padding` to 1 of
+        padding: float in [0, 0.5), share of the positions. The sequences'
+            lengths are then uniform between `1 - 2 * padding` and 1 times
             `length`.
-        variant: of keras_distil; nothing to the others.
+        variant: options of keras_distil; not used by others.
     """
 
     sizes: Sizes
@@ -70,12 +70,12 @@ class Shape:
     variant: Variant = Variant()
 
     def to_json(self) -> str:
-        """Everything, on one line."""
+        """Returns everything as one line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Shape":
-        """The shape that `to_json` wrote."""
+        """Reads the shape that `to_json` wrote."""
         fields = json.loads(text)
         sizes = Sizes(**fields.pop("sizes"))
         return cls(sizes, variant=Variant(**fields.pop("variant")), **fields)
@@ -99,14 +99,14 @@ class Data:
 
 
 def make_data(shape: Shape) -> Data:
-    """The same for everyone: random words, as many real ones a batch."""
+    """Makes equal data for all: random words, as many per batch."""
     generator = np.random.default_rng(0)
     size = (BATCHES, shape.batch, shape.length)
     lengths = np.stack([_lengths(shape, generator) for _ in range(BATCHES)])
     real = np.arange(shape.length) < lengths[..., None]
     words = generator.integers(FIRST_WORD_ID, shape.sizes.vocabulary, size)
     targets = words * real
-    # The real tokens of a row in a random order, and the first of them.
+    # A random order of the real tokens of a row, and the first of them.
     order = np.where(real, generator.random(size), 2.0).argsort(-1).argsort(-1)
     counts = np.maximum(np.rint(MASK_RATE * lengths), 1)
     masked = order < counts[..., None]
@@ -119,7 +119,7 @@ def make_data(shape: Shape) -> Data:
 
 
 def _lengths(shape: Shape, generator: np.random.Generator) -> np.ndarray:
-    """Lengths of a batch, whose sum leaves exactly the padding asked for."""
+    """Draws lengths whose sum gives exactly the required padding."""
     low = max(1, round((1 - 2 * shape.padding) * shape.length))
     lengths = generator.integers(low, shape.length + 1, shape.batch)
     total = round((1 - shape.padding) * shape.length * shape.batch)
@@ -131,15 +131,15 @@ def _lengths(shape: Shape, generator: np.random.Generator) -> np.ndarray:
 
 
 def real_tokens(data: Data) -> float:
-    """Real tokens of a batch."""
+    """Returns the average number of real tokens in a batch."""
     return data.padding_mask.sum() / BATCHES
 
 
 def useful_flops(shape: Shape, data: Data) -> float:
-    """Floating-point operations that a batch needs, on average.
+    """Returns the average floating-point operations that a batch needs.
 
-    The teacher's forward pass, the student's forward and backward pass and
-    both heads, at real tokens and where logits count, nowhere else.
+    They are the teacher's forward pass, the student's forward and backward
+    pass and both heads, only at real tokens and where logits count.
     """
     sizes = shape.sizes
     tokens = data.padding_mask.sum()

@@ -1,4 +1,4 @@
-"""How a contestant knows that it is its turn."""
+"""The turns of a contestant."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from typing import TextIO
 
 
 class Turns:
-    """Steps while it is this process's turn, and waits else.
+    """Lets steps run during this process's turn, and else waits.
 
     Args:
-        answers: where to tell what a turn took.
+        answers: the stream for the measurements of a turn.
     """
 
     def __init__(self, answers: TextIO) -> None:
@@ -33,7 +33,7 @@ class Turns:
         self._begun = time.perf_counter()
 
     def next_command(self) -> float:
-        """Sleeps until a turn is given. Returns its least seconds."""
+        """Sleeps until the next turn; returns its minimum seconds."""
         line = sys.stdin.readline()
         if not line:
             raise SystemExit
@@ -47,9 +47,9 @@ class Turns:
 
 
 def peak_memory_gb() -> float:
-    """The most this process has had in memory.
+    """Returns the peak memory of this process.
 
-    `getrusage` counts the memory of the process that started it, too.
+    `getrusage` also counts the memory of the process that started it.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

@@ -1,7 +1,7 @@
-"""Memory of the losses on logits, in chunks and on logits whole.
+"""Memory of the losses on logits, in chunks and on whole logits.
 
-Every turn goes one step further and answers with the peak so far: what the
-losses read, then the losses in chunks, then on full logits.
+Every turn goes one step further and answers with the peak so far: the inputs of
+the losses, then the losses in chunks, then on full logits.
 """
 
 import functools
@@ -53,7 +53,7 @@ def chunks(
     student: chunked.VocabularyProjection,
     token_ids: Tensor,
 ) -> tuple:
-    """These losses as keras_distil sums them, and the gradients."""
+    """Returns the losses as summed by keras_distil, and the gradients."""
     ones = tf.ones_like(token_ids, tf.float32)
     return chunked.chunked_losses(
         logits_losses,
@@ -72,7 +72,7 @@ def whole(
     student: chunked.VocabularyProjection,
     token_ids: Tensor,
 ) -> list:
-    """The same sum on full logits, and its gradients."""
+    """Returns the same sum on full logits, and its gradients."""
     teacher_logits = _logits(teacher) / contestants.TEMPERATURE
     parts = [student.features, student.kernel, student.bias]
     with tf.GradientTape() as tape:

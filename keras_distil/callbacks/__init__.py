@@ -1,4 +1,4 @@
-"""Keras callbacks for distillation; one file each."""
+"""Keras callbacks for distillation."""
 
 from keras_distil.callbacks.best_epoch import BestEpoch
 from keras_distil.callbacks.gradient_balancer import GradientBalancer

@@ -10,15 +10,15 @@ from keras_distil.utils import disk
 
 
 class BestEpoch(keras.callbacks.Callback):
-    """Scores the student after every epoch, and keeps the best on disk.
+    """Scores the student after every epoch and keeps the best on disk.
 
     The score is added to the logs as `dev_score`. Of equal epochs the first
-    is kept. The file is replaced in one step.
+    is kept. The file is replaced atomically.
 
     Args:
         filepath: where to save the student, ending in `.keras`.
-        score: from the student to a number, more is better.
-        patience: int >= 1, or None. Training ends after so many epochs
+        score: function from the student to a number; more is better.
+        patience: int >= 1, or None. Training ends after this many epochs
             without a better score.
 
     Raises:
@@ -57,7 +57,7 @@ class BestEpoch(keras.callbacks.Callback):
         return self.scores.index(max(self.scores)) if self.scores else -1
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts anew, or goes on where a training state was kept."""
+        """Resets the scores, unless a training state has set them."""
         if self._is_out_of_patience():
             self.model.stop_training = True
 
@@ -74,11 +74,11 @@ class BestEpoch(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def get_training_state(self) -> dict[str, list[float]]:
-        """What `TrainingState` keeps of this callback."""
+        """Returns the state of this callback for `TrainingState`."""
         return {"scores": self.scores}
 
     def set_training_state(self, state: dict[str, list[float]]) -> None:
-        """Puts back what `get_training_state` returned."""
+        """Restores what `get_training_state` returned."""
         scores = state["scores"]
         if not all(type(score) is float for score in scores):
             raise TypeError(

@@ -1,4 +1,4 @@
-"""What `TrainingState` keeps of the callbacks beside it."""
+"""The states of other callbacks that `TrainingState` keeps."""
 
 import logging
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from keras_distil.utils import disk
 
 _log = logging.getLogger(__name__)
 
-# Keras has no types: any callback.
+# Keras has no types, so this is any callback.
 _Callback: TypeAlias = Any
 
-# What Keras's callbacks carry on from one update or epoch to the next.
+# Attributes that Keras's callbacks carry from one update or epoch to the next.
 ATTRIBUTES: dict[type, tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: (
         "wait",
@@ -35,7 +35,7 @@ ATTRIBUTES: dict[type, tuple[str, ...]] = {
     keras.callbacks.History: ("epoch", "history"),
     keras.callbacks.CSVLogger: ("keys",),
 }
-# Those that carry on nothing, or that are the user's own functions.
+# Callbacks without a state, or with functions of the user.
 STATELESS = (
     keras.callbacks.LambdaCallback,
     keras.callbacks.LearningRateScheduler,
@@ -43,9 +43,9 @@ STATELESS = (
     keras.callbacks.RemoteMonitor,
     keras.callbacks.TerminateOnNaN,
 )
-# KerasTuner's belong to a trial, which keeps its own best epoch.
+# KerasTuner's callbacks belong to a trial, which keeps its best epoch.
 _STATELESS_MODULE = "keras_tuner."
-# What Keras itself sets on a callback.
+# Attributes that Keras sets on a callback.
 _OF_KERAS = {"params", "_model", "_params"}
 _ARRAY = "__array__"
 _PLAIN = (bool, int, float, str, type(None), np.generic)
@@ -55,8 +55,8 @@ class Kept(NamedTuple):
     """The states of callbacks, ready to be written.
 
     Attributes:
-        values: JSON data; arrays are names of `arrays`.
-        arrays: by name.
+        values: JSON data; an array is replaced by its name in `arrays`.
+        arrays: the arrays, by name.
     """
 
     values: dict[str, Any]
@@ -67,14 +67,14 @@ class KeptStates:
     """The states of the callbacks of one training.
 
     A callback has a state if it is one of Keras's in `ATTRIBUTES`, or has the
-    methods `get_training_state` and `set_training_state`. It is known by its
-    class and its place among those of that class.
+    methods `get_training_state` and `set_training_state`. It is identified by
+    its class and its place among those of that class.
 
     Args:
-        callbacks: all but `TrainingState`.
+        callbacks: all callbacks except `TrainingState`.
 
     Raises:
-        ValueError: if one of Keras's callbacks is among them whose state
+        ValueError: if they include one of Keras's callbacks whose state
             cannot be kept.
     """
 
@@ -89,7 +89,7 @@ class KeptStates:
         self._before: dict[str, dict[str, Any]] = {}
 
     def begin(self) -> None:
-        """Remembers what callbacks without a state are like at the start.
+        """Records the attributes of callbacks without a state at the start.
 
         Raises:
             TypeError: if a state is not made of JSON data and arrays.
@@ -102,7 +102,7 @@ class KeptStates:
         }
 
     def get(self) -> Kept:
-        """The states of now."""
+        """Returns the current states."""
         arrays: dict[str, np.ndarray] = {}
         states = {
             name: _encoded(_state(callback), name, arrays)
@@ -114,53 +114,55 @@ class KeptStates:
     def read(
         self, values: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> dict[str, Any]:
-        """The states that `get` has returned, by callback.
+        """Decodes the states that `get` returned, by callback.
 
         Args:
-            values: what was written.
-            arrays: the arrays, and others.
+            values: the values that were written.
+            arrays: the arrays, and possibly others.
 
         Raises:
-            ValueError: if a callback goes on whose numbers were not kept.
-            LookupError: if the values are others, and TypeError.
+            ValueError: if a callback cannot continue because its numbers were
+                not kept.
+            LookupError, TypeError: if the values have another form.
         """
         self._check_kept(values.get("not_kept", {}))
         states = _by_place(values["callbacks"])
         for name, callback in self._callbacks.items():
-            # States from before histories were kept lack it.
+            # Older states have no history.
             expected = _has_state(callback) and not isinstance(
                 callback, keras.callbacks.History
             )
             if expected and name not in states:
                 _log.warning(
-                    "The training state has nothing of %s: it starts anew.",
+                    "The training state has no state of %s: it starts from "
+                    "scratch.",
                     _named(name),
                 )
         for name in states:
             if name not in self._callbacks and not name.endswith(".History"):
                 _log.warning(
                     "The training state has a state of %s, which is not among "
-                    "the callbacks: it is left out.",
+                    "the callbacks: it is ignored.",
                     _named(name),
                 )
-        found = {
+        restored = {
             name: _decoded(states[name], arrays)
             for name, callback in self._callbacks.items()
             if name in states and _has_state(callback)
         }
-        for name, state in found.items():
+        for name, state in restored.items():
             _check_form(self._callbacks[name], state)
-        return found
+        return restored
 
     def put_back(
         self, states: dict[str, Any], *, keras_too: bool = True
     ) -> None:
-        """Gives the callbacks the states that `read` has returned.
+        """Restores the states that `read` returned.
 
         Args:
-            states: by callback.
-            keras_too: whether Keras's callbacks, which start anew in
-                `on_train_begin`, are wanted.
+            states: the states, by callback.
+            keras_too: whether to include Keras's callbacks, which reset
+                themselves in `on_train_begin`.
         """
         for name, state in states.items():
             callback = self._callbacks[name]
@@ -170,17 +172,17 @@ class KeptStates:
                 _put_back(callback, state)
 
     def _changed(self) -> dict[str, dict[str, list[str]]]:
-        """Attributes of callbacks that have changed and are not kept."""
-        found = {}
+        """Lists attributes of callbacks that changed but are not kept."""
+        changes = {}
         for name, before in self._before.items():
             now = _glance(self._callbacks[name])
             changed = [x for x in now if now[x] != before.get(x, _MISSING)]
             if changed:
-                found[name] = {
+                changes[name] = {
                     "numbers": [x for x in changed if now[x][0] == "number"],
                     "others": [x for x in changed if now[x][0] != "number"],
                 }
-        return found
+        return changes
 
     def _check_kept(self, not_kept: dict[str, Any]) -> None:
         for name, changed in _by_place(not_kept).items():
@@ -189,7 +191,7 @@ class KeptStates:
                 continue
             if changed["numbers"]:
                 raise ValueError(
-                    f"Training cannot go on exactly with {_named(name)}: it "
+                    f"Training cannot continue exactly with {_named(name)}: it "
                     f"had changed {changed['numbers']}, which the training "
                     "state does not keep. Give it `get_training_state` and "
                     "`set_training_state`, or, if nothing depends on these, "
@@ -197,7 +199,7 @@ class KeptStates:
                 )
             _log.warning(
                 "%s had changed %s, which the training state does not keep: "
-                "it starts anew.",
+                "it starts from scratch.",
                 _named(name),
                 changed["others"],
             )
@@ -212,17 +214,17 @@ def _named(name: str) -> str:
 
 
 def _by_place(states: dict[str, Any]) -> dict[str, Any]:
-    """States by class and place among those of that class.
+    """Keys states by class and place among those of that class.
 
-    Earlier states counted all callbacks.
+    Older states counted the places of all callbacks.
     """
     counts: dict[str, int] = {}
-    found = {}
+    ordered = {}
     for name in sorted(states, key=_place):
         kind = name.partition(".")[2]
         counts[kind] = counts.get(kind, -1) + 1
-        found[f"{counts[kind]}.{kind}"] = states[name]
-    return found
+        ordered[f"{counts[kind]}.{kind}"] = states[name]
+    return ordered
 
 
 def _place(name: str) -> int:
@@ -255,7 +257,7 @@ def _has_state(callback: _Callback) -> bool:
 
 
 def _is_own(callback: _Callback) -> bool:
-    """Whether a callback is a user's, with a state that nobody knows of."""
+    """Checks whether a callback is a user's, with an unknown state."""
     module = type(callback).__module__
     return (
         not hasattr(callback, "get_training_state")
@@ -272,14 +274,14 @@ def _attributes(callback: _Callback) -> tuple[str, ...] | None:
 
 
 def _glance(callback: _Callback) -> dict[str, tuple[str, Any]]:
-    """Enough of a callback's attributes to see whether they change."""
+    """Returns enough of a callback's attributes to see changes."""
     found: dict[str, tuple[str, Any]] = {}
     left_out = {*_OF_KERAS, *(_attributes(callback) or ())}
     for name, value in vars(callback).items():
         if name in left_out:
             continue
         if isinstance(value, _PLAIN):
-            # As text, NaN is equal to NaN.
+            # As text, because NaN equals NaN there.
             found[name] = ("number", repr(value))
         elif isinstance(value, (list, dict, set)):
             found[name] = (type(value).__name__, len(value))
@@ -316,19 +318,19 @@ def _put_back(callback: _Callback, state: dict[str, Any]) -> None:
     if isinstance(callback, keras.callbacks.CSVLogger):
         _rewrite(callback, state.pop("text"))
     for name, value in state.items():
-        # A list or dict goes on growing: each has its own.
+        # Lists and dicts keep growing, so each gets a copy.
         setattr(callback, name, _copied(value))
 
 
 def _without_teacher(
     model: keras.Model, weights: list[Any] | None
 ) -> list[Any] | None:
-    """The weights that training changes, of all weights of a Distiller."""
+    """Selects the weights that training changes from all of a Distiller's."""
     if weights is None:
         return None
     frozen = _frozen(model)
     return [
-        np.asarray(value)  # Keras makes a number of a scalar.
+        np.asarray(value)  # Keras turns scalars into numbers.
         for variable, value in zip(model.weights, weights, strict=True)
         if id(variable) not in frozen
     ]
@@ -353,13 +355,13 @@ def _frozen(model: keras.Model) -> set[int]:
 
 
 def _read(path: Path) -> str:
-    # Line ends as they are.
+    # Keeps line endings.
     with path.open(encoding="utf-8", newline="") as file:
         return file.read()
 
 
 def _rewrite(logger: keras.callbacks.CSVLogger, text: str) -> None:
-    """Lines of epochs that are made again are dropped."""
+    """Rewrites the log, without lines of epochs that will be repeated."""
     path = Path(logger.filename)
     if logger.csv_file is not None:
         logger.csv_file.close()
@@ -379,7 +381,7 @@ def _copied(value: Any) -> Any:
 
 
 def _check_form(callback: _Callback, state: Any) -> None:
-    """Raises TypeError for a state that this version has not written."""
+    """Raises TypeError for a state that this version did not write."""
     if hasattr(callback, "get_training_state"):
         return
     containers = {"best_weights", "epoch", "history", "keys", "text"}
@@ -394,7 +396,7 @@ def _check_form(callback: _Callback, state: Any) -> None:
 
 
 def _encoded(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """The value as JSON; its arrays go to `arrays`."""
+    """Encodes a value as JSON, moving its arrays to `arrays`."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):

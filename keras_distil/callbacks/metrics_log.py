@@ -13,22 +13,22 @@ from keras_distil.utils import disk
 class MetricsLog(keras.callbacks.Callback):
     """Appends one JSON object per update to a file.
 
-    With `steps_per_execution` the lines of an execution are written together,
+    With `steps_per_execution`, the lines of an execution are written together
     and have the same `tokens_per_second`.
 
-    When training goes on from an earlier update, lines of later ones, which
-    are about to be made again, are dropped. Of several workers only the chief
+    When training continues from an earlier update, the lines of later ones,
+    which will be repeated, are dropped. With several workers, only the chief
     writes.
 
     Args:
-        filepath: the file; made if missing.
-        stage: string, kept in every line to tell the stages of a run apart.
+        filepath: the file; created if missing.
+        stage: string, added to every line to distinguish the stages of a run.
 
     Example:
         >>> log = MetricsLog("metrics.jsonl", stage="distill")
     """
 
-    # Its file is set right when training goes on.
+    # The file is corrected when training continues.
     has_training_state = False
 
     def __init__(self, filepath: str | os.PathLike, *, stage: str) -> None:
@@ -47,7 +47,7 @@ class MetricsLog(keras.callbacks.Callback):
         if self.filepath.is_file():
             self._drop_later_lines()
         with disk.writing(self.filepath):
-            # Unbuffered: nothing is left to be written when it is closed.
+            # Unbuffered, so nothing is left to write when it is closed.
             self._file = self.filepath.open("ab", buffering=0)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -85,7 +85,7 @@ class MetricsLog(keras.callbacks.Callback):
             kept.writelines(line for line in old if self._is_earlier(line))
 
     def _is_earlier(self, line: str) -> bool:
-        """Whether a line is another stage's, or an update already made."""
+        """Checks whether a line is another stage's or of an update to keep."""
         try:
             record = json.loads(line)
             return (

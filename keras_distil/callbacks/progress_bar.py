@@ -7,22 +7,22 @@ import keras
 from keras_distil.callbacks.training_state import TrainingState
 from keras_distil.utils.progress import Bar, duration
 
-# One of each kind of task.
+# The main metric of each kind of task.
 _METRICS = ("mlm_accuracy", "accuracy", "mean_absolute_error")
-# The speed is that of about as many seconds.
+# The speed is an average over about this many seconds.
 _SECONDS = 10.0
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Advances a bar by the updates made; shows epoch, losses and speed.
+    """Advances a bar by updates, and shows epoch, losses and speed.
 
     Args:
         bar: an open `progress.Bar` that counts updates.
-        state: the `TrainingState` of the same training, whose newest state is
-            shown, and from which an interrupted training is counted on.
+        state: the `TrainingState` of the same training. Its newest state is
+            shown, and an interrupted training is counted from there.
     """
 
-    # What it shows is counted from the model.
+    # Everything that it shows is counted from the model.
     has_training_state = False
 
     def __init__(self, bar: Bar, state: TrainingState | None = None) -> None:
@@ -33,14 +33,14 @@ class ProgressBar(keras.callbacks.Callback):
         self._speed: float | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Remembers where the counters of steps and tokens start."""
+        """Records where the counters of steps and tokens start."""
         self._start = self._updates()
         if self._state is not None:
             self._start = self._state.first_update
         self._since = time.monotonic(), self._tokens()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Remembers which it is."""
+        """Records the epoch's number."""
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:

@@ -8,7 +8,7 @@ from keras_distil.training.distiller import Distiller
 
 
 class _VariableScheduler(keras.callbacks.Callback):
-    """Attaches a schedule to one variable for the length of a `fit`."""
+    """Attaches a schedule to one variable for the duration of a `fit`."""
 
     # A schedule is a function of the optimizer's counter.
     has_training_state = False
@@ -46,8 +46,8 @@ class _VariableScheduler(keras.callbacks.Callback):
 class TemperatureScheduler(_VariableScheduler):
     """Sets the temperature of the soft targets by the step.
 
-    It is evaluated inside the step from the optimizer's counter: exact under
-    `steps_per_execution`, and without tracing anew.
+    The schedule is evaluated inside the step from the optimizer's counter:
+    exact under `steps_per_execution`, and without retracing.
 
     Args:
         schedule: a callable from the number of updates made so far to a
@@ -56,7 +56,7 @@ class TemperatureScheduler(_VariableScheduler):
             temperature.
 
     Raises:
-        TypeError: if `schedule` is not callable, or the model no Distiller.
+        TypeError: if `schedule` is not callable, or the model not a Distiller.
         ValueError: if the Distiller has no such loss with a temperature.
 
     Example:
@@ -69,18 +69,18 @@ class TemperatureScheduler(_VariableScheduler):
         self.loss = loss
 
     def _variables(self) -> list[keras.Variable]:
-        found = [
+        variables = [
             loss.temperature
             for loss in self.model.distillation_losses
             if hasattr(loss, "temperature") and self.loss in (None, loss.name)
         ]
-        if not found:
+        if not variables:
             names = [loss.name for loss in self.model.distillation_losses]
             raise ValueError(
                 "TemperatureScheduler needs a loss with a temperature. The "
                 f"Distiller's losses: {names}."
             )
-        return found
+        return variables
 
 
 class LossWeightScheduler(_VariableScheduler):
@@ -92,8 +92,8 @@ class LossWeightScheduler(_VariableScheduler):
             weight >= 0.
 
     Raises:
-        TypeError: if `schedule` is not callable, or the model no Distiller.
-        ValueError: if the Distiller has no loss of that name.
+        TypeError: if `schedule` is not callable, or the model not a Distiller.
+        ValueError: if the Distiller has no loss with that name.
 
     Example:
         >>> from keras_distil import schedules

@@ -1,4 +1,4 @@
-"""What happened in the latest updates, for callbacks that record steps."""
+"""The values of the latest updates, for callbacks that record steps."""
 
 import time
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class StepRecorder:
         return int(self._model.optimizer.iterations.numpy())
 
     def new_updates(self) -> Sequence[int]:
-        """Numbers of the updates since this was last asked, from 1.
+        """Returns the numbers, from 1, of the updates since the last call.
 
-        They are those of one execution at most.
+        They are the updates of one execution at most.
         """
         step = self.step
         first = max(self._seen, step - self._model.update_record.updates) + 1
@@ -35,14 +35,14 @@ class StepRecorder:
         return range(first, step + 1)
 
     def read(self, updates: Sequence[int]) -> list[dict[str, float]]:
-        """Values of some of the latest updates.
+        """Returns the values of some of the latest updates.
 
         Args:
-            updates: their numbers, of those of the latest execution.
+            updates: their numbers, all in the latest execution.
 
         Returns:
             For each, losses, metrics, weights, temperature, learning rate and
-            the tokens per second since the last reading.
+            the tokens per second since the last call.
         """
         now, tokens = time.perf_counter(), self._tokens_seen()
         speed = (tokens - self._tokens) / max(now - self._time, 1e-9)
@@ -53,7 +53,7 @@ class StepRecorder:
         ]
 
     def restart_clock(self) -> None:
-        """Leaves out of the speed what has passed since the last reading."""
+        """Excludes the time since the last reading from the speed."""
         self._time = time.perf_counter()
         self._tokens = self._tokens_seen()
 

@@ -11,23 +11,23 @@ MODES = ("min", "max")
 
 
 class StudentCheckpoint(keras.callbacks.Callback):
-    """Saves the student, alone, at the end of every epoch.
+    """Saves the student at the end of every epoch.
 
-    The file is replaced in one step: a crash while saving leaves the old one.
-    Of several workers only the chief writes. After epochs that `fit` does not
-    validate, a monitored "val_" log is not waited for.
+    The file is replaced atomically: a crash while saving leaves the old one.
+    With several workers, only the chief writes. A monitored "val_" log is not
+    expected after epochs that `fit` does not validate.
 
     Args:
-        filepath: where to save, ending in `.keras`.
+        filepath: the file to save to, ending in `.keras`.
         monitor: string or None. Save only when this log improves, such as
             "val_mlm_accuracy"; None saves every time.
-        mode: "min" or "max", what improving means.
+        mode: "min" or "max", the direction of improvement.
 
     Raises:
         ValueError: if `filepath` does not end in `.keras` or `mode` is
-            unknown; when training begins, if no epoch is validated whose
-            "val_" log is monitored; after the first epoch whose logs should
-            have `monitor` and have not, when the student has been saved.
+            unknown; when training begins, if `monitor` is a "val_" log and no
+            epoch is validated; after the first epoch whose logs should
+            contain `monitor` but do not, once the student has been saved.
 
     Example:
         >>> checkpoint = StudentCheckpoint("student.keras")
@@ -56,7 +56,7 @@ class StudentCheckpoint(keras.callbacks.Callback):
         self.best: float | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Refuses to wait for what does not come."""
+        """Refuses to monitor a log that will never come."""
         epochs = (self.params or {}).get("epochs")
         if not self._of_validation or not epochs:
             return
@@ -67,7 +67,7 @@ class StudentCheckpoint(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Saves if there is nothing to monitor, or it improved."""
+        """Saves if nothing is monitored, or the log has improved."""
         logs = logs or {}
         if self.monitor is None:
             self._save()
@@ -96,11 +96,11 @@ class StudentCheckpoint(keras.callbacks.Callback):
             self.model.student.save(partial)
 
     def get_training_state(self) -> dict[str, float | None]:
-        """What `TrainingState` keeps of this callback."""
+        """Returns the state of this callback for `TrainingState`."""
         return {"best": self.best}
 
     def set_training_state(self, state: dict[str, float | None]) -> None:
-        """Puts back what `get_training_state` returned."""
+        """Restores what `get_training_state` returned."""
         best = state["best"]
         if best is not None and type(best) is not float:
             raise TypeError(f"`best` must be a float. Received: {best!r:.60}.")

@@ -1,4 +1,4 @@
-"""A callback that keeps all that a training needs to go on exactly."""
+"""A callback that saves everything needed to resume training exactly."""
 
 import logging
 import os
@@ -24,59 +24,59 @@ _NUMBER = re.compile(r"_\d+(?=/|$)")
 
 
 class TrainingState(keras.callbacks.Callback):
-    """Keeps the training state on disk, and goes on from it.
+    """Keeps the training state on disk and resumes from it.
 
-    Written every `every_steps` updates, at the end of every epoch, and once
-    more when the process is asked to end (SIGTERM, or Ctrl-C): the student's
-    weights and random generators, projections, the optimizer, weights and
-    temperatures of the losses, the position in the data, running metrics, and
-    the states of the other callbacks. The next `fit` with the same
-    arguments continues there: with deterministic operations, as
-    `tf.config.experimental.enable_op_determinism()` gives, its weights at the
-    end are those of a training that was never interrupted, bit for bit.
+    A state is written every `every_steps` updates, at the end of every epoch,
+    and when the process is asked to end (SIGTERM, or Ctrl-C). It holds the
+    student's weights and random generators, projections, the optimizer,
+    weights and temperatures of the losses, the position in the data, running
+    metrics, and the states of the other callbacks. The next `fit` with the
+    same arguments continues there. With deterministic operations, as set by
+    `tf.config.experimental.enable_op_determinism()`, its final weights equal
+    those of an uninterrupted training, bit for bit.
 
-    A state is written whole or not at all, with checksums; if the newest is
-    damaged, the one before is used and a warning says so.
+    A state is written atomically, with checksums. If the newest is damaged,
+    the one before is used and a warning says so.
 
-    Kept are the states of keras_distil's callbacks, of Keras's that have one
-    (EarlyStopping, ReduceLROnPlateau, ModelCheckpoint, SwapEMAWeights,
-    TensorBoard, CSVLogger, History), and of every callback with the methods
-    `get_training_state()`, which returns numbers, text, None, lists, dicts
-    with text as keys and NumPy arrays, and `set_training_state(state)`, which
-    puts them back. That one may be called several times: before
-    `on_train_begin` and after it, and after `on_epoch_begin` of an epoch that
-    was interrupted. A callback of another class whose numbers changed in the
-    interrupted training is refused by name, unless its attribute
-    `has_training_state` is False. Of Keras's, `BackupAndRestore` and
-    `OrbaxCheckpoint` are refused.
+    The states of these callbacks are kept: keras_distil's, those of Keras's
+    that have one (EarlyStopping, ReduceLROnPlateau, ModelCheckpoint,
+    SwapEMAWeights, TensorBoard, CSVLogger, History), and every callback with
+    the methods `get_training_state()`, which returns numbers, text, None,
+    lists, dicts with text as keys and NumPy arrays, and
+    `set_training_state(state)`, which restores them. The latter may be called
+    several times: before and after `on_train_begin`, and after
+    `on_epoch_begin` of an interrupted epoch. A callback of another class
+    whose numbers changed in the interrupted training is refused by name,
+    unless its attribute `has_training_state` is False. Keras's
+    `BackupAndRestore` and `OrbaxCheckpoint` are refused.
 
-    The dataset must be one of keras_distil, which is entered where the
-    training stopped, or an endless one whose iterator TensorFlow can save.
+    The dataset must be one of keras_distil's, which is entered where training
+    stopped, or an endless one whose iterator TensorFlow can save.
 
     Args:
-        directory: folder of the states.
-        every_steps: int >= 1, updates from one state to the next.
+        directory: folder for the states.
+        every_steps: int >= 1, updates between states.
         keep: int >= 1, how many of the newest states to keep.
 
     Attributes:
-        saved_step: int, the updates before the newest state; None before the
-            first.
-        saved_at: float, when it was written, of `time.monotonic()`; None if
+        saved_step: int, number of updates before the newest state; None
+            before the first.
+        saved_at: float, time of writing, from `time.monotonic()`; None if
             this process has written none.
 
     Raises:
-        TypeError: in `fit`, if the data is no `tf.data.Dataset`, or the state
-            of a callback has another form.
+        TypeError: in `fit`, if the data is not a `tf.data.Dataset`, or the
+            state of a callback has another form.
         ValueError: if a count is below 1; in `fit`, if the dataset or a
-            callback cannot be continued, or the state is that of another
-            model, of another `steps_per_epoch`, or of a version of
-            keras_distil that takes the data in another order.
+            callback cannot be continued, or the state belongs to another
+            model, another `steps_per_epoch`, or a version of keras_distil
+            that reads the data in another order.
 
     Example:
         >>> state = TrainingState("checkpoints", every_steps=500)
     """
 
-    # How `Distiller.fit` finds it.
+    # Lets `Distiller.fit` find this callback.
     keeps_training_state = True
 
     def __init__(
@@ -102,7 +102,7 @@ class TrainingState(keras.callbacks.Callback):
 
     @property
     def first_update(self) -> int:
-        """Updates of the optimizer from before this training, in all."""
+        """The optimizer's number of updates before this training."""
         return self._first_update
 
     def start(
@@ -119,7 +119,7 @@ class TrainingState(keras.callbacks.Callback):
             others: the other callbacks of this training.
 
         Returns:
-            Where training goes on.
+            Where training continues.
         """
         self._source = source
         self._others = KeptStates(others)
@@ -132,7 +132,7 @@ class TrainingState(keras.callbacks.Callback):
             return self._position
         try:
             self._restore(model, snapshot)
-        # Written by no version of keras_distil, though the checksums agree.
+        # No version of keras_distil wrote it, though the checksums match.
         except (LookupError, TypeError, AttributeError) as error:
             raise _not_ours(snapshot.path) from error
         self._first_update = _updates(model) - self._position.batches
@@ -157,33 +157,36 @@ class TrainingState(keras.callbacks.Callback):
     def _check_same(self, values: dict[str, Any], path: Path) -> None:
         if values["steps_per_epoch"] != self._source.steps_per_epoch:
             raise ValueError(
-                f"The training state in {path} is that of a training with "
+                f"The training state in {path} belongs to a training with "
                 f"steps_per_epoch={values['steps_per_epoch']}. Received: "
                 f"steps_per_epoch={self._source.steps_per_epoch}."
             )
-        order, wanted = values.get("order_version"), self._source.order_version
-        if wanted is not None and order != wanted:
+        order, expected = (
+            values.get("order_version"),
+            self._source.order_version,
+        )
+        if expected is not None and order != expected:
             raise ValueError(
                 f"The training state in {path} was written by another version "
-                f"of keras_distil, which takes the data in another order "
-                f"(order version {order or 1}, this one has {wanted}): it "
+                f"of keras_distil, which reads the data in another order "
+                f"(order version {order or 1}, this one has {expected}): it "
                 "cannot be continued exactly. Finish it with the version that "
-                "began it, or start anew in another folder or with --fresh."
+                "began it, or start again in another folder or with --fresh."
             )
 
     def _put_back(self) -> None:
-        """Undoes what the other callbacks do when they begin."""
+        """Undoes changes that the other callbacks make when they begin."""
         if self._snapshot is not None:
             _assign(_variables(self.model), self._snapshot.tensors)
             self._others.put_back(self._states)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Puts back what callbacks start anew, and waits for signals."""
+        """Restores what callbacks have reset, and starts to catch signals."""
         self._put_back()
         if self._position.step == 0:
             self._snapshot = None
         self._others.begin()
-        # Python allows signal handlers in the main thread only.
+        # Python allows signal handlers only in the main thread.
         if threading.current_thread() is threading.main_thread():
             self._signal = None
             self._handlers = {
@@ -192,7 +195,7 @@ class TrainingState(keras.callbacks.Callback):
             }
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Puts back what an interrupted epoch had begun with."""
+        """Restores the state in which an interrupted epoch stopped."""
         self._epoch = epoch
         self._step = 0
         if self._snapshot is not None:
@@ -203,9 +206,9 @@ class TrainingState(keras.callbacks.Callback):
             self._snapshot = None
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Writes the state if it is time, or the process is to end."""
+        """Writes the state if it is due, or the process should end."""
         self._step = batch + 1
-        # Otherwise the end of the epoch, with what belongs to it, is due.
+        # At the end of an epoch, `on_epoch_end` must run first.
         if self._step < self._source.steps_per_epoch:
             since = _updates(self.model) - (self.saved_step or 0)
             is_last = self._signal is not None or self.model.stop_training
@@ -215,19 +218,19 @@ class TrainingState(keras.callbacks.Callback):
             self._end_process()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Writes the state; this callback's turn is the last."""
-        # An epoch that a callback ended early goes on where it ended.
+        """Writes the state; this callback runs last."""
+        # An epoch that a callback ended early continues where it ended.
         if self._step >= self._source.steps_per_epoch:
             self._save(Position(epoch + 1))
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Leaves the signals to whom they belonged."""
+        """Restores the previous signal handlers."""
         self._restore_handlers()
 
     def _save(self, position: Position) -> None:
         step = _updates(self.model)
         variables = {**_variables(self.model), **_metrics(self.model)}
-        # Reading may take all workers; writing takes the chief.
+        # Reading may need all workers; only the chief writes.
         tensors = {name: _value(v) for name, v in variables.items()}
         _check_finite(tensors, step)
         self.saved_step = step
@@ -251,7 +254,7 @@ class TrainingState(keras.callbacks.Callback):
         )
 
     def _remember(self, number: int, frame: Any) -> None:
-        """Ends after the step; asked a second time, at once."""
+        """Ends after the step; on a second signal, at once."""
         if self._signal is not None:
             self._end_process()
         _log.warning(
@@ -274,7 +277,7 @@ class TrainingState(keras.callbacks.Callback):
 
 
 def _check_finite(tensors: dict[str, np.ndarray], step: int) -> None:
-    """Raises RuntimeError rather than let a state with NaN be the newest."""
+    """Raises RuntimeError before a state with NaN could become the newest."""
     wrong = [
         name
         for name, value in tensors.items()
@@ -282,8 +285,9 @@ def _check_finite(tensors: dict[str, np.ndarray], step: int) -> None:
     ]
     if wrong:
         raise RuntimeError(
-            f"Training stopped at step {step}: its update made {len(wrong)} "
-            f"variables that are not finite, such as {wrong[0]}. It was not "
+            f"Training stopped at step {step}: its update produced "
+            f"{len(wrong)} variables that are not finite, such as {wrong[0]}. "
+            "It was not "
             "saved; the training state before it is intact. Try a lower "
             "learning rate or `clip_norm`, in a new folder or with --fresh."
         )
@@ -294,36 +298,38 @@ def _updates(model: keras.Model) -> int:
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """All that training changes, without the metrics.
+    """Returns all variables that training changes, without the metrics.
 
     The teacher is frozen and can be loaded again.
     """
     left_out = {id(v) for v in _metrics(model).values()}
     if isinstance(model.teacher, keras.Model):
         left_out |= {id(v) for v in model.teacher.variables}
-    found = [v for v in model.variables if id(v) not in left_out]
-    names = [f"model/{v.path}" for v in found]
-    found += model.optimizer.variables
+    variables = [v for v in model.variables if id(v) not in left_out]
+    names = [f"model/{v.path}" for v in variables]
+    variables += model.optimizer.variables
     names += [f"optimizer/{v.path}" for v in model.optimizer.variables]
-    # What random operations without a seed of their own draw from.
+    # The state from which random operations without a seed draw.
     generator = keras.src.random.seed_generator.global_seed_generator()
-    found.append(generator.state)
+    variables.append(generator.state)
     names.append("global_seed_generator")
-    return _numbered(names, found)
+    return _numbered(names, variables)
 
 
 def _metrics(model: keras.Model) -> dict[str, keras.Variable]:
-    found = [v for metric in model.running_metrics for v in metric.variables]
-    return _numbered([f"metric/{v.path}" for v in found], found)
+    variables = [
+        v for metric in model.running_metrics for v in metric.variables
+    ]
+    return _numbered([f"metric/{v.path}" for v in variables], variables)
 
 
 def _numbered(
     names: list[str], variables: list[keras.Variable]
 ) -> dict[str, keras.Variable]:
-    """Variables by order and name.
+    """Keys variables by order and name.
 
-    The numbers that Keras adds to names are left out: they count what the
-    process made before.
+    The numbers that Keras adds to names are left out, because they count what
+    the process has created before.
     """
     return {
         f"{index:05d}/{_NUMBER.sub('', name)}": variable
@@ -334,7 +340,7 @@ def _numbered(
 
 
 def _value(variable: keras.Variable) -> np.ndarray:
-    # Safetensors writes the memory as it is: it must be in C order.
+    # Safetensors writes raw memory, which must be in C order.
     return np.array(variable.numpy(), order="C")
 
 
@@ -348,15 +354,16 @@ def _check_fit(
             keras.backend.standardize_dtype(variable.dtype),
         )
         if value is None or (value.shape, value.dtype.name) != expected:
-            kept = (
+            stored = (
                 "nothing"
                 if value is None
                 else f"shape {value.shape} of {value.dtype.name}"
             )
             raise ValueError(
-                f"The training state in {snapshot.path} is that of another "
+                f"The training state in {snapshot.path} belongs to another "
                 f"model: for {name.split('/', 1)[1]!r} of shape {expected[0]} "
-                f"of {expected[1]} it holds {kept}. Train into another folder."
+                f"of {expected[1]} it holds {stored}. Train into another "
+                "folder."
             )
 
 
@@ -369,6 +376,6 @@ def _assign(
 
 def _not_ours(path: Path) -> ValueError:
     return ValueError(
-        f"The training state in {path} is not one that keras_distil wrote. "
-        "Remove the folder, or start anew with --fresh."
+        f"The training state in {path} was not written by keras_distil. "
+        "Remove the folder, or start again with --fresh."
     )

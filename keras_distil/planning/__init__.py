@@ -1,1 +1,1 @@
-"""What a recipe will take in time and memory: estimated, or measured."""
+"""Time and memory of recipes, estimated or measured."""

@@ -1,4 +1,4 @@
-"""What accelerators can do at most, for estimates."""
+"""Peak rates of accelerators, for estimates."""
 
 import dataclasses
 import difflib
@@ -6,15 +6,15 @@ import difflib
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """An accelerator, by its makers' data sheet, dense matrices.
+    """An accelerator, by its data sheet, for dense matrices.
 
     Attributes:
-        name: as people call it.
-        float32_tflops: matrix products in float32, 1e12 a second.
-        bfloat16_tflops: in bfloat16; None if it has no units for it, so that
-            it computes in float32.
-        bandwidth_gb: of its memory, 1e9 bytes a second.
-        memory_gb: 1e9 bytes.
+        name: common name.
+        float32_tflops: matrix products in float32, 1e12 per second.
+        bfloat16_tflops: the same in bfloat16; None if it has no such units
+            and computes in float32.
+        bandwidth_gb: bandwidth of its memory, 1e9 bytes per second.
+        memory_gb: size of its memory, 1e9 bytes.
     """
 
     name: str
@@ -24,15 +24,15 @@ class Device:
     memory_gb: float
 
     def peak_flops(self, precision: str) -> float:
-        """FLOP a second at most, of "float32" or "mixed_bfloat16"."""
+        """Returns peak FLOP per second in "float32" or "mixed_bfloat16"."""
         peak = self.float32_tflops
         if precision == "mixed_bfloat16" and self.bfloat16_tflops is not None:
             peak = self.bfloat16_tflops
         return 1e12 * peak
 
 
-# NVIDIA's data sheets; float32 without TF32, which TensorFlow has to be asked
-# for. Google Cloud's documentation of TPUs, whose units know bfloat16 alone.
+# NVIDIA's data sheets; float32 without TF32, which TensorFlow enables only on
+# request. Google Cloud's documentation of TPUs, whose units are bfloat16 only.
 DEVICES = {
     device.name: device
     for device in (
@@ -49,14 +49,14 @@ DEVICES = {
 
 
 def find_device(name: str) -> Device:
-    """A device by its name.
+    """Returns a device by its name.
 
     Raises:
-        ValueError: naming the nearest and all others, if there is none.
+        ValueError: if there is none, naming the nearest and all others.
     """
-    found = DEVICES.get(name.lower().replace("-", "_"))
-    if found is not None:
-        return found
+    device = DEVICES.get(name.lower().replace("-", "_"))
+    if device is not None:
+        return device
     near = difflib.get_close_matches(name.lower(), DEVICES, 1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(

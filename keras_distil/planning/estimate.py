@@ -1,4 +1,4 @@
-"""What a recipe will cost, estimated without building or loading anything."""
+"""Estimates of a recipe's costs, without building or loading anything."""
 
 import dataclasses
 from pathlib import Path
@@ -17,9 +17,9 @@ from keras_distil.teachers.records import RecordLayout
 from keras_distil.teachers.writing import sequence_slots
 
 _FLOAT32_BYTES = 4
-# Tables of (chunk, vocabulary) that are alive at once: the logits of both
-# models, their softened log-probabilities, the teacher's probabilities, their
-# product, the crossentropy's log-probabilities, and the gradient.
+# Tables of (chunk, vocabulary) that exist at once: the logits of both models,
+# their softened log-probabilities, the teacher's probabilities, their product,
+# the crossentropy's log-probabilities, and the gradient.
 _CHUNK_TABLES = 8
 
 
@@ -28,13 +28,13 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
 
     Nothing is trained and no weights are loaded; see `encoder_shape` for what
     may be downloaded. The costs are those of the distillation; for a recipe
-    without it only the teacher and the tokens are told.
+    without it, only the teacher and the tokens are reported.
 
     Formula:
         micro_batch = ceil(ceil(batch_size / devices) / micro_batches)
-        tokens = micro_batch * sequence_length      # all taken as real
+        tokens = micro_batch * sequence_length      # all counted as real
 
-        memory of one device, in bytes, c = 4 or with mixed_bfloat16 2:
+        memory of one device, in bytes; c = 4, or 2 with mixed_bfloat16:
         teacher_weights = 4 * teacher_parameters
         student_weights = 4 * student_parameters
         student_gradients = 4 * student_parameters  # twice if micro-batched
@@ -45,7 +45,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
                    + 2.5 * num_heads * sequence_length
         vocabulary_chunk = 4 * vocabulary * (8 * chunk + 2 * student_width)
 
-        operations a token, in FLOP:
+        operations per token, in FLOP:
         teacher_forward = teacher.flops_per_token(sequence_length)
         student_forward_and_backward = 3 * student.flops_per_token(...)
         vocabulary_heads = share * (teacher.head_flops_per_token
@@ -54,10 +54,10 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
                     masking rate
 
     A backward pass counts as two forward passes. The teacher keeps no
-    activations, so one of its layers is alive at a time; with `teacher.cache`
-    it is not in memory at all, and costs no operations. Left out: copies of
-    the weights in bfloat16, TensorFlow itself and what its allocator holds
-    back, buffers of the all-reduce and of the input.
+    activations, so only one of its layers is in memory at a time; with
+    `teacher.cache` it is not in memory at all, and costs no operations. Not
+    included: copies of the weights in bfloat16, TensorFlow itself and what
+    its allocator holds back, buffers of the all-reduce and of the input.
 
     Args:
         recipe: a checked recipe.
@@ -70,10 +70,10 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         "teacher_cache". GB and GFLOP are 1e9.
 
     Raises:
-        TypeError: if `devices` is no integer.
+        TypeError: if `devices` is not an integer.
         ValueError: if `devices` does not fit the recipe, or the student or
             the sequences do not fit the teacher.
-        ConnectionError: if a shape can not be downloaded.
+        ConnectionError: if a shape cannot be downloaded.
 
     Reference:
         Korthikanti et al. 2022, arXiv:2205.05198, section 4.1, for what a
@@ -81,7 +81,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         feed-forward part is free, and a mask takes half a value.
     """
     _check_devices(recipe, devices)
-    teacher, found = encoder_shape(recipe.teacher.source)
+    teacher, origin = encoder_shape(recipe.teacher.source)
     length = recipe.data.sequence_length
     if length > teacher.max_sequence_length:
         raise ValueError(
@@ -97,7 +97,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         },
         "teacher": {
             "source": recipe.teacher.source,
-            "shape_from": found,
+            "shape_from": origin,
             **_described(teacher),
         },
     }
@@ -124,8 +124,8 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
     }
 
 
-# The share of a device's peak that training of transformers reaches: the
-# "model FLOPs utilisation" of published runs is 0.3 to 0.6.
+# The share of a device's peak that training of transformers reaches: the "model
+# FLOPs utilisation" of published runs is 0.3 to 0.6.
 EFFICIENCY = 0.4
 _HOUR = 3600.0
 
@@ -137,7 +137,7 @@ def durations(
     devices: int = 1,
     efficiency: float = EFFICIENCY,
 ) -> dict[str, dict[str, Any]]:
-    """Estimates how long a recipe's distillation takes, and what takes it.
+    """Estimates how long a recipe's distillation takes, and where time goes.
 
     Formula:
         arithmetic = tokens * operations_a_token
@@ -149,18 +149,18 @@ def durations(
             three of them; every micro-batch adds to the gradient
         step = (arithmetic + optimizer) / updates
 
-    Left out: the input, the all-reduce, checkpoints, the teacher's own
+    Not included: the input, the all-reduce, checkpoints, the teacher's own
     training, the baseline's and the evaluation.
 
     Args:
-        recipe: with a `distill` section.
-        device: what it runs on.
+        recipe: a recipe with a `distill` section.
+        device: the device it runs on.
         devices: int >= 1, replicas that share the global batch.
         efficiency: float in (0, 1], share of the peak that is reached.
 
     Returns:
-        "device", "assumptions", "time" and "where_the_time_goes", each names
-        and values.
+        "device", "assumptions", "time" and "where_the_time_goes", each with
+        names and values.
 
     Raises:
         ValueError: if the recipe distils nothing, a number is out of range,
@@ -217,15 +217,15 @@ def durations(
 def time_of(
     recipe: Recipe, step_s: float, *, devices: int = 1
 ) -> dict[str, Any]:
-    """How long a distillation takes, from the time of an update.
+    """Returns how long a distillation takes, from the time of an update.
 
     Args:
-        recipe: with a `distill` section.
-        step_s: seconds of an update.
+        recipe: a recipe with a `distill` section.
+        step_s: seconds per update.
         devices: int >= 1, replicas that share the global batch.
 
     Returns:
-        Names and values, to be shown.
+        Names and values, to be displayed.
 
     Raises:
         ValueError: if the recipe distils nothing.
@@ -254,7 +254,7 @@ def time_of(
 
 
 def shares(parts: dict[str, float]) -> dict[str, str]:
-    """Parts as percentages of their sum, to be shown."""
+    """Returns parts as percentages of their sum, to be displayed."""
     total = sum(parts.values())
     return {name: f"{100 * x / total:.1f}%" for name, x in parts.items()}
 
@@ -279,8 +279,8 @@ def _check_devices(recipe: Recipe, devices: int) -> None:
     mirrored = recipe.distill and recipe.distill.strategy != "none"
     if devices > 1 and not mirrored:
         raise ValueError(
-            "`devices` above 1 needs `distill.strategy: mirrored`, for the "
-            f"others would stay idle. Received: devices={devices}."
+            "`devices` above 1 needs `distill.strategy: mirrored`; otherwise "
+            f"the others would stay idle. Received: devices={devices}."
         )
 
 
@@ -289,7 +289,7 @@ def _described(shape: EncoderShape) -> dict[str, Any]:
 
 
 def _tokens(recipe: Recipe) -> dict[str, Any]:
-    """Tokens that each training stage goes through, padding included."""
+    """Returns the tokens of each training stage, padding included."""
     length = recipe.data.sequence_length
     tokens: dict[str, Any] = {}
     train = recipe.teacher.train
@@ -318,7 +318,7 @@ def _cache(
     distill: DistillSection,
     teacher: EncoderShape,
 ) -> dict[str, Any]:
-    """Size of the teacher's outputs on disk."""
+    """Returns the size of the teacher's outputs on disk."""
     if settings.top_k > teacher.vocabulary_size:
         raise ValueError(
             f"`teacher.cache.top_k` must be at most {teacher.vocabulary_size},"
@@ -375,7 +375,7 @@ def _memory(
     student: EncoderShape,
     devices: int,
 ) -> dict[str, float]:
-    """Bytes on one device, by part."""
+    """Returns the bytes on one device, by part."""
     length = recipe.data.sequence_length
     compute_bytes = _FLOAT32_BYTES if recipe.precision == "float32" else 2
     of_device = -(-settings.batch_size // devices)
@@ -389,12 +389,12 @@ def _memory(
     return {
         "teacher_weights": _FLOAT32_BYTES * teacher.parameters * live,
         "student_weights": weights,
-        # The sum over the micro-batches, and the part of the one at hand.
+        # The sum over the micro-batches, and the gradient of the current one.
         "student_gradients": weights * (2 if settings.micro_batches > 1 else 1),
         "adamw_moments": 2 * weights,
         "activations": compute_bytes * tokens * kept,
-        # The gradient of the vocabulary matrix too: the running sum and what
-        # a chunk adds to it.
+        # The gradient of the vocabulary matrix as well: the running sum and
+        # the addition of a chunk.
         "vocabulary_chunk": _FLOAT32_BYTES
         * student.vocabulary_size
         * (_CHUNK_TABLES * chunk + 2 * student.hidden_dim),
@@ -402,7 +402,7 @@ def _memory(
 
 
 def _kept(shape: EncoderShape, length: int) -> float:
-    """Values a token that one layer keeps for its backward pass."""
+    """Returns the values per token that a layer keeps for its backward pass."""
     dense = 9 * shape.hidden_dim + 2 * shape.intermediate_dim
     return dense + 2.5 * shape.num_heads * length
 
@@ -413,7 +413,7 @@ def _operations(
     teacher: EncoderShape,
     student: EncoderShape,
 ) -> dict[str, float]:
-    """Floating-point operations a token, by part."""
+    """Returns the floating-point operations per token, by part."""
     length = recipe.data.sequence_length
     share = 1.0 if settings.positions == "all" else recipe.data.masking.rate
     live = recipe.teacher.cache is None
@@ -428,6 +428,6 @@ def _operations(
 
 
 def _in_billions(parts: dict[str, float]) -> dict[str, float]:
-    """Adds the total, in units of 1e9 and to 4 digits behind the point."""
+    """Adds the total, in units of 1e9, and rounds to 4 decimal places."""
     parts = parts | {"total": sum(parts.values())}
     return {name: round(value / 1e9, 4) for name, value in parts.items()}

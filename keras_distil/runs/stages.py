@@ -75,10 +75,10 @@ def run_recipe(
     tf.config.experimental.enable_op_determinism()
     try:
         with (
-            distribution.lost_workers_told(),
+            distribution.report_lost_workers(),
             _make_strategy(run.recipe).scope(),
         ):
-            ports = distribution.open_ports_told()
+            ports = distribution.describe_open_ports()
             if ports is not None:
                 run.progress.say(ports)
             report = _train(run, only)

@@ -1,4 +1,4 @@
-"""Lets the memory of finished trials go."""
+"""Frees the memory of finished trials."""
 
 import contextlib
 import gc
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from tensorflow.python.framework import ops
 
-# How TensorFlow calls the gradients of `tf.custom_gradient`.
+# TensorFlow's name for the gradients of `tf.custom_gradient`.
 _PREFIX = "CustomGradient-"
 
 
 @contextlib.contextmanager
-def trial_forgotten() -> Iterator[None]:
-    """Frees what TensorFlow keeps of the graphs that are made inside.
+def forget_trial() -> Iterator[None]:
+    """Frees what TensorFlow keeps of graphs created in this context.
 
     TensorFlow 2.21 registers the gradient of every `tf.custom_gradient` in a
-    graph by a name, for good; it holds the graph, and the graph its variables.
-    Keras and keras_distil have such gradients in every training step: without
-    this, the student and its optimizer's moments stay in memory for each
-    trial. Gradients through these graphs cannot be taken afterwards.
+    graph by name, permanently; it holds the graph, and the graph its
+    variables. Keras and keras_distil have such gradients in every training
+    step: without this, the student and its optimizer's moments stay in memory
+    after each trial. Gradients through these graphs cannot be computed later.
     """
     registered = ops.gradient_registry._registry
     before = set(registered)
@@ -28,5 +28,5 @@ def trial_forgotten() -> Iterator[None]:
         for name in set(registered) - before:
             if name.startswith(_PREFIX):
                 del registered[name]
-        # Models are cycles of references.
+        # Models contain reference cycles.
         gc.collect()

@@ -1,4 +1,4 @@
-"""A distillation as KerasTuner's tuners see it."""
+"""Distillation as a hypermodel for KerasTuner."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from keras_distil.runs.distillation import make_distiller
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section, search_settings
 from keras_distil.runs.student import make_student
-from keras_distil.search.graph_memory import trial_forgotten
+from keras_distil.search.graph_memory import forget_trial
 from keras_distil.training.distiller import Distiller, NonFiniteLossError
 from keras_distil.utils import disk
 
@@ -32,9 +32,9 @@ _PARENT = "tuner/trial_id"
 
 
 class _TrialDistiller(Distiller):
-    """A Distiller whose weights are its student's.
+    """A Distiller that saves and loads only its student's weights.
 
-    A tuner keeps the weights of every trial, and all share the teacher.
+    A tuner keeps the weights of every trial, but all share the teacher.
     """
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
@@ -47,27 +47,28 @@ class _TrialDistiller(Distiller):
 
 
 class DistillationHyperModel(keras_tuner.HyperModel):
-    """Distillations of one teacher with settings that a tuner chooses.
+    """Distillations of one teacher, with settings chosen by a tuner.
 
-    The teacher is shared by all trials, each of which begins with the same
+    The teacher is shared by all trials, and each trial begins with the same
     seeds: trials that build the same shape start from the same student. A
-    trial's checkpoint holds the student's weights alone. A trial that was
-    interrupted goes on in mid-epoch from its training state, if its batches
-    are a dataset of keras_distil; one whose loss is no longer finite is
+    trial's checkpoint holds only the student's weights. An interrupted trial
+    continues in mid-epoch from its training state if its batches are a
+    dataset of keras_distil; a trial whose loss is no longer finite is
     recorded as failed; any other error ends the search.
 
     Args:
         teacher: a masked-LM task model.
-        space: what is searched: `Dimension`s by dotted key, such as
+        space: the search space: `Dimension`s by dotted key, such as
             "distill.learning_rate" or "student.num_layers". A schedule
             is one key; its choices are mappings as in a recipe, or None.
-        distill: the other settings, as a recipe's section `distill`.
-            `steps` are the updates of a trial.
-        student: as a recipe's section `student`; None for every second layer.
-        seed: int, of students and masks.
+        distill: the other settings, as in a recipe's section `distill`.
+            `steps` is the number of updates per trial.
+        student: as in a recipe's section `student`; None for every second
+            layer.
+        seed: int, determines students and masks.
         precision: dtype policy of the students.
-        state_every_steps: int >= 1, updates from one training state of a trial
-            to the next.
+        state_every_steps: int >= 1, updates between training states of a
+            trial.
 
     Raises:
         RecipeError: if a setting or a dimension is wrong, naming it.
@@ -113,7 +114,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                         key: each.model_dump() for key, each in space.items()
                     }
                 },
-                # Not read: the caller has both.
+                # Not read, because the caller has both.
                 "teacher": {"source": "given"},
                 "data": {"sources": [{"kind": "documentation"}]},
             }
@@ -126,11 +127,11 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         self.recipe = recipe
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
-        """Tells the tuner the space, without building a model."""
+        """Declares the search space to the tuner, without building a model."""
         self.values(hp)
 
     def values(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
-        """What the tuner has chosen, by the recipe's keys."""
+        """Returns the tuner's choices, by the recipe's keys."""
         space = search_settings(self.recipe).space
         return {
             key: _value(hp, key, each, whole=self._is_whole(key, each))
@@ -145,10 +146,10 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         return search_section.takes_whole_numbers(key, each, sections)
 
     def trial_recipe(self, hp: keras_tuner.HyperParameters) -> config.Recipe:
-        """The recipe with what the tuner has chosen, without the search.
+        """Returns the recipe with the tuner's choices, without the search.
 
         Raises:
-            FailedTrialError: if the values do not go together.
+            FailedTrialError: if the values contradict each other.
         """
         try:
             return self.with_values(self.values(hp))
@@ -156,13 +157,13 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             raise FailedTrialError(str(error)) from error
 
     def with_values(self, values: Mapping[str, Any]) -> config.Recipe:
-        """The recipe of a trial, which XLA does not compile.
+        """Returns the recipe of a trial, without XLA compilation.
 
-        TensorFlow 2.21 keeps what XLA has compiled for good, some 90 MB for
-        each training step, and every trial has one of its own.
+        TensorFlow 2.21 permanently keeps what XLA has compiled, about 90 MB
+        per training step, and every trial has a training step.
 
         Raises:
-            RecipeError: if the values do not go together.
+            RecipeError: if the values contradict each other.
         """
         plain: dict[str, Any] = {"distill.jit_compile": False}
         if self.recipe.finetune is not None:
@@ -170,7 +171,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         return config.with_values(self.recipe, {**values, **plain})
 
     def build(self, hp: keras_tuner.HyperParameters) -> Distiller:
-        """The Distiller of a trial, compiled."""
+        """Builds and compiles the Distiller of a trial."""
         recipe = self.trial_recipe(hp)
         keras.utils.set_random_seed(recipe.seed)
         return make_distiller(
@@ -182,7 +183,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         )
 
     def steps(self, recipe: config.Recipe) -> int:
-        """Updates of a trial.
+        """Returns the number of updates of a trial.
 
         Raises:
             ValueError: if `distill` counts epochs.
@@ -211,26 +212,26 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                 search.
         """
         recipe = self.trial_recipe(hp)
-        folder = trial_folder(callbacks)
-        given = [*callbacks, *make_schedulers(distill_section(recipe))]
+        folder = get_trial_folder(callbacks)
+        all_callbacks = [*callbacks, *make_schedulers(distill_section(recipe))]
         # Other data cannot be entered where a trial stopped.
         if folder is not None and args and data.stream_of(args[0]) is not None:
-            given.append(training_state(recipe, hp, folder))
+            all_callbacks.append(make_training_state(recipe, hp, folder))
         kwargs.setdefault("verbose", 0)
-        with trial_forgotten(), failures_told():
-            fit: Any = model.fit  # KerasTuner hands on data alone in `args`.
-            return fit(*args, callbacks=given, **kwargs)
+        with forget_trial(), translate_failures():
+            fit: Any = model.fit  # KerasTuner passes only data in `args`.
+            return fit(*args, callbacks=all_callbacks, **kwargs)
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
-    """Raises errors of a training as what they mean to a tuner."""
+def translate_failures() -> Iterator[None]:
+    """Turns errors of a training into errors that a tuner understands."""
     try:
         yield
     except NonFiniteLossError as error:
         raise FailedTrialError(str(error)) from error
     except tf.errors.ResourceExhaustedError as error:
-        # TensorFlow's class for a full disk, too, which meets every trial.
+        # TensorFlow's class for a full disk as well, which affects every trial.
         if disk.is_of_disk(error):
             raise FatalRuntimeError(str(error)) from error
         raise FailedTrialError("Out of memory.") from error
@@ -238,10 +239,10 @@ def failures_told() -> Iterator[None]:
         raise FatalRuntimeError(str(error)) from error
 
 
-def training_state(
+def make_training_state(
     recipe: config.Recipe, hp: keras_tuner.HyperParameters, folder: Path
 ) -> TrainingState:
-    """The state of a trial, or of the one that Hyperband goes on with."""
+    """Makes a trial's state, or that of the one Hyperband continues."""
     state = folder / STATE
     parent = hp.values.get(_PARENT)
     if parent is not None and not state.is_dir():
@@ -254,11 +255,11 @@ def training_state(
     return TrainingState(state, every_steps=recipe.checkpoint_steps)
 
 
-def trial_folder(
-    given: Sequence[keras.callbacks.Callback],
+def get_trial_folder(
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> Path | None:
-    """Where the tuner keeps the trial that these callbacks belong to."""
-    for callback in given:
+    """Returns the folder of the trial that these callbacks belong to."""
+    for callback in callbacks:
         tuner = getattr(callback, "tuner", None)
         if isinstance(tuner, keras_tuner.Tuner):
             return Path(tuner.get_trial_dir(callback.trial.trial_id))

@@ -1,6 +1,6 @@
-"""A search by several processes of this machine.
+"""A search by several processes on this machine.
 
-One is KerasTuner's chief, which decides; the others ask it for trials over
+One is KerasTuner's chief, which decides. The others ask it for trials over
 loopback.
 """
 
@@ -17,7 +17,7 @@ from keras_distil.search import recipe_search, results
 
 _HOST = "127.0.0.1"
 _CHIEF = "chief"
-# How often a worker that broke off is started again.
+# How often a worker that crashed is restarted.
 _RESTARTS = 3
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_END = 60
@@ -28,15 +28,15 @@ def run_search(
 ) -> dict[str, Any] | None:
     """Searches in this process, or in `count` others.
 
-    A worker that breaks off is started again, and goes on with its trial.
+    A worker that crashes is restarted, and continues its trial.
 
     Args:
-        run: as `open_run` returned it.
+        run: as returned by `open_run`.
         count: int >= 1, trials at a time.
-        port: of loopback, for several processes; None for any.
+        port: port on loopback, for several processes; None for any.
 
     Returns:
-        As `recipe_search.run_search`.
+        As from `recipe_search.run_search`.
 
     Raises:
         ValueError: if nothing can listen on the port.
@@ -49,21 +49,21 @@ def run_search(
     if count > 1 and recipe_search.ORACLE_IP not in os.environ:
         if port is not None:
             recipe_search.check_port(_HOST, port)
-        # What trials share is made once, and shown; then the chief finds it.
+        # What trials share is made once, and shown; the chief then reuses it.
         recipe_search.prepare(run)
         _Processes(run, count, port or _free_port()).work()
-        found = results.read(run)
-        if found is None:
+        result = results.read(run)
+        if result is None:
             raise RuntimeError(
                 f"The search in {run.folder} has no result: see its logs. The "
-                "same command goes on."
+                "same command continues it."
             )
-        return found
+        return result
     return recipe_search.run_search(run)
 
 
 class _Processes:
-    """The chief and its workers, all of the same command."""
+    """The chief and its workers, all running the same command."""
 
     def __init__(self, run: Run, count: int, port: int) -> None:
         self._run = run
@@ -77,7 +77,7 @@ class _Processes:
         """Returns when all trials are done.
 
         Raises:
-            RuntimeError: if they cannot be.
+            RuntimeError: if a process fails for good.
         """
         try:
             self._start(_CHIEF)
@@ -89,21 +89,21 @@ class _Processes:
                     status = process.poll()
                     if status is not None:
                         del self._running[name]
-                        self._see_to(name, status)
+                        self._handle_exit(name, status)
         finally:
             self._end()
 
-    def _see_to(self, name: str, status: int) -> None:
-        """A process has ended."""
+    def _handle_exit(self, name: str, status: int) -> None:
+        """Handles the end of a process."""
         if status == 0:
             return
         if name == _CHIEF or self._starts[name] > _RESTARTS:
             raise RuntimeError(
                 f"The process {name} of the search ended with status {status}: "
-                f"see {self._log(name)}. The same command goes on."
+                f"see {self._log(name)}. The same command continues it."
             )
         self._run.progress.say(
-            f"{name} ended with status {status} and is started again"
+            f"{name} ended with status {status} and is restarted"
         )
         self._start(name)
 
@@ -136,7 +136,7 @@ class _Processes:
         return str(self._run.folder / f"{name}.log")
 
     def _end(self) -> None:
-        """Asks what still runs to end; trainings keep their state."""
+        """Asks running processes to end; trainings save their state."""
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
         for process in self._running.values():

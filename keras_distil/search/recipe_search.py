@@ -1,4 +1,4 @@
-"""`keras-distil search`: a tuner over the trials of a recipe."""
+"""`keras-distil search`: runs a tuner over the trials of a recipe."""
 
 import contextlib
 import itertools
@@ -25,7 +25,7 @@ from keras_distil.search import results
 from keras_distil.search.hypermodel import STATE
 from keras_distil.search.trials import CHOSEN, RecipeTrials
 
-# What KerasTuner's own distribution reads from the environment.
+# Environment variables of KerasTuner's distributed search.
 TUNER_ID = "KERASTUNER_TUNER_ID"
 ORACLE_IP = "KERASTUNER_ORACLE_IP"
 ORACLE_PORT = "KERASTUNER_ORACLE_PORT"
@@ -34,24 +34,24 @@ _PROJECT = "trials"
 
 
 def run_search(run: Run) -> dict[str, Any] | None:
-    """Searches a recipe's settings, or goes on with a search.
+    """Searches a recipe's settings, or continues a search.
 
-    Under KerasTuner's environment variables this process is the chief of a
-    search, or one of those that work for it.
+    Under KerasTuner's environment variables, this process is the chief of a
+    search or one of its workers.
 
     Args:
-        run: as `open_run` returned it.
+        run: as returned by `open_run`.
 
     Returns:
-        What `search.json` holds: the recipe's own values and every trial with
-        their scores. None for a process that works for another.
+        The content of `search.json`: the recipe's own values and every trial,
+        with their scores. None for a worker.
 
     Raises:
         ValueError: if the recipe searches nothing, the port is taken, or there
             is too little held-out text.
-        RuntimeError: if a training fails otherwise than by its loss.
+        RuntimeError: if a training fails for another reason than its loss.
     """
-    is_worker = works_for_another()
+    is_worker = is_search_worker()
     is_chief = ORACLE_IP in os.environ and not is_worker
     if is_chief:
         check_port(os.environ[ORACLE_IP], int(os.environ[ORACLE_PORT]))
@@ -61,27 +61,27 @@ def run_search(run: Run) -> dict[str, Any] | None:
         tuner.search(verbose=0)
     if is_worker:
         return None
-    found = results.collect(run, tuner, own)
-    results.write(run, found)
-    # Hyperband might have gone on with any of them until now.
+    result = results.collect(run, tuner, own)
+    results.write(run, result)
+    # Until now, Hyperband might have continued any of them.
     for state in Path(tuner.project_dir).glob(f"*/{STATE}"):
         shutil.rmtree(state, ignore_errors=True)
-    return found
+    return result
 
 
 def prepare(run: Run) -> tuple[RecipeTrials, dict[str, Any]]:
-    """What trials share, and what the recipe's own values reach.
+    """Prepares what trials share, and scores the recipe's own values.
 
     Returns:
-        The trials, and `results.own_scores_of` them.
+        The trials, and `results.score_own_values` them.
     """
     trials = _trials(run)
     trials.train_task_teacher()
-    return trials, results.own_scores_of(trials)
+    return trials, results.score_own_values(trials)
 
 
-def works_for_another() -> bool:
-    """Whether the environment says that another process is the chief."""
+def is_search_worker() -> bool:
+    """Checks in the environment whether another process is the chief."""
     return ORACLE_IP in os.environ and "chief" not in os.environ.get(
         TUNER_ID, ""
     )
@@ -100,7 +100,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def _trials(run: Run) -> RecipeTrials:
-    # What makes a trial that was interrupted end with the same weights.
+    # Makes an interrupted trial end with the same weights.
     tf.config.experimental.enable_op_determinism()
     prepared = prepare_corpus(run)
     teacher = TeacherInMemory(lambda: load_checked_teacher(run))
@@ -112,27 +112,27 @@ def _trials(run: Run) -> RecipeTrials:
 def _tuner(run: Run, trials: RecipeTrials) -> keras_tuner.Tuner:
     settings = search_settings(run.recipe)
     with _quiet_tuner():
-        # A seed of 0 is none to KerasTuner.
+        # KerasTuner treats a seed of 0 as none.
         tuner = _make_tuner(
             settings, trials, run.recipe.seed + 1, str(run.folder)
         )
         refuse_strange_trials(tuner)
         # A search that was interrupted in its first trial has no file of the
-        # tuner's own yet.
+        # tuner yet.
         oracle = Path(tuner.project_dir) / "oracle.json"
-        if oracle.is_file() and not works_for_another():
+        if oracle.is_file() and not is_search_worker():
             tuner.oracle.reload()
     return tuner
 
 
 def refuse_strange_trials(tuner: keras_tuner.Tuner) -> None:
-    """Refuses trials whose names would lead out of the tuner's folder.
+    """Refuses trials whose names would lead outside of the tuner's folder.
 
-    Trials come from whatever process listens at the chief's port, and their
-    names become those of folders.
+    Trials come from whatever process listens on the chief's port, and their
+    names become names of folders.
 
     Args:
-        tuner: changed.
+        tuner: the tuner; changed in place.
     """
     folder_of = tuner.get_trial_dir
 
@@ -149,14 +149,14 @@ def refuse_strange_trials(tuner: keras_tuner.Tuner) -> None:
 
 
 class _GridOracle(keras_tuner.Oracle):
-    """Every combination of all choices, the last key's first.
+    """Every combination of all choices; the last key varies first.
 
-    KerasTuner 1.4.8 has one, which does not keep where it was: a search that
-    was interrupted could not go on.
+    KerasTuner 1.4.8 has one, but it does not save its position: an
+    interrupted search could not continue.
     """
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The combination of a trial by its number."""
+        """Returns the combination of a trial, by its number."""
         space = self.get_space().space
         points = itertools.product(*(dimension.values for dimension in space))
         point = next(itertools.islice(points, int(trial_id), None), None)
@@ -172,11 +172,11 @@ class _GridOracle(keras_tuner.Oracle):
 def _make_tuner(
     settings: config.SearchSection, trials: RecipeTrials, seed: int, folder: str
 ) -> keras_tuner.Tuner:
-    """KerasTuner's tuner that the recipe names."""
+    """Makes the tuner that the recipe names."""
     oracle: dict[str, Any] = {
         "objective": objective(settings),
         "seed": seed,
-        # A loss that is no longer finite is a result like any other.
+        # A loss that is no longer finite is a normal result.
         "max_consecutive_failed_trials": sys.maxsize,
     }
     place = {"directory": folder, "project_name": _PROJECT}
@@ -195,7 +195,7 @@ def _make_tuner(
 
 
 def objective(settings: config.SearchSection) -> keras_tuner.Objective:
-    """What a search makes large or small."""
+    """Returns the objective of a search."""
     name = settings.objective
     if name in search_section.HELD_OUT_OBJECTIVES:
         direction = "min" if name == "mlm_loss" else "max"
@@ -205,7 +205,7 @@ def objective(settings: config.SearchSection) -> keras_tuner.Objective:
 
 @contextlib.contextmanager
 def _quiet_tuner() -> Iterator[None]:
-    """What KerasTuner prints goes to nobody: results are printed alone."""
+    """Silences KerasTuner, so that only results are printed."""
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),

@@ -1,4 +1,4 @@
-"""What a search has found: its table, its picture and its best recipe."""
+"""The results of a search: table, picture and best recipe."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from keras_distil.search.trials import (
     REACHED,
     RECIPE,
     RecipeTrials,
-    own_values,
+    get_recipe_values,
 )
 from keras_distil.utils import disk
 
@@ -26,8 +26,8 @@ BEST_FILE = "best.yaml"
 CHART_FILE = "trials.png"
 
 
-def own_scores_of(trials: RecipeTrials) -> dict[str, Any]:
-    """What the recipe's own values reach, or why they reach nothing."""
+def score_own_values(trials: RecipeTrials) -> dict[str, Any]:
+    """Scores the recipe's own values, or says why they have no score."""
     try:
         return {"scores": trials.own_scores()}
     except FailedTrialError as error:
@@ -37,7 +37,7 @@ def own_scores_of(trials: RecipeTrials) -> dict[str, Any]:
 def collect(
     run: Run, tuner: keras_tuner.Tuner, own: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """The trials of a search that has ended, in their order.
+    """Collects the trials of a finished search, in order.
 
     Returns:
         A dict of plain values: "objective", "direction", "trials" (the first
@@ -45,9 +45,9 @@ def collect(
         among them, None if all have failed.
     """
     settings = search_settings(run.recipe)
-    wanted = tuner.oracle.objective
-    before = {"name": RECIPE, "values": own_values(run.recipe)}
-    found = [{**before, **(own or {}), "score": None}]
+    objective = tuner.oracle.objective
+    before = {"name": RECIPE, "values": get_recipe_values(run.recipe)}
+    rows = [{**before, **(own or {}), "score": None}]
     for trial_id in sorted(tuner.oracle.trials):
         trial = tuner.oracle.trials[trial_id]
         values = {
@@ -61,86 +61,88 @@ def collect(
             row["scores"] = json.loads(read_text(reached))
         else:
             row["message"] = _last_line(trial.message)
-        found.append(row)
-    for row in found:
-        row["score"] = row.get("scores", {}).get(wanted.name)
-    sign = -1 if wanted.direction == "min" else 1
-    ended = [x for x in range(1, len(found)) if found[x]["score"] is not None]
+        rows.append(row)
+    for row in rows:
+        row["score"] = row.get("scores", {}).get(objective.name)
+    sign = -1 if objective.direction == "min" else 1
+    ended = [x for x in range(1, len(rows)) if rows[x]["score"] is not None]
     return {
         "name": run.recipe.name,
         "objective": settings.objective,
-        "metric": wanted.name,
-        "direction": wanted.direction,
-        "trials": found,
+        "metric": objective.name,
+        "direction": objective.direction,
+        "trials": rows,
         "best": max(
-            ended, key=lambda at: sign * found[at]["score"], default=None
+            ended, key=lambda at: sign * rows[at]["score"], default=None
         ),
     }
 
 
 def _last_line(message: str | None) -> str:
-    """What went wrong: KerasTuner keeps the whole traceback."""
+    """Extracts the error from KerasTuner's message, a whole traceback."""
     lines = (message or "").strip().splitlines()
     return lines[-1].partition(": ")[2] or lines[-1] if lines else "unknown"
 
 
-def write(run: Run, found: dict[str, Any]) -> None:
+def write(run: Run, result: dict[str, Any]) -> None:
     """Writes the results, the chart and the best recipe."""
-    write_json(run.folder / RESULT_FILE, found)
-    draw(found, run.folder / CHART_FILE)
-    if found["best"] is not None:
-        disk.write_text(run.folder / BEST_FILE, best_recipe(run.recipe, found))
+    write_json(run.folder / RESULT_FILE, result)
+    draw(result, run.folder / CHART_FILE)
+    if result["best"] is not None:
+        disk.write_text(run.folder / BEST_FILE, best_recipe(run.recipe, result))
 
 
 def read(run: Run) -> dict[str, Any] | None:
-    """The results of a search that has ended; None if it has not."""
+    """Reads the results of a search; None if it has not ended."""
     try:
-        found = json.loads(read_text(run.folder / RESULT_FILE))
-        whole = len(found["trials"]) > 1 and "best" in found
-        best = found["best"]
-        whole = whole and (best is None or 0 < best < len(found["trials"]))
-        make_table(found)
-        summary(found)
-    # There are none yet, or they are damaged: they are made again.
+        result = json.loads(read_text(run.folder / RESULT_FILE))
+        whole = len(result["trials"]) > 1 and "best" in result
+        best = result["best"]
+        whole = whole and (best is None or 0 < best < len(result["trials"]))
+        make_table(result)
+        summary(result)
+    # They are missing or damaged, so they are made again.
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
-    return found if whole else None
+    return result if whole else None
 
 
-def best_recipe(recipe: config.Recipe, found: dict[str, Any]) -> str:
-    """The best trial's recipe as YAML, ready to run."""
-    best = found["trials"][found["best"]]
+def best_recipe(recipe: config.Recipe, result: dict[str, Any]) -> str:
+    """Returns the best trial's recipe as YAML, ready to run."""
+    best = result["trials"][result["best"]]
     space = search_settings(recipe).space
     values = {
         key: _value(space[key], value) for key, value in best["values"].items()
     }
-    made = config.with_values(recipe, {**values, "name": f"{recipe.name}_best"})
-    header = "".join(f"# {line}\n" for line in summary(found))
-    return f"{header}{config.dump_recipe(made)}"
+    chosen = config.with_values(
+        recipe, {**values, "name": f"{recipe.name}_best"}
+    )
+    header = "".join(f"# {line}\n" for line in summary(result))
+    return f"{header}{config.dump_recipe(chosen)}"
 
 
 def _value(dimension: config.Dimension, value: Any) -> Any:
-    """What a tuner's value stands for."""
+    """Returns the value that a tuner's value represents."""
     if dimension.bounds is not None:
         return value
     return dimension.by_value()[value]
 
 
-def summary(found: dict[str, Any]) -> list[str]:
-    """Sentences that say what the search has gained."""
-    trials = found["trials"]
+def summary(result: dict[str, Any]) -> list[str]:
+    """Summarises the gain of a search in sentences."""
+    trials = result["trials"]
     failed = sum(x["score"] is None for x in trials[1:])
     lines = [
         f"{len(trials) - 1} trials, {failed} without a score; "
-        f"objective: {found['objective']} ({found['direction']})."
+        f"objective: {result['objective']} ({result['direction']})."
     ]
-    if found["best"] is None:
+    if result["best"] is None:
         return [*lines, "No trial has a score."]
-    best, before = trials[found["best"]], trials[0]
+    best, before = trials[result["best"]], trials[0]
     lines.append(f"Best: {best['name']}.")
     if before["score"] is None:
         return [*lines, "The recipe's own values have no score to compare."]
-    name = found["objective"]
+    name = result["objective"]
     lines.append(
         f"{_said(name, before['score'])} with the recipe's own values, "
         f"{_said(name, best['score'])} with those of {best['name']}, which "
@@ -150,7 +152,7 @@ def summary(found: dict[str, Any]) -> list[str]:
     if key in best["scores"]:
         checked = before["scores"][key], best["scores"][key]
         lines.append(
-            "On held-out text that no trial was chosen by: "
+            "On held-out text not used to choose a trial: "
             f"{_said(name, checked[0])} and {_said(name, checked[1])}, "
             f"{_gained(name, *checked)}."
         )
@@ -169,18 +171,18 @@ def _gained(objective: str, before: float, after: float) -> str:
     return f"{100 * (after - before):+.2f} points"
 
 
-def make_table(found: dict[str, Any]) -> rich.table.Table:
-    """The trials as a terminal shows them, the best marked."""
-    keys = _keys(found)
-    name = found["objective"]
-    table = rich.table.Table(title=f"{found['name']}, search")
+def make_table(result: dict[str, Any]) -> rich.table.Table:
+    """Makes a terminal's table of trials, with the best marked."""
+    keys = _keys(result)
+    name = result["objective"]
+    table = rich.table.Table(title=f"{result['name']}, search")
     table.add_column("trial")
     for key in keys:
         table.add_column(_short(key), justify="right")
     table.add_column(name, justify="right")
     table.add_column("s", justify="right")
-    for at, row in enumerate(found["trials"]):
-        style = "bold" if at == found["best"] else None
+    for at, row in enumerate(result["trials"]):
+        style = "bold" if at == result["best"] else None
         cells = [_shown(row["values"].get(key)) for key in keys]
         scores = row.get("scores")
         table.add_row(
@@ -193,9 +195,9 @@ def make_table(found: dict[str, Any]) -> rich.table.Table:
     return table
 
 
-def _keys(found: dict[str, Any]) -> list[str]:
+def _keys(result: dict[str, Any]) -> list[str]:
     return list(
-        dict.fromkeys(key for x in found["trials"] for key in x["values"])
+        dict.fromkeys(key for x in result["trials"] for key in x["values"])
     )
 
 
@@ -207,32 +209,34 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Draws the trials as lines across one axis for each key and the score.
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Draws the trials as lines across axes for each key and the score.
 
     Args:
-        found: as from `collect`.
+        result: as from `collect`.
         path: the PNG to write.
 
     Raises:
         OSError: if it cannot be written.
     """
-    # Loads for a second, and draws without a screen.
+    # Imported late: it takes a second. It draws without a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    keys = _keys(found)
-    rows = [x for x in found["trials"][1:] if x["score"] is not None]
-    # Worst first: the best is drawn over the others.
-    rows.sort(key=lambda row: row["score"], reverse=found["direction"] == "min")
+    keys = _keys(result)
+    rows = [x for x in result["trials"][1:] if x["score"] is not None]
+    # Worst first, so that the best is drawn over the others.
+    rows.sort(
+        key=lambda row: row["score"], reverse=result["direction"] == "min"
+    )
     size = 2.2 * (len(keys) + 1) + 1, 5.0
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(f"{found['name']}: {len(rows)} trials")
+    axes.set_title(f"{result['name']}: {len(rows)} trials")
     columns = [_axis([row["values"].get(key) for row in rows]) for key in keys]
-    before = found["trials"][0]["score"]
+    before = result["trials"][0]["score"]
     scores = [row["score"] for row in rows]
-    # The recipe's own score has a place on the axis, too.
+    # Include the recipe's own score in the axis.
     places, ticks = _axis(scores + [before] * (before is not None))
     columns.append((places[: len(rows)], ticks))
     _draw_trials(axes, rows, np.array([at for at, _ in columns]).T)
@@ -246,7 +250,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
             label="the recipe's own values",
         )
     _draw_axes(axes, columns)
-    names = [*map(_short, keys), found["objective"]]
+    names = [*map(_short, keys), result["objective"]]
     axes.set_xticks(range(len(names)), names)
     if rows or before is not None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
@@ -256,7 +260,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def _draw_trials(axes: Any, rows: list[Any], places: np.ndarray) -> None:
-    """A line for each trial, the last of them the best."""
+    """Draws a line for each trial; the last one is the best."""
     import matplotlib
 
     colours = matplotlib.colormaps["viridis"]
@@ -271,7 +275,7 @@ def _draw_trials(axes: Any, rows: list[Any], places: np.ndarray) -> None:
 
 
 def _draw_axes(axes: Any, columns: list[tuple]) -> None:
-    """Upright lines with their ticks."""
+    """Draws upright axes with their ticks."""
     for at, (_, ticks) in enumerate(columns):
         axes.axvline(at, color="black", linewidth=0.8)
         for place, text in ticks:
@@ -291,7 +295,7 @@ def _draw_axes(axes: Any, columns: list[tuple]) -> None:
 
 
 def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Places of values on an axis from 0 to 1, and its ticks."""
+    """Places values on an axis from 0 to 1; returns its ticks as well."""
     if not all(isinstance(x, (int, float)) for x in values):
         known = sorted(set(map(str, values)))
         span = max(len(known) - 1, 1)

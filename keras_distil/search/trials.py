@@ -1,4 +1,4 @@
-"""The trials of a recipe's search: trained, scored and written down."""
+"""Trains, scores and records the trials of a recipe's search."""
 
 import dataclasses
 import functools
@@ -35,17 +35,17 @@ from keras_distil.runs.student import make_student
 from keras_distil.runs.task_results import read_dev_scores
 from keras_distil.runs.tasks import BuiltTask, load_task
 from keras_distil.search import hypermodel
-from keras_distil.search.graph_memory import trial_forgotten
+from keras_distil.search.graph_memory import forget_trial
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils import disk
 
-# What trains with the recipe's own values, which the search has to beat.
+# The trial with the recipe's own values, which the search has to beat.
 RECIPE = "recipe"
-# What a trial has reached. With it, it is not trained again.
+# The scores of a trial. A trial that has the file is not trained again.
 REACHED = "reached.json"
 VALUES = "values.json"
-# Scores on the half of the held-out text that trials are chosen by, and on
-# the half that they are not.
+# Scores on the half of the held-out text that is used to choose trials, and on
+# the half that is not.
 CHOSEN = "held_out"
 CHECKED = "check"
 
@@ -57,12 +57,12 @@ class _Trial:
     """One training of a search.
 
     Attributes:
-        recipe: with the trial's values.
-        model: made from it.
-        folder: what is kept of it.
+        recipe: the recipe with the trial's values.
+        model: the Distiller built from it.
+        folder: the folder of the trial.
         epochs: parts of `distill.steps` to train, each with a score.
         labels: the values, by key.
-        callbacks: the tuner's.
+        callbacks: the tuner's callbacks.
     """
 
     recipe: config.Recipe
@@ -77,12 +77,12 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
     """The trials of `keras-distil search`.
 
     Args:
-        run: of the search.
-        teacher: the recipe's.
+        run: the run of the search.
+        teacher: the recipe's teacher.
         prepared: the recipe's corpus.
 
     Raises:
-        ValueError: if there is too little held-out text to choose by.
+        ValueError: if there is too little held-out text to choose trials.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         callbacks: Sequence[keras.callbacks.Callback] = (),
         **kwargs: Any,
     ) -> dict[str, float]:
-        """Trains and scores a trial, or finds that done.
+        """Trains and scores a trial, unless that is already done.
 
         Returns:
-            What it has reached, by name.
+            Its scores, by name.
         """
-        folder = hypermodel.trial_folder(callbacks)
+        folder = hypermodel.get_trial_folder(callbacks)
         if folder is None:
             raise ValueError("A recipe's trial needs the folder of a tuner.")
         recipe = self.trial_recipe(hp)
@@ -116,29 +116,29 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         epochs = kwargs.get("epochs", self._evaluations)
         scores = self._reached(
             _Trial(recipe, model, folder, epochs, labels, callbacks),
-            hypermodel.training_state(recipe, hp, folder),
+            hypermodel.make_training_state(recipe, hp, folder),
         )
         if _HYPERBAND not in hp.values:
-            # Hyperband may go on with it.
+            # Hyperband may continue it.
             shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
         return scores
 
     def _keep_if_same(self, folder: Path, labels: dict[str, Any]) -> None:
-        """Forgets what an earlier trial of other values left in a folder.
+        """Deletes what an earlier trial with other values left in a folder.
 
-        A tuner that lost its own state counts its trials from the first.
+        A tuner that has lost its state numbers its trials from the start.
         """
-        told = folder / VALUES
-        if read_text(told) != json.dumps(labels):
+        values_file = folder / VALUES
+        if read_text(values_file) != json.dumps(labels):
             shutil.rmtree(folder / hypermodel.STATE, ignore_errors=True)
             (folder / REACHED).unlink(missing_ok=True)
             shutil.rmtree(
                 self._run.folder / LOGS / folder.name, ignore_errors=True
             )
-            disk.write_text(told, json.dumps(labels))
+            disk.write_text(values_file, json.dumps(labels))
 
     def own_scores(self) -> dict[str, float]:
-        """What the recipe's own values reach; trained once."""
+        """Returns the scores of the recipe's own values; trained once."""
         folder = self._run.folder / RECIPE
         if (folder / REACHED).is_file():
             return json.loads(read_text(folder / REACHED))
@@ -160,7 +160,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
                 model,
                 folder,
                 self._evaluations,
-                own_values(self.recipe),
+                get_recipe_values(self.recipe),
             ),
             state,
         )
@@ -177,7 +177,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         reached = trial.folder / REACHED
         if not reached.is_file():
             self._check_latency(trial.recipe)
-            with trial_forgotten(), hypermodel.failures_told():
+            with forget_trial(), hypermodel.translate_failures():
                 write_json(reached, self._train(trial, state))
         return json.loads(read_text(reached))
 
@@ -204,7 +204,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
                 epochs=trial.epochs,
                 verbose=0,
                 callbacks=[
-                    # First: the others read its scores.
+                    # First, because the others read its scores.
                     scored,
                     *trial.callbacks,
                     *make_schedulers(settings),
@@ -229,15 +229,15 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         limit = search_settings(self.recipe).max_latency_ms
         if limit is None:
             return
-        found = self._latency_ms(recipe)
-        if found > limit:
+        latency_ms = self._latency_ms(recipe)
+        if latency_ms > limit:
             raise FailedTrialError(
-                f"Too slow, not trained: {found:.1f} ms; "
+                f"Too slow, not trained: {latency_ms:.1f} ms; "
                 f"`search.max_latency_ms` is {limit:g}."
             )
 
     def _latency_ms(self, recipe: config.Recipe) -> float:
-        """Of one sequence through the student's encoder, in float32."""
+        """Measures one sequence through the student's encoder, in float32."""
         shape = recipe.student.model_dump_json() if recipe.student else ""
         if shape not in self._latencies:
             call = latency.masked_lm_encoder_call(
@@ -250,27 +250,27 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         return self._latencies[shape]
 
     def _task_score(self, trial: _Trial) -> float:
-        """The task's score of the student after fine-tuning, 0 to 1."""
+        """Returns the student's score on the task after fine-tuning, 0 to 1."""
         name = search_settings(self.recipe).objective
         self.train_task_teacher()
         # All trials share the teacher of the task.
         shared = self._run.folder / "tasks" / name / score_table.TEACHER
-        here = trial.folder / "tasks" / name / score_table.TEACHER
-        if not here.is_dir():
+        copy = trial.folder / "tasks" / name / score_table.TEACHER
+        if not copy.is_dir():
             with disk.writing(trial.folder):
-                shutil.copytree(shared, here, copy_function=os.link)
+                shutil.copytree(shared, copy, copy_function=os.link)
         run = Run(trial.recipe, trial.folder, self._run.progress)
         encoders = {
             score_table.STUDENT: trial.model.student,
             score_table.TEACHER: self.teacher,
         }
         train_rows(run, self._task, encoders, [score_table.STUDENT])
-        found = read_dev_scores(run, name, score_table.STUDENT)
+        scores = read_dev_scores(run, name, score_table.STUDENT)
         shutil.rmtree(trial.folder / "tasks", ignore_errors=True)
-        return statistics.median(found)
+        return statistics.median(scores)
 
     def train_task_teacher(self) -> None:
-        """Fine-tunes the teacher on the task to score by, or finds it done."""
+        """Fine-tunes the teacher on the objective's task, unless done."""
         name = search_settings(self.recipe).objective
         if name in search_section.HELD_OUT_OBJECTIVES:
             return
@@ -279,7 +279,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
 
     @functools.cached_property
     def _task(self) -> BuiltTask:
-        """The data of the task to score by."""
+        """The data of the objective's task."""
         name = search_settings(self.recipe).objective
         self._run.progress.say(f"Read task: {name}")
         return load_task(self.recipe, name)
@@ -297,7 +297,7 @@ class _HeldOutScores(keras.callbacks.Callback):
         self._scores: list[dict[str, float]] = []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the scores to the logs, for the tuner's own callbacks."""
+        """Adds the scores to the logs, for the tuner's callbacks."""
         found = {}
         for half, batches in self._halves.items():
             scores = evaluation.score_masked_lm(
@@ -310,7 +310,7 @@ class _HeldOutScores(keras.callbacks.Callback):
             logs.update(found)
 
     def best(self, objective: str) -> dict[str, float]:
-        """The scores of the best epoch; of the last for a task's score."""
+        """Returns the scores of the best epoch; for a task, of the last."""
         if objective not in search_section.HELD_OUT_OBJECTIVES:
             return dict(self._scores[-1])
         sign = -1 if objective == "mlm_loss" else 1
@@ -318,27 +318,27 @@ class _HeldOutScores(keras.callbacks.Callback):
         return dict(max(self._scores, key=lambda found: sign * found[key]))
 
     def get_training_state(self) -> list[dict[str, float]]:
-        """What `TrainingState` keeps of this callback."""
+        """Returns the state of this callback for `TrainingState`."""
         return self._scores
 
     def set_training_state(self, state: list[dict[str, float]]) -> None:
-        """Puts back what `get_training_state` returned."""
+        """Restores what `get_training_state` returned."""
         self._scores = list(state)
 
 
-def own_values(recipe: config.Recipe) -> dict[str, Any]:
-    """What the recipe itself says of the keys that are searched."""
-    found = {}
+def get_recipe_values(recipe: config.Recipe) -> dict[str, Any]:
+    """Returns the recipe's own values for the searched keys."""
+    values = {}
     for key in search_settings(recipe).space:
         value: Any = recipe.model_dump()
         for name in key.split("."):
             value = value[name] if isinstance(value, dict) else None
-        found[key] = _plain(value)
-    return found
+        values[key] = _plain(value)
+    return values
 
 
 def _plain(value: Any) -> Any:
-    """A value as TensorBoard's table of hyperparameters takes it."""
+    """Converts a value for TensorBoard's table of hyperparameters."""
     if isinstance(value, (bool, int, float, str)):
         return value
     return search_section.label(value)
@@ -347,14 +347,14 @@ def _plain(value: Any) -> Any:
 def _halves(
     recipe: config.Recipe, prepared: data.PreparedCorpus
 ) -> dict[str, tf.data.Dataset]:
-    """The held-out batches in turns: to choose by, and to check with."""
+    """Splits the held-out batches in turns: to choose, and to check."""
     batches = make_held_out_batches(recipe, prepared)
     rows = min(recipe.evaluate.sequences or math.inf, len(prepared.held_out))
     count = math.ceil(rows / recipe.evaluate.batch_size)
     if count < 2:
         raise ValueError(
-            "A search needs two batches of held-out text, to choose by and "
-            f"to check with; there are {count}. Add text, raise "
+            "A search needs two batches of held-out text, one to choose a "
+            f"trial and one to check it; there are {count}. Add text, raise "
             "`data.held_out_fraction` or lower `evaluate.batch_size`."
         )
     return {CHOSEN: batches.shard(2, 0), CHECKED: batches.shard(2, 1)}

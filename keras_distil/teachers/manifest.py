@@ -1,4 +1,4 @@
-"""The file that describes a cache of a teacher's outputs."""
+"""The manifest of a cache of a teacher's outputs."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from keras_distil.data.corpus import manifests
 from keras_distil.data.corpus.manifests import Count, Section, Shard
 from keras_distil.utils import disk
 
-# Raise it whenever an earlier keras_distil could not read what is written, or
-# the same teacher and corpus would give other outputs.
+# Increase it when an earlier keras_distil could not read what is written, or
+# when the same teacher and corpus would give other outputs.
 FORMAT_VERSION = 1
 MANIFEST = "teacher_cache.json"
 REMEDY = "Remove the cache's folder and make it again."
@@ -22,7 +22,7 @@ _Id: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
 
 
 class TeacherSettings(Section):
-    """The teacher: a hash of its weights, its precision and its sizes."""
+    """The teacher: hash of its weights, precision and sizes."""
 
     weights: str
     precision: str
@@ -31,11 +31,11 @@ class TeacherSettings(Section):
 
 
 class MaskingSettings(Section):
-    """How the sequences are masked.
+    """The masking of the sequences.
 
-    `special` are the ids of `SpecialTokens`, `vocabulary_size` that of the
-    tokenizer, and `first_masks` is a hash of some masks: those of another
-    version of the code may differ.
+    `special` are the ids of `SpecialTokens`, `vocabulary_size` is the
+    tokenizer's, and `first_masks` is a hash of some masks, because another
+    version of the code may mask differently.
     """
 
     seed: Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
@@ -47,9 +47,9 @@ class MaskingSettings(Section):
 
 
 class CacheSettings(Section):
-    """All that a teacher's outputs depend on, and which are kept.
+    """Everything that a teacher's outputs depend on, and what is kept.
 
-    `temperatures` are those with tails; none if all logits are kept.
+    `temperatures` are those with tails; empty if all logits are kept.
     """
 
     teacher: TeacherSettings
@@ -76,7 +76,7 @@ class CacheSettings(Section):
 
     @property
     def digest(self) -> str:
-        """A hash of the settings and of the format."""
+        """A hash of the settings and the format."""
         return disk.sha256(disk.canonical([FORMAT_VERSION, self.model_dump()]))
 
 
@@ -84,9 +84,9 @@ class Part(Section):
     """The outputs for one part of the corpus, masking after masking.
 
     Attributes:
-        length: tokens of a sequence.
-        rows: sequences of the part.
-        slots: positions of a sequence that have logits.
+        length: tokens per sequence.
+        rows: number of sequences in the part.
+        slots: positions per sequence that have logits.
         shards: `maskings` times the rows, in order.
     """
 
@@ -107,8 +107,8 @@ class Manifest(Section):
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "Manifest":
         for part in self.parts:
-            found = sum(shard.sequences for shard in part.shards)
-            if found != part.rows * self.settings.maskings:
+            count = sum(shard.sequences for shard in part.shards)
+            if count != part.rows * self.settings.maskings:
                 raise ValueError("shards are missing")
             if part.slots > part.length:
                 raise ValueError("there are more slots than positions")
@@ -118,7 +118,7 @@ class Manifest(Section):
 def write_manifest(
     folder: Path, settings: CacheSettings, parts: list[Part]
 ) -> None:
-    """Writes the manifest; with it, a cache is complete.
+    """Writes the manifest, which completes a cache.
 
     Raises:
         OSError: if the disk is full or may not be written.
@@ -140,7 +140,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads and checks the manifest of a cache, and its shards' sizes.
 
     Raises:
-        CorpusError: if there is none, or anything is wrong with it.
+        CorpusError: if there is none, or it is invalid.
     """
 
     def check_version(version: Any) -> None:
@@ -155,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest:
         folder / MANIFEST,
         Manifest,
         missing=(
-            f"{folder} holds no cache of a teacher: {MANIFEST} is missing. "
+            f"{folder} does not hold a teacher's cache: {MANIFEST} is missing. "
             "`teachers.cache_teacher` makes one."
         ),
         check_version=check_version,
@@ -168,7 +168,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def differences(found: CacheSettings, wanted: CacheSettings) -> list[str]:
-    """The settings that two caches differ in, with both values."""
+    """Lists the settings in which two caches differ, with both values."""
     one, other = (_flat(x.model_dump()) for x in (found, wanted))
     return [
         f"{key}={_short(one.get(key))} (asked for: {_short(other.get(key))})"
@@ -190,6 +190,6 @@ def _flat(values: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    # The beginning of a hash tells two apart.
+    # The beginning of a hash is enough to distinguish two.
     is_hash = isinstance(value, str) and len(value) == 64
     return value[:12] if is_hash else repr(value)

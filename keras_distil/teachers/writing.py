@@ -1,4 +1,4 @@
-"""One pass of a teacher over a corpus, into shards on disk."""
+"""Writes a teacher's outputs for a corpus into shards on disk."""
 
 import dataclasses
 import os
@@ -29,7 +29,7 @@ from keras_distil.utils import disk
 Tensor = Any
 
 _SHARD_BYTES = 2**26
-# Positions that go through the vocabulary at a time.
+# Positions whose logits are computed at a time.
 _CHUNK = 512
 _PROBED = 16
 
@@ -53,39 +53,40 @@ def cache_teacher(
     say: Callable[[str], None] | None = print,
     progress: Callable[[int, int], None] | None = None,
 ) -> CachedTeacher:
-    """Writes a teacher's outputs for a corpus, or finds them done.
+    """Writes a teacher's outputs for a corpus, unless they exist.
 
     The teacher sees every training sequence under `maskings` different masks.
-    Of each position its `top_k` largest logits are kept in 16 bits, with the
-    weight of all others at the temperatures of the soft targets, and the last
-    hidden states in 16 bits. All that these depend on is part of the cache's
-    name or compared with it: weights, precision, corpus, masks and options.
+    For each position, its `top_k` largest logits are kept in 16 bits, with the
+    total weight of all others at the temperatures of the soft targets, and
+    the last hidden states in 16 bits. Everything that these depend on is part
+    of the cache's name or compared with it: weights, precision, corpus, masks
+    and options.
 
-    A pass that was interrupted goes on at the shard it was writing.
+    An interrupted pass continues with the shard it was writing.
 
     Args:
         teacher: a KerasHub masked-LM task model.
-        corpus: as `data.prepare_corpus` returns it.
-        tokenizer: of the teacher and the corpus.
-        cache_dir: folder for caches that are named by what they hold; made
+        corpus: as returned by `data.prepare_corpus`.
+        tokenizer: the tokenizer of the teacher and the corpus.
+        cache_dir: folder for caches that are named by their content; created
             if missing.
-        output: the cache's own folder, in place of `cache_dir`.
-        top_k: int, logits kept of a position, 1 to the vocabulary.
-        maskings: int >= 1, masks of a sequence. Epochs cycle through them.
+        output: a folder for this cache alone, instead of `cache_dir`.
+        top_k: int, logits kept per position, from 1 to the vocabulary's size.
+        maskings: int >= 1, masks per sequence. Epochs cycle through them.
         positions: "all" for the logits of all positions, "masked" for those
-            that are to be predicted, a sixth of the size.
-        temperature: float > 0 of the soft targets, or the lowest and the
-            highest of a schedule.
+            that are to be predicted, at a sixth of the size.
+        temperature: float > 0, of the soft targets, or the lowest and the
+            highest temperature of a schedule.
         hidden_states: whether to keep the last hidden states; a loss on them
-            needs it.
-        seed: int, of the masks, as for `data.masked_lm_dataset`.
+            needs them.
+        seed: int, determines the masks, as for `data.masked_lm_dataset`.
         rate: float in (0, 1], share of tokens to predict.
         rare_token_exponent: float >= 0, see `data.rare_token_weights`; 0
             treats all tokens alike.
-        batch_size: int >= 1, sequences that the teacher sees at a time.
-        say: called with one line that tells the size before the work begins.
-        progress: called now and then with the sequences done and their
-            number.
+        batch_size: int >= 1, sequences per batch of the teacher.
+        say: called with one line that states the size before the work begins.
+        progress: called now and then with the number of sequences done and
+            in total.
 
     Returns:
         The `CachedTeacher`.
@@ -102,7 +103,7 @@ def cache_teacher(
         ... )                                               # doctest: +SKIP
     """
     forward.check_masked_lm(teacher, "teacher")
-    wanted = cache_settings(
+    settings = cache_settings(
         teacher,
         corpus,
         tokenizer,
@@ -115,14 +116,14 @@ def cache_teacher(
         rate=rate,
         rare_token_exponent=rare_token_exponent,
     )
-    folder = _folder(cache_dir, output, wanted)
+    folder = _folder(cache_dir, output, settings)
     with disk.writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")
-    # Of several processes that want the same outputs, one makes them.
+    # If several processes need the same outputs, one of them computes them.
     with disk.locked(lock, "caches this teacher"):
-        if not _is_made(folder, wanted):
-            job = _Job(teacher, corpus, wanted, folder, batch_size)
+        if not _is_made(folder, settings):
+            job = _Job(teacher, corpus, settings, folder, batch_size)
             job.run(say or (lambda line: None), progress)
     return CachedTeacher(folder)
 
@@ -141,7 +142,7 @@ def cache_settings(
     rate: float,
     rare_token_exponent: float,
 ) -> manifest.CacheSettings:
-    """All that the outputs depend on, checked; see `cache_teacher`."""
+    """Returns checked settings that the outputs depend on."""
     vocabulary_size = teacher.backbone.vocabulary_size
     _check_count("top_k", top_k, vocabulary_size)
     _check_count("maskings", maskings, 2**31 - 1)
@@ -153,7 +154,7 @@ def cache_settings(
     temperatures = _temperatures(temperature)
     if top_k == vocabulary_size:
         temperatures = []
-    # Not validated: the code that masks words its errors better.
+    # Not validated here: the masking code has better errors.
     masking = manifest.MaskingSettings.model_construct(
         seed=seed,
         rate=float(rate),
@@ -185,9 +186,9 @@ def cache_settings(
 
 
 def weights_digest(model: keras.Model) -> str:
-    """A hash of a model's weights, in their order.
+    """Returns a hash of a model's weights, in their order.
 
-    Names are left out: Keras numbers them by what the process made before.
+    Names are left out: their numbers depend on what the process created before.
     """
     parts = []
     for variable in model.weights:
@@ -198,11 +199,11 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def sequence_slots(length: int, rate: float, positions: str) -> int:
-    """Positions of a sequence that have logits in a cache."""
+    """Returns the number of positions per sequence with logits in a cache."""
     if positions == "all":
         return length
-    # As many as `mask_tokens` may choose, which computes in 32 bits: [CLS] and
-    # [SEP] are never among them.
+    # As many as `mask_tokens` may choose, computed in 32 bits as there; [CLS]
+    # and [SEP] are never chosen.
     return max(min(int(rate * (length - 2) + 1 + 1e-4), length), 1)
 
 
@@ -218,7 +219,7 @@ def _check_count(name: str, value: int, highest: int) -> None:
 
 
 def _temperatures(temperature: float | tuple[float, float]) -> list[float]:
-    """The temperatures to keep tails of."""
+    """Returns the temperatures for which tails are kept."""
     ends = temperature
     if not isinstance(ends, Sequence):
         ends = (ends, ends)
@@ -234,7 +235,7 @@ def _temperatures(temperature: float | tuple[float, float]) -> list[float]:
 def _first_masks(
     masking: manifest.MaskingSettings, corpus: data.PreparedCorpus
 ) -> str:
-    """A hash of the masks of the first few sequences."""
+    """Returns a hash of the masks of the first few sequences."""
     parts = _parts(corpus)
     number = next(i for i, part in enumerate(parts) if len(part))
     rows = data.masked_rows_dataset(
@@ -247,8 +248,8 @@ def _first_masks(
         **masking_arguments(masking, corpus),
     )
     ((x, _, weight),) = rows.as_numpy_iterator()
-    found = [x["token_ids"].tolist(), weight.tolist()]
-    return disk.sha256(disk.canonical(found))
+    masks = [x["token_ids"].tolist(), weight.tolist()]
+    return disk.sha256(disk.canonical(masks))
 
 
 def _parts(corpus: data.PreparedCorpus) -> list:
@@ -271,19 +272,19 @@ def _folder(
     return Path(cache_dir or "").expanduser() / settings.digest[:32]
 
 
-def _is_made(folder: Path, wanted: manifest.CacheSettings) -> bool:
-    """Whether the cache is there; an error if something else is."""
+def _is_made(folder: Path, settings: manifest.CacheSettings) -> bool:
+    """Checks whether the cache exists; raises if the folder holds another."""
     if not folder.exists():
         return False
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         return False
-    found = manifest.read_manifest(folder).settings
-    if found != wanted:
+    existing = manifest.read_manifest(folder).settings
+    if existing != settings:
         raise data.CorpusError(
             f"{folder} holds another cache of a teacher: "
-            f"{', '.join(manifest.differences(found, wanted))}. Give another "
-            "folder, or remove it."
+            f"{', '.join(manifest.differences(existing, settings))}. Give "
+            "another folder, or remove it."
         )
     return True
 
@@ -301,11 +302,11 @@ class _ShardTask:
 
     @property
     def sidecar(self) -> Path:
-        """Tells that the shard is whole, and its hash."""
+        """The file that marks the shard as complete and holds its hash."""
         return self.path.with_suffix(".done")
 
     def done(self) -> manifest.Shard | None:
-        """The shard's entry, if it is there and whole."""
+        """Returns the shard's entry if it exists and is complete."""
         try:
             entry = manifest.Shard.model_validate_json(
                 self.sidecar.read_text("utf-8")
@@ -317,7 +318,7 @@ class _ShardTask:
 
 
 class _Job:
-    """The writing of one cache, in a folder beside its own."""
+    """The writing of one cache, in a folder next to the final one."""
 
     def __init__(
         self,
@@ -352,7 +353,7 @@ class _Job:
         say: Callable[[str], None],
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Leaves the finished cache in its folder."""
+        """Writes the cache and moves it to its folder."""
         tasks = list(self._tasks())
         finished = {task.path: task.done() for task in tasks}
         self._tell_size(tasks, finished, say)
@@ -368,7 +369,7 @@ class _Job:
                 finished[task.path] = self._write(task, count)
             done += task.stop - task.start
             count(0)
-        made = [
+        parts = [
             part.model_copy(
                 update={
                     "shards": [
@@ -380,7 +381,7 @@ class _Job:
             )
             for number, part in enumerate(self._parts)
         ]
-        manifest.write_manifest(self._scratch, self._settings, made)
+        manifest.write_manifest(self._scratch, self._settings, parts)
         for sidecar in self._scratch.glob("*.done"):
             sidecar.unlink()
         with disk.writing(self._folder):
@@ -409,7 +410,7 @@ class _Job:
         finished: dict[Path, manifest.Shard | None],
         say: Callable[[str], None],
     ) -> None:
-        """Tells the size, and raises OSError if the disk is too small."""
+        """Reports the size, and raises OSError if the disk is too small."""
         sizes = {
             task.path: task.layout.shard_bytes(task.stop - task.start)
             for task in tasks
@@ -425,14 +426,14 @@ class _Job:
         say(
             f"Teacher cache: {_size(size)} for {rows:,} sequences x "
             f"{self._settings.maskings} maskings, {size / tokens:.0f} bytes "
-            f"a token, in {self._folder}; {_size(missing)} to write, "
+            f"per token, in {self._folder}; {_size(missing)} to write, "
             f"{_size(free)} free"
         )
         if missing > free:
             raise OSError(
                 f"The teacher's cache needs {_size(missing)} more, and "
                 f"{self._folder.parent} has {_size(free)} free. Lower "
-                "`top_k` or `maskings`, take the masked positions only, leave "
+                "`top_k` or `maskings`, keep only the masked positions, leave "
                 "out the loss on hidden states, or use another disk."
             )
 
@@ -464,14 +465,14 @@ class _Job:
 
 
 def _size(count: int) -> str:
-    """Bytes for a reader."""
+    """Formats a number of bytes."""
     if count < 1e9:
         return f"{count / 1e6:.1f} MB"
     return f"{count / 1e9:.1f} GB"
 
 
 class _TeacherPass:
-    """The outputs of a teacher for a batch, as a cache keeps them."""
+    """Computes a teacher's outputs for a batch, in the form of a cache."""
 
     def __init__(
         self, teacher: MaskedLM, settings: manifest.CacheSettings
@@ -493,13 +494,13 @@ class _TeacherPass:
     def __call__(
         self, x: dict[str, Tensor], masked: Tensor, slots: int
     ) -> dict[str, np.ndarray]:
-        """The arrays of `RecordLayout.encode` for one batch."""
+        """Returns the arrays of `RecordLayout.encode` for one batch."""
         states = self._encode(x["token_ids"], x["padding_mask"])
         batch, length = states.shape[:2]
-        wanted = x["padding_mask"] > 0
+        needed = x["padding_mask"] > 0
         if self._settings.positions == "masked":
-            wanted = masked > 0.0
-        sequences, places = np.nonzero(wanted.numpy())
+            needed = masked > 0.0
+        sequences, places = np.nonzero(needed.numpy())
         rows = forward.gather_rows(states, sequences * length + places)
         if self._settings.positions == "masked":
             firsts = np.searchsorted(sequences, np.arange(batch))
@@ -519,7 +520,7 @@ class _TeacherPass:
             filled[sequences, places] = joined
             arrays[name] = filled
         if self._settings.hidden_states:
-            # What stands at padding means nothing; 0 is finite.
+            # States at padding are meaningless; 0 is finite.
             real = x["padding_mask"].numpy()[..., None] > 0
             arrays["states"] = np.where(real, states.numpy(), 0)
         self._check_finite(arrays)
@@ -530,7 +531,7 @@ class _TeacherPass:
         return forward.encode(self._teacher, inputs, training=False)
 
     def _top_logits(self, hidden_rows: Tensor) -> tuple[Tensor, ...]:
-        """Ids, logits and tails of some positions."""
+        """Returns ids, logits and tails of some positions."""
         projection = forward.project(self._teacher, hidden_rows)
         logits = tf.cast(projection.products(), tf.float32) + projection.bias
         values, ids = tf.math.top_k(logits, k=self._settings.top_k)
@@ -545,18 +546,18 @@ class _TeacherPass:
             tf.reduce_logsumexp(others / temperature, axis=-1)
             for temperature in self._settings.temperatures
         ]
-        found = tf.zeros([tf.shape(ids)[0], 0])
+        all_tails = tf.zeros([tf.shape(ids)[0], 0])
         if tails:
-            found = tf.stack(tails, axis=-1)
-        return ids, values - largest, found
+            all_tails = tf.stack(tails, axis=-1)
+        return ids, values - largest, all_tails
 
     def _check_finite(self, arrays: dict[str, np.ndarray]) -> None:
         for name, values in arrays.items():
-            kept = values
+            stored = values
             if name in ("logits", "states"):
                 with np.errstate(over="ignore"):
-                    kept = values.astype(np.float16)
-            if not np.isfinite(kept).all():
+                    stored = values.astype(np.float16)
+            if not np.isfinite(stored).all():
                 raise ValueError(
                     f"The teacher's outputs ({name}) are not finite, or too "
                     "large for 16 bits. Check the teacher."

@@ -1,4 +1,4 @@
-"""The metrics of `compile`, fed as Keras's own trainer feeds them."""
+"""The metrics of `compile`, updated as in Keras's trainer."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from keras.src.trainers.compile_utils import CompileMetrics
 
 Tensor = Any
 
-# Own metrics that may be named in `compile`, as Keras means the same by them;
-# Keras's value then takes the place of the own one.
+# Our metrics whose names `compile` may use, because they mean the same in
+# Keras; Keras's value then replaces ours.
 _SHARED_NAMES = ("accuracy", "mean_absolute_error")
 
 
@@ -21,52 +21,52 @@ def make(
     outputs: Mapping[str, Any],
     own_names: Collection[str],
 ) -> CompileMetrics | None:
-    """Keras's container of compiled metrics, with its variables made.
+    """Builds Keras's container of compiled metrics, with its variables.
 
     Args:
         metrics: as for `keras.Model.compile`.
         weighted_metrics: likewise.
         outputs: `Objective.metric_outputs`.
-        own_names: names that the Distiller logs itself.
+        own_names: names of values that the Distiller logs.
 
     Returns:
         The container, or None if there are no metrics.
 
     Raises:
         TypeError: if the metrics are not a list, a tuple or a dict.
-        ValueError: if one cannot be computed from the outputs of the model,
-            or has a name that the Distiller logs itself.
+        ValueError: if a metric cannot be computed from the outputs of the
+            model, or has the name of a value that the Distiller logs.
     """
     given = {"metrics": metrics, "weighted_metrics": weighted_metrics}
     if not any(given.values()):
         return None
     for argument, value in given.items():
         _check_structure(argument, value, outputs)
-    made = _built(given, outputs)
+    container = _built(given, outputs)
     wrong = [
         name
-        for name in results(made)
+        for name in results(container)
         if name in own_names and name not in _SHARED_NAMES
     ]
     if wrong:
         raise ValueError(
             f"The metric {wrong[0]!r} of `compile` has the name of a value "
-            "that the Distiller logs itself. Give it another one, such as "
+            "that the Distiller logs itself. Give it another name, such as "
             f"`name='my_{wrong[0]}'`. Taken: {sorted(own_names)}."
         )
-    return made
+    return container
 
 
 def results(metrics: CompileMetrics) -> dict[str, Tensor]:
-    """The results by name, those of a metric of several among them."""
-    found: dict[str, Tensor] = {}
+    """Returns the results by name, including metrics with several results."""
+    by_name: dict[str, Tensor] = {}
     for name, value in metrics.result().items():
-        found.update(value if isinstance(value, dict) else {name: value})
-    return found
+        by_name.update(value if isinstance(value, dict) else {name: value})
+    return by_name
 
 
 def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """Whether the first choice is the label, a class or one-hot."""
+    """Returns whether the first choice is the label, a class or one-hot."""
     y_true = tf.convert_to_tensor(y_true)
     if y_true.shape.rank == y_pred.shape.rank and y_true.shape[-1] != 1:
         return keras.metrics.categorical_accuracy(y_true, y_pred)
@@ -103,31 +103,31 @@ def _check_structure(
 def _built(
     given: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> CompileMetrics:
-    """The container, after a look at the shapes it is going to be given.
+    """Builds the container for the shapes of its future inputs.
 
     Raises:
-        ValueError: if a metric does not take them.
+        ValueError: if a metric does not support them.
     """
     errors = []
     for targets in outputs["targets"]:
-        made = CompileMetrics(
+        container = CompileMetrics(
             *(_with_accuracy(x, outputs) for x in given.values()),
             output_names=outputs["names"],
         )
         try:
             compute_output_spec(
-                _update(made),
+                _update(container),
                 targets,
                 outputs["predictions"],
                 outputs["weight"],
             )
-        except Exception as error:  # A metric may be anybody's.
+        except Exception as error:  # A metric may be user code.
             errors.append(error)
         else:
-            return made
+            return container
     first = str(errors[0]).strip().splitlines() or [type(errors[0]).__name__]
     raise ValueError(
-        "A metric of `compile` cannot be computed from what it gets, "
+        "A metric of `compile` cannot be computed from its inputs, "
         f"{outputs['described']}: {first[0]} Received: "
         f"metrics={given['metrics']}, "
         f"weighted_metrics={given['weighted_metrics']}."
@@ -143,10 +143,10 @@ def _update(metrics: CompileMetrics) -> Any:
 
 
 def _with_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
-    """The metrics with the name "accuracy" made a metric of classes.
+    """Replaces the name "accuracy" by a metric of classes.
 
-    Keras decides by the labels of the first batch which of its accuracies is
-    meant.
+    Keras decides by the labels of the first batch which of its accuracies the
+    name refers to.
     """
     if not outputs["classes"]:
         return value
@@ -156,7 +156,7 @@ def _with_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
         return [_with_accuracy(x, outputs) for x in value]
     if isinstance(value, str) and value.lower() in ("accuracy", "acc"):
         metric = keras.metrics.MeanMetricWrapper(accuracy, name=value)
-        # As Keras says of its own: EarlyStopping reads it.
+        # As on Keras's metrics: EarlyStopping reads it.
         metric._direction = "up"
         return metric
     return value

@@ -1,4 +1,4 @@
-"""Which devices and workers a run uses, and who of the workers writes."""
+"""The devices and workers of a run."""
 
 import contextlib
 import json
@@ -12,24 +12,24 @@ from typing import Any
 
 from keras_distil.utils import quiet
 
-# How long a worker waits at its start for the others. TensorFlow's own limit
-# is an hour.
+# How long a worker waits for the others at its start. TensorFlow's limit is an
+# hour.
 START_TIMEOUT_S = 300
-# A worker that has been silent for so long is lost. A process that ends is
-# noticed at once; this is for a machine that vanishes or hangs.
+# A worker that is silent for this long is lost. The end of a process is noticed
+# at once; this is for machines that vanish or hang.
 SILENCE_TIMEOUT_S = 60
-# Slurm names hosts and no ports. Jobs on the same hosts get ports of their own,
-# counted from this one: ten each, for the tasks of a host one after the other.
+# Slurm names hosts but no ports. Jobs on the same hosts get different ports,
+# counted from this one: ten each, for the consecutive tasks on a host.
 SLURM_PORT = 12345
 _SLURM_JOBS = 2000
 _SLURM_PORTS_PER_JOB = 10
 
-# State of a socket in /proc/net/tcp.
+# State of a listening socket in /proc/net/tcp.
 _LISTENS = "0A"
 
 _VARIABLE = "TF_CONFIG"
 _SLURM_COUNT = "SLURM_STEP_NUM_TASKS"
-# What TensorFlow says of a worker that was started twice.
+# TensorFlow's words for a worker that was started twice.
 _SECOND = "different incarnation"
 _SLURM_REMEDY = (
     "Start with `srun`, name the workers with --workers and --worker-index, or "
@@ -42,16 +42,16 @@ _EXAMPLE = (
 
 
 def name_workers(addresses: str, index: int) -> None:
-    """Tells TensorFlow the workers, as the variable TF_CONFIG would.
+    """Sets TF_CONFIG for these workers.
 
     Args:
         addresses: "host:port" of every worker, separated by commas, the same
             in all of them.
-        index: int, the place of this process among them; 0 is the chief.
+        index: int, index of this process among them; 0 is the chief.
 
     Raises:
-        ValueError: if an address is no "host:port", occurs twice, or `index`
-            is the place of none.
+        ValueError: if an address is not "host:port" or occurs twice, or
+            `index` is out of range.
     """
     workers = [address.strip() for address in addresses.split(",")]
     _check_addresses(workers, "`--workers`")
@@ -83,14 +83,14 @@ def _check_addresses(addresses: list[str], where: str) -> None:
 
 
 def find_workers() -> None:
-    """Takes the workers from Slurm, unless TF_CONFIG names them.
+    """Sets the workers from Slurm, unless TF_CONFIG names them.
 
-    Every task of the step that this process belongs to is a worker. What is
-    no step of several tasks, such as a batch script before its first `srun`,
-    is left alone.
+    Every task of this process's step is a worker. Anything that is not a step
+    of several tasks, such as a batch script before its first `srun`, is left
+    alone.
 
-    The place of a task is computed from its node and its place there, as the
-    ranks of Slurm need not follow the nodes (`srun --distribution`).
+    The index of a task is computed from its node and its place there, because
+    Slurm's ranks need not follow the nodes (`srun --distribution`).
 
     Raises:
         ValueError: if Slurm's variables are incomplete or contradictory.
@@ -123,19 +123,19 @@ def find_workers() -> None:
 
 
 def _slurm_port() -> int:
-    """The first port of this job and step; the same in all its tasks."""
+    """Returns the first port of this job and step, equal in all its tasks."""
     job = int(os.environ.get("SLURM_JOB_ID", "0"))
     step = int(os.environ.get("SLURM_STEP_ID", "0"))
     return SLURM_PORT + (job + step) % _SLURM_JOBS * _SLURM_PORTS_PER_JOB
 
 
 def _slurm_nodes() -> tuple[list[str], list[int]]:
-    """The hosts of this step, and the number of tasks on each."""
+    """Returns the hosts of this step, and the number of tasks on each."""
     nodes = _slurm_value("SLURM_STEP_NODELIST")
     tasks = _slurm_value("SLURM_STEP_TASKS_PER_NODE")
     quiet.import_tensorflow(errors=False)
-    # `SlurmClusterResolver` itself needs GPUs, sorts "n10" before "n2" while
-    # Slurm does not, and takes the ranks to follow the hosts.
+    # `SlurmClusterResolver` needs GPUs, sorts "n10" before "n2", which Slurm
+    # does not, and assumes that the ranks follow the hosts.
     from tensorflow.python.distribute.cluster_resolver import (
         slurm_cluster_resolver as slurm,
     )
@@ -163,31 +163,31 @@ def _slurm_value(name: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise ValueError(
-            f"{_SLURM_COUNT} says that this is a task of several, but {name} "
-            f"is not set. {_SLURM_REMEDY}"
+            f"{_SLURM_COUNT} says that this is one of several tasks, but "
+            f"{name} is not set. {_SLURM_REMEDY}"
         )
     return value
 
 
 def worker_index() -> tuple[int, int]:
-    """The place of this process among its workers, and how many there are.
+    """Returns the index of this process, and the number of workers.
 
     Raises:
-        ValueError: if TF_CONFIG is set and does not say it.
+        ValueError: if TF_CONFIG is set but invalid.
     """
     text = os.environ.get(_VARIABLE)
     if not text:
         return 0, 1
     try:
-        found = json.loads(text)
-        cluster = found["cluster"]
-        if found["task"]["type"] not in ("chief", "worker"):
+        config = json.loads(text)
+        cluster = config["cluster"]
+        if config["task"]["type"] not in ("chief", "worker"):
             raise ValueError("a task must be of type chief or worker")
         addresses = [*cluster.get("chief", []), *cluster["worker"]]
         _check_addresses(addresses, "the cluster")
         count = len(addresses)
-        index = int(found["task"]["index"])
-        if found["task"]["type"] == "worker" and "chief" in cluster:
+        index = int(config["task"]["index"])
+        if config["task"]["type"] == "worker" and "chief" in cluster:
             index += 1
         if not 0 <= index < count:
             raise ValueError(f"index {index} of {count} workers")
@@ -200,7 +200,7 @@ def worker_index() -> tuple[int, int]:
 
 
 def make_strategy(name: str) -> Any:
-    """The strategy whose scope a run is made in.
+    """Returns the distribution strategy of a run.
 
     Args:
         name: "none", "mirrored" (all devices of this machine),
@@ -211,7 +211,7 @@ def make_strategy(name: str) -> Any:
         A `tf.distribute.Strategy`.
 
     Raises:
-        ValueError: if several workers are asked for and there are none.
+        ValueError: if several workers are required and there are none.
     """
     import tensorflow as tf
 
@@ -234,11 +234,11 @@ def make_strategy(name: str) -> Any:
 
 
 def _make_multi_worker() -> Any:
-    """MultiWorkerMirroredStrategy that does not wait for ever.
+    """Makes a MultiWorkerMirroredStrategy that does not wait forever.
 
-    It configures the coordination service if nobody has done so, but without
-    a limit below an hour, and without waiting for all: the first sum over
-    workers would wait for one that never comes.
+    The strategy would configure the coordination service itself, but without
+    a limit below an hour, and without waiting for all workers: the first sum
+    over workers would wait for one that never starts.
     """
     import tensorflow as tf
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
@@ -275,53 +275,53 @@ def _start_message(error: str) -> str:
             f"Worker {index} cannot listen at {_addresses()[index]}: is there "
             "another one with the same index, or another program at this port?"
         )
-    # The chief knows who is missing, and tells those who are there.
+    # The chief knows which workers are missing, and tells the others.
     missing = re.search(r"timed out task names:\s*((?:/job:\S+\s*)*)", error)
     named = _named_workers(missing[1]) if missing else [0] if index else []
     who = " and ".join(_described(number) for number in named)
     return (
-        f"Not all of the {count} workers came up within {START_TIMEOUT_S} s"
-        f"{f': no answer from {who}' if who else ''}. Each must be started, "
-        "with the same list of addresses and an index of its own, and reach "
+        f"Not all of the {count} workers started within {START_TIMEOUT_S} s"
+        f"{f': no answer from {who}' if who else ''}. Each must be started "
+        "with the same list of addresses and a different index, and must reach "
         "the others at these addresses."
     )
 
 
 def listening_addresses() -> list[str]:
-    """The TCP addresses at which this process listens, as Linux tells them.
+    """Returns the TCP addresses at which this process listens, on Linux.
 
     Returns:
-        "host:port" of each, sorted; none where the system does not say.
+        "host:port" of each, sorted; empty if the system does not say.
     """
-    own = set()
+    inodes = set()
     with contextlib.suppress(OSError):
         for link in Path("/proc/self/fd").iterdir():
             with contextlib.suppress(OSError):
-                own.add(os.readlink(link))
-    found = set()
+                inodes.add(os.readlink(link))
+    addresses = set()
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         with contextlib.suppress(OSError):
             lines = Path("/proc/self/net", table).read_text().splitlines()
             for line in lines[1:]:
                 fields = line.split()
-                if fields[3] == _LISTENS and f"socket:[{fields[9]}]" in own:
-                    found.add(_readable_address(fields[1], family))
-    return sorted(found)
+                if fields[3] == _LISTENS and f"socket:[{fields[9]}]" in inodes:
+                    addresses.add(_readable_address(fields[1], family))
+    return sorted(addresses)
 
 
 def _readable_address(address: str, family: socket.AddressFamily) -> str:
-    """An address of /proc/net: words of 32 bits in the machine's order."""
+    """Decodes an address of /proc/net, 32-bit words in native byte order."""
     host, port = address.split(":")
     words = [int(host[i : i + 8], 16) for i in range(0, len(host), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
-    shown = socket.inet_ntop(family, packed)
+    readable = socket.inet_ntop(family, packed)
     if family == socket.AF_INET6:
-        shown = f"[{shown}]"
-    return f"{shown}:{int(port, 16)}"
+        readable = f"[{readable}]"
+    return f"{readable}:{int(port, 16)}"
 
 
-def open_ports_told() -> str | None:
-    """One line on the ports of a worker; None for a single process."""
+def describe_open_ports() -> str | None:
+    """Returns a line on a worker's open ports; None for a single process."""
     index, count = worker_index()
     if count < 2 or _VARIABLE not in os.environ:
         return None
@@ -333,8 +333,8 @@ def open_ports_told() -> str | None:
 
 
 @contextlib.contextmanager
-def lost_workers_told() -> Iterator[None]:
-    """Turns what TensorFlow raises for a lost worker into one clear line.
+def report_lost_workers() -> Iterator[None]:
+    """Turns TensorFlow's error for a lost worker into one clear line.
 
     With a single worker nothing changes.
 
@@ -353,9 +353,9 @@ def lost_workers_told() -> Iterator[None]:
         if worker_index()[1] < 2:
             raise
         raise RuntimeError(
-            f"{_lost_message(str(error))} What was finished is kept: start "
-            "all workers again with the same commands, and they go on from "
-            "the last training state."
+            f"{_lost_message(str(error))} Finished work is kept: start all "
+            "workers again with the same commands, and they continue from the "
+            "last training state."
         ) from error
 
 
@@ -363,16 +363,16 @@ def _lost_message(error: str) -> str:
     named = _named_workers(error)
     if _SECOND in error:
         who = _described((named or [worker_index()[0]])[0])
-        return f"A second process came up as {who} during the run."
+        return f"A second process started as {who} during the run."
     who = _described(named[0]) if named else "another worker"
     return (
-        f"A worker is lost: the connection to {who} broke, whose own output "
-        "may say why."
+        f"A worker is lost: the connection to {who} broke. The output of that "
+        "worker may say why."
     )
 
 
 def _named_workers(text: str) -> list[int]:
-    """The places of other workers that a message of TensorFlow names."""
+    """Returns the indices of other workers in a message of TensorFlow."""
     chiefs = len(_cluster().get("chief", []))
     places = [
         int(task) + (chiefs if job == "worker" else 0)

@@ -1,4 +1,4 @@
-"""Checks of what `fit`, `evaluate` and `predict` are given."""
+"""Checks of the arguments of `fit`, `evaluate` and `predict`."""
 
 from collections.abc import Collection
 from typing import Any
@@ -14,9 +14,9 @@ def check_steps(argument: str, steps: int | None, dataset: Any) -> None:
     """Raises ValueError for an endless dataset without a number of steps.
 
     Args:
-        argument: name of the argument that says how many.
+        argument: name of the argument with the number of steps.
         steps: its value.
-        dataset: the data; whatever is not a `tf.data.Dataset` passes.
+        dataset: the data; anything but a `tf.data.Dataset` passes.
     """
     if steps is not None or not isinstance(dataset, tf.data.Dataset):
         return
@@ -32,15 +32,15 @@ def set_modes(
     own_names: Collection[str],
     losses: Collection[DistillationLoss],
 ) -> None:
-    """Says of callbacks of mode "auto" whether more is better.
+    """Sets the mode of callbacks with mode "auto".
 
-    Keras finds it out of the metrics of `compile` alone, after an epoch, and
-    raises an error for others.
+    Keras determines it only from the metrics of `compile`, after an epoch,
+    and raises an error for other metrics.
 
     Args:
         callbacks: as for `fit`.
-        own_names: names that the Distiller logs itself.
-        losses: its losses.
+        own_names: names of values that the Distiller logs.
+        losses: the Distiller's losses.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
@@ -56,21 +56,21 @@ def set_modes(
 def check_class_weight(
     class_weight: Any, kind: str, *, resumable: bool, distributed: bool
 ) -> None:
-    """Raises ValueError unless `class_weight` does what its name says.
+    """Raises ValueError unless `class_weight` can have its usual effect.
 
     Args:
         class_weight: as for `keras.Model.fit`.
-        kind: of the task.
+        kind: the kind of task.
         resumable: whether a `TrainingState` is among the callbacks.
         distributed: whether replicas read shares of the dataset.
     """
     if class_weight is None:
         return
-    told = kind.replace("_", " ")
+    task = kind.replace("_", " ")
     if kind != "classification":
         raise ValueError(
             "`class_weight` weighs the examples of a classification. "
-            f"Received: class_weight={class_weight!r} for {told}. Give "
+            f"Received: class_weight={class_weight!r} for {task}. Give "
             "weights as the third part of a batch."
         )
     for name, has in (

@@ -147,7 +147,7 @@ class KerasMethods(keras.Model):
                 classification.
         """
         self._assert_compile_called("fit")
-        state = resume.training_state(callbacks)
+        state = resume.find_training_state(callbacks)
         fit_arguments.check_steps("steps_per_epoch", steps_per_epoch, x)
         fit_arguments.check_steps(
             "validation_steps", validation_steps, validation_data

@@ -1,15 +1,15 @@
-"""Which optimizers the own step understands.
+"""Checks of which optimizers the training step supports.
 
-The step hands `optimizer.apply` the gradient of the whole global batch. An
+The step passes `optimizer.apply` the gradient of the whole global batch. An
 optimizer that does more with it than one update of each variable would act on
-a replica's share of it, or undo a scaling that the step does not make.
+a replica's share, or undo a scaling that the step does not do.
 """
 
 from collections.abc import Sequence
 
 import keras
 
-# What stands between the gradient and `update_step`; Keras's own is known.
+# Methods between the gradient and `update_step` that must be Keras's.
 _METHODS = (
     "apply",
     "apply_gradients",
@@ -21,13 +21,13 @@ _METHODS = (
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Raises ValueError for an optimizer that the step would misuse.
+    """Raises ValueError for an optimizer that does not fit the step.
 
     Args:
         optimizer: a Keras optimizer.
 
     Raises:
-        TypeError: if it replaces Keras's way from a gradient to an update.
+        TypeError: if it replaces Keras's path from a gradient to an update.
         ValueError: if it clips, accumulates, scales or averages by itself.
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -38,14 +38,14 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "The optimizer must not scale the loss (`LossScaleOptimizer`): "
-            "the step computes in float32 or bfloat16, which need none. Use "
+            "the step computes in float32 or bfloat16 and needs none. Use "
             f"the {type(optimizer.inner_optimizer).__name__} inside of it."
         )
     _check_settings(optimizer)
     for name in _METHODS:
         if name in vars(optimizer) or not _is_of_keras(type(optimizer), name):
             raise TypeError(
-                "The optimizer must update its variables as Keras's own do, "
+                "The optimizer must update its variables as Keras's do, "
                 "by `update_step`. Received: "
                 f"{type(optimizer).__name__} with its own `{name}`."
             )
@@ -69,22 +69,22 @@ def _check_settings(optimizer: keras.optimizers.Optimizer) -> None:
     if getattr(optimizer, "loss_scale_factor", None) is not None:
         raise ValueError(
             "The optimizer must not scale the loss (`loss_scale_factor`): the "
-            "step computes in float32 or bfloat16, which need none. Received: "
+            "step computes in float32 or bfloat16 and needs none. Received: "
             f"loss_scale_factor={optimizer.loss_scale_factor}."
         )
     if getattr(optimizer, "use_ema", False):
         raise ValueError(
             "The optimizer must not average the weights (`use_ema=True`): its "
-            "averages would replace them at every end of `fit`, in the middle "
-            "of a training that is resumed. Use use_ema=False."
+            "averages would replace them at the end of every `fit`, in the "
+            "middle of a training that is resumed. Use use_ema=False."
         )
 
 
 def _is_of_keras(kind: type, name: str) -> bool:
-    """Whether a class takes a method from an optimizer of Keras itself."""
+    """Checks whether a class inherits a method from a Keras optimizer."""
     owner = next((c for c in kind.__mro__ if name in vars(c)), None)
     if owner is None:
-        # A version of Keras without the method.
+        # A version of Keras without this method.
         return True
     several = getattr(keras.optimizers, "MultiOptimizer", ())
     return owner.__module__.startswith("keras.") and owner is not several
@@ -97,12 +97,12 @@ def check_known_variables(
 
     Args:
         optimizer: a Keras optimizer.
-        variables: those that will be updated.
+        variables: the variables that will be updated.
     """
     if not optimizer.built:
         return
-    known = {id(v) for v in optimizer._trainable_variables}
-    unknown = [v.path for v in variables if id(v) not in known]
+    known_ids = {id(v) for v in optimizer._trainable_variables}
+    unknown = [v.path for v in variables if id(v) not in known_ids]
     if unknown:
         raise ValueError(
             "The optimizer was built for other variables, of another model or "

@@ -1,4 +1,4 @@
-"""`fit` that goes on where an interrupted one stopped."""
+"""A `fit` that continues where an interrupted one stopped."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ _ITERATOR = "iterator"
 
 
 class Position(NamedTuple):
-    """How far training got.
+    """How far training has got.
 
     Attributes:
-        epoch: int, epochs that are complete.
-        step: int, batches of the next epoch that are done.
-        batches: int, batches read since the very beginning.
+        epoch: int, number of complete epochs.
+        step: int, number of finished batches of the next epoch.
+        batches: int, number of batches read since the very beginning.
     """
 
     epoch: int = 0
@@ -31,46 +31,46 @@ class Source(Protocol):
 
     Attributes:
         steps_per_epoch: int, batches of an epoch.
-        order_version: int, of the code that shuffles the data; None if that
-            is not keras_distil's.
+        order_version: int, version of the code that shuffles the data; None
+            if that is not keras_distil's.
     """
 
     steps_per_epoch: int
     order_version: int | None
 
     def enter(self, position: Position) -> Any:
-        """The dataset from a position on."""
+        """Returns the dataset from a position on."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes what else than a position is needed into `folder`."""
+        """Writes whatever is needed besides a position into `folder`."""
         ...
 
     def restore(self, folder: Path) -> None:
-        """Reads what `save` has written."""
+        """Reads what `save` wrote."""
         ...
 
 
-def training_state(callbacks: Any) -> Any:
-    """The callback among `callbacks` that keeps the training state, if any.
+def find_training_state(callbacks: Any) -> Any:
+    """Returns the callback that keeps the training state, if any.
 
     Args:
-        callbacks: as for `fit`: one, a list, or Keras's container of them.
+        callbacks: as for `fit`: a callback, a list, or Keras's container.
 
     Raises:
         ValueError: if there are several.
     """
-    found = [
+    states = [
         callback
         for callback in _listed(callbacks)
         if getattr(callback, "keeps_training_state", False)
     ]
-    if len(found) > 1:
+    if len(states) > 1:
         raise ValueError(
             "`callbacks` may hold one TrainingState. "
-            f"Received: {len(found)} of them."
+            f"Received: {len(states)} of them."
         )
-    return found[0] if found else None
+    return states[0] if states else None
 
 
 def fit(
@@ -89,15 +89,15 @@ def fit(
 ) -> Any:
     """Runs Keras's `fit` from the newest state in `state`.
 
-    A state in mid-epoch makes two calls: one for the rest of that epoch, one
-    for the epochs after it. Callbacks see one training.
+    A state in mid-epoch leads to two calls: one for the rest of that epoch,
+    one for the epochs after it. To callbacks they are one training.
 
     Args:
         model: the Distiller, compiled.
-        keras_fit: `keras.Model.fit`, bound to it.
+        keras_fit: `keras.Model.fit`, bound to the model.
         dataset: a `tf.data.Dataset` of keras_distil, or an endless one whose
             iterator can be saved.
-        y: as for `fit`, which refuses it beside a dataset.
+        y: as for `fit`, which refuses it with a dataset.
         state: the callback that keeps the state.
         callbacks: all callbacks.
         epochs: int, as for `fit`.
@@ -107,12 +107,11 @@ def fit(
         **kwargs: further arguments of `fit`.
 
     Returns:
-        The history of all epochs, those of earlier processes among them.
+        The history of all epochs, including those of earlier processes.
 
     Raises:
-        TypeError: if `dataset` is no `tf.data.Dataset`.
-        ValueError: if reading it cannot be continued exactly, or a callback
-            cannot be.
+        TypeError: if `dataset` is not a `tf.data.Dataset`.
+        ValueError: if the dataset or a callback cannot be continued exactly.
     """
     source = _source(model, dataset, steps_per_epoch)
     others = [x for x in _listed(callbacks) if x is not state]
@@ -121,8 +120,8 @@ def fit(
     position = _position(state, model, source, others, initial_epoch)
     steps = source.steps_per_epoch
     listed = _OneTraining(
-        # What the others do at the end of an epoch is done before the state
-        # says that the epoch is complete.
+        # Other callbacks finish the end of an epoch before the state says
+        # that the epoch is complete.
         [*others, state],
         add_history=True,
         add_progbar=verbose != 0,
@@ -132,7 +131,7 @@ def fit(
         model=model,
     )
     kwargs["callbacks"] = listed
-    # Callbacks that are put back may say that the training had ended.
+    # Restored callbacks may say that the training has ended.
     model.stop_training = False
     listed.on_train_begin()
     ended = model.stop_training
@@ -173,13 +172,13 @@ def _position(
     others: list[Any],
     initial_epoch: int,
 ) -> Position:
-    """Where training begins, or goes on."""
+    """Returns where training begins or continues."""
     position = state.start(model, source, others)
     if position == Position():
         return position._replace(epoch=initial_epoch)
     if initial_epoch > position.epoch:
         raise ValueError(
-            f"The training state in {state.directory} is that of a training "
+            f"The training state in {state.directory} belongs to a training "
             f"that is in epoch {position.epoch}, counted from 0. "
             f"Received: initial_epoch={initial_epoch}. Leave it out, or train "
             "into another folder."
@@ -190,7 +189,7 @@ def _position(
 class _OneTraining(keras.callbacks.CallbackList):
     """Callbacks for which several calls of `fit` are one training."""
 
-    offset = 0  # batches of the current epoch that an earlier process did
+    offset = 0  # batches of the current epoch done by an earlier process
     begun = False
     _logs: dict | None = None
 
@@ -218,7 +217,7 @@ class _OneTraining(keras.callbacks.CallbackList):
 def _listed(callbacks: Any) -> list[Any]:
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return list(callbacks.callbacks)
-    # As Keras does.
+    # As in Keras.
     return keras.tree.flatten(callbacks) if callbacks else []
 
 
@@ -238,7 +237,7 @@ def _source(
 
 
 class _StreamSource:
-    """A dataset of keras_distil: entered at a step, nothing is replayed."""
+    """A dataset of keras_distil, entered at a step without replay."""
 
     order_version: int | None = ORDER_VERSION
 
@@ -251,7 +250,7 @@ class _StreamSource:
     ) -> None:
         self._model = model
         self._dataset = dataset
-        # What the dataset itself leaves out at its beginning.
+        # The batches that the dataset skips at its beginning.
         self._first_step = first_step_of(dataset)
         length = None
         if stream.steps is not None:
@@ -274,21 +273,21 @@ class _StreamSource:
     def enter(self, position: Position) -> Any:
         step = position.batches
         if self._length is not None:
-            # As Keras does, which starts a finite dataset again at its end.
+            # As in Keras, which restarts a finite dataset at its end.
             step %= self._length
         return self._model.distributed(
             self._dataset, first_step=self._first_step + step
         )
 
     def save(self, folder: Path) -> None:
-        """Nothing: a stream's position is a number."""
+        """Does nothing, because a stream's position is a number."""
 
     def restore(self, folder: Path) -> None:
-        """Nothing: a stream's position is a number."""
+        """Does nothing, because a stream's position is a number."""
 
 
 class _IteratorSource:
-    """Any other endless dataset, by the state of its iterator."""
+    """Any other endless dataset, continued by the state of its iterator."""
 
     order_version: int | None = None
 
@@ -316,12 +315,12 @@ class _IteratorSource:
         self.steps_per_epoch = steps_per_epoch
         self._dataset = _OneIterator(dataset)
         try:
-            # What `save` will do, so that it shows now and not hours later.
+            # Try what `save` will do, so that it fails now and not hours later.
             self._dataset.iterator._serialize_to_tensors()
         except tf.errors.OpError as error:
             raise ValueError(
-                "`TrainingState` cannot resume this dataset exactly, as its "
-                f"iterator cannot be saved: {_first_line(error)} Use "
+                "`TrainingState` cannot resume this dataset exactly, because "
+                f"its iterator cannot be saved: {_first_line(error)} Use "
                 "`data.masked_lm_dataset`, or a dataset without Python "
                 "functions and generators."
             ) from None
@@ -346,7 +345,7 @@ class _IteratorSource:
 
 
 class _OneIterator(tf.data.Dataset):
-    """A dataset whose one iterator goes on whenever it is iterated over."""
+    """A dataset with one iterator, which every loop over it continues."""
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
         self._dataset = dataset

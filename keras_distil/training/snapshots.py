@@ -1,4 +1,4 @@
-"""Numbered folders of tensors, written whole or not at all."""
+"""Numbered folders of tensors, written atomically."""
 
 import json
 import os
@@ -27,8 +27,8 @@ class Snapshot(NamedTuple):
     Attributes:
         path: the folder.
         step: int, its number.
-        tensors: arrays by name.
-        values: JSON data that was written with them.
+        tensors: arrays, by name.
+        values: JSON data written with them.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Snapshot(NamedTuple):
 
 
 class DamagedError(Exception):
-    """A snapshot is not as it was written."""
+    """A snapshot has changed since it was written."""
 
 
 def write_snapshot(
@@ -52,23 +52,23 @@ def write_snapshot(
 ) -> Path:
     """Writes a snapshot and removes all but the newest `keep`.
 
-    Everything is written to a scratch folder and reaches the disk before that
-    is renamed: a crash at any moment leaves whole snapshots only.
+    Everything is written to a scratch folder and flushed to disk before that
+    is renamed: a crash at any moment leaves only whole snapshots.
 
     Args:
-        directory: where the snapshots are; made if missing.
+        directory: folder of the snapshots; created if missing.
         step: int >= 0, the snapshot's number.
-        tensors: arrays by name.
+        tensors: arrays, by name.
         values: JSON data.
-        keep: int >= 1, snapshots to keep.
-        write_more: writes further files into the folder it is given.
+        keep: int >= 1, number of snapshots to keep.
+        write_more: function that writes further files into a given folder.
 
     Returns:
         The snapshot's folder.
 
     Raises:
-        OSError: if the disk is full or may not be written. The snapshots
-            there were are untouched.
+        OSError: if the disk is full or may not be written. Existing snapshots
+            are untouched.
     """
     scratch = directory / f"{_SCRATCH}{step}"
     try:
@@ -86,7 +86,7 @@ def write_snapshot(
             _remove(final)
         os.replace(scratch, final)
         disk.flush(directory)
-    # TensorFlow's errors, too: it writes the positions of iterators.
+    # Including TensorFlow's errors: it writes the positions of iterators.
     except Exception as error:
         shutil.rmtree(scratch, ignore_errors=True)
         if not disk.is_of_disk(error):
@@ -94,15 +94,15 @@ def write_snapshot(
         raise OSError(
             f"The training state of step {step} could not be written to "
             f"{directory}: {disk.reason(error)}. Earlier states there are "
-            "intact; make room or fix the folder, and run the same command "
-            "again."
+            "intact; free some space or fix the folder, and run the same "
+            "command again."
         ) from error
     keep_newest(directory, keep)
     return final
 
 
 def keep_newest(directory: Path, keep: int) -> None:
-    """Removes all snapshots but the newest `keep`."""
+    """Removes all but the newest `keep` snapshots."""
     for _, old in list(_folders(directory))[keep:]:
         _remove(old)
 
@@ -110,18 +110,18 @@ def keep_newest(directory: Path, keep: int) -> None:
 def newest_snapshot(
     directory: Path, say: Callable[[str], None]
 ) -> Snapshot | None:
-    """The newest snapshot that is as it was written.
+    """Returns the newest intact snapshot.
 
     Args:
-        directory: where the snapshots are; need not exist.
-        say: called with a line for each damaged snapshot that is passed over.
+        directory: folder of the snapshots; need not exist.
+        say: called with one line for each damaged snapshot that is skipped.
 
     Returns:
         The snapshot, or None if there is none.
 
     Raises:
-        ValueError: if the newest was written by a later version, or all that
-            there are, are damaged.
+        ValueError: if the newest was written by a later version, or all are
+            damaged.
     """
     damaged = []
     for step, folder in _folders(directory):
@@ -136,21 +136,21 @@ def newest_snapshot(
     if damaged:
         raise ValueError(
             f"Every training state in {directory} is damaged. Remove the "
-            "folder, or start anew with --fresh."
+            "folder, or start again with --fresh."
         )
     return None
 
 
 def _folders(directory: Path) -> Iterator[tuple[int, Path]]:
-    """Number and folder of each snapshot, the newest first."""
+    """Yields number and folder of each snapshot, newest first."""
     if not directory.is_dir():
         return
-    found = []
+    folders = []
     for path in directory.iterdir():
         match = _NAME.fullmatch(path.name)
         if match and path.is_dir():
-            found.append((int(match[1]), path))
-    yield from sorted(found, reverse=True)
+            folders.append((int(match[1]), path))
+    yield from sorted(folders, reverse=True)
 
 
 def _read(step: int, folder: Path) -> Snapshot:
@@ -165,7 +165,7 @@ def _read(step: int, folder: Path) -> Snapshot:
     except (FileNotFoundError, IsADirectoryError) as error:
         name = Path(error.filename or _TENSORS).name
         raise DamagedError(f"{name} is missing") from error
-    # ValueError: no JSON, no UTF-8, or a tensor of an unknown type.
+    # ValueError: not JSON, not UTF-8, or a tensor of an unknown type.
     except (
         ValueError,
         RecursionError,
@@ -187,7 +187,7 @@ def _read_body(step: int, folder: Path, manifest: dict[str, Any]) -> Snapshot:
         raise DamagedError(f"the checksum of {_MANIFEST} differs")
     for name, digest in manifest["files"].items():
         if Path(name).name != name or name in ("", ".."):
-            raise DamagedError(f"{name[:40]!r} is no file name")
+            raise DamagedError(f"{name[:40]!r} is not a file name")
         if disk.file_sha256(folder / name) != digest:
             raise DamagedError(f"the checksum of {name} differs")
     if _TENSORS not in manifest["files"]:
@@ -212,7 +212,7 @@ def _write_manifest(folder: Path, values: dict[str, Any]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a snapshot; no half of one is left under its name."""
+    """Removes a snapshot, never leaving half of it under its name."""
     scratch = folder.with_name(f"{_SCRATCH}{folder.name}")
     shutil.rmtree(scratch, ignore_errors=True)
     os.replace(folder, scratch)

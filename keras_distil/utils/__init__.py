@@ -1,1 +1,1 @@
-"""Helpers without a place of their own: files, checks, progress, startup."""
+"""Shared helpers: files, checks, progress, startup."""

@@ -10,16 +10,16 @@ _COMMAND = "keras-distil"
 
 
 def check_backend() -> None:
-    """Raises ImportError if Keras runs, or would run, on another backend.
+    """Raises ImportError if Keras uses, or would use, another backend.
 
-    Neither Keras nor TensorFlow is imported: the name is read where Keras
-    reads it, from `KERAS_BACKEND`, then from `keras.json`.
+    Neither Keras nor TensorFlow is imported: the name is read from where
+    Keras reads it, `KERAS_BACKEND` and then `keras.json`.
 
     Raises:
         ImportError: naming the backend and where it was chosen.
     """
     if not _has_keras():
-        # `keras_distil.edge` needs none.
+        # `keras_distil.edge` needs no backend.
         return
     name, source = _chosen_backend()
     if name != "tensorflow":
@@ -33,13 +33,13 @@ def check_backend() -> None:
 def _has_keras() -> bool:
     try:
         return importlib.util.find_spec("keras") is not None
-    # An import hook may say so at once.
+    # An import hook may already raise here.
     except ImportError:
         return False
 
 
 def is_command() -> bool:
-    """Whether this process is the command line, which says it by itself."""
+    """Checks whether this process is the command line."""
     program = Path(sys.argv[0]).name if sys.argv else ""
     if program.removesuffix(".exe") == _COMMAND:
         return True
@@ -56,10 +56,10 @@ def _module_of(words: list[str]) -> str | None:
 
 
 def _chosen_backend() -> tuple[str, str]:
-    """The name of the backend, and what chose it."""
+    """Returns the name of the backend, and what chose it."""
     backend = getattr(sys.modules.get("keras"), "backend", None)
     if backend is not None:
-        return backend.backend(), "the Keras that is imported already"
+        return backend.backend(), "the Keras that is already imported"
     # As in keras/src/backend/config.py.
     name = os.environ.get("KERAS_BACKEND")
     if name:

@@ -1,4 +1,4 @@
-"""Checks of what functions are given."""
+"""Checks of arguments."""
 
 import codecs
 import re
@@ -11,10 +11,10 @@ _TFDS_NAME = re.compile(
 
 
 def check_number(name: str, value: float) -> float:
-    """A finite number as a float.
+    """Checks that a number is finite, and returns it as a float.
 
     Raises:
-        TypeError: if it is no number.
+        TypeError: if it is not a number.
         ValueError: if it is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -37,7 +37,7 @@ def check_encoding(encoding: str) -> None:
         name = codecs.lookup(encoding).name
         # A byte order mark is dropped when the file is read.
         ends = "\n".encode("utf-8" if name == "utf-8-sig" else name)
-    # Unknown names, those with a null character, and codecs of bytes.
+    # Unknown names, names with a null character, and codecs of bytes.
     except (LookupError, ValueError):
         raise ValueError(
             "`encoding` must be the name of a text encoding that Python "

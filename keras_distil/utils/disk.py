@@ -1,4 +1,4 @@
-"""Files that are whole or not there, their checksums, and failing disks."""
+"""Atomic file writes, checksums, and errors of failing disks."""
 
 import contextlib
 import errno
@@ -16,17 +16,17 @@ from safetensors import SafetensorError
 
 _log = logging.getLogger(__name__)
 
-# What JSON that comes with a model may have, a vocabulary, and JSON of data.
+# Size limits: JSON that comes with a model, a vocabulary, and JSON of data.
 MODEL_JSON_BYTES = 2**26
 VOCABULARY_BYTES = 2**28
 DATA_JSON_BYTES = 2**30
 
-# How safetensors words an error of the system; and HDF5, among numbers.
+# The form of system errors in safetensors, and in HDF5.
 _RUST = re.compile(r"^.*I/O error: (.*) \(os error \d+\)$")
 _HDF5 = re.compile(r"^.*error message = '([^']*)'.*$")
 _RUST_NUMBER = re.compile(r"\(os error (\d+)\)")
 
-# A disk that is full, broken or gone, or a folder that is not ours to write.
+# The disk is full, broken or gone, or the folder must not be written.
 _DISK_ERRORS = frozenset(
     {
         errno.ENOSPC,
@@ -53,13 +53,13 @@ class UnwrittenError(OSError):
 
 
 def is_of_disk(error: BaseException) -> bool:
-    """Whether a disk or a folder made something fail, and not its content.
+    """Checks whether an error comes from a disk or folder, not from content.
 
-    Libraries have no class for it: TensorFlow, HDF5, safetensors and
-    ArrayRecord repeat the system's words or number.
+    Libraries have no class for this: TensorFlow, HDF5, safetensors and
+    ArrayRecord repeat the system's message or number.
 
     Args:
-        error: what was raised while a file was written.
+        error: the error raised while a file was written.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _DISK_ERRORS
@@ -71,7 +71,7 @@ def is_of_disk(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Why a file could not be written, in a few words."""
+    """Says briefly why a file could not be written."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
@@ -81,14 +81,14 @@ def reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Names the file, and what to do, if it cannot be written.
+    """Names the file and the remedy in errors of writing.
 
     Args:
         path: the file, or a folder of files.
 
     Raises:
         OSError: if the disk is full or may not be written. Other errors pass
-            as they are.
+            unchanged.
     """
     try:
         yield
@@ -102,14 +102,14 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, partial: Path) -> Iterator[None]:
-    """Puts `partial`, which the block writes, in the place of `path`.
+    """Replaces `path` by `partial`, which the block writes.
 
-    What was at `path` stays until then. If the block fails, no half-written
-    file is left to take up room.
+    The old file at `path` stays until then. If the block fails, no partial
+    file is left to take up space.
 
     Args:
         path: the file to replace.
-        partial: where the block writes, in the same folder.
+        partial: the file that the block writes, in the same folder.
 
     Raises:
         OSError: if the disk is full or may not be written.
@@ -127,14 +127,14 @@ def replacing(path: Path, partial: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path, doing: str, *, refusal: str = "") -> Iterator[None]:
-    """Holds a lock file, and says so if another process has it.
+    """Holds a lock file; logs a line if another process has it.
 
-    The system takes it away from a process that ends, however that was.
+    The system releases the lock when the process ends in any way.
 
     Args:
         path: the lock file.
-        doing: what whoever holds it does, for the message.
-        refusal: the message of an error in place of waiting.
+        doing: what the holder of the lock does, for the message.
+        refusal: the message of an error, raised instead of waiting.
 
     Raises:
         RuntimeError: with `refusal`, if another process has the lock.
@@ -154,28 +154,28 @@ def locked(path: Path, doing: str, *, refusal: str = "") -> Iterator[None]:
 
 
 def unwritten(path: Path, why: str) -> UnwrittenError:
-    """The error of a file that could not be written."""
+    """Returns the error for a file that could not be written."""
     return UnwrittenError(
-        f"{path} could not be written: {why}. What was finished is intact; "
-        "make room or fix the folder, and run the same command again."
+        f"{path} could not be written: {why}. Finished work is intact; free "
+        "some space or fix the folder, and run the same command again."
     )
 
 
 def check_size(path: Path, most_bytes: int) -> None:
-    """Raises ValueError if a file is larger than its kind may be."""
+    """Raises ValueError if a file exceeds the size limit of its kind."""
     if path.stat().st_size > most_bytes:
         raise ValueError(
-            f"`{path}` has more than the {most_bytes:,} bytes that it may "
-            "have, and is not read."
+            f"`{path}` has more than the allowed {most_bytes:,} bytes, and is "
+            "not read."
         )
 
 
 def read_bounded(path: Path, most_bytes: int) -> str:
-    """The text of a file of UTF-8 that is not larger than it may be.
+    """Reads a UTF-8 file within a size limit.
 
     Args:
         path: the file.
-        most_bytes: int, bytes that it may have.
+        most_bytes: int, maximum size of the file.
 
     Raises:
         ValueError: if it is larger, or is not UTF-8.
@@ -186,14 +186,14 @@ def read_bounded(path: Path, most_bytes: int) -> str:
 
 
 def named(path: Path) -> Path:
-    """A path that ends with a name: `.` and `..` become absolute."""
+    """Returns a path that ends in a name: `.` and `..` become absolute."""
     if path.name in ("", ".."):
         return Path(os.path.abspath(path))
     return path
 
 
 def flush(path: Path) -> None:
-    """Waits until a file, or a folder's list of files, is on the disk."""
+    """Waits until a file, or a folder's directory entry, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -202,23 +202,23 @@ def flush(path: Path) -> None:
 
 
 def canonical(content: Any) -> bytes:
-    """JSON data as bytes, the same for the same data."""
+    """Encodes JSON data as bytes, always in the same way."""
     return json.dumps(content, sort_keys=True).encode()
 
 
 def sha256(content: bytes) -> str:
-    """The sha256 in hexadecimal."""
+    """Returns the sha256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file in hexadecimal."""
+    """Returns the sha256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file in one step."""
+    """Replaces a file atomically."""
     partial = path.with_name(f".{path.name}.partial")
     with replacing(path, partial):
         partial.write_text(text, "utf-8")

@@ -1,14 +1,14 @@
-"""Packages that only some features need."""
+"""Checks for packages that only some features need."""
 
 
 def names_package(error: ImportError, *packages: str) -> bool:
-    """Whether an import failed for want of one of these packages.
+    """Checks whether an import failed because a package is missing.
 
-    A package that is there may fail to import for reasons of its own, which
-    installing it again does not change.
+    An installed package may fail to import for other reasons, which another
+    installation does not fix.
 
     Args:
-        error: what the import raised.
+        error: the error of the import.
         *packages: top-level names.
     """
     missing = isinstance(error, ModuleNotFoundError)

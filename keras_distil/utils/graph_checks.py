@@ -1,7 +1,7 @@
-"""Checks of tensors, in a graph as in eager execution, that end in one line.
+"""Checks of tensors, in graphs and eagerly, with errors of one line.
 
-TensorFlow shows a failed assertion of a graph as a traceback of many lines.
-Here an assertion carries its message, and `failed_check` finds it again.
+TensorFlow shows a failed assertion in a graph as a traceback of many lines.
+Here an assertion carries its message, and `failed_check` extracts it.
 """
 
 import re
@@ -38,8 +38,8 @@ def require(
             runs only if the condition is false.
 
     Returns:
-        What must be evaluated before anything that relies on the condition;
-        see `after`. Empty in eager execution.
+        Tensors to evaluate before anything that relies on the condition; see
+        `after`. Empty in eager execution.
 
     Raises:
         BatchError: in eager execution, if the condition is false.
@@ -50,7 +50,7 @@ def require(
         raise BatchError(_filled(message, map(_text, values())))
 
     def fail() -> Tensor:
-        # In a branch of its own: on a GPU, the values stay where they are
+        # In a separate branch: on a GPU, the values stay where they are
         # unless the assertion fails.
         data = [_MARK + message, *values()]
         with tf.control_dependencies([tf.debugging.Assert(False, data, 8)]):
@@ -60,7 +60,7 @@ def require(
 
 
 def after(checks: Sequence[Tensor], values: Any) -> Any:
-    """The same values, which exist only if the checks passed.
+    """Returns the same values, available only once the checks pass.
 
     Args:
         checks: from `require`.
@@ -73,22 +73,22 @@ def after(checks: Sequence[Tensor], values: Any) -> Any:
 
 
 def failed_check(error: Exception) -> BatchError | None:
-    """The check that failed, from an error of TensorFlow's, if any did."""
-    found = _FAILED.search(str(error))
-    if found is None:
+    """Extracts a failed check from TensorFlow's error, if there is one."""
+    match = _FAILED.search(str(error))
+    if match is None:
         return None
-    values = re.findall(r"\[([^\]]*)\]", found["values"])
-    return BatchError(_filled(found["message"], values))
+    values = re.findall(r"\[([^\]]*)\]", match["values"])
+    return BatchError(_filled(match["message"], values))
 
 
 def _filled(message: str, values: Any) -> str:
     filled = message.format(*[value.replace(" ", ", ") for value in values])
-    # The shape of a vector, as Python writes it.
+    # The shape of a vector, in Python's form.
     return re.sub(r"shape \((\d+)\)", r"shape (\1,)", filled)
 
 
 def _text(value: Tensor) -> str:
-    """A value as TensorFlow's assertion prints it."""
+    """Formats a value as TensorFlow's assertion prints it."""
     array = tf.convert_to_tensor(value).numpy()
     return " ".join(
         f"{x:g}" if x.dtype.kind == "f" else str(x) for x in array.reshape(-1)

@@ -1,16 +1,16 @@
-"""Foreign text inside Markdown: shown as it is, never as markup."""
+"""Foreign text inside Markdown: shown literally, never as markup."""
 
 import html
 import re
 import unicodedata
 
-# An underscore can begin or end emphasis beside a space only.
+# An underscore can begin or end emphasis only next to a space.
 _SPECIAL = re.compile(r"[\\`*\[\]|~#!$]|(?<!\w)_|_(?!\w)")
 _BACKTICKS = re.compile("`+")
 
 
 def escape(text: str) -> str:
-    r"""Text of one line that Markdown and HTML show as it is.
+    r"""Returns text of one line that Markdown and HTML show literally.
 
     Args:
         text: any text; see `visible`.
@@ -19,12 +19,12 @@ def escape(text: str) -> str:
         >>> escape("<b>5*</b>")
         '&lt;b&gt;5\\*&lt;/b&gt;'
     """
-    marked = _SPECIAL.sub(lambda found: "\\" + found[0], visible(text))
+    marked = _SPECIAL.sub(lambda match: "\\" + match[0], visible(text))
     return html.escape(marked, quote=False)
 
 
 def code(text: str) -> str:
-    """Text of one line in the style of code.
+    """Returns text of one line in the style of code.
 
     The mark is longer than any run of backticks in the text.
 
@@ -43,10 +43,10 @@ def code(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text of one line; what cannot be seen in it is shown as such.
+    """Returns text of one line, with invisible characters made visible.
 
-    Control characters and halves of pairs become replacement characters, and
-    runs of white space a space.
+    Control characters and lone surrogates become replacement characters, and
+    runs of white space become a space.
     """
     return "".join(
         "\N{REPLACEMENT CHARACTER}"

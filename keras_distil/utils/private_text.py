@@ -1,4 +1,4 @@
-"""What should not be read over a shoulder: secrets, and where one lives."""
+"""Removal of private text: secrets and home directories."""
 
 import re
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 MASK = "***"
-# The last word of an option's or a key's name.
+# The last word in the name of an option or a key.
 _SECRET = re.compile(
     r"(^|[._-])(token|secret|key|password|passwd)s?$", re.IGNORECASE
 )
 
 
 def is_secret(name: str) -> bool:
-    """Whether an option or a key is named like something to keep secret.
+    """Checks whether an option or a key is named like a secret.
 
     Example:
         >>> is_secret("--api-key"), is_secret("rare_token_exponent")
@@ -23,7 +23,7 @@ def is_secret(name: str) -> bool:
 
 
 def without_home(text: str) -> str:
-    """Text in which `~` stands for the home directory."""
+    """Replaces the home directory by `~` in a text."""
     home = str(Path.home())
     if home == "/":
         return text
@@ -31,10 +31,10 @@ def without_home(text: str) -> str:
 
 
 def shown_command(words: Sequence[str]) -> list[str]:
-    """The words of a command, as they may be kept and shown.
+    """Returns the words of a command in a form that may be stored and shown.
 
-    The values of options that are named like secrets are masked, also behind
-    `--set KEY=VALUE`, and home directories are shortened.
+    The values of options that are named like secrets are masked, including
+    those of `--set KEY=VALUE`, and home directories are shortened.
 
     Args:
         words: as in `sys.argv`.
@@ -56,10 +56,10 @@ def shown_command(words: Sequence[str]) -> list[str]:
 
 
 def shown_values(values: Any) -> Any:
-    """Nested values of a recipe, as they may be kept and shown.
+    """Returns nested values of a recipe that may be stored and shown.
 
     Args:
-        values: dicts, lists and what JSON has.
+        values: dicts, lists and JSON values.
     """
     if isinstance(values, dict):
         return {

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: bars on terminals, plain lines elsewhere."""
 
 import contextlib
 import time
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import rich.console
 import rich.progress
 
-# Between two plain lines, so that a log of hours stays readable.
+# Seconds between plain lines, so that a log of hours stays readable.
 _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Bar:
-    """Shows how much of some work is done; made by `Progress.bar`."""
+    """Shows how much of some work is done; created by `Progress.bar`."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Bar:
         )
         self._started = time.monotonic()
         self._last_line = self._started
-        # Where it began here: an earlier process may have done a part.
+        # Where this process began; an earlier one may have done a part.
         self._first: tuple[float, int] | None = None
 
     def update(self, done: int, text: str = "") -> None:
@@ -38,7 +38,7 @@ class Bar:
 
         Args:
             done: units finished, out of the total.
-            text: what else to show, such as the latest losses.
+            text: additional text, such as the latest losses.
         """
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done, text=text)
@@ -59,7 +59,7 @@ class Bar:
         )
 
     def _left(self, now: float, done: int) -> str:
-        """The time left, at the speed since the first update."""
+        """Estimates the time left, from the speed since the first update."""
         if self._first is None or self._total is None:
             return ""
         began, before = self._first
@@ -69,7 +69,7 @@ class Bar:
         return f", {duration(left)} left"
 
     def update_of(self, done: int, total: int) -> None:
-        """Shows progress where the total is known only now."""
+        """Shows progress when the total becomes known only now."""
         if self._total != total:
             self._total = total
             if self._bars is not None and self._task is not None:
@@ -78,7 +78,7 @@ class Bar:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that people use for as many."""
+    """Formats seconds in the unit that people would use."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -87,10 +87,10 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Where commands report to.
+    """The output of commands: lines, warnings and bars.
 
     Args:
-        quiet: whether to show nothing but errors and results.
+        quiet: whether to show only errors and results.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -102,7 +102,7 @@ class Progress:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Prints one line that should not be missed."""
+        """Prints one line as a warning."""
         self.say(f"Warning: {text}")
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""TensorFlow without its start-up noise."""
+"""Import of TensorFlow without its start-up noise."""
 
 import contextlib
 import os
@@ -9,41 +9,41 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# By what a program says that it was asked to end.
+# The words for the signals that ask a program to end.
 WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 
 
 def import_tensorflow(*, errors: bool = True) -> None:
-    """Imports TensorFlow and Keras without the notes TensorFlow prints.
+    """Imports TensorFlow and Keras without TensorFlow's messages.
 
-    The notes come from C++ code before any logging level counts, so the
-    process's standard error is held back for the length of the import. If the
-    import fails, all that was held back is printed.
+    The messages come from C++ code before any logging level applies, so the
+    standard error of the process is held back during the import. If the
+    import fails, everything held back is printed.
 
     Args:
         errors: whether C++ code may print errors later. With several workers
-            it prints pages for one that is lost, and raises them too.
+            it prints pages about a lost one, and raises an error as well.
     """
-    # 2 leaves errors, 3 fatal ones; the user's own setting wins.
+    # 2 allows errors, 3 only fatal ones; the user's setting has priority.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
     with _ends_at_once(), held_back_stderr():
         import keras_hub  # noqa: F401
         import tensorflow as tf
 
-        # Looks for GPUs, and says at length that it found no driver.
+        # This looks for GPUs, and prints a lot if there is no driver.
         tf.config.list_physical_devices()
-    # It warns that every model of a run traces a step of its own, as it must.
+    # It warns that every model of a run traces a step, which is necessary.
     tf.get_logger().setLevel("ERROR")
 
 
 @contextlib.contextmanager
 def _ends_at_once() -> Iterator[None]:
-    """Ends the process at a signal, with one line.
+    """Ends the process on a signal, with one line.
 
-    An exception in the middle of the import would be caught, or printed, by
+    An exception in the middle of the import would be caught or printed by
     whatever is being imported.
     """
-    # Python allows signal handlers in the main thread only.
+    # Python allows signal handlers only in the main thread.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -66,7 +66,7 @@ def _ends_at_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_back_stderr() -> Iterator[None]:
-    """Drops what C++ code prints as errors, unless the block fails."""
+    """Drops what C++ code prints to standard error, unless the block fails."""
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as held:

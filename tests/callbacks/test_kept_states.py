@@ -306,7 +306,7 @@ def test_callbacks_with_numbers_are_refused_by_name(
     resumed = make_distiller()
     with pytest.raises(
         ValueError,
-        match=r"go on exactly with Patience: it had changed \['waited'\]",
+        match=r"continue exactly with Patience: it had changed \['waited'\]",
     ):
         fit(resumed, batches, tmp_path, *more)
     assert int(resumed.optimizer.iterations.numpy()) == 0
@@ -323,7 +323,7 @@ def test_others_that_come_and_go_are_named(
     with caplog.at_level(logging.WARNING):
         fit(make_distiller(), batches, tmp_path, early_stopping(None), epochs=2)
     assert "has a state of ReduceLROnPlateau, which is not" in caplog.text
-    assert "has nothing of EarlyStopping: it starts anew" in caplog.text
+    assert "has no state of EarlyStopping: it starts from" in caplog.text
 
 
 class Strange(Joined):

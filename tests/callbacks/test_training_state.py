@@ -151,7 +151,7 @@ def test_another_model_is_refused(make_distiller, batches, tmp_path):
     fit(make_distiller(), batches, tmp_path, epochs=1)
     other = make_distiller()
     other.compile(keras.optimizers.Adam(0.1))
-    with pytest.raises(ValueError, match=r"is that of another model: for '.*"):
+    with pytest.raises(ValueError, match=r"belongs to another model: for '.*"):
         fit(other, batches, tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_a_state_of_other_values_is_refused(make_distiller, batches, tmp_path):
         snapshots.write_snapshot(
             folder, good.step, good.tensors, values, keep=1
         )
-        with pytest.raises(ValueError, match="not one that keras_distil wrote"):
+        with pytest.raises(ValueError, match="was not written by keras_distil"):
             _start(distiller, folder, checkpoint)
 
 
@@ -212,7 +212,8 @@ def test_weights_that_are_not_finite_are_not_saved(
     make_distiller, batches, tmp_path
 ):
     with pytest.raises(
-        RuntimeError, match="step 3: its update made 1 variables .* with --fre"
+        RuntimeError,
+        match="step 3: its update produced 1 variables .* with --fre",
     ):
         fit(make_distiller(), batches, tmp_path, Overflow(), every_steps=1)
     assert names(tmp_path) == ["step-000000001", "step-000000002"]

@@ -143,7 +143,7 @@ FAULTS = (
     Fault(
         "a state of another order is continued",
         "TrainingState._check_same",
-        "wanted is not None and order != wanted",
+        "expected is not None and order != expected",
         "False",
         (
             "tests/training/test_resume.py::test_a_state_of_another_order_is_refused",
@@ -267,8 +267,8 @@ FAULTS = (
     Fault(
         "the best trial is the worst",
         "collect",
-        'sign = -1 if wanted.direction == "min" else 1',
-        'sign = 1 if wanted.direction == "min" else -1',
+        'sign = -1 if objective.direction == "min" else 1',
+        'sign = 1 if objective.direction == "min" else -1',
         (
             "tests/wiring/test_every_key.py::test_it_reaches_what_it_is_for"
             "[search.objective]",

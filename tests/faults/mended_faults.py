@@ -51,7 +51,7 @@ FAULTS = (
     ),
     Fault(
         "labels with an axis too many are spread out",
-        "shaped",
+        "check_shape",
         "tf.squeeze(graph_checks.after(checks, value), axis=-1)",
         "value",
         (f"{_CHECKS}::test_labels_that_mean_the_same",),

@@ -425,8 +425,8 @@ FAULTS = (
     Fault(
         "a training goes on without its optimizer",
         "_variables",
-        "found += model.optimizer.variables",
-        "found += [type(v)(v.numpy()) for v in model.optimizer.variables]",
+        "variables += model.optimizer.variables",
+        "variables += [type(v)(v.numpy()) for v in model.optimizer.variables]",
         ("tests/training/test_resume.py::test_resumed_equals_uninterrupted",),
     ),
     Fault(

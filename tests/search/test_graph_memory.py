@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distil.search.graph_memory import trial_forgotten
+from keras_distil.search.graph_memory import forget_trial
 
 
 def train():
@@ -27,7 +27,7 @@ def train():
 
 
 def test_a_finished_training_leaves_nothing():
-    with trial_forgotten():
+    with forget_trial():
         found = train()
     gc.collect()
     assert [kept() for kept in found] == [None, None]
@@ -48,7 +48,7 @@ def test_gradients_from_before_stay():
     forward = tf.function(double)
     x = tf.constant(1.0)
     forward(x)
-    with trial_forgotten():
+    with forget_trial():
         train()
     with tf.GradientTape() as tape:
         tape.watch(x)

@@ -235,7 +235,7 @@ def test_two_processes_share_a_search_and_outlive_a_kill(toy_recipe, tmp_path):
         out, err = search.communicate()
     assert search.returncode == 0, err
     assert killed is not None
-    assert "worker0 ended with status -9 and is started again" in err
+    assert "worker0 ended with status -9 and is restarted" in err
     found = json.loads((folder / results.RESULT_FILE).read_text())
     assert [row["score"] is not None for row in found["trials"]] == [True] * 3
     assert yaml.safe_load((folder / results.BEST_FILE).read_text())

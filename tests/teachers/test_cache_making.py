@@ -110,7 +110,7 @@ def test_the_size_is_told_before(cache, monkeypatch, tmp_path):
     assert cached.size_bytes == expected
     assert lines == [
         f"Teacher cache: 0.3 MB for {ROWS} sequences x 2 maskings, "
-        f"{expected / (2 * ROWS * LENGTH):.0f} bytes a token, in "
+        f"{expected / (2 * ROWS * LENGTH):.0f} bytes per token, in "
         f"{cached.folder}; 0.3 MB to write, "
         f"{lines[0].split('write, ')[1]}"
     ]
@@ -357,7 +357,7 @@ def test_an_empty_folder_is_taken_and_another_is_not(cache, tmp_path):
     cache(output=tmp_path / "empty")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("")
-    with pytest.raises(CorpusError, match="full holds no cache of a teacher"):
+    with pytest.raises(CorpusError, match="full does not hold a teacher"):
         cache(output=tmp_path / "full")
 
 

@@ -103,7 +103,7 @@ def test_a_file_outside_the_folder_is_not_read(tmp_path):
     digest = disk.sha256(disk.canonical(body))
     edit_manifest(folder, files=body["files"], sha256=digest)
     found, said = newest(tmp_path)
-    assert found.step == 1 and "is no file name" in said[0]
+    assert found.step == 1 and "is not a file name" in said[0]
 
 
 def test_unfinished_ones_are_not_seen_and_are_removed(tmp_path):
@@ -166,8 +166,8 @@ def signed(folder, **changes):
     [
         ({"values": [1]}, "manifest.json holds no values"),
         ({"files": {}}, "tensors.safetensors has no checksum"),
-        ({"files": {"..": "0"}}, "'..' is no file name"),
-        ({"files": {"": "0"}}, "'' is no file name"),
+        ({"files": {"..": "0"}}, "'..' is not a file name"),
+        ({"files": {"": "0"}}, "'' is not a file name"),
         ({"files": {"a\0b": "0"}}, "manifest.json cannot be read"),
     ],
 )

@@ -170,12 +170,12 @@ CLOSED = "Socket closed from remote target /job:worker/replica:0/task:1"
         (
             "AbortedError",
             "/job:worker/replica:0/task:1 has a different incarnation",
-            r"second process came up as worker 1 \(b:2\)",
+            r"second process started as worker 1 \(b:2\)",
         ),
         (
             "AbortedError",
             "/job:worker/replica:0/task:0 has a different incarnation",
-            r"second process came up as worker 0 \(a:1\)",
+            r"second process started as worker 0 \(a:1\)",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_lost_worker_is_told(environment, error, text, message):
     environment(TF_CONFIG=task(0))
     raised = getattr(tf.errors, error)(None, None, text)
     with pytest.raises(RuntimeError, match=message) as told:
-        with distribution.lost_workers_told():
+        with distribution.report_lost_workers():
             raise raised
     assert "start all workers again" in str(told.value)
 
@@ -191,12 +191,12 @@ def test_a_lost_worker_is_told(environment, error, text, message):
 def test_other_errors_are_not_taken_for_a_lost_worker(environment):
     closed = tf.errors.UnavailableError(None, None, CLOSED)
     with pytest.raises(tf.errors.UnavailableError):
-        with distribution.lost_workers_told():
+        with distribution.report_lost_workers():
             raise closed
     environment(TF_CONFIG=task(0))
     ours = tf.errors.InvalidArgumentError(None, None, "Incompatible shapes")
     with pytest.raises(tf.errors.InvalidArgumentError):
-        with distribution.lost_workers_told():
+        with distribution.report_lost_workers():
             raise ours
 
 

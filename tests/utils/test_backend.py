@@ -68,7 +68,7 @@ def test_settings_without_a_backend(before_keras, content):
 def test_keras_itself_knows_best(monkeypatch):
     backend.check_backend()
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ImportError, match="'jax', from the Keras that is imp"):
+    with pytest.raises(ImportError, match="'jax', from the Keras that is alr"):
         backend.check_backend()
 
 

@@ -1,4 +1,4 @@
-"""A plan that stands on a short measured run of this machine."""
+"""A plan based on a short measured run on this machine."""
 
 from keras_distil.planning.measured.calibrated_plan import (
     WARM_UP_UPDATES,

@@ -1,4 +1,4 @@
-"""A recipe's updates measured here, and its plan for this machine."""
+"""Measures a recipe's updates, and plans it for this machine."""
 
 import statistics
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from keras_distil.planning.measured.costs import Step, step_of
 from keras_distil.planning.measured.prediction import Measurement, predict
 from keras_distil.planning.measured.process import MeasuredRecipe
 
-# Tokens of a measured update at most: some seconds of BERT-base on two cores.
+# Most tokens of a measured update: a few seconds of BERT-base on two cores.
 MOST_TOKENS = 2048
 # The first update compiles, the second still fills caches.
 WARM_UP_UPDATES = 2
@@ -24,22 +24,22 @@ def calibrate(
 ) -> Measurement:
     """Measures some updates of a recipe on this machine.
 
-    They are real updates of its Distiller, on random words, in a process of
-    their own. A recipe with more than `MOST_TOKENS` tokens an update is
+    They are real updates of its Distiller, on random words, in a separate
+    process. A recipe with more than `MOST_TOKENS` tokens per update is
     measured on fewer sequences, one with a cached teacher on a live one.
 
     Args:
-        recipe: with a `distill` section.
-        progress: called with the updates done and their number.
+        recipe: a recipe with a `distill` section.
+        progress: called with the number of updates done and in total.
 
     Returns:
         The measurement.
 
     Raises:
-        ValueError: if the recipe distils nothing, its models can not be made,
+        ValueError: if the recipe distils nothing, its models cannot be made,
             or a micro-batch needs more memory than the machine has.
-        RuntimeError: if the run ends, most likely for want of memory.
-        ConnectionError: if a shape can not be downloaded.
+        RuntimeError: if the run ends, most likely for lack of memory.
+        ConnectionError: if a shape cannot be downloaded.
     """
     _check_memory(step_of(recipe))
     measured = shorter(recipe)
@@ -68,14 +68,14 @@ def measurement(
     others: float,
     updates: int,
 ) -> Measurement:
-    """What a running process found, with the rates of the machine.
+    """Returns a running process's measurement, with the machine's rates.
 
     Args:
-        running: after its updates.
-        recipe: what it runs.
-        seconds: of an update.
-        others: share of the processor that others had meanwhile.
-        updates: how many were timed.
+        running: the process, after its updates.
+        recipe: the recipe that it runs.
+        seconds: seconds per update.
+        others: share of the processor used by others meanwhile.
+        updates: number of timed updates.
 
     Raises:
         RuntimeError: if the process ends.
@@ -95,13 +95,13 @@ def measurement(
 
 
 def shorter(recipe: Recipe) -> Recipe:
-    """The recipe with at most `MOST_TOKENS` tokens an update, and live.
+    """Limits a recipe to `MOST_TOKENS` tokens per update, and no cache.
 
-    Micro-batches keep their size, and lose their number, if one of them is
-    short enough; a longer one becomes a batch of fewer sequences.
+    If one micro-batch is short enough, micro-batches keep their size and there
+    is only one; a longer one becomes a batch of fewer sequences.
 
     Args:
-        recipe: with a `distill` section.
+        recipe: a recipe with a `distill` section.
     """
     step = step_of(recipe)
     sequences = min(step.sequences, max(1, MOST_TOKENS // step.length))
@@ -121,27 +121,27 @@ def shorter(recipe: Recipe) -> Recipe:
 
 
 def durations(recipe: Recipe, measured: Measurement) -> dict[str, Any]:
-    """The plan of a recipe on the machine that was measured.
+    """Plans a recipe for the machine that was measured.
 
     Args:
-        recipe: with a `distill` section, in the measured precision.
-        measured: as `calibrate` returned it.
+        recipe: a recipe with a `distill` section, in the measured precision.
+        measured: as returned by `calibrate`.
 
     Returns:
         "memory_gb", "device", "measured", "assumptions", "time" and
-        "where_the_time_goes", each names and values.
+        "where_the_time_goes", each with names and values.
 
     Raises:
         ValueError: if the recipe distils nothing or is in another precision.
     """
     step = step_of(recipe)
-    found = predict(measured, step)
+    prediction = predict(measured, step)
     total_gb = process.machine_memory() / 1e9
-    peak = found.peak_gb
+    peak = prediction.peak_gb
     return {
         "memory_gb": {
             name: round(x, 3)
-            for name, x in {**found.memory_gb, "total": peak}.items()
+            for name, x in {**prediction.memory_gb, "total": peak}.items()
         },
         "device": {
             "name": "this machine's processor",
@@ -156,14 +156,14 @@ def durations(recipe: Recipe, measured: Measurement) -> dict[str, Any]:
         },
         "measured": _measured(measured),
         "assumptions": _assumptions(measured, step),
-        "time": estimate.time_of(recipe, found.step_s),
-        "where_the_time_goes": estimate.shares(found.seconds),
+        "time": estimate.time_of(recipe, prediction.step_s),
+        "where_the_time_goes": estimate.shares(prediction.seconds),
     }
 
 
 def _measured(measured: Measurement) -> dict[str, Any]:
     step = measured.step
-    told = {
+    figures = {
         "updates": measured.updates,
         "sequences_per_update": step.sequences * step.micro_batches,
         "micro_batches": step.micro_batches,
@@ -174,14 +174,15 @@ def _measured(measured: Measurement) -> dict[str, Any]:
         "processor_used_by_others": f"{100 * measured.others:.0f}%",
     }
     if measured.others > _BUSY:
-        told["warning"] = (
-            "the machine was busy: alone it is faster; repeat the calibration"
+        figures["warning"] = (
+            "the machine was busy and is faster when idle; repeat the "
+            "calibration"
         )
-    return told
+    return figures
 
 
 def _assumptions(measured: Measurement, step: Step) -> dict[str, str]:
-    assumed = {
+    assumptions = {
         "time": "parts in proportion to their products at the measured peak "
         "and their traffic at the measured bandwidth",
         "memory": "weights, moments, gradients, activations and logits add up "
@@ -192,17 +193,17 @@ def _assumptions(measured: Measurement, step: Step) -> dict[str, str]:
         "baseline",
     }
     if not step.live_teacher:
-        assumed["teacher"] = "measured live; on disk it costs no time"
-    return assumed
+        assumptions["teacher"] = "measured live; on disk it costs no time"
+    return assumptions
 
 
 def _check_memory(step: Step) -> None:
     needed = sum(costs.memory(step).values())
-    there = process.machine_memory()
-    if needed > there:
+    available = process.machine_memory()
+    if needed > available:
         raise ValueError(
             f"A micro-batch of {step.sequences} sequences of {step.length} "
             f"tokens needs about {needed / 1e9:.0f} GB, and this machine has "
-            f"{there / 1e9:.0f}. Raise `distill.micro_batches` or lower "
+            f"{available / 1e9:.0f}. Raise `distill.micro_batches` or lower "
             "`distill.batch_size`."
         )

@@ -1,6 +1,6 @@
-"""What one update of a student costs, in arithmetic, traffic and memory.
+"""Costs of one update of a student, in arithmetic, traffic and memory.
 
-Sums over the shapes of the models and of a batch; nothing is measured here.
+These are sums over the shapes of models and batches; nothing is measured.
 """
 
 import dataclasses
@@ -10,20 +10,20 @@ from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
 
 _FLOAT32_BYTES = 4
-# Values read and written between the matrix products, by one forward pass.
-# Of one layer and a token, in widths: adding biases and residuals, splitting
-# heads, two normalisations; in widths of the feed-forward part: bias, GELU.
+# Values read and written between the matrix products of one forward pass. Per
+# layer and token, in widths: adding biases and residuals, splitting heads, two
+# normalisations; in widths of the feed-forward part: bias, GELU.
 _PASSED_WIDTHS, _PASSED_INNER = 50, 13
-# Of one layer, a token and a head, in tokens of the sequence: scores, softmax.
+# Per layer, token and head, in tokens of the sequence: scores, softmax.
 _PASSED_SCORES = 5
-# Passes over the logits of a chunk, compiled: those of the soft targets, and
-# what crossentropy and the metrics add in a chunk that has masked rows.
+# Passes over the logits of a chunk, compiled: for the soft targets, and in
+# addition for crossentropy and metrics in a chunk with masked rows.
 _SOFT_TARGET_PASSES, _MASKED_PASSES = 10, 8
-# Bytes that AdamW reads and writes for a weight, the norm of the gradient
-# included; what a further micro-batch adds to the gradient.
+# Bytes that AdamW reads and writes per weight, including the norm of the
+# gradient; and those for adding another micro-batch to the gradient.
 _UPDATE_BYTES, _SUM_BYTES = 32, 12
-# Tables of (chunk, vocabulary) that are alive at once, as in `plan`; widths
-# that a layer keeps for its gradient.
+# Tables of (chunk, vocabulary) that exist at once, as in `plan`; widths that a
+# layer keeps for its gradient.
 _CHUNK_TABLES, _KEPT_WIDTHS = 8, 13
 # A backward pass costs twice a forward pass.
 _TRAINED = 3
@@ -31,17 +31,17 @@ _TRAINED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What the costs of an update depend on.
+    """The sizes and settings that the costs of an update depend on.
 
     Attributes:
-        teacher: its shape.
-        student: its shape.
-        sequences: int >= 1, of a micro-batch on one device.
-        micro_batches: int >= 1, parts of an update.
-        length: int, tokens of a sequence.
+        teacher: the teacher's shape.
+        student: the student's shape.
+        sequences: int >= 1, sequences in a micro-batch on one device.
+        micro_batches: int >= 1, micro-batches per update.
+        length: int, tokens per sequence.
         masking_rate: share of the tokens that are masked.
         everywhere: whether the soft targets count at all positions.
-        live_teacher: whether the teacher runs, or is a file.
+        live_teacher: whether the teacher runs, or is read from a file.
         precision: "float32" or "mixed_bfloat16".
         compiled: whether XLA compiles losses and optimizer.
     """
@@ -59,31 +59,31 @@ class Step:
 
     @property
     def tokens(self) -> int:
-        """Of a micro-batch."""
+        """Tokens in a micro-batch."""
         return self.sequences * self.length
 
     @property
     def compute_bytes(self) -> int:
-        """Of a value between the layers."""
+        """Bytes of a value between the layers."""
         return _FLOAT32_BYTES if self.precision == "float32" else 2
 
     @property
     def masked_rows(self) -> int:
-        """Masked tokens of a micro-batch."""
+        """Masked tokens in a micro-batch."""
         each = max(1, round(self.masking_rate * self.length))
         return self.sequences * each
 
     @property
     def logit_rows(self) -> int:
-        """Tokens of a micro-batch whose logits are computed."""
+        """Tokens in a micro-batch whose logits are computed."""
         return self.tokens if self.everywhere else self.masked_rows
 
     @property
     def filled_rows(self) -> tuple[int, int]:
-        """Rows of logits that the losses read, and those beside masked ones.
+        """Rows of logits that the losses read: all, and without masked ones.
 
-        Rows go through the vocabulary in chunks, the masked ones first. What
-        is compiled has one size, so the last chunk is filled up.
+        Rows go through the vocabulary in chunks, the masked ones first. The
+        compiled part has a fixed size, so the last chunk is padded.
         """
         rows = self.logit_rows
         chunks = -(-rows // DEFAULT_CHUNK_SIZE)
@@ -93,18 +93,18 @@ class Step:
 
 
 def step_of(recipe: Recipe) -> Step:
-    """The update that a recipe asks for, on one device.
+    """Returns the update of a recipe, on one device.
 
     Args:
-        recipe: with a `distill` section.
+        recipe: a recipe with a `distill` section.
 
     Raises:
         ValueError: if the recipe distils nothing, or the student does not fit
             the teacher.
-        ConnectionError: if a shape can not be downloaded.
+        ConnectionError: if a shape cannot be downloaded.
     """
-    settings, wanted = recipe.distill, recipe.student
-    if settings is None or wanted is None:
+    settings, student_section = recipe.distill, recipe.student
+    if settings is None or student_section is None:
         raise ValueError(
             f"The recipe {recipe.name!r} distils nothing, so there is no "
             "update to measure."
@@ -112,7 +112,7 @@ def step_of(recipe: Recipe) -> Step:
     teacher, _ = encoder_shape(recipe.teacher.source)
     return Step(
         teacher=teacher,
-        student=student_shape(teacher, **wanted.shape()),
+        student=student_shape(teacher, **student_section.shape()),
         sequences=settings.batch_size // settings.micro_batches,
         micro_batches=settings.micro_batches,
         length=recipe.data.sequence_length,
@@ -125,7 +125,7 @@ def step_of(recipe: Recipe) -> Step:
 
 
 def arithmetic(step: Step) -> dict[str, float]:
-    """Operations of the matrix products of an update, by part, in FLOP.
+    """Returns the FLOP of an update's matrix products, by part.
 
     Formula:
         teacher = tokens * teacher.flops_per_token(length)
@@ -152,15 +152,15 @@ def arithmetic(step: Step) -> dict[str, float]:
 
 
 def traffic(step: Step) -> dict[str, float]:
-    """Bytes that an update reads and writes beside its products, by part.
+    """Returns the bytes that an update moves outside of products, by part.
 
     Formula:
         layer = 50 * hidden_dim + 13 * intermediate_dim
-                + 5 * num_heads * length             # values a token
+                + 5 * num_heads * length             # values per token
         teacher = c * tokens * teacher_layers * layer, c = 4 or 2 bytes
         student = 3 * c * tokens * student_layers * layer
         vocabulary = 4 * vocabulary * (10 * filled_rows
-                                       + 8 * filled_rows beside masked)
+                                       + 8 * filled_rows without masked)
         optimizer = 32 * student_parameters
                     + (micro_batches - 1) * 12 * student_parameters
     """
@@ -177,13 +177,13 @@ def traffic(step: Step) -> dict[str, float]:
         "vocabulary_heads": vocabulary
         * (_SOFT_TARGET_PASSES * rows + _MASKED_PASSES * masked),
     }
-    found = {name: step.micro_batches * x for name, x in parts.items()}
+    total = {name: step.micro_batches * x for name, x in parts.items()}
     weights = _UPDATE_BYTES + _SUM_BYTES * (step.micro_batches - 1)
-    return {**found, "optimizer": weights * step.student.parameters}
+    return {**total, "optimizer": weights * step.student.parameters}
 
 
 def _passed(shape: EncoderShape, length: int) -> float:
-    """Values a token that one forward pass reads and writes."""
+    """Returns the values per token that a forward pass reads and writes."""
     layer = (
         _PASSED_WIDTHS * shape.hidden_dim
         + _PASSED_INNER * shape.intermediate_dim
@@ -193,7 +193,7 @@ def _passed(shape: EncoderShape, length: int) -> float:
 
 
 def memory(step: Step) -> dict[str, float]:
-    """Bytes of a device that an update needs beside the program, by part.
+    """Returns the bytes on a device that an update needs, by part.
 
     Formula:
         teacher_weights = c * teacher_parameters, c = 4 or 2 bytes
@@ -206,8 +206,8 @@ def memory(step: Step) -> dict[str, float]:
             at_hand = the larger layer of student and teacher
         vocabulary_chunk = 4 * vocabulary * (8 * chunk + 2 * student_width)
 
-    A layer keeps what its gradient reads; see `models.encoder_pass`. Beside
-    all layers of the student, one of either model is being worked on.
+    A layer keeps what its gradient reads; see `models.encoder_pass`. Besides
+    all layers of the student, one layer of either model is being computed.
     """
     weights = _FLOAT32_BYTES * step.student.parameters
     layers = [_kept(step.student, step.length)]
@@ -230,11 +230,11 @@ def memory(step: Step) -> dict[str, float]:
 
 
 def _kept(shape: EncoderShape, length: int) -> float:
-    """Values a token that a layer keeps for its gradient.
+    """Returns the values per token that a layer keeps for its gradient.
 
-    Queries, keys and values as one product, apart and scaled (7 widths), the
-    context twice, two normalisations with their inputs (4 widths), GELU and
-    its input; the softmax.
+    Queries, keys and values as one product, separate and scaled (7 widths),
+    the context twice, two normalisations with their inputs (4 widths), GELU
+    and its input; the softmax.
     """
     dense = _KEPT_WIDTHS * shape.hidden_dim + 2 * shape.intermediate_dim
     return dense + shape.num_heads * length

@@ -1,4 +1,4 @@
-"""From one measured update to what others take: time and memory."""
+"""Predicts time and memory of updates from a measured one."""
 
 import dataclasses
 
@@ -11,15 +11,15 @@ class Measurement:
     """A short run on this machine.
 
     Attributes:
-        step: what was run.
-        seconds: of an update, the median.
-        others: share of the processor that other processes had meanwhile.
+        step: the update that was run.
+        seconds: median seconds per update.
+        others: share of the processor used by other processes meanwhile.
         base_gb: memory of the process before the models, 1e9 bytes.
-        peak_gb: the most memory it had.
-        matrix_flops: FLOP a second of large matrix products, in the precision
-            of `step`.
-        bandwidth: bytes a second, of memory read and written.
-        updates: how many were timed.
+        peak_gb: peak memory of the process.
+        matrix_flops: FLOP per second of large matrix products, in the
+            precision of `step`.
+        bandwidth: bytes per second, of memory read and written.
+        updates: number of timed updates.
     """
 
     step: Step
@@ -34,11 +34,11 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What an update takes, by part.
+    """The predicted time and memory of an update, by part.
 
     Attributes:
-        seconds: of each part.
-        memory_gb: of each part, 1e9 bytes.
+        seconds: seconds of each part.
+        memory_gb: memory of each part, 1e9 bytes.
     """
 
     seconds: dict[str, float]
@@ -46,38 +46,38 @@ class Prediction:
 
     @property
     def step_s(self) -> float:
-        """Seconds of an update."""
+        """Seconds per update."""
         return sum(self.seconds.values())
 
     @property
     def peak_gb(self) -> float:
-        """The most memory that the process has, 1e9 bytes."""
+        """Peak memory of the process, 1e9 bytes."""
         return sum(self.memory_gb.values())
 
 
 def predict(measured: Measurement, step: Step) -> Prediction:
-    """Time and memory of an update, from those of another one.
+    """Predicts time and memory of an update from those of another one.
 
     Formula:
         seconds = slowness * (arithmetic / matrix_flops + traffic / bandwidth)
         memory = base + parts + rest
-            slowness, rest: such that what was measured is predicted exactly
+            slowness, rest: chosen so that the measurement is predicted exactly
 
     Args:
         measured: the calibration, in the precision of `step`.
-        step: what to predict.
+        step: the update to predict.
 
     Raises:
         ValueError: if the precisions differ.
     """
     if measured.step.precision != step.precision:
         raise ValueError(
-            "A calibration counts for its own precision. Received: "
+            "A calibration is valid only for its precision. Received: "
             f"{measured.step.precision} for a step in {step.precision}."
         )
     factor = slowness(measured)
-    known = sum(costs.memory(measured.step).values()) / 1e9
-    rest = measured.peak_gb - measured.base_gb - known
+    predicted_gb = sum(costs.memory(measured.step).values()) / 1e9
+    rest = measured.peak_gb - measured.base_gb - predicted_gb
     return Prediction(
         seconds={
             name: factor * seconds
@@ -92,12 +92,12 @@ def predict(measured: Measurement, step: Step) -> Prediction:
 
 
 def slowness(measured: Measurement) -> float:
-    """Measured time of an update over that of its arithmetic and traffic."""
+    """Returns measured time over the time of arithmetic and traffic."""
     return measured.seconds / sum(_seconds(measured, measured.step).values())
 
 
 def _seconds(measured: Measurement, step: Step) -> dict[str, float]:
-    """Time of each part at the measured peaks."""
+    """Returns the time of each part at the measured peaks."""
     products, moved = costs.arithmetic(step), costs.traffic(step)
     return {
         name: products[name] / measured.matrix_flops

@@ -1,4 +1,4 @@
-"""The process that measures updates, as the one that asks it sees it."""
+"""The process that measures updates, seen from the one that controls it."""
 
 import dataclasses
 import json
@@ -19,12 +19,12 @@ _SPARE = 0.5e9  # bytes that stay free for the rest of the machine
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """One update that was made.
+    """The measurement of one update.
 
     Attributes:
-        seconds: from start to end.
-        others: 0 to 1, share of the processor's cores that other processes
-            had meanwhile.
+        seconds: seconds from start to end.
+        others: 0 to 1, share of the processor's cores used by other processes
+            meanwhile.
     """
 
     seconds: float
@@ -32,18 +32,18 @@ class Update:
 
 
 class MeasuredRecipe:
-    """A recipe's updates on random words, in a process of their own.
+    """A recipe's updates on random words, in a separate process.
 
     Args:
-        recipe: with a `distill` section and a live teacher.
+        recipe: a recipe with a `distill` section and a live teacher.
 
     Attributes:
         base_gb: memory of the process before the models, 1e9 bytes.
-        peak_gb: the most memory it has had, after the latest update.
+        peak_gb: its peak memory, after the latest update.
 
     Raises:
-        ValueError: if the models can not be made.
-        RuntimeError: if the process ends, most likely for want of memory.
+        ValueError: if the models cannot be made.
+        RuntimeError: if the process ends, most likely for lack of memory.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -72,19 +72,19 @@ class MeasuredRecipe:
         self.peak_gb: float = ready["peak_gb"]
 
     def update(self) -> Update:
-        """Makes one update.
+        """Runs one update.
 
         Raises:
             RuntimeError: if the process ends.
         """
-        found = self._ask("update")
-        self.peak_gb = found["peak_gb"]
-        return Update(found["seconds"], found["others"])
+        answer = self._ask("update")
+        self.peak_gb = answer["peak_gb"]
+        return Update(answer["seconds"], answer["others"])
 
     def rates(self) -> dict[str, float]:
-        """What the machine does at most; see `worker.rates`.
+        """Measures the machine's peak rates; see `worker.rates`.
 
-        It takes memory of its own: read `peak_gb` before.
+        This takes additional memory: read `peak_gb` before.
 
         Raises:
             RuntimeError: if the process ends.
@@ -99,10 +99,10 @@ class MeasuredRecipe:
             try:
                 pipe.close()
             except BrokenPipeError:
-                pass  # What it was asked last, it never read.
+                pass  # It never read the last command.
 
     def __enter__(self) -> Self:
-        """Returns itself."""
+        """Returns this object."""
         return self
 
     def __exit__(
@@ -123,48 +123,48 @@ class MeasuredRecipe:
         answer = self._answers.readline()
         if not answer:
             raise RuntimeError(self._last_words())
-        found = json.loads(answer)
-        if "error" in found:
-            raise ValueError(found["error"])
-        return found
+        content = json.loads(answer)
+        if "error" in content:
+            raise ValueError(content["error"])
+        return content
 
     def _last_words(self) -> str:
         status = self._process.wait()
         how = f"exit status {status}"
         if status < 0:
-            # What C++ prints on its way out says little.
+            # What C++ prints at the end is not helpful.
             how = signal.Signals(-status).name
         else:
             self._errors.seek(0)
             lines = [x.strip() for x in self._errors if x.strip()]
             how += f", {lines[-1][:200].rstrip('.')}" if lines else ""
         return (
-            "The measured run has ended, most likely for want of memory "
+            "The measured run has ended, most likely for lack of memory "
             f"({self._free / 1e9:.1f} GB were free): {how}. "
-            "Free some, or raise `distill.micro_batches`."
+            "Free some memory, or raise `distill.micro_batches`."
         )
 
 
 def available_memory() -> float:
-    """Bytes that new processes may have without swapping."""
+    """Returns the bytes that new processes can have without swapping."""
     return _memory_line("MemAvailable")
 
 
 def machine_memory() -> float:
-    """Bytes of memory of this machine."""
+    """Returns the bytes of memory of this machine."""
     return _memory_line("MemTotal")
 
 
 def processors() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def _memory_line(name: str) -> float:
-    """A line of Linux's account of memory, in bytes.
+    """Returns a line of Linux's memory information, in bytes.
 
     Raises:
-        OSError: if there is none.
+        OSError: if there is no such line.
     """
     for line in _MEMORY_FILE.read_text("utf-8").splitlines():
         if line.startswith(f"{name}:"):

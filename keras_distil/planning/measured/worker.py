@@ -1,9 +1,9 @@
-"""A few updates of a recipe, measured by and in a process of their own.
+"""Measures a few updates of a recipe in a separate process.
 
-`python -m keras_distil.planning.measured.worker MEMORY`: the first line of its
-standard input is the recipe as JSON, MEMORY what it may use, in bytes. It
-answers every line with one of JSON until the input ends: when it is ready,
-"update" makes one update, "rates" measures the machine.
+`python -m keras_distil.planning.measured.worker MEMORY`: the first line of
+standard input is the recipe as JSON, MEMORY the limit of memory in bytes. The
+process answers every line with a line of JSON until the input ends: one when
+it is ready, "update" runs one update, "rates" measures the machine.
 """
 
 import importlib
@@ -23,26 +23,26 @@ from keras_distil.utils import quiet
 
 _STATUS = Path("/proc/self/status")
 _PROCESSORS = Path("/proc/stat")
-_BATCHES = 4  # distinct ones, in a cycle
+_BATCHES = 4  # distinct batches, in a cycle
 _MATRIX = 2048  # rows of the matrices whose product is timed
 _TRAFFIC = 2**26  # float32 values that are scaled, 256 MB
 _REPEATS = 5
 
 
 def memory_gb(name: str) -> float:
-    """A line of this process's status, "VmHWM" or "VmRSS", in 1e9 bytes.
+    """Returns "VmHWM" or "VmRSS" of this process, in 1e9 bytes.
 
-    `getrusage` counts the memory of the process that started it, too.
+    `getrusage` also counts the memory of the process that started it.
     """
     text = _STATUS.read_text("utf-8")
-    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
-    return 1024 * int(found[1]) / 1e9 if found else 0.0
+    match = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
+    return 1024 * int(match[1]) / 1e9 if match else 0.0
 
 
 def cpu_seconds() -> tuple[float, float]:
-    """Processor time since they started: of the machine, of this process."""
+    """Returns processor time since the start: machine's, this process's."""
     line = _PROCESSORS.read_text("utf-8").split("\n", 1)[0]
-    # Busy: user, nice, system; irq, softirq, steal. Not: idle, iowait.
+    # Busy: user, nice, system, irq, softirq, steal. Not busy: idle, iowait.
     fields = [int(field) for field in line.split()[1:9]]
     busy = sum(fields[:3]) + sum(fields[5:])
     own = os.times()
@@ -52,14 +52,14 @@ def cpu_seconds() -> tuple[float, float]:
 def random_batches(
     *, batch_size: int, length: int, vocabulary_size: int, rate: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Keras triples of random words without padding.
+    """Makes Keras triples of random words without padding.
 
     Args:
-        batch_size: int, sequences of a batch.
-        length: int, tokens of a sequence.
+        batch_size: int, sequences per batch.
+        length: int, tokens per sequence.
         vocabulary_size: int, words to draw from.
-        rate: float, share of the tokens of a sequence that are masked; one
-            is at least.
+        rate: float, share of the tokens in a sequence that are masked; at
+            least one is.
 
     Returns:
         Arrays whose first axis counts the batches.
@@ -74,11 +74,11 @@ def random_batches(
 
 
 def rates() -> dict[str, float]:
-    """What the machine does at most: the best of some repeats.
+    """Measures the machine's peak rates, the best of some repeats.
 
     Returns:
-        FLOP a second of a product of large matrices by precision, and bytes a
-        second of reading and writing memory as "bandwidth".
+        FLOP per second of a product of large matrices by precision, and bytes
+        per second of reading and writing memory as "bandwidth".
     """
     import tensorflow as tf
 
@@ -108,15 +108,15 @@ def rates() -> dict[str, float]:
 
 
 def updates(recipe: Any) -> Iterator[dict[str, float]]:
-    """Real updates of a recipe's student, as its run makes them.
+    """Yields measurements of real updates of a recipe's student.
 
     Args:
-        recipe: with a `distill` section and a live teacher.
+        recipe: a recipe with a `distill` section and a live teacher.
 
     Yields:
-        "seconds" of the update that was made, and "others", the share of the
-        processor's cores that other processes had meanwhile. The first dict
-        comes before any update and is empty.
+        "seconds" of the update, and "others", the share of the processor's
+        cores used by other processes meanwhile. The first dict comes before
+        any update and is empty.
 
     Raises:
         ValueError: if there is a GPU, or as for the models of a run.
@@ -132,11 +132,11 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
     if tf.config.list_physical_devices("GPU"):
         raise ValueError(
             "`--calibrate` accounts for the memory of processors only, and "
-            "this machine has a GPU. Name it as --device in place of "
+            "this machine has a GPU. Name it as --device instead of "
             "--calibrate, or hide it: CUDA_VISIBLE_DEVICES=-1."
         )
     settings = distill_section(recipe)
-    # As a run has it.
+    # As in a run.
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(recipe.seed)
     teacher = load_teacher(recipe)
@@ -165,11 +165,11 @@ def updates(recipe: Any) -> Iterator[dict[str, float]]:
 
 
 def main() -> None:
-    """Answers until the standard input ends."""
-    # Answers have the standard output for themselves.
+    """Answers commands until standard input ends."""
+    # Reserve standard output for the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # Better its own end than that of another process.
+    # If memory runs out, this process should end rather than another one.
     memory = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
@@ -180,14 +180,14 @@ def main() -> None:
     from keras_distil import config
     from keras_distil.runs.sections import distill_section
 
-    # Its memory belongs to the process, not to the updates.
+    # This memory belongs to the process, not to the updates.
     importlib.import_module("keras_distil.runs.distillation")
     recipe = config.Recipe.model_validate_json(sys.stdin.readline())
     distill_section(recipe)
     base_gb = memory_gb("VmRSS")
-    made = updates(recipe)
+    measurements = updates(recipe)
     try:
-        next(made)
+        next(measurements)
     except (ValueError, TypeError, OSError, ImportError) as error:
         answer({"error": " ".join(str(error).split())})
         os._exit(1)
@@ -196,8 +196,8 @@ def main() -> None:
         if line.strip() == "rates":
             answer(rates())
         else:
-            answer({**next(made), "peak_gb": memory_gb("VmHWM")})
-    # There is nothing to keep, and TensorFlow's threads may wait for ever.
+            answer({**next(measurements), "peak_gb": memory_gb("VmHWM")})
+    # There is nothing to save, and TensorFlow's threads may wait forever.
     os._exit(0)
 
 

@@ -1,11 +1,11 @@
-"""Whether a batch fits together and fits the models: the one place.
+"""All checks that a batch is consistent and fits the models.
 
 Shapes and types are checked when a step is traced, as far as they are known
-then. What depends on values is asserted in the graph: sizes that are not
-known before the step runs, ahead of everything that reads the tensor, and the
-values themselves ahead of the update. Values that fail their check are also
-brought into their range, so that no operation fails first with an error of
-its own and the forward pass need not wait for the check.
+by then. Everything that depends on values is asserted in the graph: sizes not
+known before the step runs, ahead of whatever reads the tensor, and the values
+themselves ahead of the update. Values that fail their check are also clipped
+to their range, so that no operation fails first with another error and the
+forward pass need not wait for the check.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 
-# The label that Hugging Face ignores: its weight is 0.
+# The label that Hugging Face ignores: it gets weight 0.
 IGNORED = -100
-# Labels given as probabilities may miss a sum of 1 by their rounding.
+# The sum of probabilities as labels may differ from 1 by rounding.
 SUM_TOLERANCE = 1e-3
-# Every integer up to here is a float64.
+# float64 can represent every integer up to here.
 _EXACT = 2**53
 
 
 class Limits(NamedTuple):
-    """What the models of an objective can read; None is no limit.
+    """Limits on what an objective's models can read; None means no limit.
 
     Attributes:
         vocabulary_size: rows of the token embedding.
         max_length: rows of the position embedding.
-        num_segments: rows of the token-type embedding, of those models that
+        num_segments: rows of the token-type embedding, in the models that
             have one.
     """
 
@@ -46,7 +46,7 @@ NO_LIMITS = Limits()
 
 
 def limits_of(models: Sequence[Any]) -> Limits:
-    """What all of some task models can read.
+    """Returns the limits that apply to all of some task models.
 
     Args:
         models: task models; anything else, such as a cached teacher or None,
@@ -55,8 +55,8 @@ def limits_of(models: Sequence[Any]) -> Limits:
     backbones = [m.backbone for m in models if isinstance(m, keras.Model)]
 
     def least(name: str) -> int | None:
-        found = [getattr(backbone, name, None) for backbone in backbones]
-        return min((x for x in found if x is not None), default=None)
+        limits = [getattr(backbone, name, None) for backbone in backbones]
+        return min((x for x in limits if x is not None), default=None)
 
     return Limits(
         *map(least, ("vocabulary_size", "max_sequence_length", "num_segments"))
@@ -64,11 +64,11 @@ def limits_of(models: Sequence[Any]) -> Limits:
 
 
 class Numbers(NamedTuple):
-    """Whole numbers that were checked.
+    """Whole numbers that have been checked.
 
     Attributes:
-        values: int32, in their range.
-        ignored: bool, the same shape, where -100 stood; None if it may not.
+        values: int32, clipped to their range.
+        ignored: bool, same shape, True for -100; None if that is not allowed.
     """
 
     values: Tensor
@@ -79,7 +79,7 @@ class BatchChecks:
     """Checks the parts of one batch.
 
     Attributes:
-        made: assertions on values, which must hold before an update; see
+        made: assertions on values that must hold before an update; see
             `graph_checks.after`.
     """
 
@@ -87,44 +87,44 @@ class BatchChecks:
         self.made: list[Tensor] = []
 
     def require(self, condition: Tensor, message: str, values: Any) -> None:
-        """Asserts something of values; see `graph_checks.require`."""
+        """Asserts a condition on values; see `graph_checks.require`."""
         self.made += graph_checks.require(condition, message, values)
 
     def inputs(
         self, x: Any, limits: Limits, *, optional: Sequence[str], form: str
     ) -> dict[str, Tensor]:
-        """What the encoders read, int32, (batch, length).
+        """Returns the encoders' inputs, int32, (batch, length).
 
         Args:
-            x: as the user gave it.
-            limits: of the models.
+            x: the user's inputs.
+            limits: limits of the models.
             optional: keys that `x` may have besides "token_ids" and
                 "padding_mask".
-            form: what a batch must be, for the message.
+            form: the required form of a batch, for the message.
         """
-        wanted = ("token_ids", "padding_mask")
+        required = ("token_ids", "padding_mask")
         if not isinstance(x, dict) or not (
-            set(wanted) <= set(x) <= {*wanted, *optional}
+            set(required) <= set(x) <= {*required, *optional}
         ):
             received = sorted(x) if isinstance(x, dict) else type(x).__name__
             raise BatchError(f"{form} Received: x={received}.")
-        token_ids = shaped("token_ids", x["token_ids"], "batch", "length")
-        token_ids = _of_length(token_ids, limits.max_length)
+        token_ids = check_shape("token_ids", x["token_ids"], "batch", "length")
+        token_ids = _check_length(token_ids, limits.max_length)
         ranges = {
             "token_ids": (limits.vocabulary_size, "rows of the vocabulary"),
             "padding_mask": (2, "1 for a token, 0 for padding"),
             "segment_ids": (limits.num_segments, "rows of the token types"),
         }
-        checked = {}
+        inputs = {}
         for name in ranges:
             if name in x:
                 value = token_ids
                 if name != "token_ids":
-                    value = shaped(name, x[name], "batch", "length")
-                    value = fitting(name, value, "token_ids", token_ids)
+                    value = check_shape(name, x[name], "batch", "length")
+                    value = check_fit(name, value, "token_ids", token_ids)
                 limit, what = ranges[name]
-                checked[name] = self.numbers(name, value, limit, what).values
-        return checked
+                inputs[name] = self.numbers(name, value, limit, what).values
+        return inputs
 
     def numbers(
         self,
@@ -135,14 +135,14 @@ class BatchChecks:
         *,
         may_ignore: bool = False,
     ) -> Numbers:
-        """Whole numbers from 0 to below a limit.
+        """Checks for whole numbers from 0 to below a limit.
 
         Args:
-            name: of the part, for messages.
+            name: name of the part, for messages.
             value: integers, bools, or floats that are whole numbers.
             limit: int > 0, or None for any number that is not negative.
-            what: what the numbers choose among, for messages.
-            may_ignore: whether -100 is allowed, too.
+            what: what the numbers are indices of, for messages.
+            may_ignore: whether -100 is also allowed.
         """
         value = self._whole(name, value)
         ignored = None
@@ -163,18 +163,18 @@ class BatchChecks:
         return Numbers(tf.cast(value, tf.int32), ignored)
 
     def _whole(self, name: str, value: Tensor) -> Tensor:
-        """The same numbers as int32 or int64; none are cut or wrapped."""
+        """Converts whole numbers to int32 or int64, without truncation."""
         if value.dtype == tf.int32:
             return value
         if not value.dtype.is_floating:
             wide = value.dtype in (tf.int64, tf.uint32, tf.uint64)
             whole = tf.cast(value, tf.int64 if wide else tf.int32)
             if value.dtype == tf.uint64:
-                # What int64 cannot hold has become negative.
+                # Numbers too large for int64 have become negative.
                 whole = tf.where(whole < 0, tf.int64.max, whole)
             return whole
         exact = tf.cast(value, tf.float64)
-        # Not a number is not equal to itself.
+        # NaN is not equal to itself.
         whole = (exact == tf.floor(exact)) & (tf.abs(exact) <= _EXACT)
         self.require(
             tf.reduce_all(whole),
@@ -184,7 +184,7 @@ class BatchChecks:
         return tf.cast(tf.where(whole, exact, 0.0), tf.int64)
 
     def weights(self, name: str, value: Tensor) -> Tensor:
-        """Weights as float32, finite and at least 0."""
+        """Checks that weights are finite and at least 0; returns float32."""
         value = tf.cast(value, tf.float32)
         good = tf.math.is_finite(value) & (value >= 0.0)
         self.require(
@@ -196,7 +196,7 @@ class BatchChecks:
         return tf.where(good, value, 0.0)
 
     def probabilities(self, value: Tensor, weight: Tensor) -> Tensor:
-        """Labels as distributions, float32, (batch, classes)."""
+        """Checks labels that are distributions, float32, (batch, classes)."""
         value = tf.cast(value, tf.float32)
         total = tf.reduce_sum(value, axis=1)
         good = tf.reduce_all(value >= 0.0, axis=1) & (
@@ -216,7 +216,7 @@ class BatchChecks:
         return tf.where(good[:, tf.newaxis], value, 0.0)
 
     def finite(self, value: Tensor, weight: Tensor) -> Tensor:
-        """Labels of a regression, float32, (batch,), 0 if not finite."""
+        """Checks labels of a regression, float32, (batch,); 0 if not finite."""
         value = tf.cast(value, tf.float32)
         counts = weight > 0.0
         good = tf.math.is_finite(value)
@@ -231,7 +231,7 @@ class BatchChecks:
     def first_tokens(
         self, padding_mask: Tensor, weight: Tensor, place: int
     ) -> None:
-        """Texts whose class is wanted must have the token that says it."""
+        """Requires the token whose state is classified in every text."""
         wrong = (padding_mask[:, place] == 0) & (weight > 0.0)
         self.require(
             ~tf.reduce_any(wrong),
@@ -245,7 +245,7 @@ class BatchChecks:
     def span(
         self, name: str, place: Tensor, padding_mask: Tensor, weight: Tensor
     ) -> None:
-        """Starts and ends of answers must be tokens, not padding."""
+        """Requires starts and ends of answers to be tokens, not padding."""
         real = tf.gather(padding_mask, place, axis=1, batch_dims=1) > 0
         wrong = ~real & (weight > 0.0)
         self.require(
@@ -261,7 +261,7 @@ class BatchChecks:
 
 
 def parts_of(data: Any) -> tuple[Any, Any, Any]:
-    """`x`, `y` and `sample_weight` of a Keras triple, None where absent."""
+    """Returns `x`, `y` and `sample_weight` of a triple, None if absent."""
     if isinstance(data, list | tuple) and not 1 <= len(data) <= 3:
         raise BatchError(
             "A batch must be `(x, y, sample_weight)`. "
@@ -270,17 +270,19 @@ def parts_of(data: Any) -> tuple[Any, Any, Any]:
     return keras.utils.unpack_x_y_sample_weight(data)
 
 
-def shaped(name: str, value: Any, *axes: str, squeezed: bool = False) -> Tensor:
-    """A dense tensor of numbers with as many axes as are named.
+def check_shape(
+    name: str, value: Any, *axes: str, squeezed: bool = False
+) -> Tensor:
+    """Returns a dense tensor of numbers with the named axes.
 
     Args:
-        name: of the part, for messages.
-        value: what the user gave.
+        name: name of the part, for messages.
+        value: the user's value.
         *axes: names of the axes, for messages.
-        squeezed: whether one more axis of size 1 is taken away, as Keras does
-            with labels and weights.
+        squeezed: whether another axis of size 1 is removed, as in Keras for
+            labels and weights.
     """
-    value = dense(name, value)
+    value = check_dense(name, value)
     rank, shape = len(axes), value.shape
     form = f"({', '.join(axes)}{',' if rank == 1 else ''})"
     if shape.rank is None:
@@ -308,8 +310,8 @@ def shaped(name: str, value: Any, *axes: str, squeezed: bool = False) -> Tensor:
     return value
 
 
-def dense(name: str, value: Any) -> Tensor:
-    """A dense tensor of numbers."""
+def check_dense(name: str, value: Any) -> Tensor:
+    """Returns a dense tensor of numbers."""
     if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
         raise BatchError(
             f"`{name}` must be a dense tensor, padded to one length. "
@@ -336,44 +338,44 @@ def dense(name: str, value: Any) -> Tensor:
     return tensor
 
 
-def fitting(
+def check_fit(
     name: str,
     value: Tensor,
     other_name: str,
     other: Tensor,
     axes: int | None = None,
 ) -> Tensor:
-    """The value, whose first axes have the sizes of the other's.
+    """Returns the value, once its first axes match the other's.
 
     Args:
-        name: of the part, for messages.
-        value: with a known number of axes.
-        other_name: of the tensor that it must fit, for messages.
-        other: with at least as many axes.
-        axes: int, how many are compared; None for all of the value's.
+        name: name of the part, for messages.
+        value: a tensor with a known number of axes.
+        other_name: name of the tensor that it must match, for messages.
+        other: a tensor with at least as many axes.
+        axes: int, number of axes to compare; None for all of the value's.
     """
     axes = axes or value.shape.rank
     same = "shape" if axes == other.shape.rank else "number of examples"
     message = f"`{name}` must have the {same} of `{other_name}`. Received: "
-    mine, theirs = value.shape[:axes], other.shape[:axes]
-    if not mine.is_compatible_with(theirs):
+    own, theirs = value.shape[:axes], other.shape[:axes]
+    if not own.is_compatible_with(theirs):
         raise BatchError(
             f"{message}`{name}` of shape {value.shape}, `{other_name}` of "
             f"shape {other.shape}."
         )
-    if mine.is_fully_defined() and theirs.is_fully_defined():
+    if own.is_fully_defined() and theirs.is_fully_defined():
         return value
-    sizes, wanted = tf.shape(value), tf.shape(other)
+    sizes, other_sizes = tf.shape(value), tf.shape(other)
     checks = graph_checks.require(
-        tf.reduce_all(sizes[:axes] == wanted[:axes]),
+        tf.reduce_all(sizes[:axes] == other_sizes[:axes]),
         f"{message}`{name}` of shape ({{}}), `{other_name}` of shape ({{}}).",
-        lambda: (sizes, wanted),
+        lambda: (sizes, other_sizes),
     )
     return graph_checks.after(checks, value)
 
 
-def _of_length(token_ids: Tensor, longest: int | None) -> Tensor:
-    """Token ids that are not longer than the position embedding."""
+def _check_length(token_ids: Tensor, longest: int | None) -> Tensor:
+    """Checks that token ids are not longer than the position embedding."""
     highest = tf.int32.max if longest is None else longest
     message = (
         "`token_ids` must have at least 1 token per example"

@@ -1,4 +1,4 @@
-"""The parts of a batch of each task, checked and in one form."""
+"""The parts of a batch for each task, checked and in one form."""
 
 from typing import Any, NamedTuple
 
@@ -7,10 +7,10 @@ import tensorflow as tf
 from keras_distil.training.objectives.batch_checks import (
     BatchChecks,
     Limits,
-    dense,
-    fitting,
+    check_dense,
+    check_fit,
+    check_shape,
     parts_of,
-    shaped,
 )
 from keras_distil.utils import graph_checks
 from keras_distil.utils.graph_checks import BatchError
@@ -19,30 +19,30 @@ Tensor = Any
 
 _MASKED_LM = (
     "A batch must be `({'token_ids', 'padding_mask'}, token_ids, "
-    "sample_weight)`, with 'segment_ids' if wanted; or what KerasHub's "
+    "sample_weight)`, with 'segment_ids' if needed; or what KerasHub's "
     "masked-LM preprocessors make, with 'mask_positions'."
 )
 _TASK = (
     "A batch must be `({'token_ids', 'padding_mask'}, labels)`, with "
-    "'segment_ids' if wanted and with weights as a third part."
+    "'segment_ids' if needed and with weights as a third part."
 )
 _CALL = (
     "The inputs must be {'token_ids', 'padding_mask'}, with 'segment_ids' if "
-    "wanted, and for masked language modelling with 'mask_positions'."
+    "needed, and for masked language modelling with 'mask_positions'."
 )
 _SEGMENTS = ("segment_ids",)
 _MASKED = ("segment_ids", "mask_positions")
 
 
 class Parts(NamedTuple):
-    """What an objective reads of a batch.
+    """The parts of a batch that an objective reads.
 
     Attributes:
         inputs: "token_ids", "padding_mask" and perhaps "segment_ids", int32,
             (batch, length).
-        targets: of masked language modelling int32 (batch, length); of tasks
-            as in `TaskBatch`.
-        weight: float32, of masked language modelling (batch, length), of
+        targets: int32 (batch, length) for masked language modelling; for
+            tasks as in `TaskBatch`.
+        weight: float32, (batch, length) for masked language modelling; for
             tasks as in `TaskBatch`.
         checks: see `graph_checks.after`.
     """
@@ -56,19 +56,21 @@ class Parts(NamedTuple):
 def call_inputs(
     x: Any, limits: Limits, *, masked_lm: bool
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Inputs without labels, as `predict` has them, and their checks.
+    """Returns inputs without labels, as in `predict`, and their checks.
 
     Args:
-        x: as the user gave it.
-        limits: of the student.
-        masked_lm: whether "mask_positions" may be among them.
+        x: the user's inputs.
+        limits: limits of the student.
+        masked_lm: whether "mask_positions" may be among the inputs.
     """
     checks = BatchChecks()
     optional = _MASKED if masked_lm else _SEGMENTS
     inputs = checks.inputs(x, limits, optional=optional, form=_CALL)
     if "mask_positions" in x:
-        places = shaped("mask_positions", x["mask_positions"], "batch", "masks")
-        places = fitting(
+        places = check_shape(
+            "mask_positions", x["mask_positions"], "batch", "masks"
+        )
+        places = check_fit(
             "mask_positions", places, "token_ids", inputs["token_ids"], 1
         )
         inputs["mask_positions"] = _places(checks, places, inputs)
@@ -88,12 +90,12 @@ def _places(
 
 
 def masked_lm_parts(data: Any, limits: Limits) -> Parts:
-    """A Keras triple of masked language modelling.
+    """Returns the checked parts of a masked-LM triple.
 
     The target of a token that was not masked is the token itself.
 
     Raises:
-        BatchError: if the parts do not fit each other or `limits`.
+        BatchError: if the parts do not match each other or `limits`.
     """
     x, y, sample_weight = parts_of(data)
     checks = BatchChecks()
@@ -109,12 +111,12 @@ def masked_lm_parts(data: Any, limits: Limits) -> Parts:
     if "mask_positions" in x:
         axes = ("batch", "masks")
         like_name = "mask_positions"
-        like = shaped(like_name, x[like_name], *axes)
-        like = fitting(like_name, like, "token_ids", inputs["token_ids"], 1)
-    y = shaped("y", y, *axes, squeezed=True)
-    y = fitting("y", y, like_name, like)
-    weight = shaped("sample_weight", sample_weight, *axes, squeezed=True)
-    weight = fitting("sample_weight", weight, like_name, like)
+        like = check_shape(like_name, x[like_name], *axes)
+        like = check_fit(like_name, like, "token_ids", inputs["token_ids"], 1)
+    y = check_shape("y", y, *axes, squeezed=True)
+    y = check_fit("y", y, like_name, like)
+    weight = check_shape("sample_weight", sample_weight, *axes, squeezed=True)
+    weight = check_fit("sample_weight", weight, like_name, like)
     targets, ignored = checks.numbers(
         "y",
         y,
@@ -142,9 +144,9 @@ def _scattered(
     weight: Tensor,
     token_ids: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Targets and weights of some positions, for every position.
+    """Spreads targets and weights of some positions over all positions.
 
-    KerasHub fills up the positions with zeros, of weight 0.
+    KerasHub pads the positions with zeros of weight 0.
     """
     masks = tf.shape(places)
     rows = tf.repeat(tf.range(masks[0])[:, tf.newaxis], masks[1], axis=1)
@@ -154,7 +156,7 @@ def _scattered(
     times = tf.scatter_nd(where, tf.cast(counts, tf.int32), shape)
     checks.require(
         tf.reduce_all(times <= 1),
-        "`mask_positions` must name a position once, if its weight is not 0. "
+        "`mask_positions` must name a position once if its weight is not 0. "
         "Received: a position that is named {} times.",
         lambda: (tf.reduce_max(times),),
     )
@@ -176,17 +178,17 @@ def task_parts(
     classes: int,
     class_position: int,
 ) -> Parts:
-    """A Keras pair or triple of a task.
+    """Returns the checked parts of a task's pair or triple.
 
     Args:
-        data: as the user gave it.
-        kind: of the task.
-        limits: of the models.
-        classes: of a classification.
-        class_position: of the token whose state is classified.
+        data: the user's batch.
+        kind: kind of the task.
+        limits: limits of the models.
+        classes: number of classes of a classification.
+        class_position: position of the token whose state is classified.
 
     Raises:
-        BatchError: if the parts do not fit each other or `limits`.
+        BatchError: if the parts do not match each other or `limits`.
     """
     x, y, sample_weight = parts_of(data)
     checks = BatchChecks()
@@ -204,8 +206,8 @@ def task_parts(
     if kind == "span":
         return _span(checks, y, weight, inputs)
     if kind == "token_classification":
-        y = shaped("y", y, "batch", "length", squeezed=True)
-        y = fitting("y", y, "token_ids", inputs["token_ids"])
+        y = check_shape("y", y, "batch", "length", squeezed=True)
+        y = check_fit("y", y, "token_ids", inputs["token_ids"])
         targets, ignored = checks.numbers(
             "y", y, classes, "classes", may_ignore=True
         )
@@ -213,8 +215,8 @@ def task_parts(
         weight *= tf.cast(inputs["padding_mask"], tf.float32)
         return Parts(inputs, targets, weight, checks.made)
     if kind == "regression":
-        y = shaped("y", y, "batch", squeezed=True)
-        y = fitting("y", y, "token_ids", inputs["token_ids"])
+        y = check_shape("y", y, "batch", squeezed=True)
+        y = check_fit("y", y, "token_ids", inputs["token_ids"])
         targets = checks.finite(y, weight)
     else:
         targets, weight = _classes(checks, y, weight, inputs, classes)
@@ -228,25 +230,25 @@ def _task_weight(
     sample_weight: Any,
     inputs: dict[str, Tensor],
 ) -> Tensor:
-    """Weights of examples, or of tokens, 1 if there are none."""
+    """Returns the weights of examples or tokens; 1 if there are none."""
     token_ids = inputs["token_ids"]
     per_token = kind == "token_classification"
     axes = ("batch", "length") if per_token else ("batch",)
     if sample_weight is None:
         return tf.ones(tf.shape(token_ids)[: len(axes)])
-    given = [sample_weight]
+    arrays = [sample_weight]
     if kind == "span" and isinstance(sample_weight, dict):
-        # Keras's `fit` gives each array of `y` the weights that it was given.
+        # Keras's `fit` passes its weights once for each array of `y`.
         if set(sample_weight) != {"start", "end"}:
             raise BatchError(
                 "The weights of a span must be one array, or {'start', "
                 f"'end'}}. Received: sample_weight={sorted(sample_weight)}."
             )
-        given = [sample_weight[name] for name in ("start", "end")]
+        arrays = [sample_weight[name] for name in ("start", "end")]
     weights = []
-    for value in given:
-        value = shaped("sample_weight", value, *axes, squeezed=True)
-        value = fitting("sample_weight", value, "token_ids", token_ids)
+    for value in arrays:
+        value = check_shape("sample_weight", value, *axes, squeezed=True)
+        value = check_fit("sample_weight", value, "token_ids", token_ids)
         weights.append(checks.weights("sample_weight", value))
     if len(weights) == 2:
         checks.require(
@@ -265,14 +267,14 @@ def _classes(
     inputs: dict[str, Tensor],
     classes: int,
 ) -> tuple[Tensor, Tensor]:
-    """Labels of a classification, ids or probabilities, and the weights."""
+    """Returns a classification's labels, ids or probabilities, and weights."""
     token_ids = inputs["token_ids"]
-    y = dense("y", y)
+    y = check_dense("y", y)
     if y.shape.rank == 2 and y.shape[1] != 1:
-        y = fitting("y", _with_columns(y, classes), "token_ids", token_ids, 1)
+        y = check_fit("y", _with_columns(y, classes), "token_ids", token_ids, 1)
         return checks.probabilities(y, weight), weight
-    y = shaped("y", y, "batch", squeezed=True)
-    y = fitting("y", y, "token_ids", token_ids)
+    y = check_shape("y", y, "batch", squeezed=True)
+    y = check_fit("y", y, "token_ids", token_ids)
     targets, ignored = checks.numbers(
         "y", y, classes, "classes", may_ignore=True
     )
@@ -280,7 +282,7 @@ def _classes(
 
 
 def _with_columns(y: Tensor, classes: int) -> Tensor:
-    """Labels with a probability for each class."""
+    """Checks that labels have a probability for each class."""
     form = (
         "Labels of a classification must be whole numbers of shape (batch,), "
         f"or float probabilities of shape (batch, {classes}). Received: "
@@ -301,7 +303,7 @@ def _with_columns(y: Tensor, classes: int) -> Tensor:
 def _span(
     checks: BatchChecks, y: Any, weight: Tensor, inputs: dict[str, Tensor]
 ) -> Parts:
-    """Starts and ends of spans."""
+    """Returns starts and ends of spans."""
     if not isinstance(y, dict) or set(y) != {"start", "end"}:
         received = sorted(y) if isinstance(y, dict) else type(y).__name__
         raise BatchError(
@@ -312,8 +314,8 @@ def _span(
     length = tf.shape(token_ids)[1]
     places = []
     for name in ("start", "end"):
-        value = shaped(name, y[name], "batch", squeezed=True)
-        value = fitting(name, value, "token_ids", token_ids)
+        value = check_shape(name, y[name], "batch", squeezed=True)
+        value = check_fit(name, value, "token_ids", token_ids)
         place, ignored = checks.numbers(
             name, value, length, "positions of the sequences", may_ignore=True
         )

@@ -36,7 +36,7 @@ def test_models_that_can_not_be_made(toy_recipe):
 @pytest.mark.slow
 def test_want_of_memory(toy_recipe, monkeypatch):
     monkeypatch.setattr(process, "available_memory", lambda: 0.6e9)
-    with pytest.raises(RuntimeError, match=r"for want of memory \(0.1 GB were"):
+    with pytest.raises(RuntimeError, match=r"for lack of memory \(0.1 GB were"):
         MeasuredRecipe(load_recipe(toy_recipe))
 
 
