@@ -16,6 +16,7 @@ from keras_distil.callbacks.kept_states import KeptStates
 from keras_distil.training import snapshots
 from keras_distil.training.resume import Position, Source
 from keras_distil.training.snapshots import Snapshot
+from keras_distil.utils import private_api
 
 DEFAULT_EVERY_STEPS = 200
 _log = logging.getLogger(__name__)
@@ -310,8 +311,7 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     variables += model.optimizer.variables
     names += [f"optimizer/{v.path}" for v in model.optimizer.variables]
     # The state from which random operations without a seed draw.
-    generator = keras.src.random.seed_generator.global_seed_generator()
-    variables.append(generator.state)
+    variables.append(private_api.global_seed_generator().state)
     names.append("global_seed_generator")
     return _numbered(names, variables)
 

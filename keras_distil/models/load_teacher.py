@@ -50,6 +50,7 @@ from keras_distil.models.weights import (
     variables_by_path,
     with_dtype,
 )
+from keras_distil.utils import private_api
 
 _LOGGER = logging.getLogger("keras_distil")
 
@@ -282,8 +283,7 @@ def _load_preset(
 
 def _check_remote_preset(source: str) -> None:
     """Raises ValueError if a preset claims more weights than it has."""
-    # There is no public API for the files of a preset that may be remote.
-    from keras_hub.src.utils import preset_utils
+    preset_utils = private_api.preset_files()
 
     try:
         config, weights = (
@@ -301,10 +301,8 @@ def _check_remote_preset(source: str) -> None:
 
 def _preset_has_head(source: str) -> bool:
     """Checks whether a preset has weights for a masked-LM head."""
-    # KerasHub silently leaves the head random, and has no public API to look
-    # for a file in a preset that may be remote.
-    from keras_hub.src.utils import preset_utils
-
+    # KerasHub silently leaves the head random.
+    preset_utils = private_api.preset_files()
     for name in ("task.json", "task.weights.h5"):
         if not preset_utils.check_file_exists(source, name):
             return False

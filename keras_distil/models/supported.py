@@ -21,6 +21,7 @@ from keras_hub.models import (
 )
 
 from keras_distil.models.architectures.bert import ExactBertBackbone
+from keras_distil.utils.private_api import flatten_layers
 
 _BACKBONES = (BertBackbone, DistilBertBackbone, ExactBertBackbone)
 # Compute dtypes of the pass; layer normalisation always uses float32.
@@ -87,7 +88,7 @@ def unknown_to_pass(backbone: Backbone) -> str | None:
     if _transformer_layers(backbone) != list(backbone.transformer_layers):
         return "transformer layers in another order than the encoder's graph"
     for part in parts:
-        for layer in part._flatten_layers():
+        for layer in flatten_layers(part):
             unknown = _unknown_in_layer(layer, backbone.compute_dtype)
             if unknown is not None:
                 return f"the layer {layer.name!r} with {unknown}"
@@ -196,7 +197,7 @@ def quantized_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, keras.layers.Layer):
             yield layer
 

@@ -10,6 +10,7 @@ import numpy as np
 from keras_hub.models import Task
 
 from keras_distil.models.supported import is_quantized
+from keras_distil.utils.private_api import flatten_layers
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -61,7 +62,7 @@ def merged_weights(layer: keras.Layer) -> list[object]:
     """
     merged: dict[int, object] = {}
     factors: set[int] = set()
-    for part in layer._flatten_layers():
+    for part in flatten_layers(layer):
         check_not_quantized(part)
         if not getattr(part, "lora_enabled", False):
             continue
@@ -109,15 +110,14 @@ def check_not_quantized(layer: keras.Layer) -> None:
 
 def check_all_not_quantized(model: keras.Model) -> None:
     """Raises ValueError if Keras has quantised a layer of the model."""
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         check_not_quantized(layer)
 
 
 def has_low_rank_changes(model: keras.Model) -> bool:
     """Checks whether `enable_lora` was called on a layer of the model."""
     return any(
-        getattr(layer, "lora_enabled", False)
-        for layer in model._flatten_layers()
+        getattr(layer, "lora_enabled", False) for layer in flatten_layers(model)
     )
 
 

@@ -9,6 +9,7 @@ from keras_hub.models import MaskedLM, Task
 from keras_distil import losses, schedules
 from keras_distil.models import adapters
 from keras_distil.training.distiller import Distiller
+from keras_distil.utils.private_api import flatten_layers
 
 
 def learning_rate_schedule(
@@ -183,7 +184,7 @@ def prepare_teacher_training(
         method: "all_weights", or "adapter" for low-rank changes.
         rank: int >= 1, of the adapter.
     """
-    for layer in teacher._flatten_layers():
+    for layer in flatten_layers(teacher):
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
         elif isinstance(layer, keras.layers.MultiHeadAttention):

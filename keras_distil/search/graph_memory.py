@@ -4,7 +4,7 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-from tensorflow.python.framework import ops
+from keras_distil.utils import private_api
 
 # TensorFlow's name for the gradients of `tf.custom_gradient`.
 _PREFIX = "CustomGradient-"
@@ -20,7 +20,7 @@ def forget_trial() -> Iterator[None]:
     step: without this, the student and its optimizer's moments stay in memory
     after each trial. Gradients through these graphs cannot be computed later.
     """
-    registered = ops.gradient_registry._registry
+    registered = private_api.gradient_registry()
     before = set(registered)
     try:
         yield

@@ -24,7 +24,8 @@ from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section, search_settings
 from keras_distil.runs.student import make_student
 from keras_distil.search.graph_memory import forget_trial
-from keras_distil.training.distiller import Distiller, NonFiniteLossError
+from keras_distil.training.distiller import Distiller
+from keras_distil.training.keras_methods import NonFiniteLossError
 from keras_distil.utils import disk
 
 STATE = "training_state"

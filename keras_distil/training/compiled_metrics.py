@@ -5,8 +5,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend import compute_output_spec
-from keras.src.trainers.compile_utils import CompileMetrics
+
+from keras_distil.utils import private_api
+from keras_distil.utils.private_api import CompileMetrics, compute_output_spec
 
 Tensor = Any
 
@@ -157,6 +158,6 @@ def _with_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value.lower() in ("accuracy", "acc"):
         metric = keras.metrics.MeanMetricWrapper(accuracy, name=value)
         # As on Keras's metrics: EarlyStopping reads it.
-        metric._direction = "up"
+        private_api.mark_as_better_up(metric)
         return metric
     return value

@@ -1,39 +1,35 @@
 """The Distiller: one forward of each model, the losses, one update."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.utils.tracking import DotNotTrackScope
 
-from keras_distil.data import first_step_of, stream_of
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import supported
 from keras_distil.models.labels import share_labels
 from keras_distil.teachers import CachedTeacher
-from keras_distil.training import compiled_metrics, executions
-from keras_distil.training.keras_methods import (
-    OTHER_LOGS,
-    KerasMethods,
-    explained,
+from keras_distil.training import compiled_metrics
+from keras_distil.training.compile_arguments import (
+    check_floatx,
+    check_no_losses,
+    without_auto,
 )
+from keras_distil.training.keras_methods import KerasMethods
+from keras_distil.training.micro_batches import accumulate
 from keras_distil.training.objectives import GradientNorms, make_objective
 from keras_distil.training.optimizer_checks import (
     check_known_variables,
     check_optimizer,
 )
+from keras_distil.training.replicas import all_reduce, check_scope
+from keras_distil.training.running_metrics import OTHER_LOGS
 from keras_distil.utils import graph_checks
+from keras_distil.utils.checks import check_at_least_one
+from keras_distil.utils.private_api import hidden_from_keras, untracked
 
 Tensor = Any
-
-_NON_FINITE = "keras_distil: the loss or its gradient is not finite"
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss or its gradient is not finite; the update was not made."""
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -85,10 +81,6 @@ class Distiller(KerasMethods):
         per-device or per-micro-batch means.
     """
 
-    # Keras's, None until it is first needed.
-    train_function: Any
-    test_function: Any
-    predict_function: Any
     # A subclass that only evaluates takes models that cannot be trained.
     _trains = True
 
@@ -101,12 +93,12 @@ class Distiller(KerasMethods):
     ) -> None:
         # In float32 whatever Keras's global policy is: it only adds up.
         super().__init__(name=name, dtype="float32")
-        _check_floatx()
+        check_floatx()
         objective = make_objective(
             teacher, student, losses, trains=self._trains
         )
         self._check_student(student, objective)
-        _check_scope(self.distribute_strategy, _variables_by_role(objective))
+        check_scope(self.distribute_strategy, _variables_by_role(objective))
         self.teacher = teacher
         self.student = student
         self.distillation_losses = list(losses)
@@ -124,7 +116,7 @@ class Distiller(KerasMethods):
             autocast=False,
             aggregation="only_first_replica",
         )
-        self._schedules = _hidden_from_keras({})
+        self._schedules = hidden_from_keras({})
         self.built = True
 
     def loss_named(self, name: str) -> DistillationLoss:
@@ -170,16 +162,10 @@ class Distiller(KerasMethods):
         schedules.pop(id(variable), None)
         if schedule is not None:
             schedules[id(variable)] = (variable, schedule)
-        self._schedules = _hidden_from_keras(schedules)
+        self._schedules = hidden_from_keras(schedules)
         if self.train_function is not None:
             # The next step is traced anew, with the schedules there are now.
             self.make_train_function(force=True)
-
-    @property
-    def is_distributed(self) -> bool:
-        """Whether a distribution strategy holds the student's weights."""
-        first = self.student.variables[0]
-        return isinstance(first._value, tf.distribute.DistributedValues)
 
     def is_scheduled(self, variable: keras.Variable) -> bool:
         """Whether `schedule` drives the variable."""
@@ -198,34 +184,6 @@ class Distiller(KerasMethods):
         return GradientNorms(self._objective, data)
 
     # === Keras protocol ===
-
-    @property
-    def trainable_variables(self) -> list[keras.Variable]:
-        """What training changes: the teacher is no part of it."""
-        return self._without_teacher(super().trainable_variables)
-
-    @property
-    def trainable_weights(self) -> list[keras.Variable]:
-        """The same, among the weights."""
-        return self._without_teacher(super().trainable_weights)
-
-    @property
-    def non_trainable_variables(self) -> list[keras.Variable]:
-        """All other variables, the teacher's among them."""
-        return _difference(self.variables, self.trainable_variables)
-
-    @property
-    def non_trainable_weights(self) -> list[keras.Variable]:
-        """All other weights, the teacher's among them."""
-        return _difference(self.weights, self.trainable_weights)
-
-    def _without_teacher(
-        self, variables: list[keras.Variable]
-    ) -> list[keras.Variable]:
-        teacher = getattr(self, "teacher", None)
-        if not isinstance(teacher, keras.Model):
-            return variables
-        return _difference(variables, teacher.variables)
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
         """The student's outputs, float32."""
@@ -294,23 +252,23 @@ class Distiller(KerasMethods):
                 other variables, or outside of the strategy's scope, or a
                 metric has the name of another log or does not fit the outputs.
         """
-        _check_no_losses(loss, loss_weights)
-        jit_compile = _without_auto(jit_compile)
-        _check_at_least_one("steps_per_execution", steps_per_execution)
-        _check_at_least_one("micro_batches", micro_batches)
-        _check_at_least_one("chunk_size", chunk_size)
+        check_no_losses(loss, loss_weights)
+        jit_compile = without_auto(jit_compile)
+        check_at_least_one("steps_per_execution", steps_per_execution)
+        check_at_least_one("micro_batches", micro_batches)
+        check_at_least_one("chunk_size", chunk_size)
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(
                 "`clip_norm` must be positive, or None for no clipping. "
                 f"Received: clip_norm={clip_norm}."
             )
-        _check_floatx()
+        check_floatx()
         self._check_student(self.student, self._objective)
         with self.distribute_strategy.scope():
             optimizer = keras.optimizers.get(optimizer)
         check_optimizer(optimizer)
         check_known_variables(optimizer, self._objective.variables)
-        _check_scope(
+        check_scope(
             self.distribute_strategy, {"optimizer": optimizer.variables}
         )
         with self.distribute_strategy.scope():
@@ -328,7 +286,7 @@ class Distiller(KerasMethods):
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
         }
-        self._given_metrics = _hidden_from_keras(
+        self._given_metrics = hidden_from_keras(
             {"metrics": metrics, "weighted_metrics": weighted_metrics}
         )
         self.micro_batches = micro_batches
@@ -345,7 +303,7 @@ class Distiller(KerasMethods):
         with self.distribute_strategy.scope():
             optimizer.build(self._objective.variables)
             self._make_metrics()
-        with DotNotTrackScope():
+        with untracked():
             self._compile_metrics = compiled
 
     def _check_student(self, student: keras.Model, objective: Any) -> None:
@@ -353,69 +311,6 @@ class Distiller(KerasMethods):
         if self._trains:
             supported.check_student(student)
             supported.check_trainable(student, objective.variables)
-
-    def _make_metrics(self) -> None:
-        names = [*self._objective.metric_terms, "gradient_norm"]
-        self._means = {name: keras.metrics.Mean(name=name) for name in names}
-        # Values of the latest update, for callbacks that draw every step.
-        self.step_values = _hidden_from_keras(
-            {
-                name: keras.Variable(
-                    0.0,
-                    trainable=False,
-                    autocast=False,
-                    name=f"step_{name}",
-                    aggregation="only_first_replica",
-                )
-                for name in ["loss", *names]
-            }
-        )
-        losses = self.distillation_losses
-        has_temperature = any(hasattr(loss, "temperature") for loss in losses)
-        self.update_record = executions.UpdateRecord(
-            [
-                *self.step_values,
-                *(f"{loss.name}_weight" for loss in losses),
-                *(["temperature"] if has_temperature else []),
-                "learning_rate",
-            ],
-            self.steps_per_execution,
-        )
-
-    def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
-        """The dataset as this strategy's replicas read it.
-
-        Every replica computes its own share of each batch of a keras_distil
-        dataset. Any other dataset is returned as it is.
-
-        Args:
-            dataset: what `fit` was given.
-            first_step: the step of its stream to begin with; None for the
-                dataset's own.
-
-        Returns:
-            A dataset that Keras's `fit` takes.
-        """
-        stream = stream_of(dataset)
-        if stream is None:
-            return dataset
-        if first_step is None:
-            first_step = first_step_of(dataset)
-        strategy = self.distribute_strategy
-        if strategy.num_replicas_in_sync == 1:
-            return stream.dataset(first_step)
-
-        def shares(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            count = context.num_replicas_in_sync
-            here = count // context.num_input_pipelines
-            first = context.input_pipeline_id * here
-            return stream.dataset(
-                first_step,
-                replicas=range(first, first + here),
-                replica_count=count,
-            )
-
-        return strategy.distribute_datasets_from_function(shares)
 
     # === One step ===
 
@@ -428,12 +323,19 @@ class Distiller(KerasMethods):
         learning_rate = tf.convert_to_tensor(self.optimizer.learning_rate)
         for variable, schedule in self._schedules.values():
             variable.assign(schedule(self.optimizer.iterations))
-        denominators = _all_reduce(self._objective.denominators(batch))
+        denominators = all_reduce(self._objective.denominators(batch))
         sums, gradients = graph_checks.after(
-            batch.checks, self._accumulate(batch, denominators)
+            batch.checks,
+            accumulate(
+                self._objective,
+                batch,
+                denominators,
+                parts=self.micro_batches,
+                observe=self._observer(batch),
+            ),
         )
         supported.check_added_losses(self.student)
-        sums, gradients = _all_reduce(sums), _all_reduce(gradients)
+        sums, gradients = all_reduce(sums), all_reduce(gradients)
         norm = tf.linalg.global_norm(gradients)
         values = {**self._values(sums, denominators), "gradient_norm": norm}
         with tf.control_dependencies(self._check_finite(values)):
@@ -465,311 +367,15 @@ class Distiller(KerasMethods):
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """Losses and metrics of one batch, without an update."""
         batch = self._objective.batch(data)
-        denominators = _all_reduce(self._objective.denominators(batch))
+        denominators = all_reduce(self._objective.denominators(batch))
         sums, _ = self._objective.compute_gradients(
             batch, denominators, training=False, observe=self._observer(batch)
         )
         sums = graph_checks.after(batch.checks, sums)
-        values = self._values(_all_reduce(sums), denominators)
+        values = self._values(all_reduce(sums), denominators)
         with tf.control_dependencies([values["loss"]]):
             self._update_metrics(values, denominators)
         return self._logs()
-
-    def _accumulate(
-        self, batch: Any, denominators: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Sums and gradients of this replica's batch, by micro-batches."""
-        evaluate = functools.partial(
-            self._objective.compute_gradients, observe=self._observer(batch)
-        )
-        parts = self.micro_batches
-        if parts == 1:
-            return evaluate(batch, denominators, training=True)
-
-        def body(index: Tensor, totals: Any) -> tuple[Tensor, Any]:
-            found = evaluate(
-                batch.part(index, parts), denominators, training=True
-            )
-            return index + 1, tf.nest.map_structure(tf.add, totals, found)
-
-        keys = {key for key, _ in self._objective.metric_terms.values()}
-        zeros = (
-            {key: tf.zeros([]) for key in keys},
-            [tf.zeros(v.shape, v.dtype) for v in self._objective.variables],
-        )
-        _, totals = tf.while_loop(
-            lambda index, _: index < parts,
-            body,
-            (tf.constant(0), zeros),
-            parallel_iterations=1,
-        )
-        return totals
-
-    def _observer(self, batch: Any) -> Callable | None:
-        """Gives the metrics of `compile` what they are computed from."""
-        metrics = self._compile_metrics
-        if metrics is None:
-            return None
-
-        def observe(*values: Any) -> None:
-            # An op of a metric may fail on what a check of the batch names.
-            metrics.update_state(*graph_checks.after(batch.checks, values))
-
-        return observe
-
-    def _values(
-        self, sums: dict[str, Tensor], denominators: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """The batch's losses and metrics, means over its tokens."""
-        values = {
-            name: tf.math.divide_no_nan(sums[key], denominators[denominator])
-            for name, (key, denominator) in self._objective.metric_terms.items()
-        }
-        return {"loss": self._weighted_total(values), **values}
-
-    def _weighted_total(self, values: dict[str, Tensor]) -> Tensor:
-        return tf.add_n(
-            [
-                tf.convert_to_tensor(loss.weight) * values[f"{loss.name}_loss"]
-                for loss in self.distillation_losses
-            ]
-        )
-
-    def _check_finite(self, values: dict[str, Tensor]) -> list[Any]:
-        """Keeps the step's values, then asserts that they are finite."""
-        kept = [
-            self.step_values[name].assign(value)
-            for name, value in values.items()
-        ]
-        if tf.executing_eagerly():
-            kept = []
-        finite = tf.math.is_finite(values["loss"] + values["gradient_norm"])
-        with tf.control_dependencies(kept):
-            # Eager execution raises here and returns None.
-            check = tf.debugging.Assert(finite, [_NON_FINITE])
-        return [] if check is None else [check]
-
-    def _update(self, gradients: list[Tensor], norm: Tensor) -> None:
-        """Clips and applies gradients that are summed over all replicas."""
-        # The optimizer sums over the replicas what is already the sum.
-        factor = 1.0 / _replica_count()
-        if self.clip_norm is not None:
-            factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)
-
-        def apply(gradients: list[Tensor], factor: Tensor) -> None:
-            if self.clip_norm is not None or _replica_count() > 1:
-                gradients = [gradient * factor for gradient in gradients]
-            self.optimizer.apply(gradients, self._objective.variables)
-
-        compiled = self._compile_arguments["jit_compile"]
-        if compiled and _replica_count() == 1 and not tf.executing_eagerly():
-            # One pass over each variable; op by op it takes ten.
-            apply = tf.function(apply, jit_compile=True, autograph=False)
-        apply(gradients, tf.convert_to_tensor(factor))
-
-    def _update_metrics(
-        self, values: dict[str, Tensor], denominators: dict[str, Tensor]
-    ) -> None:
-        for name, (_, denominator) in self._objective.metric_terms.items():
-            self._means[name].update_state(
-                values[name], sample_weight=denominators[denominator]
-            )
-        if "gradient_norm" in values:
-            self._means["gradient_norm"].update_state(values["gradient_norm"])
-
-    def _logs(self) -> dict[str, Tensor]:
-        """Means over the epoch so far; `loss` is their weighted sum."""
-        means = {
-            name: self._means[name].result()
-            for name in self._objective.metric_terms
-        }
-        return {
-            "loss": self._weighted_total(means),
-            **means,
-            **self._compiled_results(),
-        }
-
-    def _temperature_log(self) -> dict[str, Tensor]:
-        for loss in self.distillation_losses:
-            if hasattr(loss, "temperature"):
-                # Read here, after the schedules have set it for this step.
-                return {"temperature": tf.convert_to_tensor(loss.temperature)}
-        return {}
-
-    def make_train_function(self, force: bool = False) -> Callable:
-        """Wraps Keras's step so that a non-finite loss ends with a reason."""
-        if self.train_function is not None and not force:
-            return self.train_function
-        super().make_train_function(force=True)
-        run = self.train_function
-
-        def checked(iterator: Any) -> dict[str, Tensor]:
-            try:
-                return run(iterator)
-            except tf.errors.OpError as error:
-                if _NON_FINITE in str(error):
-                    raise NonFiniteLossError(
-                        self._non_finite_message()
-                    ) from None
-                raise explained(error) from None
-
-        self.train_function = checked
-        return checked
-
-    def make_test_function(self, force: bool = False) -> Callable:
-        """Wraps Keras's step so that an unfit batch ends with a reason."""
-        if self.test_function is None or force:
-            super().make_test_function(force=True)
-            self.test_function = _with_reasons(self.test_function)
-        return self.test_function
-
-    def make_predict_function(self, force: bool = False) -> Callable:
-        """Wraps Keras's step so that an unfit batch ends with a reason."""
-        if self.predict_function is None or force:
-            super().make_predict_function(force=True)
-            self.predict_function = _with_reasons(self.predict_function)
-        return self.predict_function
-
-    def _non_finite_message(self) -> str:
-        culprits = [
-            name
-            for name, variable in self.step_values.items()
-            if name != "loss"
-            and not bool(tf.math.is_finite(tf.convert_to_tensor(variable)))
-        ]
-        # `int` of a Keras variable fails where replicas mirror it.
-        step = int(self.optimizer.iterations.numpy()) + 1
-        return (
-            f"Training stopped at step {step}: not finite: "
-            f"{', '.join(culprits) or 'loss'}. The weights are those of the "
-            "step before. Try a lower learning rate, a higher temperature or "
-            "`clip_norm`."
-        )
-
-    # === Saving ===
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns both models and the losses, serialised."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            "teacher": _serialize_model(self.teacher),
-            "student": _serialize_model(self.student),
-            "losses": [serialize(loss) for loss in self.distillation_losses],
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Distiller":
-        """Makes the Distiller that `get_config` described."""
-        deserialize = keras.saving.deserialize_keras_object
-        return cls(
-            teacher=deserialize(config["teacher"]),
-            student=deserialize(config["student"]),
-            losses=[deserialize(loss) for loss in config["losses"]],
-            name=config["name"],
-        )
-
-    def get_compile_config(self) -> dict[str, Any]:
-        """Returns the arguments of `compile`, serialised."""
-        if not self.compiled:
-            return {}
-        serialize = keras.saving.serialize_keras_object
-        given = {k: v for k, v in self._given_metrics.items() if v is not None}
-        return {
-            "optimizer": serialize(self.optimizer),
-            # Keras does not write this down with the optimizer.
-            "without_weight_decay": self._without_weight_decay(),
-            **self._compile_arguments,
-            **{name: serialize(value) for name, value in given.items()},
-        }
-
-    def _without_weight_decay(self) -> list[int]:
-        """Places, among the trained variables, of those that do not decay."""
-        optimizer = self.optimizer
-        return [
-            place
-            for place, variable in enumerate(self._objective.variables)
-            if not optimizer._use_weight_decay(variable)
-        ]
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles with what `get_compile_config` described."""
-        config = dict(config)
-        for name in ("optimizer", "metrics", "weighted_metrics"):
-            if name in config:
-                config[name] = keras.saving.deserialize_keras_object(
-                    config[name]
-                )
-        places = config.pop("without_weight_decay", [])
-        if places:
-            variables = self._objective.variables
-            config["optimizer"].exclude_from_weight_decay(
-                var_list=[variables[place] for place in places]
-            )
-        self.compile(**config)
-
-
-def _difference(
-    variables: list[keras.Variable], left_out: list[keras.Variable]
-) -> list[keras.Variable]:
-    known = {id(variable) for variable in left_out}
-    return [v for v in variables if id(v) not in known]
-
-
-def _hidden_from_keras(values: dict) -> Mapping:
-    """A view whose variables Keras does not take for the model's own.
-
-    Keras searches plain dicts and lists. What it finds it saves, and a model
-    that was compiled again, or not at all, could not be loaded from it.
-    """
-    return MappingProxyType(values)
-
-
-def _serialize_model(
-    model: keras.Model | CachedTeacher | None,
-) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    config = keras.saving.serialize_keras_object(model)
-    # The Distiller trains the models; how a KerasHub task would have compiled
-    # itself is not part of it (and loading it back warns).
-    config.pop("compile_config", None)
-    return config
-
-
-def _with_reasons(run: Callable) -> Callable:
-    """A function of Keras's that raises errors with their reason."""
-
-    def checked(data: Any) -> Any:
-        try:
-            return run(data)
-        except tf.errors.OpError as error:
-            raise explained(error) from None
-
-    return checked
-
-
-def _replica_count() -> int:
-    context = tf.distribute.get_replica_context()
-    return context.num_replicas_in_sync if context is not None else 1
-
-
-def _all_reduce(values: Any) -> Any:
-    """Sums a structure of tensors over all replicas."""
-    if _replica_count() == 1:
-        return values
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
-
-
-def _check_floatx() -> None:
-    if keras.config.floatx() != "float32":
-        raise ValueError(
-            "Keras's `floatx` must be 'float32': losses, metrics and the "
-            "learning rate are variables of that type. Call "
-            "`keras.config.set_floatx('float32')` first. Received: "
-            f"floatx={keras.config.floatx()!r}."
-        )
 
 
 def _variables_by_role(objective: Any) -> dict[str, list[keras.Variable]]:
@@ -779,55 +385,3 @@ def _variables_by_role(objective: Any) -> dict[str, list[keras.Variable]]:
         for role, model in models.items()
         if isinstance(model, keras.Model)
     }
-
-
-def _check_scope(
-    strategy: tf.distribute.Strategy,
-    variables: dict[str, list[keras.Variable]],
-) -> None:
-    """Raises ValueError unless all variables are the strategy's."""
-    is_variable_of = strategy.extended.variable_created_in_scope
-    for owner, owned in variables.items():
-        strange = [v.path for v in owned if not is_variable_of(v.value)]
-        if strange:
-            raise ValueError(
-                f"The {owner} and the Distiller must be made in the scope of "
-                "one distribution strategy: build teacher, student, optimizer "
-                "and Distiller under `with strategy.scope():`. Received: "
-                f"{strange[0]!r} of another scope than the Distiller's "
-                f"{type(strategy).__name__}."
-            )
-
-
-def _check_no_losses(loss: Any, loss_weights: Any) -> None:
-    given = {"loss": loss, "loss_weights": loss_weights}
-    for name, value in given.items():
-        if value is not None:
-            raise TypeError(
-                f"`compile` takes no `{name}`: losses and their weights are "
-                "given to the Distiller, as "
-                "`Distiller(teacher, student, losses)`. "
-                f"Received: {name}={value!r}."
-            )
-
-
-def _without_auto(jit_compile: Any) -> bool:
-    if jit_compile == "auto":
-        return False
-    if not isinstance(jit_compile, bool):
-        raise TypeError(
-            "`jit_compile` must be True, False or 'auto'. "
-            f"Received: jit_compile={jit_compile!r}."
-        )
-    return jit_compile
-
-
-def _check_at_least_one(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"`{name}` must be an integer. Received: {name}={value!r}."
-        )
-    if value < 1:
-        raise ValueError(
-            f"`{name}` must be at least 1. Received: {name}={value}."
-        )

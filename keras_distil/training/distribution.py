@@ -134,14 +134,10 @@ def _slurm_nodes() -> tuple[list[str], list[int]]:
     nodes = _slurm_value("SLURM_STEP_NODELIST")
     tasks = _slurm_value("SLURM_STEP_TASKS_PER_NODE")
     quiet.import_tensorflow(errors=False)
-    # `SlurmClusterResolver` needs GPUs, sorts "n10" before "n2", which Slurm
-    # does not, and assumes that the ranks follow the hosts.
-    from tensorflow.python.distribute.cluster_resolver import (
-        slurm_cluster_resolver as slurm,
-    )
+    from keras_distil.utils import private_api
 
     try:
-        return slurm.expand_hostlist(nodes), slurm.expand_tasks_per_node(tasks)
+        return private_api.expand_slurm_nodes(nodes, tasks)
     except ValueError as error:
         reason = str(error).rstrip(": ")
         raise ValueError(
@@ -234,34 +230,15 @@ def make_strategy(name: str) -> Any:
 
 
 def _make_multi_worker() -> Any:
-    """Makes a MultiWorkerMirroredStrategy that does not wait forever.
-
-    The strategy would configure the coordination service itself, but without
-    a limit below an hour, and without waiting for all workers: the first sum
-    over workers would wait for one that never starts.
-    """
+    """Makes a MultiWorkerMirroredStrategy that does not wait forever."""
     import tensorflow as tf
-    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
-    from tensorflow.python.distribute import multi_worker_util
-    from tensorflow.python.eager import context
 
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    cluster = multi_worker_util.normalize_cluster_spec(resolver.cluster_spec())
-    service = context.context()
-    service.configure_coordination_service(
-        service_type="standalone",
-        service_leader=multi_worker_util.coordination_leader(cluster),
-        cluster_register_timeout_in_ms=START_TIMEOUT_S * 1000,
-        heartbeat_timeout_in_ms=SILENCE_TIMEOUT_S * 1000,
-        coordinated_jobs=[
-            coordination_config_pb2.CoordinatedJob(
-                name=job, num_tasks=cluster.num_tasks(job)
-            )
-            for job in ("chief", "worker")
-            if job in cluster.jobs
-        ],
+    from keras_distil.utils import private_api
+
+    private_api.configure_coordination(
+        register_timeout_ms=START_TIMEOUT_S * 1000,
+        heartbeat_timeout_ms=SILENCE_TIMEOUT_S * 1000,
     )
-    service.coordination_service.cluster_register_with_barrier = True
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:

@@ -6,64 +6,16 @@ schedules end early. Here the last execution of an epoch is shorter.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.tensorflow import trainer as keras_trainer
+
+from keras_distil.utils import private_api
 
 Tensor = Any
-
-# The attribute of a model that holds the steps of the execution to come.
-_STEPS = "_steps_of_execution"
-
-
-def number_exactly(epoch_iterator: Any, model: keras.Model) -> None:
-    """Makes an iterator of Keras end its epochs at the step they end.
-
-    Args:
-        epoch_iterator: a `TFEpochIterator` of Keras, about to be used.
-        model: the model whose function of `make_function` is called with it.
-    """
-    epoch_iterator._enumerate_iterator = functools.partial(
-        _executions, epoch_iterator, model
-    )
-
-
-def _executions(source: Any, model: keras.Model) -> Iterator[tuple]:
-    """As Keras's `EpochIterator._enumerate_iterator`, but exact."""
-    source.data_adapter.on_epoch_begin()
-    steps = source.steps_per_epoch or source._num_batches
-    goes_on = source.steps_per_epoch is not None
-    if source._current_iterator is None or not goes_on:
-        source._current_iterator = iter(source._get_iterator())
-        source._steps_seen = 0
-    begin = 0
-    while steps is None or begin < steps:
-        left = _left(source._num_batches, source._steps_seen)
-        if left == 0:
-            if goes_on:
-                source._interrupted_warning()
-            break
-        count = min(
-            bound
-            for bound in (model.steps_per_execution, _left(steps, begin), left)
-            if bound is not None
-        )
-        setattr(model, _STEPS, count)
-        source._steps_seen += count
-        yield begin, begin + count - 1, source._current_iterator
-        begin += count
-    if _left(source._num_batches, source._steps_seen) == 0:
-        source._current_iterator = iter(source._get_iterator())
-        source._steps_seen = 0
-    source.data_adapter.on_epoch_end()
-
-
-def _left(steps: int | None, done: int) -> int | None:
-    return max(steps - done, 0) if steps else None
 
 
 def make_function(model: keras.Model, step_function: Callable) -> Callable:
@@ -80,13 +32,11 @@ def make_function(model: keras.Model, step_function: Callable) -> Callable:
 
     def one_step(data: Any) -> dict[str, Tensor]:
         logs = strategy.run(step_function, args=(data,))
-        return keras_trainer.reduce_per_replica(
-            logs, strategy, reduction="auto"
-        )
+        return private_api.reduce_per_replica(logs, strategy)
 
     if not model.run_eagerly:
         one_step = tf.function(one_step, reduce_retracing=True, autograph=False)
-    one_step = model._autoconvert_optionals(one_step)
+    one_step = private_api.convert_optionals(model, one_step)
     several = (
         functools.partial(_eager_steps, one_step)
         if model.run_eagerly
@@ -99,7 +49,7 @@ def make_function(model: keras.Model, step_function: Callable) -> Callable:
         )
         if not of_dataset:  # The one batch of `train_on_batch`.
             return one_step(next(iterator))
-        return several(iterator, getattr(model, _STEPS))
+        return several(iterator, getattr(model, private_api.STEPS_OF_EXECUTION))
 
     return run
 

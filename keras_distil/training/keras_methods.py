@@ -1,25 +1,22 @@
 """What Keras promises of `fit`, `evaluate` and `predict`, for a Distiller."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
 
 from keras_distil.data import reading_error, stream_of
-from keras_distil.teachers import cache_error
-from keras_distil.training import (
-    compiled_metrics,
-    executions,
-    fit_arguments,
-    resume,
-)
-from keras_distil.utils import graph_checks
+from keras_distil.teachers import CachedTeacher, cache_error
+from keras_distil.training import fit_arguments, resume
+from keras_distil.training.running_metrics import NON_FINITE, RunningMetrics
+from keras_distil.utils import graph_checks, private_api
 
 Tensor = Any
 
-# Logs of `fit` besides losses and metrics.
-OTHER_LOGS = ("gradient_norm", "learning_rate", "temperature")
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or its gradient is not finite; the update was not made."""
 
 
 def explained(error: tf.errors.OpError) -> Exception:
@@ -32,7 +29,7 @@ def explained(error: tf.errors.OpError) -> Exception:
     )
 
 
-class KerasMethods(keras.Model):
+class KerasMethods(RunningMetrics):
     """The methods of `keras.Model` that a Distiller's step needs otherwise.
 
     They take the arguments of `keras.Model`, in its order.
@@ -40,68 +37,43 @@ class KerasMethods(keras.Model):
 
     # Keras's, None until it is first needed.
     train_function: Any
-    _objective: Any
-    _means: dict[str, keras.metrics.Metric]
-    _compile_metrics: Any
+    test_function: Any
+    predict_function: Any
+    # The arguments of `compile`, as they were given.
+    _compile_arguments: dict[str, Any]
+    _given_metrics: Mapping[str, Any]
+
+    # === Variables ===
 
     @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics that `metrics_names` names, as Keras lists them."""
-        return [
-            metric
-            for metric in self.running_metrics
-            if metric.name not in OTHER_LOGS
-        ]
+    def trainable_variables(self) -> list[keras.Variable]:
+        """What training changes: the teacher is no part of it."""
+        return self._without_teacher(super().trainable_variables)
 
     @property
-    def running_metrics(self) -> list[keras.metrics.Metric]:
-        """All metrics that Keras resets at every epoch.
-
-        The last is the container of the metrics of `compile`, if it has any.
-        """
-        compiled = getattr(self, "_compile_metrics", None)
-        return [
-            *getattr(self, "_means", {}).values(),
-            *([] if compiled is None else [compiled]),
-        ]
-
-    def reset_metrics(self) -> None:
-        """Starts all running means anew."""
-        for metric in self.running_metrics:
-            metric.reset_state()
+    def trainable_weights(self) -> list[keras.Variable]:
+        """The same, among the weights."""
+        return self._without_teacher(super().trainable_weights)
 
     @property
-    def metrics_names(self) -> list[str]:
-        """Names of what `evaluate` returns, in its order."""
-        if not self.compiled:
-            return []
-        names = [
-            "loss",
-            *self._objective.metric_terms,
-            *self._compiled_results(),
-        ]
-        return list(dict.fromkeys(names))
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        """All other variables, the teacher's among them."""
+        return _difference(self.variables, self.trainable_variables)
 
-    def _compiled_results(self) -> dict[str, Tensor]:
-        if self._compile_metrics is None:
-            return {}
-        return compiled_metrics.results(self._compile_metrics)
+    @property
+    def non_trainable_weights(self) -> list[keras.Variable]:
+        """All other weights, the teacher's among them."""
+        return _difference(self.weights, self.trainable_weights)
 
-    def _get_metrics_result_or_logs(self, logs: Any) -> Any:
-        """Logs of an epoch, after its last step.
+    def _without_teacher(
+        self, variables: list[keras.Variable]
+    ) -> list[keras.Variable]:
+        teacher = getattr(self, "teacher", None)
+        if not isinstance(teacher, keras.Model):
+            return variables
+        return _difference(variables, teacher.variables)
 
-        In a step, every replica knows its own part of the compiled metrics.
-        """
-        return {**logs, **self._compiled_results()} if logs else logs
-
-    def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> list[Any]:
-        return [logs[name] for name in self.metrics_names if name in logs]
-
-    def _in_order(self, logs: Any) -> Any:
-        if not isinstance(logs, dict):
-            return logs
-        names = [*self.metrics_names, *logs]
-        return {name: logs[name] for name in names if name in logs}
+    # === Training and scoring ===
 
     def validates(self, epoch: int) -> bool | None:
         """Whether the present `fit` scores validation data after an epoch.
@@ -285,33 +257,131 @@ class KerasMethods(keras.Model):
             and self.distribute_strategy.num_replicas_in_sync > 1,
         )
 
-    def _maybe_symbolic_build(
-        self, iterator: Any = None, data_batch: Any = None
-    ) -> None:
-        """Builds nothing: a Distiller is built, optimizer included.
+    # === Functions around a step ===
 
-        Keras 3.15 reduces a per-replica batch here eagerly, over all workers,
-        which fails under `MultiWorkerMirroredStrategy`. It is also where `fit`
-        and `evaluate` show the iterator that they are about to use.
-        """
-        if iterator is not None and self.steps_per_execution > 1:
-            executions.number_exactly(iterator, self)
+    def make_train_function(self, force: bool = False) -> Callable:
+        """Wraps Keras's step so that a non-finite loss ends with a reason."""
+        if self.train_function is not None and not force:
+            return self.train_function
+        super().make_train_function(force=True)
+        run = self.train_function
 
-    def _make_function(self, step_function: Callable) -> Callable:
-        """Keras's function around a step, also for several workers.
+        def checked(iterator: Any) -> dict[str, Tensor]:
+            try:
+                return run(iterator)
+            except tf.errors.OpError as error:
+                if NON_FINITE in str(error):
+                    raise NonFiniteLossError(
+                        self._non_finite_message()
+                    ) from None
+                raise explained(error) from None
 
-        Keras 3.15 takes the mean of logs over their axis 0 there, and a
-        scalar has none. The logs are those of the global batch already.
-        """
-        strategy = self.distribute_strategy
+        self.train_function = checked
+        return checked
 
-        def with_axis(data: Any) -> dict[str, Tensor]:
-            logs = step_function(data)
-            return {name: value[tf.newaxis] for name, value in logs.items()}
+    def make_test_function(self, force: bool = False) -> Callable:
+        """Wraps Keras's step so that an unfit batch ends with a reason."""
+        if self.test_function is None or force:
+            super().make_test_function(force=True)
+            self.test_function = _with_reasons(self.test_function)
+        return self.test_function
 
-        step = step_function
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            step = with_axis
-        if self.steps_per_execution > 1:
-            return executions.make_function(self, step)
-        return super()._make_function(step)
+    def make_predict_function(self, force: bool = False) -> Callable:
+        """Wraps Keras's step so that an unfit batch ends with a reason."""
+        if self.predict_function is None or force:
+            super().make_predict_function(force=True)
+            self.predict_function = _with_reasons(self.predict_function)
+        return self.predict_function
+
+    # === Saving ===
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns both models and the losses, serialised."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "teacher": _serialize_model(self.teacher),
+            "student": _serialize_model(self.student),
+            "losses": [serialize(loss) for loss in self.distillation_losses],
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Makes the Distiller that `get_config` described."""
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(
+            teacher=deserialize(config["teacher"]),
+            student=deserialize(config["student"]),
+            losses=[deserialize(loss) for loss in config["losses"]],
+            name=config["name"],
+        )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Returns the arguments of `compile`, serialised."""
+        if not self.compiled:
+            return {}
+        serialize = keras.saving.serialize_keras_object
+        given = {k: v for k, v in self._given_metrics.items() if v is not None}
+        return {
+            "optimizer": serialize(self.optimizer),
+            # Keras does not write this down with the optimizer.
+            "without_weight_decay": self._without_weight_decay(),
+            **self._compile_arguments,
+            **{name: serialize(value) for name, value in given.items()},
+        }
+
+    def _without_weight_decay(self) -> list[int]:
+        """Places, among the trained variables, of those that do not decay."""
+        optimizer = self.optimizer
+        return [
+            place
+            for place, variable in enumerate(self._objective.variables)
+            if not private_api.decays(optimizer, variable)
+        ]
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles with what `get_compile_config` described."""
+        config = dict(config)
+        for name in ("optimizer", "metrics", "weighted_metrics"):
+            if name in config:
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name]
+                )
+        places = config.pop("without_weight_decay", [])
+        if places:
+            variables = self._objective.variables
+            config["optimizer"].exclude_from_weight_decay(
+                var_list=[variables[place] for place in places]
+            )
+        self.compile(**config)
+
+
+def _difference(
+    variables: list[keras.Variable], left_out: list[keras.Variable]
+) -> list[keras.Variable]:
+    known = {id(variable) for variable in left_out}
+    return [v for v in variables if id(v) not in known]
+
+
+def _serialize_model(
+    model: keras.Model | CachedTeacher | None,
+) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    config = keras.saving.serialize_keras_object(model)
+    # The Distiller trains the models; how a KerasHub task would have compiled
+    # itself is not part of it (and loading it back warns).
+    config.pop("compile_config", None)
+    return config
+
+
+def _with_reasons(run: Callable) -> Callable:
+    """A function of Keras's that raises errors with their reason."""
+
+    def checked(data: Any) -> Any:
+        try:
+            return run(data)
+        except tf.errors.OpError as error:
+            raise explained(error) from None
+
+    return checked

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_distil.utils import private_api
+
 # Methods between the gradient and `update_step` that must be Keras's.
 _METHODS = (
     "apply",
@@ -101,7 +103,7 @@ def check_known_variables(
     """
     if not optimizer.built:
         return
-    known_ids = {id(v) for v in optimizer._trainable_variables}
+    known_ids = {id(v) for v in private_api.variables_built_for(optimizer)}
     unknown = [v.path for v in variables if id(v) not in known_ids]
     if unknown:
         raise ValueError(

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil.data import ORDER_VERSION, Stream, first_step_of, stream_of
+from keras_distil.utils import private_api
 
 _ITERATOR = "iterator"
 
@@ -349,7 +350,7 @@ class _OneIterator(tf.data.Dataset):
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
         self._dataset = dataset
-        super().__init__(dataset._variant_tensor)
+        super().__init__(private_api.variant_tensor(dataset))
         self.iterator = super().__iter__()
 
     def _inputs(self) -> list[tf.data.Dataset]:

@@ -26,6 +26,23 @@ def check_number(name: str, value: float) -> float:
     return float(value)
 
 
+def check_at_least_one(name: str, value: int) -> None:
+    """Checks a number of things.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is not positive.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={value!r}."
+        )
+    if value < 1:
+        raise ValueError(
+            f"`{name}` must be at least 1. Received: {name}={value}."
+        )
+
+
 def check_encoding(encoding: str) -> None:
     """Checks that files in an encoding can be read line by line.
 

@@ -158,7 +158,7 @@ FAULTS = (
     ),
     Fault(
         "a Distiller forgets what does not decay",
-        "Distiller.compile_from_config",
+        "KerasMethods.compile_from_config",
         "if places:",
         "if False:",
         (

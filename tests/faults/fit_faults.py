@@ -11,14 +11,14 @@ _RECORDING = ("tests/callbacks/test_recording.py",)
 FAULTS = (
     Fault(
         "evaluate returns the loss last",
-        "KerasMethods.metrics_names",
+        "RunningMetrics.metrics_names",
         '"loss", *self._objective.metric_terms, *self._compiled_results(),',
         '*self._objective.metric_terms, *self._compiled_results(), "loss",',
         _METHODS,
     ),
     Fault(
         "the gradient norm's mean goes on into the next epoch",
-        "KerasMethods.reset_metrics",
+        "RunningMetrics.reset_metrics",
         "self.running_metrics",
         "self.metrics",
         _METHODS,
@@ -74,7 +74,7 @@ FAULTS = (
     ),
     Fault(
         "the means of compiled metrics are lost on resume",
-        "KerasMethods.running_metrics",
+        "RunningMetrics.running_metrics",
         "*([] if compiled is None else [compiled]),",
         "",
         _METRICS,

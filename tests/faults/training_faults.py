@@ -216,7 +216,7 @@ FAULTS = (
     # === The step ===
     Fault(
         "gradients are not clipped",
-        "Distiller._update",
+        "ReplicatedModel._update",
         "factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)",
         "factor *= 1.0",
         (
@@ -234,21 +234,21 @@ FAULTS = (
     ),
     Fault(
         "the total leaves out the weights of losses",
-        "Distiller._weighted_total",
+        "RunningMetrics._weighted_total",
         'tf.convert_to_tensor(loss.weight) * values[f"{loss.name}_loss"]',
         'values[f"{loss.name}_loss"]',
         ("tests/training/test_distiller.py::test_logs_of_fit_and_evaluate",),
     ),
     Fault(
         "a loss that is not finite is applied",
-        "Distiller._check_finite",
+        "RunningMetrics._check_finite",
         'tf.math.is_finite(values["loss"] + values["gradient_norm"])',
         "tf.constant(True)",
         ("tests/training/test_distiller.py::test_a_nan_weight_stops_training",),
     ),
     Fault(
         "means of an epoch count batches alike",
-        "Distiller._update_metrics",
+        "RunningMetrics._update_metrics",
         "sample_weight=denominators[denominator]",
         "sample_weight=1.0",
         ("tests/training/test_distiller.py::test_logs_of_fit_and_evaluate",),

@@ -17,7 +17,7 @@ from harness import Defect, Target
 from targets import Toys  # noqa: F401  (TensorFlow is imported there, quietly)
 
 from keras_distil import Distiller, losses, models
-from keras_distil.training.distiller import NonFiniteLossError
+from keras_distil.training.keras_methods import NonFiniteLossError
 from keras_distil.utils import graph_checks
 
 sys.path.append(str(Path(__file__).parents[1]))

@@ -10,6 +10,7 @@ import toy
 
 from keras_distil import Distiller, callbacks, losses, schedules
 from keras_distil.training import executions
+from keras_distil.utils import private_api
 
 
 class Sum(keras.Model):
@@ -32,7 +33,7 @@ class Sum(keras.Model):
         return executions.make_function(self, step_function)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        executions.number_exactly(iterator, self)
+        private_api.number_exactly(iterator, self)
 
 
 class Numbers(keras.callbacks.Callback):

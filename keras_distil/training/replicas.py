@@ -1,0 +1,164 @@
+"""Replicas, and the private parts of Keras that they and a step need.
+
+`ReplicatedModel` is what a Distiller stands on: every override of a private
+method of `keras.Model` is here, with the fault of Keras that it mends.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_distil.data import first_step_of, stream_of
+from keras_distil.training import executions
+from keras_distil.utils import private_api
+
+Tensor = Any
+
+
+class ReplicatedModel(keras.Model):
+    """A model whose steps know the whole batch of all replicas."""
+
+    # Of the subclass.
+    student: keras.Model
+    clip_norm: float | None
+    _objective: Any
+    _compile_arguments: dict[str, Any]
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether a distribution strategy holds the student's weights."""
+        return private_api.is_distributed(self.student.variables[0])
+
+    def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
+        """The dataset as this strategy's replicas read it.
+
+        Every replica computes its own share of each batch of a keras_distil
+        dataset. Any other dataset is returned as it is.
+
+        Args:
+            dataset: what `fit` was given.
+            first_step: the step of its stream to begin with; None for the
+                dataset's own.
+
+        Returns:
+            A dataset that Keras's `fit` takes.
+        """
+        stream = stream_of(dataset)
+        if stream is None:
+            return dataset
+        if first_step is None:
+            first_step = first_step_of(dataset)
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return stream.dataset(first_step)
+
+        def shares(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            count = context.num_replicas_in_sync
+            here = count // context.num_input_pipelines
+            first = context.input_pipeline_id * here
+            return stream.dataset(
+                first_step,
+                replicas=range(first, first + here),
+                replica_count=count,
+            )
+
+        return strategy.distribute_datasets_from_function(shares)
+
+    def _update(self, gradients: list[Tensor], norm: Tensor) -> None:
+        """Clips and applies gradients that are summed over all replicas."""
+        # The optimizer sums over the replicas what is already the sum.
+        factor = 1.0 / replica_count()
+        if self.clip_norm is not None:
+            factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)
+
+        def apply(gradients: list[Tensor], factor: Tensor) -> None:
+            if self.clip_norm is not None or replica_count() > 1:
+                gradients = [gradient * factor for gradient in gradients]
+            self.optimizer.apply(gradients, self._objective.variables)
+
+        compiled = self._compile_arguments["jit_compile"]
+        if compiled and replica_count() == 1 and not tf.executing_eagerly():
+            # One pass over each variable; op by op it takes ten.
+            apply = tf.function(apply, jit_compile=True, autograph=False)
+        apply(gradients, tf.convert_to_tensor(factor))
+
+    # === Overrides of private methods of Keras ===
+
+    def _get_metrics_result_or_logs(self, logs: Any) -> Any:
+        """Logs of an epoch, after its last step.
+
+        In a step, every replica knows its own part of the compiled metrics.
+        """
+        return {**logs, **self._compiled_results()} if logs else logs
+
+    def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> list[Any]:
+        return [logs[name] for name in self.metrics_names if name in logs]
+
+    def _maybe_symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
+        """Builds nothing: a Distiller is built, optimizer included.
+
+        Keras 3.15 reduces a per-replica batch here eagerly, over all workers,
+        which fails under `MultiWorkerMirroredStrategy`. It is also where `fit`
+        and `evaluate` show the iterator that they are about to use.
+        """
+        if iterator is not None and self.steps_per_execution > 1:
+            private_api.number_exactly(iterator, self)
+
+    def _make_function(self, step_function: Callable) -> Callable:
+        """Keras's function around a step, also for several workers.
+
+        Keras 3.15 takes the mean of logs over their axis 0 there, and a
+        scalar has none. The logs are those of the global batch already.
+        """
+        strategy = self.distribute_strategy
+
+        def with_axis(data: Any) -> dict[str, Tensor]:
+            logs = step_function(data)
+            return {name: value[tf.newaxis] for name, value in logs.items()}
+
+        step = step_function
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            step = with_axis
+        if self.steps_per_execution > 1:
+            return executions.make_function(self, step)
+        return super()._make_function(step)
+
+    def _compiled_results(self) -> dict[str, Tensor]:
+        """The results of the metrics of `compile`."""
+        raise NotImplementedError
+
+
+def replica_count() -> int:
+    """How many replicas the present step runs on."""
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context is not None else 1
+
+
+def all_reduce(values: Any) -> Any:
+    """Sums a structure of tensors over all replicas."""
+    if replica_count() == 1:
+        return values
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def check_scope(
+    strategy: tf.distribute.Strategy,
+    variables: dict[str, list[keras.Variable]],
+) -> None:
+    """Raises ValueError unless all variables are the strategy's."""
+    is_variable_of = strategy.extended.variable_created_in_scope
+    for owner, owned in variables.items():
+        strange = [v.path for v in owned if not is_variable_of(v.value)]
+        if strange:
+            raise ValueError(
+                f"The {owner} and the Distiller must be made in the scope of "
+                "one distribution strategy: build teacher, student, optimizer "
+                "and Distiller under `with strategy.scope():`. Received: "
+                f"{strange[0]!r} of another scope than the Distiller's "
+                f"{type(strategy).__name__}."
+            )
