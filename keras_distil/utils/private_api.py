@@ -111,7 +111,10 @@ def reduce_per_replica(
 
 
 def convert_optionals(model: keras.Model, function: Callable) -> Callable:
-    """Wraps a step to take what Keras's iterators give, `Optional`s too."""
+    """Wraps a step so that parts a batch lacks are None, as in Keras's loop.
+
+    Keras 3.15 has this in a private method alone.
+    """
     return model._autoconvert_optionals(function)
 
 
