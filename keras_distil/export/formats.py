@@ -91,7 +91,7 @@ def export(
         able = [name for name, x in _EXPORTERS.items() if x.embeds_sentences]
         raise ValueError(
             f"`sentence_embedding` is for format={' or '.join(able)}. "
-            f"Received: format={format!r} with sentence_embedding=True."
+            f"Received: format={format!r}."
         )
     return export_as(
         exporter,
