@@ -1,9 +1,9 @@
 """How well `keras-distil plan --calibrate` predicts other shapes.
 
-The calibration is the embedded teacher to three layers, at 16 x 64. From it the
+The measured run is the embedded teacher to three layers, at 16 x 64. From it the
 time and memory of other batches, lengths and depths are predicted, and then
 measured. Every shape runs in a separate process. Its updates and those of the
-calibration take turns, so that a machine whose speed drifts is equally fast
+measured run take turns, so that a machine whose speed drifts is equally fast
 for both; rounds in which other processes used the processor are repeated.
 
     python benchmarks/plan_accuracy.py                        # prints a table
@@ -81,7 +81,7 @@ CASES = [
 
 
 class Rounds:
-    """Updates of the calibration and of another case, in turns.
+    """Updates of the measured run and of another case, in turns.
 
     Args:
         pair: both processes, ready to run updates.

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_distil.utils.checks import check_count
+
 MODEL_FILE = "student.tflite"
 # Limit on the size of a card or a tokenizer.
 _MOST_BYTES = 2**28
@@ -82,7 +84,7 @@ class Student:
     def __init__(
         self, folder: str | os.PathLike, *, num_threads: int = 1
     ) -> None:
-        _check_at_least_one("num_threads", num_threads)
+        check_count("num_threads", num_threads)
         path = Path(folder)
         self.folder = path.parent if path.suffix == ".tflite" else path
         model_path = path if path.suffix == ".tflite" else path / MODEL_FILE
@@ -150,7 +152,7 @@ class Student:
             ValueError: if a span model gets no context, or a question that
                 leaves no space for one.
         """
-        _check_at_least_one("top", top)
+        check_count("top", top)
         encoded = self._encode(text, pair)
         outputs = {
             name: values[0]
@@ -352,17 +354,6 @@ def _tokenizers_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(f"{path} is damaged: {error!s:.200}") from error
-
-
-def _check_at_least_one(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"`{name}` must be an integer. Received: {name}={value!r}."
-        )
-    if value < 1:
-        raise ValueError(
-            f"`{name}` must be at least 1. Received: {name}={value}."
-        )
 
 
 def _check_size(path: Path) -> None:

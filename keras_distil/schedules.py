@@ -12,25 +12,13 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from keras_distil.utils.checks import check_number
+from keras_distil.utils.checks import check_count, check_number
 
 Tensor = Any
 
 
 def _register(cls: type) -> type:
     return keras.saving.register_keras_serializable(package="keras_distil")(cls)
-
-
-def _check_steps(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"`{name}` must be an integer. Received: {name}={value!r}."
-        )
-    if value < 1:
-        raise ValueError(
-            f"`{name}` must be at least 1. Received: {name}={value}."
-        )
-    return value
 
 
 @_register
@@ -63,7 +51,7 @@ class _Ramp(LearningRateSchedule):
     def __init__(self, start: float, end: float, steps: int) -> None:
         self.start = check_number("start", start)
         self.end = check_number("end", end)
-        self.steps = _check_steps("steps", steps)
+        self.steps = check_count("steps", steps)
 
     def _progress(self, step: Tensor) -> Tensor:
         """Returns the completed share of the ramp, 0 to 1, scalar float32."""
@@ -174,7 +162,7 @@ class Piecewise(LearningRateSchedule):
     def __init__(
         self, boundaries: Sequence[int], values: Sequence[float]
     ) -> None:
-        self.boundaries = [_check_steps("boundaries", b) for b in boundaries]
+        self.boundaries = [check_count("boundaries", b) for b in boundaries]
         self.values = [check_number("values", v) for v in values]
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
@@ -231,7 +219,7 @@ class Warmup(LearningRateSchedule):
                 f"Received: schedule={schedule!r}."
             )
         self.schedule = schedule
-        self.steps = _check_steps("steps", steps)
+        self.steps = check_count("steps", steps)
 
     def __call__(self, step: Tensor) -> Tensor:
         """Returns the value at `step`, scalar float32."""

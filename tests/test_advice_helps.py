@@ -75,7 +75,7 @@ def test_a_score_with_its_task(capsys, toy_recipe, reached):
 def test_a_calibration_alone(capsys, toy_recipe, reached):
     command = ["plan", toy_recipe, "--calibrate"]
     assert "goes without --device" in ends(capsys, *command, "--device", "v100")
-    reached("planning.measured.calibrate")
+    reached("planning.measured.measure")
     assert "reached" in ends(capsys, *command)
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of what a calibrated plan foretells."""
+"""The benchmark of what a measured plan foretells."""
 
 import sys
 from pathlib import Path

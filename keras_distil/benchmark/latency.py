@@ -1,6 +1,5 @@
 """Latency of models for one input, compared fairly."""
 
-import operator
 import statistics
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from keras_hub.models import MaskedLM
 
 from keras_distil.data import character_inputs
 from keras_distil.models import ElmoClassifier, forward
+from keras_distil.utils.checks import check_count
 
 
 def measure_latency_ms(
@@ -46,8 +46,8 @@ def measure_latency_ms(
         >>> list(latency_ms)
         ['sum']
     """
-    _check_at_least("runs", runs, 1)
-    _check_at_least("warmup", warmup, 0)
+    check_count("runs", runs, 1)
+    check_count("warmup", warmup, 0)
     if not models:
         raise ValueError("`models` must hold at least one. Received: {}.")
     names = list(models)
@@ -84,7 +84,7 @@ def masked_lm_encoder_call(model: MaskedLM, length: int) -> Callable[[], Any]:
         ValueError: if `length` is below 1 or exceeds the model's positions.
     """
     forward.check_masked_lm(model, "model")
-    _check_at_least("length", length, 1)
+    check_count("length", length, 1)
     longest = model.backbone.max_sequence_length
     if length > longest:
         raise ValueError(
@@ -124,7 +124,7 @@ def elmo_call(model: ElmoClassifier, words: int) -> Callable[[], Any]:
         TypeError: if `words` is not an integer.
         ValueError: if `words` is below 1.
     """
-    _check_at_least("words", words, 1)
+    check_count("words", words, 1)
     text = [f"word{number}" for number in range(words)]
     inputs = {
         name: tf.constant(value)
@@ -136,16 +136,3 @@ def elmo_call(model: ElmoClassifier, words: int) -> Callable[[], Any]:
         return model(inputs, training=False)
 
     return lambda: run(inputs).numpy()
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"`{name}` must be an integer. Received: {name}={value!r}."
-        ) from None
-    if value < least:
-        raise ValueError(
-            f"`{name}` must be at least {least}. Received: {name}={value}."
-        )

@@ -79,7 +79,7 @@ def plan(
     progress = Progress(quiet=quiet_)
     progress.say("Measuring some updates on this machine")
     with progress.bar("Measure (updates)") as bar:
-        measurement = measured.calibrate(resolved, progress=bar.update_of)
+        measurement = measured.measure(resolved, progress=bar.update_of)
     # What was measured stands in place of the estimate.
     del summary["memory_gb_per_device"]
     printing.print_summary(

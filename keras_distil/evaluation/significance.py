@@ -21,11 +21,12 @@ References:
 
 import dataclasses
 import hashlib
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from keras_distil.utils.checks import check_count
 
 Array = np.ndarray
 # Maps labels (n, ...) and the predictions of one seed (n, ...) to a score.
@@ -158,8 +159,8 @@ def bootstrap_scores(
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     _check_examples(labels, predictions)
-    resamples = _integer_at_least("resamples", resamples, 1)
-    rng = np.random.default_rng(_integer_at_least("seed", seed, 0))
+    resamples = check_count("resamples", resamples, 1)
+    rng = np.random.default_rng(check_count("seed", seed, 0))
     medians = []
     scores: list[Any]
     for drawn in _draws(rng, len(labels), resamples):
@@ -186,7 +187,7 @@ def task_seed(task: str, seed: int = 0) -> int:
         TypeError: if `seed` is not an integer.
         ValueError: if it is negative.
     """
-    seed = _integer_at_least("seed", seed, 0)
+    seed = check_count("seed", seed, 0)
     digest = hashlib.sha256(f"{seed}/{task}".encode("utf-8", "replace"))
     return int.from_bytes(digest.digest()[:8], "big")
 
@@ -443,17 +444,3 @@ def _check_examples(labels: Array, predictions: Array) -> None:
                 f"`{name}` must be finite. Received: "
                 f"{values[~np.isfinite(values)][0]}."
             )
-
-
-def _integer_at_least(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"`{name}` must be an integer. Received: {name}={value!r}."
-        ) from None
-    if number < least:
-        raise ValueError(
-            f"`{name}` must be at least {least}. Received: {name}={value}."
-        )
-    return number

@@ -15,7 +15,6 @@ from keras_distil.evaluation.squad_answers import (
     AnswerPrediction,
     AnswerSpan,
     best_answers,
-    check_counts,
 )
 from keras_distil.evaluation.squad_metrics import (
     NoAnswerThresholds,
@@ -28,6 +27,7 @@ from keras_distil.evaluation.squad_metrics import (
     score_squad,
 )
 from keras_distil.utils import disk
+from keras_distil.utils.checks import check_count
 
 __all__ = [
     "AnswerPrediction",
@@ -127,11 +127,9 @@ class SQuADEvaluator:
     ) -> None:
         if not examples:
             raise ValueError("`examples` must hold a question. Received none.")
-        check_counts(
-            batch_size=batch_size,
-            n_best=n_best,
-            max_answer_tokens=max_answer_tokens,
-        )
+        check_count("batch_size", batch_size)
+        check_count("n_best", n_best)
+        check_count("max_answer_tokens", max_answer_tokens)
         if no_answer_threshold is None and any(
             example.is_impossible for example in examples
         ):

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_distil.data.tasks.squad import SquadExample
 from keras_distil.data.tasks.squad_windows import SquadWindows
+from keras_distil.utils.checks import check_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,8 @@ def best_answers(
         Differs: the window is chosen by the whole span, not by its first
         token; all starts and ends are tried, not the best 20 of each.
     """
-    check_counts(n_best=n_best, max_answer_tokens=max_answer_tokens)
+    check_count("n_best", n_best)
+    check_count("max_answer_tokens", max_answer_tokens)
     _check_logits(windows, start_logits, "start_logits")
     _check_logits(windows, end_logits, "end_logits")
     predictions = []
@@ -249,15 +251,6 @@ def _windows_of(windows: SquadWindows, examples: int) -> list[range]:
             f"{len(np.unique(windows.example))} examples for {examples}."
         )
     return [range(*pair) for pair in itertools.pairwise(bounds.tolist())]
-
-
-def check_counts(**counts: int) -> None:
-    """Raises a `ValueError` that names a count below 1."""
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(
-                f"`{name}` must be at least 1. Received: {name}={value}."
-            )
 
 
 def _check_logits(

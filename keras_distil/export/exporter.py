@@ -18,9 +18,10 @@ import tokenizers
 from keras_distil.export import parity
 from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.folders import replacing_folder
-from keras_distil.export.report import ExportReport, size_mb
+from keras_distil.export.report import ExportReport
 from keras_distil.export.student import Student, make_student
 from keras_distil.export.vocabulary import check_vocabulary
+from keras_distil.utils.disk import file_size_mb
 
 
 class Exporter(abc.ABC):
@@ -173,7 +174,7 @@ class Exporter(abc.ABC):
                 self.precision,
                 comparison,
                 bound,
-                size_mb(self.shipped(scratch)),
+                file_size_mb(self.shipped(scratch)),
                 tuple(self.operators),
                 note=self.note,
             )

@@ -50,9 +50,3 @@ class ExportReport:
     def __str__(self) -> str:
         """Returns a line for the terminal."""
         return f"{self.path} ({self.size_mb:.1f} MB): {self.comparison}"
-
-
-def size_mb(path: Path) -> float:
-    """Size of a file, or of all files in a folder, in 1e6 bytes."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(each.stat().st_size for each in files if each.is_file()) / 1e6

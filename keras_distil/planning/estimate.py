@@ -15,6 +15,7 @@ from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
 from keras_distil.planning.devices import Device
 from keras_distil.teachers.records import RecordLayout
 from keras_distil.teachers.writing import sequence_slots
+from keras_distil.utils.checks import check_count
 
 _FLOAT32_BYTES = 4
 # Tables of (chunk, vocabulary) that exist at once: the logits of both models,
@@ -268,14 +269,7 @@ def _computed_in(recipe: Recipe, device: Device) -> str:
 
 
 def _check_devices(recipe: Recipe, devices: int) -> None:
-    if isinstance(devices, bool) or not isinstance(devices, int):
-        raise TypeError(
-            f"`devices` must be an integer. Received: devices={devices!r}."
-        )
-    if devices < 1:
-        raise ValueError(
-            f"`devices` must be at least 1. Received: devices={devices}."
-        )
+    check_count("devices", devices)
     mirrored = recipe.distill and recipe.distill.strategy != "none"
     if devices > 1 and not mirrored:
         raise ValueError(

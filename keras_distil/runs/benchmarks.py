@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_distil import config
 from keras_distil.benchmark import chart, race
-from keras_distil.export.report import REPORT_FILE, size_mb
+from keras_distil.export.report import REPORT_FILE
 from keras_distil.models.load_model import load_model
 from keras_distil.models.model_paths import check_model_path
 from keras_distil.runs import run_folder
@@ -86,7 +86,7 @@ def benchmark(
         contestants = [
             _teacher(recipe, student, Path(temporary)),
             race.Contestant(
-                "student", "keras", file, size_mb(file), agreement=1.0
+                "student", "keras", file, disk.file_size_mb(file), agreement=1.0
             ),
             *_exports(folder),
             *_peers(folder),
@@ -151,7 +151,7 @@ def _teacher(
     if row.name != "student" or not path.is_file():
         path = folder / "teacher.keras"
         load_teacher(recipe, dtype="float32").save(path)
-    return race.Contestant("teacher", "keras", path, size_mb(path))
+    return race.Contestant("teacher", "keras", path, disk.file_size_mb(path))
 
 
 def _exports(folder: Path) -> Iterator[race.Contestant]:
@@ -165,7 +165,7 @@ def _exports(folder: Path) -> Iterator[race.Contestant]:
             name,
             runtime,
             opened,
-            size_mb(path / file),
+            disk.file_size_mb(path / file),
             precision=report["precision"],
             agreement=report["comparison"]["top1_agreement"],
             score=report["comparison"]["score"],
@@ -177,7 +177,8 @@ def _peers(folder: Path) -> Iterator[race.Contestant]:
         path = folder / format_
         if _report(path) is not None and not _missing(packages):
             # What they quantise themselves is in memory alone.
-            size = None if precision == "dynamic_int8" else size_mb(path)
+            in_memory = precision == "dynamic_int8"
+            size = None if in_memory else disk.file_size_mb(path)
             yield race.Contestant(
                 name, name, path / file, size, precision=precision
             )

@@ -144,8 +144,8 @@ def cache_settings(
 ) -> manifest.CacheSettings:
     """Returns checked settings that the outputs depend on."""
     vocabulary_size = teacher.backbone.vocabulary_size
-    _check_count("top_k", top_k, vocabulary_size)
-    _check_count("maskings", maskings, 2**31 - 1)
+    _check_range("top_k", top_k, vocabulary_size)
+    _check_range("maskings", maskings, 2**31 - 1)
     if positions not in ("all", "masked"):
         raise ValueError(
             "`positions` must be 'all' or 'masked'. "
@@ -207,7 +207,7 @@ def sequence_slots(length: int, rate: float, positions: str) -> int:
     return max(min(int(rate * (length - 2) + 1 + 1e-4), length), 1)
 
 
-def _check_count(name: str, value: int, highest: int) -> None:
+def _check_range(name: str, value: int, highest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(
             f"`{name}` must be an integer. Received: {name}={value!r}."

@@ -26,7 +26,7 @@ from keras_distil.training.optimizer_checks import (
 from keras_distil.training.replicas import all_reduce, check_scope
 from keras_distil.training.running_metrics import OTHER_LOGS
 from keras_distil.utils import graph_checks
-from keras_distil.utils.checks import check_at_least_one
+from keras_distil.utils.checks import check_count
 from keras_distil.utils.private_api import hidden_from_keras, untracked
 
 Tensor = Any
@@ -254,9 +254,11 @@ class Distiller(KerasMethods):
         """
         check_no_losses(loss, loss_weights)
         jit_compile = without_auto(jit_compile)
-        check_at_least_one("steps_per_execution", steps_per_execution)
-        check_at_least_one("micro_batches", micro_batches)
-        check_at_least_one("chunk_size", chunk_size)
+        steps_per_execution = check_count(
+            "steps_per_execution", steps_per_execution
+        )
+        micro_batches = check_count("micro_batches", micro_batches)
+        chunk_size = check_count("chunk_size", chunk_size)
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(
                 "`clip_norm` must be positive, or None for no clipping. "

@@ -1,6 +1,7 @@
 """Checks of arguments."""
 
 import codecs
+import operator
 import re
 
 # A name, perhaps a configuration, perhaps a version; no namespace.
@@ -26,21 +27,34 @@ def check_number(name: str, value: float) -> float:
     return float(value)
 
 
-def check_at_least_one(name: str, value: int) -> None:
-    """Checks a number of things.
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """Checks a whole number of things; NumPy's integers are taken, too.
+
+    Args:
+        name: of the argument.
+        value: what it was given.
+        least: the smallest number that is allowed.
+
+    Returns:
+        The number as an int.
 
     Raises:
         TypeError: if it is not an integer.
-        ValueError: if it is not positive.
+        ValueError: if it is too small.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
         raise TypeError(
             f"`{name}` must be an integer. Received: {name}={value!r}."
         )
-    if value < 1:
+    if number < least:
         raise ValueError(
-            f"`{name}` must be at least 1. Received: {name}={value}."
+            f"`{name}` must be at least {least}. Received: {name}={value}."
         )
+    return number
 
 
 def check_encoding(encoding: str) -> None:

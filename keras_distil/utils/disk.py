@@ -222,3 +222,9 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with replacing(path, partial):
         partial.write_text(text, "utf-8")
+
+
+def file_size_mb(path: Path) -> float:
+    """Size of a file, or of all files in a folder, in 1e6 bytes."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(each.stat().st_size for each in files if each.is_file()) / 1e6

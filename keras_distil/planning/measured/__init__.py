@@ -1,12 +1,12 @@
 """A plan based on a short measured run on this machine."""
 
-from keras_distil.planning.measured.calibrated_plan import (
+from keras_distil.planning.measured.costs import Step, step_of
+from keras_distil.planning.measured.measured_plan import (
     WARM_UP_UPDATES,
-    calibrate,
     durations,
+    measure,
     measurement,
 )
-from keras_distil.planning.measured.costs import Step, step_of
 from keras_distil.planning.measured.prediction import (
     Measurement,
     Prediction,
@@ -20,8 +20,8 @@ __all__ = [
     "Measurement",
     "Prediction",
     "Step",
-    "calibrate",
     "durations",
+    "measure",
     "measurement",
     "predict",
     "step_of",

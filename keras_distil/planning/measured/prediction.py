@@ -64,7 +64,7 @@ def predict(measured: Measurement, step: Step) -> Prediction:
             slowness, rest: chosen so that the measurement is predicted exactly
 
     Args:
-        measured: the calibration, in the precision of `step`.
+        measured: the measured run, in the precision of `step`.
         step: the update to predict.
 
     Raises:
@@ -72,7 +72,7 @@ def predict(measured: Measurement, step: Step) -> Prediction:
     """
     if measured.step.precision != step.precision:
         raise ValueError(
-            "A calibration is valid only for its precision. Received: "
+            "A measurement is valid only for its precision. Received: "
             f"{measured.step.precision} for a step in {step.precision}."
         )
     factor = slowness(measured)

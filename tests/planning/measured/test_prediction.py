@@ -51,6 +51,6 @@ def test_parts_are_of_the_other_step():
     )
 
 
-def test_a_calibration_counts_for_its_precision():
+def test_a_measurement_counts_for_its_precision():
     with pytest.raises(ValueError, match="Received: float32 for a step in mi"):
         prediction.predict(MEASURED, changed(precision="mixed_bfloat16"))

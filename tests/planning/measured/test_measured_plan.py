@@ -8,7 +8,7 @@ import pytest
 from keras_distil.cli import app
 from keras_distil.config import load_recipe
 from keras_distil.planning import measured
-from keras_distil.planning.measured import calibrated_plan, process
+from keras_distil.planning.measured import measured_plan, process
 from keras_distil.planning.measured.process import Update
 
 NO_DISTILLATION = [
@@ -49,13 +49,13 @@ class FakeRun:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(calibrated_plan, "MeasuredRecipe", FakeRun)
+    monkeypatch.setattr(measured_plan, "MeasuredRecipe", FakeRun)
 
 
-def test_calibration(toy_recipe, fake):
+def test_a_measured_plan(toy_recipe, fake):
     recipe = load_recipe(toy_recipe, ["precision=mixed_bfloat16"])
     told = []
-    measurement = measured.calibrate(
+    measurement = measured.measure(
         recipe, progress=lambda *numbers: told.append(numbers)
     )
     assert told == [(done, 7) for done in range(1, 8)]
@@ -67,7 +67,7 @@ def test_calibration(toy_recipe, fake):
         peak_gb=1.0,
         matrix_flops=2e9,
         bandwidth=1e8,
-        updates=calibrated_plan.TIMED_UPDATES,
+        updates=measured_plan.TIMED_UPDATES,
     )
 
 
@@ -86,7 +86,7 @@ def test_calibration(toy_recipe, fake):
 def test_a_long_update_is_measured_on_less(
     toy_recipe, monkeypatch, batch_size, micro_batches, most, measured
 ):
-    monkeypatch.setattr(calibrated_plan, "MOST_TOKENS", most)
+    monkeypatch.setattr(measured_plan, "MOST_TOKENS", most)
     recipe = load_recipe(
         toy_recipe,
         [
@@ -95,14 +95,14 @@ def test_a_long_update_is_measured_on_less(
             "teacher.cache.top_k=4",
         ],
     )
-    settings = calibrated_plan.shorter(recipe).distill
+    settings = measured_plan.shorter(recipe).distill
     assert (settings.batch_size, settings.micro_batches) == measured
-    assert calibrated_plan.shorter(recipe).teacher.cache is None
+    assert measured_plan.shorter(recipe).teacher.cache is None
 
 
 def test_plan_of_what_was_measured(toy_recipe, fake):
     recipe = load_recipe(toy_recipe)
-    measurement = measured.calibrate(recipe)
+    measurement = measured.measure(recipe)
     found = measured.durations(recipe, measurement)
     assert found["time"]["seconds_per_update"] == 2.0
     # Three updates.
@@ -122,7 +122,7 @@ def test_plan_of_what_was_measured(toy_recipe, fake):
 
 def test_a_teacher_on_disk_and_too_little_memory(toy_recipe, fake, monkeypatch):
     recipe = load_recipe(toy_recipe, ["teacher.cache.top_k=4"])
-    measurement = measured.calibrate(recipe)
+    measurement = measured.measure(recipe)
     monkeypatch.setattr(process, "machine_memory", lambda: 0.9e9)
     found = measured.durations(recipe, measurement)
     assert found["time"]["seconds_per_update"] < 2.0
@@ -135,7 +135,7 @@ def test_a_batch_that_never_fits(toy_recipe, fake):
     with pytest.raises(
         ValueError, match="of 100000000 sequences of 12 tokens needs about .* R"
     ):
-        measured.calibrate(recipe)
+        measured.measure(recipe)
 
 
 def run(monkeypatch, *arguments):
@@ -147,7 +147,7 @@ def run(monkeypatch, *arguments):
 
 @pytest.mark.slow
 def test_the_command_measures(toy_recipe, monkeypatch, capsys):
-    monkeypatch.setattr(calibrated_plan, "TIMED_UPDATES", 1)
+    monkeypatch.setattr(measured_plan, "TIMED_UPDATES", 1)
     assert not run(monkeypatch, str(toy_recipe), "--calibrate", "--json")
     said = capsys.readouterr()
     found = json.loads(said.out)
