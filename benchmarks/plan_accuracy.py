@@ -1,7 +1,7 @@
 """How well `keras-distil plan --calibrate` predicts other shapes.
 
-The measured run is the embedded teacher to three layers, at 16 x 64. From it the
-time and memory of other batches, lengths and depths are predicted, and then
+The measured run is the embedded teacher to three layers, at 16 x 64. From it
+the time and memory of other batches, lengths and depths are predicted, and then
 measured. Every shape runs in a separate process. Its updates and those of the
 measured run take turns, so that a machine whose speed drifts is equally fast
 for both; rounds in which other processes used the processor are repeated.
@@ -67,7 +67,7 @@ class Case:
         )
 
 
-CALIBRATION = Case(16, 64, 3)
+MEASURED = Case(16, 64, 3)
 CASES = [
     Case(8, 64, 3),
     Case(32, 64, 3),
@@ -129,27 +129,27 @@ def measure(
     Yields:
         A row for each case.
     """
-    base = CALIBRATION.recipe(precision)
-    with MeasuredRecipe(base) as calibrating:
-        warm_up(calibrating)
+    base = MEASURED.recipe(precision)
+    with MeasuredRecipe(base) as measuring:
+        warm_up(measuring)
         # Measuring rates takes memory, so it comes last.
-        calibration_peak = calibrating.peak_gb
+        measured_peak = measuring.peak_gb
         for case in cases:
             recipe = case.recipe(precision)
             with MeasuredRecipe(recipe) as running:
                 warm_up(running)
-                turns = Rounds((calibrating, running), tries)
+                turns = Rounds((measuring, running), tries)
                 turns.run(rounds)
                 times, others = turns.results()
                 measurement = dataclasses.replace(
                     measured.measurement(
-                        calibrating,
+                        measuring,
                         base,
                         seconds=statistics.median(x[0] for x in times),
                         others=others,
                         updates=len(times),
                     ),
-                    peak_gb=calibration_peak,
+                    peak_gb=measured_peak,
                 )
                 predicted = measured.predict(
                     measurement, measured.step_of(recipe)
@@ -175,7 +175,7 @@ def measure(
                     "predicted_memory_gb": predicted.memory_gb,
                     "matrix_flops": measurement.matrix_flops,
                     "bandwidth": measurement.bandwidth,
-                    "calibration_gb": calibration_peak,
+                    "measured_run_gb": measured_peak,
                 }
 
 

@@ -201,6 +201,10 @@ TABLE = {
         "training/objectives/task",
         "`student` must be a model of `models.task_",
     ): LOSSES,
+    (
+        "training/objectives/masked_lm",
+        "`losses.triple_loss` makes its losses",
+    ): LOSSES,
     ("training/objectives/task", "`losses.task_loss` makes the losses"): LOSSES,
     ("training/optimizer_checks", "Use use_ema=False"): (
         f"{HERE}::test_an_optimizer_without_averages"

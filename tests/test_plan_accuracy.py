@@ -20,7 +20,7 @@ def test_cases_are_read_and_become_recipes():
     assert recipe.distill.batch_size == 8
     assert recipe.data.sequence_length == 128
     assert recipe.student.num_layers == 2
-    assert plan_accuracy.CALIBRATION not in plan_accuracy.CASES
+    assert plan_accuracy.MEASURED not in plan_accuracy.CASES
 
 
 class Scripted:

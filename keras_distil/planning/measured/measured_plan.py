@@ -124,13 +124,8 @@ def durations(recipe: Recipe, measured: Measurement) -> dict[str, Any]:
     """Plans a recipe for the machine that was measured.
 
     Args:
-<<<<<<< HEAD:keras_distil/planning/measured/calibrated_plan.py
         recipe: a recipe with a `distill` section, in the measured precision.
-        measured: as returned by `calibrate`.
-=======
-        recipe: with a `distill` section, in the measured precision.
-        measured: as `measure` returned it.
->>>>>>> 668b9bc (One check of counts, one size of files, and a plan that is measured):keras_distil/planning/measured/measured_plan.py
+        measured: as returned by `measure`.
 
     Returns:
         "memory_gb", "device", "measured", "assumptions", "time" and
@@ -179,14 +174,8 @@ def _measured(measured: Measurement) -> dict[str, Any]:
         "processor_used_by_others": f"{100 * measured.others:.0f}%",
     }
     if measured.others > _BUSY:
-<<<<<<< HEAD:keras_distil/planning/measured/calibrated_plan.py
         figures["warning"] = (
-            "the machine was busy and is faster when idle; repeat the "
-            "calibration"
-=======
-        told["warning"] = (
-            "the machine was busy: alone it is faster; measure again"
->>>>>>> 668b9bc (One check of counts, one size of files, and a plan that is measured):keras_distil/planning/measured/measured_plan.py
+            "the machine was busy and is faster when idle; measure again"
         )
     return figures
 
