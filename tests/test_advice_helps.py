@@ -180,7 +180,7 @@ def test_lengths_that_are_advised_pass(toy_recipe):
 
 
 def test_a_slope_of_confidence_without_a_cache(toy_recipe):
-    slope = "distill.losses={confidence_slope: 0.5}"
+    slope = "distill.losses.soft_target.confidence_slope=0.5"
     cache = "teacher.cache={top_k: 4}"
     with pytest.raises(config.RecipeError, match="remove it, or `teacher.cac"):
         config.load_recipe(toy_recipe, [slope, cache])

@@ -72,7 +72,7 @@ def test_an_unfinished_run_of_another_order_is_refused(recipe, tmp_path):
     path.write_text(json.dumps({**found, "format_version": 1}))
     with pytest.raises(
         ValueError,
-        match=r"begun by an earlier keras_distil \(format version 1, now 2\), "
+        match=r"begun by an earlier keras_distil \(format version 1, now 3\), "
         r"which takes the data in another order.*with --fresh",
     ):
         open_run(recipe, folder)
