@@ -97,9 +97,9 @@ FAULTS = (
     # === Objectives ===
     Fault(
         "a task's teacher runs in training mode",
-        "TaskObjective.compute_gradients",
-        "self._hidden_losses.teacher_layers, training=False",
-        "self._hidden_losses.teacher_layers, training=training",
+        "Objective._teacher_states",
+        "training=False",
+        "training=True",
         (
             "tests/training/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
         ),
@@ -116,8 +116,8 @@ FAULTS = (
     Fault(
         "the student of a task runs without dropout",
         "TaskObjective.compute_gradients",
-        "self._hidden_losses.student_layers, training=training",
-        "self._hidden_losses.student_layers, training=False",
+        "self._student_states(batch, training=training)",
+        "self._student_states(batch, training=False)",
         (
             "tests/training/objectives/test_task_objective.py::test_the_student_trains_with_dropout",
         ),
@@ -125,17 +125,17 @@ FAULTS = (
     Fault(
         "the student of masked-LM runs without dropout",
         "MaskedLMObjective.compute_gradients",
-        "self._hidden_losses.student_layers, training=training",
-        "self._hidden_losses.student_layers, training=False",
+        "self._student_states(batch, training=training)",
+        "self._student_states(batch, training=False)",
         (
             "tests/training/test_distiller.py::test_the_student_trains_with_dropout",
         ),
     ),
     Fault(
         "the teacher of masked-LM runs in training mode",
-        "MaskedLMObjective.compute_gradients",
-        "self._hidden_losses.teacher_layers, training=False",
-        "self._hidden_losses.teacher_layers, training=training",
+        "Objective._teacher_states",
+        "training=False",
+        "training=True",
         (
             "tests/training/test_distiller.py::test_the_teacher_runs_in_inference_mode",
         ),

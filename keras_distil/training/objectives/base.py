@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, HiddenStateLoss, chunked
-from keras_distil.losses.layers import LAST_PAIR
+from keras_distil.losses.layers import LAST_PAIR, Layer
+from keras_distil.models import forward
 from keras_distil.teachers import CachedTeacher
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.batch_checks import limits_of
@@ -183,6 +184,28 @@ class Objective(abc.ABC):
         """
 
     # === For the tasks ===
+
+    def _teacher_states(self, batch: Any) -> dict[Layer, Tensor]:
+        """The teacher's hidden states that are read; none without one."""
+        if not isinstance(self.teacher, keras.Model):
+            return {}
+        return forward.hidden_states(
+            self.teacher,
+            batch.inputs,
+            self._hidden_losses.teacher_layers,
+            training=False,
+        )
+
+    def _student_states(
+        self, batch: Any, *, training: bool
+    ) -> dict[Layer, Tensor]:
+        """The student's hidden states that are read."""
+        return forward.hidden_states(
+            self.student,
+            batch.inputs,
+            self._hidden_losses.student_layers,
+            training=training,
+        )
 
     def _scales(self, denominators: dict[str, Tensor]) -> dict[str, Tensor]:
         """Factor of each loss's sum in the total: weight over count."""

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, chunked
-from keras_distil.losses.layers import LAST, Layer
+from keras_distil.losses.layers import LAST
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
 from keras_distil.teachers import CachedOutputs, CachedTeacher
@@ -190,26 +190,14 @@ class MaskedLMObjective(Objective):
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Sums and gradients; metrics are shown the masked rows."""
-        teacher_states: dict[Layer, Tensor] = {}
+        teacher_states = self._teacher_states(batch)
         if batch.teacher is not None:
             teacher_states = {LAST: batch.teacher.states}
-        elif self.teacher is not None:
-            teacher_states = forward.hidden_states(
-                self.teacher,
-                batch.inputs,
-                self._hidden_losses.teacher_layers,
-                training=False,
-            )
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
         scales = self._scales(denominators)
         with tf.GradientTape() as tape:
-            student_states = forward.hidden_states(
-                self.student,
-                batch.inputs,
-                self._hidden_losses.student_layers,
-                training=training,
-            )
+            student_states = self._student_states(batch, training=training)
             projection = forward.project(
                 self.student, forward.gather_rows(student_states[LAST], rows)
             )
@@ -233,7 +221,16 @@ class MaskedLMObjective(Objective):
         )
         if observe is not None:
             self._show_masked(observe, batch, masked_rows, projection)
-        sums["correct"] = vocabulary.correct
+        sums |= self._vocabulary_sums(vocabulary)
+        if not training:
+            return sums, []
+        return sums, self._gradients(tape, projection, vocabulary, hidden_total)
+
+    def _vocabulary_sums(
+        self, vocabulary: chunked.ChunkedResult
+    ) -> dict[str, Tensor]:
+        """Sums of scores, statistics and losses on logits."""
+        sums = {"correct": vocabulary.correct}
         if self.teacher is not None:
             sums["agreeing"] = vocabulary.agreeing
         observed = [x for x in self._logits_losses if x.statistic is not None]
@@ -241,9 +238,7 @@ class MaskedLMObjective(Objective):
             sums[f"{loss.name}_statistic"] = vocabulary.statistics[index]
         for index, loss in enumerate(self._logits_losses):
             sums[f"{loss.name}_sum"] = vocabulary.sums[index]
-        if not training:
-            return sums, []
-        return sums, self._gradients(tape, projection, vocabulary, hidden_total)
+        return sums
 
     def _rows(self, batch: MaskedLMBatch) -> tuple[Tensor, Tensor]:
         """Tokens that need logits: the masked ones, then the others."""

@@ -8,10 +8,13 @@ import keras
 from keras_distil.losses import (
     DistillationLoss,
     HiddenStateLoss,
+    LabelSquaredError,
     LogitsLoss,
+    SoftTargetSquaredError,
 )
 from keras_distil.losses.base import check_reads
-from keras_distil.models import supported
+from keras_distil.models import heads, supported
+from keras_distil.models.task_model import kind_of
 from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
@@ -144,3 +147,46 @@ def check_losses(
         )
     if isinstance(teacher, CachedTeacher):
         teacher.check_losses(losses)
+
+
+def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
+    """The kind of task; raises an error unless both models are for it."""
+    kind = kind_of(student)
+    if kind is None:
+        raise TypeError(
+            "`student` must be a model of `models.task_model`. "
+            f"Received: {type(student).__name__}."
+        )
+    heads.check_task_head(student, "student")
+    if teacher is None:
+        return kind
+    if kind_of(teacher) != kind:
+        raise TypeError(
+            "Teacher and student must be for the same kind of task. Received: "
+            f"a teacher of {type(teacher).__name__}, a student for {kind}."
+        )
+    heads.check_task_head(teacher, "teacher")
+    if kind != "span" and teacher.num_classes != student.num_classes:
+        raise ValueError(
+            "Teacher and student must have the same classes. Received: "
+            f"{teacher.num_classes} and {student.num_classes}."
+        )
+    return kind
+
+
+def check_outputs(kind: str, losses: Sequence[DistillationLoss]) -> None:
+    """Raises an error for a loss that is not for the kind of output."""
+    of_numbers = (LabelSquaredError, SoftTargetSquaredError)
+    for loss in losses:
+        if isinstance(loss, of_numbers) != (kind == "regression"):
+            raise TypeError(
+                f"{type(loss).__name__} is not for a {kind.replace('_', ' ')}. "
+                "`losses.task_loss` makes the losses of each kind."
+            )
+        smoothing: Any = getattr(loss, "label_smoothing", 0.0)
+        if kind == "span" and smoothing:
+            raise ValueError(
+                f"The loss {loss.name!r} of a span must have no label "
+                "smoothing: it would ask for answers in the padding. "
+                f"Received: label_smoothing={smoothing}."
+            )

@@ -8,14 +8,11 @@ import tensorflow as tf
 
 from keras_distil.losses import (
     DistillationLoss,
-    LabelSquaredError,
-    SoftTargetSquaredError,
     functional,
 )
 from keras_distil.losses.base import checked_values, loss_values
-from keras_distil.losses.layers import LAST, Layer
-from keras_distil.models import forward, heads
-from keras_distil.models.task_model import kind_of
+from keras_distil.losses.layers import LAST
+from keras_distil.models import forward
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.base import Objective, dense_gradient
 from keras_distil.training.objectives.batch_checks import IGNORED, limits_of
@@ -126,9 +123,9 @@ class TaskObjective(Objective):
         *,
         trains: bool = True,
     ) -> None:
-        self.kind = _check_kinds(teacher, student)
+        self.kind = shared.check_kinds(teacher, student)
         super().__init__(teacher, student, losses, trains=trains)
-        _check_outputs(self.kind, self._logits_losses)
+        shared.check_outputs(self.kind, self._logits_losses)
 
     def denominator_of(self, loss: DistillationLoss) -> str:
         """The key of the denominator of a loss's mean."""
@@ -210,27 +207,16 @@ class TaskObjective(Objective):
         """Sums and gradients; metrics are shown labels and outputs."""
         rows = self._rows(batch)
         scales = self._scales(denominators)
-        teacher_states: dict[Layer, Tensor] = {}
+        teacher_states = self._teacher_states(batch)
         teacher_logits = None
         if self.teacher is not None:
-            teacher_states = forward.hidden_states(
-                self.teacher,
-                batch.inputs,
-                self._hidden_losses.teacher_layers,
-                training=False,
-            )
             teacher_logits = rows.logits(
                 forward.task_outputs(
                     self.teacher, teacher_states[LAST], training=False
                 )
             )
         with tf.GradientTape() as tape:
-            student_states = forward.hidden_states(
-                self.student,
-                batch.inputs,
-                self._hidden_losses.student_layers,
-                training=training,
-            )
+            student_states = self._student_states(batch, training=training)
             student_logits = rows.logits(
                 forward.task_outputs(
                     self.student, student_states[LAST], training=training
@@ -391,46 +377,3 @@ def _ignored(kind: str, y: Any, weight: Tensor) -> Tensor | None:
         return None
     found = [tf.reshape(x == IGNORED, tf.shape(weight)) for x in labels]
     return tf.reduce_any(tf.stack(found), axis=0)
-
-
-def _check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
-    """The kind of task; raises an error unless both models are for it."""
-    kind = kind_of(student)
-    if kind is None:
-        raise TypeError(
-            "`student` must be a model of `models.task_model`. "
-            f"Received: {type(student).__name__}."
-        )
-    heads.check_task_head(student, "student")
-    if teacher is None:
-        return kind
-    if kind_of(teacher) != kind:
-        raise TypeError(
-            "Teacher and student must be for the same kind of task. Received: "
-            f"a teacher of {type(teacher).__name__}, a student for {kind}."
-        )
-    heads.check_task_head(teacher, "teacher")
-    if kind != "span" and teacher.num_classes != student.num_classes:
-        raise ValueError(
-            "Teacher and student must have the same classes. Received: "
-            f"{teacher.num_classes} and {student.num_classes}."
-        )
-    return kind
-
-
-def _check_outputs(kind: str, losses: Sequence[DistillationLoss]) -> None:
-    """Raises an error for a loss that is not for the kind of output."""
-    of_numbers = (LabelSquaredError, SoftTargetSquaredError)
-    for loss in losses:
-        if isinstance(loss, of_numbers) != (kind == "regression"):
-            raise TypeError(
-                f"{type(loss).__name__} is not for a {kind.replace('_', ' ')}. "
-                "`losses.task_loss` makes the losses of each kind."
-            )
-        smoothing: Any = getattr(loss, "label_smoothing", 0.0)
-        if kind == "span" and smoothing:
-            raise ValueError(
-                f"The loss {loss.name!r} of a span must have no label "
-                "smoothing: it would ask for answers in the padding. "
-                f"Received: label_smoothing={smoothing}."
-            )
