@@ -24,6 +24,7 @@ from keras_distil.runs.teacher import TeacherInMemory, load_checked_teacher
 from keras_distil.search import results
 from keras_distil.search.hypermodel import STATE
 from keras_distil.search.trials import CHOSEN, RecipeTrials
+from keras_distil.training.metrics import find_metric
 
 # Environment variables of KerasTuner's distributed search.
 TUNER_ID = "KERASTUNER_TUNER_ID"
@@ -198,7 +199,7 @@ def objective(settings: config.SearchSection) -> keras_tuner.Objective:
     """Returns the objective of a search."""
     name = settings.objective
     if name in search_section.HELD_OUT_OBJECTIVES:
-        direction = "min" if name == "mlm_loss" else "max"
+        direction = "min" if find_metric(name).better == "down" else "max"
         return keras_tuner.Objective(f"{CHOSEN}_{name}", direction)
     return keras_tuner.Objective(name, "max")
 

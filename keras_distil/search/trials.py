@@ -37,6 +37,7 @@ from keras_distil.runs.tasks import BuiltTask, load_task
 from keras_distil.search import hypermodel
 from keras_distil.search.graph_memory import forget_trial
 from keras_distil.training.distiller import Distiller
+from keras_distil.training.metrics import find_metric
 from keras_distil.utils import disk
 
 # The trial with the recipe's own values, which the search has to beat.
@@ -313,7 +314,7 @@ class _HeldOutScores(keras.callbacks.Callback):
         """Returns the scores of the best epoch; for a task, of the last."""
         if objective not in search_section.HELD_OUT_OBJECTIVES:
             return dict(self._scores[-1])
-        sign = -1 if objective == "mlm_loss" else 1
+        sign = -1 if find_metric(objective).better == "down" else 1
         key = f"{CHOSEN}_{objective}"
         return dict(max(self._scores, key=lambda found: sign * found[key]))
 
