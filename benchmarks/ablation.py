@@ -1,6 +1,6 @@
 """The paper's ablation: the value of each loss and of the teacher's weights.
 
-Distils the students of recipes/masked_lm_minilm_to_3_layers.yaml anew, with a
+Distils the students of recipes/masked_lm_minilm_to_3_layers.yaml again, with a
 smaller budget, each time without one part, and fine-tunes each on the labels
 of tasks (as `baseline`: no teacher helps there, so that what differs comes
 from the first step). Prints a Markdown table, with paired bootstrap intervals

@@ -1,9 +1,9 @@
-"""Whether a change of the code changed a result.
+"""A comparison of results before and after a change of the code.
 
 Makes the same things with an earlier commit, twice, and with this checkout:
 20 updates of the quickstart recipe on few documents, RTE trained for one epoch
-of 39 updates, and LiteRT and Hugging Face exports of the student. What the two
-makings of the earlier commit agree in, this checkout must agree in, too: files
+of 39 updates, and LiteRT and Hugging Face exports of the student. Wherever the
+two results of the earlier commit agree, this checkout must agree, too: files
 byte by byte, or else their tensors.
 
 python benchmarks/compare_commits.py --base COMMIT --glue FOLDER
@@ -40,9 +40,9 @@ RTE = (
     "finetune.batch_size=64",
     "finetune.max_length=64",
 )
-# What these files were called by earlier commits.
+# Earlier commits' parts of file names.
 EARLIER_NAMES = {"twin": "baseline", "undistilled": "baseline"}
-# Clocks, folders and versions differ from one making to the next.
+# Clocks, folders and versions differ each time.
 NO_RESULTS = (
     *("duration", "_ms", "_s", "time", "seconds", "date", "path", "commit"),
     *("command", "memory", "per_second", "folder", "python", "host"),
@@ -96,19 +96,19 @@ def _command(checkout: Path, *words: Any) -> None:
 
 
 def files(folder: Path) -> dict[str, Path]:
-    """Every file by its name of today."""
-    found = {}
+    """Returns every file by its current name."""
+    by_name = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         for old, new in EARLIER_NAMES.items():
             name = name.replace(old, new)
         if path.is_file():
-            found[name] = path
-    return found
+            by_name[name] = path
+    return by_name
 
 
 def tensors(path: Path) -> dict[str, np.ndarray] | None:
-    """The tensors of a file; None if it holds none that we can read."""
+    """Returns the tensors of a file; None if none can be read."""
     if path.suffix == ".safetensors":
         return load_file(path)
     if path.suffix == ".npz":
@@ -146,7 +146,7 @@ def _hdf5(file: h5py.File) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def results(path: Path) -> list[tuple[str, Any]] | None:
-    """Values of a JSON file without clocks and folders; None if it is none."""
+    """Returns the results in a JSON file; None if it is not JSON."""
     if path.suffix not in (".json", ".jsonl"):
         return None
     lines = path.read_text("utf-8").splitlines()
@@ -172,12 +172,12 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def difference(one: Path, other: Path) -> str:
-    """Empty if two files are equal, else what differs."""
+    """Describes the difference between two files; "" if they are equal."""
     if _sha256(one) == _sha256(other):
         return ""
     mine, theirs = tensors(one), tensors(other)
     if mine is not None and theirs is not None:
-        # Keras numbers layers by what a process has made before.
+        # Keras numbers layers by what a process has created before.
         pairs = list(zip(mine.values(), theirs.values(), strict=False))
         if [x.shape for x in mine.values()] != [
             x.shape for x in theirs.values()
@@ -203,7 +203,7 @@ def _sha256(path: Path) -> str:
 
 
 def compare(one: Path, other: Path) -> dict[str, str]:
-    """What differs between two folders, by file."""
+    """Returns the differences between two folders, by file."""
     mine, theirs = files(one), files(other)
     found = {
         name: "is missing on one side" for name in mine.keys() ^ theirs.keys()
@@ -214,7 +214,7 @@ def compare(one: Path, other: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Prints the files that differ between this checkout and the base alone."""
+    """Prints the files that differ only between this checkout and the base."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", required=True, help="an earlier commit")
     parser.add_argument("--glue", type=Path, help="holds RTE; without: no RTE")

@@ -1,4 +1,4 @@
-"""How well `keras-distil plan --calibrate` predicts other shapes.
+"""The accuracy of `keras-distil plan --calibrate` for other shapes.
 
 The measured run is the embedded teacher to three layers, at 16 x 64. From it
 the time and memory of other batches, lengths and depths are predicted, and then

@@ -1,4 +1,4 @@
-"""How a step's time and memory grow with batch, layers and length.
+"""The growth of a step's time and memory with batch, layers and length.
 
 MiniLM's widths, all positions, no padding. The sizes of one panel run at the
 same time and take turns; the memory is that of the losses on BERT-base's

@@ -1,4 +1,4 @@
-"""How many of a teacher's logits a cache needs to keep.
+"""The number of a teacher's logits that a cache needs to keep.
 
 Prints three tables in Markdown: what the `top_k` largest logits of the embedded
 teacher leave out on held-out text, and how much of a fresh student's divergence

@@ -1,4 +1,4 @@
-"""Fixtures that more than one folder of tests uses."""
+"""Fixtures that several folders of tests use."""
 
 import contextlib
 import dataclasses
@@ -18,20 +18,20 @@ GOLDEN = Path(__file__).parent / "models" / "golden"
 
 
 def spare_garbage_collector() -> None:
-    """Takes what is alive now out of the passes of the garbage collector.
+    """Excludes all current objects from garbage collection.
 
-    Models make many passes necessary, and each would go through the million
-    objects that the import of TensorFlow and Keras leaves, and through what
-    they keep of earlier models. It would be half of the time of all tests.
+    Models make many collections necessary, and each would go through the
+    million objects that importing TensorFlow and Keras leaves, and through
+    what they keep of earlier models: half of the time of all tests.
     """
     gc.collect()
     gc.freeze()
 
 
 def pytest_collection_finish() -> None:
-    """Spares what importing the tests has left."""
+    """Excludes the objects left by importing the tests."""
     spare_garbage_collector()
-    # Tracing allocates much and frees little: a tenth of its time.
+    # Tracing allocates a lot and frees little, so this saves a tenth of it.
     gc.set_threshold(20_000, 20, 100)
 
 
@@ -43,10 +43,10 @@ def _spare_garbage_collector() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def signals_as_python_handles_them() -> None:
-    """Takes away the handlers of a command that ran in this process.
+    """Removes the signal handlers of a command that ran in this process.
 
-    A command keeps them till its process ends: nothing may cut its last line.
-    A test that waits for KeyboardInterrupt must not meet those of another.
+    A command keeps them until its process ends, so nothing cuts off its last
+    line. A test that waits for KeyboardInterrupt must not meet another's.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -102,7 +102,7 @@ def write_toy_recipe(path: Path, teacher: Path) -> None:
     text.mkdir()
     lines = [f"line {number} tells of number {number}." for number in range(80)]
     (text / "lines.txt").write_text("\n".join(lines) + "\n")
-    # Corpora are found again by names, sizes and times.
+    # Corpora are identified by names, sizes and times.
     os.utime(text / "lines.txt", (1_000_000_000, 1_000_000_000))
     path.write_text(
         f"""
@@ -149,9 +149,9 @@ def toy_corpora(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def toy_recipe(toy_teacher, tmp_path, monkeypatch, toy_corpora) -> Path:
-    """A recipe of its own in `tmp_path`, see `write_toy_recipe`.
+    """A separate recipe in `tmp_path`, see `write_toy_recipe`.
 
-    It has a cache of its own too, but for prepared corpora.
+    It also has a separate cache, except for prepared corpora.
     """
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "corpora").symlink_to(toy_corpora)
@@ -163,8 +163,8 @@ def toy_recipe(toy_teacher, tmp_path, monkeypatch, toy_corpora) -> Path:
 
 @pytest.fixture
 def eager_steps() -> Iterator[None]:
-    """Models train without a graph during the test, see `toy.eager_steps`."""
-    import toy  # TensorFlow, which not every test needs
+    """Makes models train without a graph in a test, see `toy.eager_steps`."""
+    import toy  # imports TensorFlow, which not every test needs
 
     with toy.eager_steps():
         yield
@@ -172,10 +172,10 @@ def eager_steps() -> Iterator[None]:
 
 @pytest.fixture
 def quick_runs() -> Iterator[None]:
-    """Toy runs take half as long during the test, see `toy.quick_runs`.
+    """Makes toy runs take half as long in a test, see `toy.quick_runs`.
 
-    For tests that check what a run writes, says or resumes from, and neither
-    its graph nor its pictures.
+    For tests that check what a run writes, says or resumes from, but not its
+    graph or its pictures.
     """
     import toy
 
@@ -197,7 +197,7 @@ def _shared_toy_folder(tmp_path_factory, toy_corpora) -> Path:
 def shared_toy_recipe(_shared_toy_folder) -> Iterator[Path]:
     """A toy recipe that all tests of this process share, with their cache.
 
-    Its corpus is prepared once. Never change the files beside it.
+    Its corpus is prepared once. Never change the files next to it.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_DISTIL_CACHE", str(_shared_toy_folder / "cache"))
@@ -210,9 +210,9 @@ class ToyRun:
 
     Attributes:
         recipe_path: the recipe's file.
-        overrides: dotlist of what the command changed in it.
+        overrides: dotlist of the command's changes to it.
         command: the words after `keras-distil`.
-        folder: what the run wrote. Never change it.
+        folder: the run's folder. Never change it.
         printed: what the command wrote to standard output.
     """
 
@@ -231,8 +231,8 @@ class ToyRun:
 def toy_run(_shared_toy_folder) -> ToyRun:
     """A finished `keras-distil run` of the toy recipe, with a baseline.
 
-    Made once per process. Take it instead of a run of your own wherever a
-    test only reads the folder, or changes a copy of it.
+    Made once per process. Use it instead of a separate run wherever a test
+    only reads the folder, or changes a copy of it.
     """
     import commands
     import toy

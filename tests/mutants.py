@@ -3,11 +3,11 @@
 Usage: python tests/mutants.py [--only NAME ...] [--jobs N] [--list]
 
 The working tree is not changed: a fault is put into the source of one module
-as it is imported. TensorFlow is imported once; every fault has a process that
-is forked from there, before any operation has run. First all tests that are
-named must pass without a fault.
+as it is imported. TensorFlow is imported once; every fault runs in a process
+that is forked from there, before any operation has run. First, all named tests
+must pass without a fault.
 
-The status is 0 if every fault can be put in and is noticed.
+The exit status is 0 if every fault can be put in and is noticed.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class _Hook(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         return str(self._mutant.path)
 
     def get_data(self, path):
-        # Not from a cache of compiled files, whose names end otherwise.
+        # Not from a cache of compiled files, whose names have another ending.
         if Path(path) != self._mutant.path:
             raise OSError(path)
         return self._mutant.source.encode("utf-8")
@@ -61,13 +61,13 @@ class _Hook(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
 
 @dataclasses.dataclass
 class _Job:
-    """One run of some tests in a process of its own.
+    """One run of some tests in a separate process.
 
     Attributes:
-        name: of the fault, or of a file of tests.
-        mutant: None for the code as it is.
+        name: name of the fault, or of a file of tests.
+        mutant: None for the unchanged code.
         tests: files or tests.
-        stop: whether the first failure ends it.
+        stop: whether the first failure ends the run.
     """
 
     name: str
@@ -85,7 +85,7 @@ def _run_here(job: _Job) -> int:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.chdir(ROOT)
-    # As `python -m pytest` has it.
+    # As in `python -m pytest`.
     sys.path.insert(0, str(ROOT))
     if job.mutant is not None:
         sys.meta_path.insert(0, _Hook(job.mutant))
@@ -129,7 +129,7 @@ def _run_all(jobs: list[_Job], processes: int, folder: Path):
 
 
 def _preload() -> None:
-    """Imports what takes long and has no fault."""
+    """Imports what takes long and never has a fault."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras  # noqa: F401
     import keras_hub  # noqa: F401
@@ -182,7 +182,7 @@ def _baseline(
 def check(
     faults: Sequence[Fault], package: Package, processes: int, folder: Path
 ) -> int:
-    """Puts in one fault after the other.
+    """Puts in one fault after another.
 
     Returns:
         0 if all tests pass without a fault, and fail with each.

@@ -72,7 +72,7 @@ def reference_step(teacher, student, batch, positions="all", project=None):
 
 
 def assert_gradients_close(actual, expected, rtol=1e-5):
-    """Relative to the largest entry of the whole gradient's variable.
+    """Compares relative to the largest entry of a variable's gradient.
 
     Both are float32 sums in another order, so an entry near zero carries the
     rounding of its terms.

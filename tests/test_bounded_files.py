@@ -1,4 +1,4 @@
-"""What a file claims or weighs is checked before it is read or built."""
+"""Sizes of files, and sizes that they claim, are checked before use."""
 
 import json
 import shutil
@@ -177,7 +177,7 @@ def test_a_run_keeps_to_the_commit_it_began_with(
         match=f"hf://a/b is now at commit {OTHER}.*hf://a/b@{COMMIT}",
     ):
         begin(recipe)
-    # The advice is taken: the same recipe, pinned.
+    # Following the advice: the same recipe, pinned.
     pinned = f"teacher.source=hf://a/b@{COMMIT}"
     begin(config.load_recipe(toy_recipe, [pinned]))
     assert asked[-1] == ("a/b", COMMIT)

@@ -206,7 +206,7 @@ def test_the_longest_question_that_is_advised_is_answered(exported):
     student = edge.Student(exported("span", 2)[0])
     answers = student("cat " * 12, "the cat sat", top=5)
     assert [answer.text for answer in answers] == ["the"]
-    # Of the one token that is left, and of nothing beside it.
+    # From the single remaining token, and nothing else.
     assert answers[0].score == pytest.approx(1.0)
 
 
@@ -334,7 +334,7 @@ def test_a_card_with_too_few_labels(exported, tmp_path):
     ("change", "message"),
     [
         (lambda text: "{", "tokenizer.json is damaged"),
-        # What lacks a word for the unknown is met when one is read.
+        # A missing word for unknown words shows when one is read.
         (lambda text: text.replace('"[UNK]": 1', '"[NONE]": 1'), "Missing"),
         (lambda text: text.replace('"the": 5', '"the": 99'), "cannot read"),
     ],

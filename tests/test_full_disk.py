@@ -1,4 +1,4 @@
-"""A full disk, whichever file of a run it meets; /dev/full is one."""
+"""A full disk, for every file of a run; /dev/full acts as one."""
 
 import errno
 import types
@@ -68,7 +68,7 @@ def test_student(distiller, tmp_path):
 
 @pytest.mark.parametrize("name", ["flush", "close"])
 def test_logs(distiller, tmp_path, monkeypatch, name):
-    # As TensorFlow words it.
+    # In TensorFlow's words.
     message = "{{node x}} a; No space left on device\n\tFailed [Op:Flush]"
 
     def fail():

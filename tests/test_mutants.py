@@ -1,4 +1,4 @@
-"""What `tests/mutants.py` says of faults; the faults themselves take longer."""
+"""The reports of `tests/mutants.py`; the faults themselves take longer."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The benchmark of what a measured plan foretells."""
+"""The benchmark of a measured plan's accuracy."""
 
 import sys
 from pathlib import Path

@@ -60,10 +60,10 @@ def test_useful_flops_leave_out_padding_and_logits_nobody_reads():
         shape = shapes.Shape(TOY, 4, 20, **settings)
         return shapes.useful_flops(shape, shapes.make_data(shape))
 
-    # Attention falls by more than the share of the padding.
+    # Attention costs fall by more than the share of the padding.
     assert flops(padding=0.4) < 0.6 * flops()
     head = 4 * 2 * 16 * (16 + 1200) * 4
-    # 3 masked tokens a row of 20.
+    # 3 masked tokens per row of 20.
     assert flops() - flops(positions="masked") == head * (20 - 3)
 
 
@@ -167,7 +167,7 @@ def test_the_distiller_of_keras_has_the_same_losses_without_padding():
     expected = triple_loss(
         distiller.teacher(inputs), outputs, labels, ones, ones
     )
-    # Weights that sum to 1, and a similarity in place of a distance.
+    # Weights that sum to 1, and a similarity instead of a distance.
     assert 8.0 * float(actual) + 1.0 == pytest.approx(float(expected), rel=1e-5)
 
 

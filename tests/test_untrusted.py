@@ -1,4 +1,4 @@
-"""Recipes, folders, ports and environments that are not to be believed."""
+"""Recipes, folders, ports and environments that are not trusted."""
 
 import shlex
 import socket
@@ -43,7 +43,7 @@ def test_plain_names_of_tfds_are_taken(name):
 
 @pytest.fixture
 def outside(tmp_path):
-    """A root, and a file beside it."""
+    """A root, and a file next to it."""
     (tmp_path / "root").mkdir()
     (tmp_path / "private.txt").write_text("a diary\n")
     (tmp_path / "root" / "good.txt").write_text("text\n")
@@ -74,7 +74,7 @@ def test_links_out_of_the_root_are_refused(outside):
     with pytest.raises(ValueError, match="is a link out of the root"):
         TextFiles("folder/*.txt", root=root, allow_outside_root=False).files()
     assert len(TextFiles("folder/*.txt", root=root).files()) == 1
-    # A link that stays inside is none of our business.
+    # A link that stays inside is allowed.
     (root / "folder").unlink()
     (root / "inside.txt").symlink_to(root / "good.txt")
     files = TextFiles("*.txt", root=root, allow_outside_root=False).files()
@@ -194,7 +194,7 @@ def test_jobs_of_slurm_have_ports_of_their_own(monkeypatch):
     assert len(ports) == 3
     for job in (1, 1999, 2000, 10**9 + 7):
         monkeypatch.setenv("SLURM_JOB_ID", str(job))
-        # Below those that systems give to connections.
+        # Below the ports that systems use for connections.
         assert 1024 < distribution._slurm_port() < 32768 - 100
 
 

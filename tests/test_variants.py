@@ -1,4 +1,4 @@
-"""The benchmark of what a choice costs in our own step."""
+"""The benchmark of the options of our step."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Toy models and batches that several test modules share."""
+"""Toy models and batches shared by several test modules."""
 
 import contextlib
 import json
@@ -111,7 +111,7 @@ def hidden_states(model, x):
 
 
 def convert_litert_here(patch) -> None:
-    """Converts without a process of its own, which takes seconds to start."""
+    """Converts in this process, because another takes seconds to start."""
     from keras_distil.export.litert import conversion, converter
 
     def run(spec, folder):
@@ -126,7 +126,7 @@ def convert_litert_here(patch) -> None:
 
 @contextlib.contextmanager
 def eager_steps() -> Iterator[None]:
-    """Distillers that are compiled here train and evaluate without a graph.
+    """Makes Distillers compiled in this context run without a graph.
 
     Tracing a step takes as long as 15 eager steps of a toy model.
     """
@@ -141,7 +141,7 @@ def eager_steps() -> Iterator[None]:
 
 
 def look_away(board: callbacks.TensorBoard, step: int) -> None:
-    """In place of a look at examples."""
+    """Replaces the evaluation of examples."""
     board._seen["steps"].append(step)
 
 

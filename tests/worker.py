@@ -2,9 +2,9 @@
 
 python worker.py FOLDER STEPS TRAININGS
 
-TRAININGS is a JSON list, done one after the other, for it is the start of a
-process that takes long. Each has its folder in FOLDER, which gets weights, what
-this worker would write and, in a folder that all share, training states.
+TRAININGS is a JSON list, run one after another, because starting the process
+takes long. Each has a folder in FOLDER for weights, the files of this worker
+and, in a folder that all share, training states.
 """
 
 import gc
@@ -19,7 +19,7 @@ from tensorflow.python.distribute import collective_all_reduce_strategy
 
 
 def main(folder, steps, trainings):
-    """Trains under the strategy that TF_CONFIG and REPLICAS ask for."""
+    """Trains under the strategy set by TF_CONFIG and REPLICAS."""
     replicas = int(os.environ.get("REPLICAS", "1"))
     cpus = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(
@@ -47,7 +47,7 @@ def main(folder, steps, trainings):
 def train(
     folder, steps, strategy, *, micro_batches, optimizer, kill_at, without
 ):
-    """Does one training, or dies after the update `kill_at`."""
+    """Runs one training, or dies after the update `kill_at`."""
     import keras
     from toy import make_student, make_teacher
 
@@ -104,9 +104,9 @@ def train(
 
 
 def use_all_cpus(count):
-    """Makes TensorFlow take the CPUs of a worker as it takes its GPUs.
+    """Makes TensorFlow use a worker's CPUs as it uses GPUs.
 
-    Without GPUs it uses the first CPU alone, and has no option for more.
+    Without GPUs it uses only the first CPU, and has no option for more.
     """
 
     def local_devices(self, resolver, worker_device):

@@ -27,7 +27,7 @@ def markdown(rows: list[dict], ratios: list[dict]) -> str:
     if ratios:
         lines += [
             "",
-            "| shape | keras_distil in | beside | times as fast "
+            "| shape | keras_distil in | compared with | times as fast "
             "| of its memory |",
             "| --- | --- | --- | ---: | ---: |",
             *map(_pair, ratios),

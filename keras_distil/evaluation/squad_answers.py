@@ -53,7 +53,7 @@ class AnswerPrediction:
 
     @property
     def no_answer_odds(self) -> float:
-        """How much no answer is favoured over the best span."""
+        """The score of no answer minus that of the best span."""
         return self.no_answer_score - self.score
 
 

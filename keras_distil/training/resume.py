@@ -14,7 +14,7 @@ _ITERATOR = "iterator"
 
 
 class Position(NamedTuple):
-    """How far training has got.
+    """A position in the training and its data.
 
     Attributes:
         epoch: int, number of complete epochs.

@@ -1,4 +1,4 @@
-"""Contestants in processes of their own, and what is shown of them."""
+"""Contestants in separate processes, and the tables of their results."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_every_runtime_takes_its_turn(student, names):
     assert gone.failed and "missing.onnx" in gone.failed
     for each in measured:
         assert each.failed is None
-        # It takes up to 16 tokens.
+        # It supports up to 16 tokens.
         lengths = [8] if each.contestant.name == "phone" else [8, 24]
         assert list(each.latency) == lengths
         for taken in each.latency.values():

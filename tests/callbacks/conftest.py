@@ -9,7 +9,7 @@ from keras_distil import Distiller, losses, models
 def make_distiller():
     """Makes a compiled Distiller on toy models.
 
-    Eager unless told: some steps of these sizes are faster so.
+    Eager by default, which is faster for a few steps of these sizes.
     """
 
     def make(**compile_arguments):

@@ -7,7 +7,7 @@ from keras_distil import callbacks
 
 
 def train(distiller, triple, path, scores, *, epochs, patience=None, more=()):
-    """Trains with scores that are given; returns the callback."""
+    """Trains with given scores; returns the callback."""
     left = iter(scores)
     best = callbacks.BestEpoch(
         path, lambda student: next(left), patience=patience

@@ -92,7 +92,7 @@ def test_an_interrupted_training_is_balanced_alike(
 
 
 class Stop(keras.callbacks.Callback):
-    """Ends an epoch as an exception would, after so many updates."""
+    """Ends an epoch like an exception, after a number of updates."""
 
     def __init__(self, steps):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of examples, against NumPy and the models."""
+"""TensorBoard's view of examples, against NumPy and the models."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def test_a_look(make_distiller, triple, tokenizer):
             (one.student, other.student),
         ):
             assert [x for x, _ in mine] == [x for x, _ in its]
-            # The products are of other shapes.
+            # The products have other shapes.
             np.testing.assert_allclose(
                 [p for _, p in mine], [p for _, p in its], rtol=1e-4
             )

@@ -1,4 +1,4 @@
-"""Callbacks beside `TrainingState`: resumed is as uninterrupted."""
+"""Callbacks used with `TrainingState`: resumed equals uninterrupted."""
 
 import csv
 import logging
@@ -14,7 +14,7 @@ from keras_distil.callbacks import kept_states
 from keras_distil.training import snapshots
 
 STEPS = 2
-# What is monitored after each epoch; the best is that of the second.
+# The monitored value after each epoch; the best is the second.
 SCORES = [3.0, 2.0, 4.0, 5.0, 2.5, 6.0]
 
 
@@ -31,7 +31,7 @@ class Die(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
-        # When the state of that update has been written.
+        # By now the state of that update has been written.
         if int(self.model.optimizer.iterations.numpy()) == self.update:
             raise Died
 
@@ -49,7 +49,7 @@ class Score(keras.callbacks.Callback):
 
 @pytest.fixture(scope="package")
 def make_distiller(make_distiller):
-    """Equal ones."""
+    """Compares two values for equality."""
 
     def make(**options):
         keras.utils.set_random_seed(1)
@@ -130,7 +130,7 @@ def decay(folder):
 STOPPING = (early_stopping,)
 OTHERS = (plateau, checkpoint, every_three, csv_log, appended_csv_log, decay)
 GROUPS = {"stopping": STOPPING, "others": OTHERS}
-# Inside an epoch: its first update, which of two is not the last. At an end.
+# Inside an epoch: at the first of its two updates. And at an end.
 ENDS = {"inside": {"update": 7}, "at its end": {"epoch": 3}}
 each_end = pytest.mark.parametrize(
     "end", ["inside", pytest.param("at its end", marks=pytest.mark.slow)]
@@ -195,7 +195,7 @@ def _files(folder):
 
 
 def test_the_trainings_above_do_what_they_are_for(whole):
-    """Worked out by hand from the scores."""
+    """The expected values, worked out by hand from the scores."""
     # Best after the second epoch; two more without a better one.
     stopped = whole[STOPPING]
     assert stopped.history.epoch == [0, 1, 2, 3]
@@ -231,7 +231,7 @@ def test_a_training_that_had_ended_is_not_trained_further(
 
 
 def test_the_teacher_is_not_written_again(whole):
-    """The best weights of EarlyStopping are those of all but the teacher."""
+    """EarlyStopping's best weights are all weights but the teacher's."""
     folder = whole[STOPPING].folder / "states"
     tensors = snapshots.newest_snapshot(folder, print).tensors
     distiller = whole[STOPPING].distiller
@@ -278,7 +278,7 @@ def test_own_callbacks_may_join(make_distiller, batches, tmp_path, end):
 
 
 class Patience(keras.callbacks.Callback):
-    """Has a state and no protocol."""
+    """Has a state but not the protocol."""
 
     def __init__(self):
         super().__init__()
@@ -368,7 +368,7 @@ def test_every_callback_of_keras_is_decided_on():
 
 
 def test_counters_of_tensorboard_and_swaps_go_on(make_distiller, tmp_path):
-    """Without a training: what is put back is what was kept."""
+    """Without training: the restored state equals the saved one."""
     made = [
         (keras.callbacks.TensorBoard(tmp_path), "_global_train_batch", 7),
         (keras.callbacks.SwapEMAWeights(), "_ema_weights_in_model", True),

@@ -9,7 +9,7 @@ from keras_distil.utils import progress
 
 
 class Recorded:
-    """Keeps what a bar would show."""
+    """Records what a bar would show."""
 
     def __init__(self):
         self.shown = []

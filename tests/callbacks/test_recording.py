@@ -104,7 +104,7 @@ def test_the_values_of_steps_average_to_those_of_the_epoch(
     log = callbacks.MetricsLog(tmp_path / "log.jsonl", stage="a")
     history = fit(make_distiller(), triple, log).history
     lines = [json.loads(x) for x in log.filepath.read_text().splitlines()]
-    # All four batches have 16 tokens, so the plain mean is the exact one.
+    # All four batches have 16 tokens, so the plain mean is exact.
     np.testing.assert_allclose(
         np.mean([line["cosine_loss"] for line in lines]),
         history["cosine_loss"][0],
@@ -310,7 +310,7 @@ def test_curves_of_another_training_are_not_mixed(
         return callbacks.TensorBoard(folder, **arguments)
 
     fit(make_distiller(), triple, board(hparams={"rate": 1.0}))
-    # The same again: layers have other numbers in a process by now.
+    # The same again: by now, layers have other numbers in this process.
     fit(make_distiller(), triple, board(hparams={"rate": 1.0}))
     for arguments in ({"hparams": {"rate": 2.0}}, {"texts": {"recipe": "x"}}):
         with pytest.raises(ValueError, match="curves of another training"):

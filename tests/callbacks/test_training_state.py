@@ -12,7 +12,7 @@ from keras_distil.training import snapshots
 
 
 class Stopped(Exception):
-    """Training was left."""
+    """Ends training in a test."""
 
 
 class Raise(keras.callbacks.Callback):
@@ -87,7 +87,7 @@ def test_a_signal_leaves_a_state_and_goes_its_way(
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Ends once the signal arrived at whom it belongs to."""
+    """Ends once the previous handler has received the signal."""
 
     def __init__(self, received):
         super().__init__()
@@ -200,7 +200,7 @@ def test_a_position_in_the_data_that_cannot_be_read_is_told(
 
 
 class Overflow(keras.callbacks.Callback):
-    """What an update does that is too large, though its loss was finite."""
+    """Mimics an update that is too large, though its loss was finite."""
 
     def on_train_batch_end(self, batch, logs=None):
         if updates(self.model) == 3:

@@ -59,7 +59,7 @@ def test_what_utf8_can_not_encode_is_left_out():
 
 
 def test_byte_of_every_value_has_an_id():
-    # The null byte and the highest bytes stay apart from the marks.
+    # The null byte and the highest bytes differ from the marks.
     ids = character_ids(["\x00", "\U0010ffff"])
     assert ids[0, :3].tolist() == [259, 1, 260]
     assert ids[1, :6].tolist() == [259, 245, 144, 192, 192, 260]

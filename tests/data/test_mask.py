@@ -79,7 +79,7 @@ def test_uniform_excludes_both_ends():
 
 
 def test_masks_are_those_of_the_definition(batch, special):
-    """An independent version, a row and a token at a time, in float64."""
+    """An independent version, one row and token at a time, in float64."""
     masked, selected = run(batch[195:205], special)
     for row, token_ids in enumerate(batch[195:205].tolist()):
         (key,) = split_mix(0 ^ 5, 1)
@@ -127,7 +127,7 @@ def test_share_of_chosen_tokens(batch, special, rate):
     # Each row has floor(expected) or one more, by chance.
     expected = np.maximum(rate * maskable, 1)
     assert (np.abs(chosen - expected) < 1).all()
-    # The chance is at most 0.25 in variance a row: 5 standard deviations.
+    # The chance is at most 0.25 in variance per row: 5 standard deviations.
     bound = 5 * np.sqrt(0.25 * len(batch))
     assert abs(chosen.sum() - expected.sum()) < bound
 
@@ -211,7 +211,7 @@ def test_weights_favour_rare_tokens(special):
     counts = np.zeros(VOCABULARY_SIZE)
     counts[50], counts[60] = 1000, 10
     weights = rare_token_weights(counts)
-    # One token a row, so the odds are exactly those of the weights.
+    # One token per row, so the odds are exactly those of the weights.
     _, selected = run(token_ids, special, rate=0.05, token_weights=weights)
     assert (selected.sum(axis=1) == 1).all()
     share = 100**0.7 / (1 + 100**0.7)

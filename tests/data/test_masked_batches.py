@@ -17,7 +17,7 @@ LENGTH = 24
 
 @pytest.fixture
 def sequences(special):
-    """23 rows; the token after [CLS] tells them apart."""
+    """23 rows; the token after [CLS] identifies them."""
     random = np.random.default_rng(0)
     rows = random.integers(100, 500, (COUNT, LENGTH)).astype(np.uint16)
     rows[:, 0] = special.cls_id

@@ -12,7 +12,7 @@ from keras_distil import data
 from keras_distil.data.order import shuffled
 
 SIZES = [1000, 23_456, 50_000, 65_536, 1_000_000, 16_777_216]
-SAMPLE = 50_000  # places looked at
+SAMPLE = 50_000  # number of places examined
 # Standard deviations of a rank correlation by chance, of 80 at each size.
 CHANCE = 4.5
 WRAP = 2**64

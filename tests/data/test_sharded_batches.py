@@ -23,7 +23,7 @@ OPTIONS = {"special": SPECIAL, "vocabulary_size": VOCABULARY, "seed": 3}
 
 
 def rows_of(count, length, first=0):
-    """Rows that their two last ordinary tokens tell apart."""
+    """Rows that are identified by their last two ordinary tokens."""
     rows = np.random.default_rng(length).integers(
         5, VOCABULARY, (count, length)
     )

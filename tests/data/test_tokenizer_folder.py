@@ -27,7 +27,7 @@ EXPECTED = json.loads((GOLDEN / "tokenizers.json").read_text("utf-8"))
 
 @pytest.fixture(scope="module", params=cases.CASES)
 def case(request, tmp_path_factory):
-    """A tokenizer, and what transformers makes of the same folder."""
+    """A tokenizer, and that of transformers for the same folder."""
     folder = tmp_path_factory.mktemp("case")
     cases.write(folder, cases.CASES[request.param])
     return load_tokenizer(folder), EXPECTED[request.param]

@@ -20,9 +20,9 @@ from keras_distil.models import forward
     [
         ([1.0, 1.0], [1, 1], 0.0),
         ([1.0, 1.0], [0, 0], 1.0),
-        # 0.3 and 0.35 share a bin of five; 0.9 has its own.
+        # 0.3 and 0.35 share a bin of five; 0.9 has a separate one.
         ([0.3, 0.35, 0.9], [1, 0, 1], (2 * 0.175 + 0.1) / 3),
-        # An edge belongs to the bin below: 0.2 stands with 0.1.
+        # An edge belongs to the bin below: 0.2 goes with 0.1.
         ([0.1, 0.2], [0, 1], abs(0.5 - 0.15)),
         ([0.0], [0], 0.0),
     ],

@@ -46,7 +46,7 @@ def test_predictions_are_those_of_single_examples(
         pair = [first]
         if examples.second is not None:
             pair.append(examples.second[number])
-        # The tokenizer's own way to frame a pair.
+        # The tokenizer's framing of a pair.
         encoding = tokenizer.encode(*pair)
         ids = encoding.ids
         if ids[0] != 2:
@@ -71,7 +71,7 @@ def test_predictions_are_those_of_single_examples(
 
 
 def test_outputs_are_in_the_order_of_the_examples(toy_glue, tokenizer):
-    """Batches go by length; what is put out here is the length itself."""
+    """Batches are sorted by length; the output here is the length itself."""
     evaluator = GLUEEvaluator(
         "stsb", tokenizer, root=toy_glue, max_length=12, batch_size=3
     )

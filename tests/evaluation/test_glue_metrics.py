@@ -189,7 +189,7 @@ def test_types_do_not_count():
         ("stsb", [2, 2, 2], [1, 2, 3], {"pearson": 0.0, "spearman": 0.0}),
         ("stsb", [0, 0], [0, 0], {"pearson": 0.0, "spearman": 0.0}),
         ("stsb", [3], [1], {"pearson": 0.0, "spearman": 0.0}),
-        # Equal but for rounding.
+        # Equal except for rounding.
         (
             "stsb",
             [1, 2, 3],
@@ -207,7 +207,7 @@ def test_undefined_is_zero_without_a_warning(
 
 
 def test_nearly_equal_predictions_count():
-    """A model whose outputs hardly differ is not one without an order."""
+    """A model whose outputs hardly differ still has an order."""
     predictions = np.float32(2.5) + np.float32([0.0, 1e-6, 2e-6, 3e-6])
     assert len(set(predictions)) == 4
     scores = score_glue("stsb", [0, 1, 2, 5], predictions)
@@ -271,7 +271,7 @@ def test_bad_scores_of_tasks(by_task, message):
         macro_score(by_task)
 
 
-# What a model's outputs predict.
+# Predictions from a model's outputs.
 
 
 def test_classes_of_outputs():
@@ -435,7 +435,7 @@ def test_unknown_task():
         score_glue("sst3", [0], [0])
 
 
-# What is handed in.
+# Submissions.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Shares of a teacher's score: only where they say something."""
+"""Shares of a teacher's score, only where they have a meaning."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from keras_distil.runs.score_table import TaskResult, make_table
         (0.4, 0.5, 0.0, 80.0),
         (0.4, 0.5, 0.3, 80.0),
         (0.6, 0.5, 0.3, 120.0),
-        # The teacher's 0.0 beside a student's 14.0 is not "0.0% kept".
+        # A teacher's 0.0 with a student's 14.0 is not "0.0% kept".
         (14.0, 0.0, 0.0, None),
         (0.4, 0.5, 0.5, None),
         (0.4, 0.5, 0.6, None),

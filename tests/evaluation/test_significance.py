@@ -162,7 +162,7 @@ def test_any_function_is_a_metric():
 
 def test_rows_of_more_than_one_number_are_drawn_whole():
     labels = np.arange(12).reshape(6, 2)
-    # A seed more, all of it right.
+    # Another seed, all of it correct.
     predictions = np.stack([labels, labels])
     found = bootstrap_scores(
         labels, predictions, lambda y, p: np.mean(y == p), resamples=5

@@ -1,4 +1,4 @@
-"""The evaluator of span models against the model that Keras runs itself."""
+"""The evaluator of span models against the model run by Keras."""
 
 import numpy as np
 import pytest

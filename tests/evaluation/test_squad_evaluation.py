@@ -30,7 +30,7 @@ from keras_distil.evaluation.squad import (
     write_predictions,
 )
 
-# Made by make_squad.py, beside it, with the official scripts.
+# Made by make_squad.py, in the same folder, with the official scripts.
 GOLDEN = json.loads(
     (Path(__file__).parent / "golden" / "squad.json").read_text("utf-8")
 )
@@ -39,7 +39,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """A token a letter; [PAD] is not 0, on purpose."""
+    """One token per letter; [PAD] is not 0, on purpose."""
     folder = tmp_path_factory.mktemp("tokenizer")
     tokens = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *LETTERS]
     (folder / "vocab.txt").write_text("\n".join(tokens), encoding="utf-8")
@@ -52,7 +52,7 @@ def example(id_, context, *golds, question="q", impossible=False):
 
 
 def scored(id_, *golds, impossible=False):
-    """An example of which the gold answers alone matter."""
+    """An example of which only the gold answers matter."""
     return example(id_, "|".join(golds), *golds, impossible=impossible)
 
 
@@ -278,7 +278,7 @@ def test_predictions_that_cannot_be_written(tmp_path):
         write_predictions(tmp_path / "file" / "predictions.json", {})
 
 
-# Room for 6 tokens of the context, or 7 beside a question of one.
+# Space for 6 tokens of the context, or 7 with a question of one.
 SIZES = {"max_length": 11, "stride": 2, "max_question": 2}
 
 
@@ -466,7 +466,7 @@ def test_wrong_arguments(tokenizer, arguments, message):
 
 
 class Oracle:
-    """A model that knows the answers, and looks at what it is given."""
+    """A model that knows the answers and checks its inputs."""
 
     def __init__(self, examples, tokenizer):
         self.tokenizer = tokenizer

@@ -38,7 +38,7 @@ def inputs():
 
 @pytest.fixture(scope="session")
 def bert_inputs(inputs):
-    """The same with the segment 0, as a BERT backbone wants it."""
+    """The same with segment 0, as a BERT backbone requires."""
     return inputs | {"segment_ids": np.zeros((2, 7), "int32")}
 
 

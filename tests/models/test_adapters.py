@@ -79,7 +79,7 @@ def test_kernels_and_embeddings_stay_as_they_were(trained):
         and v.path.endswith("kernel")
         and not np.array_equal(base[v.path], v)
     ]
-    # Only the head's own dense layer is trained whole.
+    # Only the head's dense layer is trained as a whole.
     assert [path.split("/")[-2] for path in kernels] == ["intermediate_dense"]
 
 

@@ -1,4 +1,4 @@
-"""Augmentation against a model that is asked one word at a time."""
+"""Augmentation against a model that is run for one word at a time."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Operations with gradients of their own, against NumPy in float64."""
+"""Operations with custom gradients, against NumPy in float64."""
 
 import numpy as np
 import pytest

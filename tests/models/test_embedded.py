@@ -68,7 +68,7 @@ def test_without_the_wheel_the_hub_is_asked(tmp_path, monkeypatch):
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(embedded, "download_checkpoint", download)
-    # What was downloaded is verified too.
+    # Downloads are verified too.
     with pytest.raises(ValueError, match="not the expected file"):
         models.embedded_directory()
     assert asked == ["hf://sentence-transformers/all-MiniLM-L6-v2"]

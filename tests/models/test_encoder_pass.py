@@ -90,7 +90,7 @@ def test_its_gradients_are_those_of_the_layers(kind):
         found = tape.gradient(total, variables)
         gradients.append([tf.convert_to_tensor(x).numpy() for x in found])
     for variable, ours, theirs in zip(variables, *gradients, strict=True):
-        # Gradients of key biases are 0 but for rounding.
+        # Gradients of key biases are 0 except for rounding.
         np.testing.assert_allclose(
             ours, theirs, rtol=1e-4, atol=2e-4, err_msg=variable.path
         )

@@ -84,7 +84,7 @@ def test_clone_from_config(name, request, all_logits, bert_inputs):
 
 def test_it_still_trains_with_fit(inputs):
     keras.utils.set_random_seed(0)
-    # Without dropout every loss is that of the same words.
+    # Without dropout, every loss is for the same words.
     sizes = SIZES | {"dropout": 0.0}
     backbone = keras_hub.models.DistilBertBackbone(**sizes)
     model = models.ExactDistilBertMaskedLM(backbone)

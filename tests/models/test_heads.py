@@ -1,4 +1,4 @@
-"""Heads whose outputs are no logits are undone, or refused by name."""
+"""Heads whose outputs are not logits are undone, or refused by name."""
 
 import keras
 import keras_hub
@@ -53,7 +53,7 @@ def test_a_softmax_is_undone(family):
     found = soft_target_loss(teacher, student)
     expected = soft_target_loss(plain_copy(teacher), plain_copy(student))
     assert found == pytest.approx(expected, rel=1e-5)
-    # The model itself still says probabilities.
+    # The model itself still returns probabilities.
     inputs = {**X, "segment_ids": np.zeros_like(X["token_ids"])}
     inputs = {k: v for k, v in inputs.items() if k in teacher.input}
     np.testing.assert_allclose(np.sum(teacher(inputs), axis=-1), 1.0, rtol=1e-5)
@@ -63,7 +63,7 @@ def test_evaluation_reads_logits():
     model = classifier("softmax")
     inputs = {**X, "segment_ids": np.zeros_like(X["token_ids"])}
     logits = output_function(model)(inputs)
-    # Keras's own softmax of them is what the model says.
+    # Keras's softmax of them equals the model's output.
     np.testing.assert_allclose(
         keras.ops.softmax(logits), model(inputs), rtol=1e-5
     )
@@ -87,12 +87,12 @@ def test_exports_put_out_logits():
     np.testing.assert_allclose(
         found, plain_copy(model)(inputs), rtol=1e-5, atol=1e-6
     )
-    # The caller's own is as it was.
+    # The caller's model is unchanged.
     assert model.output_dense.activation is keras.activations.softmax
 
 
 def uses(model):
-    """Every place where a model of a task is handed in."""
+    """Every place where a task's model is passed in."""
     plain = classifier()
     loss = losses.task_loss("classification")
     yield lambda: Distiller(model, plain, loss)

@@ -26,7 +26,7 @@ DISTIL_BERT = {
 
 
 def build(class_name, config):
-    """A model of the peer with weights that all matter."""
+    """A model of the peer in which all weights matter."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     kind = "DistilBert" if class_name.startswith("Distil") else "Bert"

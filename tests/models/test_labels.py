@@ -1,4 +1,4 @@
-"""What a classifier's outputs mean goes with the model."""
+"""The meaning of a classifier's outputs stays with the model."""
 
 import pytest
 from toy import make_teacher

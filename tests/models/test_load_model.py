@@ -1,4 +1,4 @@
-"""What a path may be, and what is said of one that is no model."""
+"""Valid paths of models, and the errors for other paths."""
 
 import shutil
 import zipfile

@@ -13,7 +13,7 @@ from keras_distil.models import weights
 
 
 def add_changes(model, *, embeddings=False):
-    """Changes of every kernel of attention, and more if asked for."""
+    """Adds changes to every kernel of attention, and more if requested."""
     model.backbone.enable_lora(2, ["query", "value", "attention_output"])
     head = getattr(model, "masked_lm_head", None)
     if head is not None:

@@ -1,4 +1,4 @@
-"""Presets of other families, told without a network."""
+"""Presets of other families, recognised without a network."""
 
 import keras
 import keras_hub
@@ -50,7 +50,7 @@ def test_the_families_that_the_message_names_are_known():
     [
         ("bert_base_en_uncase", "bert_base_en_uncased"),
         ("distil_bert_base", "distil_bert_base_en"),
-        # The nearest is of a family that is not supported.
+        # The nearest belongs to a family that is not supported.
         ("roberta_base_e", None),
         ("/no/such/path", None),
     ],

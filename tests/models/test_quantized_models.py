@@ -1,4 +1,4 @@
-"""Models quantised by Keras: teachers as they predict, refused as students."""
+"""Models quantised by Keras: exact as teachers, refused as students."""
 
 import gc
 import warnings
@@ -22,7 +22,7 @@ def teachers():
     """A BERT of one layer quantised in each way, by the mode."""
     made = {mode: toy.make_teacher(num_layers=1) for mode in MODES}
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        # Layers that cannot be quantised stay as they are.
+        # Layers that cannot be quantised stay unchanged.
         warnings.simplefilter("ignore")
         # Keras calls it for every layer, which takes most of the time.
         patch.setattr(gc, "collect", lambda: 0)

@@ -39,7 +39,7 @@ GOLDEN_DISTIL_BERT = dataclasses.replace(
 
 
 def shape_of(model):
-    """What the built model itself says of its sizes."""
+    """The sizes of the built model itself."""
     backbone = model.backbone
     is_bert = isinstance(backbone, keras_hub.models.BertBackbone)
     return EncoderShape(
@@ -56,7 +56,7 @@ def shape_of(model):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    """A Hub that has nothing cached and can not be reached."""
+    """A Hub that has nothing cached and cannot be reached."""
 
     def fail(repository, filename):
         raise OSError("no route to host\ndetails")
@@ -74,7 +74,7 @@ def test_parameters_are_those_of_built_models(toy_bert, toy_distil_bert):
 
 def test_parameters_of_the_published_models():
     # KerasHub's BERT-base has 109,482,240 weights; the head a dense layer, a
-    # layer normalisation and a bias a word.
+    # layer normalisation and a bias per word.
     head = 768 * 768 + 768 + 2 * 768 + 30522
     assert BERT_BASE.parameters == 109_482_240 + head == 110_104_890
     # KerasHub's DistilBERT-base has 66,362,880.

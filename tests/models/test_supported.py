@@ -1,4 +1,4 @@
-"""What the own forward pass does not know, the encoder itself computes."""
+"""Whatever our forward pass does not support, the encoder computes itself."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Students with fewer layers of models that were fine-tuned on a task."""
+"""Students, with fewer layers, of models fine-tuned on a task."""
 
 import keras
 import numpy as np

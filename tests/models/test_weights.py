@@ -1,4 +1,4 @@
-"""Models built anew in another precision."""
+"""Models rebuilt in another precision."""
 
 import keras
 import numpy as np

@@ -47,7 +47,7 @@ def toy(tmp_path, golden_bert):
 
 @pytest.fixture
 def exact(monkeypatch):
-    """Bytes and FLOP as they are, not rounded in billions."""
+    """Exact bytes and FLOP, not rounded to billions."""
     monkeypatch.setattr(estimate, "_in_billions", lambda parts: parts)
 
 

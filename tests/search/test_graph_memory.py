@@ -1,4 +1,4 @@
-"""What a finished training leaves in memory."""
+"""The memory that a finished training leaves behind."""
 
 import gc
 import weakref
@@ -34,7 +34,7 @@ def test_a_finished_training_leaves_nothing():
 
 
 def test_tensorflow_would_keep_it():
-    """If this fails, `graph_memory` has become needless."""
+    """If this fails, `graph_memory` is no longer needed."""
     found = train()
     gc.collect()
     assert all(kept() is not None for kept in found)

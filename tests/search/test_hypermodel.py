@@ -1,4 +1,4 @@
-"""Distillations under KerasTuner's own tuners, in a user's script."""
+"""Distillation with KerasTuner's tuners, in a user's script."""
 
 import json
 
@@ -115,7 +115,7 @@ def test_trials_share_a_teacher_and_begin_alike(tmp_path):
     )
     expected = tuner.oracle.get_best_trials()[0].score
     assert scores["mlm_loss"] == pytest.approx(expected)
-    # The student's weights alone, each of them once.
+    # Only the student's weights, each of them once.
     found = []
     with h5py.File(tuner._get_checkpoint_fname("0")) as file:
         file.visititems(
@@ -158,7 +158,7 @@ def test_any_other_error_ends_the_search(tmp_path):
 
 
 class Fails(keras.callbacks.Callback):
-    """Breaks off after so many updates, once."""
+    """Crashes once, after a number of updates."""
 
     done = False
 
@@ -221,7 +221,7 @@ def test_hyperband_goes_on_with_the_parent(tmp_path):
     for trial, step in zip(trials(tuner), begun, strict=True):
         assert trial.status == "COMPLETED"
         values = trial.hyperparameters.values
-        # With the optimizer's own state, not the weights alone.
+        # With the optimizer's state, not only the weights.
         assert step == values["tuner/initial_epoch"]
     assert max(begun) > 0
 

@@ -1,4 +1,4 @@
-"""`keras-distil search` on toy models: found, failed, interrupted, shared."""
+"""`keras-distil search` on toy models: finished, failed, resumed, shared."""
 
 import contextlib
 import io
@@ -74,7 +74,7 @@ def test_a_search_ends_with_a_table_and_a_recipe(finished):
     assert best.distill.learning_rate == values["distill.learning_rate"]
     assert best.data == recipe.data
     assert (folder / results.CHART_FILE).read_bytes()[:4] == b"\x89PNG"
-    # A checkpoint of the student each, and no training state left.
+    # Each has a checkpoint of the student, and no training state is left.
     assert len(list(folder.glob("trials/trial_*/*.weights.h5"))) == 2
     assert not list(folder.glob("*/*/training_state"))
     for name in ("recipe", "trial_00"):
@@ -286,7 +286,7 @@ def test_hyperband_ends_the_worse_trials(toy_recipe, tmp_path, capsys):
 def test_an_interrupted_search_goes_on(
     toy_recipe, tmp_path, capsys, monkeypatch
 ):
-    """Within its first trial, when KerasTuner has kept almost nothing."""
+    """Within its first trial, when KerasTuner has saved almost nothing."""
     path = write(toy_recipe, RANGE.replace("grid", "bayesian"))
     changes = ["--set", "search.trials=2", "--set", "checkpoint_steps=1"]
     command = ["search", path, *changes, "--output"]

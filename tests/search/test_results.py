@@ -1,4 +1,4 @@
-"""What is said, tabulated and drawn of a search."""
+"""The summary, table and picture of a search."""
 
 import io
 
@@ -47,7 +47,7 @@ def test_the_gain_is_told():
     assert "3 trials, 1 without a score" in lines
     assert "40.00% with the recipe's own values, 45.00%" in lines
     assert "trial_2, which was chosen for it: +5.00 points." in lines
-    # Of the text that has not chosen.
+    # From the text that was not used to choose.
     assert "39.00% and 44.00%, +5.00 points." in lines
     made = rich.console.Console(file=io.StringIO(), width=150)
     made.print(results.make_table(found))

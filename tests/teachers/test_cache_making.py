@@ -132,7 +132,7 @@ def test_masked_positions_take_a_sixth():
 
 
 class _Settings:
-    """What `layout_of` asks of settings."""
+    """The settings that `layout_of` reads."""
 
     top_k, hidden_states, temperatures = 64, False, (2.0,)
     Teacher = collections.namedtuple("Teacher", "vocabulary_size hidden_dim")
@@ -322,7 +322,7 @@ def test_a_folder_below_a_file(cache, tmp_path):
 
 @pytest.fixture(scope="module")
 def made():
-    """The folder of a cache, once it was made."""
+    """The folder of a finished cache."""
     return []
 
 

@@ -20,7 +20,7 @@ CACHE = "teacher.cache={top_k: 8, maskings: 2}"
 
 
 class Said(Progress):
-    """Keeps what it is told to say."""
+    """Records the lines that it should print."""
 
     def __init__(self):
         super().__init__(quiet=True)
@@ -39,7 +39,7 @@ def run(toy_recipe, folder, *overrides):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Runs make their cache, and train nothing from it."""
+    """Makes runs write their cache without training from it."""
     monkeypatch.setattr(
         distillation, "fit_on_text", lambda *args, **kwargs: None
     )
@@ -131,7 +131,7 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
     monkeypatch.setattr(distillation, "fit_on_text", observed)
     run(toy_recipe, tmp_path / "run", CACHE)
     assert alive == [[False]]
-    # And it is there again to score the student, and to stand beside it.
+    # And it is loaded again to score the student and to compare with it.
     assert len(loaded) >= 2
     assert (tmp_path / "run" / "side_by_side.json").is_file()
 

@@ -43,7 +43,7 @@ def make_distiller(teacher, the_losses, student=None, **options):
     if student is None:
         student = toy.make_student(toy.make_teacher(vocabulary_size=64))
     distiller = Distiller(teacher, student, the_losses)
-    # A step of these sizes is faster so.
+    # A step of these sizes is faster this way.
     options.setdefault("run_eagerly", True)
     distiller.compile(keras.optimizers.SGD(0.05), **options)
     return distiller
@@ -63,7 +63,7 @@ def made():
 
 @pytest.fixture
 def cache(cache, make_corpus, made, tmp_path_factory):
-    """As in conftest.py; what was made once is read again."""
+    """As in conftest.py, but made only once."""
 
     def find(corpus=None, **options):
         if corpus is None:
@@ -496,7 +496,7 @@ def test_a_schedule_beyond_the_range_is_refused(cache, make_corpus):
             verbose=0,
             callbacks=[scheduler],
         )
-    # Other variables may do as they like, and all logits know no tails.
+    # Other variables are free, and a cache of all logits has no tails.
     weight = distiller.loss_named("soft_target").weight
     distiller.schedule(weight, schedules.Constant(9.0))
     exact = cache(corpus, top_k=VOCABULARY, temperature=2.0)

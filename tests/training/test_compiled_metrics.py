@@ -1,4 +1,4 @@
-"""The metrics of `compile` beside those of Keras's own trainer."""
+"""The metrics of `compile`, compared with those of Keras's trainer."""
 
 import keras
 import numpy as np
@@ -132,7 +132,7 @@ def test_tokens_in_the_padding_are_left_out(encoder):
 
 
 def test_ignored_labels_are_no_labels(encoder):
-    """-100: without a weight of its own, and class 0 is not meant."""
+    """-100 has no weight, and does not mean class 0."""
     for kind in ("token_classification", "classification"):
         made = make(encoder, kind, **given(kind))
         x, y, _ = batch(kind)

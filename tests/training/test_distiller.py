@@ -39,7 +39,7 @@ def teacher():
 
 
 def make_distiller(teacher, optimizer=None, *, student=None, **options):
-    """Compiled, eager unless told: a step of these sizes is faster so."""
+    """Compiles a Distiller, eager by default, which is faster here."""
     if student is None:
         student = toy.make_student(teacher)
     distiller = Distiller(teacher, student, triple())
@@ -418,7 +418,7 @@ for name, value in logs.items():
 """
 
 
-# What is refused takes most of the time.
+# Refused cases take most of the time.
 @pytest.mark.parametrize(
     "refused", [[], pytest.param(["unfit"], marks=pytest.mark.slow)]
 )
@@ -611,7 +611,7 @@ def test_save_and_load(teacher, tmp_path):
         assert new.get_config() == old.get_config()
     temperature = loaded.loss_named("soft_target").temperature
     assert float(temperature.numpy()) == pytest.approx(4.0 - 3.0 / 9)
-    # Both go on alike; a schedule is given anew, as a callback does.
+    # Both continue alike; the schedule is set again, as by a callback.
     loaded.schedule(temperature, schedules.Linear(4.0, 1.0, steps=9))
     more = [toy.make_batch(seed=seed) for seed in (7, 8)]
     logs = [fit(model, *more) for model in (distiller, loaded)]

@@ -1,4 +1,4 @@
-"""One mathematics at every scale, in real processes."""
+"""The same results at every scale, in real processes."""
 
 import functools
 import json
@@ -32,7 +32,7 @@ def free_ports(count):
 
 
 def training(name, **changes):
-    """What `worker.py` is to do; its results are in the folder `name`."""
+    """A task for `worker.py`; its results go to the folder `name`."""
     return {
         "name": name,
         "replicas": 1,
@@ -66,7 +66,7 @@ def start(folder, trainings, task):
 
 
 def train(folder, *trainings, workers=1):
-    """Exit statuses and outputs of the workers, which do all trainings."""
+    """Exit statuses and outputs of the workers, which run all trainings."""
     ports = free_ports(workers)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     tasks = [
@@ -151,7 +151,7 @@ def test_replicas_and_micro_batches_are_one_batch(
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
-    """The folder of what two workers trained."""
+    """The folder of a training by two workers."""
     folder = tmp_path_factory.mktemp("two_workers")
     status, outputs = train(
         folder,
@@ -164,7 +164,7 @@ def two_workers(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed_workers(tmp_path_factory):
-    """The folder of what two workers trained until they were killed."""
+    """The folder of a training by two workers that were killed."""
     folder = tmp_path_factory.mktemp("killed_workers")
     status, outputs = train(
         folder, training("whole"), training("killed", kill_at=7), workers=2
@@ -176,7 +176,7 @@ def killed_workers(tmp_path_factory):
 def check_workers_equal(folder, expected, *, atol):
     for index in range(2):
         check_equal(folder, expected, atol=atol, index=index)
-    # The chief alone writes.
+    # Only the chief writes.
     assert (folder / "worker0" / "metrics.jsonl").is_file()
     assert not (folder / "worker1").exists()
 
@@ -232,7 +232,7 @@ def test_workers_that_were_all_killed_go_on(alone, killed_workers):
         workers=2,
     )
     check_error_after(killed_workers, "killed", status, outputs)
-    # Kept metrics go on too: the logs are those of all twenty updates.
+    # Metrics continue too: the logs are those of all twenty updates.
     check_equal(folder, alone("sgd"), atol=1e-6)
 
 

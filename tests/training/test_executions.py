@@ -1,4 +1,4 @@
-"""So many updates as asked for, whatever an execution makes of them."""
+"""The requested number of updates, whatever the size of an execution."""
 
 import json
 

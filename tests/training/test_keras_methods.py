@@ -1,4 +1,4 @@
-"""What Keras promises of `fit`, `evaluate`, `predict` and `compile`."""
+"""Keras's promises about `fit`, `evaluate`, `predict` and `compile`."""
 
 import inspect
 

@@ -227,7 +227,7 @@ def test_an_optimizer_outside_is_refused(strategy, mirrored):
     optimizer = keras.optimizers.SGD(0.1)
     with pytest.raises(ValueError, match="The optimizer and the Distiller mus"):
         distiller.compile(optimizer)
-    # Its name alone is enough, wherever that is given.
+    # Its name alone is enough, wherever it is used.
     distiller.compile("sgd")
     with strategy.scope():
         distiller.compile(keras.optimizers.SGD(0.1))

@@ -1,4 +1,4 @@
-"""Optimizers: exactly as Keras applies them, or refused in one line."""
+"""Optimizers are applied exactly as in Keras, or refused in one line."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def teacher():
 
 
 class HalfSteps(keras.optimizers.SGD):
-    """An own optimizer, in the way Keras asks for."""
+    """A custom optimizer, written as Keras requires."""
 
     def update_step(self, gradient, variable, learning_rate):
         super().update_step(gradient, variable, 0.5 * learning_rate)
@@ -96,7 +96,7 @@ def sgd():
     ],
 )
 def test_updates_are_those_of_keras(teacher, make_optimizer, change):
-    """Two steps, as KerasHub's own forward pass and Keras alone make them."""
+    """Runs two steps with only KerasHub's forward pass and Keras."""
     students = [toy.make_student(teacher) for _ in range(2)]
     for student in students:
         change(student)

@@ -19,7 +19,7 @@ STEPS = 6  # an epoch
 
 
 class Stop(Exception):
-    """The process dies here."""
+    """Ends the process in a test."""
 
 
 class StopAt(keras.callbacks.Callback):
@@ -33,7 +33,7 @@ class StopAt(keras.callbacks.Callback):
 
 
 class Copy(keras.callbacks.Callback):
-    """Copies a folder at an update: what a process that died there leaves."""
+    """Copies a folder at an update, as if the process had died there."""
 
     def __init__(self, folder, copies):
         super().__init__()
@@ -47,7 +47,7 @@ class Copy(keras.callbacks.Callback):
 
 
 class Seen(keras.callbacks.Callback):
-    """What callbacks are told."""
+    """Records the calls of a callback."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +83,7 @@ def stream(**arguments):
 
 
 def other_dataset():
-    """Endless, not of keras_distil, and its shuffling has a state."""
+    """An endless dataset, not keras_distil's, whose shuffling has a state."""
     first = next(iter(stream(steps=1)))
     batches = tf.data.Dataset.from_tensor_slices(first).repeat()
     return batches.shuffle(16, seed=5).batch(4)
@@ -129,7 +129,7 @@ def train(distiller, folder, *more, batches=None, epochs=3, **arguments):
 
 
 def final_state(distiller):
-    """Bytes of all that training changes."""
+    """Bytes of everything that training changes."""
     variables = [
         *distiller.student.variables,
         *distiller.variables,
@@ -185,7 +185,7 @@ def test_many_interruptions_equal_none(whole, tmp_path):
 
 
 def test_callbacks_see_one_training(whole, monkeypatch):
-    """And the stream is entered at the step, not wound forward to it."""
+    """The stream is entered at the step, not wound forward to it."""
     entered = []
     dataset = data.Stream.dataset
 
@@ -268,7 +268,7 @@ def test_what_cannot_be_continued_is_refused(tmp_path):
 
 
 def rewrite_state(folder, **changes):
-    """Changes what the newest state says; None removes it."""
+    """Changes values of the newest state; None removes one."""
     newest = max(folder.glob("step-*"))
     path = newest / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -284,7 +284,7 @@ def test_a_state_of_another_order_is_refused(tmp_path):
         train(make(), tmp_path, StopAt(3))
     resumed = make()
     before = final_state(resumed)
-    # States from before the version was written down do not have it.
+    # States from before the version was recorded do not have it.
     for version in (None, 1, 99):
         rewrite_state(tmp_path, order_version=version)
         with pytest.raises(

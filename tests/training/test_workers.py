@@ -1,4 +1,4 @@
-"""Where a run finds its workers, and what it does without them."""
+"""How a run finds its workers, and what it does without them."""
 
 import json
 import os
@@ -29,7 +29,7 @@ SLURM = {
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Sets variables; what the code sets is undone too."""
+    """Sets variables; those that the code sets are undone too."""
     for name in ("TF_CONFIG", *SLURM):
         # Set first: only then does monkeypatch restore what was not there.
         monkeypatch.setenv(name, "")
@@ -82,7 +82,7 @@ def test_slurm_orders_nodes_by_number(environment):
 
 @pytest.mark.parametrize("count", [None, "1"])
 def test_a_single_task_of_slurm_is_no_worker(environment, count):
-    """A batch script has no step, and what Slurm says of nodes is not read."""
+    """A batch script has no step, and Slurm's nodes are not read."""
     environment(SLURM_STEP_NUM_TASKS=count, SLURM_STEP_NODELIST="n[1-")
     distribution.find_workers()
     assert "TF_CONFIG" not in os.environ
@@ -99,7 +99,7 @@ def test_flags_come_before_the_variable_and_it_before_slurm(environment):
 
 @pytest.mark.parametrize("strategy", ["none", "mirrored"])
 def test_a_recipe_without_workers_ignores_slurm(environment, strategy):
-    """Tasks of one step may each do a run of their own."""
+    """Tasks of one step may each do a separate run."""
     recipe = config.load_recipe(
         "recipes/quickstart.yaml", [f"distill.strategy={strategy}"]
     )
@@ -273,7 +273,7 @@ def final_state(folder):
 
 @pytest.mark.slow
 def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
-    """Killed and started again equals uninterrupted, bit for bit.
+    """Killed and restarted equals uninterrupted, bit for bit.
 
     The uninterrupted run has its workers from Slurm's variables.
     """

@@ -1,4 +1,4 @@
-"""A package that is missing, and one that is there and broken."""
+"""A package that is missing, and one that is installed but broken."""
 
 import pytest
 

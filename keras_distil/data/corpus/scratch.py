@@ -72,7 +72,7 @@ def _mine(
 
 
 def mark_repeats(paths: Sequence[Path]) -> None:
-    """Marks, beside each unit, the paragraphs that first appear in it.
+    """Marks, in a file per unit, the paragraphs that first appear in it.
 
     Digests are compared one range of values at a time, so memory does not
     grow with the corpus.

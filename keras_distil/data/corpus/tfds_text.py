@@ -75,7 +75,7 @@ field='text', data_dir=None)
             "split": self.split,
             "field": self.field,
             # (file, first example, examples): these differ between two
-            # preparations wherever the examples differ.
+            # preparations where the examples differ.
             "files": [
                 [os.path.basename(part.filename), part.skip, part.take]
                 for part in split.file_instructions

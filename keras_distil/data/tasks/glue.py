@@ -67,12 +67,12 @@ class GLUETask:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the task predicts a score, not a class."""
+        """True if the task predicts a score, not a class."""
         return self.labels is None
 
     @property
     def is_pair(self) -> bool:
-        """Whether an example has two texts."""
+        """True if an example has two texts."""
         return len(self.tsv_texts) == 2
 
     @property

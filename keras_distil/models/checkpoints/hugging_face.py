@@ -49,14 +49,14 @@ class HuggingFaceCheckpoint:
 
     @property
     def has_pooler(self) -> bool:
-        """Whether any weight of the pooler is stored."""
+        """True if any weight of the pooler is stored."""
         return any(
             rule.hugging_face in self._tensors for rule in self.table.pooler
         )
 
     @property
     def has_masked_lm_head(self) -> bool:
-        """Whether any weight of the masked-LM head is stored."""
+        """True if any weight of the masked-LM head is stored."""
         return any(
             rule.hugging_face in self._tensors for rule in self.table.masked_lm
         )

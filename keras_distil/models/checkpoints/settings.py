@@ -37,7 +37,7 @@ _MOST_CLASSES = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class HeadSettings:
-    """What a configuration says about a task's outputs.
+    """The settings of a task's outputs in a configuration.
 
     Attributes:
         labels: names of the classes, in the order of the outputs; None if

@@ -1,4 +1,4 @@
-"""What cannot be read is counted, located, said, and too much refused."""
+"""Unreadable text is counted, located, reported, and refused if too much."""
 
 import gzip
 import json
@@ -50,10 +50,10 @@ def test_latin_1_is_refused_with_file_line_and_option(tmp_path, tokenizer):
     assert "byte 0xe9 at 4" in message
     assert "`encoding`" in message
     assert "raise `max_skipped_fraction`, now 0.2" in message
-    # The advice leads to all 200 paragraphs.
+    # Following the advice gives all 200 paragraphs.
     made = prepare(tmp_path, tokenizer, encoding="latin-1")
     assert made.report.paragraphs == 200
-    # And so does the other one, to the one that can be read.
+    # And following the other advice gives the readable one.
     made = prepare(tmp_path, tokenizer, max_skipped_fraction=1.0)
     assert made.report.paragraphs == 1
 
@@ -71,7 +71,7 @@ def test_a_warning_from_one_percent(
     assert made.report.lost.lost_lines == bad
     if warned:
         assert f"line {good + 1} of " in caplog.text
-        # Found in the cache, it is said again.
+        # From the cache, the warning is repeated.
         said = []
         prepare(tmp_path, tokenizer, warn=said.append)
         told = [line for line in said if "of the text was skipped" in line]
@@ -83,7 +83,7 @@ def test_an_error_from_twenty_percent(tmp_path, tokenizer, good, bad, refused):
     write_lines(tmp_path / "a.txt", good, bad)
     if not refused:
         prepare(tmp_path, tokenizer)
-        # Found in the cache, it is measured by the fraction of now.
+        # From the cache, it is measured by the current fraction.
         with pytest.raises(ValueError, match="now 0.1"):
             prepare(tmp_path, tokenizer, max_skipped_fraction=0.1)
         return
@@ -153,7 +153,7 @@ def test_the_encoding_is_part_of_what_a_corpus_depends_on(tmp_path):
     def described(encoding):
         return TextFiles("*.txt", tmp_path, encoding=encoding).describe()
 
-    # Corpora made before there was the key are found again.
+    # Corpora made before the key existed are found again.
     assert "encoding" not in described("UTF8")
     assert described("latin-1")["encoding"] == "iso8859-1"
 

@@ -5,7 +5,7 @@ from keras_distil.data.corpus.pack import pack, pack_stream, packed_count
 
 
 def naive(paragraphs, length, special):
-    """The definition, a token at a time."""
+    """Follows the definition, one token at a time."""
     stream = []
     for paragraph in paragraphs:
         if stream and len(paragraph):

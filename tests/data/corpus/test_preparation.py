@@ -103,7 +103,7 @@ def test_parts_hold_every_paragraph_once(
 def test_held_out_texts_do_not_depend_on_order_or_neighbours(
     prepare, corpus_dir, tokenizer_dir, special
 ):
-    # Numbers are unknown words: make the ids tell paragraphs apart.
+    # Numbers are unknown words: make the ids distinguish paragraphs.
     with open(tokenizer_dir / "vocab.txt", "a") as file:
         file.writelines(f"{i:b}\n" for i in range(400))
     tokenizer = load_tokenizer(tokenizer_dir)
@@ -199,7 +199,7 @@ def test_damaged_cache_is_made_anew(prepare, tmp_path, caplog, name, change):
 
 
 def fail_at(monkeypatch, unit_number):
-    """Makes the reading of a unit fail, as a full disk or a kill would."""
+    """Makes the reading of a unit fail, like a full disk or a kill."""
     original = FileRange.paragraphs
     read = []
 
@@ -383,7 +383,7 @@ def test_an_interrupted_pool_ends_at_once(prepare):
 
 
 class DeadlyUnit:
-    """What takes so much memory that the system kills its reader."""
+    """Mimics text that needs so much memory that its reader is killed."""
 
     def describe(self):
         return {}
@@ -475,7 +475,7 @@ def test_no_file(prepare, tmp_path):
 
 
 def write_corpus(folder, known, unknown):
-    """Paragraphs of words that the vocabulary has, and of others."""
+    """Paragraphs of known and of unknown words."""
     for path in folder.iterdir():
         path.unlink()
     words = ["sun"] * known + ["zzz"] * unknown
@@ -500,7 +500,7 @@ def test_the_share_of_unknown_tokens_is_reported(
             "5.7% of the tokens of the corpus (6 of 106) are [UNK]"
         )
         assert "`do_lower_case`" in caplog.messages[0]
-    # What is found done says the same.
+    # A finished corpus says the same.
     assert prepare(held_out_fraction=0.0).report == corpus.report
 
 
@@ -576,6 +576,6 @@ def test_a_vocabulary_with_gaps(prepare, corpus_dir, tokenizer_dir):
     (corpus_dir / "b.txt").write_text("the last\n")
     corpus = prepare(tokenizer=tokenizer, held_out_fraction=0.0)
     counts = corpus.token_counts
-    # 25 lines, then "the" anew and "last".
+    # 25 lines, then "the" again and "last".
     assert len(counts) == 27
     assert (counts[0], counts[25], counts[26], counts[3]) == (0, 2, 1, 9)

@@ -20,7 +20,7 @@ ROWS = np.arange(40 * 5).reshape(40, 5).astype(np.uint16)
 
 
 def write(folder, rows=ROWS, *, of=15):
-    """A corpus of `rows`, `of` to a shard, all of them to train on."""
+    """A corpus of `rows`, `of` per shard, all of them for training."""
     folder.mkdir()
     pieces = [rows[i : i + of] for i in range(0, len(rows), of)]
     entries = [
@@ -253,7 +253,7 @@ def test_unwritable_folder(tmp_path):
 
 
 def test_process_ends_while_shards_are_read(folder):
-    # The interpreter must neither hang nor abort at its end.
+    # The interpreter must neither hang nor abort when it exits.
     code = f"""
 import numpy as np, threading
 from keras_distil.data.corpus.prepared_corpus import open_corpus

@@ -99,7 +99,7 @@ def test_streamed_one_example_at_a_time(source):
     report = CorpusReport()
     paragraphs = source().paragraphs(report)
     next(paragraphs)
-    # The second example, which is not UTF-8, has not been looked at.
+    # The second example, which is not UTF-8, has not been read.
     assert "example not UTF-8" not in report.skipped
 
 
@@ -232,7 +232,7 @@ def test_retries_of_a_download_print_nothing(tmp_path, monkeypatch, caplog):
     with pytest.raises(ConnectionError, match="timed out"):
         TfdsText("glue/cola", data_dir=tmp_path).describe()
     assert "Retrying" not in caplog.text
-    # Others are heard as before.
+    # Other loggers are as before.
     log.warning("Retrying")
     assert "Retrying" in caplog.text
 

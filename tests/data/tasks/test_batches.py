@@ -85,8 +85,8 @@ def read(examples, steps, first=0, **arguments):
 
 
 def test_every_epoch_has_each_example_once_in_another_order(examples):
-    # 26 batches are sorted among each other, across the ends of epochs; the
-    # two come out even after 101 times 26 batches.
+    # 26 batches are sorted together, across the ends of epochs; the two come
+    # out even after 101 times 26 batches.
     labels = np.concatenate([y for _, y, _ in read(examples, 101 * 26)])
     assert np.array_equal(np.bincount(labels), [104] * 101)
     first = np.bincount(labels[:104], minlength=101)
@@ -117,7 +117,7 @@ def test_batches_have_like_lengths(examples):
     padding = np.concatenate(
         [1 - x["padding_mask"].ravel() for x, _, _ in read(examples, 260)]
     )
-    # Rounding up to 8 alone gives 22%; batches by chance would have 43%.
+    # Rounding up to 8 alone gives 22%; random batches would have 43%.
     assert padding.mean() < 0.3
 
 

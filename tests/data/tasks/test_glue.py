@@ -155,7 +155,7 @@ def test_tasks_agree_with_tfds():
             columns = tuple(config.text_features.values())
             assert columns == task.tsv_texts
             assert config.data_dir == task.folder
-        # TFDS gives CoLA's column, which has no header, a name of its own.
+        # TFDS gives CoLA's column, which has no header, a name.
         if task.name != "cola":
             assert config.label_column == task.label_column
 
@@ -340,7 +340,7 @@ def test_missing_files(tmp_path):
     ):
         with pytest.raises(FileNotFoundError, match=message.format(kind, path)):
             load_glue("cola", "dev", root=root)
-        # A folder in the place of the file does not help.
+        # A folder in the file's place does not help.
         path.mkdir()
     with pytest.raises(FileNotFoundError, match="There is no file"):
         load_glue("cola", "dev", root=root)
@@ -422,7 +422,7 @@ def row(task, idx, label, *texts):
 def test_single_texts_of_tfds(prepare):
     data_dir = prepare(
         "cola",
-        # In an order of their own, in two files.
+        # In a different order, in two files.
         {
             "train": [
                 row("cola", 7, 0, "Him saile\xe9d."),
@@ -447,7 +447,7 @@ def test_single_texts_of_tfds(prepare):
 
 
 def test_pairs_of_tfds(prepare):
-    """MNLI has two development sets, and names of its own for the texts."""
+    """MNLI has two development sets, and different names for the texts."""
     splits = ("matched", "mismatched")
     data_dir = prepare(
         "mnli",

@@ -203,7 +203,7 @@ def test_training_set_without_answers(write, tmp_path):
 def test_load_from_a_folder(write, tmp_path, split):
     write(content(ASA), f"{split}.json")
     assert load_squad(split, root=str(tmp_path)) == EXAMPLES[:1]
-    # The official name goes before the short one.
+    # The official name takes precedence over the short one.
     write(content(ASA, IMPOSSIBLE), f"{split}-v2.0.json")
     assert load_squad(split, root=tmp_path) == EXAMPLES[:1]
     assert load_squad(split, root=tmp_path, version="2.0") == EXAMPLES

@@ -217,7 +217,7 @@ def test_no_examples(tokenizer):
         ("\u0301a sea", (3, 6), "sea"),
         # The dotted capital I becomes two characters, one of them a mark.
         ("the \u0130n sea", (4, 6), "\u0130n"),
-        # Chinese, Korean (several tokens a character), the sharp s.
+        # Chinese, Korean (several tokens per character), the sharp s.
         ("\u6771\u4eac\u6771", (1, 2), "\u4eac"),
         ("\ud55c\uad6d sea", (0, 1), "\ud55c"),
         ("\ud55c\uad6d sea", (1, 2), "\uad6d"),
@@ -231,7 +231,7 @@ def test_no_examples(tokenizer):
         # Dropped characters.
         ("se\u200ba x", (0, 4), "se\u200ba"),
         ("\ufeffsea\x00 x", (6, 7), "x"),
-        # Longer than WordPiece looks at.
+        # Longer than WordPiece's limit.
         ("a " + "b" * 120 + " c", (50, 60), "b" * 120),
     ],
 )
@@ -275,7 +275,7 @@ def test_any_answer_is_in_its_tokens(tokenizer):
         first = made.offsets[0][made.start[0], 0]
         last = made.offsets[0][made.end[0], 1]
         assert first <= wanted[0] and wanted[-1] < last
-        # No token more than needed.
+        # Not one token more than needed.
         assert made.offsets[0][made.start[0], 1] > start
         assert made.offsets[0][made.end[0], 0] < end
         before = offsets[: made.start[0] - 5, 1]

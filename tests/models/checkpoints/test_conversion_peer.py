@@ -1,4 +1,4 @@
-"""The commands that are printed for other formats of weights, carried out."""
+"""The printed commands for other formats of weights are run."""
 
 import importlib.util
 import json
@@ -132,7 +132,7 @@ def test_transformers_reads_what_the_command_wrote(tmp_path):
 def test_a_name_on_the_hub_is_led_to_its_weights(
     golden_bert, tmp_path, monkeypatch
 ):
-    """The Hub has `.bin` alone: download, convert, load."""
+    """The Hub has only `.bin`: download, convert, load."""
     cached = tmp_path / "cache"
     cached.mkdir()
     shutil.copy(golden_bert / "config.json", cached)
@@ -146,7 +146,7 @@ def test_a_name_on_the_hub_is_led_to_its_weights(
         r"`hf download (\S+) --local-dir (\S+)`", str(error.value)
     )[0]
     assert repository == "someone/tiny-bert"
-    # What the download would bring.
+    # The files that a download would bring.
     folder = tmp_path / name
     pickled(golden_bert, folder)
     run_advice(refused(folder), folder)
@@ -173,7 +173,7 @@ def test_tensorflows_and_flaxs_files(golden, option, tmp_path):
     for old, new in zip(
         load(golden).weights, load(folder).weights, strict=True
     ):
-        # The pooler of a masked-LM model has no use there.
+        # A masked-LM model does not use the pooler.
         if "seed" not in old.path and "pooled_dense" not in old.path:
             np.testing.assert_allclose(old.numpy(), new.numpy(), rtol=1e-6)
 

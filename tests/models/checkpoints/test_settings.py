@@ -1,4 +1,4 @@
-"""What `config.json` says of the outputs is read, or refused by its name."""
+"""The settings of outputs in `config.json` are read, or refused by name."""
 
 import json
 from pathlib import Path

@@ -59,7 +59,7 @@ def pair_inputs(first, second):
 
 @pytest.fixture
 def without_values():
-    """Variables made in this scope have shapes only, and take no memory."""
+    """Variables created in this scope have only shapes, and take no memory."""
     with keras.StatelessScope(initialize_variables=False):
         yield
     # Keras would make their values at the end of the next such scope.

@@ -1,4 +1,4 @@
-"""What an update costs, against sums written out by hand."""
+"""The costs of an update, against sums written out by hand."""
 
 import dataclasses
 

@@ -20,7 +20,7 @@ NO_DISTILLATION = [
 
 
 class FakeRun:
-    """Updates of given times, in place of a process."""
+    """Updates with given times, instead of a process."""
 
     base_gb = 0.5
 
@@ -42,7 +42,7 @@ class FakeRun:
         return Update(9.0 if self.updates in (1, 2, 4) else 2.0, 0.2)
 
     def rates(self):
-        # What it takes itself does not count.
+        # Its own use of the processor does not count.
         self.peak_gb = 7.0
         return {"float32": 1e9, "mixed_bfloat16": 2e9, "bandwidth": 1e8}
 

@@ -1,4 +1,4 @@
-"""The process that makes updates, and what ends it."""
+"""The process that runs updates, and how it ends."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Predictions from a measurement that is given."""
+"""Predictions from a given measurement."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Batches that do not fit are refused in one line; others mean one thing."""
+"""Batches that do not fit are refused in one line; others are unambiguous."""
 
 import time
 
@@ -408,14 +408,14 @@ def hub_batch(kind="masked_lm"):
         mask_selection_length=4,
         mask_selection_rate=0.5,
     )
-    # Alone, a tuple would be taken for `x` and `y`.
+    # A tuple alone would be read as `x` and `y`.
     return made(x=texts)
 
 
 def test_batches_of_kerashub_s_masked_lm_preprocessors(objectives):
     x, y, weight = hub_batch()
     count = np.array(weight).sum()
-    # Positions are filled up with zeros of weight 0.
+    # Positions are padded with zeros of weight 0.
     assert 2 <= count < np.array(weight).size
     assert np.array(x["segment_ids"]).any()
     objective = objectives["masked_lm"]
@@ -604,7 +604,7 @@ SAME_LABELS = [
     ("token_classification", lambda y, w: (np.where(w > 0, y, -100), None)),
     ("span", lambda y, w: ({k: v[:, None] for k, v in y.items()}, w[:, None])),
     ("span", lambda y, w: ({k: v.astype("float32") for k, v in y.items()}, w)),
-    # Keras's `fit` gives the weights to each of the labels.
+    # Keras's `fit` passes the weights to each of the labels.
     ("span", lambda y, w: (y, {"start": w, "end": w})),
 ]
 
@@ -767,7 +767,7 @@ def state_of(distiller):
 
 @pytest.fixture(scope="module")
 def distillers(teacher):
-    """Trained on a batch, in a graph whose sizes are not known."""
+    """Trains on a batch, in a graph whose sizes are not known."""
     made = {
         "graph": make_distiller(
             teacher, micro_batches=2, steps_per_execution=2
@@ -784,7 +784,7 @@ def distillers(teacher):
 
 
 def late(require):
-    """Checks that end long after everything that does not wait for them."""
+    """Makes checks end long after everything that does not wait for them."""
 
     def wait(condition):
         time.sleep(0.1)
@@ -851,7 +851,7 @@ def test_an_unfit_batch_changes_nothing(distillers, mode, case, how):
     distiller = distillers[mode]
     change, message = UNFIT[case]
     batch = toy.dataset(change(*toy.make_batch()))
-    # Both begin by setting the metrics back.
+    # Both begin by resetting the metrics.
     distiller.reset_metrics()
     before = state_of(distiller)
     with pytest.raises(BatchError) as caught:

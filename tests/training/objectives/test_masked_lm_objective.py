@@ -1,4 +1,4 @@
-"""The masked-LM objective against a step that is written out."""
+"""The masked-LM objective against a step written out in full."""
 
 import keras
 import keras_hub
@@ -343,7 +343,7 @@ def test_forward_equals_the_task_model(teacher, student, kind):
         backbone = keras_hub.models.BertBackbone(**toy.SIZES)
         model = toy.randomize(keras_hub.models.BertMaskedLM(backbone), seed=8)
     x, _, _ = toy.make_batch()
-    # What stands at padding means nothing.
+    # States at padding are meaningless.
     real = x["padding_mask"] > 0
     np.testing.assert_allclose(
         np.array(forward.encode(model, x, training=False))[real],

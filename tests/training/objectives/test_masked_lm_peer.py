@@ -64,7 +64,7 @@ def make_peer(name, config, table, model):
 
 
 def their_losses(teacher, student, batch):
-    """As the authors' training script computes them; mlm, soft, cosine."""
+    """Computes mlm, soft and cosine as in the authors' training script."""
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
     x, token_ids, masked = batch
