@@ -129,10 +129,10 @@ def _translate_files(folder: Path, names: dict[str, str]) -> None:
         for path in folder.glob(pattern):
             try:
                 content = json.loads(run_folder.read_text(path))
-            # Its reader says so.
+                present = _translate(content, {**names, **MOVED})
+            # It is damaged, as its reader says.
             except (ValueError, RecursionError):
                 continue
-            present = _translate(content, {**names, **MOVED})
             if isinstance(content, dict) and "name" in content:
                 # The recipe's own name is free.
                 present["name"] = content["name"]
@@ -163,7 +163,10 @@ def _translate_stages(lines: list[str], names: dict[str, str]) -> Iterator[str]:
             values = json.loads(line)
             parts = values["stage"].split("/")
         # A line that a kill has cut.
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (
+            *(ValueError, LookupError, TypeError),
+            *(AttributeError, RecursionError),
+        ):
             yield line
             continue
         stage = "/".join(names.get(part, part) for part in parts)

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import mutate
 import targets
+import yaml
 from harness import Defect, Target
 
 from keras_distil import config, data, models
 from keras_distil.cli import app
 from keras_distil.data.tokenize import Encoder
+from keras_distil.runs import earlier_runs
 from keras_distil.runs.corpus import load_tokenizer
 
+_EARLIER = targets.ROOT / "tests/golden/before_layout_runs/finished"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _TEXT = "a b [MASK] c.d [E1]e[E1] A"
 _SETTINGS = (
@@ -57,7 +60,26 @@ def all_targets() -> list[Target]:
     return [
         Target("folder_tokenizer", tokenizer_folder, refusals, 8),
         Target("folder_config", config_folder, refusals, 4),
+        Target("earlier_run", earlier_run, refusals, 5),
     ]
+
+
+def earlier_run(rng: random.Random, folder: Path) -> None:
+    """A finished run of an earlier keras_distil, translated."""
+    names = ("recipe.yaml", "environment.json", "report.json", "metrics.jsonl")
+    for name in names:
+        shutil.copy(_EARLIER / name, folder)
+    (folder / "twin.keras").touch()
+    path = folder / rng.choice(names)
+    text = path.read_text()
+    if path.suffix == ".json" and rng.random() < 0.7:
+        path.write_bytes(targets.change_json(rng, text))
+    elif path.suffix == ".yaml" and rng.random() < 0.7:
+        values = mutate.change_tree(rng, yaml.safe_load(text))
+        path.write_text(yaml.dump(values))
+    else:
+        path.write_bytes(mutate.change_bytes(rng, path.read_bytes()))
+    earlier_runs.translate_run(folder, lambda line: None)
 
 
 def tokenizer_folder(rng: random.Random, folder: Path) -> None:

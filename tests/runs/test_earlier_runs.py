@@ -308,7 +308,9 @@ def test_what_is_damaged_is_left_to_its_reader(home, capsys):
     assert files_of(folder) == before
     shutil.copy(RUNS / "finished" / "recipe.yaml", folder)
     (folder / "held_out.json").write_text("{")
+    (folder / "report.json").write_text("[" * 10**5)
     with (folder / "metrics.jsonl").open("a") as file:
+        file.write("[" * 10**5 + "\n")
         file.write('{"stage": "tw')
     earlier_runs.translate_run(folder, print)
     assert (folder / "baseline.keras").is_file()
