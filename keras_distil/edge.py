@@ -127,7 +127,7 @@ class Student:
                 "`run`."
             )
         _check_size(path)
-        with _tokenizers_errors(path):
+        with _name_file_in_errors(path):
             return tokenizers.Tokenizer.from_file(str(path))
 
     def __call__(
@@ -156,7 +156,7 @@ class Student:
         encoded = self._encode(text, pair)
         outputs = {
             name: values[0]
-            for name, values in self.run(_inputs_of(encoded)).items()
+            for name, values in self.run(_make_inputs(encoded)).items()
         }
         answers = getattr(self, f"_{self.kind}")
         return answers(outputs, encoded, pair or text, top)
@@ -221,7 +221,7 @@ class Student:
     def _encode(self, text: str, pair: str | None) -> Any:
         tokenizer = self.tokenizer
         is_span = self.kind == "span"
-        with _tokenizers_errors(self.folder / TOKENIZER_FILE):
+        with _name_file_in_errors(self.folder / TOKENIZER_FILE):
             if is_span:
                 self._check_question(text, pair)
             # If a question and its context are too long, the context is cut.
@@ -345,7 +345,7 @@ class Student:
 
 
 @contextlib.contextmanager
-def _tokenizers_errors(path: Path) -> Iterator[None]:
+def _name_file_in_errors(path: Path) -> Iterator[None]:
     """Names the file in the errors of `tokenizers`, which have no class."""
     try:
         yield
@@ -426,7 +426,7 @@ def _runners(path: Path, num_threads: int) -> dict[str, Any]:
         ) from error
 
 
-def _inputs_of(encoded: Any) -> dict[str, np.ndarray]:
+def _make_inputs(encoded: Any) -> dict[str, np.ndarray]:
     return {
         "token_ids": np.array([encoded.ids], np.int32),
         "padding_mask": np.array([encoded.attention_mask], np.int32),

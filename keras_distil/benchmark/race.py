@@ -169,7 +169,7 @@ class _Entry:
             self._commands.write(f"{batch} {length}\n")
             self._commands.flush()
         except BrokenPipeError:
-            self._failed = self._last_words()
+            self._failed = self._read_last_words()
             return
         answer = self._answer()
         if "seconds" not in answer:
@@ -220,11 +220,11 @@ class _Entry:
     def _answer(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line:
-            self._failed = self._last_words()
+            self._failed = self._read_last_words()
             return {}
         return json.loads(line)
 
-    def _last_words(self) -> str:
+    def _read_last_words(self) -> str:
         status = self._process.wait()
         self._errors.seek(0)
         lines = [x.strip() for x in self._errors if x.strip()]

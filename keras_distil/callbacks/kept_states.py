@@ -96,7 +96,7 @@ class KeptStates:
         """
         self.get()
         self._before = {
-            name: _glance(callback)
+            name: _list_attributes(callback)
             for name, callback in self._callbacks.items()
             if _is_own(callback)
         }
@@ -105,11 +105,13 @@ class KeptStates:
         """Returns the current states."""
         arrays: dict[str, np.ndarray] = {}
         states = {
-            name: _encoded(_state(callback), name, arrays)
+            name: _encode(_get_state(callback), name, arrays)
             for name, callback in self._callbacks.items()
             if _has_state(callback)
         }
-        return Kept({"callbacks": states, "not_kept": self._changed()}, arrays)
+        return Kept(
+            {"callbacks": states, "not_kept": self._list_changes()}, arrays
+        )
 
     def read(
         self, values: dict[str, Any], arrays: dict[str, np.ndarray]
@@ -126,7 +128,7 @@ class KeptStates:
             LookupError, TypeError: if the values have another form.
         """
         self._check_kept(values.get("not_kept", {}))
-        states = _by_place(values["callbacks"])
+        states = _key_by_place(values["callbacks"])
         for name, callback in self._callbacks.items():
             # Older states have no history.
             expected = _has_state(callback) and not isinstance(
@@ -136,17 +138,17 @@ class KeptStates:
                 _log.warning(
                     "The training state has no state of %s: it starts from "
                     "scratch.",
-                    _named(name),
+                    _describe(name),
                 )
         for name in states:
             if name not in self._callbacks and not name.endswith(".History"):
                 _log.warning(
                     "The training state has a state of %s, which is not among "
                     "the callbacks: it is ignored.",
-                    _named(name),
+                    _describe(name),
                 )
         restored = {
-            name: _decoded(states[name], arrays)
+            name: _decode(states[name], arrays)
             for name, callback in self._callbacks.items()
             if name in states and _has_state(callback)
         }
@@ -169,13 +171,13 @@ class KeptStates:
             if hasattr(callback, "set_training_state"):
                 callback.set_training_state(state)
             elif keras_too:
-                _put_back(callback, state)
+                _restore_state(callback, state)
 
-    def _changed(self) -> dict[str, dict[str, list[str]]]:
+    def _list_changes(self) -> dict[str, dict[str, list[str]]]:
         """Lists attributes of callbacks that changed but are not kept."""
         changes = {}
         for name, before in self._before.items():
-            now = _glance(self._callbacks[name])
+            now = _list_attributes(self._callbacks[name])
             changed = [x for x in now if now[x] != before.get(x, _MISSING)]
             if changed:
                 changes[name] = {
@@ -185,14 +187,14 @@ class KeptStates:
         return changes
 
     def _check_kept(self, not_kept: dict[str, Any]) -> None:
-        for name, changed in _by_place(not_kept).items():
+        for name, changed in _key_by_place(not_kept).items():
             callback = self._callbacks.get(name)
             if callback is None or not _is_own(callback):
                 continue
             if changed["numbers"]:
                 raise ValueError(
-                    f"Training cannot continue exactly with {_named(name)}: it "
-                    f"had changed {changed['numbers']}, which the training "
+                    f"Training cannot continue exactly with {_describe(name)}: "
+                    f"it had changed {changed['numbers']}, which the training "
                     "state does not keep. Give it `get_training_state` and "
                     "`set_training_state`, or, if nothing depends on these, "
                     "the attribute `has_training_state = False`."
@@ -200,7 +202,7 @@ class KeptStates:
             _log.warning(
                 "%s had changed %s, which the training state does not keep: "
                 "it starts from scratch.",
-                _named(name),
+                _describe(name),
                 changed["others"],
             )
 
@@ -208,26 +210,26 @@ class KeptStates:
 _MISSING = object()
 
 
-def _named(name: str) -> str:
+def _describe(name: str) -> str:
     place, _, kind = name.partition(".")
     return kind if place == "0" else f"{kind} number {int(place) + 1}"
 
 
-def _by_place(states: dict[str, Any]) -> dict[str, Any]:
+def _key_by_place(states: dict[str, Any]) -> dict[str, Any]:
     """Keys states by class and place among those of that class.
 
     Older states counted the places of all callbacks.
     """
     counts: dict[str, int] = {}
     ordered = {}
-    for name in sorted(states, key=_place):
+    for name in sorted(states, key=_parse_place):
         kind = name.partition(".")[2]
         counts[kind] = counts.get(kind, -1) + 1
         ordered[f"{counts[kind]}.{kind}"] = states[name]
     return ordered
 
 
-def _place(name: str) -> int:
+def _parse_place(name: str) -> int:
     place = name.partition(".")[0]
     if not place.isdecimal():
         raise LookupError(name)
@@ -252,7 +254,7 @@ def _check_known(callback: _Callback) -> None:
 def _has_state(callback: _Callback) -> bool:
     return (
         hasattr(callback, "get_training_state")
-        or _attributes(callback) is not None
+        or _get_attributes(callback) is not None
     )
 
 
@@ -266,17 +268,17 @@ def _is_own(callback: _Callback) -> bool:
     )
 
 
-def _attributes(callback: _Callback) -> tuple[str, ...] | None:
+def _get_attributes(callback: _Callback) -> tuple[str, ...] | None:
     for kind, names in ATTRIBUTES.items():
         if isinstance(callback, kind):
             return names
     return None
 
 
-def _glance(callback: _Callback) -> dict[str, tuple[str, Any]]:
+def _list_attributes(callback: _Callback) -> dict[str, tuple[str, Any]]:
     """Returns enough of a callback's attributes to see changes."""
     found: dict[str, tuple[str, Any]] = {}
-    left_out = {*_OF_KERAS, *(_attributes(callback) or ())}
+    left_out = {*_OF_KERAS, *(_get_attributes(callback) or ())}
     for name, value in vars(callback).items():
         if name in left_out:
             continue
@@ -293,13 +295,13 @@ def _glance(callback: _Callback) -> dict[str, tuple[str, Any]]:
 # === Keras's callbacks ===
 
 
-def _state(callback: _Callback) -> Any:
+def _get_state(callback: _Callback) -> Any:
     if hasattr(callback, "get_training_state"):
         return callback.get_training_state()
-    names = _attributes(callback) or ()
+    names = _get_attributes(callback) or ()
     state = {name: getattr(callback, name) for name in names}
     if isinstance(callback, keras.callbacks.EarlyStopping):
-        state["best_weights"] = _without_teacher(
+        state["best_weights"] = _remove_teacher(
             callback.model, state["best_weights"]
         )
     if isinstance(callback, keras.callbacks.CSVLogger):
@@ -307,10 +309,10 @@ def _state(callback: _Callback) -> Any:
     return state
 
 
-def _put_back(callback: _Callback, state: dict[str, Any]) -> None:
+def _restore_state(callback: _Callback, state: dict[str, Any]) -> None:
     state = dict(state)
     if isinstance(callback, keras.callbacks.EarlyStopping):
-        state["best_weights"] = _with_teacher(
+        state["best_weights"] = _insert_teacher(
             callback.model, state["best_weights"]
         )
         if state["stopped_epoch"]:
@@ -319,16 +321,16 @@ def _put_back(callback: _Callback, state: dict[str, Any]) -> None:
         _rewrite(callback, state.pop("text"))
     for name, value in state.items():
         # Lists and dicts keep growing, so each gets a copy.
-        setattr(callback, name, _copied(value))
+        setattr(callback, name, _copy(value))
 
 
-def _without_teacher(
+def _remove_teacher(
     model: keras.Model, weights: list[Any] | None
 ) -> list[Any] | None:
     """Selects the weights that training changes from all of a Distiller's."""
     if weights is None:
         return None
-    frozen = _frozen(model)
+    frozen = _list_frozen(model)
     return [
         np.asarray(value)  # Keras turns scalars into numbers.
         for variable, value in zip(model.weights, weights, strict=True)
@@ -336,19 +338,19 @@ def _without_teacher(
     ]
 
 
-def _with_teacher(
+def _insert_teacher(
     model: keras.Model, weights: list[Any] | None
 ) -> list[Any] | None:
     if weights is None:
         return None
-    frozen, kept = _frozen(model), iter(weights)
+    frozen, kept = _list_frozen(model), iter(weights)
     return [
         variable.numpy() if id(variable) in frozen else next(kept)
         for variable in model.weights
     ]
 
 
-def _frozen(model: keras.Model) -> set[int]:
+def _list_frozen(model: keras.Model) -> set[int]:
     if not isinstance(model.teacher, keras.Model):
         return set()
     return {id(variable) for variable in model.teacher.weights}
@@ -372,11 +374,11 @@ def _rewrite(logger: keras.callbacks.CSVLogger, text: str) -> None:
     logger.writer = None
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _copied(part) for name, part in value.items()}
+        return {name: _copy(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_copied(part) for part in value]
+        return [_copy(part) for part in value]
     return value
 
 
@@ -385,7 +387,7 @@ def _check_form(callback: _Callback, state: Any) -> None:
     if hasattr(callback, "get_training_state"):
         return
     containers = {"best_weights", "epoch", "history", "keys", "text"}
-    for name in _attributes(callback) or ():
+    for name in _get_attributes(callback) or ():
         value = state[name]
         is_number = value is None or isinstance(value, (bool, int, float))
         if name not in containers and not is_number:
@@ -395,32 +397,33 @@ def _check_form(callback: _Callback, state: Any) -> None:
 # === JSON with arrays ===
 
 
-def _encoded(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """Encodes a value as JSON, moving its arrays to `arrays`."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_encoded(part, name, arrays) for part in value]
+        return [_encode(part, name, arrays) for part in value]
     if isinstance(value, dict) and all(type(key) is str for key in value):
-        return {k: _encoded(part, name, arrays) for k, part in value.items()}
+        return {k: _encode(part, name, arrays) for k, part in value.items()}
     if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
         key = f"callbacks/{name}/{len(arrays):05d}"
         arrays[key] = np.array(value, order="C")
         return {_ARRAY: key}
     raise TypeError(
-        f"The training state of {_named(name)} must be made of numbers, text, "
-        "None, lists, dicts with text as keys, and NumPy arrays. Received: "
+        f"The training state of {_describe(name)} must be made of numbers, "
+        "text, None, lists, dicts with text as keys, and NumPy arrays. "
+        "Received: "
         f"{value!r:.60} of type {type(value).__name__}."
     )
 
 
-def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, list):
-        return [_decoded(part, arrays) for part in value]
+        return [_decode(part, arrays) for part in value]
     if isinstance(value, dict):
         if set(value) == {_ARRAY}:
             return arrays[value[_ARRAY]]
-        return {name: _decoded(part, arrays) for name, part in value.items()}
+        return {name: _decode(part, arrays) for name, part in value.items()}
     return value

@@ -47,7 +47,7 @@ class ProgressBar(keras.callbacks.Callback):
         """Shows the latest values."""
         parts = [self._epochs(), self._losses(), self._tokens_per_second()]
         if self._state is not None:
-            parts.append(_saved(self._state))
+            parts.append(_describe_saved_state(self._state))
         text = ", ".join(part for part in parts if part)
         self._bar.update(self._updates() - self._start, text)
 
@@ -83,7 +83,7 @@ class ProgressBar(keras.callbacks.Callback):
         return int(self.model.tokens_seen.numpy())
 
 
-def _saved(state: TrainingState) -> str:
+def _describe_saved_state(state: TrainingState) -> str:
     if state.saved_at is None:
         return ""
     ago = duration(time.monotonic() - state.saved_at)

@@ -72,7 +72,7 @@ class StudentCheckpoint(keras.callbacks.Callback):
         if self.monitor is None:
             self._save()
         elif self.monitor in logs:
-            if self._improved(float(logs[self.monitor])):
+            if self._has_improved(float(logs[self.monitor])):
                 self._save()
         elif (
             not self._of_validation or self.model.validates(epoch) is not False
@@ -106,7 +106,7 @@ class StudentCheckpoint(keras.callbacks.Callback):
             raise TypeError(f"`best` must be a float. Received: {best!r:.60}.")
         self.best = best
 
-    def _improved(self, value: float) -> bool:
+    def _has_improved(self, value: float) -> bool:
         better = self.best is None or (
             value < self.best if self.mode == "min" else value > self.best
         )

@@ -135,7 +135,7 @@ class TrainingState(keras.callbacks.Callback):
             self._restore(model, snapshot)
         # No version of keras_distil wrote it, though the checksums match.
         except (LookupError, TypeError, AttributeError) as error:
-            raise _not_ours(snapshot.path) from error
+            raise _make_foreign_error(snapshot.path) from error
         self._first_update = _updates(model) - self._position.batches
         self.saved_step = snapshot.step
         return self._position
@@ -145,12 +145,12 @@ class TrainingState(keras.callbacks.Callback):
         self._check_same(values, snapshot.path)
         position = Position(**values["position"])
         if not all(type(x) is int and 0 <= x < 2**63 for x in position):
-            raise _not_ours(snapshot.path)
+            raise _make_foreign_error(snapshot.path)
         states = self._others.read(values, snapshot.tensors)
-        _check_fit(_metrics(model), snapshot)
-        _check_fit(_variables(model), snapshot)
+        _check_fit(_list_metrics(model), snapshot)
+        _check_fit(_list_variables(model), snapshot)
         self._source.restore(snapshot.path)
-        _assign(_variables(model), snapshot.tensors)
+        _assign(_list_variables(model), snapshot.tensors)
         self._others.put_back(states, keras_too=False)
         self._states, self._snapshot = states, snapshot
         self._position = position
@@ -178,7 +178,7 @@ class TrainingState(keras.callbacks.Callback):
     def _put_back(self) -> None:
         """Undoes changes that the other callbacks make when they begin."""
         if self._snapshot is not None:
-            _assign(_variables(self.model), self._snapshot.tensors)
+            _assign(_list_variables(self.model), self._snapshot.tensors)
             self._others.put_back(self._states)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -191,7 +191,7 @@ class TrainingState(keras.callbacks.Callback):
         if threading.current_thread() is threading.main_thread():
             self._signal = None
             self._handlers = {
-                number: signal.signal(number, self._remember)
+                number: signal.signal(number, self._handle_signal)
                 for number in _SIGNALS
             }
 
@@ -202,7 +202,7 @@ class TrainingState(keras.callbacks.Callback):
         if self._snapshot is not None:
             self._put_back()
             # Keras has reset them.
-            _assign(_metrics(self.model), self._snapshot.tensors)
+            _assign(_list_metrics(self.model), self._snapshot.tensors)
             self._step = self._position.step
             self._snapshot = None
 
@@ -230,9 +230,9 @@ class TrainingState(keras.callbacks.Callback):
 
     def _save(self, position: Position) -> None:
         step = _updates(self.model)
-        variables = {**_variables(self.model), **_metrics(self.model)}
+        variables = {**_list_variables(self.model), **_list_metrics(self.model)}
         # Reading may need all workers; only the chief writes.
-        tensors = {name: _value(v) for name, v in variables.items()}
+        tensors = {name: _to_array(v) for name, v in variables.items()}
         _check_finite(tensors, step)
         self.saved_step = step
         self.saved_at = time.monotonic()
@@ -254,7 +254,7 @@ class TrainingState(keras.callbacks.Callback):
             write_more=self._source.save,
         )
 
-    def _remember(self, number: int, frame: Any) -> None:
+    def _handle_signal(self, number: int, frame: Any) -> None:
         """Ends after the step; on a second signal, at once."""
         if self._signal is not None:
             self._end_process()
@@ -298,12 +298,12 @@ def _updates(model: keras.Model) -> int:
     return int(model.optimizer.iterations.numpy())
 
 
-def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+def _list_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Returns all variables that training changes, without the metrics.
 
     The teacher is frozen and can be loaded again.
     """
-    left_out = {id(v) for v in _metrics(model).values()}
+    left_out = {id(v) for v in _list_metrics(model).values()}
     if isinstance(model.teacher, keras.Model):
         left_out |= {id(v) for v in model.teacher.variables}
     variables = [v for v in model.variables if id(v) not in left_out]
@@ -313,17 +313,17 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     # The state from which random operations without a seed draw.
     variables.append(private_api.global_seed_generator().state)
     names.append("global_seed_generator")
-    return _numbered(names, variables)
+    return _key_by_order(names, variables)
 
 
-def _metrics(model: keras.Model) -> dict[str, keras.Variable]:
+def _list_metrics(model: keras.Model) -> dict[str, keras.Variable]:
     variables = [
         v for metric in model.running_metrics for v in metric.variables
     ]
-    return _numbered([f"metric/{v.path}" for v in variables], variables)
+    return _key_by_order([f"metric/{v.path}" for v in variables], variables)
 
 
-def _numbered(
+def _key_by_order(
     names: list[str], variables: list[keras.Variable]
 ) -> dict[str, keras.Variable]:
     """Keys variables by order and name.
@@ -339,7 +339,7 @@ def _numbered(
     }
 
 
-def _value(variable: keras.Variable) -> np.ndarray:
+def _to_array(variable: keras.Variable) -> np.ndarray:
     # Safetensors writes raw memory, which must be in C order.
     return np.array(variable.numpy(), order="C")
 
@@ -374,7 +374,7 @@ def _assign(
         variable.assign(tensors[name])
 
 
-def _not_ours(path: Path) -> ValueError:
+def _make_foreign_error(path: Path) -> ValueError:
     return ValueError(
         f"The training state in {path} was not written by keras_distil. "
         "Remove the folder, or start again with --fresh."

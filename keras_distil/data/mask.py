@@ -96,11 +96,11 @@ def mask_tokens(
     times = -tf.math.log(_uniform(bits[..., :length]))
     if token_weights is not None:
         times /= tf.gather(tf.cast(token_weights, tf.float32), token_ids)
-    counts = _wanted(maskable, _uniform(bits[..., -1]), rate)
-    selected = _first(times, maskable, counts)
+    counts = _count_chosen(maskable, _uniform(bits[..., -1]), rate)
+    selected = _select_first(times, maskable, counts)
 
     action = _uniform(bits[..., length : 2 * length])
-    replacement = _ordinary_token(
+    replacement = _draw_ordinary_tokens(
         bits[..., 2 * length : 3 * length], special, vocabulary_size
     )
     hidden = tf.where(action < 0.8, special.mask_id, token_ids)
@@ -125,7 +125,7 @@ def _check(special: SpecialTokens, vocabulary_size: int, rate: float) -> None:
         )
 
 
-def _wanted(maskable: tf.Tensor, u: tf.Tensor, rate: float) -> tf.Tensor:
+def _count_chosen(maskable: tf.Tensor, u: tf.Tensor, rate: float) -> tf.Tensor:
     """Returns the number of positions to choose, int32 (...,)."""
     available = tf.reduce_sum(tf.cast(maskable, tf.int32), axis=-1)
     count = tf.floor(rate * tf.cast(available, tf.float32) + u)
@@ -133,7 +133,7 @@ def _wanted(maskable: tf.Tensor, u: tf.Tensor, rate: float) -> tf.Tensor:
     return tf.minimum(count, available)
 
 
-def _first(
+def _select_first(
     times: tf.Tensor, maskable: tf.Tensor, wanted: tf.Tensor
 ) -> tf.Tensor:
     """Marks the `wanted` smallest times among maskable positions.
@@ -158,7 +158,7 @@ def _first(
     return maskable & (order >= last)
 
 
-def _ordinary_token(
+def _draw_ordinary_tokens(
     bits: tf.Tensor, special: SpecialTokens, vocabulary_size: int
 ) -> tf.Tensor:
     """Draws uniform token ids below `vocabulary_size`, without special ids."""

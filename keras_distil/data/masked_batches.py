@@ -85,8 +85,8 @@ def masked_lm_dataset(
     options = (special, vocabulary_size, seed, rate, token_weights)
     more_inputs = list(more_inputs)
     if isinstance(sequences, list):
-        more_inputs = more_inputs or [_nothing_more] * len(sequences)
-        batch = _bucketed(
+        more_inputs = more_inputs or [_add_nothing] * len(sequences)
+        batch = _make_bucketed(
             sequences, batch_size, options, shuffle, maskings, more_inputs
         )
         return Stream(batch, batch_size=batch_size, steps=steps).dataset(
@@ -100,7 +100,7 @@ def masked_lm_dataset(
             "text."
         )
     make = _BatchMaker(
-        sequences, *options, more_inputs=(more_inputs or [_nothing_more])[0]
+        sequences, *options, more_inputs=(more_inputs or [_add_nothing])[0]
     )
 
     def batch_of(step: tf.Tensor, places: tf.Tensor):
@@ -108,13 +108,13 @@ def masked_lm_dataset(
         epoch, row = example // count, example % count
         if shuffle:
             row = shuffled(row, seed, epoch, count, _ORDER)
-        return make(row, _masking(epoch, maskings))
+        return make(row, _find_masking(epoch, maskings))
 
     stream = Stream(batch_of, batch_size=batch_size, steps=steps)
     return stream.dataset(first_step)
 
 
-def _bucketed(
+def _make_bucketed(
     buckets: list[ShardedSequences],
     batch_size: int,
     options: tuple,
@@ -151,7 +151,7 @@ def _bucketed(
             row = shuffled(
                 row, seed, epochs, int(counts[bucket]), _BUCKET_ORDER + bucket
             )
-        return makers[bucket](row, _masking(epochs, maskings))
+        return makers[bucket](row, _find_masking(epochs, maskings))
 
     def batch(step: tf.Tensor, places: tf.Tensor):
         epoch, number = step // total, step % total
@@ -285,12 +285,12 @@ def masked_rows_dataset(
     return stream.dataset()
 
 
-def _masking(epochs: tf.Tensor, maskings: int | None) -> tf.Tensor:
+def _find_masking(epochs: tf.Tensor, maskings: int | None) -> tf.Tensor:
     """Returns the epoch whose masks each epoch uses."""
     return epochs if maskings is None else epochs % maskings
 
 
-def _nothing_more(rows: tf.Tensor, maskings: tf.Tensor) -> dict:
+def _add_nothing(rows: tf.Tensor, maskings: tf.Tensor) -> dict:
     return {}
 
 
@@ -310,7 +310,7 @@ class _BatchMaker:
         token_weights: np.ndarray | None,
         *,
         places_before: int = 0,
-        more_inputs: MoreInputs = _nothing_more,
+        more_inputs: MoreInputs = _add_nothing,
     ):
         if token_weights is not None:
             _check_weights(np.asarray(token_weights), vocabulary_size)

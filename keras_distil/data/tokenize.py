@@ -209,7 +209,7 @@ class Encoder:
         unknown_id = tokenizer.token_to_id("[UNK]")
         self.unknown_id = -1 if unknown_id is None else unknown_id
         self._known: dict[str, bytes] | None = None
-        if _looks_at_words_alone(tokenizer):
+        if _splits_at_spaces(tokenizer):
             self._known = {}
 
     def encode(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
@@ -226,7 +226,7 @@ class Encoder:
         texts = iter(texts)
         while batch := list(itertools.islice(texts, _BATCH)):
             if self._known is None:
-                yield from map(self._array, self._encoded(batch))
+                yield from map(self._array, self._encode_texts(batch))
                 continue
             words = [text.split(" ") for text in batch]
             self._learn(words)
@@ -238,17 +238,17 @@ class Encoder:
         if self._known is None or len(self._known) > _WORDS_KNOWN:
             self._known = {}
         new = list({w for words in texts for w in words} - self._known.keys())
-        for word, encoding in zip(new, self._encoded(new), strict=True):
+        for word, encoding in zip(new, self._encode_texts(new), strict=True):
             self._known[word] = self._array(encoding).tobytes()
 
-    def _encoded(self, batch: list[str]) -> list[tokenizers.Encoding]:
+    def _encode_texts(self, batch: list[str]) -> list[tokenizers.Encoding]:
         return _encode_batch(self._tokenizer, batch)
 
     def _array(self, encoding: tokenizers.Encoding) -> np.ndarray:
         return np.array(encoding.ids, dtype=self.dtype)
 
 
-def _looks_at_words_alone(tokenizer: tokenizers.Tokenizer) -> bool:
+def _splits_at_spaces(tokenizer: tokenizers.Tokenizer) -> bool:
     """Checks whether a text's tokens are those of its single words.
 
     This holds for BERT's normalizer, which changes characters one by one, its

@@ -87,7 +87,7 @@ def build_tokenizer(directory: Path) -> tokenizers.Tokenizer:
     settings = read_object(directory / SETTINGS_FILE)
     plain = _check_class(directory, settings)
     if complete.is_file():
-        tokenizer = _from_json(complete)
+        tokenizer = _read_json(complete)
         described = json.loads(tokenizer.to_str())
         _check_word_piece(complete, described)
         words = described["model"]["vocab"]
@@ -180,7 +180,7 @@ def _check_settings(directory: Path, settings: Mapping[str, Any]) -> None:
         # 1 == True in Python, so the values are compared as JSON.
         if key in settings and not any(settings[key] is v for v in allowed):
             raise ValueError(
-                f"`{key}` in '{path}' must be one of {_json_of(allowed)}. "
+                f"`{key}` in '{path}' must be one of {_format_json(allowed)}. "
                 f"Received: {reprlib.repr(settings[key])}."
             )
     for key, allowed in _WITHOUT_EFFECT.items():
@@ -198,14 +198,14 @@ def _check_settings(directory: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _json_of(values: Iterable[Any]) -> str:
+def _format_json(values: Iterable[Any]) -> str:
     return ", ".join(map(json.dumps, values))
 
 
 # === Words ===
 
 
-def _from_json(path: Path) -> tokenizers.Tokenizer:
+def _read_json(path: Path) -> tokenizers.Tokenizer:
     disk.check_size(path, disk.VOCABULARY_BYTES)
     try:
         written = json.loads(path.read_text("utf-8"))["model"]["vocab"]
@@ -383,10 +383,10 @@ def _added_tokens(
         if token.content not in known:
             known.add(token.content)
             listed.append(token)
-    return [_as_special(token) for token in listed]
+    return [_make_special(token) for token in listed]
 
 
-def _as_special(token: _AddedToken) -> _AddedToken:
+def _make_special(token: _AddedToken) -> _AddedToken:
     if token.content not in _NAMED_TOKENS.values():
         return token
     return dataclasses.replace(token, flags={**token.flags, "special": True})

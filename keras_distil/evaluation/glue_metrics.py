@@ -56,8 +56,8 @@ def score_glue(
         which computes the correlations, leaves those called 0 above undefined.
     """
     task = glue_task(task)
-    labels = _checked(task, "labels", labels)
-    predictions = _checked(task, "predictions", predictions)
+    labels = _check_values(task, "labels", labels)
+    predictions = _check_values(task, "predictions", predictions)
     if labels.shape != predictions.shape:
         raise ValueError(
             "`labels` and `predictions` must be of one shape. Received: "
@@ -144,7 +144,7 @@ def class_predictions(task: str | GLUETask, logits: Any) -> np.ndarray:
         array([0. , 2.5, 5. ], dtype=float32)
     """
     task = glue_task(task)
-    outputs = _numbers("logits", logits)
+    outputs = _check_numbers("logits", logits)
     if task.is_regression and outputs.ndim == 1:
         outputs = outputs[:, np.newaxis]
     if outputs.ndim != 2 or outputs.shape[1] != task.num_outputs:
@@ -200,19 +200,19 @@ def write_submission(
             f"`split` must be one of {list(task.test)} of '{task.name}'. "
             f"Received: split={split!r}."
         )
-    values = _checked(task, "predictions", predictions)
+    values = _check_values(task, "predictions", predictions)
     if task.is_regression:
         _check_range("predictions", values)
     order = _order(ids, len(values))
     lines = ["index\tprediction"]
     for number, value in enumerate(values[order]):
-        lines.append(f"{number}\t{_written(task, value)}")
+        lines.append(f"{number}\t{_format_prediction(task, value)}")
     path = Path(folder).expanduser() / _file_name(task, split)
     disk.write_text(path, "\n".join(lines) + "\n")
     return path
 
 
-def _written(task: GLUETask, value: Any) -> str:
+def _format_prediction(task: GLUETask, value: Any) -> str:
     if task.is_regression:
         # The sum turns minus zero into zero.
         return f"{value + 0.0:.3f}"
@@ -238,10 +238,10 @@ def _order(ids: Sequence[int], count: int) -> np.ndarray:
     return order
 
 
-def _checked(task: GLUETask, name: str, values: Any) -> np.ndarray:
+def _check_values(task: GLUETask, name: str, values: Any) -> np.ndarray:
     """Returns class ids as int64, or scores as float64."""
     if task.is_regression:
-        array = _numbers(name, values)
+        array = _check_numbers(name, values)
     else:
         array = np.asarray(values)
         if array.size and array.dtype.kind not in "iu":
@@ -260,7 +260,7 @@ def _checked(task: GLUETask, name: str, values: Any) -> np.ndarray:
     return array
 
 
-def _numbers(name: str, values: Any) -> np.ndarray:
+def _check_numbers(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values)
     # NumPy's letter for bfloat16, which occurs in mixed precision, is V.
     if array.size and array.dtype.kind not in "iufV":

@@ -103,7 +103,7 @@ def best_answers(
     _check_logits(windows, end_logits, "end_logits")
     predictions = []
     for example, chosen in zip(
-        examples, _windows_of(windows, len(examples)), strict=True
+        examples, _group_windows(windows, len(examples)), strict=True
     ):
         stretches = [_Stretch.of(windows, w) for w in chosen]
         spans = []
@@ -120,7 +120,7 @@ def best_answers(
             float(start_logits[w][0]) + float(end_logits[w][0]) for w in chosen
         )
         predictions.append(
-            _prediction(
+            _make_prediction(
                 example.context,
                 sorted(spans, key=lambda span: -span[0])[:n_best],
                 no_answer_score,
@@ -220,7 +220,7 @@ def _best_spans(
     return list(zip(flat[selected].tolist(), starts, ends, strict=True))
 
 
-def _prediction(
+def _make_prediction(
     context: str,
     spans: list[_Span],
     no_answer_score: float,
@@ -242,7 +242,7 @@ def _prediction(
     )
 
 
-def _windows_of(windows: SquadWindows, examples: int) -> list[range]:
+def _group_windows(windows: SquadWindows, examples: int) -> list[range]:
     """Returns the windows of each example."""
     bounds = np.searchsorted(windows.example, np.arange(examples + 1))
     if bounds[-1] != len(windows) or (np.diff(bounds) < 1).any():

@@ -62,8 +62,8 @@ def augment_examples(
     """
     _check(examples, copies, probability, candidates)
     forward.check_masked_lm(model, "model")
-    replaceable = _replaceable(examples, tokenizer)
-    candidates_by_place = _candidates(
+    replaceable = _find_replaceable(examples, tokenizer)
+    candidates_by_place = _find_candidates(
         examples, model, tokenizer, replaceable, candidates, progress
     )
     generator = np.random.default_rng(seed)
@@ -106,17 +106,17 @@ def _check(
         )
 
 
-def _replaceable(
+def _find_replaceable(
     examples: EncodedExamples, tokenizer: tokenizers.Tokenizer
 ) -> np.ndarray:
     """Returns the positions in `token_ids` of words of one token."""
     ids = examples.token_ids
-    words, pieces = _kinds_of_tokens(tokenizer)
+    words, pieces = _classify_tokens(tokenizer)
     followed = np.append(pieces[ids[1:]], False)
     return np.flatnonzero(words[ids] & ~followed)
 
 
-def _kinds_of_tokens(
+def _classify_tokens(
     tokenizer: tokenizers.Tokenizer,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns for each id whether it may be a word and may continue one."""
@@ -129,7 +129,7 @@ def _kinds_of_tokens(
     return words, pieces
 
 
-def _candidates(
+def _find_candidates(
     examples: EncodedExamples,
     model: MaskedLM,
     tokenizer: tokenizers.Tokenizer,
@@ -138,7 +138,7 @@ def _candidates(
     progress: Callable[[int, int], None] | None,
 ) -> np.ndarray:
     """Returns the likeliest words at each place, int32, (places, count)."""
-    words, _ = _kinds_of_tokens(tokenizer)
+    words, _ = _classify_tokens(tokenizer)
     if count > words.sum():
         raise ValueError(
             f"`candidates` must be at most {words.sum()}, the words of the "
@@ -172,7 +172,7 @@ def _candidates(
     mask_id = SpecialTokens.from_tokenizer(tokenizer).mask_id
     candidates = np.zeros((len(replaceable), count), np.int32)
     done = 0
-    for places, inputs, original in _masked(examples, replaceable, mask_id):
+    for places, inputs, original in _mask_each(examples, replaceable, mask_id):
         candidates[places] = likeliest(
             tf.nest.map_structure(tf.constant, inputs), tf.constant(original)
         ).numpy()
@@ -182,7 +182,7 @@ def _candidates(
     return candidates
 
 
-def _masked(
+def _mask_each(
     examples: EncodedExamples, replaceable: np.ndarray, mask_id: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]:
     """Yields batches of similar length, each example with one word masked."""

@@ -54,7 +54,7 @@ def check_archive(
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            refusal = _refusal_of(path, members)
+            refusal = _find_refusal(path, members)
             config = {} if refusal else json.loads(archive.read(_CONFIG))
             weights_bytes = archive.getinfo(_WEIGHTS).file_size
     except PermissionError:
@@ -144,7 +144,7 @@ def reason(error: Exception) -> str:
     return f"{first[:300]}."
 
 
-def _refusal_of(path: Path, members: list[zipfile.ZipInfo]) -> str | None:
+def _find_refusal(path: Path, members: list[zipfile.ZipInfo]) -> str | None:
     """Says why an archive must not be unpacked; None if it may."""
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))

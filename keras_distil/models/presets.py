@@ -42,7 +42,7 @@ def check_family(source: str) -> None:
     Raises:
         ValueError: naming the family.
     """
-    family = _family_of(source)
+    family = _find_family(source)
     if family is not None and not issubclass(family, _FAMILIES):
         raise ValueError(
             f"`{source}` is a KerasHub preset of "
@@ -72,7 +72,7 @@ def is_of_network(error: BaseException | None) -> bool:
     return False
 
 
-def _family_of(source: str) -> type[Backbone] | None:
+def _find_family(source: str) -> type[Backbone] | None:
     """Returns the encoder class of a preset; None if it is not one."""
     if Path(source).is_dir():
         registered = read_json(Path(source) / "config.json")["registered_name"]

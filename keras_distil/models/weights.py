@@ -72,7 +72,7 @@ def merged_weights(layer: keras.Layer) -> list[object]:
                 left = getattr(part, f"lora_{kind}_a")
                 right = getattr(part, f"lora_{kind}_b")
                 factors |= {id(left), id(right)}
-                merged[id(changed)] = _with_change(
+                merged[id(changed)] = _add_change(
                     changed, left, right, part.lora_alpha / part.lora_rank
                 )
     return [
@@ -82,7 +82,7 @@ def merged_weights(layer: keras.Layer) -> list[object]:
     ]
 
 
-def _with_change(
+def _add_change(
     changed: keras.Variable,
     left: keras.Variable,
     right: keras.Variable,
@@ -151,7 +151,7 @@ def with_dtype(
     config["backbone"]["config"]["dtype"] = keras.dtype_policies.serialize(
         policy
     )
-    return _with_config(model, config)
+    return _rebuild(model, config)
 
 
 def with_logits(model: AnyTask) -> AnyTask:
@@ -166,10 +166,10 @@ def with_logits(model: AnyTask) -> AnyTask:
     config = model.get_config()
     if "activation" in config:
         config["activation"] = "linear"
-    return _with_config(model, config)
+    return _rebuild(model, config)
 
 
-def _with_config(model: AnyTask, config: dict[str, Any]) -> AnyTask:
+def _rebuild(model: AnyTask, config: dict[str, Any]) -> AnyTask:
     """Rebuilds a model with another configuration and the same weights."""
     with seeded_build(0):
         converted = type(model).from_config(config)

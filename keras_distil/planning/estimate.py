@@ -99,7 +99,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         "teacher": {
             "source": recipe.teacher.source,
             "shape_from": origin,
-            **_described(teacher),
+            **_describe(teacher),
         },
     }
     if recipe.distill is None or recipe.student is None:
@@ -112,7 +112,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         )
     return summary | {
         "student": {
-            **_described(student),
+            **_describe(student),
             "fewer_parameters_percent": round(fewer, 1),
         },
         "tokens": _tokens(recipe),
@@ -206,7 +206,7 @@ def durations(
         },
         "assumptions": {
             "efficiency": f"{efficiency:g} of the peak",
-            "precision": _computed_in(recipe, device),
+            "precision": _describe_precision(recipe, device),
             "padding": "none: every token counts",
             "left_out": "input, all-reduce, checkpoints, evaluation, baseline",
         },
@@ -260,7 +260,7 @@ def shares(parts: dict[str, float]) -> dict[str, str]:
     return {name: f"{100 * x / total:.1f}%" for name, x in parts.items()}
 
 
-def _computed_in(recipe: Recipe, device: Device) -> str:
+def _describe_precision(recipe: Recipe, device: Device) -> str:
     if recipe.precision == "float32":
         return "float32"
     if device.bfloat16_tflops is None:
@@ -278,7 +278,7 @@ def _check_devices(recipe: Recipe, devices: int) -> None:
         )
 
 
-def _described(shape: EncoderShape) -> dict[str, Any]:
+def _describe(shape: EncoderShape) -> dict[str, Any]:
     return {**dataclasses.asdict(shape), "parameters": shape.parameters}
 
 

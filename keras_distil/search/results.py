@@ -143,29 +143,30 @@ def summary(result: dict[str, Any]) -> list[str]:
     if before["score"] is None:
         return [*lines, "The recipe's own values have no score to compare."]
     name = result["objective"]
+    own, chosen = before["score"], best["score"]
     lines.append(
-        f"{_said(name, before['score'])} with the recipe's own values, "
-        f"{_said(name, best['score'])} with those of {best['name']}, which "
-        f"was chosen for it: {_gained(name, before['score'], best['score'])}."
+        f"{_format_score(name, own)} with the recipe's own values, "
+        f"{_format_score(name, chosen)} with those of {best['name']}, which "
+        f"was chosen for it: {_format_gain(name, own, chosen)}."
     )
     key = f"{CHECKED}_{name}"
     if key in best["scores"]:
-        checked = before["scores"][key], best["scores"][key]
+        own, chosen = before["scores"][key], best["scores"][key]
         lines.append(
             "On held-out text not used to choose a trial: "
-            f"{_said(name, checked[0])} and {_said(name, checked[1])}, "
-            f"{_gained(name, *checked)}."
+            f"{_format_score(name, own)} and {_format_score(name, chosen)}, "
+            f"{_format_gain(name, own, chosen)}."
         )
     return lines
 
 
-def _said(objective: str, score: float) -> str:
+def _format_score(objective: str, score: float) -> str:
     if objective == "mlm_loss":
         return f"{score:.3f}"
     return f"{100 * score:.2f}%"
 
 
-def _gained(objective: str, before: float, after: float) -> str:
+def _format_gain(objective: str, before: float, after: float) -> str:
     if objective == "mlm_loss":
         return f"{after - before:+.3f}"
     return f"{100 * (after - before):+.2f} points"
@@ -178,17 +179,17 @@ def make_table(result: dict[str, Any]) -> rich.table.Table:
     table = rich.table.Table(title=f"{result['name']}, search")
     table.add_column("trial")
     for key in keys:
-        table.add_column(_short(key), justify="right")
+        table.add_column(_shorten_key(key), justify="right")
     table.add_column(name, justify="right")
     table.add_column("s", justify="right")
     for at, row in enumerate(result["trials"]):
         style = "bold" if at == result["best"] else None
-        cells = [_shown(row["values"].get(key)) for key in keys]
+        cells = [_format_value(row["values"].get(key)) for key in keys]
         scores = row.get("scores")
         table.add_row(
             row["name"],
             *cells,
-            _said(name, row["score"]) if scores else row["message"],
+            _format_score(name, row["score"]) if scores else row["message"],
             f"{scores['duration_s']:.0f}" if scores else "",
             style=style,
         )
@@ -201,11 +202,11 @@ def _keys(result: dict[str, Any]) -> list[str]:
     )
 
 
-def _short(key: str) -> str:
+def _shorten_key(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -250,7 +251,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
             label="the recipe's own values",
         )
     _draw_axes(axes, columns)
-    names = [*map(_short, keys), result["objective"]]
+    names = [*map(_shorten_key, keys), result["objective"]]
     axes.set_xticks(range(len(names)), names)
     if rows or before is not None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
@@ -303,7 +304,7 @@ def _axis(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
         return [known.index(str(x)) / span for x in values], ticks
     low, high = min(values, default=0.0), max(values, default=1.0)
     if low == high:
-        return [0.5 for _ in values], [(0.5, _shown(low))]
+        return [0.5 for _ in values], [(0.5, _format_value(low))]
     wide = low > 0 and high / low > 30
     ends = (np.log(low), np.log(high)) if wide else (low, high)
 

@@ -356,7 +356,7 @@ class _Job:
         """Writes the cache and moves it to its folder."""
         tasks = list(self._tasks())
         finished = {task.path: task.done() for task in tasks}
-        self._tell_size(tasks, finished, say)
+        self._report_size(tasks, finished, say)
         total = sum(task.stop - task.start for task in tasks)
         done = 0
 
@@ -404,7 +404,7 @@ class _Job:
                         self._scratch / f"{name}.array_record",
                     )
 
-    def _tell_size(
+    def _report_size(
         self,
         tasks: Sequence[_ShardTask],
         finished: dict[Path, manifest.Shard | None],

@@ -43,7 +43,7 @@ def make(
         return None
     for argument, value in given.items():
         _check_structure(argument, value, outputs)
-    container = _built(given, outputs)
+    container = _build(given, outputs)
     wrong = [
         name
         for name in results(container)
@@ -101,7 +101,7 @@ def _check_structure(
         )
 
 
-def _built(
+def _build(
     given: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> CompileMetrics:
     """Builds the container for the shapes of its future inputs.
@@ -112,7 +112,7 @@ def _built(
     errors = []
     for targets in outputs["targets"]:
         container = CompileMetrics(
-            *(_with_accuracy(x, outputs) for x in given.values()),
+            *(_replace_accuracy(x, outputs) for x in given.values()),
             output_names=outputs["names"],
         )
         try:
@@ -143,7 +143,7 @@ def _update(metrics: CompileMetrics) -> Any:
     return update
 
 
-def _with_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
+def _replace_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
     """Replaces the name "accuracy" by a metric of classes.
 
     Keras decides by the labels of the first batch which of its accuracies the
@@ -152,9 +152,9 @@ def _with_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
     if not outputs["classes"]:
         return value
     if isinstance(value, dict):
-        return {k: _with_accuracy(v, outputs) for k, v in value.items()}
+        return {k: _replace_accuracy(v, outputs) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_with_accuracy(x, outputs) for x in value]
+        return [_replace_accuracy(x, outputs) for x in value]
     if isinstance(value, str) and value.lower() in ("accuracy", "acc"):
         metric = keras.metrics.MeanMetricWrapper(accuracy, name=value)
         # As on Keras's metrics: EarlyStopping reads it.

@@ -255,7 +255,7 @@ def _start_message(error: str) -> str:
     # The chief knows which workers are missing, and tells the others.
     missing = re.search(r"timed out task names:\s*((?:/job:\S+\s*)*)", error)
     named = _named_workers(missing[1]) if missing else [0] if index else []
-    who = " and ".join(_described(number) for number in named)
+    who = " and ".join(_describe_worker(number) for number in named)
     return (
         f"Not all of the {count} workers started within {START_TIMEOUT_S} s"
         f"{f': no answer from {who}' if who else ''}. Each must be started "
@@ -339,9 +339,9 @@ def report_lost_workers() -> Iterator[None]:
 def _lost_message(error: str) -> str:
     named = _named_workers(error)
     if _SECOND in error:
-        who = _described((named or [worker_index()[0]])[0])
+        who = _describe_worker((named or [worker_index()[0]])[0])
         return f"A second process started as {who} during the run."
-    who = _described(named[0]) if named else "another worker"
+    who = _describe_worker(named[0]) if named else "another worker"
     return (
         f"A worker is lost: the connection to {who} broke. The output of that "
         "worker may say why."
@@ -359,7 +359,7 @@ def _named_workers(text: str) -> list[int]:
     return [place for place in dict.fromkeys(places) if place != own]
 
 
-def _described(place: int) -> str:
+def _describe_worker(place: int) -> str:
     return f"worker {place} ({_addresses()[place]})"
 
 

@@ -21,7 +21,7 @@ def check_backend() -> None:
     if not _has_keras():
         # `keras_distil.edge` needs no backend.
         return
-    name, source = _chosen_backend()
+    name, source = _find_backend()
     if name != "tensorflow":
         raise ImportError(
             "keras_distil needs Keras's TensorFlow backend. Set "
@@ -45,17 +45,17 @@ def is_command() -> bool:
         return True
     # While a package is imported for `python -m`, `argv[0]` is "-m".
     words = sys.orig_argv
-    return program == "-m" and _module_of(words) == "keras_distil"
+    return program == "-m" and _find_module(words) == "keras_distil"
 
 
-def _module_of(words: list[str]) -> str | None:
+def _find_module(words: list[str]) -> str | None:
     for word, following in zip(words, words[1:], strict=False):
         if word == "-m":
             return following.split(".")[0]
     return None
 
 
-def _chosen_backend() -> tuple[str, str]:
+def _find_backend() -> tuple[str, str]:
     """Returns the name of the backend, and what chose it."""
     backend = getattr(sys.modules.get("keras"), "backend", None)
     if backend is not None:

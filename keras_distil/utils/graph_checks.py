@@ -47,7 +47,7 @@ def require(
     if tf.executing_eagerly():
         if bool(condition):
             return []
-        raise BatchError(_filled(message, map(_text, values())))
+        raise BatchError(_fill(message, map(_format, values())))
 
     def fail() -> Tensor:
         # In a separate branch: on a GPU, the values stay where they are
@@ -78,16 +78,16 @@ def failed_check(error: Exception) -> BatchError | None:
     if match is None:
         return None
     values = re.findall(r"\[([^\]]*)\]", match["values"])
-    return BatchError(_filled(match["message"], values))
+    return BatchError(_fill(match["message"], values))
 
 
-def _filled(message: str, values: Any) -> str:
+def _fill(message: str, values: Any) -> str:
     filled = message.format(*[value.replace(" ", ", ") for value in values])
     # The shape of a vector, in Python's form.
     return re.sub(r"shape \((\d+)\)", r"shape (\1,)", filled)
 
 
-def _text(value: Tensor) -> str:
+def _format(value: Tensor) -> str:
     """Formats a value as TensorFlow's assertion prints it."""
     array = tf.convert_to_tensor(value).numpy()
     return " ".join(

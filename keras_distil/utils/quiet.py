@@ -26,7 +26,7 @@ def import_tensorflow(*, errors: bool = True) -> None:
     """
     # 2 allows errors, 3 only fatal ones; the user's setting has priority.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
-    with _ends_at_once(), held_back_stderr():
+    with _end_on_signal(), held_back_stderr():
         import keras_hub  # noqa: F401
         import tensorflow as tf
 
@@ -37,7 +37,7 @@ def import_tensorflow(*, errors: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def _ends_at_once() -> Iterator[None]:
+def _end_on_signal() -> Iterator[None]:
     """Ends the process on a signal, with one line.
 
     An exception in the middle of the import would be caught or printed by

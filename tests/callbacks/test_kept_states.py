@@ -182,7 +182,7 @@ def test_resumed_equals_uninterrupted(
     assert history.epoch == expected.history.epoch
     assert history.history == expected.history.history
     for callback, other in zip(made, expected.made, strict=True):
-        for name in kept_states._attributes(callback) or ():
+        for name in kept_states._get_attributes(callback) or ():
             if name != "best_weights":
                 assert getattr(callback, name) == getattr(other, name), name
     assert _files(tmp_path) == _files(expected.folder)

@@ -186,7 +186,9 @@ def test_words_are_remembered_up_to_a_bound(tokenizer, monkeypatch):
         return tokenize._encode_batch(tokenizer, batch)
 
     encoder = tokenize.Encoder(tokenizer)
-    monkeypatch.setattr(encoder, "_encoded", lambda b: encode(tokenizer, b))
+    monkeypatch.setattr(
+        encoder, "_encode_texts", lambda b: encode(tokenizer, b)
+    )
     for text in ("the sun", "sun the moon", "moon"):
         list(encoder.encode([text]))
     assert given == [["sun", "the"], ["moon"], []]

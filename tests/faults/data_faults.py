@@ -34,7 +34,7 @@ FAULTS = (
     ),
     Fault(
         "a sequence has one mask for all epochs",
-        "_masking",
+        "_find_masking",
         "epochs if maskings is None else epochs % maskings",
         "0 * epochs",
         _PIPELINE,
@@ -57,7 +57,7 @@ FAULTS = (
     ),
     Fault(
         "pairs lose the second text first",
-        "_truncated",
+        "_truncate",
         "max(room - len(other), half)",
         "room",
         ("tests/data/tasks/test_batches.py",),

@@ -46,7 +46,7 @@ FAULTS = (
     ),
     Fault(
         "metrics without weights are weighted",
-        "_built",
+        "_build",
         "given.values()",
         "reversed(given.values())",
         _METRICS,
@@ -88,7 +88,7 @@ FAULTS = (
     ),
     Fault(
         "a training that had ended is trained further",
-        "_put_back",
+        "_restore_state",
         'if state["stopped_epoch"]:',
         "if False:",
         _KEPT,
@@ -96,7 +96,7 @@ FAULTS = (
     Fault(
         "the learning rate decays twice in an interrupted epoch",
         "TrainingState._put_back",
-        "_assign(_variables(self.model), self._snapshot.tensors)",
+        "_assign(_list_variables(self.model), self._snapshot.tensors)",
         "pass",
         _KEPT,
     ),

@@ -16,7 +16,7 @@ FAULTS = (
     ),
     Fault(
         "the label 0.7 is class 0",
-        "BatchChecks._whole",
+        "BatchChecks._check_whole",
         "tf.reduce_all(whole)",
         "tf.reduce_all(whole | True)",
         (f"{_CHECKS}::test_labels_that_are_refused",),

@@ -325,7 +325,7 @@ FAULTS = (
     ),
     Fault(
         "low-rank changes are left out of a copy",
-        "_with_change",
+        "_add_change",
         "+ scale * change",
         "",
         ("tests/models/test_low_rank_changes.py",),
@@ -405,7 +405,7 @@ FAULTS = (
     ),
     Fault(
         "a checkpoint is kept whenever it is worse",
-        "StudentCheckpoint._improved",
+        "StudentCheckpoint._has_improved",
         'value < self.best if self.mode == "min" else value > self.best',
         'value > self.best if self.mode == "min" else value < self.best',
         (
@@ -424,7 +424,7 @@ FAULTS = (
     # === Going on ===
     Fault(
         "a training goes on without its optimizer",
-        "_variables",
+        "_list_variables",
         "variables += model.optimizer.variables",
         "variables += [type(v)(v.numpy()) for v in model.optimizer.variables]",
         ("tests/training/test_resume.py::test_resumed_equals_uninterrupted",),
@@ -439,7 +439,7 @@ FAULTS = (
     Fault(
         "metrics of an interrupted epoch start anew",
         "TrainingState.on_epoch_begin",
-        "_assign(_metrics(self.model), self._snapshot.tensors)",
+        "_assign(_list_metrics(self.model), self._snapshot.tensors)",
         "pass",
         ("tests/training/test_resume.py::test_resumed_equals_uninterrupted",),
     ),

@@ -71,12 +71,12 @@ class InstalledDocumentation:
         """Returns versions, and a hash of the files' names and sizes."""
         described = {}
         for package in self.packages:
-            root, files = _python_files(package)
+            root, files = _find_python_files(package)
             digest = hashlib.sha256()
             for path in files:
                 name = path.relative_to(root).as_posix()
                 digest.update(f"{name}\t{path.stat().st_size}\n".encode())
-            described[package] = [_version(package), digest.hexdigest()]
+            described[package] = [_find_version(package), digest.hexdigest()]
         return {"type": "installed_documentation", "packages": described}
 
     def units(self) -> list["InstalledDocumentation"]:
@@ -94,13 +94,13 @@ class InstalledDocumentation:
                 Python files.
         """
         for package in self.packages:
-            for path in _python_files(package)[1]:
+            for path in _find_python_files(package)[1]:
                 report.files += 1
-                for docstring in _docstrings(path, report):
+                for docstring in _read_docstrings(path, report):
                     yield from prose(docstring)
 
 
-def _python_files(package: str) -> tuple[Path, list[Path]]:
+def _find_python_files(package: str) -> tuple[Path, list[Path]]:
     """Returns a package's folder and its files in the order of their paths.
 
     The lookup of a top-level name does not import it.
@@ -127,14 +127,14 @@ def _python_files(package: str) -> tuple[Path, list[Path]]:
     return root, files
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _docstrings(path: Path, report: CorpusReport) -> Iterator[str]:
+def _read_docstrings(path: Path, report: CorpusReport) -> Iterator[str]:
     """Yields a file's docstrings from top to bottom of its syntax tree."""
     try:
         with warnings.catch_warnings():
@@ -147,12 +147,12 @@ def _docstrings(path: Path, report: CorpusReport) -> Iterator[str]:
         if isinstance(node, _DOCUMENTED):
             docstring = ast.get_docstring(node)
         else:
-            docstring = _added_docstring(node)
+            docstring = _find_added_docstring(node)
         if docstring:
             yield docstring
 
 
-def _added_docstring(node: ast.AST) -> str | None:
+def _find_added_docstring(node: ast.AST) -> str | None:
     """Returns the text of `add_newdoc(..., text)`, NumPy's form for C code."""
     if not isinstance(node, ast.Call) or not node.args:
         return None
@@ -177,17 +177,17 @@ def prose(docstring: str) -> Iterator[str]:
         >>> list(prose(text))
         ['The sum of all the numbers that are given.']
     """
-    for lines in _blocks(docstring):
-        text = _plain(" ".join(lines))
+    for lines in _split_blocks(docstring):
+        text = _remove_markup(" ".join(lines))
         if _is_prose(text):
             yield text
 
 
-def _blocks(docstring: str) -> Iterator[list[str]]:
+def _split_blocks(docstring: str) -> Iterator[list[str]]:
     """Groups lines into paragraphs, list items and descriptions."""
     block: list[str] = []
     indent = 0  # of the block's last line
-    for depth, text in _text_lines(docstring.expandtabs(8).splitlines()):
+    for depth, text in _read_text_lines(docstring.expandtabs(8).splitlines()):
         bullet = _BULLET.match(text)
         item = depth <= indent and _ITEM.match(text)
         ended = depth < indent and block and _SENTENCE_END.search(block[-1])
@@ -201,7 +201,7 @@ def _blocks(docstring: str) -> Iterator[list[str]]:
     yield block
 
 
-def _text_lines(lines: list[str]) -> Iterator[tuple[int, str]]:
+def _read_text_lines(lines: list[str]) -> Iterator[tuple[int, str]]:
     """Yields (indentation, text); "" for lines that are not prose."""
     literal: int | None = None  # indentation whose deeper lines are literal
     fenced = doctest = False
@@ -230,7 +230,7 @@ def _text_lines(lines: list[str]) -> Iterator[tuple[int, str]]:
             yield depth, text
 
 
-def _plain(text: str) -> str:
+def _remove_markup(text: str) -> str:
     """Removes the markup of reStructuredText and Markdown."""
     text = _ROLE.sub(r"\1", text)
     text = _LINK.sub(lambda match: match[1] or match[2], text)

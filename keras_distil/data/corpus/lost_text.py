@@ -44,7 +44,7 @@ class Place:
         """Returns the piece's position, counted over the whole file."""
         if self.kind == "file":
             return f"'{self.source}'"
-        number = self.number + _lines_before(self.source, self.start)
+        number = self.number + _count_lines_before(self.source, self.start)
         return f"{self.kind} {number:,} of '{self.source}'"
 
 
@@ -147,7 +147,7 @@ class LostText:
             f"({self.lost_lines:,} of {self.lines:,} lines, "
             f"{self.lost_bytes:,} of {self.bytes:,} bytes). First, "
             f"{self.first}: {self.first.problem}. "
-            f"{_remedy(self.first.problem)}"
+            f"{_find_remedy(self.first.problem)}"
         )
 
 
@@ -174,13 +174,13 @@ def describe_form(lines: Sequence[str]) -> str | None:
     if all(_is_json(line) for line in lines):
         return "JSON records"
     for delimiter, name in _DELIMITERS.items():
-        count = _columns(lines, delimiter)
+        count = _count_columns(lines, delimiter)
         if count > 1:
             return f"a table of {count} columns, separated by {name}"
     return None
 
 
-def _columns(lines: Sequence[str], delimiter: str) -> int:
+def _count_columns(lines: Sequence[str], delimiter: str) -> int:
     """Returns the column count that nearly all lines share, or 1."""
     try:
         counts = Counter(
@@ -201,7 +201,7 @@ def _is_json(line: str) -> bool:
         return False
 
 
-def _remedy(problem: str) -> str:
+def _find_remedy(problem: str) -> str:
     if problem.startswith((NO_FIELD, NO_RECORD)):
         return "Name the key that holds the text with `field`."
     if problem.startswith("not "):
@@ -217,7 +217,7 @@ def _first(one: Place | None, other: Place | None) -> Place | None:
     return min(places, default=None)
 
 
-def _lines_before(path: str, start: int) -> int:
+def _count_lines_before(path: str, start: int) -> int:
     """Counts the lines that begin before the first one at or after `start`."""
     if not start:
         return 0

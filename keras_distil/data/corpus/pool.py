@@ -88,7 +88,7 @@ class Pool:
         try:
             # Ctrl-C reaches all processes of a terminal. This one ends the
             # others, which start with the signal mask that is set here.
-            with _blocked(signal.SIGINT):
+            with _block_signal(signal.SIGINT):
                 results = self._pool.map(function, tasks)
                 self._processes = (
                     set(multiprocessing.active_children()) - others
@@ -103,7 +103,7 @@ class Pool:
 
 
 @contextlib.contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
+def _block_signal(number: signal.Signals) -> Iterator[None]:
     """Holds a signal back until the block ends."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:

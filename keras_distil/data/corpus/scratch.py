@@ -59,11 +59,11 @@ def select_paragraphs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns tokens and lengths of a unit's paragraphs in a part."""
     digests, lengths, tokens = read_unit(path, "digests", "lengths", "tokens")
-    selected = _mine(path, digests, part, held_out_fraction)
+    selected = _select(path, digests, part, held_out_fraction)
     return tokens[np.repeat(selected, lengths)], lengths[selected]
 
 
-def _mine(
+def _select(
     path: Path, digests: np.ndarray, part: Part, held_out_fraction: float
 ) -> np.ndarray:
     first = np.load(_flags_path(path), allow_pickle=False)
@@ -129,7 +129,7 @@ def measure(
             path, "digests", "lengths", "characters", "unknown"
         )
         for part in parts:
-            selected = lengths[_mine(path, digests, part, held_out_fraction)]
+            selected = lengths[_select(path, digests, part, held_out_fraction)]
             table.items[part.name].append(part.item_count(selected))
         with safe_open(path, framework="numpy") as file:
             report = json.loads(file.metadata()["report"])

@@ -309,12 +309,12 @@ class FileRange:
             if path.stat().st_size == 0:
                 report.skipped["empty file"] += 1
                 return
-        lines = self._lines(report)
+        lines = self._read_lines(report)
         if not _is_jsonl(path):
             for line in self._note_tables(lines, report):
                 yield line.text
             return
-        failure = yield from self._records(lines, report)
+        failure = yield from self._read_records(lines, report)
         if failure and self.start == 0:
             number, problem, keys = failure
             raise ValueError(
@@ -323,7 +323,7 @@ class FileRange:
                 f"{keys or 'none'}. Correct `field` or the file."
             )
 
-    def _lines(self, report: CorpusReport) -> Iterator["_Line"]:
+    def _read_lines(self, report: CorpusReport) -> Iterator["_Line"]:
         """Yields the usable lines, numbered from the start of the range."""
         path = Path(self.path)
         opener = gzip.open if path.name.endswith(".gz") else open
@@ -338,7 +338,7 @@ class FileRange:
                     file.seek(start - 1)
                     start += _skip_line(file) - 1
                 for number, (at, size, raw) in enumerate(
-                    _bounded_lines(file), 1
+                    _read_bounded_lines(file), 1
                 ):
                     if self.end is not None and start + at >= self.end:
                         break
@@ -350,8 +350,8 @@ class FileRange:
                     if text is not None:
                         yield _Line(number, size, text)
                         continue
-                    report.skipped[_reason(problem)] += 1
-                    report.lost.lose(size, self._place(number, problem))
+                    report.skipped[_name_problem(problem)] += 1
+                    report.lost.lose(size, self._make_place(number, problem))
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise ValueError(
                     f"'{path}' is truncated or damaged ({error}). Copy it "
@@ -372,13 +372,13 @@ class FileRange:
             report.lost.note_table(place)
         yield from itertools.chain(first, lines)
 
-    def _records(
+    def _read_records(
         self, lines: Iterator["_Line"], report: CorpusReport
     ) -> Generator[str, None, _Failure | None]:
         """Yields a field of JSON records; returns why if none is usable."""
         usable, failure = False, None
         for line in lines:
-            text, problem, keys = _field_of(line.text, self.field)
+            text, problem, keys = _read_field(line.text, self.field)
             if text is not None:
                 usable = True
                 if stripped := text.strip():
@@ -387,11 +387,11 @@ class FileRange:
                     report.skipped[_EMPTY] += 1
                 continue
             report.skipped[problem] += 1
-            report.lost.lose(line.size, self._place(line.number, problem))
+            report.lost.lose(line.size, self._make_place(line.number, problem))
             failure = failure or (line.number, problem, keys)
         return None if usable else failure
 
-    def _place(self, number: int, problem: str) -> Place:
+    def _make_place(self, number: int, problem: str) -> Place:
         return Place(self.path, self.start, "line", number, problem)
 
 
@@ -442,7 +442,7 @@ def _skip_line(file: IO[bytes] | gzip.GzipFile) -> int:
     return size
 
 
-def _bounded_lines(
+def _read_bounded_lines(
     file: IO[bytes] | gzip.GzipFile,
 ) -> Iterator[tuple[int, int, bytes | None]]:
     """Yields (offset, bytes, line), one bounded piece in memory at a time.
@@ -478,14 +478,14 @@ def _decode(raw: bytes | None, encoding: str) -> tuple[str | None, str]:
     return line, ""
 
 
-def _reason(problem: str) -> str:
+def _name_problem(problem: str) -> str:
     """Returns the report's name for a problem of a line."""
     if problem == _TOO_LONG:
         return problem
     return f"line {problem.partition(' (')[0]}"
 
 
-def _field_of(
+def _read_field(
     line: str, field: str | None
 ) -> tuple[str | None, str, list[str]]:
     """Returns (text or None, problem, keys of the record) of a JSON line."""

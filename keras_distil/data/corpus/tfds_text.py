@@ -67,7 +67,7 @@ field='text', data_dir=None)
                 installed.
             ConnectionError: if the data set cannot be downloaded.
         """
-        builder = self._prepared()
+        builder = self._get_prepared()
         split = builder.info.splits[self.split]
         return {
             "type": "tfds_text",
@@ -91,7 +91,7 @@ field='text', data_dir=None)
             ImportError: as for `describe`.
             ConnectionError: as for `describe`.
         """
-        splits = self._prepared().info.splits
+        splits = self._get_prepared().info.splits
         files = len(splits[self.split].file_instructions)
         instruction = _import_tfds().core.ReadInstruction.from_spec(self.split)
         units = []
@@ -124,7 +124,7 @@ field='text', data_dir=None)
     def examples(self, split: str) -> Iterator[Any]:
         """Yields the field of the examples of a split, one by one."""
         tfds = _import_tfds()
-        examples = self._prepared().as_dataset(
+        examples = self._get_prepared().as_dataset(
             split=split,
             shuffle_files=False,
             # Other features, such as images, are not even decoded.
@@ -141,11 +141,11 @@ field='text', data_dir=None)
             ValueError: if there is no such data set.
             ImportError: as for `describe`.
         """
-        return self._builder().is_prepared()
+        return self._get_builder().is_prepared()
 
-    def _prepared(self) -> Any:
+    def _get_prepared(self) -> Any:
         """Returns the data set's builder, with its data on this machine."""
-        builder = self._builder()
+        builder = self._get_builder()
         if not builder.is_prepared():
             self._prepare(builder)
         try:
@@ -159,7 +159,7 @@ field='text', data_dir=None)
         self._check_field(builder.info.features)
         return builder
 
-    def _builder(self) -> Any:
+    def _get_builder(self) -> Any:
         tfds = _import_tfds()
         try:
             return tfds.builder(self.name, data_dir=self.data_dir)
@@ -167,20 +167,20 @@ field='text', data_dir=None)
             name = re.split("[/:]", self.name)[0]
             raise ValueError(
                 f"TFDS has no data set '{self.name}', and there is none with "
-                f"this name in data_dir={_shown(self.data_dir)}. "
-                f"Nearest name: {_nearest(name, tfds.list_builders())}."
+                f"this name in data_dir={_format(self.data_dir)}. "
+                f"Nearest name: {_find_nearest(name, tfds.list_builders())}."
             ) from error
         except ImportError as error:
             raise _import_error(self.name, error) from error
         # TFDS asserts that a version exists.
         except (ValueError, AssertionError) as error:
             # TFDS first repeats the call, then may announce a list.
-            reason = _one_line(error).rpartition('": ')[2]
+            reason = _take_first_line(error).rpartition('": ')[2]
             reason = reason.partition(" Here are ")[0]
             raise ValueError(
                 "`name` must be the name of a TFDS data set, "
                 f"'name[/config][:version]'. Received: name={self.name!r}. "
-                f"{reason}{_nearest_config(self.name)}"
+                f"{reason}{_suggest_config(self.name)}"
             ) from error
 
     def _prepare(self, builder: Any) -> None:
@@ -193,8 +193,9 @@ field='text', data_dir=None)
         # share no class.
         except Exception as error:
             raise ConnectionError(
-                f"'{self.name}' is not in data_dir={_shown(self.data_dir)} and "
-                f"could not be downloaded and prepared: {_one_line(error)} "
+                f"'{self.name}' is not in data_dir={_format(self.data_dir)} "
+                "and could not be downloaded and prepared: "
+                f"{_take_first_line(error)} "
                 "Check the network and the disk, or prepare it elsewhere "
                 f"with `tfds build {self.name}` and set its `data_dir`."
             ) from error
@@ -238,7 +239,7 @@ class TfdsRange:
             place = Place(
                 f"{self.source.name} {self.split}", 0, "example", number, ""
             )
-            yield from _paragraphs(text, report, place)
+            yield from _split_paragraphs(text, report, place)
 
 
 @contextlib.contextmanager
@@ -270,19 +271,19 @@ def _import_tfds() -> Any:
 def _import_error(name: str, error: ImportError) -> ImportError:
     return ImportError(
         f"Preparing '{name}' needs a package that is not installed: "
-        f"{_one_line(error)} Install it with pip."
+        f"{_take_first_line(error)} Install it with pip."
     )
 
 
-def _shown(data_dir: str | os.PathLike | None) -> str:
+def _format(data_dir: str | os.PathLike | None) -> str:
     return "None" if data_dir is None else repr(os.fspath(data_dir))
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
+def _find_nearest(name: str, names: Iterable[str]) -> str:
     return difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)[0]
 
 
-def _nearest_config(name: str) -> str:
+def _suggest_config(name: str) -> str:
     """Suggests the config nearest to an unknown one; "" if none."""
     match = re.fullmatch(r"(\w+)/([^:/]+)(:.*)?", name)
     if match is None:
@@ -290,17 +291,17 @@ def _nearest_config(name: str) -> str:
     configs = _import_tfds().builder_cls(match[1]).builder_configs
     if not configs or match[2] in configs:
         return ""
-    return f" Nearest config: {_nearest(match[2], configs)}."
+    return f" Nearest config: {_find_nearest(match[2], configs)}."
 
 
-def _one_line(error: Exception) -> str:
+def _take_first_line(error: Exception) -> str:
     """Returns the first line of an error's message, ending in a full stop."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _paragraphs(
+def _split_paragraphs(
     text: bytes, report: CorpusReport, place: Place
 ) -> Iterator[str]:
     """Yields the usable paragraphs of one example, with single spaces."""

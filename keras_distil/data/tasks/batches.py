@@ -104,7 +104,7 @@ def encode_examples(
     cls, sep = [np.array([i]) for i in (special.cls_id, special.sep_id)]
     for first_ids in firsts:
         second_ids = None if seconds is None else next(seconds)
-        first_ids, second_ids = _truncated(first_ids, second_ids, max_length)
+        first_ids, second_ids = _truncate(first_ids, second_ids, max_length)
         example = [cls, first_ids, sep]
         first_lengths.append(len(first_ids) + 2)
         if second_ids is not None:
@@ -147,7 +147,7 @@ def encode_windows(
     )
 
 
-def _truncated(
+def _truncate(
     one: np.ndarray, other: np.ndarray | None, max_length: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     if other is None:

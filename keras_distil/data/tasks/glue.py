@@ -254,23 +254,23 @@ def load_glue(
             f"Received: split={split!r}."
         )
     if root is None:
-        return _from_tfds(task, split, data_dir)
+        return _load_tfds(task, split, data_dir)
     if data_dir is not None:
         raise ValueError(
             "`data_dir` is the folder of TFDS and must be None if `root`, the "
             f"folder of GLUE's files, is given. Received: data_dir={data_dir!r}"
             f", root={root!r}."
         )
-    return _from_tsv(task, split, Path(root).expanduser())
+    return _load_tsv(task, split, Path(root).expanduser())
 
 
-def _from_tsv(task: GLUETask, split: str, root: Path) -> TaskExamples:
-    path = _tsv_file(task, split, root)
-    rows = _rows(path)
+def _load_tsv(task: GLUETask, split: str, root: Path) -> TaskExamples:
+    path = _find_tsv_file(task, split, root)
+    rows = _read_rows(path)
     columns = task.headless_columns
     if columns is None or split in task.test:
         columns = tuple(next(rows, (1, []))[1])
-    texts, label_at, id_at = _places(task, split, columns, path)
+    texts, label_at, id_at = _find_columns(task, split, columns, path)
     ids: list[int] = []
     first, second, labels = [], [], []
     for number, row in rows:
@@ -283,19 +283,19 @@ def _from_tsv(task: GLUETask, split: str, root: Path) -> TaskExamples:
         first.append(row[texts[0]])
         second.append(row[texts[-1]])
         if label_at is not None:
-            labels.append(_parsed_label(task, row[label_at], where))
-        ids.append(len(ids) if id_at is None else _id(row[id_at], where))
+            labels.append(_parse_label(task, row[label_at], where))
+        ids.append(len(ids) if id_at is None else _parse_id(row[id_at], where))
     if not first:
         raise ValueError(f"'{path}' holds no examples. Download it again.")
     return TaskExamples(
         first,
         second if task.is_pair else None,
-        None if label_at is None else _label_array(task, labels),
+        None if label_at is None else _make_label_array(task, labels),
         ids,
     )
 
 
-def _tsv_file(task: GLUETask, split: str, root: Path) -> Path:
+def _find_tsv_file(task: GLUETask, split: str, root: Path) -> Path:
     path = root / task.folder / f"{split}.tsv"
     for part in (root, path.parent, path):
         # A folder in the file's place is an error too.
@@ -309,7 +309,7 @@ def _tsv_file(task: GLUETask, split: str, root: Path) -> Path:
     return path
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, columns); accepts Windows line endings too."""
     with path.open("rb") as file:
         # Bytes are split only at line feeds; text would be split elsewhere.
@@ -328,7 +328,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, line.split("\t")
 
 
-def _places(
+def _find_columns(
     task: GLUETask, split: str, columns: tuple[str, ...], path: Path
 ) -> tuple[list[int], int | None, int | None]:
     """Returns the columns' indices of the texts, the label and the id."""
@@ -347,13 +347,13 @@ def _places(
     return texts, at.get(task.label_column), at.get(task.id_column)
 
 
-def _parsed_label(task: GLUETask, text: str, where: str) -> float:
+def _parse_label(task: GLUETask, text: str, where: str) -> float:
     if task.is_regression:
         try:
             score = float(text)
         except ValueError:
             score = float("nan")
-        return _checked_score(score, where, text)
+        return _check_score(score, where, text)
     allowed = task.written_labels
     if text not in allowed:
         raise ValueError(
@@ -363,7 +363,7 @@ def _parsed_label(task: GLUETask, text: str, where: str) -> float:
     return allowed.index(text)
 
 
-def _checked_score(score: float, where: str, received: Any) -> float:
+def _check_score(score: float, where: str, received: Any) -> float:
     # Also refuses NaN.
     if not 0.0 <= score <= HIGHEST_SCORE:
         raise ValueError(
@@ -373,7 +373,7 @@ def _checked_score(score: float, where: str, received: Any) -> float:
     return score
 
 
-def _id(text: str, where: str) -> int:
+def _parse_id(text: str, where: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(
             f"{where}: the example's number must be a whole number. "
@@ -382,11 +382,11 @@ def _id(text: str, where: str) -> int:
     return int(text)
 
 
-def _label_array(task: GLUETask, labels: Any) -> np.ndarray:
+def _make_label_array(task: GLUETask, labels: Any) -> np.ndarray:
     return np.array(labels, np.float32 if task.is_regression else np.int32)
 
 
-def _from_tfds(
+def _load_tfds(
     task: GLUETask, split: str, data_dir: str | os.PathLike | None
 ) -> TaskExamples:
     name = f"glue/{task.name}"
@@ -394,12 +394,12 @@ def _from_tfds(
     # Downloads the data set if needed, and explains what is wrong with it.
     for feature in task.tfds_texts:
         TfdsText(name, tfds_split, feature, data_dir).describe()
-    arrays = _tfds_arrays(task, name, tfds_split, data_dir)
+    arrays = _read_tfds_arrays(task, name, tfds_split, data_dir)
     # TFDS stores examples in a different order.
     order = np.argsort(arrays["idx"], kind="stable")
     ids = arrays["idx"][order].tolist()
     texts = [
-        _decoded(arrays[feature][order], ids, f"'{name}', split '{tfds_split}'")
+        _decode(arrays[feature][order], ids, f"'{name}', split '{tfds_split}'")
         for feature in task.tfds_texts
     ]
     labels = arrays["label"][order]
@@ -410,12 +410,12 @@ def _from_tfds(
     return TaskExamples(
         texts[0],
         texts[1] if task.is_pair else None,
-        None if hidden else _label_array(task, labels),
+        None if hidden else _make_label_array(task, labels),
         ids,
     )
 
 
-def _tfds_arrays(
+def _read_tfds_arrays(
     task: GLUETask, name: str, split: str, data_dir: str | os.PathLike | None
 ) -> dict[str, np.ndarray]:
     """Returns the features of all examples, texts as bytes."""
@@ -448,7 +448,7 @@ def _check_tfds_labels(
     for number, label in zip(ids, labels.tolist(), strict=True):
         at = f"{where}, example {number}"
         if task.is_regression:
-            _checked_score(label, at, label)
+            _check_score(label, at, label)
         elif not 0 <= label < task.num_outputs:
             raise ValueError(
                 f"{at}: the label must be 0 to {task.num_outputs - 1}. "
@@ -456,7 +456,7 @@ def _check_tfds_labels(
             )
 
 
-def _decoded(texts: np.ndarray, ids: list[int], where: str) -> list[str]:
+def _decode(texts: np.ndarray, ids: list[int], where: str) -> list[str]:
     decoded = []
     for number, text in zip(ids, texts, strict=True):
         try:

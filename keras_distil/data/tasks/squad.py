@@ -107,7 +107,7 @@ def read_squad(
             f"'{path}' does not have the structure of a SQuAD file. "
             f"{_describe(error.errors()[0])}"
         ) from error
-    examples = list(_examples_of(articles))
+    examples = list(_make_examples(articles))
     _check(examples, f"'{path}'", require_answers=require_answers)
     return examples
 
@@ -161,14 +161,14 @@ def load_squad(
             f"Received: root='{root}', data_dir='{data_dir}'."
         )
     else:
-        path = _file_of(Path(root), split, version)
+        path = _find_file(Path(root), split, version)
         place = f"'{path}'"
         examples = read_squad(path, require_answers=split == "train")
     _check_version(examples, place, version)
     return examples
 
 
-def _whole_characters(text: str) -> str:
+def _check_characters(text: str) -> str:
     # JSON can encode half a character, which no tokenizer accepts.
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError(
@@ -177,7 +177,7 @@ def _whole_characters(text: str) -> str:
     return text
 
 
-_WHOLE = pydantic.AfterValidator(_whole_characters)
+_WHOLE = pydantic.AfterValidator(_check_characters)
 _Text: TypeAlias = Annotated[str, _WHOLE]
 
 
@@ -226,7 +226,7 @@ def _describe(details: Any) -> str:
     return f"{place}: {problem}. Received: {reprlib.repr(details['input'])}."
 
 
-def _examples_of(articles: list[_Article]) -> Iterator[SquadExample]:
+def _make_examples(articles: list[_Article]) -> Iterator[SquadExample]:
     for article in articles:
         for paragraph in article.paragraphs:
             for entry in paragraph.qas:
@@ -243,7 +243,7 @@ def _examples_of(articles: list[_Article]) -> Iterator[SquadExample]:
                 )
 
 
-def _file_of(root: Path, split: str, version: str) -> Path:
+def _find_file(root: Path, split: str, version: str) -> Path:
     names = (f"{split}-v{version}.json", f"{split}.json")
     for name in names:
         if (root / name).is_file():

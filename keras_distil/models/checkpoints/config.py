@@ -142,7 +142,7 @@ def read_config(directory: Path) -> CheckpointConfig:
         )
     # KerasHub has a single dropout rate for hidden states and attention.
     dropout = _read_rate(path, config, _DROPOUT_NAMES[architecture])
-    task = _task_of(config, architecture)
+    task = _find_task(config, architecture)
     return CheckpointConfig(
         architecture,
         {**sizes, "dropout": dropout},
@@ -209,7 +209,7 @@ def hugging_face_config(
     return config
 
 
-def _task_of(config: dict[str, Any], architecture: str) -> str | None:
+def _find_task(config: dict[str, Any], architecture: str) -> str | None:
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes else None
     for kind in WEIGHT_TABLES[architecture].tasks:

@@ -44,7 +44,7 @@ class HuggingFaceCheckpoint:
         self.directory = Path(directory)
         self.config = read_config(self.directory)
         self.table = WEIGHT_TABLES[self.config.architecture]
-        self._tensors = self._canonical(list_tensors(self.directory))
+        self._tensors = self._key_by_table(list_tensors(self.directory))
         self._check_sizes()
 
     @property
@@ -126,7 +126,7 @@ class HuggingFaceCheckpoint:
         foreign = self._foreign_heads(expected, masked_lm=masked_lm)
         self._check_names_and_shapes(expected, foreign, purpose)
         if foreign:
-            heads = sorted(set(map(_head_of, foreign)))
+            heads = sorted(set(map(_name_head, foreign)))
             _LOGGER.log(
                 # BERT's second pretraining head tells nothing about the folder.
                 logging.INFO if heads == _USUAL else logging.WARNING,
@@ -142,7 +142,7 @@ class HuggingFaceCheckpoint:
             tensor = self._tensors[rule.hugging_face].read()
             yield rule.keras, rule.layout.to_keras(tensor, shapes[rule.keras])
 
-    def _canonical(
+    def _key_by_table(
         self, stored: dict[str, StoredTensor]
     ) -> dict[str, StoredTensor]:
         """Keys the tensors by the table's names, without ignored ones."""
@@ -244,7 +244,7 @@ class HuggingFaceCheckpoint:
                 )
 
 
-def _head_of(name: str) -> str:
+def _name_head(name: str) -> str:
     """Names a head by the start of its weights: "cls.predictions.*"."""
     parts = name.split(".")
     return ".".join(parts[: 2 if parts[0] == "cls" else 1]) + ".*"

@@ -144,7 +144,7 @@ class BatchChecks:
             what: what the numbers are indices of, for messages.
             may_ignore: whether -100 is also allowed.
         """
-        value = self._whole(name, value)
+        value = self._check_whole(name, value)
         ignored = None
         if may_ignore:
             ignored = value == IGNORED
@@ -162,7 +162,7 @@ class BatchChecks:
         value = tf.clip_by_value(value, zero, tf.maximum(highest, zero))
         return Numbers(tf.cast(value, tf.int32), ignored)
 
-    def _whole(self, name: str, value: Tensor) -> Tensor:
+    def _check_whole(self, name: str, value: Tensor) -> Tensor:
         """Converts whole numbers to int32 or int64, without truncation."""
         if value.dtype == tf.int32:
             return value

@@ -129,7 +129,7 @@ def masked_lm_parts(data: Any, limits: Limits) -> Parts:
     token_ids = inputs["token_ids"]
     if "mask_positions" in x:
         places = _places(checks, like, inputs)
-        targets, weight = _scattered(checks, places, targets, weight, token_ids)
+        targets, weight = _scatter(checks, places, targets, weight, token_ids)
     else:
         targets = tf.where(ignored, token_ids, targets)
     # Padding is never a target.
@@ -137,7 +137,7 @@ def masked_lm_parts(data: Any, limits: Limits) -> Parts:
     return Parts(inputs, targets, weight, checks.made)
 
 
-def _scattered(
+def _scatter(
     checks: BatchChecks,
     places: Tensor,
     targets: Tensor,
@@ -271,7 +271,9 @@ def _classes(
     token_ids = inputs["token_ids"]
     y = check_dense("y", y)
     if y.shape.rank == 2 and y.shape[1] != 1:
-        y = check_fit("y", _with_columns(y, classes), "token_ids", token_ids, 1)
+        y = check_fit(
+            "y", _check_columns(y, classes), "token_ids", token_ids, 1
+        )
         return checks.probabilities(y, weight), weight
     y = check_shape("y", y, "batch", squeezed=True)
     y = check_fit("y", y, "token_ids", token_ids)
@@ -281,7 +283,7 @@ def _classes(
     return targets, tf.where(ignored, 0.0, weight)
 
 
-def _with_columns(y: Tensor, classes: int) -> Tensor:
+def _check_columns(y: Tensor, classes: int) -> Tensor:
     """Checks that labels have a probability for each class."""
     form = (
         "Labels of a classification must be whole numbers of shape (batch,), "

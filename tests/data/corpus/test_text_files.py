@@ -87,7 +87,7 @@ def test_long_lines_are_read_in_bounded_pieces(monkeypatch):
             sizes.append(size)
             return self.pieces.pop(0)
 
-    lines = list(text_files._bounded_lines(File()))
+    lines = list(text_files._read_bounded_lines(File()))
     assert lines == [(0, 121, None), (121, 4, b"end\n")]
     assert max(sizes) == 41
 
