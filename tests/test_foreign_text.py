@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from keras_distil import config
-from keras_distil.runs import run_folder
+from keras_distil.runs import environment, run_folder
 from keras_distil.runs.report import model_card
 from keras_distil.utils import markdown, private_text
 from keras_distil.utils.progress import Progress
@@ -166,11 +166,11 @@ def test_a_foreign_commit_is_not_ours(foreign_checkout, monkeypatch, place):
     package.mkdir(parents=True)
     if place == ".":
         (foreign_checkout / "setup.py").write_text('setup(name="other")')
-    monkeypatch.setattr(run_folder, "__file__", str(package / "runs" / "x.py"))
-    assert run_folder._commit() is None
+    monkeypatch.setattr(environment, "__file__", str(package / "runs" / "x.py"))
+    assert environment._commit() is None
     # Nor where Git is told by a hook.
     monkeypatch.setenv("GIT_DIR", str(foreign_checkout / ".git"))
-    assert run_folder._commit() is None
+    assert environment._commit() is None
 
 
 def test_the_own_commit_is_known(foreign_checkout, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_own_commit_is_known(foreign_checkout, monkeypatch):
     (foreign_checkout / "setup.py").write_text(setup)
     package = foreign_checkout / "keras_distil"
     package.mkdir()
-    monkeypatch.setattr(run_folder, "__file__", str(package / "runs" / "x.py"))
+    monkeypatch.setattr(environment, "__file__", str(package / "runs" / "x.py"))
     done = subprocess.run(
         ["git", "rev-parse", "HEAD"],
         cwd=foreign_checkout,
@@ -186,7 +186,7 @@ def test_the_own_commit_is_known(foreign_checkout, monkeypatch):
         text=True,
         check=True,
     )
-    assert run_folder._commit() == done.stdout.strip()
+    assert environment._commit() == done.stdout.strip()
 
 
 def test_the_setup_of_this_project_is_recognised():

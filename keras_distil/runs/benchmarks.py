@@ -15,6 +15,7 @@ from keras_distil.export.report import REPORT_FILE
 from keras_distil.models.load_model import load_model
 from keras_distil.models.model_paths import check_model_path
 from keras_distil.runs import run_folder
+from keras_distil.runs.environment import describe_environment
 from keras_distil.runs.teacher import load_teacher
 from keras_distil.utils import disk
 from keras_distil.utils.progress import Progress
@@ -107,7 +108,7 @@ def benchmark(
     result = {
         "format_version": 1,
         "name": recipe.name,
-        "environment": run_folder.environment(recipe),
+        "environment": describe_environment(recipe),
         "settings": settings.model_dump(),
         "measured": [each.to_json() for each in measured],
     }

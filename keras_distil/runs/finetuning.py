@@ -17,6 +17,7 @@ from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.fit import fit_steps
 from keras_distil.runs.run_folder import LOGS, Run
 from keras_distil.runs.sections import finetune_section
+from keras_distil.runs.table_making import make_table
 from keras_distil.runs.task_results import (
     MODEL_FILE,
     TaskTraining,
@@ -65,9 +66,7 @@ def finetune(
             results[row][name] = read_task_result(trainings, task)
         if task.metric is not None:
             metrics[name] = task.metric
-    return score_table.make_table(
-        results, costs, score_table.PUBLISHED, metrics=metrics
-    )
+    return make_table(results, costs, score_table.PUBLISHED, metrics=metrics)
 
 
 def train_rows(

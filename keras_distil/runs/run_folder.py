@@ -2,27 +2,21 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_distil import config
+from keras_distil.runs.environment import FORMAT_VERSION, describe_environment
 from keras_distil.utils import disk
 from keras_distil.utils.private_text import shown_command
 from keras_distil.utils.progress import Progress
-from keras_distil.utils.version import __version__
 
-# Raise it whenever an earlier keras_distil could not go on with a run.
-FORMAT_VERSION = 3
 # The first whose runs go on in the order of the data in which they began.
 SAME_ORDER_VERSION = 2
-_PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
 # Where TensorBoard looks, in the folder of a run.
 LOGS = "logs"
 CHECKPOINTS = "checkpoints"
@@ -162,7 +156,7 @@ def open_run(
         return run
     with disk.writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
-    write_json(run.folder / "environment.json", environment(recipe))
+    write_json(run.folder / "environment.json", describe_environment(recipe))
     # Last: a folder with this file is a run.
     disk.write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
     _keep_command(run.folder, command)
@@ -413,71 +407,6 @@ def _flat(values: Any, path: str = "") -> dict[str, Any]:
     for key, value in items:
         flat |= _flat(value, f"{path}.{key}" if path else key)
     return flat
-
-
-def environment(recipe: config.Recipe) -> dict[str, Any]:
-    """What a run depends on besides its recipe."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "versions": {
-            "python": platform.python_version(),
-            "keras-distil": __version__,
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-        "seed": recipe.seed,
-        "commit": _commit(),
-        "hardware": {
-            "machine": platform.machine(),
-            "processor": _processor(),
-            "cpu_cores": os.cpu_count(),
-            "memory_gb": round(
-                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
-                1,
-            ),
-        },
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [x.split(":", 1)[1].strip() for x in lines if "model name" in x]
-    return names[0] if names else platform.processor()
-
-
-def _commit() -> str | None:
-    """Commit of the package's own checkout; None where it is installed.
-
-    Git is not asked where the folder of the package is not the root of its
-    repository: it would answer with the commit of whatever project holds the
-    environment.
-    """
-    root = Path(__file__).resolve().parents[2]
-    setup = root / "setup.py"
-    if not (root / ".git").exists() or not setup.is_file():
-        return None
-    if 'name="keras-distil"' not in setup.read_text("utf-8"):
-        return None
-    # In a hook of Git, these would name the repository of the hook.
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("GIT_")
-    }
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def _free_name(folder: Path) -> Path:

@@ -8,7 +8,7 @@ import pydantic
 
 from keras_distil.data import CorpusError
 from keras_distil.data.corpus import manifests
-from keras_distil.data.corpus.manifests import Count, Section, Shard
+from keras_distil.data.corpus.manifests import FileCount, Section, Shard
 from keras_distil.utils import disk
 
 # Increase it when an earlier keras_distil could not read what is written, or
@@ -91,7 +91,7 @@ class Part(Section):
     """
 
     length: Annotated[int, pydantic.Field(ge=1, lt=2**20)]
-    rows: Count
+    rows: FileCount
     slots: _AtLeastOne
     shards: list[Shard]
 

@@ -16,7 +16,8 @@ from keras_distil.evaluation.significance import (
     ScoredExamples,
     mean_of,
 )
-from keras_distil.runs.score_table import TaskResult, make_table
+from keras_distil.runs.score_table import TaskResult
+from keras_distil.runs.table_making import make_table
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from keras_distil.benchmark import race
 from keras_distil.config import earlier_form
 from keras_distil.models import load_task_model
 from keras_distil.runs import earlier_runs, run_folder
+from keras_distil.runs.environment import describe_environment
 
 RUNS = Path(__file__).parents[1] / "golden" / "before_layout_runs"
 # Where each was stopped: its training states, and the updates in them.
@@ -75,7 +76,7 @@ def assert_as_uninterrupted(folder):
     finished = RUNS / "finished"
     hardware = json.loads((finished / "environment.json").read_text())
     recipe = config.load_recipe(folder / "recipe.yaml")
-    here = run_folder.environment(recipe)["hardware"]
+    here = describe_environment(recipe)["hardware"]
     there = hardware["hardware"]
     rtol = 0.0 if here["processor"] == there["processor"] else 1e-4
     for now, before in {

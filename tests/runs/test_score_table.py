@@ -13,9 +13,9 @@ from keras_distil.runs.score_table import (
     Range,
     ResultTable,
     TaskResult,
-    make_table,
     points,
 )
+from keras_distil.runs.table_making import make_table
 
 RTE = [1, 0, 1, 0]
 MRPC = [1, 1, 0, 0]

@@ -4,6 +4,7 @@ import pytest
 
 from keras_distil import config
 from keras_distil.runs import run_folder, stages
+from keras_distil.runs.environment import describe_environment
 from keras_distil.utils.progress import Progress
 
 
@@ -25,7 +26,7 @@ def test_the_resolved_recipe_can_be_run_again(recipe, tmp_path):
 
 
 def test_the_environment_is_told(recipe):
-    found = run_folder.environment(recipe)
+    found = describe_environment(recipe)
     assert {"python", "keras-distil", "tensorflow"} <= set(found["versions"])
     assert found["hardware"]["cpu_cores"] >= 1
     assert found["hardware"]["memory_gb"] > 0

@@ -10,7 +10,7 @@ import pydantic
 from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.utils import disk
 
-Count: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
+FileCount: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
 
 
 class Section(pydantic.BaseModel):
@@ -24,8 +24,8 @@ class Shard(Section):
 
     # A plain name: shards are directly in the manifest's folder.
     file: Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]*$")]
-    sequences: Annotated[Count, pydantic.Field(ge=1)]
-    bytes: Count
+    sequences: Annotated[FileCount, pydantic.Field(ge=1)]
+    bytes: FileCount
     sha256: str
 
 

@@ -12,7 +12,7 @@ import pydantic
 
 from keras_distil.data.corpus import manifests
 from keras_distil.data.corpus.lost_text import LostText
-from keras_distil.data.corpus.manifests import Count, Section, Shard
+from keras_distil.data.corpus.manifests import FileCount, Section, Shard
 from keras_distil.data.corpus.shards import (
     REMEDY,
     CorpusError,
@@ -183,31 +183,31 @@ def rebuild_report(values: dict[str, Any]) -> CorpusReport:
 
 class _Place(Section):
     source: str
-    start: Count
+    start: FileCount
     kind: str
-    number: Count
+    number: FileCount
     problem: str
 
 
 class _Lost(Section):
-    lines: Count
-    bytes: Count
-    lost_lines: Count
-    lost_bytes: Count
+    lines: FileCount
+    bytes: FileCount
+    lost_lines: FileCount
+    lost_bytes: FileCount
     first: _Place | None
-    tables: Count
+    tables: FileCount
     first_table: _Place | None
 
 
 class _Report(Section):
-    files: Count
-    paragraphs: Count
-    characters: Count
-    held_out_paragraphs: Count
-    train_tokens: Count
-    held_out_tokens: Count
-    unknown_tokens: Count
-    skipped: dict[str, Count]
+    files: FileCount
+    paragraphs: FileCount
+    characters: FileCount
+    held_out_paragraphs: FileCount
+    train_tokens: FileCount
+    held_out_tokens: FileCount
+    unknown_tokens: FileCount
+    skipped: dict[str, FileCount]
     # Absent from corpora of earlier versions.
     lost: _Lost | None = None
 
@@ -216,7 +216,7 @@ class _Manifest(Section):
     format_version: int
     settings: dict[str, Any]
     parts: dict[str, _Part]
-    token_counts: list[Count]
+    token_counts: list[FileCount]
     report: _Report
     sources: list[dict[str, Any]]
     fingerprint: str
