@@ -114,6 +114,24 @@ FAULTS = (
         ),
     ),
     Fault(
+        "a task's teacher drops some of what its head reads",
+        "TaskObjective.compute_gradients",
+        "self.teacher, teacher_states[LAST], training=False",
+        "self.teacher, teacher_states[LAST], training=training",
+        (
+            "tests/training/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
+        ),
+    ),
+    Fault(
+        "the head of a task's student is trained without dropout",
+        "TaskObjective.compute_gradients",
+        "self.student, student_states[LAST], training=training",
+        "self.student, student_states[LAST], training=False",
+        (
+            "tests/training/objectives/test_task_objective.py::test_the_student_trains_with_dropout",
+        ),
+    ),
+    Fault(
         "the student of a task runs without dropout",
         "TaskObjective.compute_gradients",
         "self._student_states(batch, training=training)",
