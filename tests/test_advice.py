@@ -198,14 +198,17 @@ TABLE = {
     ),
     ("training/objectives/shared", "such as `losses.triple_loss()`"): LOSSES,
     (
-        "training/objectives/task",
+        "training/objectives/shared",
         "`student` must be a model of `models.task_",
     ): LOSSES,
     (
         "training/objectives/masked_lm",
         "`losses.triple_loss` makes its losses",
     ): LOSSES,
-    ("training/objectives/task", "`losses.task_loss` makes the losses"): LOSSES,
+    (
+        "training/objectives/shared",
+        "`losses.task_loss` makes the losses",
+    ): LOSSES,
     ("training/optimizer_checks", "Use use_ema=False"): (
         f"{HERE}::test_an_optimizer_without_averages"
     ),
