@@ -67,7 +67,7 @@ def mask_tokens(
         seed: integers, (..., parts), at least one part: everything that the
             result depends on besides the tokens, row by row.
         special: the ids that are never chosen, including [MASK].
-        vocabulary_size: int, upper limit of random tokens.
+        vocabulary_size: int, exclusive upper limit of random tokens.
         rate: float in (0, 1], share of tokens to choose. Defaults to 0.15.
         token_weights: float, (vocabulary,), positive: the relative chances of
             tokens, see `rare_token_weights`. Equal if None. The number of

@@ -53,7 +53,7 @@ def masked_lm_dataset(
         sequences: integers, (n, length), packed sequences; or a list of such
             arrays with different lengths, the buckets.
         special: the ids of the special tokens.
-        vocabulary_size: int, upper limit of random replacements.
+        vocabulary_size: int, exclusive upper limit of replacements.
         batch_size: int, sequences per batch.
         seed: int, determines order and masks.
         steps: int, batches in the whole stream; endless if None.
@@ -190,7 +190,7 @@ def held_out_dataset(
     Args:
         sequences: integers, (n, length), packed sequences.
         special: the ids of the special tokens.
-        vocabulary_size: int, upper limit of random replacements.
+        vocabulary_size: int, exclusive upper limit of replacements.
         batch_size: int, sequences per batch; the last may have fewer.
         seed: int, determines the masks.
         rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.
@@ -249,7 +249,7 @@ def masked_rows_dataset(
         start: int, the first row.
         stop: int, the row after the last.
         special: the ids of the special tokens.
-        vocabulary_size: int, upper limit of random replacements.
+        vocabulary_size: int, exclusive upper limit of replacements.
         batch_size: int, sequences per batch; the last may have fewer.
         seed: int, determines the masks.
         rate: float in (0, 1], share of tokens to predict. Defaults to 0.15.

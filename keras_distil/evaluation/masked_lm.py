@@ -26,7 +26,7 @@ class MaskedLMScores:
 
 
 class _Scorer(Distiller):
-    """A Distiller for scoring models that cannot be trained."""
+    """A Distiller that only scores, even models that cannot be trained."""
 
     _trains = False
 

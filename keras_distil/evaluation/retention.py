@@ -24,7 +24,7 @@ def kept_percent(
 
     Returns:
         The percentage; None if a score is missing, or the teacher's is not
-        above chance and 0.
+        above both chance and 0.
 
     Example:
         >>> kept_percent(66.0, 88.0, chance=50.0)

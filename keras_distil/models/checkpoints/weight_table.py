@@ -83,7 +83,7 @@ class WeightTable:
         tasks_with_pooler: the kinds whose head reads the pooler.
         duplicates: tensor name -> the name of the tensor it must equal. A
             duplicate alone can replace the original.
-        ignored: names of tensors that are not weights.
+        ignored: pattern of the names of tensors that are not weights.
         sizes: the tensors whose shapes show every size of a configuration, by
             name, with the names of the sizes in their shape. `{i}` is the
             last layer's index.

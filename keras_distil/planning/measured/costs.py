@@ -80,10 +80,11 @@ class Step:
 
     @property
     def filled_rows(self) -> tuple[int, int]:
-        """Rows of logits that the losses read: all, and without masked ones.
+        """Rows of logits read by the losses: all, and in masked chunks.
 
         Rows go through the vocabulary in chunks, the masked ones first. The
-        compiled part has a fixed size, so the last chunk is padded.
+        compiled part has a fixed size, so the last chunk is padded. A masked
+        chunk is one with at least one masked row.
         """
         rows = self.logit_rows
         chunks = -(-rows // DEFAULT_CHUNK_SIZE)
@@ -160,7 +161,7 @@ def traffic(step: Step) -> dict[str, float]:
         teacher = c * tokens * teacher_layers * layer, c = 4 or 2 bytes
         student = 3 * c * tokens * student_layers * layer
         vocabulary = 4 * vocabulary * (10 * filled_rows
-                                       + 8 * filled_rows without masked)
+                                       + 8 * filled_rows in masked chunks)
         optimizer = 32 * student_parameters
                     + (micro_batches - 1) * 12 * student_parameters
     """
@@ -193,7 +194,7 @@ def _passed(shape: EncoderShape, length: int) -> float:
 
 
 def memory(step: Step) -> dict[str, float]:
-    """Returns the bytes on a device that an update needs, by part.
+    """Returns the bytes that an update needs besides the program, by part.
 
     Formula:
         teacher_weights = c * teacher_parameters, c = 4 or 2 bytes
