@@ -337,7 +337,7 @@ def test_a_damaged_corpus_is_made_again(small_tokenizer, tmp_path):
     made = prepare()
     shard = next((tmp_path / "corpus").glob("train*"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    with pytest.raises(data.CorpusError, match="remove the folder and make it"):
+    with pytest.raises(data.CorpusError, match="remove the folder and prepare"):
         data.open_corpus(tmp_path / "corpus")
     shutil.rmtree(tmp_path / "corpus")
     again = prepare()

@@ -79,6 +79,6 @@ def test_the_trainer_of_a_baseline_has_one_loss():
         student, optimizer, clip_norm=1.0, micro_batches=2
     )
     batches = toy.dataset(toy.make_batch(), toy.make_batch(seed=4))
-    trainers.fit_steps(trainer, batches, steps=2)
+    trainer.fit(batches, steps_per_epoch=2, verbose=0)
     assert int(optimizer.iterations.numpy()) == 2
     assert [loss.name for loss in trainer.distillation_losses] == ["mlm"]
