@@ -173,6 +173,22 @@ FAULTS = (
         ("tests/models/test_compact_ops.py",),
     ),
     Fault(
+        "an export is kept whatever the gate says",
+        "Exporter.export",
+        "parity.check( comparison,",
+        "(lambda *_, **__: None)( comparison,",
+        (
+            "tests/export/test_formats.py::test_a_new_format_is_a_class_and_its_line",
+        ),
+    ),
+    Fault(
+        "a format takes another one's options in silence",
+        "export",
+        "if unknown:",
+        "if False:",
+        ("tests/export/test_formats.py::test_an_option_of_another_format",),
+    ),
+    Fault(
         "the gate does not look at the spread",
         "_is_within",
         "and comparison.spread_share <= tolerance.spread_share",
