@@ -74,17 +74,17 @@ def contestants(student, *names):
     ],
 )
 def test_every_runtime_takes_its_turn(student, names):
-    told = []
+    calls = []
     found = run_race(
         contestants(student, *names),
         lengths=[8, 24],
         num_threads=1,
         throughput_length=16,
         rounds=3,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
     )
     # Rounds, and those before them.
-    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert calls == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
     assert [each.contestant.name for each in found] == names
     *measured, gone = found
     assert gone.failed and "missing.onnx" in gone.failed

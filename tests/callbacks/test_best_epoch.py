@@ -62,7 +62,7 @@ def test_patience_ends_the_training(make_distiller, triple, tmp_path):
     assert int(distiller.optimizer.iterations.numpy()) == 3
 
 
-def test_a_training_goes_on_and_ends_where_it_had_ended(
+def test_a_training_continues_and_ends_where_it_had_ended(
     make_distiller, triple, tmp_path
 ):
     path = tmp_path / "best.keras"

@@ -163,7 +163,9 @@ def test_looks_are_written(
 
 
 @pytest.mark.slow
-def test_heat_maps_go_on(make_distiller, batches, triple, tokenizer, tmp_path):
+def test_heat_maps_continue(
+    make_distiller, batches, triple, tokenizer, tmp_path
+):
     boards = []
     for epochs in (1, 2):
         boards.append(

@@ -367,7 +367,7 @@ def test_every_callback_of_keras_is_decided_on():
     assert kinds - refused - basis == decided
 
 
-def test_counters_of_tensorboard_and_swaps_go_on(make_distiller, tmp_path):
+def test_counters_of_tensorboard_and_swaps_continue(make_distiller, tmp_path):
     """Without training: the restored state equals the saved one."""
     made = [
         (keras.callbacks.TensorBoard(tmp_path), "_global_train_batch", 7),
@@ -420,7 +420,7 @@ def test_the_balancer_looks_when_it_would_have(
     assert looks == expected
 
 
-def test_an_epoch_that_a_callback_ended_goes_on(
+def test_an_epoch_that_a_callback_ended_continues(
     make_distiller, batches, tmp_path
 ):
     class Stop(keras.callbacks.Callback):

@@ -76,9 +76,11 @@ def test_it_shows_epoch_losses_and_speed(make_distiller, batches, monkeypatch):
 def test_it_tells_when_a_state_was_written(make_distiller, batches, tmp_path):
     bar = Recorded()
     fit(make_distiller(), batches, bar, tmp_path)
-    told = [bool(re.search("saved [0-9]+ s ago", t)) for _, t in bar.shown]
+    shows_saved = [
+        bool(re.search("saved [0-9]+ s ago", t)) for _, t in bar.shown
+    ]
     # The first is written after three updates, when they have been shown.
-    assert told == [*[False] * 3, *[True] * 5]
+    assert shows_saved == [*[False] * 3, *[True] * 5]
 
 
 def test_an_interrupted_training_is_counted_on(

@@ -84,7 +84,7 @@ def test_tensorboard_has_every_scalar_at_its_step(
     )
 
 
-def test_steps_go_on_in_a_second_fit(make_distiller, triple, tmp_path):
+def test_steps_continue_in_a_second_fit(make_distiller, triple, tmp_path):
     distiller = make_distiller()
     for _ in range(2):
         board = callbacks.TensorBoard(tmp_path, every_steps=2)
@@ -179,7 +179,7 @@ def test_epochs_without_validation_are_waited_for(
         ("lose", {"validation_freq": 2}, r"'lose', .*'loss'"),
     ],
 )
-def test_a_log_that_never_comes_is_told_at_once(
+def test_a_log_that_never_comes_is_reported_at_once(
     make_distiller, triple, tmp_path, monitor, options, message
 ):
     path = tmp_path / "student.keras"
@@ -199,7 +199,7 @@ def test_a_log_that_never_comes_is_told_at_once(
     np.testing.assert_array_equal(kept.weights[0], distiller.student.weights[0])
 
 
-def test_validation_that_never_comes_is_told_before_it_starts(
+def test_validation_that_never_comes_is_reported_before_it_starts(
     make_distiller, triple, tmp_path
 ):
     distiller = make_distiller()

@@ -130,7 +130,7 @@ def test_a_monitored_checkpoint_keeps_its_best(
     assert second.best == first.best is not None
 
 
-def test_what_is_wrong_is_told(make_distiller, batches, tmp_path):
+def test_what_is_wrong_is_reported(make_distiller, batches, tmp_path):
     with pytest.raises(ValueError, match="`every_steps` must be at least 1"):
         callbacks.TrainingState(tmp_path, every_steps=0)
     with pytest.raises(ValueError, match="`keep` must be at least 1"):
@@ -185,7 +185,7 @@ def _start(distiller, folder, *others):
     return state.start(distiller, source, list(others))
 
 
-def test_a_position_in_the_data_that_cannot_be_read_is_told(
+def test_a_position_in_the_data_that_cannot_be_read_is_reported(
     make_distiller, batches, tmp_path
 ):
     fit(make_distiller(), batches, tmp_path, epochs=1)

@@ -117,12 +117,12 @@ def test_no_correlation_with_one_value(metric):
 
 
 @pytest.mark.parametrize("metric", [PEARSON, SPEARMAN])
-def test_rounding_is_no_correlation(metric):
+def test_rounding_is_not_a_correlation(metric):
     nearly = np.array([0.3, 0.1 + 0.2, 0.1 + 0.2, 0.3])
     assert metric(np.array([1.0, 2.0, 2.0, 1.0]), nearly) == 0.0
 
 
-def test_rounding_in_a_draw_of_one_value_is_no_correlation():
+def test_rounding_in_a_draw_of_one_value_is_not_a_correlation():
     rng = np.random.default_rng(3)
     labels, predictions = np.repeat(rng.normal(size=(2, 200)), 7, axis=1)
     # Each draw has the seven examples of one value alone.

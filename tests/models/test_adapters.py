@@ -180,7 +180,7 @@ def test_a_rank_is_at_least_one():
         ({"details": "[]"}, "damaged: `details` in its metadata must be"),
     ],
 )
-def test_damaged_metadata_is_told(trained, tmp_path, header, message):
+def test_damaged_metadata_is_reported(trained, tmp_path, header, message):
     path = tmp_path / "adapter.safetensors"
     adapters.save_adapter(trained, path, base_sha256="0")
     metadata, arrays = adapters._read(path)

@@ -111,16 +111,16 @@ def test_words_are_replaced_at_the_rate_that_is_asked_for(
     np.testing.assert_array_equal(found.token_ids, again.token_ids)
 
 
-def test_progress_is_told(examples, teacher, tokenizer):
-    told = []
+def test_progress_is_reported(examples, teacher, tokenizer):
+    calls = []
     augment_examples(
         examples,
         teacher,
         tokenizer,
         copies=1,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
     )
-    assert told[-1][0] == told[-1][1] > 0
+    assert calls[-1][0] == calls[-1][1] > 0
 
 
 @pytest.mark.parametrize(

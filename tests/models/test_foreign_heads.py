@@ -50,9 +50,9 @@ def test_a_foreign_head_is_dropped_with_one_line(
     folder = edit_checkpoint(golden, tensors=with_heads(heads))
     with caplog.at_level(logging.INFO, "keras_distil"):
         teacher = models.load_teacher(folder)
-    [said] = [m for m in caplog.messages if "another task's head" in m]
-    assert f"its weights {shown} belong to another task's head" in said
-    assert "\n" not in said
+    [message] = [m for m in caplog.messages if "another task's head" in m]
+    assert f"its weights {shown} belong to another task's head" in message
+    assert "\n" not in message
     inputs = {
         key: np.ones((1, 4), "int32")
         for key in teacher.backbone.input
@@ -83,9 +83,9 @@ def test_the_encoder_of_a_task_becomes_a_teacher(name, caplog):
     with pytest.raises(ValueError, match="allow_new_head=True.*load_task_mod"):
         models.load_teacher(folder)
     teacher = models.load_teacher(folder, allow_new_head=True)
-    [said] = [m for m in caplog.messages if "another task's head" in m]
+    [message] = [m for m in caplog.messages if "another task's head" in m]
     head = "qa_outputs.*" if "Question" in name else "classifier.*"
-    assert head in said
+    assert head in message
     stored = load_file(folder / "model.safetensors")
     [words] = [v for k, v in stored.items() if "word_embeddings" in k]
     np.testing.assert_array_equal(
@@ -110,14 +110,14 @@ def test_a_masked_lm_head_in_a_folder_of_a_task_is_dropped(
         config={"architectures": ["BertForSequenceClassification"]},
     )
     model = models.load_task_model(folder)
-    [said] = [m for m in caplog.messages if "another task's head" in m]
-    assert "cls.predictions.*" in said and "classification model" in said
+    [message] = [m for m in caplog.messages if "another task's head" in m]
+    assert "cls.predictions.*" in message and "classification model" in message
     np.testing.assert_array_equal(
         model.output_dense.kernel.numpy(), np.ones((16, 2))
     )
 
 
-def test_weights_that_are_no_head_are_still_refused(
+def test_weights_that_are_not_a_head_are_still_refused(
     golden_bert, edit_checkpoint
 ):
     folder = edit_checkpoint(golden_bert, tensors=with_heads(["adapter"]))

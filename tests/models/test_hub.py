@@ -40,7 +40,7 @@ def test_failure_is_one_line(monkeypatch, error, reason):
     assert "\n" not in str(raised.value)
 
 
-def test_a_full_disk_is_not_told_as_the_network(monkeypatch):
+def test_a_full_disk_is_not_reported_as_the_network(monkeypatch):
     def fail(repository, allow_patterns):
         raise OSError(28, "No space left on device")
 

@@ -45,7 +45,7 @@ def test_presets(classifier, tmp_path):
         models.load_task_model(tmp_path / "masked")
 
 
-def test_an_encoder_alone_is_no_model_of_a_task(classifier, tmp_path):
+def test_an_encoder_alone_is_not_a_model_of_a_task(classifier, tmp_path):
     classifier.backbone.save_to_preset(str(tmp_path / "encoder"))
     with pytest.raises(ValueError, match="no masked-LM head"):
         load_model(tmp_path / "encoder")
@@ -71,8 +71,8 @@ def test_each_wrong_path_has_a_line_of_its_own(load, tmp_path, classifier):
     assert "Nor is there a `.keras` file" in refused(run)
     inside = run / "tasks/rte/student/seed_0/model.keras"
     classifier.save(inside)
-    said = refused(run)
-    assert f"Give a model in it, such as `{inside}`." in said
+    message = refused(run)
+    assert f"Give a model in it, such as `{inside}`." in message
     # The advice.
     assert load(inside).num_classes == 3
     (run / "saved_model.pb").write_text("")
@@ -84,12 +84,13 @@ def test_each_wrong_path_has_a_line_of_its_own(load, tmp_path, classifier):
     assert "nor a directory with `config.json`" in refused(text)
     shutil.copytree(TASK_FOLDER, tmp_path / "folder")
     weights = tmp_path / "folder/model.safetensors"
-    said = refused(weights)
-    assert f"Give the directory: `{weights.parent}`" in said
+    message = refused(weights)
+    assert f"Give the directory: `{weights.parent}`" in message
     assert load(weights.parent).num_classes == 3
-    said = refused(Path("hf://someone/tiny"), FileNotFoundError)
+    message = refused(Path("hf://someone/tiny"), FileNotFoundError)
     assert (
-        "`hf download someone/tiny --local-dir tiny`. Then give tiny." in said
+        "`hf download someone/tiny --local-dir tiny`. Then give tiny."
+        in message
     )
 
 

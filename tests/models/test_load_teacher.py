@@ -281,7 +281,7 @@ def test_a_preset_that_is_downloaded_but_broken(monkeypatch):
     assert "network" not in str(raised.value)
 
 
-def test_a_broken_local_preset_is_told(stock_preset):
+def test_a_broken_local_preset_is_reported(stock_preset):
     directory, _ = stock_preset
     (directory / "model.weights.h5").unlink()
     with pytest.raises(ValueError, match="cannot be loaded: .*doesn't exist"):

@@ -177,7 +177,7 @@ def _once():
     Fails.done = False
 
 
-def test_an_interrupted_trial_goes_on(tmp_path):
+def test_an_interrupted_trial_continues(tmp_path):
     def make(name, **arguments):
         return make_tuner(
             make_hypermodel(
@@ -205,7 +205,7 @@ def test_an_interrupted_trial_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_hyperband_goes_on_with_the_parent(tmp_path):
+def test_hyperband_continues_with_the_parent(tmp_path):
     tuner = make_tuner(
         make_hypermodel(temperatures(1.0, 2.0, 3.0, 4.0)),
         tmp_path,

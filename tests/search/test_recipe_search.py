@@ -95,7 +95,7 @@ def test_the_best_recipe_reaches_what_its_trial_did(finished):
     assert min(halves) <= loss <= max(halves)
 
 
-def test_a_finished_search_is_told_again(finished, capsys, monkeypatch):
+def test_a_finished_search_is_shown_again(finished, capsys, monkeypatch):
     path, folder, _ = finished
     monkeypatch.setattr(recipe_search, "prepare", None)
     before = json.loads((folder / results.RESULT_FILE).read_text())
@@ -174,7 +174,7 @@ finetune:
     assert not list(folder.glob("trials/*/tasks"))
 
 
-def test_a_port_in_use_is_told(toy_recipe, tmp_path, capsys):
+def test_a_port_in_use_is_reported(toy_recipe, tmp_path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -283,7 +283,7 @@ def test_hyperband_ends_the_worse_trials(toy_recipe, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_an_interrupted_search_goes_on(
+def test_an_interrupted_search_continues(
     toy_recipe, tmp_path, capsys, monkeypatch
 ):
     """Within its first trial, when KerasTuner has saved almost nothing."""

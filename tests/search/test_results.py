@@ -35,7 +35,7 @@ def trial(name, score, temperature, layers):
     return {**row(name, score), "values": values}
 
 
-def test_the_gain_is_told():
+def test_the_gain_is_reported():
     found = search(
         row("recipe", 0.40),
         trial("trial_0", 0.35, 1.0, "first"),
@@ -56,7 +56,7 @@ def test_the_gain_is_told():
         assert part in text
 
 
-def test_losses_and_tasks_are_told_in_their_units():
+def test_losses_and_tasks_are_reported_in_their_units():
     made = trial("trial_0", 2.5, 1.0, "first")
     made["scores"]["check_mlm_loss"] = 2.6
     before = row("recipe", 2.75)
@@ -79,7 +79,7 @@ def test_losses_and_tasks_are_told_in_their_units():
         ([row("recipe", None), row("trial_0", 0.4)], 1, "no score to comp"),
     ],
 )
-def test_what_has_failed_is_told(rows, best, said):
+def test_what_has_failed_is_reported(rows, best, said):
     assert said in " ".join(results.summary(search(*rows, best=best)))
 
 

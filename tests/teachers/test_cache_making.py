@@ -99,7 +99,7 @@ def test_other_masks_of_another_version_are_seen(
     assert writing._first_masks(other, corpus) != masking.first_masks
 
 
-def test_the_size_is_told_before(cache, monkeypatch, tmp_path):
+def test_the_size_is_reported_before(cache, monkeypatch, tmp_path):
     lines = []
     cached = cache(say=lines.append, top_k=3, hidden_states=False)
     record = LENGTH * (3 * (2 + 2) + 4)
@@ -142,7 +142,7 @@ class _Settings:
         self.positions = positions
 
 
-def test_progress_is_told(cache, monkeypatch):
+def test_progress_is_reported(cache, monkeypatch):
     small_shards(monkeypatch)
     seen = []
     cache(progress=lambda done, total: seen.append((done, total)))
@@ -156,7 +156,7 @@ def test_progress_is_told(cache, monkeypatch):
 # === Interruptions ===
 
 
-def test_a_pass_goes_on_at_the_shard(cache, monkeypatch, tmp_path):
+def test_a_pass_continues_at_the_shard(cache, monkeypatch, tmp_path):
     small_shards(monkeypatch)
     whole = cache(output=tmp_path / "whole")
     write, written = writing.write_shard, []
@@ -271,7 +271,7 @@ def test_one_waits_for_the_other(cache, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("count", "text"), [(123_456, "0.1 MB"), (2_340_000_000, "2.3 GB")]
 )
-def test_sizes_are_told_in_mb_or_gb(count, text):
+def test_sizes_are_reported_in_mb_or_gb(count, text):
     assert writing._size(count) == text
 
 

@@ -177,25 +177,25 @@ def test_the_plan_tells_the_size(
         changes.append(f"data.prepared={tmp_path / 'corpus'}")
     recipe = config.load_recipe(toy_recipe, changes)
     summary = estimate.summarise(recipe)
-    told = summary["teacher_cache"]
+    cache = summary["teacher_cache"]
     # 8 logits and ids of 2 bytes, a tail of 4; 16 hidden states of 2 bytes.
-    assert told["bytes_per_token"] == 8 * 4 + 4 + 16 * 2
-    assert told["gb_per_million_tokens_of_text"] == round(2 * 68 / 1e3, 3)
+    assert cache["bytes_per_token"] == 8 * 4 + 4 + 16 * 2
+    assert cache["gb_per_million_tokens_of_text"] == round(2 * 68 / 1e3, 3)
     assert summary["memory_gb_per_device"]["teacher_weights"] == 0
     assert summary["gflop_per_token"]["teacher_forward"] == 0
     for section in ("memory_gb_per_device", "gflop_per_token"):
         assert summary[section]["total"] <= live[section]["total"]
     if not prepared:
-        assert told["total_gb"] == "known once the corpus is prepared"
+        assert cache["total_gb"] == "known once the corpus is prepared"
         return
     monkeypatch.setattr(
         estimate, "round", lambda value, digits: value, raising=False
     )
-    told = estimate.summarise(recipe)["teacher_cache"]["total_gb"]
+    total_gb = estimate.summarise(recipe)["teacher_cache"]["total_gb"]
     run(toy_recipe, tmp_path / "run", *changes)
     (folder,) = caches(tmp_path)
     made = sum(path.stat().st_size for path in folder.glob("*.array_record"))
-    assert told * 1e9 == made
+    assert total_gb * 1e9 == made
 
 
 def test_top_k_above_the_vocabulary(toy_recipe, capsys, monkeypatch, tmp_path):

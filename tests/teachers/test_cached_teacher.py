@@ -316,7 +316,9 @@ def test_a_stream_is_entered_at_a_step_and_read_in_shares(cache, make_corpus):
         tf.nest.map_structure(np.testing.assert_array_equal, joined, expected)
 
 
-def test_an_interrupted_training_goes_on_exactly(cache, make_corpus, tmp_path):
+def test_an_interrupted_training_continues_exactly(
+    cache, make_corpus, tmp_path
+):
     corpus = make_corpus()
     cached = cache(corpus)
 

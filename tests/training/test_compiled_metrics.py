@@ -131,7 +131,7 @@ def test_tokens_in_the_padding_are_left_out(encoder):
     )
 
 
-def test_ignored_labels_are_no_labels(encoder):
+def test_ignored_labels_are_not_labels(encoder):
     """-100 has no weight, and does not mean class 0."""
     for kind in ("token_classification", "classification"):
         made = make(encoder, kind, **given(kind))
@@ -241,7 +241,7 @@ def test_a_saved_distiller_has_its_metrics(encoder, tmp_path):
     assert made.metrics_names == ["loss", "label_loss", "accuracy"]
 
 
-def test_the_means_of_an_epoch_go_on(encoder, tmp_path):
+def test_the_means_of_an_epoch_continue(encoder, tmp_path):
     """An epoch that was interrupted has the values of all its batches."""
     batches = tf.data.Dataset.from_tensor_slices(batch("classification"))
     batches = batches.repeat().batch(2)

@@ -704,7 +704,7 @@ def test_the_student_alone_is_saved(teacher, tmp_path):
     distiller = make_distiller(teacher, student=student)
     before = np.array(distiller.projection.kernel)
     fit(distiller, toy.make_batch())
-    # The projection is trained, and is no part of the student.
+    # The projection is trained, but is not part of the student.
     assert not np.array_equal(before, distiller.projection.kernel)
     path = tmp_path / "student.keras"
     distiller.student.save(path)

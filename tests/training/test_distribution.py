@@ -221,7 +221,7 @@ def test_two_workers_of_two_replicas_are_one_process(alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_that_were_all_killed_go_on(alone, killed_workers):
+def test_workers_that_were_all_killed_continue(alone, killed_workers):
     folder = killed_workers / "killed"
     newest = max((folder / "states").iterdir())
     assert newest.name == "step-000000006"
@@ -275,12 +275,12 @@ def test_a_recipe_runs_on_two_workers(toy_recipe, toy_run, tmp_path):
         ("a:1,b:1", 2, "`--worker-index` must be from 0 to 1"),
     ],
 )
-def test_wrong_workers_are_told(addresses, index, message):
+def test_wrong_workers_are_reported(addresses, index, message):
     with pytest.raises(ValueError, match=message):
         distribution.name_workers(addresses, index)
 
 
-def test_a_wrong_variable_is_told(monkeypatch):
+def test_a_wrong_variable_is_reported(monkeypatch):
     for wrong in ("{", "[]", '{"cluster": {"worker": ["a:1"]}}'):
         monkeypatch.setenv("TF_CONFIG", wrong)
         with pytest.raises(ValueError, match="TF_CONFIG cannot be read"):

@@ -85,7 +85,7 @@ def test_an_update_of_one_batch_has_the_values_too(masked_lm):
     assert set(list(by_name)[3:]) == {"learning_rate", "gradient_norm"}
 
 
-def test_means_start_anew(masked_lm):
+def test_means_start_from_scratch(masked_lm):
     x, y, weight = toy.make_batch()
     masked_lm.train_on_batch(x, y, weight)
     masked_lm.reset_metrics()
@@ -208,7 +208,7 @@ def test_what_compile_refuses(masked_lm, options, error, message):
 
 
 @pytest.mark.parametrize("option", ["auto", False])
-def test_defaults_of_keras_may_be_said(masked_lm, option):
+def test_defaults_of_keras_may_be_passed(masked_lm, option):
     masked_lm.compile(
         keras.optimizers.SGD(0.01),
         *(None, None, None, None, True, 1, option, option == "auto"),

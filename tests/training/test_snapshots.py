@@ -19,8 +19,8 @@ def write(folder, step=1, keep=5, **arguments):
 
 
 def newest(folder):
-    said = []
-    return snapshots.newest_snapshot(folder, said.append), said
+    lines = []
+    return snapshots.newest_snapshot(folder, lines.append), lines
 
 
 def edit_manifest(folder, **changes):
@@ -30,14 +30,14 @@ def edit_manifest(folder, **changes):
 
 def test_what_was_written_is_read(tmp_path):
     path = write(tmp_path, step=12)
-    found, said = newest(tmp_path)
-    assert found.path == path and found.step == 12 and not said
-    assert found.values == {"epoch": 12}
-    np.testing.assert_array_equal(found.tensors["kernel"], TENSORS["kernel"])
-    assert found.tensors["step"].shape == ()
+    snapshot, lines = newest(tmp_path)
+    assert snapshot.path == path and snapshot.step == 12 and not lines
+    assert snapshot.values == {"epoch": 12}
+    np.testing.assert_array_equal(snapshot.tensors["kernel"], TENSORS["kernel"])
+    assert snapshot.tensors["step"].shape == ()
 
 
-def test_no_folder_is_no_snapshot(tmp_path):
+def test_a_missing_folder_has_no_snapshot(tmp_path):
     assert newest(tmp_path / "none") == (None, [])
 
 
@@ -68,11 +68,11 @@ def test_a_damaged_one_is_passed_over(tmp_path, name, damage):
         file.write_bytes(content)
     else:
         os.truncate(file, len(content) // 2 if damage == "cut" else 0)
-    found, said = newest(tmp_path)
-    assert found.step == 1
-    assert len(said) == 1
-    assert "step-000000002 is damaged" in said[0]
-    assert "going back to the one before" in said[0]
+    snapshot, lines = newest(tmp_path)
+    assert snapshot.step == 1
+    assert len(lines) == 1
+    assert "step-000000002 is damaged" in lines[0]
+    assert "going back to the one before" in lines[0]
 
 
 def test_a_changed_value_is_damage(tmp_path):
@@ -102,8 +102,8 @@ def test_a_file_outside_the_folder_is_not_read(tmp_path):
     body["files"]["../../secret"] = "0"
     digest = disk.sha256(disk.canonical(body))
     edit_manifest(folder, files=body["files"], sha256=digest)
-    found, said = newest(tmp_path)
-    assert found.step == 1 and "is not a file name" in said[0]
+    snapshot, lines = newest(tmp_path)
+    assert snapshot.step == 1 and "is not a file name" in lines[0]
 
 
 def test_unfinished_ones_are_not_seen_and_are_removed(tmp_path):
@@ -116,7 +116,7 @@ def test_unfinished_ones_are_not_seen_and_are_removed(tmp_path):
     assert not half.exists()
 
 
-def test_errors_of_tensorflow_are_told_by_their_cause(tmp_path):
+def test_errors_of_tensorflow_are_reported_by_their_cause(tmp_path):
     """The positions of iterators are written by TensorFlow."""
     write(tmp_path, step=1)
 
@@ -174,8 +174,8 @@ def signed(folder, **changes):
 def test_checksums_do_not_make_it_a_state(tmp_path, changes, message):
     write(tmp_path, step=1)
     signed(write(tmp_path, step=2), **changes)
-    found, said = newest(tmp_path)
-    assert found.step == 1 and message in said[0]
+    snapshot, lines = newest(tmp_path)
+    assert snapshot.step == 1 and message in lines[0]
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, "{}"])

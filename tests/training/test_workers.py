@@ -81,7 +81,7 @@ def test_slurm_orders_nodes_by_number(environment):
 
 
 @pytest.mark.parametrize("count", [None, "1"])
-def test_a_single_task_of_slurm_is_no_worker(environment, count):
+def test_a_single_task_of_slurm_is_not_a_worker(environment, count):
     """A batch script has no step, and Slurm's nodes are not read."""
     environment(SLURM_STEP_NUM_TASKS=count, SLURM_STEP_NODELIST="n[1-")
     distribution.find_workers()
@@ -130,12 +130,14 @@ def test_the_flags_need_each_other(flags):
         ("SLURM_LOCALID", "3", "number 3 on node 4"),
     ],
 )
-def test_wrong_variables_of_slurm_are_told(environment, name, value, message):
+def test_wrong_variables_of_slurm_are_reported(
+    environment, name, value, message
+):
     environment(**SLURM | {name: value})
-    with pytest.raises(ValueError, match=message) as told:
+    with pytest.raises(ValueError, match=message) as raised:
         distribution.find_workers()
-    assert "Start with `srun`" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "Start with `srun`" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,9 @@ def test_wrong_variables_of_slurm_are_told(environment, name, value, message):
         (task(0, {"worker": ["a:0"]}), "Received: 'a:0'"),
     ],
 )
-def test_wrong_workers_of_the_variable_are_told(environment, variable, message):
+def test_wrong_workers_of_the_variable_are_reported(
+    environment, variable, message
+):
     environment(TF_CONFIG=variable)
     with pytest.raises(ValueError, match=f"TF_CONFIG cannot .*{message}"):
         distribution.worker_index()
@@ -179,13 +183,13 @@ CLOSED = "Socket closed from remote target /job:worker/replica:0/task:1"
         ),
     ],
 )
-def test_a_lost_worker_is_told(environment, error, text, message):
+def test_a_lost_worker_is_reported(environment, error, text, message):
     environment(TF_CONFIG=task(0))
     raised = getattr(tf.errors, error)(None, None, text)
-    with pytest.raises(RuntimeError, match=message) as told:
+    with pytest.raises(RuntimeError, match=message) as caught:
         with distribution.report_lost_workers():
             raise raised
-    assert "start all workers again" in str(told.value)
+    assert "start all workers again" in str(caught.value)
 
 
 def test_other_errors_are_not_taken_for_a_lost_worker(environment):
@@ -315,7 +319,7 @@ def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
 
 
 @pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_worker_that_never_comes_up_is_told(toy_recipe, tmp_path, index):
+def test_a_worker_that_never_starts_is_reported(toy_recipe, tmp_path, index):
     port = free_pair()
     workers = f"127.0.0.1:{port},127.0.0.1:{port + 1}"
     status, errors = finish(
@@ -335,7 +339,7 @@ def test_a_worker_that_never_comes_up_is_told(toy_recipe, tmp_path, index):
 
 
 @pytest.mark.slow
-def test_a_place_that_is_taken_is_told(toy_recipe, tmp_path):
+def test_a_port_in_use_is_reported(toy_recipe, tmp_path):
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()

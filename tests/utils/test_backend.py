@@ -31,7 +31,7 @@ def write_settings(folder, content):
     (folder / "keras.json").write_text(content)
 
 
-def test_nothing_said_is_tensorflow(before_keras):
+def test_by_default_it_is_tensorflow(before_keras):
     backend.check_backend()
 
 

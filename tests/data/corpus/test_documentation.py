@@ -51,7 +51,7 @@ def test_wrapped_lines_are_joined():
         "1 2 3 4 5 6 7 8 9 10 11 12 13.",
     ],
 )
-def test_what_is_no_prose_is_dropped(text):
+def test_what_is_not_prose_is_dropped(text):
     assert paragraphs(text) == []
 
 
@@ -185,7 +185,7 @@ def test_docstrings_of_all_kinds(package):
             """
             The docstring that is added has more than eight words.
             """)
-        other("A string that is no docstring has more than eight words.")
+        other("A string that is not a docstring has more than eight words.")
         add_newdoc()
         '''
     source = package(__init__=dedent(source))
@@ -214,7 +214,7 @@ def test_packages_are_read_in_order_and_not_imported(package):
     assert "toy_docs" not in sys.modules
 
 
-def test_files_that_are_no_python_are_counted(package):
+def test_files_that_are_not_python_are_counted(package):
     source = package(
         __init__="", bad="def (", nul=b"\0", encoding=b"# coding: none\n"
     )

@@ -74,8 +74,8 @@ def test_a_warning_from_one_percent(
         # From the cache, the warning is repeated.
         said = []
         prepare(tmp_path, tokenizer, warn=said.append)
-        told = [line for line in said if "of the text was skipped" in line]
-        assert len(told) == 1 and "1.0% of the text" in told[0]
+        skipped = [line for line in said if "of the text was skipped" in line]
+        assert len(skipped) == 1 and "1.0% of the text" in skipped[0]
 
 
 @pytest.mark.parametrize(("good", "bad", "refused"), [(81, 19, 0), (80, 20, 1)])
@@ -189,7 +189,7 @@ def test_wide_characters_are_named(tmp_path, encoding):
         ('{{"text": "number {0}"}}', "JSON records"),
     ],
 )
-def test_what_looks_like_a_table_is_said(tmp_path, line, form):
+def test_what_looks_like_a_table_is_reported(tmp_path, line, form):
     text = "\n".join(line.format(number) for number in range(60))
     (tmp_path / "a.txt").write_text(text)
     _, lost = read(tmp_path)

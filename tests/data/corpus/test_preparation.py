@@ -184,7 +184,7 @@ def test_fingerprint_follows_contents_not_places(prepare, corpus_dir, tmp_path):
         ("train-00000-of-00001.array_record", None),
     ],
 )
-def test_damaged_cache_is_made_anew(prepare, tmp_path, caplog, name, change):
+def test_damaged_cache_is_made_again(prepare, tmp_path, caplog, name, change):
     first = prepare().train[:]
     path = cached_file(tmp_path, name)
     if change is None:
@@ -213,7 +213,7 @@ def fail_at(monkeypatch, unit_number):
     return read
 
 
-def test_interrupted_preparation_goes_on(prepare, tmp_path, monkeypatch):
+def test_interrupted_preparation_continues(prepare, tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "UNIT_BYTES", 1000)
     whole = prepare(cache_dir=tmp_path / "whole")
     with monkeypatch.context() as patch:

@@ -99,7 +99,7 @@ def test_a_dropout_must_be_a_rate(golden_bert, edit_checkpoint, rate):
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000])
-def test_json_of_any_kind_is_told(tmp_path, text):
+def test_json_of_any_kind_is_reported(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config.json` is not valid JSON"):
         read_config(tmp_path)

@@ -54,11 +54,11 @@ def fake(monkeypatch):
 
 def test_a_measured_plan(toy_recipe, fake):
     recipe = load_recipe(toy_recipe, ["precision=mixed_bfloat16"])
-    told = []
+    calls = []
     measurement = measured.measure(
-        recipe, progress=lambda *numbers: told.append(numbers)
+        recipe, progress=lambda *numbers: calls.append(numbers)
     )
-    assert told == [(done, 7) for done in range(1, 8)]
+    assert calls == [(done, 7) for done in range(1, 8)]
     assert measurement == measured.Measurement(
         step=measured.step_of(recipe),
         seconds=2.0,
@@ -149,15 +149,15 @@ def run(monkeypatch, *arguments):
 def test_the_command_measures(toy_recipe, monkeypatch, capsys):
     monkeypatch.setattr(measured_plan, "TIMED_UPDATES", 1)
     assert not run(monkeypatch, str(toy_recipe), "--calibrate", "--json")
-    said = capsys.readouterr()
-    found = json.loads(said.out)
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
     assert found["time"]["seconds_per_update"] > 0
     assert found["measured"]["updates"] == 1
     assert found["memory_gb"]["total"] == pytest.approx(
         found["measured"]["peak_memory_gb"], abs=0.01
     )
     assert "memory_gb_per_device" not in found
-    assert "Measuring some updates" in said.err
+    assert "Measuring some updates" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_bad_recipes_end_in_a_line(
     more = [x for value in changed for x in ("--set", value)]
     status = run(monkeypatch, str(toy_recipe), "--calibrate", *more)
     assert status == 1
-    said = capsys.readouterr()
-    assert not said.out
-    assert line in said.err.splitlines()[-1]
-    assert "Traceback" not in said.err
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert line in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err

@@ -135,7 +135,7 @@ INPUTS = {
         lambda x: {**x, "token_ids": set_at(x["token_ids"], (1, 1), -1)},
         "`token_ids` must be from 0 .*Received: values from -1 to",
     ),
-    "-100 is no id": (
+    "-100 is not an id": (
         lambda x: {**x, "token_ids": set_at(x["token_ids"], (1, 1), -100)},
         "`token_ids` must be from 0 to 49 .*Received: values from -100",
     ),
