@@ -128,7 +128,8 @@ def _translate_files(folder: Path, names: dict[str, str]) -> None:
     for pattern in _JSON_FILES:
         for path in folder.glob(pattern):
             try:
-                content = json.loads(run_folder.read_text(path))
+                text = run_folder.read_text(path)
+                content = json.loads(text)
                 present = _translate(content, {**names, **MOVED})
             # It is damaged, as its reader says.
             except (ValueError, RecursionError):
@@ -136,7 +137,11 @@ def _translate_files(folder: Path, names: dict[str, str]) -> None:
             if isinstance(content, dict) and "name" in content:
                 # The recipe's own name is free.
                 present["name"] = content["name"]
-            run_folder.write_json(path, present)
+            if text == json.dumps(content):
+                # Trials are told apart by their values, letter by letter.
+                disk.write_text(path, json.dumps(present))
+            else:
+                run_folder.write_json(path, present)
     metrics = folder / run_folder.METRICS_FILE
     if metrics.is_file():
         text = metrics.read_text("utf-8", "replace")

@@ -354,5 +354,6 @@ def test_a_search_is_translated(home):
         {"space": [{"name": present}]},
         {present: 1.0},
     ]
+    assert (trials / "values.json").read_text() == json.dumps({present: 1.0})
     assert (folder / "recipe").is_dir()
     assert (folder / "logs" / "recipe").is_dir()
