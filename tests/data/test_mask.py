@@ -202,7 +202,7 @@ def test_graph_equals_eager(batch, special):
 
 def test_ties_leave_the_number_exact(special):
     maskable = tf.constant([[True, True, False, True]])
-    first = mask._first(tf.ones((1, 4)), maskable, tf.constant([2]))
+    first = mask._select_first(tf.ones((1, 4)), maskable, tf.constant([2]))
     assert first.numpy().tolist() == [[True, True, False, False]]
 
 
