@@ -240,11 +240,11 @@ def test_what_a_task_has_no_form_of_is_told(
 def test_weights_are_fitted_to_text_of_training(run, tmp_path, monkeypatch):
     seen = {}
 
-    def record(model, target, **arguments):
+    def record(model, target, tokenizer, **arguments):
         seen.update(arguments)
         return export.ExportReport(target, "litert", "x", None, None, 1.0)
 
-    monkeypatch.setattr(export, "export_litert", record)
+    monkeypatch.setattr(export, "export", record)
     recipe = config.load_recipe(
         run.folder / "recipe.yaml", ["export.lengths=[8, 10]"]
     )

@@ -742,24 +742,22 @@ def _(runs, made):
     return {call[""][1] for call in made.calls["masked_lm_encoder_call"]}
 
 
-@seen(
-    "export.formats", "export", wanted={"export_saved_model", "export_litert"}
-)
+@seen("export.formats", "export", wanted=["litert", "saved_model"])
 def _(runs, made):
-    return {name for name, calls in made.calls.items() if len(calls) == 1}
+    return sorted(call["format"] for call in made.calls["export"])
+
+
+def _of_format(calls, name):
+    (found,) = (call for call in calls if call["format"] == name)
+    return found
 
 
 of_call(
     "export.",
     "export",
-    "export_saved_model",
-    max_length=lambda calls: calls[0]["max_length"],
-)
-of_call(
-    "export.",
     "export",
-    "export_litert",
-    lengths=lambda calls: calls[0]["lengths"],
+    max_length=lambda calls: _of_format(calls, "saved_model")["max_length"],
+    lengths=lambda calls: _of_format(calls, "litert")["lengths"],
 )
 of_call(
     "benchmark.",

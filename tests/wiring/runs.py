@@ -222,8 +222,7 @@ def _race(made: Recording, patch: pytest.MonkeyPatch) -> None:
 
 
 def _exports(made: Recording, patch: pytest.MonkeyPatch) -> None:
-    for name in ("export_saved_model", "export_litert"):
-        watch(made, patch, export, name, report_of_nothing)
+    watch(made, patch, export, "export", report_of_nothing)
 
 
 def report_of_nothing(*positional: Any, **named: Any) -> export.ExportReport:

@@ -41,8 +41,7 @@ def place(stage):
 
 
 def watch_exports(made, patch):
-    for name in ("export_saved_model", "export_hugging_face"):
-        watch(made, patch, export, name, report_of_nothing)
+    watch(made, patch, export, "export", report_of_nothing)
     # Ten milliseconds for each layer: a clock would be another one each time.
     patch.setattr(
         latency, "masked_lm_encoder_call", lambda model, _: model.backbone
@@ -212,7 +211,7 @@ def test_dropout_is_as_the_recipe_says_and_trainings_go_by_steps(run):
 
 
 def test_what_is_exported_is_the_best_seed_s(run):
-    exported = run.calls["export_hugging_face"]
+    exported = run.calls["export"]
     found = [weights_of(call[""][0]) for call in exported]
     assert same(found[0], run.fit("distill").after)
     for weights, (task, seed) in zip(found[1:], BEST.items(), strict=True):
@@ -223,7 +222,7 @@ def test_what_is_exported_is_the_best_seed_s(run):
         assert SEEDS[task][int(np.argmax(scores))] == seed
         assert len(set(scores)) == len(scores)
         assert same(weights, run.fit(f"{task}/student/seed_{seed}").after)
-    assert not run.calls["export_saved_model"]
+    assert {call["format"] for call in exported} == {"hugging_face"}
 
 
 # === Scores on held-out text ===
