@@ -105,8 +105,27 @@ class ReplicatedModel(keras.Model):
         which fails under `MultiWorkerMirroredStrategy`. It is also where `fit`
         and `evaluate` show the iterator that they are about to use.
         """
-        if iterator is not None and self.steps_per_execution > 1:
+        if iterator is None:
+            return
+        self._check_spec(private_api.batch_spec(iterator))
+        if self.steps_per_execution > 1:
             private_api.number_exactly(iterator, self)
+
+    def _check_spec(self, spec: Any) -> None:
+        """Raises BatchError if batches cannot match, whatever is in them.
+
+        A step that was traced for batches of any size is called with sizes
+        that are known now: TensorFlow would find in an operation of the step
+        what is wrong, before the checks of the batch run.
+        """
+        specs = tf.nest.flatten(spec)
+        if not all(isinstance(each, tf.TensorSpec) for each in specs):
+            return
+
+        def check(data: Any) -> None:
+            self._objective.batch(data)
+
+        tf.function(check, autograph=False).get_concrete_function(spec)
 
     def _make_function(self, step_function: Callable) -> Callable:
         """Keras's function around a step, also for several workers.

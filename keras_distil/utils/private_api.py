@@ -118,6 +118,24 @@ def convert_optionals(model: keras.Model, function: Callable) -> Callable:
     return model._autoconvert_optionals(function)
 
 
+def batch_spec(epoch_iterator: Any) -> Any:
+    """Returns the spec of an iterator's batches, as a dataset's `element_spec`.
+
+    Keras 3.15 shows the iterator, but not the dataset in it.
+
+    Args:
+        epoch_iterator: a `TFEpochIterator` of Keras.
+
+    Returns:
+        The specs of a replica's part of a batch.
+    """
+    return tf.nest.map_structure(
+        # Of several replicas, each has a spec of its own.
+        lambda spec: getattr(spec, "_value_specs", [spec])[0],
+        epoch_iterator._distributed_dataset.element_spec,
+    )
+
+
 def number_exactly(epoch_iterator: Any, model: keras.Model) -> None:
     """Makes an iterator of Keras end its epochs at the step they end.
 

@@ -4,6 +4,8 @@ If a test here fails after an upgrade, the library has mended what the entry of
 `utils/private_api.py` works around, or moved what it reads.
 """
 
+import contextlib
+
 import keras
 import keras_hub
 import numpy as np
@@ -195,3 +197,25 @@ def test_preset_files():
     ):
         assert hasattr(files, name)
         assert not hasattr(keras_hub.utils, name)
+
+
+def test_batch_spec():
+    seen = []
+
+    class Shown(_Holder):
+        def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+            seen.append(iterator)
+
+    x = np.zeros((4, 2), "float32")
+    for scope in (
+        contextlib.nullcontext(),
+        tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
+    ):
+        with scope:
+            model = Shown()
+            model.compile(loss="mse")
+            model.evaluate(x, x, batch_size=2, verbose=0)
+    for iterator in seen:
+        spec = tf.TensorSpec((2, 2), tf.float32)
+        assert private_api.batch_spec(iterator) == (spec, spec)
+    assert len(seen) == 2
