@@ -1,4 +1,4 @@
-"""Exporters, one per file, each behind the gate of `parity`."""
+"""Exporters, one per file, each checked by the gate of `parity`."""
 
 from keras_distil.export.formats import export as export
 from keras_distil.export.formats import find_exporter as find_exporter

@@ -1,10 +1,10 @@
-"""How far outputs are from others, in absolute terms and in their own."""
+"""Distance between two sets of outputs, absolute and relative to spread."""
 
 import math
 
 import numpy as np
 
-# Of the outputs' size.
+# Smallest spread counted, as a share of the outputs' size.
 _LEAST_SPREAD = 1e-5
 
 
@@ -14,9 +14,9 @@ class Distance:
     Attributes:
         largest: float, the largest absolute difference.
         total: float, the sum of absolute differences.
-        values: int, their number.
-        lowest_cosine: float, of any row with the other set's; 0 with a row of
-            zeros.
+        values: int, the number of values compared.
+        lowest_cosine: float, the lowest cosine between a row and its
+            counterpart; 0 for a row of zeros.
     """
 
     def __init__(self) -> None:
@@ -27,16 +27,16 @@ class Distance:
         self._rows = 0
         self._errors = 0.0
         self._squares = 0.0
-        # Sums of the columns, less the first row: they keep their digits.
+        # Column sums are taken relative to the first row, to keep precision.
         self._shift: np.ndarray | None = None
         self._sums = np.zeros(1)
         self._shifted_squares = np.zeros(1)
 
     def add(self, ours: np.ndarray, theirs: np.ndarray) -> None:
-        """Adds rows that belong together.
+        """Adds matching rows.
 
         Args:
-            ours: float, (rows, columns), what is right.
+            ours: float, (rows, columns), the reference.
             theirs: the same shape.
         """
         if not ours.size:
@@ -61,14 +61,14 @@ class Distance:
 
     @property
     def spread_share(self) -> float:
-        """The differences as a share of the spread of what is right.
+        """The differences as a share of the spread of the reference.
 
         Formula:
             sqrt(sum (theirs - ours)**2 / sum (ours - mean of the column)**2)
 
-        1 for the best constant and more for any other, about 1.4 for rows in
-        a random order, 2 or more for the negative. A single row has no
-        spread: its own size stands for it. Outputs that hardly differ are
+        It is 1 for the best constant and more for any other, about 1.4 for
+        rows in random order, 2 or more for the negative. A single row has no
+        spread, so its size is used instead. Outputs that hardly vary are
         given a spread above the rounding of float32.
         """
         if self._errors == 0:

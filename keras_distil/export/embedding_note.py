@@ -1,4 +1,4 @@
-"""What must be said of an encoder that is exported to embed sentences."""
+"""The warning for encoders exported as sentence embedders."""
 
 import logging
 
@@ -17,18 +17,17 @@ _PURPOSES = {
 
 
 def embedding_note(student: Student) -> str | None:
-    """Says so if an exported encoder was not trained to embed sentences.
+    """Warns if an exported encoder was not trained to embed sentences.
 
-    The one encoder known to be trained for it is the embedded MiniLM as it
-    comes (`load_teacher("embedded_base")`), whose weights are compared: once
-    it was trained on anything else, it is another.
+    The only encoder known to be trained for it is the embedded MiniLM as
+    loaded (`load_teacher("embedded_base")`). The weights are compared, so a
+    copy that was trained further does not count.
 
     Args:
-        student: what is exported.
+        student: the model to export.
 
     Returns:
-        The note, which is logged as a warning, too; None where there is
-        nothing to say.
+        The note, which is also logged as a warning; None if there is none.
     """
     if student.kind != SENTENCE_EMBEDDING:
         return None

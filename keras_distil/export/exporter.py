@@ -1,8 +1,8 @@
-"""An exporter: writes a student in one format, and reads it back.
+"""The base class of exporters, which write a student and read it back.
 
-All exports go the same way, which is written here once: a scratch folder, what
-the exporter writes there, the comparison with the student by the format's own
-reader, the report, and one rename.
+All exports take the same steps: the exporter writes to a scratch folder, the
+result is read back by the format's own reader and compared with the student,
+the report is written, and the folder is renamed.
 """
 
 import abc
@@ -27,24 +27,24 @@ from keras_distil.utils.disk import file_size_mb
 class Exporter(abc.ABC):
     """One export of a student in one format.
 
-    Its keyword-only arguments are the options of the format.
+    The keyword-only arguments of a subclass are the options of its format.
 
     Args:
-        student: what is exported.
+        student: the model to export.
         tokenizer: of its vocabulary; None for an export without one.
         folder: where the export will be, for messages and titles. What is
             written goes to a scratch folder first.
 
     Attributes:
         format: its name in reports and recipes.
-        title: what messages call an export.
+        title: the name of an export in messages.
         mark: a file that every export of the format holds. A folder without
             it is never replaced.
-        needs_tokenizer: whether there is no export without a tokenizer.
-        embeds_sentences: whether it can put out sentence embeddings.
-        precision: of the weights that are written.
-        operators: names of those that the runtime must have, known once it is
-            written.
+        needs_tokenizer: whether a tokenizer is required.
+        embeds_sentences: whether it can output sentence embeddings.
+        precision: precision of the written weights.
+        operators: names of the operators that the runtime needs, known once
+            the export is written.
     """
 
     format: ClassVar[str]
@@ -69,7 +69,7 @@ class Exporter(abc.ABC):
 
     @classmethod
     def check_installed(cls) -> None:
-        """Raises ImportError if the format needs an absent package."""
+        """Raises ImportError if a package the format needs is missing."""
         return None
 
     @classmethod
@@ -83,17 +83,17 @@ class Exporter(abc.ABC):
 
     @property
     def what(self) -> str:
-        """What messages call this export."""
+        """The name of this export in messages."""
         return f"{self.title} for {self.folder}"
 
     @property
     def tolerance(self) -> parity.Tolerance:
-        """How far the export may be off."""
+        """How far the export may differ from the student."""
         return parity.TOLERANCES[self.format, self.precision]
 
     @functools.cached_property
     def note(self) -> str | None:
-        """What must be known before the export is used."""
+        """A caveat for users of the export, or None."""
         return embedding_note(self.student)
 
     @abc.abstractmethod
@@ -102,7 +102,7 @@ class Exporter(abc.ABC):
 
     @abc.abstractmethod
     def read_back(self, scratch: Path) -> parity.Runner:
-        """Loads what `write` wrote, with the format's own reader.
+        """Loads the written export with the format's own reader.
 
         Returns:
             A function from the student's inputs to its outputs by name.
@@ -110,14 +110,14 @@ class Exporter(abc.ABC):
 
     @abc.abstractmethod
     def read_layers(self, scratch: Path) -> parity.Runner:
-        """Loads the hidden states, by the names of `Student.layers`.
+        """Loads the hidden states under the names of `Student.layers`.
 
-        It is called if the outputs differ, to find where that begins. A
+        Called if the outputs differ, to find where the difference begins. A
         format that holds no hidden states writes them now, below `scratch`.
         """
 
     def cut(self, examples: parity.Examples) -> parity.Examples:
-        """Cuts examples to what the export takes."""
+        """Cuts examples to lengths that the export accepts."""
         return examples
 
     def check_more(
@@ -126,7 +126,7 @@ class Exporter(abc.ABC):
         examples: parity.Examples,
         tolerance: parity.Tolerance,
     ) -> None:
-        """Raises an error if something besides the outputs is wrong."""
+        """Raises an error if anything other than the outputs is wrong."""
         return None
 
     def shipped(self, scratch: Path) -> Path:
@@ -140,13 +140,13 @@ class Exporter(abc.ABC):
         held_out: parity.Examples | Sequence[str] | None,
         tolerance: parity.Tolerance | None,
     ) -> ExportReport:
-        """Writes the folder, unless what it holds is not the student.
+        """Writes the folder, if the export matches the student.
 
         Args:
             overwrite: whether an earlier export may be replaced.
-            held_out: what it is compared on: texts, or `parity.Examples`.
-                Some lines of English if None.
-            tolerance: how far it may be off; None for the format's own.
+            held_out: texts or `parity.Examples` for the comparison with the
+                student. Some English sentences if None.
+            tolerance: largest allowed difference; None for the format's own.
         """
         bound = tolerance or self.tolerance
         examples = self.cut(
@@ -198,16 +198,16 @@ def export_as(
     """Exports a model with one exporter; see `export`.
 
     Args:
-        exporter: of the format.
+        exporter: the exporter of the format.
         model: the model.
-        folder: where it goes.
-        tokenizer: of its vocabulary, or None.
+        folder: the output folder.
+        tokenizer: its tokenizer, or None.
         overwrite: whether an earlier export may be replaced.
-        held_out: what it is compared on.
-        tolerance: how far it may be off.
-        sentence_embedding: whether sentence embeddings are put out.
+        held_out: texts or `parity.Examples` for the comparison.
+        tolerance: largest allowed difference.
+        sentence_embedding: whether to output sentence embeddings.
         normalize: whether they are scaled to length 1.
-        **options: those of the exporter.
+        **options: options of the exporter.
     """
     exporter.check_installed()
     student = make_student(

@@ -1,4 +1,4 @@
-"""A folder that appears under its name when it is whole, or not at all."""
+"""A folder that appears under its name only once it is complete."""
 
 import contextlib
 import os
@@ -16,10 +16,10 @@ from keras_distil.utils import disk
 def replacing_folder(
     folder: Path, *, overwrite: bool, mark: str
 ) -> Iterator[Path]:
-    """Gives a scratch folder, which takes the place of `folder` at the end.
+    """Yields a scratch folder that replaces `folder` at the end.
 
-    What was there stays until then, and for good if the block fails. An empty
-    folder counts as none.
+    The previous content stays until then, and for good if the block fails.
+    An empty folder counts as absent.
 
     Args:
         folder: the final name.
@@ -31,11 +31,12 @@ def replacing_folder(
         The scratch folder, empty, beside the final one.
 
     Raises:
-        FileExistsError: if there is something that may not be replaced.
-        OSError: if the disk is full or may not be written.
+        FileExistsError: if the folder holds something that may not be
+            replaced.
+        OSError: if the disk is full or not writable.
         RuntimeError: if TensorFlow fails for any other reason.
     """
-    # Also of "." and the like there is a folder beside.
+    # Resolved, so that "." and the like have a parent for the scratch folder.
     folder = Path(os.path.abspath(folder))
     scratch = folder.with_name(f".{folder.name}.partial")
     aside = folder.with_name(f".{folder.name}.old")
@@ -57,7 +58,7 @@ def replacing_folder(
 
 
 def _check_replaceable(folder: Path, overwrite: bool, mark: str) -> None:
-    # `lexists`: a dangling link is something, too.
+    # `lexists`, because a dangling link counts as existing.
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -77,7 +78,7 @@ def _check_replaceable(folder: Path, overwrite: bool, mark: str) -> None:
 
 
 def _restore(folder: Path, aside: Path, mark: str) -> None:
-    """Undoes the first half of `_swap`, if a kill came before the second."""
+    """Undoes the first half of a `_swap` that died before the second."""
     if not (aside / mark).is_file():
         return
     if folder.exists():
@@ -104,7 +105,7 @@ def _swap(scratch: Path, folder: Path, aside: Path) -> None:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Names the folder if it cannot be written, whatever library says so."""
+    """Adds the folder's name to write errors, whichever library raises them."""
     try:
         with disk.writing(folder):
             yield
@@ -118,17 +119,17 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _system_words(error: tf.errors.OpError) -> str:
-    """What the system said: the end of TensorFlow's first line."""
+    """The system's message, from the end of TensorFlow's first line."""
     line = error.message.strip().splitlines()[0]
     line = line.partition(" [Op:")[0]
     return line.rpartition("; ")[2][:200]
 
 
 def _first_cause(error: tf.errors.OpError) -> str:
-    """What went wrong in which operation, without TensorFlow's frame."""
+    """The error and its operation, without TensorFlow's frame."""
     text = error.message or str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Errors of a graph say it in the line before that of the first node.
+    # Graph errors give the cause on the line before the first node.
     nodes = [i for i, line in enumerate(lines) if line.startswith("[[{{")]
     cause = lines[max(nodes[0] - 1, 0)] if nodes else (lines or [""])[0]
     cause = re.sub(r"^\{\{.*?\}\} |\s*\[Op:.*$", "", cause)

@@ -1,4 +1,4 @@
-"""The formats that a student is exported in, and the way to all of them."""
+"""The export formats, and `export`, which writes any of them."""
 
 import difflib
 import os
@@ -45,34 +45,35 @@ def export(
     """Writes a model in a format, and compares it with the student.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
-            or of `models.task_model`.
-        folder: where it goes.
-        tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for an
-            export that takes token ids alone.
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
+            or a model of `models.task_model`.
+        folder: the output folder.
+        tokenizer: the student's, as from `data.load_tokenizer`; None for an
+            export that takes only token ids.
         format: "saved_model", "hugging_face", "preset", "litert" or "onnx".
         overwrite: bool, whether an earlier export may be replaced.
-        sentence_embedding: bool, whether the mean of the last hidden states
-            is put out in place of what the head computes.
+        sentence_embedding: bool, whether to output the mean of the last
+            hidden states instead of the head's outputs.
         normalize: bool, whether embeddings are scaled to length 1.
-        held_out: what it is compared on: texts, or `parity.Examples`. Some
-            lines of English if None.
-        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
-        **options: those of the format, which `export_saved_model`,
-            `export_hugging_face`, `export_litert` and `export_onnx` describe.
+        held_out: texts or `parity.Examples` for the comparison with the
+            student. Some English sentences if None.
+        tolerance: largest allowed difference. Defaults to that of
+            `TOLERANCES`.
+        **options: options of the format; see `export_saved_model`,
+            `export_hugging_face`, `export_litert` and `export_onnx`.
 
     Returns:
         An `ExportReport`.
 
     Raises:
-        ImportError: if the format needs a package that is absent.
-        TypeError: if the model or the tokenizer is of another kind, or the
+        ImportError: if a package the format needs is missing.
+        TypeError: if the model or the tokenizer is of the wrong kind, or the
             format has no such option.
-        ValueError: if the format is unknown, or something is not possible.
+        ValueError: if the format is unknown, or an argument is invalid.
         FileExistsError: if the folder holds something that may not be
             replaced.
         OSError: if it cannot be written.
-        ParityError: if it does not compute what the student does.
+        ParityError: if its outputs differ from the student's.
 
     Example:
         >>> export.export(
@@ -108,10 +109,10 @@ def export(
 
 
 def find_exporter(format: str) -> type[Exporter]:
-    """The exporter of a format.
+    """Returns the exporter of a format.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the format is unknown.
     """
     if format in _EXPORTERS:
         return _EXPORTERS[format]

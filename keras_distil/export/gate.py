@@ -1,4 +1,4 @@
-"""How far an export may be from the student, and what happens beyond."""
+"""The tolerances of exports, and the check that enforces them."""
 
 import dataclasses
 import math
@@ -7,21 +7,21 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """How far an export may be from the student.
+    """How far an export may differ from the student.
 
-    Differences in absolute terms are for logits, which have a scale of their
-    own. What is said in terms of the outputs holds for every kind of them.
+    Absolute bounds apply to logits, which have a fixed scale. Relative bounds
+    apply to outputs of every kind.
 
     Attributes:
-        max_difference: of any single logit.
+        max_difference: largest difference of any single logit.
         mean_difference: mean of the absolute differences of logits.
         top1_agreement: share of decisions that must be the same, 0 to 1.
-        score_loss: how much lower its score on a development set may be, of
-            1.
+        score_loss: how much lower its score on a development set may be; the
+            score is between 0 and 1.
         spread_share: the root mean square of the differences, as a share of
-            the standard deviation of the student's own outputs. A constant
-            has 1 or more, whatever the constant; inf is no bound.
-        cosine: of any embedding with the student's, at least.
+            the standard deviation of the student's own outputs. Any constant
+            output scores 1 or more; inf means no bound.
+        cosine: lowest cosine of any embedding with the student's.
     """
 
     max_difference: float
@@ -41,8 +41,8 @@ TOLERANCES = {
     ("hugging_face", "float32"): Tolerance(
         1e-4, 1e-5, 0.999, spread_share=0.01, cosine=0.9999
     ),
-    # KerasHub's epsilon in the head of a masked-LM; and in its BERT, the
-    # approximation of GELU.
+    # KerasHub uses another epsilon in the masked-LM head and, in its BERT, an
+    # approximate GELU.
     ("preset", "float32"): Tolerance(
         1e-2, 1e-3, 0.99, spread_share=0.05, cosine=0.999
     ),
@@ -72,23 +72,23 @@ TOLERANCES = {
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How far an export is from the student.
+    """How far an export differs from the student.
 
     Attributes:
         max_difference: largest absolute difference of any output.
         mean_difference: mean absolute difference.
         top1_agreement: share of equal first choices: words at masked
-            positions, classes, starts and ends; None where nothing is chosen.
-        decisions: their number.
+            positions, classes, starts and ends; None if nothing is chosen.
+        decisions: the number of choices.
         spread_share: root mean square of the differences, as a share of the
-            standard deviation of the student's outputs; of several outputs
-            the largest.
-        cosine: the lowest of an embedding with the student's; None for other
-            outputs.
+            standard deviation of the student's outputs; the largest one if
+            there are several outputs.
+        cosine: lowest cosine of an embedding with the student's; None for
+            other outputs.
         score: on the development set, 0 to 1; None without one.
-        student_score: the student's own.
-        are_logits: whether the outputs have a scale of their own; embeddings
-            and the scores of a regression have none.
+        student_score: the student's score.
+        are_logits: whether the outputs have a fixed scale; embeddings and the
+            scores of a regression do not.
     """
 
     max_difference: float
@@ -103,7 +103,7 @@ class Comparison:
 
     @property
     def score_loss(self) -> float:
-        """How much lower than the student's the score is."""
+        """How much lower the score is than the student's."""
         if self.score is None or self.student_score is None:
             return 0.0
         return self.student_score - self.score
@@ -132,10 +132,10 @@ class Comparison:
 
 
 class ParityError(RuntimeError):
-    """An export is further from the student than its tolerance allows.
+    """An export differs from the student more than its tolerance allows.
 
     Attributes:
-        comparison: how far.
+        comparison: the measured differences.
     """
 
     def __init__(self, message: str, comparison: Comparison) -> None:
@@ -154,13 +154,13 @@ def check(
 
     Args:
         comparison: as from `compare`.
-        tolerance: how far is close enough.
-        what: the export, for the message.
-        origin: called to find where the difference starts, see
+        tolerance: largest allowed difference.
+        what: the export's name, for the message.
+        origin: called to find where the difference starts; see
             `first_difference`.
 
     Raises:
-        ParityError: naming how far off it is, and where that starts.
+        ParityError: with the differences and where they start.
     """
     if _is_within(comparison, tolerance):
         return
@@ -178,7 +178,7 @@ def check(
 def _is_within(comparison: Comparison, tolerance: Tolerance) -> bool:
     agreement, cosine = comparison.top1_agreement, comparison.cosine
     largest, mean = math.inf, math.inf
-    # Without a scale, a bound in absolute terms lets anything pass or nothing.
+    # Without a fixed scale, an absolute bound would pass everything or nothing.
     if comparison.are_logits:
         largest, mean = tolerance.max_difference, tolerance.mean_difference
     # Written so that NaN fails.
@@ -193,7 +193,7 @@ def _is_within(comparison: Comparison, tolerance: Tolerance) -> bool:
 
 
 def _allowed(comparison: Comparison, tolerance: Tolerance) -> str:
-    """The bounds that hold for what was compared."""
+    """The bounds that apply to a comparison, for messages."""
     bounds = []
     if comparison.are_logits:
         bounds += [

@@ -1,10 +1,10 @@
 """BERT's tokenizer as TensorFlow operations, equal to Hugging Face's.
 
-TensorFlow Text's own `BertTokenizer` is not: it folds case where BERT's
-lower-cases, and decomposes by compatibility. Here a table says what becomes of
-every code point. It is read off the tokenizer that is to be matched, so that
-whatever version of Unicode that one follows, the graph follows it, too.
-TensorFlow Text's WordPiece does the rest.
+TensorFlow Text's own `BertTokenizer` differs: it folds case where BERT's
+lower-cases, and decomposes by compatibility. Here a table maps every code
+point to its replacement. The table is read off the tokenizer to be matched, so
+the graph follows the same version of Unicode. TensorFlow Text's WordPiece does
+the rest.
 """
 
 import functools
@@ -25,16 +25,16 @@ _CODE_POINTS = 0x110000
 _SURROGATES = range(0xD800, 0xE000)
 _PAGE = 256
 _SPACE = ord(" ")
-# In a replacement: the code point that is replaced.
+# In a replacement, stands for the code point that is replaced.
 _ITSELF = -1
-# Stands between characters whose normal forms are asked for together. It is
-# its own normal form, and part of no other.
+# Separates characters that are normalised in one call. It is its own normal
+# form and appears in no other.
 _BETWEEN = "|"
-# Stand for added tokens inside of a text: private characters, which BERT's
-# tokenizer removes from texts.
+# The first of the private characters that stand for added tokens in a text;
+# BERT's tokenizer removes such characters from texts.
 _FIRST_SENTINEL = 0x10F000
 _MOST_ADDED = 1000
-# What `\w` is in the library's regular expressions, as a class of RE2's.
+# `\w` of the library's regular expressions, as a character class of RE2.
 _WORD_CHARACTERS = (
     r"\p{L}\p{Nl}\p{M}\p{Nd}\x{200C}\x{200D}\x{24B6}-\x{24E9}"
     r"\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189}"
@@ -44,15 +44,15 @@ _WORD_CHARACTERS = (
 class GraphTokenizer(tf.Module):
     """Turns strings into token ids inside a graph.
 
-    The ids are those of `tokenizer.encode`, added tokens that a text spells
-    included. A graph that holds it needs TensorFlow Text to run.
+    The ids equal those of `tokenizer.encode`, including added tokens spelled
+    out in a text. A graph that holds it needs TensorFlow Text to run.
 
     Args:
-        tokenizer: as `data.load_tokenizer` returns it, a BERT one.
+        tokenizer: a BERT tokenizer, as `data.load_tokenizer` returns it.
 
     Raises:
-        ValueError: if the tokenizer is of another kind, or one whose ids
-            could not be matched.
+        ValueError: if the tokenizer is of another kind, or its ids could not
+            be matched.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -97,25 +97,25 @@ class GraphTokenizer(tf.Module):
             self._vocabulary,
             unknown_token=self._unknown,
             token_out_type=tf.int32,
-            # Words are measured in characters, below.
+            # The limit in characters is applied below.
             max_bytes_per_word=4 * self._longest_word,
         )
 
     def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Normal forms of the words and marks of texts.
+        """Splits texts into normalised words and punctuation marks.
 
         Args:
             texts: strings, (batch,), UTF-8.
 
         Returns:
-            Strings, (batch, words). An added token is a private character,
-            a word that is too long the one of unknown words.
+            Strings, (batch, words). An added token becomes a private
+            character, a word that is too long the unknown token.
         """
         last = chr(_FIRST_SENTINEL + _MOST_ADDED)
         texts = tf.strings.regex_replace(
             texts, f"[{chr(_FIRST_SENTINEL)}-{last}]", ""
         )
-        # The operation that splits stops at a zero byte; both are removed.
+        # Splitting stops at a zero byte. The table removes either byte.
         texts = tf.strings.regex_replace(texts, r"\x00", "\x01")
         texts = self._as_written.replace(texts)
         code_points = tf.strings.unicode_decode(texts, "UTF-8")
@@ -124,7 +124,7 @@ class GraphTokenizer(tf.Module):
         )
         normal = self._as_normalized.replace(normal)
         words = tf.strings.split(normal, " ")
-        # White space at the ends leaves empty words.
+        # White space at the ends of a text leaves empty words.
         words = tf.ragged.boolean_mask(words, words != "")
         length = tf.strings.length(words.flat_values, unit="UTF8_CHAR")
         return words.with_flat_values(
@@ -133,12 +133,12 @@ class GraphTokenizer(tf.Module):
             )
         )
 
-    # A function of its own is traced once for all signatures.
+    # A separate function is traced once for all signatures.
     @tf.function(
         autograph=False, input_signature=[tf.TensorSpec([None], tf.string)]
     )
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Token ids without [CLS] and [SEP], int32, (batch, tokens).
+        """Returns token ids without [CLS] and [SEP], int32, (batch, tokens).
 
         Args:
             texts: strings, (batch,), UTF-8.
@@ -149,7 +149,7 @@ class GraphTokenizer(tf.Module):
     def encode(
         self, texts: tf.Tensor, *, max_length: int
     ) -> dict[str, tf.Tensor]:
-        """Padded inputs of a model.
+        """Returns the padded inputs of a model.
 
         Args:
             texts: strings, (batch,), UTF-8.
@@ -157,7 +157,7 @@ class GraphTokenizer(tf.Module):
 
         Returns:
             "token_ids", "padding_mask" and "segment_ids", int32, (batch,
-            length), as long as the longest text.
+            length), padded to the longest text.
         """
         pieces = self.tokenize(texts)[:, : max_length - 2]
         return self._padded([pieces])
@@ -169,7 +169,7 @@ class GraphTokenizer(tf.Module):
         *,
         max_length: int,
     ) -> dict[str, tf.Tensor]:
-        """Padded inputs of a model that reads two texts.
+        """Returns the padded inputs of a model that reads two texts.
 
         Args:
             first: strings, (batch,), UTF-8.
@@ -205,11 +205,11 @@ class GraphTokenizer(tf.Module):
     def _initializer(
         self, of_model: dict[str, int], vocabulary: dict[str, int]
     ) -> tf.lookup.KeyValueTensorInitializer:
-        """The ids of words, and of the private characters of added tokens."""
+        """The table from words and private characters to ids."""
         ids = {word: index for word, index in of_model.items() if word}
         for token, sentinel in self._sentinels.items():
             ids[sentinel] = vocabulary[token]
-        # An id without a token gets one that is not a word.
+        # Ids without a token are given one that is not a word.
         for index in set(range(max(ids.values()) + 1)) - set(ids.values()):
             ids[f" {index}"] = index
         return tf.lookup.KeyValueTensorInitializer(
@@ -220,19 +220,20 @@ class GraphTokenizer(tf.Module):
 class _AddedTokens(tf.Module):
     """Finds added tokens in texts, as the library does.
 
-    The first match counts, and of several at one place the longest. One that
-    must be a whole word is passed over where a letter or digit touches it.
+    The first match counts, and the longest of several at one place. A token
+    that must be a whole word is skipped where a letter or digit touches it.
 
     Args:
-        tokens: of each, how it is written, what replaces it, and its flags.
-        beside: what stands beside a mark. `_` touches like a letter.
+        tokens: the spelling, replacement and flags of each token.
+        beside: regular expression for what may stand beside a mark. `_`
+            counts as a letter.
     """
 
     def __init__(
         self, tokens: Sequence[tuple[str, str, dict]], beside: str
     ) -> None:
         super().__init__(name="added_tokens")
-        # Alternatives are tried in their order.
+        # A regular expression tries its alternatives in order.
         tokens = sorted(tokens, key=lambda token: -len(token[0]))
         self._pattern = "|".join(_quoted(written) for written, _, _ in tokens)
         letters = f"[{_WORD_CHARACTERS}]"
@@ -243,7 +244,7 @@ class _AddedTokens(tf.Module):
         self._whole_words = [flags["single_word"] for _, _, flags in tokens]
 
     def replace(self, texts: tf.Tensor) -> tf.Tensor:
-        """Puts replacements in the place of tokens, strings, (batch,)."""
+        """Replaces the tokens in texts, strings, (batch,)."""
         if not self._written:
             return texts
         pieces = tf_text.regex_split(texts, self._pattern, self._pattern)
@@ -258,19 +259,19 @@ class _AddedTokens(tf.Module):
         return tf.strings.reduce_join(pieces.with_flat_values(flat), axis=-1)
 
     def _number(self, pieces: tf.Tensor) -> tf.Tensor:
-        """Which token each piece is; -1 for none."""
+        """The number of the token that each piece is; -1 for none."""
         same = tf.equal(pieces[:, tf.newaxis], tf.constant(self._written))
         number = tf.argmax(tf.cast(same, tf.int32), axis=1)
         return tf.where(tf.reduce_any(same, axis=1), number, -1)
 
     def _touched(self, pieces: tf.RaggedTensor) -> tf.Tensor:
-        """Whether a letter stands before or behind each piece."""
+        """Whether a letter stands right before or after each piece."""
         flat = pieces.flat_values
         row = pieces.value_rowids()
         next_is_near = tf.equal(row[1:], row[:-1])
         before = tf.strings.regex_full_match(flat[:-1], self._touches_before)
         after = tf.strings.regex_full_match(flat[1:], self._touches_after)
-        # At the ends of a text nothing touches.
+        # Nothing touches a piece at the ends of a text.
         nothing = tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool)
         return tf.concat([nothing, before & next_is_near], 0) | tf.concat(
             [after & next_is_near, nothing], 0
@@ -278,10 +279,10 @@ class _AddedTokens(tf.Module):
 
 
 class _CharacterTable(tf.Module):
-    """What becomes of every code point: nothing, itself, or others.
+    """Maps every code point to nothing, itself, or other code points.
 
-    White space and what surrounds punctuation become spaces, so that words
-    are what stands between spaces.
+    White space becomes spaces, and punctuation is surrounded by spaces, so
+    that words are whatever stands between spaces.
     """
 
     def __init__(self, normalizer: str, kept_apart: Sequence[str]) -> None:
@@ -293,7 +294,7 @@ class _CharacterTable(tf.Module):
         for sentinel in kept_apart:
             alone = (_SPACE, _ITSELF, _SPACE)
             numbers[ord(sentinel)] = number_of.setdefault(alone, len(number_of))
-        # Most pages are alike: unassigned, ideographs, private.
+        # Most pages are identical: unassigned, ideographs, private.
         pages, place = np.unique(
             numbers.reshape(-1, _PAGE), axis=0, return_inverse=True
         )
@@ -306,7 +307,7 @@ class _CharacterTable(tf.Module):
         self._values = tf.constant(flat, tf.int32)
 
     def of(self, text: str) -> str:
-        """A text after the replacements."""
+        """Returns a text after the replacements."""
         codes = tf.ragged.constant([list(map(ord, text))], tf.int32)
         return "".join(map(chr, self.replace(codes).flat_values.numpy()))
 
@@ -317,8 +318,8 @@ class _CharacterTable(tf.Module):
         number = tf.gather(self._numbers, page * _PAGE + codes % _PAGE)
         length = tf.gather(self._lengths, number)
         ends = tf.cumsum(length)
-        # For every code point of the result: where it came from, and which
-        # one of its replacement it is.
+        # For every code point of the result: its source, and its place in
+        # the replacement of that source.
         source = tf.repeat(tf.range(tf.size(codes)), length)
         within = tf.range(tf.size(source)) - tf.gather(ends - length, source)
         start = tf.gather(tf.gather(self._starts, number), source)
@@ -331,7 +332,7 @@ class _CharacterTable(tf.Module):
 
 
 def _check_bert(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
-    """The tokenizer's own description, once it is known to be BERT's."""
+    """Returns the tokenizer's description, after checking it is BERT's."""
     described = json.loads(tokenizer.to_str())
     found = [
         (described[part] or {}).get("type")
@@ -368,11 +369,11 @@ def _check_bert(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
 def _check_order_of_marks(
     tokenizer: tokenizers.Tokenizer, vocabulary: dict[str, int]
 ) -> None:
-    """Refuses the one thing a table of characters cannot do.
+    """Rejects the one case that a table of characters cannot express.
 
-    Where accents are stripped, the text is decomposed, which also sorts the
-    combining marks of a letter. Hardly any mark is left afterwards, and none
-    that is in the usual vocabularies: so their words are unknown in any order.
+    Stripping accents decomposes the text, which also sorts the combining
+    marks of a letter. Hardly any mark is left afterwards, and none is in the
+    usual vocabularies, so words with one are unknown in any order.
     """
     if tokenizer.normalizer.normalize_str("e\u0301") == "e\u0301":
         return
@@ -390,10 +391,10 @@ def _check_order_of_marks(
 
 @functools.lru_cache(maxsize=2)
 def _replacements(normalizer: str) -> dict[int, tuple[int, ...]]:
-    """What each code point becomes, where that is not itself.
+    """The replacements of the code points that do not stay as they are.
 
     Args:
-        normalizer: the settings of BERT's normalizer, JSON.
+        normalizer: the settings of BERT's normalizer, as JSON.
     """
     settings = json.loads(normalizer)
     del settings["type"]
@@ -423,8 +424,8 @@ def _replacements(normalizer: str) -> dict[int, tuple[int, ...]]:
 
 
 def _spaces_and_marks(characters: str) -> tuple[set[str], set[str]]:
-    """What BERT's pre-tokenizer drops, and what it sets apart."""
-    # Every character stands between two letters, at an odd place.
+    """Characters that BERT's pre-tokenizer drops, and those it splits off."""
+    # Every character stands between two letters, at an odd index.
     text = "a" + "a".join(characters) + "a"
     spaces, marks = set(characters), set()
     split = tokenizers.pre_tokenizers.BertPreTokenizer().pre_tokenize_str
@@ -436,12 +437,12 @@ def _spaces_and_marks(characters: str) -> tuple[set[str], set[str]]:
 
 
 def _quoted(text: str) -> str:
-    """A regular expression for a text, in the syntax of RE2."""
+    """Quotes a text for a regular expression of RE2."""
     return "".join(c if c.isalnum() else f"\\{c}" for c in text)
 
 
 def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
-    """The first `kept` tokens of each row."""
+    """Returns the first `kept` tokens of each row."""
     place = tf.ragged.range(pieces.row_lengths())
     return tf.ragged.boolean_mask(
         pieces, place < tf.cast(kept, place.dtype)[:, tf.newaxis]
@@ -451,7 +452,7 @@ def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
 def _longest_first(
     one: tf.Tensor, other: tf.Tensor, available: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """How many tokens of each text of a pair are kept."""
+    """Numbers of tokens to keep of the two texts of each pair."""
     shorter, longer = tf.minimum(one, other), tf.maximum(one, other)
     half = tf.constant(available // 2, one.dtype)
     longer = tf.where(

@@ -1,4 +1,4 @@
-"""A Hugging Face folder: what `transformers` loads by `from_pretrained`."""
+"""Hugging Face folders, which `transformers` loads with `from_pretrained`."""
 
 import json
 import os
@@ -28,14 +28,14 @@ from keras_distil.models.checkpoints import (
 )
 from keras_distil.utils.markdown import escape
 
-# Hugging Face has one module for both, and tells them apart by the problem.
+# Hugging Face has one module for both, told apart by the problem type.
 _HEAD_OF = {"regression": "classification"}
 _TOKENIZER_CLASSES = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
 }
 _PARTS = ("normalizer", "pre_tokenizer")
-# Texts that tokenizers of other settings split in other ways.
+# Texts that tokenizers with other settings split differently.
 _SPLIT = (
     "The Caf\u00e9 \u65e5\u672c [MASK][SEP] naI\u0308ve-x " + "l" * 99,
     "",
@@ -93,32 +93,33 @@ def export_hugging_face(
 
     It holds `config.json`, `model.safetensors`, `tokenizer.json`,
     `vocab.txt`, `tokenizer_config.json`, `special_tokens_map.json` and
-    `README.md`. It is read back by this package's own reader, the one of
-    `load_teacher`; the tests compare that one with `transformers`.
+    `README.md`. It is read back by the reader of `load_teacher`, which the
+    tests compare with `transformers`.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
-            or of `models.task_model`.
-        folder: where it goes.
-        tokenizer: the vocabulary's, as from `data.load_tokenizer`.
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
+            or a model of `models.task_model`.
+        folder: the output folder.
+        tokenizer: the student's, as from `data.load_tokenizer`.
         overwrite: bool, whether an earlier export may be replaced.
         labels: names of the classes, in the order of the outputs. Defaults
             to the model's own, or `LABEL_0` and so on if it has none.
-        held_out: what it is compared on: texts, or `parity.Examples`. Some
-            lines of English if None.
-        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+        held_out: texts or `parity.Examples` for the comparison with the
+            student. Some English sentences if None.
+        tolerance: largest allowed difference. Defaults to that of
+            `TOLERANCES`.
 
     Returns:
         An `ExportReport`.
 
     Raises:
-        TypeError: if the model or the tokenizer is of another kind.
-        ValueError: if the model, the tokenizer or the labels are not
-            possible.
+        TypeError: if the model or the tokenizer is of the wrong kind.
+        ValueError: if the model, the tokenizer or the labels are
+            invalid.
         FileExistsError: if the folder holds something that may not be
             replaced.
         OSError: if it cannot be written.
-        ParityError: if it does not compute what the student does.
+        ParityError: if its outputs differ from the student's.
     """
     return export_as(
         HuggingFaceExporter,
@@ -136,9 +137,9 @@ class HuggingFaceExporter(Exporter):
     """Writes Hugging Face folders; see `export_hugging_face`.
 
     Args:
-        student: what is exported.
-        tokenizer: of its vocabulary.
-        folder: where the export will be.
+        student: the model to export.
+        tokenizer: its tokenizer.
+        folder: the final folder of the export.
         labels: names of the classes; None for the model's own.
     """
 
@@ -173,7 +174,7 @@ class HuggingFaceExporter(Exporter):
         return self._load(scratch).outputs
 
     def read_layers(self, scratch: Path) -> parity.Runner:
-        """Returns the hidden states of the model that was loaded."""
+        """Returns the hidden states of the loaded model."""
         return self._load(scratch).layers
 
     def _load(self, folder: Path) -> Student:
@@ -208,7 +209,7 @@ def _write_weights(
         {
             variable.path: np.asarray(variable)
             for variable in student.model.weights
-            # The random state of dropout.
+            # Dropout's random state is not exported.
             if "seed_generator" not in variable.path
         },
         num_layers=backbone.num_layers,
@@ -261,10 +262,10 @@ def _write_tokenizer(
 
 
 def _tokenizer_class(student: Student, described: Mapping[str, Any]) -> str:
-    """The class of Hugging Face that makes the same of `tokenizer.json`.
+    """The Hugging Face class that reads `tokenizer.json` without changes.
 
-    BERT's follows the settings beside it, and knows one way to split words;
-    the other one follows `tokenizer.json` alone.
+    BERT's class follows the settings beside the file and knows only one way
+    to split words; the other class follows `tokenizer.json` alone.
     """
     model = described["model"]
     parts = [(described[p] or {}).get("type") for p in _PARTS]
@@ -279,7 +280,7 @@ def _tokenizer_class(student: Student, described: Mapping[str, Any]) -> str:
 
 
 def _normalizer_settings(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What Hugging Face's tokenizers call the normalizer's settings."""
+    """The normalizer's settings under Hugging Face's names."""
     normalizer = described["normalizer"] or {}
     names = {
         "lowercase": "do_lower_case",
@@ -294,7 +295,7 @@ def _normalizer_settings(described: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_tokenizer(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
-    """Raises ValueError if what was written is read as another tokenizer."""
+    """Raises ValueError if the written tokenizer reads back differently."""
     back = load_tokenizer(folder)
     for what, ours, theirs in (
         ("vocabulary", *(vocabulary_hash(t) for t in (tokenizer, back))),

@@ -1,4 +1,4 @@
-"""ONNX: a file that ONNX Runtime runs."""
+"""Exports to ONNX, for ONNX Runtime."""
 
 import json
 import os
@@ -31,42 +31,43 @@ def export_onnx(
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
-    """Writes an ONNX model, and compares it in ONNX Runtime.
+    """Writes an ONNX model, and compares it with the student in ONNX Runtime.
 
-    The folder holds `model.onnx`, in float32, with the kind of the model and
-    the labels in its metadata, and, with a tokenizer, `tokenizer.json` and
-    `vocab.txt`. Batch and length are free. Inputs and outputs are those of
-    `export_saved_model`'s signature of token ids.
+    The folder holds `model.onnx`, in float32, with the model's kind and
+    labels in its metadata, and, given a tokenizer, `tokenizer.json` and
+    `vocab.txt`. Batch size and length are free. Inputs and outputs are those
+    of the signature `token_ids` of `export_saved_model`.
 
     Needs the extra `onnx`.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
-            or of `models.task_model`.
-        folder: where it goes.
-        tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for a
-            model that takes token ids alone.
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
+            or a model of `models.task_model`.
+        folder: the output folder.
+        tokenizer: the student's, as from `data.load_tokenizer`; None for a
+            model that takes only token ids.
         labels: names of the classes, in the order of the outputs. Defaults
             to the model's own, or `LABEL_0` and so on if it has none.
         overwrite: bool, whether an earlier export may be replaced.
-        sentence_embedding: bool, whether the mean of the last hidden states
-            is put out in place of what the head computes.
+        sentence_embedding: bool, whether to output the mean of the last
+            hidden states instead of the head's outputs.
         normalize: bool, whether embeddings are scaled to length 1.
-        held_out: what it is compared on: texts, or `parity.Examples`. Some
-            lines of English if None.
-        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+        held_out: texts or `parity.Examples` for the comparison with the
+            student. Some English sentences if None.
+        tolerance: largest allowed difference. Defaults to that of
+            `TOLERANCES`.
 
     Returns:
         An `ExportReport`, with the names of the operators.
 
     Raises:
         ImportError: if the extra is not installed.
-        TypeError: if the model or the tokenizer is of another kind.
-        ValueError: if the model or the labels are not possible.
+        TypeError: if the model or the tokenizer is of the wrong kind.
+        ValueError: if the model or the labels are invalid.
         FileExistsError: if the folder holds something that may not be
             replaced.
         OSError: if it cannot be written.
-        ParityError: if it does not compute what the student does.
+        ParityError: if its outputs differ from the student's.
     """
     return export_as(
         OnnxExporter,
@@ -86,9 +87,9 @@ class OnnxExporter(Exporter):
     """Writes ONNX models; see `export_onnx`.
 
     Args:
-        student: what is exported.
-        tokenizer: of its vocabulary, or None.
-        folder: where the export will be.
+        student: the model to export.
+        tokenizer: its tokenizer, or None.
+        folder: the final folder of the export.
         labels: names of the classes; None for the model's own.
     """
 
@@ -145,7 +146,7 @@ class OnnxExporter(Exporter):
         return load_onnx(scratch / MODEL_FILE)
 
     def read_layers(self, scratch: Path) -> parity.Runner:
-        """Converts the hidden states, too."""
+        """Converts the hidden states as well."""
         from keras_distil.export import onnx_graph
 
         path = scratch / "layers.onnx"
@@ -154,7 +155,7 @@ class OnnxExporter(Exporter):
         return load_onnx(path)
 
     def shipped(self, scratch: Path) -> Path:
-        """The model's file."""
+        """Returns the model's file."""
         return scratch / MODEL_FILE
 
 
@@ -163,7 +164,7 @@ def load_onnx(path: Path, *, num_threads: int = 0) -> parity.Runner:
 
     Args:
         path: the file.
-        num_threads: int, 0 for as many as there are cores.
+        num_threads: int, 0 for one per core.
 
     Returns:
         A function from inputs to outputs by name.

@@ -1,7 +1,7 @@
-"""A student's forward pass in ONNX's operators, from its weights.
+"""A student's forward pass in ONNX operators, built from its weights.
 
-Written out node by node: a converter from TensorFlow would take more than ten
-times the model's size in memory, and store the table of embeddings twice.
+The graph is written node by node: a converter from TensorFlow would take more
+than ten times the model's size in memory and store the embedding table twice.
 """
 
 import math
@@ -21,9 +21,9 @@ from keras_distil.export.litert.graph import MASKED_SCORE
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 from keras_distil.models import forward
 
-# The first with LayerNormalization.
+# The first opset with LayerNormalization.
 OPSET = 17
-# Of that opset, which files have had since 2021.
+# The file format version of that opset, in use since 2021.
 _IR_VERSION = 8
 _ACTIVATIONS = {
     keras.activations.relu: "Relu",
@@ -33,10 +33,10 @@ _ACTIVATIONS = {
 
 
 def outputs_model(student: Student) -> ModelProto:
-    """The model of `Student.outputs`; batch and length are free.
+    """Returns the model of `Student.outputs`; batch size and length are free.
 
     Args:
-        student: what is exported.
+        student: the model to export.
     """
     graph = _Graph(student)
     states = _encode(graph)[-1][1]
@@ -54,7 +54,7 @@ def outputs_model(student: Student) -> ModelProto:
 
 
 def layers_model(student: Student) -> ModelProto:
-    """The model of `Student.layers`."""
+    """Returns the model of `Student.layers`."""
     graph = _Graph(student)
     width = student.model.backbone.hidden_dim
     return graph.model(
@@ -66,10 +66,10 @@ def layers_model(student: Student) -> ModelProto:
 
 
 class _Graph:
-    """Nodes and weights as they are added.
+    """Collects the nodes and weights of a graph.
 
     Args:
-        student: whose inputs it has.
+        student: the model whose inputs the graph has.
     """
 
     def __init__(self, student: Student) -> None:
@@ -78,7 +78,7 @@ class _Graph:
         self._weights: dict[str, Any] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a node; returns the name of what it computes."""
+        """Adds a node; returns the name of its output."""
         name = f"{operator.lower()}_{len(self._nodes)}"
         self._nodes.append(
             helper.make_node(operator, inputs, [name], name, **attributes)
@@ -86,7 +86,7 @@ class _Graph:
         return name
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """Adds values; returns their name."""
+        """Adds a constant; returns its name."""
         name = f"constant_{len(self._weights)}"
         array = np.asarray(values, dtype)
         self._weights[name] = numpy_helper.from_array(array, name)
@@ -101,7 +101,7 @@ class _Graph:
         return name
 
     def model(self, outputs: dict[str, tuple[str, list[Any]]]) -> ModelProto:
-        """The whole, with named outputs of the given shapes."""
+        """Returns the whole model, with named outputs of the given shapes."""
         for name, (value, _) in outputs.items():
             self._nodes.append(
                 helper.make_node("Identity", [value], [name], f"output_{name}")
@@ -130,7 +130,7 @@ class _Graph:
 
 
 def _encode(graph: _Graph) -> list[tuple[str, str]]:
-    """Hidden states by layer, (batch, length, width) each."""
+    """Names and hidden states by layer, (batch, length, width) each."""
     backbone = graph.student.model.backbone
     states = _normalized(
         graph, backbone.embeddings_layer_norm, _embeddings(graph, backbone)
@@ -242,7 +242,7 @@ def _dense(graph: _Graph, layer: keras.layers.Dense, values: str) -> str:
     found = graph.add(
         "Add", product, graph.weight(layer.bias, layer.bias.shape)
     )
-    # KerasHub's is a function of its own.
+    # KerasHub passes its own function for the approximate GELU.
     name = getattr(layer.activation, "__name__", "")
     if name == "gelu":
         return _gelu(graph, found)
@@ -257,7 +257,7 @@ def _dense(graph: _Graph, layer: keras.layers.Dense, values: str) -> str:
 
 
 def _gelu(graph: _Graph, values: str) -> str:
-    """By `Erf`, as ONNX Runtime looks for it: there is no `Erfc`."""
+    """GELU by `Erf`, a pattern ONNX Runtime recognises; ONNX has no `Erfc`."""
     scaled = graph.add("Div", values, graph.constant(math.sqrt(2.0)))
     cumulative = graph.add("Add", graph.add("Erf", scaled), graph.constant(1.0))
     product = graph.add("Mul", values, cumulative)
@@ -265,7 +265,7 @@ def _gelu(graph: _Graph, values: str) -> str:
 
 
 def _gelu_approximate(graph: _Graph, values: str) -> str:
-    """By `Tanh`: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))."""
+    """GELU by `Tanh`: x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))."""
     square = graph.add("Mul", values, values)
     cube = graph.add("Mul", square, values)
     cube = graph.add("Mul", cube, graph.constant(0.044715))
@@ -297,7 +297,7 @@ def _masked_lm(graph: _Graph, states: str) -> str:
 
 
 def _task(graph: _Graph, states: str) -> dict[str, tuple[str, list[int | str]]]:
-    """Outputs of a task's head, and their shapes."""
+    """Outputs of a task's head with their shapes."""
     model, kind = graph.student.model, graph.student.kind
     features = states
     if isinstance(model, BertTextClassifier | DistilBertTextClassifier):
@@ -327,7 +327,7 @@ def _task(graph: _Graph, states: str) -> dict[str, tuple[str, list[int | str]]]:
 
 
 def _mean(graph: _Graph, states: str) -> str:
-    """Mean over the tokens that are no padding, as an embedding."""
+    """Mean over the non-padding tokens, as an embedding."""
     mask = graph.add("Cast", "padding_mask", to=TensorProto.FLOAT)
     weights = graph.add("Unsqueeze", mask, graph.constant([2], np.int64))
     tokens = graph.constant([1], np.int64)

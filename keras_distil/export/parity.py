@@ -1,4 +1,4 @@
-"""The gate of every export: is what was written still the student?"""
+"""Compares an export with the student, for the gate of every export."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Runner: TypeAlias = Callable[[Arrays], Mapping[str, Any]]
-# From inputs to outputs as `forward.encode_task` shapes them.
+# A function from inputs to outputs, shaped as `forward.encode_task` does.
 OutputFunction: TypeAlias = Callable[[Arrays], np.ndarray]
 
 
-# What is compared where the caller gives no text of his own.
+# Texts for the comparison if the caller gives none.
 _TEXTS = (
     "The library was closed on Monday, so we read the book at home.",
     "Water boils at a lower temperature in the mountains.",
@@ -49,12 +49,13 @@ class Examples:
 
     Attributes:
         batches: pairs of inputs, int32 arrays "token_ids" and "padding_mask",
-            (batch, length), and the places whose first choices are compared,
-            bool, (batch, length).
-        texts: what string signatures are compared on.
-        score: the score on a development set, 0 to 1, of a function from
-            "token_ids", "padding_mask" and "segment_ids" to the outputs of
-            `models.task_model`; None without a task.
+            (batch, length), and the positions whose first choices are
+            compared, bool, (batch, length).
+        texts: texts to compare string signatures on.
+        score: a function that takes a function from "token_ids",
+            "padding_mask" and "segment_ids" to the outputs of
+            `models.task_model`, and returns its score on a development set,
+            0 to 1; None without a task.
     """
 
     batches: Sequence[tuple[Arrays, np.ndarray]]
@@ -68,8 +69,8 @@ class Examples:
         """Takes the first sequences of Keras triples, such as held-out text.
 
         Args:
-            dataset: of masked-LM batches.
-            sequences: int, how many at most.
+            dataset: masked-LM batches.
+            sequences: int, the most to take.
         """
         return cls._first(
             ((x, np.asarray(weight) > 0) for x, _, weight in dataset), sequences
@@ -83,7 +84,7 @@ class Examples:
 
         Args:
             inputs: "token_ids", "padding_mask" and "segment_ids".
-            sequences: int, how many at most.
+            sequences: int, the most to take.
         """
         return cls._first(
             ((x, x["padding_mask"] > 0) for x in inputs), sequences
@@ -110,19 +111,20 @@ def make_examples(
     tokenizer: tokenizers.Tokenizer | None,
     held_out: Examples | Sequence[str] | None,
 ) -> Examples:
-    """What an export is compared on.
+    """Makes the examples that an export is compared on.
 
-    Texts become sequences with masked words, if the student is a masked-LM.
-    Without a tokenizer they are random token ids. Two more batches are single
-    sequences of the shortest and of the greatest length.
+    Texts become token ids, with masked words for a masked-LM student. Without
+    a tokenizer the token ids are random. Two more batches hold one sequence
+    each, of the shortest and of the greatest length.
 
     Args:
-        student: what is exported.
-        tokenizer: of its vocabulary; None if the student comes without.
-        held_out: texts; None for some lines of English; or what this returns.
+        student: the model to export.
+        tokenizer: its tokenizer; None if the student has none.
+        held_out: texts; None for some English sentences; or `Examples`, which
+            are returned.
 
     Raises:
-        ValueError: if there are texts, but no tokenizer or none of them.
+        ValueError: if texts are given without a tokenizer, or are empty.
     """
     if isinstance(held_out, Examples):
         return held_out
@@ -138,7 +140,7 @@ def make_examples(
         batches = [_random_batch(generator, words, (_BATCH, 16))]
     else:
         batches = _text_batches(student, tokenizer, texts)
-    # [CLS] and [SEP] are the least there is.
+    # The shortest sequence is [CLS] and [SEP].
     for length in (2, student.max_length):
         batches.append(_random_batch(generator, words, (1, length)))
     return Examples(
@@ -149,7 +151,7 @@ def make_examples(
 def text_examples(
     student: Student, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]
 ) -> Examples:
-    """Texts, and nothing else; of a masked-LM student with masked words."""
+    """Makes examples of texts alone, with masked words for a masked-LM."""
     batches = _text_batches(student, tokenizer, list(texts))
     return Examples(
         [_with_places(student, tokenizer, batch) for batch in batches], texts
@@ -157,11 +159,11 @@ def text_examples(
 
 
 def cut(examples: Examples, length: int) -> Examples:
-    """Shortens all sequences to what an export takes.
+    """Shortens all sequences to a length that an export takes.
 
     Args:
         examples: as from `make_examples`.
-        length: int, tokens kept of each sequence.
+        length: int, tokens to keep of each sequence.
     """
     kept = np.s_[:, :length]
     return dataclasses.replace(
@@ -190,7 +192,7 @@ def _text_batches(
 def encode_texts(
     tokenizer: tokenizers.Tokenizer, texts: Sequence[str], max_length: int
 ) -> Arrays:
-    """Padded inputs of texts, cut to a length.
+    """Returns the padded inputs of texts, cut to a length.
 
     Returns:
         "token_ids" and "padding_mask", int32, (texts, length).
@@ -229,7 +231,7 @@ def _random_batch(
 def _with_places(
     student: Student, tokenizer: tokenizers.Tokenizer | None, batch: Arrays
 ) -> tuple[Arrays, np.ndarray]:
-    """Masks some words of a masked-LM student's text."""
+    """Masks some words if the student is a masked-LM."""
     if student.kind != MASKED_LM or tokenizer is None:
         return batch, batch["padding_mask"] > 0
     count = len(batch["token_ids"])
@@ -247,12 +249,12 @@ def _with_places(
 def compare(
     student: Student, examples: Examples, artifact: Runner
 ) -> Comparison:
-    """Runs both on all examples.
+    """Runs the student and the export on all examples.
 
     Args:
         student: the Keras model.
-        examples: what to run them on.
-        artifact: the export, read back by its own runtime: a function from
+        examples: the examples to run them on.
+        artifact: the export as read back by its own runtime: a function from
             the student's inputs to outputs by name, arrays or tensors.
 
     Raises:
@@ -288,7 +290,7 @@ def compare(
         score = examples.score(_task_outputs(student, artifact))
         student_score = examples.score(_task_outputs(student, student.outputs))
     return Comparison(
-        # Python's `max` would drop NaN.
+        # Unlike Python's `max`, NumPy's keeps NaN.
         max_difference=float(np.max([d.largest for d in measured])),
         mean_difference=total / max(values, 1),
         top1_agreement=agreed / decisions if decisions else None,
@@ -306,12 +308,12 @@ def compare(
 
 
 def _rows(output: np.ndarray) -> np.ndarray:
-    """One row for each text or token, (rows, columns)."""
+    """Reshapes outputs to one row per text or token, (rows, columns)."""
     return output.reshape(len(output), -1)
 
 
 def _task_outputs(student: Student, runner: Runner) -> OutputFunction:
-    """Outputs by name as one array, as evaluators read them."""
+    """Wraps a runner to return one array, as evaluators expect."""
 
     def run(inputs: Arrays) -> np.ndarray:
         found = _arrays(runner(full_inputs(student, inputs)))
@@ -326,7 +328,7 @@ def _task_outputs(student: Student, runner: Runner) -> OutputFunction:
 
 
 def full_inputs(student: Student, batch: Arrays) -> Arrays:
-    """Adds a single segment where the encoder reads segments."""
+    """Adds segment ids of zeros if the encoder reads segments."""
     zeros = np.zeros_like(batch["token_ids"])
     return {name: batch.get(name, zeros) for name in student.input_names}
 
@@ -336,7 +338,7 @@ def _arrays(outputs: Mapping[str, Any]) -> Arrays:
 
 
 def _real(output: np.ndarray, padding_mask: np.ndarray) -> Any:
-    """What of an output means anything: all but padding."""
+    """Returns the outputs at non-padding positions."""
     by_token = output.shape[:2] == padding_mask.shape
     return padding_mask > 0 if by_token else np.s_[:]
 
@@ -344,7 +346,7 @@ def _real(output: np.ndarray, padding_mask: np.ndarray) -> Any:
 def _decisions(
     student: Student, outputs: Arrays, batch: Arrays, places: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """First choices, int; nothing for what is no choice."""
+    """First choices, int; empty for outputs that choose nothing."""
     if student.kind in (MASKED_LM, "token_classification"):
         yield outputs["logits"][places].argmax(axis=-1)
     elif student.kind == "classification":
@@ -361,13 +363,13 @@ def first_difference(
     artifact_layers: Runner,
     tolerance: Tolerance,
 ) -> str:
-    """Says at which layer an export starts to differ.
+    """Describes the layer at which an export starts to differ.
 
     Args:
         student: the Keras model.
-        examples: what to run on; the first batch is taken.
-        artifact_layers: as `Student.layers`, of the export.
-        tolerance: what counts as a difference.
+        examples: the examples, of which the first batch is run.
+        artifact_layers: the export's counterpart of `Student.layers`.
+        tolerance: the smallest difference that counts.
     """
     batch, _ = examples.batches[0]
     inputs = full_inputs(student, batch)

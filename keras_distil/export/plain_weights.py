@@ -1,4 +1,4 @@
-"""A student's weights as its plain graph multiplies by them."""
+"""A student's weights in the form that plain graphs multiply by."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ from keras_hub.models import BertBackbone
 from keras_distil.export.student import MASKED_LM, Student
 from keras_distil.models import forward
 
-# What a variable, an array or a tensor of it stands for.
+# A variable, an array or a tensor.
 Tensor = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """A product and a sum.
+    """A matrix product and a bias.
 
     Attributes:
-        kernel: what flattens to (inputs, outputs).
-        bias: what flattens to (outputs,).
+        kernel: a tensor that flattens to (inputs, outputs).
+        bias: a tensor that flattens to (outputs,).
         scale: float, a factor of both.
     """
 
@@ -51,20 +51,21 @@ class Layer:
     """A transformer layer.
 
     Attributes:
-        name: of the layer.
-        heads: int.
-        query: queries, scaled by one over the root of a head's size.
-        key: keys.
-        value: values.
-        attention: of the context.
-        attention_norm: behind it.
-        inner: the wide product of the feed-forward part.
-        outer: the one back.
-        norm: behind it.
-        activation: between them.
-        divisors: by what the inputs of the products are divided: those of
-            query, key and value, (width,); of `inner`, (width,); of `outer`,
-            (inner width,). None for none.
+        name: name of the layer.
+        heads: int, number of attention heads.
+        query: projection to queries, scaled by one over the square root of
+            the head size.
+        key: projection to keys.
+        value: projection to values.
+        attention: projection of the context.
+        attention_norm: normalisation after attention.
+        inner: first product of the feed-forward part, to the inner width.
+        outer: second product, back to the model's width.
+        norm: normalisation after the feed-forward part.
+        activation: activation between the two products.
+        divisors: divisors of the inputs of the products: of query, key and
+            value, (width,); of `inner`, (width,); of `outer`, (inner width,).
+            None for no division.
     """
 
     name: str
@@ -83,14 +84,14 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """All that a plain graph reads.
+    """All weights that a plain graph reads.
 
     Attributes:
-        table: (vocabulary, width), of the embeddings; the decoder's, too, of
-            a masked-LM.
+        table: (vocabulary, width), the embedding table, which a masked-LM's
+            decoder shares.
         decoder_bias: (vocabulary,); None without a decoder.
-        embeddings_norm: behind the embeddings.
-        layers: in order.
+        embeddings_norm: normalisation after the embeddings.
+        layers: the layers in order.
     """
 
     table: Tensor
@@ -100,7 +101,7 @@ class Weights:
 
 
 def weights_of(student: Student) -> Weights:
-    """The student's variables, none of them copied."""
+    """Returns the student's variables, without copies."""
     backbone = student.model.backbone
     bias = None
     if student.kind == MASKED_LM:
@@ -114,14 +115,14 @@ def weights_of(student: Student) -> Weights:
 
 
 def token_embedding(backbone: keras.Model) -> keras.layers.Layer:
-    """The table of words of a BERT or DistilBERT."""
+    """Returns the token embedding layer of a BERT or DistilBERT."""
     if isinstance(backbone, BertBackbone):
         return backbone.token_embedding
     return backbone.embeddings.token_embedding
 
 
 def norm_of(layer: keras.layers.LayerNormalization) -> Norm:
-    """A layer's variables."""
+    """Returns the variables of a normalisation layer."""
     return Norm(layer.gamma.value, layer.beta.value, layer.epsilon)
 
 
@@ -149,7 +150,7 @@ def _linear(layer: Any, scale: float = 1.0) -> Linear:
 
 
 def variables(weights: Weights) -> list[tf.Variable]:
-    """Those among the weights that are variables."""
+    """Returns those of the weights that are variables."""
     return [leaf for leaf in _leaves(weights) if isinstance(leaf, tf.Variable)]
 
 

@@ -1,4 +1,4 @@
-"""A KerasHub preset: what `from_preset` of plain KerasHub loads."""
+"""KerasHub presets, which plain KerasHub loads with `from_preset`."""
 
 import json
 import os
@@ -24,8 +24,8 @@ from keras_distil.export.student import (
 from keras_distil.models.weights import copy_weights, seeded_build
 
 _HUB = keras_hub.models
-# KerasHub's own classes, by architecture: encoder, tokenizer, and task with
-# preprocessor by kind.
+# KerasHub's own classes by architecture: the encoder, the tokenizer, and the
+# task with its preprocessor by kind.
 _ENCODERS: dict[str, Any] = {
     "bert": (_HUB.BertBackbone, _HUB.BertTokenizer),
     "distilbert": (_HUB.DistilBertBackbone, _HUB.DistilBertTokenizer),
@@ -59,37 +59,38 @@ def export_preset(
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
-    """Writes a preset of KerasHub's own classes, and compares it.
+    """Writes a KerasHub preset, and compares it with the student.
 
     `keras_hub.models.DistilBertMaskedLM.from_preset(folder)`, the classifier
     and the BERT classes load it without this package. KerasHub's head has a
-    LayerNorm epsilon of 1e-5 where the student has 1e-12, and its BERT the
-    tanh approximation of GELU; the tolerances allow for that.
+    LayerNorm epsilon of 1e-5 where the student has 1e-12, and its BERT uses
+    the tanh approximation of GELU; the tolerances allow for both.
 
-    With a tokenizer the preset holds a preprocessor, too. KerasHub's splits
-    accented and some other words otherwise: see `docs/export.md`.
+    Given a tokenizer, the preset also holds a preprocessor. KerasHub's splits
+    accented and some other words differently: see `docs/export.md`.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
             or a classifier or regression of texts.
-        folder: where it goes.
-        tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for a
-            preset that takes token ids alone.
+        folder: the output folder.
+        tokenizer: the student's, as from `data.load_tokenizer`; None for a
+            preset that takes only token ids.
         overwrite: bool, whether an earlier export may be replaced.
-        held_out: what it is compared on: texts, or `parity.Examples`. Some
-            lines of English if None.
-        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+        held_out: texts or `parity.Examples` for the comparison with the
+            student. Some English sentences if None.
+        tolerance: largest allowed difference. Defaults to that of
+            `TOLERANCES`.
 
     Returns:
         An `ExportReport`.
 
     Raises:
-        TypeError: if the model is of another kind.
+        TypeError: if the model is of the wrong kind.
         ValueError: if KerasHub has no class for the task.
         FileExistsError: if the folder holds something that may not be
             replaced.
         OSError: if it cannot be written.
-        ParityError: if it does not compute what the student does.
+        ParityError: if its outputs differ from the student's.
     """
     return export_as(
         PresetExporter,
@@ -121,15 +122,15 @@ class PresetExporter(Exporter):
 
     @property
     def tolerance(self) -> parity.Tolerance:
-        """KerasHub's BERT has another GELU than the student."""
+        """The tolerance, wider for BERT because KerasHub's GELU differs."""
         bert = self.student.architecture == "bert"
         row = "preset_bert" if bert else self.format
         return parity.TOLERANCES[row, self.precision]
 
     def write(self, scratch: Path) -> None:
-        """Writes the preset, and the names of classes beside it."""
+        """Writes the preset and the class names beside it."""
         self._plain.save_to_preset(str(scratch))
-        # KerasHub's classes have no names for classes.
+        # KerasHub's models store no class names.
         write_labels(self.student, scratch)
 
     def read_back(self, scratch: Path) -> parity.Runner:
@@ -137,13 +138,13 @@ class PresetExporter(Exporter):
         return self._load(scratch).outputs
 
     def read_layers(self, scratch: Path) -> parity.Runner:
-        """Returns the hidden states of the model that was loaded."""
+        """Returns the hidden states of the loaded model."""
         return self._load(scratch).layers
 
     def _load(self, folder: Path) -> Student:
         if self._loaded is None:
-            # The class decides, not the architecture: no class of ours is
-            # asked.
+            # Decided by the class that was loaded, independently of this
+            # package's own classes.
             task_class = type(self._plain)
             loaded = task_class.from_preset(str(folder), dtype="float32")
             self._loaded = make_student(loaded)
@@ -151,7 +152,7 @@ class PresetExporter(Exporter):
 
 
 def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
-    """The same model of KerasHub's own classes."""
+    """Returns the same model built of KerasHub's own classes."""
     kind = "classification" if student.kind == "regression" else student.kind
     if (student.architecture, kind) not in _TASKS:
         raise ValueError(
@@ -176,7 +177,7 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
     }
     with seeded_build(0):
         encoder = encoder_class.from_config(student.model.backbone.get_config())
-        # Compiled as KerasHub does it: else it warns at every load.
+        # Compiled as KerasHub does it, or it would warn at every load.
         plain = task_class(encoder, preprocessor=preprocessor, **options)
     if len(student.model.weights) != len(plain.weights):
         raise ValueError(
@@ -191,7 +192,7 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
 
 
 def _settings(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
-    """What KerasHub's tokenizers call the settings of one."""
+    """A tokenizer's settings under KerasHub's names."""
     described = json.loads(tokenizer.to_str())
     normalizer = described["normalizer"] or {}
     return {

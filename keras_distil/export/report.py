@@ -1,4 +1,4 @@
-"""What an export returns."""
+"""The report that an export returns."""
 
 import dataclasses
 import json
@@ -15,14 +15,14 @@ class ExportReport:
     """An export that passed its gate.
 
     Attributes:
-        path: what was written, a folder or a file.
-        format: such as "saved_model".
-        precision: of its weights.
-        comparison: how far it is from the student.
-        tolerance: how far it might have been.
-        size_mb: float, 1e6 bytes.
-        operators: names of those that its runtime must have, where it says.
-        note: what must be known before it is used; None if nothing must.
+        path: the folder or file that was written.
+        format: the format, such as "saved_model".
+        precision: precision of its weights.
+        comparison: how far it differs from the student.
+        tolerance: how far it was allowed to differ.
+        size_mb: float, size in units of 1e6 bytes.
+        operators: names of the operators that its runtime needs, if known.
+        note: a caveat for users of the export, or None.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class ExportReport:
     note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The same as data that fits JSON; the path by its name alone."""
+        """Returns the report as JSON data; of the path, only the name."""
         return {
             **dataclasses.asdict(self),
             "path": self.path.name,
@@ -43,10 +43,10 @@ class ExportReport:
         }
 
     def write(self, folder: Path) -> None:
-        """Keeps it beside what was written, as `parity.json`."""
+        """Writes it into the export's folder, as `parity.json`."""
         text = json.dumps(self.to_json(), indent=2) + "\n"
         (folder / REPORT_FILE).write_text(text, "utf-8")
 
     def __str__(self) -> str:
-        """Returns a line for the terminal."""
+        """Returns one line for the terminal."""
         return f"{self.path} ({self.size_mb:.1f} MB): {self.comparison}"

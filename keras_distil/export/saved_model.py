@@ -1,4 +1,4 @@
-"""SavedModel: a folder that TensorFlow serves without Keras."""
+"""Exports to SavedModel, which TensorFlow serves without Keras."""
 
 import functools
 import os
@@ -21,13 +21,13 @@ _BY_TEXT = "texts"
 _BY_PAIR = "text_pairs"
 _BY_ID = "token_ids"
 _LAYERS = "layers"
-# Logits of all positions take memory.
+# Small, because the logits of all positions take much memory.
 _TEXT_BATCH = 4
 
-# What a signature is made of: a function, and its inputs.
+# A signature: a function and the specs of its inputs.
 Signature = tuple[Callable[..., dict[str, Any]], list[tf.TensorSpec]]
 
-# Texts whose tokens other implementations get wrong.
+# Texts that other implementations tokenize incorrectly.
 HARD_TEXTS = (
     "",
     "Crème brûlée à la façon de Zoë, naïve café",
@@ -56,45 +56,47 @@ def export_saved_model(
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
-    """Writes a SavedModel, and compares what it computes with the student.
+    """Writes a SavedModel, and compares its outputs with the student's.
 
     The signature "token_ids" (also "serving_default") takes "token_ids" and
-    "padding_mask", int32, (batch, length), and "segment_ids" where the
-    encoder has them. With a tokenizer, "texts" takes "texts", strings,
-    (batch,), and "text_pairs" takes "first" and "second"; both return the
-    "token_ids" and the "padding_mask" they made, too. Batch and length are
-    free, up to the position table. `labels.json` names a model's classes.
+    "padding_mask", int32, (batch, length), and "segment_ids" if the encoder
+    reads them. Given a tokenizer, the signature "texts" takes "texts",
+    strings, (batch,), and "text_pairs" takes "first" and "second"; both also
+    return the "token_ids" and the "padding_mask" they computed. Batch size
+    and length are free, up to the position table. `labels.json` holds the
+    names of a model's classes.
 
-    Outputs, float32, are "logits" of masked-LM models and classifiers,
-    "score" of a regression, "start_logits" and "end_logits" of spans, or
+    The outputs, float32, are "logits" for masked-LM models and classifiers,
+    "score" for a regression, "start_logits" and "end_logits" for spans, or
     "embedding".
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
-            or of `models.task_model`.
-        folder: where it goes.
-        tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for a
-            model that takes token ids alone.
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
+            or a model of `models.task_model`.
+        folder: the output folder.
+        tokenizer: the student's, as from `data.load_tokenizer`; None for a
+            model that takes only token ids.
         overwrite: bool, whether an earlier export may be replaced.
-        max_length: int, tokens to which texts are cut. Defaults to the
-            position table's rows.
-        sentence_embedding: bool, whether the mean of the last hidden states
-            is put out in place of what the head computes.
+        max_length: int, number of tokens to which texts are cut. Defaults to
+            the number of rows of the position table.
+        sentence_embedding: bool, whether to output the mean of the last
+            hidden states instead of the head's outputs.
         normalize: bool, whether embeddings are scaled to length 1.
-        held_out: what it is compared on: texts, or `parity.Examples`. Some
-            lines of English if None.
-        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+        held_out: texts or `parity.Examples` for the comparison with the
+            student. Some English sentences if None.
+        tolerance: largest allowed difference. Defaults to that of
+            `TOLERANCES`.
 
     Returns:
         An `ExportReport`.
 
     Raises:
-        TypeError: if the model is of another kind.
-        ValueError: if the model, the tokenizer or a length is not possible.
+        TypeError: if the model is of the wrong kind.
+        ValueError: if the model, the tokenizer or a length is invalid.
         FileExistsError: if the folder holds something that may not be
             replaced.
         OSError: if it cannot be written.
-        ParityError: if it does not compute what the student does.
+        ParityError: if its outputs differ from the student's.
     """
     return export_as(
         SavedModelExporter,
@@ -114,10 +116,11 @@ class SavedModelExporter(Exporter):
     """Writes SavedModels; see `export_saved_model`.
 
     Args:
-        student: what is exported.
-        tokenizer: of its vocabulary, or None.
-        folder: where the export will be.
-        max_length: tokens to which texts are cut; None for all positions.
+        student: the model to export.
+        tokenizer: its tokenizer, or None.
+        folder: the final folder of the export.
+        max_length: number of tokens to which texts are cut; None for all
+            positions.
     """
 
     format = "saved_model"
@@ -141,7 +144,7 @@ class SavedModelExporter(Exporter):
         self._runners: dict[str, parity.Runner] = {}
 
     def write(self, scratch: Path) -> None:
-        """Writes the signatures and the names of classes."""
+        """Writes the signatures and the class names."""
         signatures = {_BY_ID: _token_id_signature(self.student)}
         if self.graph_tokenizer is not None:
             signatures |= _text_signatures(
@@ -151,12 +154,12 @@ class SavedModelExporter(Exporter):
         write_labels(self.student, scratch)
 
     def read_back(self, scratch: Path) -> parity.Runner:
-        """Loads the signatures, and returns that of token ids."""
+        """Loads the signatures and returns the one of token ids."""
         self._runners = load_signatures(scratch)
         return self._runners[_BY_ID]
 
     def read_layers(self, scratch: Path) -> parity.Runner:
-        """Writes the hidden states as a SavedModel, too."""
+        """Writes the hidden states as another SavedModel."""
 
         def layers(*tensors: tf.Tensor) -> dict[str, Any]:
             names = self.student.input_names
@@ -190,7 +193,7 @@ def _check_length(student: Student, max_length: int | None) -> int:
     positions = student.max_length
     if max_length is None:
         return positions
-    # [CLS], [SEP], [SEP] and a token.
+    # The shortest pair is [CLS], [SEP], [SEP] and one token.
     if not 4 <= max_length <= positions:
         raise ValueError(
             "`max_length` must be from 4 to the position table's "
@@ -256,16 +259,16 @@ def write_module(
     """Writes functions of a student's variables as a SavedModel's signatures.
 
     Args:
-        student: owns the variables.
-        signatures: by name.
-        tokenizer: what the functions read texts with.
-        folder: where it goes.
-        variables: others that the functions read.
+        student: the owner of the variables.
+        signatures: the signatures by name.
+        tokenizer: the tokenizer that the functions read texts with.
+        folder: the output folder.
+        variables: further variables that the functions read.
     """
-    # Not by Keras's `ExportArchive`: it traces every function once more, and
-    # writes the variables that one tracks twice.
+    # Keras's `ExportArchive` would trace every function once more, and write
+    # tracked variables twice.
     module = tf.Module()
-    # Keras's variables wrap TensorFlow's, which are what is written.
+    # Keras's variables wrap TensorFlow's, and only those are written.
     module.weights = [variable.value for variable in student.model.weights]
     module.variables_of_others = list(variables)
     module.tokenizer = tokenizer
@@ -279,7 +282,7 @@ def write_module(
 
 
 def load_signatures(folder: Path) -> dict[str, parity.Runner]:
-    """Loads the signatures as TensorFlow alone reads them."""
+    """Loads the signatures with TensorFlow alone."""
     loaded = tf.saved_model.load(folder)
 
     def runner(name: str) -> parity.Runner:
@@ -321,7 +324,7 @@ def _check_texts(
 
 
 def _already(outputs: Mapping[str, Any], inputs: Any) -> Mapping[str, Any]:
-    """Outputs that were computed before."""
+    """Returns outputs that were computed before."""
     return outputs
 
 

@@ -1,4 +1,4 @@
-"""What is exported: the models that have exporters, and their outputs."""
+"""The models that can be exported, and their outputs."""
 
 import dataclasses
 import json
@@ -30,16 +30,16 @@ _ARCHITECTURES = {BertBackbone: "bert", DistilBertBackbone: "distilbert"}
 
 @dataclasses.dataclass(frozen=True)
 class Student:
-    """A model that is exported, in float32.
+    """A model to export, in float32.
 
     Attributes:
-        model: a KerasHub task model. The caller's own if that computes
-            logits in float32 by plain kernels, else a copy that does, with
-            low-rank changes (`enable_lora`) merged.
+        model: a KerasHub task model. The caller's own if it computes logits
+            in float32 by plain kernels, else a copy that does, with low-rank
+            updates (`enable_lora`) merged.
         kind: "masked_lm", a kind of `losses.TASK_KINDS`, or
             "sentence_embedding".
         architecture: "bert" or "distilbert".
-        normalize: whether sentence embeddings have the length 1.
+        normalize: whether sentence embeddings are scaled to length 1.
     """
 
     model: Task
@@ -49,7 +49,7 @@ class Student:
 
     @property
     def max_length(self) -> int:
-        """Rows of the position table."""
+        """Number of rows of the position table."""
         return self.model.backbone.max_sequence_length
 
     @property
@@ -61,20 +61,20 @@ class Student:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """What the encoder reads, int32, (batch, length) each."""
+        """Names of the encoder's inputs, int32, (batch, length) each."""
         names = ("token_ids", "padding_mask")
         has_segments = "segment_ids" in self.model.backbone.input
         return (*names, "segment_ids") if has_segments else names
 
     def outputs(self, inputs: Mapping[str, Any]) -> Tensors:
-        """The outputs by name, float32, as a graph of plain Keras layers.
+        """Returns the outputs by name, float32, from plain Keras layers.
 
         Args:
-            inputs: of `input_names`.
+            inputs: tensors by `input_names`.
 
         Returns:
             "logits", (batch, length, vocabulary or classes) or (batch,
-            classes); "score", (batch,), of a regression; "start_logits" and
+            classes); "score", (batch,), for a regression; "start_logits" and
             "end_logits", (batch, length); or "embedding", (batch, width).
         """
         inputs = {name: inputs[name] for name in self.input_names}
@@ -86,7 +86,7 @@ class Student:
         return self.named_outputs(found)
 
     def named_outputs(self, found: Any) -> Tensors:
-        """By name, what a task's head returns."""
+        """Returns the outputs of a task's head by name."""
         if self.kind == "regression":
             return {"score": found[:, 0]}
         if self.kind == "span":
@@ -98,7 +98,7 @@ class Student:
 
     def layers(self, inputs: Mapping[str, Any]) -> Tensors:
         """Hidden states after the embeddings and every layer, in order."""
-        # A model of the same layers, cut in more places.
+        # A model of the same layers with more outputs.
         cut = keras.Model(
             self.model.backbone.input, forward.states_by_layer(self.model)
         )
@@ -107,7 +107,7 @@ class Student:
         )
 
     def _embedding(self, inputs: Mapping[str, Any]) -> Any:
-        """Mean of the last hidden states over tokens that are no padding."""
+        """Mean of the last hidden states over the non-padding tokens."""
         states = self.model.backbone(inputs, training=False)
         if isinstance(states, dict):
             states = states["sequence_output"]
@@ -123,19 +123,19 @@ def make_student(
     sentence_embedding: bool = False,
     normalize: bool = False,
 ) -> Student:
-    """Checks a model, and brings it to float32.
+    """Checks a model and converts it to float32.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT for masked language modelling
-            or a task of `models.task_model`.
-        sentence_embedding: bool, whether the mean of the last hidden states
-            is exported in place of the outputs of its head.
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
+            or a model of `models.task_model`.
+        sentence_embedding: bool, whether to export the mean of the last
+            hidden states instead of the head's outputs.
         normalize: bool, whether embeddings are scaled to length 1.
 
     Raises:
         TypeError: if it is any other model.
         ValueError: if it is not built, was quantised by Keras, or `normalize`
-            has no use.
+            does not apply.
     """
     if isinstance(model, keras.Model) and not model.built:
         raise ValueError(
@@ -185,7 +185,7 @@ def _architecture(model: object) -> str | None:
 
 
 def write_labels(student: Student, folder: Path) -> None:
-    """Writes `labels.json`, the names of the model's classes if it has any."""
+    """Writes the names of the model's classes, if any, to `labels.json`."""
     labels = labels_of(student.model)
     if labels is not None and student.kind != SENTENCE_EMBEDDING:
         text = json.dumps(labels, ensure_ascii=False) + "\n"
@@ -193,9 +193,9 @@ def write_labels(student: Student, folder: Path) -> None:
 
 
 def label_names(student: Student, labels: Sequence[str] | None) -> list[str]:
-    """Names of the outputs: those given, else the model's own.
+    """Names of the classes: those given, else the model's own.
 
-    There are none where the outputs are not classes.
+    Empty if the outputs are not classes.
     """
     if student.kind not in (
         "classification",

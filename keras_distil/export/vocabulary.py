@@ -1,4 +1,4 @@
-"""The tokenizer that belongs to a student, and its files."""
+"""Checks the tokenizer of a student, and writes its files."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def check_vocabulary(
 
     Raises:
         TypeError: if it is not a tokenizer.
-        ValueError: if it has more words.
+        ValueError: if it has words that the student lacks.
     """
     if not isinstance(tokenizer, tokenizers.Tokenizer):
         raise TypeError(
@@ -33,8 +33,8 @@ def check_vocabulary(
 
 
 def write_vocabulary(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
-    """Writes `tokenizer.json`, and `vocab.txt` with a word a line."""
-    # The library's own `save` has no error of its own for a full disk.
+    """Writes `tokenizer.json`, and `vocab.txt` with one word per line."""
+    # The library's own `save` raises no specific error for a full disk.
     text = tokenizer.to_str(pretty=True)
     (folder / "tokenizer.json").write_text(text, "utf-8")
     words = words_by_id(tokenizer, "")

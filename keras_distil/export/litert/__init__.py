@@ -1,1 +1,1 @@
-"""Students for phones: LiteRT, in 32, 8 and 4 bits."""
+"""Exports to LiteRT, for phones, in 32, 16, 8 and 4 bits."""

@@ -1,4 +1,4 @@
-"""What is converted to LiteRT, and the process that does it."""
+"""The plan of a LiteRT conversion, and the process that runs it."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from keras_distil.export.student import Student
 from keras_distil.utils import disk
 
 FULL_INT8 = "full_int8"
-# Padding's scores share 8 bits with those of words.
+# Moderate, because the scores of padding and of words share 8 bits.
 _MASKED_SCORE_INT8 = -30.0
 
 Graph = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -29,13 +29,13 @@ Graph = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is converted, and into which signatures.
+    """The model to convert and its signatures.
 
     Attributes:
         student: the model.
         precision: one of `PRECISIONS`.
-        lengths: ascending, then None if any length is taken.
-        weights: what the graph multiplies by; None for the student's own.
+        lengths: ascending, then None if any length is accepted.
+        weights: the weights of the graph; None for the student's own.
     """
 
     student: Student
@@ -45,36 +45,36 @@ class Plan:
 
     @property
     def fixed_lengths(self) -> list[int]:
-        """The lengths but None."""
+        """The lengths without None."""
         return [length for length in self.lengths if length is not None]
 
     @property
     def max_length(self) -> int:
-        """The longest sequence that is taken."""
+        """Length of the longest sequence that is accepted."""
         if None in self.lengths:
             return self.student.max_length
         return max(self.fixed_lengths)
 
     @property
     def masked_score(self) -> float:
-        """What is added to the scores of padding."""
+        """The number added to the attention scores of padding."""
         if self.precision == FULL_INT8:
             return _MASKED_SCORE_INT8
         return graph.MASKED_SCORE
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Those that the graph reads besides the student's."""
+        """Variables that the graph reads besides the student's."""
         return plain_weights.variables(self.weights) if self.weights else []
 
     def graph(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The student's outputs in LiteRT's operators."""
+        """The student's outputs, computed with LiteRT's operators."""
         return graph.outputs(
             self.student, inputs, self.masked_score, self.weights
         )
 
     def layers(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Its hidden states."""
+        """The student's hidden states, computed with LiteRT's operators."""
         return graph.layers(
             self.student, inputs, self.masked_score, self.weights
         )
@@ -92,14 +92,14 @@ def convert(
     target: Path,
     folder: Path,
 ) -> list[str]:
-    """Converts in a process of its own.
+    """Converts in a separate process.
 
     Args:
-        plan: what to convert.
-        graph: from inputs to outputs.
-        fitted_to: what "full_int8" scales activations by.
+        plan: the model and its signatures.
+        graph: function from inputs to outputs.
+        fitted_to: examples that "full_int8" derives its scales from.
         target: the file to write.
-        folder: the final one, for messages.
+        folder: the final folder, for messages.
 
     Returns:
         The names of the operators.
@@ -144,12 +144,12 @@ def _signature(plan: Plan, graph: Graph, length: int | None) -> Signature:
 def run_converter(spec: Path, folder: Path) -> list[str]:
     """Runs the converter; returns the names of the operators."""
     module = converter.__name__
-    # The caller's path: this package may be no installed one.
+    # The caller's path, since this package may not be installed.
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        # It neither trains nor needs a GPU.
+        # The conversion needs no GPU.
         "CUDA_VISIBLE_DEVICES": "-1",
     }
     done = subprocess.run(
@@ -189,7 +189,7 @@ def _write_inputs(plan: Plan, examples: parity.Examples, folder: Path) -> None:
 def _calls(
     plan: Plan, examples: parity.Examples, length: int | None
 ) -> Iterator[parity.Arrays]:
-    """What a signature is called with, for all examples that fit in it."""
+    """Inputs to call a signature with, from all examples that fit it."""
     for batch, _ in examples.batches:
         inputs = parity.full_inputs(plan.student, batch)
         longest = inputs["token_ids"].shape[1]

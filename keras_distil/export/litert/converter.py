@@ -1,11 +1,11 @@
-"""From a SavedModel to a LiteRT file: a process of its own.
+"""Converts a SavedModel to a LiteRT file, in a separate process.
 
-TensorFlow's converter keeps memory of every conversion, so the exporter runs
+TensorFlow's converter leaks memory with every conversion, so the exporter runs
 
     python -m keras_distil.export.litert.converter SPEC
 
 SPEC is the JSON of a `Conversion`. The last line of the output is JSON: the
-file's operators, or what was wrong.
+file's operators, or the error.
 """
 
 import collections
@@ -26,14 +26,14 @@ from keras_distil.utils import disk
 PRECISIONS = ("float32", "float16", "dynamic_int8", "full_int8", "int4")
 
 _IDENTIFIER = b"TFL3"
-# Bits of weights, and which of them share a scale.
+# Bits of the weights, and the granularity of their scales.
 _DYNAMIC = {
     "dynamic_int8": (8, "CHANNELWISE"),
     "int4": (4, "BLOCKWISE_32"),
 }
-# What "full_int8" computes in integers: all products and what stands between
-# them. Normalisations and softmax in 8 bits lose everything (see
-# docs/export.md).
+# The operators that "full_int8" computes in integers: all products and what
+# stands between them. Normalisation and softmax in 8 bits would ruin the model
+# (see docs/export.md).
 _STATIC_OPERATORS = (
     "FULLY_CONNECTED",
     "BATCH_MATMUL",
@@ -41,19 +41,19 @@ _STATIC_OPERATORS = (
     "RESHAPE",
     "TRANSPOSE",
 )
-# What the converter calls a graph's outputs.
+# The converter's name for a graph's outputs.
 _OUTPUT = "StatefulPartitionedCall"
-# Operators of TensorFlow that LiteRT has not: most phones have neither.
+# Prefix of TensorFlow operators that LiteRT lacks, as do most phones.
 _FLEX = "Flex"
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What to convert.
+    """The settings of one conversion.
 
     Attributes:
-        saved_model: a folder.
-        signatures: the names of its signatures, all of them converted.
+        saved_model: folder of the SavedModel.
+        signatures: the names of its signatures, all of which are converted.
         precision: one of `PRECISIONS`.
         target: the file to write.
         inputs: for "full_int8", a folder with the inputs of each
@@ -68,18 +68,18 @@ class Conversion:
 
 
 class ConversionError(RuntimeError):
-    """A model that LiteRT cannot take as it is."""
+    """LiteRT cannot run the model as it is."""
 
 
 def convert(conversion: Conversion) -> list[str]:
-    """Writes the file.
+    """Writes the LiteRT file.
 
     Returns:
         The names of its operators, sorted.
 
     Raises:
         ConversionError: if an operator is not built into LiteRT.
-        OSError: if it cannot be written.
+        OSError: if the file cannot be written.
     """
     content = _float_model(conversion)
     content, operators = _look_up_embeddings(content)
@@ -120,7 +120,7 @@ def _float_model(conversion: Conversion) -> bytes:
     except OSError:
         raise
     except Exception as error:
-        # What cannot be converted is named in the lines after the first.
+        # The lines after the first name what cannot be converted.
         said = " ".join(str(error).split())
         raise ConversionError(
             f"cannot be converted by built-in operators alone: {said:.500}"
@@ -132,12 +132,12 @@ def _look_up_embeddings(
 ) -> tuple[bytes, collections.Counter[str]]:
     """Replaces GATHER of a constant's rows by EMBEDDING_LOOKUP.
 
-    It computes the same, from a quantised table, too: the table is then stored
-    once for the embeddings and the decoder, and only the rows that are read
-    are turned to floats.
+    The result is the same, but EMBEDDING_LOOKUP also reads a quantised table:
+    the table is then stored once for the embeddings and the decoder, and only
+    the rows that are read are converted to floats.
 
     Returns:
-        The changed model, and how often each operator is in it.
+        The changed model, and the count of each operator in it.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -148,7 +148,7 @@ def _look_up_embeddings(
         for name, value in vars(schema.BuiltinOperator).items()
         if isinstance(value, int)
     }
-    # Codes above 127 stand in the newer of two fields.
+    # Codes above 127 are in the newer of two fields.
     codes = [
         max(code.builtinCode, code.deprecatedBuiltinCode)
         for code in model.operatorCodes
@@ -191,7 +191,7 @@ def _operators(model: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_table_lookup(model: Any, graph: Any, operator: Any) -> bool:
-    """Whether rows of a constant are looked up by a list of indices."""
+    """Whether an operator looks up rows of a constant by a list of indices."""
     table, indices = (graph.tensors[index] for index in operator.inputs[:2])
     options = operator.builtinOptions
     return (
@@ -210,7 +210,7 @@ def _quantized(conversion: Conversion, content: bytes) -> bytes:
         bytearray(content), _recipe(conversion.precision)
     )
     with warnings.catch_warnings():
-        # It keeps all tensors on purpose, and its runtime warns of that.
+        # The quantiser keeps all tensors on purpose, but its runtime warns.
         warnings.filterwarnings("ignore", ".*preserve_all_tensors")
         scales = None
         if conversion.precision == "full_int8":
@@ -235,7 +235,7 @@ def _read_inputs(
 
 
 def _recipe(precision: str) -> Any:
-    """How the quantiser treats each operator."""
+    """The quantiser's recipe: how to treat each operator."""
     from ai_edge_quantizer import qtyping, recipe, recipe_manager
 
     manager = recipe_manager.RecipeManager()
@@ -280,16 +280,16 @@ def _recipe(precision: str) -> Any:
 
 
 def _leave_head(manager: Any, operation_name: Any) -> None:
-    """Keeps the head's layers, all but a decoder, in float32.
+    """Keeps the head's layers, except a decoder, in float32.
 
-    They are small, and read the last hidden states, whose outliers a scale in
-    common with the rest would drown (measured: see docs/export.md).
+    They are small, and read the last hidden states, whose outliers do not fit
+    one common scale (for measurements see docs/export.md).
     """
     from ai_edge_quantizer import recipe
 
     manager.add_quantization_config(
-        # Names of operators that became one are joined; the last one has the
-        # name of the graph's output.
+        # Fused operators have joined names; the last one has the name of the
+        # graph's output.
         regex=f"^(?!.*{DECODER}/).*{HEAD}/.*|^{_OUTPUT}.*",
         operation_name=operation_name,
         algorithm_key=recipe.AlgorithmName.NO_QUANTIZE,
@@ -297,7 +297,7 @@ def _leave_head(manager: Any, operation_name: Any) -> None:
 
 
 def main(path: str) -> int:
-    """Converts, and prints one line of JSON."""
+    """Converts the model and prints one line of JSON."""
     conversion = Conversion(**json.loads(Path(path).read_text("utf-8")))
     try:
         said: dict[str, Any] = {"operators": convert(conversion)}

@@ -1,4 +1,4 @@
-"""LiteRT: a file for phones and other small machines."""
+"""Exports to LiteRT, for phones and other small devices."""
 
 import dataclasses
 import difflib
@@ -44,56 +44,57 @@ def export_litert(
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
-    """Writes a LiteRT model, and compares what it computes with the student.
+    """Writes a LiteRT model, and compares its outputs with the student's.
 
-    The folder holds `student.tflite`, with built-in operators only and a
+    The folder holds `student.tflite`, with only built-in operators and a
     signature `length_N` for each length; `student.json`, with the labels;
-    and, with a tokenizer, `tokenizer.json` and `vocab.txt`.
-    `keras_distil.edge.Student` runs it. Inputs and outputs are those of
-    `export_saved_model`'s signature of token ids.
+    and, given a tokenizer, `tokenizer.json` and `vocab.txt`.
+    `keras_distil.edge.Student` runs it. Inputs and outputs are those of the
+    signature `token_ids` of `export_saved_model`.
 
-    "float16" stores weights in 16 bits and computes in 32, "dynamic_int8"
-    stores weights in 8 bits, with a scale for each row, and scales the
-    activations as they come; "full_int8" scales them as the representative
-    texts did; "int4" stores weights in 4 bits, in blocks of 32. With
-    representative texts, weights in 8 bits are smoothed (SmoothQuant, Xiao et
-    al., 2023) and rounded (GPTQ, Frantar et al., 2022) to fit them.
+    "float16" stores weights in 16 bits and computes in 32. "dynamic_int8"
+    stores weights in 8 bits, with one scale per row, and scales the
+    activations at run time; "full_int8" uses fixed scales from the
+    representative texts. "int4" stores weights in 4 bits, in blocks of 32.
+    With representative texts, weights in 8 bits are smoothed (SmoothQuant,
+    Xiao et al., 2023) and rounded (GPTQ, Frantar et al., 2022) to fit them.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT, for masked language modelling
-            or of `models.task_model`.
-        folder: where it goes.
-        tokenizer: the vocabulary's, as from `data.load_tokenizer`; None for a
-            model that takes token ids alone.
+        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
+            or a model of `models.task_model`.
+        folder: the output folder.
+        tokenizer: the student's, as from `data.load_tokenizer`; None for a
+            model that takes only token ids.
         precision: one of `PRECISIONS`.
-        lengths: ints, tokens of the sequences that the file takes; a shorter
-            one is padded. None among them is a signature `any_length`, which
-            is slower.
-        representative: texts of the kind that it will read, a hundred or more,
-            or `parity.Examples`. "full_int8" needs them, "dynamic_int8" is
-            better with them.
+        lengths: ints, lengths in tokens of the sequences that the file takes;
+            shorter ones are padded. None among them adds a signature
+            `any_length`, which is slower.
+        representative: a hundred or more texts of the kind that the model
+            will read, or `parity.Examples`. Required by "full_int8";
+            "dynamic_int8" is better with them.
         labels: names of the classes, in the order of the outputs. Defaults
             to the model's own, or `LABEL_0` and so on if it has none.
         overwrite: bool, whether an earlier export may be replaced.
-        sentence_embedding: bool, whether the mean of the last hidden states
-            is put out in place of what the head computes.
+        sentence_embedding: bool, whether to output the mean of the last
+            hidden states instead of the head's outputs.
         normalize: bool, whether embeddings are scaled to length 1.
-        held_out: what it is compared on: texts, or `parity.Examples`. Some
-            lines of English if None.
-        tolerance: how far it may be off. Defaults to that of `TOLERANCES`.
+        held_out: texts or `parity.Examples` for the comparison with the
+            student. Some English sentences if None.
+        tolerance: largest allowed difference. Defaults to that of
+            `TOLERANCES`.
 
     Returns:
         An `ExportReport`, with the names of the operators.
 
     Raises:
         TypeError: if the model, the tokenizer or the representative texts are
-            of another kind.
+            of the wrong kind.
         ValueError: if the model, the precision, a length or the labels are
-            not possible.
+            invalid.
         FileExistsError: if the folder holds something that may not be
             replaced.
         OSError: if it cannot be written.
-        ParityError: if it does not compute what the student does.
+        ParityError: if its outputs differ from the student's.
         RuntimeError: if it cannot be converted to built-in operators.
     """
     return export_as(
@@ -117,12 +118,12 @@ class LiteRTExporter(Exporter):
     """Writes LiteRT models; see `export_litert`.
 
     Args:
-        student: what is exported.
-        tokenizer: of its vocabulary, or None.
-        folder: where the export will be.
+        student: the model to export.
+        tokenizer: its tokenizer, or None.
+        folder: the final folder of the export.
         precision: one of `PRECISIONS`.
-        lengths: tokens of the sequences that the file takes.
-        representative: what weights are fitted to, or None.
+        lengths: lengths in tokens of the sequences that the file takes.
+        representative: examples that weights are fitted to, or None.
         labels: names of the classes; None for the model's own.
     """
 
@@ -151,7 +152,7 @@ class LiteRTExporter(Exporter):
 
     @property
     def what(self) -> str:
-        """What messages call this export."""
+        """The name of this export in messages."""
         return f"{super().what} in {self.precision}"
 
     def cut(self, examples: parity.Examples) -> parity.Examples:
@@ -159,7 +160,7 @@ class LiteRTExporter(Exporter):
         return parity.cut(examples, self._plan.max_length)
 
     def write(self, scratch: Path) -> None:
-        """Fits the weights, converts, and writes what `edge` must know."""
+        """Fits the weights, converts, and writes the card for `edge`."""
         if self._fitted_to is not None:
             fitted = int8_weights.fit(self.student, self._fitted_to)
             self._plan = dataclasses.replace(self._plan, weights=fitted)
@@ -181,7 +182,7 @@ class LiteRTExporter(Exporter):
         return _cutting(self._plan, _load(self._plan, scratch).run)
 
     def read_layers(self, scratch: Path) -> parity.Runner:
-        """Converts the hidden states, too."""
+        """Converts the hidden states as well."""
         inner = scratch / "layers"
         inner.mkdir()
         convert(
@@ -191,22 +192,22 @@ class LiteRTExporter(Exporter):
             inner / edge.MODEL_FILE,
             self.folder,
         )
-        # Hidden states have the length of the inputs, whatever the kind.
+        # Hidden states are as long as the inputs, whatever the kind.
         _write_card(self._plan, [], [], inner, kind=edge.BY_TOKEN[0])
         return _load(self._plan, inner).run
 
     def shipped(self, scratch: Path) -> Path:
-        """The model's file."""
+        """Returns the model's file."""
         return scratch / edge.MODEL_FILE
 
     def _representative(
         self, given: Representative | None
     ) -> parity.Examples | None:
-        """The sequences that weights are fitted to, cut as the file cuts."""
+        """The sequences that weights are fitted to, cut like the inputs."""
         if given is None:
             return None
         if not isinstance(given, parity.Examples):
-            # `_check_precision` has seen that texts come with a tokenizer.
+            # `_check_precision` has checked that texts come with a tokenizer.
             given = parity.text_examples(self.student, self.tokenizer, given)  # type: ignore[arg-type]
         return self.cut(given)
 
@@ -259,7 +260,7 @@ def _check_precision(
 def _check_lengths(
     student: Student, lengths: Sequence[int | None]
 ) -> list[int | None]:
-    """Returns the lengths in order, each once, None behind the others."""
+    """Returns the lengths in order, each once, with None last."""
     positions = student.max_length
     given = list(lengths)
     if not given:
@@ -283,7 +284,7 @@ def _check_lengths(
 
 def _load(plan: Plan, folder: Path) -> edge.Student:
     nothing = np.zeros((1, plan.fixed_lengths[0] if plan.fixed_lengths else 4))
-    # The runtime notes as an error that it has a delegate, at the first call.
+    # On the first call the runtime logs its delegate as an error.
     with quiet.held_back_stderr():
         student = edge.Student(folder)
         student.run(dict.fromkeys(plan.student.input_names, nothing))
@@ -291,7 +292,7 @@ def _load(plan: Plan, folder: Path) -> edge.Student:
 
 
 def _cutting(plan: Plan, run: parity.Runner) -> parity.Runner:
-    """Cuts longer inputs, as of a development set, to what the file takes."""
+    """Wraps a runner to cut longer inputs, as of a development set."""
 
     def cut(inputs: parity.Arrays) -> Mapping[str, Any]:
         over = inputs["token_ids"].shape[1] - plan.max_length
@@ -301,7 +302,7 @@ def _cutting(plan: Plan, run: parity.Runner) -> parity.Runner:
         outputs = run({name: values[kept] for name, values in inputs.items()})
         if plan.student.kind not in edge.BY_TOKEN:
             return outputs
-        # What was not read is never chosen.
+        # Positions that were cut off are never chosen.
         return {
             name: np.pad(
                 values,
@@ -323,7 +324,7 @@ def _write_card(
     kind: str | None = None,
     note: str | None = None,
 ) -> None:
-    """Writes what `edge.Student` must know of the file."""
+    """Writes the description of the file that `edge.Student` reads."""
     card: dict[str, Any] = {
         "format_version": edge.FORMAT_VERSION,
         "kind": kind or plan.student.kind,

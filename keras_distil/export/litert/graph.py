@@ -1,10 +1,10 @@
 """A student's forward pass in the operators that LiteRT runs fastest.
 
-The same as the encoder's own pass, padding included: every projection a
-product of two matrices, a mask that is added, and token ids looked up as a
-flat list, so that the table of embeddings and the decoder of a masked-LM,
-which share their weights, can be stored once. With a batch and a length that
-are numbers, no shape is dynamic.
+It equals the encoder's own pass, including padding. Every projection is a
+product of two matrices, the mask is added, and token ids are looked up as a
+flat list, so that the embedding table and the decoder of a masked-LM, which
+share their weights, are stored once. If batch size and length are fixed, no
+shape is dynamic.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,19 +25,19 @@ from keras_distil.export.plain_weights import (
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 from keras_distil.models import forward
 
-# Is shown the inputs of a product, by the product's name.
+# A callback that receives the name and the inputs of a product.
 Watch = Callable[[str, Tensor], None]
 
-# Added to the scores of padding. `exp` of it is 0 in float32, and it is a
-# number in float16, too.
+# Added to the scores of padding. Its `exp` is 0 in float32, and it is finite
+# in float16 as well.
 MASKED_SCORE = -1e4
 
 
-# Scopes of operators' names.
+# Name scopes of operators.
 HEAD = "student_head"
 DECODER = "decoder"
 
-# Products of a layer with inputs of their own.
+# Products of a layer that have separate inputs.
 PROJECTIONS = "projections"
 ATTENTION = "attention"
 INNER = "inner"
@@ -51,18 +51,18 @@ def outputs(
     weights: Weights | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Tensor]:
-    """The outputs of `Student.outputs`.
+    """Computes the outputs of `Student.outputs`.
 
     Args:
-        student: what is exported.
-        inputs: of `Student.input_names`, int32, (batch, length).
-        masked_score: what is added to the scores of padding.
-        weights: what the products are made with. Defaults to the student's.
-        watch: is called with each product's inputs, (batch * length, width),
-            as "LAYER/PRODUCT" or "decoder".
+        student: the model to export.
+        inputs: tensors by `Student.input_names`, int32, (batch, length).
+        masked_score: number added to the attention scores of padding.
+        weights: weights to compute with. Defaults to the student's.
+        watch: called with "LAYER/PRODUCT" or "decoder" and the inputs of that
+            product, (batch * length, width).
 
     Returns:
-        float32 outputs by name.
+        Outputs by name, float32.
     """
     weights = weights or plain_weights.weights_of(student)
     encoder = _Encoder(student, weights, masked_score, watch)
@@ -136,7 +136,7 @@ class _Encoder:
         layer = backbone
         if isinstance(backbone, BertBackbone):
             segments = tf.reshape(inputs["segment_ids"], [-1])
-            # There are two: a sum, not a second table to look up.
+            # There are only two segments, so a sum replaces the lookup.
             first, second = tf.unstack(
                 backbone.segment_embedding.embeddings.value[:2]
             )
@@ -145,7 +145,7 @@ class _Encoder:
         else:
             layer = backbone.embeddings
         positions = layer.position_embedding.position_embeddings.value
-        # `identity`: a slice of a variable would be one of its handle.
+        # Without `identity`, the slice would be one of the variable's handle.
         added = tf.identity(positions)[:length]
         width = tokens.shape[-1]
         tokens = tf.reshape(tokens, [batch, length, width]) + added
@@ -167,8 +167,8 @@ class _Encoder:
         self.watch(f"{layer.name}/{INNER}", read)
         hidden = _activated(layer.activation, _product(read, layer.inner))
         if within is not None:
-            # A factor by itself would be moved into the weights that follow,
-            # and so back again: this one is of ones that depend on an input.
+            # The converter would fold a constant factor back into the weights
+            # that follow, so it is multiplied by ones that depend on an input.
             ones = tf.cast(tf.reshape(mask, [-1, 1]) >= 0, tf.float32)
             hidden = hidden * (ones * (1.0 / within))
         self.watch(f"{layer.name}/{OUTER}", hidden)
@@ -196,21 +196,21 @@ class _Encoder:
 
 
 class _Normalized(NamedTuple):
-    """Rows to normalise, for products that divide them in different ways."""
+    """Rows to normalise, for products with different divisors."""
 
     norm: Norm
     rows: Tensor
 
     def all(self, divisor: Tensor | None = None) -> Tensor:
-        """The normalised rows, divided by one number for each column."""
+        """Returns the normalised rows, with each column divided by a number."""
         norm, rows = self
         centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
         gamma, beta = norm.gamma, norm.beta
         if divisor is not None:
             gamma, beta = gamma / divisor, beta / divisor
-        # In this order: a scale by itself would be moved into the weights of
-        # what follows, and so would the table's own copy be.
+        # In this order, because the converter would fold a separate scale into
+        # the weights that follow, and with it a copy of the table.
         scale = tf.math.rsqrt(variance + norm.epsilon) * gamma
         return centred * scale + beta
 
@@ -226,7 +226,7 @@ def _masked_lm_outputs(
     features = _Normalized(norm, features).all()
     encoder.watch(DECODER, features)
     weights = encoder.weights
-    # Its name is its own: the large product is no part of what stays exact.
+    # A separate scope, since the large product does not stay in float32.
     with tf.name_scope(DECODER):
         logits = tf.matmul(features, weights.table, transpose_b=True)
         logits = logits + weights.decoder_bias
@@ -245,7 +245,7 @@ def _shape(token_ids: Tensor) -> tuple[Any, Any]:
 
 def _activated(activation: Any, rows: Tensor) -> Tensor:
     if activation is keras.activations.gelu:
-        # LiteRT has an operator for it.
+        # LiteRT has an operator for the exact GELU.
         return tf.nn.gelu(rows, approximate=False)
     return activation(rows)
 
@@ -259,7 +259,7 @@ def _product(rows: Tensor, linear: Linear) -> Tensor:
 
 
 def _mean(student: Student, states: Tensor, padding_mask: Tensor) -> Tensor:
-    """Mean over the tokens that are no padding, as an embedding."""
+    """Mean over the non-padding tokens, as an embedding."""
     weights = tf.cast(padding_mask, tf.float32)[:, :, None]
     count = tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
     mean = tf.reduce_sum(states * weights, axis=1) / count

@@ -1,11 +1,12 @@
-"""Weights that lose less when they and what they read go into 8 bits.
+"""Fits weights to lose less when they and their inputs go into 8 bits.
 
-Two steps on what the student computes of representative texts. SmoothQuant
-(Xiao et al., 2023, arXiv:2211.10438) divides every column of a product's
-inputs by a number and multiplies the row of weights by it, so that columns of
-great values do not take the 8 bits of all others. GPTQ (Frantar et al., 2022,
-arXiv:2210.17323) rounds the weights one column after the other, and lets those
-that are still to be rounded make good for the error on the texts.
+Two steps, based on the student's activations on representative texts.
+SmoothQuant (Xiao et al., 2023, arXiv:2211.10438) divides every column of a
+product's inputs by a number and multiplies the row of weights by it, so that
+columns of large values do not use up the 8 bits of all others. GPTQ (Frantar
+et al., 2022, arXiv:2210.17323) rounds the weights column by column, and
+adjusts the columns still to be rounded to compensate for the error on the
+texts.
 """
 
 import dataclasses
@@ -26,31 +27,32 @@ from keras_distil.export.plain_weights import (
 )
 from keras_distil.export.student import MASKED_LM, Student
 
-# How much of the difficulty goes from the inputs to the weights.
-# Flat from 0.4 to 0.6: see docs/export.md.
+# Share of the difficulty that is moved from the inputs to the weights. Results
+# hardly change from 0.4 to 0.6: see docs/export.md.
 _STRENGTH = 0.5
-# Integers from -127 to 127, as LiteRT's weights are.
+# LiteRT's weights are integers from -127 to 127.
 _LARGEST = 127
-# Added to the diagonal of inputs' products, of its mean, as in the paper.
+# Added to the diagonal of the inputs' products, as a share of its mean; the
+# value is the paper's.
 _DAMPING = 0.01
-# Columns whose errors are handed on at once.
+# Number of columns whose errors are passed on at once.
 _COLUMNS = 128
 _SMALLEST = 1e-5
 
 
 def fit(student: Student, examples: parity.Examples) -> Weights:
-    """Fits the weights of a LiteRT graph to 8 bits: smooths and rounds them.
+    """Smooths and rounds the weights of a LiteRT graph to fit 8 bits.
 
-    With float32 arithmetic they compute what the student does, but for the
+    In float32 arithmetic they compute the student's outputs, except for the
     rounding of the weights to the 8 bits that LiteRT gives them.
 
     Args:
-        student: what is exported.
-        examples: representative ones, of the kind that it will read. A hundred
+        student: the model to export.
+        examples: representative examples of what it will read. A hundred
             sequences are enough.
 
     Returns:
-        Weights of variables.
+        Weights that are variables.
     """
     largest: dict[str, np.ndarray] = {}
 
@@ -79,7 +81,7 @@ def _watch(
     examples: parity.Examples,
     see: Callable[[str, np.ndarray], None],
 ) -> None:
-    """Shows the inputs of all products, those of padding left out."""
+    """Passes on the inputs of all products, without those of padding."""
     for batch, _ in examples.batches:
         inputs = parity.full_inputs(student, batch)
         real = inputs["padding_mask"].reshape(-1) > 0
@@ -99,7 +101,7 @@ def _smoothed(layer: Layer, largest: Mapping[str, np.ndarray]) -> Layer:
         of_weights = np.max([np.abs(k).max(axis=1) for k in kernels], axis=0)
         factor = values**_STRENGTH
         factor /= np.maximum(of_weights, _SMALLEST) ** (1.0 - _STRENGTH)
-        # What all columns have in common would change nothing.
+        # A factor common to all columns would have no effect.
         return np.asarray(factor / np.exp(np.log(factor).mean()), np.float32)
 
     projections = [_kernel(x) for x in (layer.query, layer.key, layer.value)]
@@ -110,7 +112,7 @@ def _smoothed(layer: Layer, largest: Mapping[str, np.ndarray]) -> Layer:
             (layer.query, layer.key, layer.value), projections, strict=True
         )
     )
-    # Attention averages values: their columns may be divided instead.
+    # Attention averages the values, so their columns can be divided instead.
     kernel = _kernel(layer.attention)
     across = divisor(graph.ATTENTION, kernel)
     bias = _array(layer.value.bias).ravel() / across
@@ -170,8 +172,8 @@ def round_columns(rows: np.ndarray, products: np.ndarray) -> np.ndarray:
         products: (inputs, inputs), the sum of the inputs' outer products.
 
     Returns:
-        float32 weights of the same shape. Each row is an integer from -127 to
-        127 times its scale, which is that of its largest weight.
+        float32 weights of the same shape. Each row holds integers from -127 to
+        127 times its scale, which its largest weight sets.
     """
     rows = np.array(rows, np.float64)
     count = rows.shape[1]
@@ -181,7 +183,7 @@ def round_columns(rows: np.ndarray, products: np.ndarray) -> np.ndarray:
     damped = products + np.eye(count) * (
         _DAMPING * np.diag(products).mean() + np.finfo(np.float64).tiny
     )
-    # The upper factor of the inverse.
+    # The upper Cholesky factor of the inverse.
     inverse = scipy.linalg.cho_solve(
         scipy.linalg.cho_factor(damped, lower=True), np.eye(count)
     )
@@ -193,7 +195,7 @@ def round_columns(rows: np.ndarray, products: np.ndarray) -> np.ndarray:
         for column in range(start, end):
             integers = np.round(rows[:, column] / scale)
             integers = np.clip(integers, -_LARGEST, _LARGEST)
-            # The largest stays, and with it the scale of the row.
+            # The largest weight stays, and with it the scale of the row.
             kept = place == column
             integers[kept] = _LARGEST * np.sign(peak[kept])
             found[:, column] = integers * scale
@@ -207,7 +209,7 @@ def round_columns(rows: np.ndarray, products: np.ndarray) -> np.ndarray:
 
 
 def _kernel(linear: Linear) -> np.ndarray:
-    """(inputs, outputs)."""
+    """Returns the kernel as (inputs, outputs)."""
     outputs = int(np.prod(linear.bias.shape))
     return np.reshape(_array(linear.kernel), (-1, outputs))
 
