@@ -1,1 +1,1 @@
-"""A recipe, run: its stages, their order, its folder and its report."""
+"""Runs a recipe: its stages, their order, its folder and its report."""

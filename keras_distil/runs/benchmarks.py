@@ -1,4 +1,4 @@
-"""What a student's files cost, beside its teacher and other runtimes."""
+"""Cost of a student's files, compared with its teacher and other runtimes."""
 
 import collections
 import importlib.util
@@ -23,7 +23,8 @@ from keras_distil.utils.progress import Progress
 RESULT_FILE = "benchmark.json"
 CHART_FILE = "benchmark.png"
 
-# Folder of a format: the runtime that opens it, and the file that is shipped.
+# For each format's folder: the runtime that opens it, and the file that is
+# shipped.
 _FORMATS = {
     "saved_model": ("saved_model", ""),
     "litert_float32": ("litert", "student.tflite"),
@@ -33,8 +34,8 @@ _FORMATS = {
     "litert_int4": ("litert", "student.tflite"),
     "onnx": ("onnx", "model.onnx"),
 }
-# The same weights elsewhere: the format that holds them, what is opened of
-# it, the packages that this takes, and the precision.
+# The same weights in other runtimes: the format that holds them, the file to
+# open in it, the packages needed, and the precision.
 _PEERS = {
     "pytorch": ("hugging_face", "", ("torch", "transformers"), "float32"),
     "pytorch_int8": (
@@ -63,18 +64,17 @@ def benchmark(
     Writes `benchmark.json` and `benchmark.png` beside the student.
 
     Args:
-        recipe: names the teacher; its `benchmark` section says what to
-            measure.
-        student: a `.keras` file, or a model's directory. Exports are found
-            in the folder that it lies in.
+        recipe: names the teacher; its `benchmark` section says what to measure.
+        student: a `.keras` file, or a model's directory. Exports are looked up
+            in the folder that contains it.
         progress: where to report to.
 
     Returns:
-        What was measured.
+        The measurements.
 
     Raises:
-        FileNotFoundError: if there is no student.
-        ValueError: if it is no model.
+        FileNotFoundError: if the student does not exist.
+        ValueError: if it is not a model.
         OSError: if the results cannot be written.
     """
     check_model_path(student)
@@ -127,7 +127,7 @@ def benchmark(
 
 
 def _as_file(model: Path, folder: Path) -> Path:
-    """The model as a `.keras` file, in `folder` if it is none yet."""
+    """The model as a `.keras` file; any other form is saved in `folder`."""
     if model.is_file():
         return model
     path = folder / "student.keras"
@@ -136,7 +136,7 @@ def _as_file(model: Path, folder: Path) -> Path:
 
 
 def _powers_of_two() -> list[int]:
-    """1, 2, 4 and so on, and the number of cores."""
+    """Powers of two below the number of cores, then that number."""
     cores = os.cpu_count() or 1
     return [2**n for n in range(cores.bit_length()) if 2**n < cores] + [cores]
 
@@ -145,7 +145,7 @@ def _teacher(
     recipe: config.Recipe, student: Path, folder: Path
 ) -> race.Contestant:
     """The teacher of the student's task and seed, or the recipe's own."""
-    # Tasks keep theirs as TASK/ROW/SEED/FILE.
+    # Tasks keep their models as TASK/ROW/SEED/FILE.
     whole = student.absolute()
     row = whole.parent.parent
     path = row.with_name("teacher") / whole.parent.name / whole.name
@@ -177,7 +177,7 @@ def _peers(folder: Path) -> Iterator[race.Contestant]:
     for name, (format_, file, packages, precision) in _PEERS.items():
         path = folder / format_
         if _report(path) is not None and not _missing(packages):
-            # What they quantise themselves is in memory alone.
+            # These runtimes quantise the model themselves, in memory only.
             in_memory = precision == "dynamic_int8"
             size = None if in_memory else disk.file_size_mb(path)
             yield race.Contestant(
@@ -199,7 +199,7 @@ def _missing(packages: Sequence[str]) -> list[str]:
 
 
 def _report(folder: Path) -> dict[str, Any] | None:
-    """What the gate found; None without an export."""
+    """Findings of the export gate; None if there is no export."""
     path = folder / REPORT_FILE
     if not path.is_file():
         return None
@@ -220,7 +220,7 @@ def _report(folder: Path) -> dict[str, Any] | None:
 
 
 def _length_of_chart(measured: Sequence[race.Measured]) -> int:
-    """The length that most contestants take, of several the one by 128."""
+    """The length that most contestants take; among ties, the closest to 128."""
     counts = collections.Counter(
         length for each in measured for length in each.latency
     )

@@ -8,12 +8,12 @@ from keras_distil.losses.registry import HiddenStateSettings
 def check_lengths(
     recipe: config.Recipe, positions: int, model: str = "the teacher"
 ) -> None:
-    """Raises ValueError if a length of the recipe is beyond a model's table.
+    """Raises ValueError if the recipe has a length beyond a model's table.
 
     Args:
         recipe: the recipe.
         positions: rows of the model's position embeddings.
-        model: what the message calls it.
+        model: name of the model in the message.
     """
     for key, length in _lengths(recipe).items():
         if length > positions:
@@ -26,11 +26,11 @@ def check_lengths(
 
 
 def check_tokenizer_lengths(recipe: config.Recipe) -> None:
-    """Raises ValueError if texts are to be longer than the tokenizer says.
+    """Raises ValueError if texts would exceed the tokenizer's maximum length.
 
     Args:
-        recipe: the recipe. Its teacher's tokenizer is read where it lies on
-            disk.
+        recipe: the recipe. Its teacher's tokenizer is read from disk if it is
+            there.
     """
     directory = models.checkpoint_directory(recipe.teacher.source)
     limit = None if directory is None else data.read_max_length(directory)
@@ -50,7 +50,7 @@ _LISTS = ("export.lengths",)
 
 
 def _lengths(recipe: config.Recipe) -> dict[str, int]:
-    """By key, the tokens of the sequences that a run will make."""
+    """Lengths, in tokens, of the sequences that a run will make, by key."""
     lengths: dict[str, int] = {}
     trains = recipe.distill is not None or recipe.finetune is not None
     if recipe.distill is not None or recipe.teacher.train is not None:
@@ -72,8 +72,8 @@ def check_vocabulary(source: str, students: int, teachers: int) -> None:
 
     Args:
         source: where the student comes from.
-        students: entries of its vocabulary.
-        teachers: entries of its teacher's.
+        students: size of its vocabulary.
+        teachers: size of its teacher's vocabulary.
     """
     if students != teachers:
         raise ValueError(
@@ -85,12 +85,12 @@ def check_vocabulary(source: str, students: int, teachers: int) -> None:
 def check_layers(
     recipe: config.Recipe, teacher_layers: int, student_layers: int
 ) -> None:
-    """Raises ValueError if a loss pairs layers that there are not.
+    """Raises ValueError if a loss pairs layers that do not exist.
 
     Args:
-        recipe: whose losses they are.
+        recipe: the recipe with the losses.
         teacher_layers: number of the teacher's layers.
-        student_layers: number of the student's.
+        student_layers: number of the student's layers.
     """
     sections = {"distill": recipe.distill, "finetune": recipe.finetune}
     for section, settings in sections.items():

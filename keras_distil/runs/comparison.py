@@ -1,4 +1,4 @@
-"""Teacher and student side by side at the end of a run, kept for its report."""
+"""Compares teacher and student at the end of a run, for its report."""
 
 import dataclasses
 import json
@@ -16,26 +16,26 @@ from keras_distil.utils.section import NonEmptyText, Section, Share
 
 SIDE_BY_SIDE_FILE = "side_by_side.json"
 
-# More layers than any encoder of ours has.
+# More layers than any of our encoders has.
 _Similarities = Annotated[list[Share], Field(min_length=1, max_length=64)]
 
 
 class Choice(Section):
-    """A word that a model would put in the place of a masked one."""
+    """A word that a model would put in place of a masked one."""
 
     word: str
     probability: Share
 
 
 class Guess(Section):
-    """A masked word, and the first choices of both models, best first.
+    """A masked word, and both models' first choices, best first.
 
     Attributes:
-        before: text before it.
-        after: text behind it.
+        before: text before the word.
+        after: text after the word.
         word: the masked word.
-        teacher: its choices.
-        student: the student's.
+        teacher: the teacher's choices.
+        student: the student's choices.
     """
 
     before: str
@@ -46,13 +46,13 @@ class Guess(Section):
 
 
 class SideBySide(Section):
-    """What both models made of the same held-out sequences.
+    """Results of both models on the same held-out sequences.
 
     Attributes:
-        sequences: how many.
-        similarity: linear CKA of the hidden states, a row for the teacher's
-            embeddings and each of its layers, in it a value for the
-            student's embeddings and each of its layers.
+        sequences: number of sequences.
+        similarity: linear CKA of the hidden states: one row for the teacher's
+            embeddings and one for each of its layers; in each row, one value
+            for the student's embeddings and one for each of its layers.
         guesses: some masked words.
     """
 
@@ -73,10 +73,10 @@ def compare(
 
     Args:
         teacher: a masked-LM model.
-        student: one of the same vocabulary.
-        triple: a batch as `fit` takes it.
-        tokenizer: of their vocabulary.
-        samples: int >= 0, sequences of which words are kept.
+        student: a masked-LM model with the same vocabulary.
+        triple: a batch in the form that `fit` takes.
+        tokenizer: the tokenizer of that vocabulary.
+        samples: int >= 0, number of sequences whose words are kept.
     """
     examples = insights.Examples(
         teacher, student, triple, tokenizer, samples=samples
@@ -91,7 +91,7 @@ def compare(
 def _guess(found: insights.MaskedWord) -> Guess:
     choices = {
         name: [
-            # Rounding may take it past its end.
+            # Rounding may push it slightly above 1.
             Choice(word=word, probability=min(round(share, 4), 1.0))
             for word, share in getattr(found, name)
         ]
@@ -102,7 +102,7 @@ def _guess(found: insights.MaskedWord) -> Guess:
 
 
 def read(path: Path) -> SideBySide | None:
-    """What a run kept; None if it is not there, or damaged."""
+    """Reads a run's comparison; None if it is missing or damaged."""
     try:
         found = SideBySide.model_validate(json.loads(read_text(path)))
     except (ValueError, RecursionError):

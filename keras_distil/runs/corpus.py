@@ -1,4 +1,4 @@
-"""The text of a run: its tokenizer, its corpus and the batches of both."""
+"""The text of a run: tokenizer, corpus and batches."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from keras_distil.utils.progress import Progress
 def load_tokenizer(
     recipe: config.Recipe, *, model: Path | None = None
 ) -> tokenizers.Tokenizer:
-    """Loads the tokenizer of a model: the teacher's, unless it brings its own.
+    """Loads a model's own tokenizer, or else the teacher's.
 
     Args:
         recipe: names the teacher.
@@ -41,8 +41,8 @@ def load_tokenizer(
         return data.load_tokenizer(directory)
     except FileNotFoundError:
         raise
-    # Files that are no UTF-8, no JSON, or JSON of other types; the library
-    # itself raises bare Exception.
+    # Files that are not UTF-8, not JSON, or JSON of the wrong types; the
+    # library itself raises bare Exception.
     except Exception as error:
         problem = " ".join(str(error).split())[:300].rstrip(".")
         raise ValueError(
@@ -51,7 +51,7 @@ def load_tokenizer(
 
 
 def make_sources(recipe: config.Recipe) -> list[data.Source]:
-    """Makes the sources of text, in the recipe's order."""
+    """Makes the text sources, in the recipe's order."""
     made: list[data.Source] = []
     for source in recipe.data.sources:
         if isinstance(source, data_section.DocumentationSource):
@@ -72,7 +72,7 @@ def make_sources(recipe: config.Recipe) -> list[data.Source]:
 
 
 def prepare_corpus(run: Run) -> data.PreparedCorpus:
-    """Turns text into token ids, or finds that done."""
+    """Turns text into token ids, or reuses an earlier result."""
     with run.progress.bar("Prepare corpus (units)") as bar:
         prepared = load_corpus(
             run.recipe, progress=bar.update_of, warn=run.progress.warn
@@ -87,12 +87,12 @@ def load_corpus(
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> data.PreparedCorpus:
-    """Opens the recipe's corpus, finds it in the cache, or makes it.
+    """Opens the recipe's corpus, takes it from the cache, or makes it.
 
     Args:
         recipe: the recipe.
-        progress: called with the steps done and their number.
-        warn: called with one line for each thing that is odd about the text.
+        progress: called with the number of steps done and their total.
+        warn: called with one line for each oddity in the text.
     """
     if recipe.data.prepared is not None:
         folder = Path(recipe.data.root or ".") / recipe.data.prepared
@@ -120,13 +120,13 @@ def make_corpus(
     output: Path | None,
     workers: int | None,
 ) -> data.PreparedCorpus:
-    """Makes the recipe's corpus, or verifies all of it.
+    """Makes the recipe's corpus, or verifies an existing one completely.
 
     Args:
         recipe: the recipe.
         progress: where to report to.
-        output: its folder; None for the cache.
-        workers: processes; None for one per core.
+        output: folder for the corpus; None for the cache.
+        workers: number of processes; None for one per core.
     """
     with progress.bar("Prepare corpus (units)") as bar:
         prepared = data.prepare_corpus(
@@ -152,12 +152,12 @@ def make_corpus_with_beam(
     output: str,
     options: Sequence[str],
 ) -> None:
-    """Makes the recipe's corpus as a pipeline of Apache Beam.
+    """Makes the recipe's corpus with an Apache Beam pipeline.
 
     Args:
         recipe: the recipe.
         progress: where to report to.
-        output: its folder, one that all workers see.
+        output: folder for the corpus, visible to all workers.
         options: Beam's pipeline options, as on a command line.
     """
     progress.say("Preparing the corpus on Apache Beam")
@@ -177,7 +177,7 @@ def make_corpus_with_beam(
 
 
 def corpus_settings(recipe: config.Recipe) -> dict[str, Any]:
-    """Settings that the manifest of the recipe's corpus must hold."""
+    """Settings that the manifest of the recipe's corpus must contain."""
     return data.corpus_settings(
         load_tokenizer(recipe), **_sequence_settings(recipe)
     )
@@ -192,10 +192,10 @@ def _sequence_settings(recipe: config.Recipe) -> dict[str, Any]:
 
 
 def cache_folder() -> Path:
-    """Folder that keeps prepared corpora and trained teachers between runs."""
+    """Folder for prepared corpora and trained teachers, shared by all runs."""
     named = os.environ.get("KERAS_DISTIL_CACHE") or "~/.cache/keras_distil"
     folder = Path(named).expanduser()
-    # What is in there is loaded again: nobody else may write to it.
+    # Its contents are loaded again, so nobody else may write to it.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
@@ -239,8 +239,8 @@ def make_held_out_batches(
 ) -> tf.data.Dataset:
     """Makes batches of held-out sequences, with masks that never change.
 
-    They are masked uniformly and at BERT's rate whatever the recipe does in
-    training, so that the scores of recipes can be compared.
+    They are masked uniformly at BERT's rate, whatever the recipe does in
+    training, so that the scores of different recipes can be compared.
     """
     tokenizer = load_tokenizer(recipe)
     count = recipe.evaluate.sequences
@@ -258,7 +258,7 @@ def make_held_out_batches(
 def take_held_out(
     recipe: config.Recipe, prepared: data.PreparedCorpus, count: int
 ) -> Any:
-    """Takes the first masked sequences, or as many as a batch has."""
+    """Takes the first masked sequences, at most one batch."""
     return take_examples(make_held_out_batches(recipe, prepared), count)
 
 

@@ -1,4 +1,4 @@
-"""What the models of a run cost: parameters, size and latency."""
+"""Costs of a run's models: parameters, size and latency."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from keras_distil.runs.teacher import load_teacher
 
 
 def add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
-    """Adds parameters, size and CPU latency; speed is that of float32."""
+    """Adds parameters, size and CPU latency (measured in float32)."""
     run.progress.say("Measure latency")
     teacher = load_teacher(run.recipe, dtype="float32")
     student = make_student(run.recipe, teacher, dtype="float32")
@@ -36,7 +36,7 @@ def add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
 def measure_costs(
     run: Run, encoders: Mapping[str, MaskedLM]
 ) -> dict[str, score_table.Costs]:
-    """Measures parameters, size and latency, side by side, of every row."""
+    """Measures parameters, size and latency of every row, side by side."""
     run.progress.say("Measure latency")
     length = run.recipe.evaluate.latency_length
     measured: dict[str, keras.Model] = dict(encoders)

@@ -1,4 +1,4 @@
-"""The training of the student on text, and that of the baseline."""
+"""Training of the student, and of the baseline, on text."""
 
 from collections.abc import Mapping
 
@@ -25,11 +25,13 @@ from keras_distil.runs.student import make_student
 from keras_distil.runs.teacher import TeacherInMemory, cache_teacher
 from keras_distil.training.distiller import Distiller
 
-# Sequences that the gradients of losses are compared on.
+# Number of sequences on which the gradients of the losses are compared.
 _BALANCED_ON = 16
-# Sequences that TensorBoard shows; a look costs about half an update of 32.
+# Number of sequences shown in TensorBoard; each look costs about as much as
+# half an update on 32 sequences.
 _LOOKED_AT = 16
-# Sequences for the report: one look, and of more tokens than states are wide.
+# Number of sequences compared for the report: enough for more tokens than the
+# hidden states are wide.
 _COMPARED = 32
 
 
@@ -40,8 +42,8 @@ def distill(
     recipe = run.recipe
     settings = distill_section(recipe)
     steps = count_steps(settings, prepared)
-    # Each stage has seeds of its own: they do not depend on whether an
-    # earlier stage was found done.
+    # Each stage sets its own seeds, so they do not depend on whether an earlier
+    # stage was already done.
     keras.utils.set_random_seed(recipe.seed)
     student = make_student(recipe, teacher.model)
     rows = {
@@ -87,9 +89,9 @@ def train_student(
         run: the run.
         prepared: the corpus.
         teacher: the teacher.
-        cached: its outputs on disk, if the recipe wants them there.
-        student: as it is before training.
-        batches: of the corpus, without a teacher's outputs.
+        cached: the teacher's outputs on disk, if the recipe asks for them.
+        student: the untrained student.
+        batches: batches of the corpus, without the teacher's outputs.
     """
     recipe = run.recipe
     settings = distill_section(recipe)
@@ -107,7 +109,7 @@ def train_student(
     ]
     examples = None
     if cached is None:
-        # With a cached teacher, there is none to look at them.
+        # With a cached teacher, no teacher is loaded that could run on them.
         examples = take_held_out(recipe, prepared, _LOOKED_AT)
     else:
         batches = cached.dataset(prepared, batch_size=settings.batch_size)
@@ -130,9 +132,9 @@ def train_baseline(
 
     Args:
         run: the run.
-        teacher: what the student's first weights are taken from.
-        batches: those of the student. The stream depends on the recipe's seed
-            alone.
+        teacher: source of the student's initial weights.
+        batches: the student's batches. The stream depends only on the recipe's
+            seed.
         steps: int >= 1, updates.
     """
     settings = distill_section(run.recipe)
@@ -153,7 +155,7 @@ def train_baseline(
 
 
 def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:
-    """Counts the updates of the student: given, or those of its epochs."""
+    """Counts the student's updates, given directly or as epochs."""
     if settings.steps is not None:
         return settings.steps
     sequences = prepared.train_sequences * (settings.epochs or 0.0)
@@ -163,7 +165,7 @@ def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:
 def make_student_optimizer(
     settings: DistillSection, steps: int
 ) -> keras.optimizers.Optimizer:
-    """Makes the optimizer of the distillation and of the baseline."""
+    """Makes the optimizer for the distillation and the baseline."""
     return trainers.make_optimizer(
         learning_rate=settings.learning_rate,
         steps=steps,
@@ -182,14 +184,14 @@ def make_distiller(
     steps: int,
     kind: type[Distiller] = Distiller,
 ) -> Distiller:
-    """Makes the compiled Distiller of the recipe's `distill` section.
+    """Makes the compiled Distiller for the recipe's `distill` section.
 
     Args:
         recipe: the recipe.
         teacher: the teacher, or its outputs on disk.
         student: the student.
-        steps: int >= 1, updates in all.
-        kind: what to make.
+        steps: int >= 1, updates in total.
+        kind: class to instantiate.
     """
     settings = distill_section(recipe)
     named = settings.losses.by_name
@@ -210,9 +212,9 @@ def make_distiller(
 def _without_uncached(
     settings: DistillSection, named: Mapping[str, registry.LossSettings]
 ) -> dict[str, registry.LossSettings]:
-    """Leaves out losses that have nothing to read in a cache.
+    """Drops losses whose inputs are not in the cache.
 
-    Hidden states are not on disk for losses that never have a weight.
+    Hidden states are not cached for losses whose weight is always 0.
     """
     weighted = settings.weighted_losses
     return {
@@ -226,11 +228,11 @@ def _without_uncached(
 def make_balancer(
     settings: DistillSection, batches: tf.data.Dataset
 ) -> list[keras.callbacks.Callback]:
-    """Makes what balances the losses on some examples, if the recipe wants it.
+    """Makes the callback that balances the losses, if the recipe asks for it.
 
     Args:
         settings: the recipe's section.
-        batches: those of the training.
+        batches: the training batches; some examples of them are used.
     """
     if settings.balance is None:
         return []
@@ -256,7 +258,7 @@ def _keep_comparison(
     student: MaskedLM,
     prepared: data.PreparedCorpus,
 ) -> None:
-    """Writes what both models make of some sequences, for the report."""
+    """Writes both models' results on some sequences, for the report."""
     if not run.writes:
         return
     run.progress.say("Compare the layers of teacher and student")

@@ -1,8 +1,8 @@
-"""Folders of earlier runs, given the keys and names of today.
+"""Translates the folders of earlier runs to the present keys and names.
 
 Every command that reads a run's folder calls `translate_run` first, so that
-nothing else knows of the earlier names. Only a run's own `recipe.yaml` is
-translated: in a recipe of the user's, earlier keys are errors.
+nothing else needs to know the earlier names. Only a run's own `recipe.yaml` is
+translated: in a user's recipe, earlier keys are errors.
 """
 
 import json
@@ -16,11 +16,11 @@ from keras_distil.config.earlier_form import BASELINE, EARLIER_ROWS, MOVED
 from keras_distil.runs import run_folder
 from keras_distil.utils import disk
 
-# The first whose folders have the names of today.
+# The first version whose folders have the present names.
 _PRESENT_VERSION = 3
-# What a search called the training with the recipe's own values.
+# A search used to call the training with the recipe's own values "baseline".
 _OWN_VALUES = {"baseline": "recipe"}
-# By the folder that they lie in, files of plain values with rows or keys.
+# JSON files, relative to the run's folder, with rows or keys to rename.
 _JSON_FILES = (
     "report.json",
     "held_out.json",
@@ -32,12 +32,13 @@ _JSON_FILES = (
 
 
 def translate_run(folder: Path, say: Callable[[str], None]) -> None:
-    """Translates a run's folder, if an earlier keras_distil made it.
+    """Translates a run's folder if an earlier keras_distil made it.
 
-    Nobody else may run there. After a kill it is translated again.
+    No other process may be running there. If killed, the next call finishes the
+    translation.
 
     Args:
-        folder: of a run, or any other, which is left alone.
+        folder: a run's folder; any other folder is left alone.
         say: called with one line if the folder changes.
 
     Raises:
@@ -52,7 +53,7 @@ def translate_run(folder: Path, say: Callable[[str], None]) -> None:
         values = config.read_yaml(text, where=str(folder / "recipe.yaml"))
         translated = earlier_form.translate(values)
         recipe = config.make_recipe(translated)
-    # Its reader says what is wrong with it.
+    # Whoever reads the recipe reports what is wrong with it.
     except (ValueError, AttributeError, TypeError):
         return
     if translated != values:
@@ -65,7 +66,7 @@ def translate_run(folder: Path, say: Callable[[str], None]) -> None:
             names = {**_OWN_VALUES, **names}
         _rename(folder, names)
         _translate_files(folder, names)
-        # The recipe last: it tells that the rest is done.
+        # The recipe comes last: it marks the rest as done.
         disk.write_text(folder / "recipe.yaml", config.dump_recipe(recipe))
     if version == run_folder.SAME_ORDER_VERSION:
         known = json.loads(run_folder.read_text(environment))
@@ -74,10 +75,11 @@ def translate_run(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def translate_locked(folder: Path, say: Callable[[str], None]) -> None:
-    """As `translate_run`, for a folder that another process may run in.
+    """Translates like `translate_run`, but locks the folder first.
 
     Raises:
-        RuntimeError: if one does, and the folder is to be translated.
+        RuntimeError: if the folder needs translation while another process runs
+            in it.
     """
     version = run_folder.format_version(folder / "environment.json")
     if 0 < version < _PRESENT_VERSION:
@@ -86,14 +88,15 @@ def translate_locked(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def check_present_name(key: str, source: str) -> None:
-    """Says what a student's file is called, if it is there by another name.
+    """Points to a student's file if it exists under its other name.
 
     Args:
-        key: of the recipe.
-        source: what it names.
+        key: the recipe's key.
+        source: the file that it names.
 
     Raises:
-        FileNotFoundError: if there is no such file, but one of the other name.
+        FileNotFoundError: if the file is missing but exists under the other
+            name.
     """
     path = Path(source)
     earlier, present = (path.with_stem(x) for x in ("twin", BASELINE))
@@ -112,7 +115,7 @@ def check_present_name(key: str, source: str) -> None:
 
 
 def _rename(folder: Path, names: dict[str, str]) -> None:
-    """Renames what is named after a model."""
+    """Renames the files and folders that are named after a model."""
     places = (
         *("{}", "checkpoints/{}", "logs/{}"),
         *("tasks/*/{}", "logs/*/{}", "{}.keras"),
@@ -131,14 +134,14 @@ def _translate_files(folder: Path, names: dict[str, str]) -> None:
                 text = run_folder.read_text(path)
                 content = json.loads(text)
                 present = _translate(content, {**names, **MOVED})
-            # It is damaged, as its reader says.
+            # The file is damaged; whoever reads it reports that.
             except (ValueError, RecursionError):
                 continue
             if isinstance(content, dict) and "name" in content:
-                # The recipe's own name is free.
+                # The recipe's name is the user's choice, and stays.
                 present["name"] = content["name"]
             if text == json.dumps(content):
-                # Trials are told apart by their values, letter by letter.
+                # Trials are identified by the exact text of their values.
                 disk.write_text(path, json.dumps(present))
             else:
                 run_folder.write_json(path, present)
@@ -150,7 +153,7 @@ def _translate_files(folder: Path, names: dict[str, str]) -> None:
 
 
 def _translate(content: Any, names: dict[str, str]) -> Any:
-    """JSON with keys and texts that are a name replaced."""
+    """JSON content with keys and texts replaced where they are a name."""
     if isinstance(content, dict):
         return {
             names.get(key, key): _translate(value, names)
@@ -162,12 +165,12 @@ def _translate(content: Any, names: dict[str, str]) -> Any:
 
 
 def _translate_stages(lines: list[str], names: dict[str, str]) -> Iterator[str]:
-    """Lines of `metrics.jsonl` with the stages of today."""
+    """Lines of `metrics.jsonl` with the present names of the stages."""
     for line in lines:
         try:
             values = json.loads(line)
             parts = values["stage"].split("/")
-        # A line that a kill has cut.
+        # A line cut off by a kill.
         except (
             *(ValueError, LookupError, TypeError),
             *(AttributeError, RecursionError),

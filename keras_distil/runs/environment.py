@@ -1,4 +1,4 @@
-"""What a run depends on besides its recipe: versions, commit, hardware."""
+"""A run's dependencies besides its recipe: versions, commit, hardware."""
 
 import importlib.metadata
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from keras_distil import config
 from keras_distil.utils.version import __version__
 
-# Raise it whenever an earlier keras_distil could not go on with a run.
+# Raise this whenever an earlier keras_distil could not continue a run.
 FORMAT_VERSION = 3
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy")
 
@@ -48,10 +48,10 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Commit of the package's own checkout; None where it is installed.
+    """Commit of the package's own checkout; None if it is installed.
 
-    Git is not asked where the folder of the package is not the root of its
-    repository: it would answer with the commit of whatever project holds the
+    Git is asked only if the package's folder is the root of its repository:
+    otherwise it would answer with the commit of whatever project contains the
     environment.
     """
     root = Path(__file__).resolve().parents[2]
@@ -60,7 +60,7 @@ def _commit() -> str | None:
         return None
     if 'name="keras-distil"' not in setup.read_text("utf-8"):
         return None
-    # In a hook of Git, these would name the repository of the hook.
+    # In a Git hook, these would name the hook's repository.
     environment = {
         name: value
         for name, value in os.environ.items()

@@ -1,4 +1,4 @@
-"""The last stage of a run: students as others load them."""
+"""The last stage of a run: exporting students for other programs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from keras_distil.runs.task_results import find_best_student
 from keras_distil.runs.tasks import load_task
 from keras_distil.utils.progress import Progress
 
-# Sequences that exports are compared on, and those of training that weights
-# in 8 bits are fitted to.
+# Number of held-out sequences on which exports are compared, and of training
+# sequences used to calibrate 8-bit weights.
 _SEQUENCES = 64
 _REPRESENTATIVE = 128
 _LITERT = "litert_"
@@ -32,15 +32,15 @@ _LITERT = "litert_"
 def export_run(run: Run) -> list[dict[str, Any]]:
     """Exports the students of a finished run, in its folder.
 
-    The distilled student goes beside its file, and so does the best student
-    of each task.
+    The distilled student's exports go beside its file, and so do those of each
+    task's best student.
 
     Args:
         run: the run.
 
     Returns:
-        A report of each, as JSON; nothing for a recipe without `export`, or
-        for a worker that writes nothing.
+        A JSON report for each export; nothing for a recipe without `export`, or
+        for a worker that does not write.
     """
     settings = run.recipe.export
     if settings is None or not run.writes:
@@ -62,7 +62,7 @@ def export_run(run: Run) -> list[dict[str, Any]]:
             task=task,
             # The data has just been read.
             scored=task is not None,
-            # What an interrupted start of this run has left.
+            # Replaces what an interrupted start of this run has left.
             overwrite=True,
             progress=run.progress,
         ):
@@ -82,23 +82,23 @@ def export_file(
     overwrite: bool,
     progress: Progress,
 ) -> list[export.ExportReport]:
-    """Exports one model, in a folder of its own for each format.
+    """Exports one model, each format to its own folder.
 
     Args:
         recipe: names the tokenizer and the held-out text.
-        path: the model, a `.keras` file or a directory as Hugging Face or
+        path: the model: a `.keras` file, or a directory as Hugging Face or
             KerasHub writes it, which brings its own vocabulary.
         folder: where the formats' folders go.
-        formats: of `config.EXPORT_FORMATS`. What the model has no form of is
-            left out, and a line says so.
-        task: whose classes the outputs are, as in `finetune.tasks`.
-        scored: whether the task's development set is read, and scores on it
-            are compared, too.
+        formats: from `config.EXPORT_FORMATS`. Formats that the model does not
+            support are left out, and a line says so.
+        task: the task that the model's outputs are for, as in `finetune.tasks`.
+        scored: whether to read the task's development set and also compare
+            scores on it.
         overwrite: whether earlier exports may be replaced.
         progress: where to report to.
 
     Returns:
-        A report of each.
+        A report for each export.
     """
     model = load_model(path)
     tokenizer = load_tokenizer(recipe, model=path)
@@ -142,9 +142,9 @@ def _options(
     """Translates a recipe's format into one of `export.export`.
 
     Args:
-        name: of `config.EXPORT_FORMATS`.
-        offered: what the recipe says, by option; a format takes what it has.
-        representative: what weights in 8 bits are fitted to.
+        name: from `config.EXPORT_FORMATS`.
+        offered: options from the recipe; a format takes those that it has.
+        representative: examples for calibrating 8-bit weights.
 
     Returns:
         The format and its options.
@@ -200,7 +200,7 @@ def _task_examples(
 
 
 def _lengths(recipe: config.Recipe, model: Task, task: str | None) -> list[int]:
-    """Tokens that a LiteRT file takes."""
+    """Sequence lengths, in tokens, of a LiteRT file."""
     if recipe.export is not None and recipe.export.lengths is not None:
         return recipe.export.lengths
     length = recipe.data.sequence_length
@@ -210,14 +210,14 @@ def _lengths(recipe: config.Recipe, model: Task, task: str | None) -> list[int]:
 
 
 def _labels(task: str | None) -> Sequence[str] | None:
-    """Names of a task's classes; None if it has no classes."""
+    """Class names of a task; None if it has no classes."""
     if task is None or task.startswith("squad"):
         return None
     return data.glue_task(task).labels
 
 
 def _lacks(model: Task, name: str) -> str | None:
-    """Why a model has no form in a format; None if it has one."""
+    """Why a model does not support a format; None if it does."""
     if isinstance(model, MaskedLM):
         return None
     kind = kind_of(model)

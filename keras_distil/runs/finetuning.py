@@ -1,4 +1,4 @@
-"""Every model of a run on every task, and the table of their scores."""
+"""Trains every model of a run on every task, and tabulates the scores."""
 
 import dataclasses
 import time
@@ -38,11 +38,11 @@ def finetune(
 ) -> score_table.ResultTable:
     """Trains and scores every row on every task with every seed.
 
-    What was finished in an earlier start is found done.
+    Trainings that an earlier start finished are reused.
 
     Args:
         run: the run.
-        tasks: as from `load_tasks`.
+        tasks: from `load_tasks`.
         encoders: by row, the models that the tasks start from.
         costs: by row.
 
@@ -54,7 +54,7 @@ def finetune(
         row: {} for row in settings.rows
     }
     metrics: dict[str, significance.Metric] = {}
-    # ELMo stands in the table by its costs alone.
+    # ELMo appears in the table with its costs only.
     rows = [row for row in settings.rows if row != score_table.ELMO]
     for name, task in tasks.items():
         train_rows(run, task, encoders, rows)
@@ -75,14 +75,14 @@ def train_rows(
     encoders: Mapping[str, MaskedLM],
     rows: Sequence[str],
 ) -> None:
-    """Trains rows on one task with every seed, or finds that done.
+    """Trains rows on one task with every seed, or reuses finished trainings.
 
     Args:
         run: the run.
         task: the task.
-        encoders: by row, the models to start from; the teacher too, if
-            students learn from examples that it makes.
-        rows: which to train. A student's teacher comes before it.
+        encoders: by row, the models to start from, including the teacher if it
+            augments the students' examples.
+        rows: the rows to train. A student's teacher comes before it.
     """
     settings = finetune_section(run.recipe)
     left = [
@@ -108,7 +108,7 @@ def _train(
     task: BuiltTask,
     train: data.EncodedExamples,
 ) -> None:
-    """Trains one model, scores its best epoch and writes both down."""
+    """Trains one model, scores its best epoch and writes both to disk."""
     started = time.perf_counter()
     keras.utils.set_random_seed(planned.seed)
     model = task_model(
@@ -201,7 +201,7 @@ def _fit(
 def task_settings(
     recipe: config.Recipe, task: str, *, examples: int, width: int
 ) -> trainers.TaskDefaults:
-    """Epochs, batch size and the like: the recipe's, else the defaults."""
+    """Epochs, batch size and so on: from the recipe, else the defaults."""
     settings = finetune_section(recipe).of_task(task)
     defaults = trainers.task_defaults(examples, width)
     given = {

@@ -1,4 +1,4 @@
-"""A call of `fit`, with the callbacks that every training of a run has."""
+"""Calls `fit` with the callbacks that every training of a run has."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,13 +30,13 @@ def fit_on_text(
 
     Args:
         run: the run.
-        stage: what the logs call it.
-        trainer: compiled.
+        stage: name of the stage in the logs.
+        trainer: a compiled trainer.
         batches: an endless dataset.
-        settings: the recipe's section of this stage.
+        settings: the recipe's section for this stage.
         steps: int >= 1, updates.
         first: callbacks that come before those of every stage.
-        examples: a batch that TensorBoard shows; None for nothing.
+        examples: a batch to show in TensorBoard; None for nothing.
     """
     fit_steps(
         run,
@@ -69,19 +69,19 @@ def fit_steps(
     hparams: dict[str, Any],
     examples: Any = None,
 ) -> None:
-    """Trains for `steps` updates, `epochs` times, and goes on where it stopped.
+    """Trains for `epochs` times `steps` updates, from where it last stopped.
 
     Args:
         run: the run.
-        stage: what logs and progress call it.
-        trainer: compiled.
+        stage: name of the stage in logs and progress.
+        trainer: a compiled trainer.
         batches: an endless or long enough dataset of Keras triples.
         steps: int >= 1, updates per epoch.
         epochs: int >= 1.
         first: callbacks that come before the others.
-        states: folder of the training states.
+        states: folder for the training states.
         hparams: for TensorBoard's table of hyperparameters.
-        examples: a batch that TensorBoard shows; None for nothing.
+        examples: a batch to show in TensorBoard; None for nothing.
     """
     state = callbacks.TrainingState(
         states, every_steps=run.recipe.checkpoint_steps

@@ -1,4 +1,4 @@
-"""What would end a run late, found before it has cost anything."""
+"""Finds, before any work is done, problems that would end a run late."""
 
 import importlib.util
 from pathlib import Path
@@ -23,12 +23,12 @@ from keras_distil.runs.earlier_runs import check_present_name
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import read_task, task_root
 
-# What a format of an export needs beside the package's own requirements.
+# Packages that an export format needs beyond the package's requirements.
 _FORMAT_PACKAGES = {"onnx": ("onnx", "onnxruntime")}
 
 
 def check_formats(recipe: config.Recipe) -> None:
-    """Raises ImportError if a format to export needs an absent package."""
+    """Raises ImportError if an export format needs a missing package."""
     for name in recipe.export.formats if recipe.export is not None else ():
         packages = _FORMAT_PACKAGES.get(name, ())
         absent = [x for x in packages if importlib.util.find_spec(x) is None]
@@ -41,7 +41,7 @@ def check_formats(recipe: config.Recipe) -> None:
 
 
 def check_files(recipe: config.Recipe) -> None:
-    """Raises an error if a file that a run reads late is not there."""
+    """Raises an error if a file that a run reads late is missing."""
     if recipe.student is not None and recipe.student.baseline_source:
         check_present_name(
             "student.baseline_source", recipe.student.baseline_source
@@ -57,7 +57,7 @@ def check_files(recipe: config.Recipe) -> None:
 
 
 def open_inputs(recipe: config.Recipe) -> list[str]:
-    """Opens what a run would read; downloads nothing but a `config.json`.
+    """Opens a run's inputs; downloads nothing but a `config.json`.
 
     Args:
         recipe: a checked recipe.
@@ -66,7 +66,7 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
         What the user should know, one line each.
 
     Raises:
-        ValueError: if something does not fit, or is not as it must be.
+        ValueError: if an input is invalid or does not fit the others.
         OSError: if something cannot be read.
         ImportError: if a package is missing.
     """

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it before, during and after the run."""
+"""A run's folder: its contents before, during and after the run."""
 
 import contextlib
 import dataclasses
@@ -15,19 +15,19 @@ from keras_distil.utils import disk
 from keras_distil.utils.private_text import shown_command
 from keras_distil.utils.progress import Progress
 
-# The first whose runs go on in the order of the data in which they began.
+# The first version whose runs continue in the data order they began with.
 SAME_ORDER_VERSION = 2
-# Where TensorBoard looks, in the folder of a run.
+# Folder for TensorBoard's logs, inside a run's folder.
 LOGS = "logs"
 CHECKPOINTS = "checkpoints"
 STUDENT_FILE = "student.keras"
 BASELINE_FILE = "baseline.keras"
 METRICS_FILE = "metrics.jsonl"
 PAGE_FILE = "report.html"
-# What the first step of a run measured, kept for the second.
+# Measurements of a run's first step, kept for the second.
 TEXT_REPORT = "held_out.json"
 _COMMANDS_FILE = "commands.json"
-# Keys and sections that measure, export or refuse, and train nothing.
+# Keys and sections that measure, export or check, but train nothing.
 MEASURING_KEYS = (
     "name",
     "evaluate",
@@ -39,13 +39,13 @@ MEASURING_KEYS = (
 
 @dataclasses.dataclass
 class Run:
-    """A recipe, where its results go and where it reports to.
+    """A recipe, the folder for its results and where it reports to.
 
     Attributes:
         recipe: the resolved recipe.
         folder: where the results go.
         progress: where to report to.
-        writes: whether this process writes the results. Of several workers
+        writes: whether this process writes the results. With several workers,
             only the chief does.
     """
 
@@ -56,12 +56,12 @@ class Run:
 
     @property
     def report_path(self) -> Path:
-        """The file that a finished run leaves last."""
+        """The file that a run writes last, when it is finished."""
         return self.folder / "report.json"
 
     @property
     def trained_recipe(self) -> str:
-        """The recipe as YAML, without what a run that goes on may change."""
+        """The recipe as YAML, without the keys that may change later."""
         return config.dump_recipe(self.recipe, without=MEASURING_KEYS)
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
@@ -77,11 +77,11 @@ def locked(folder: Path, *, writes: bool = True) -> Iterator[None]:
     The lock is a hidden file beside the folder.
 
     Args:
-        folder: of the run; it need not be there yet.
+        folder: the run's folder; it need not exist yet.
         writes: whether this process writes to it; others need no lock.
 
     Raises:
-        RuntimeError: if another process runs there.
+        RuntimeError: if another process is running there.
         OSError: if the lock cannot be written.
     """
     if not writes:
@@ -109,29 +109,29 @@ def open_run(
     command: Sequence[str] = (),
     changeable: Sequence[str] = MEASURING_KEYS,
 ) -> Run:
-    """Makes the run's folder, or finds a run to go on with.
+    """Makes the run's folder, or finds a run to continue.
 
-    With `fresh`, an earlier run in the folder is moved aside, never deleted;
-    a folder that is not a run's is left alone.
+    With `fresh`, an earlier run in the folder is moved aside, never deleted; a
+    folder that is not a run's is left alone.
 
     Args:
         recipe: the resolved recipe.
         folder: the run's folder.
         progress: where to report to.
-        fresh: whether to start anew.
+        fresh: whether to start from scratch.
         writes: whether this process writes the results.
         command: the words after `keras-distil` that started this, for the
             report; none if no command did.
         changeable: keys, or sections, that may differ from those of the run
-            that it goes on with. Nothing that is trained depends on them.
+            that is continued. Nothing that is trained depends on them.
 
     Returns:
         The run.
 
     Raises:
-        ValueError: if the folder holds a run of another recipe, naming the
-            keys that differ, one of a later version of keras_distil, or
-            files that are not a run's.
+        ValueError: if the folder holds a run of another recipe (the message
+            names the keys that differ), a run of a later keras_distil, or files
+            that are not a run's.
         OSError: if the folder cannot be written.
     """
     run = Run(recipe, disk.named(Path(folder)), progress, writes)
@@ -157,14 +157,14 @@ def open_run(
     with disk.writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "environment.json", describe_environment(recipe))
-    # Last: a folder with this file is a run.
+    # Written last: a folder with this file is a run.
     disk.write_text(run.folder / "recipe.yaml", config.dump_recipe(recipe))
     _keep_command(run.folder, command)
     return run
 
 
 def keep_commits(run: Run, commits: Mapping[str, str]) -> None:
-    """Writes down which commits a run's downloads are of.
+    """Records the commits of a run's downloads.
 
     Args:
         run: the run.
@@ -191,7 +191,7 @@ def keep_commits(run: Run, commits: Mapping[str, str]) -> None:
 
 
 def _environment_of(folder: Path) -> dict[str, Any]:
-    """What `environment.json` says; nothing if it is damaged."""
+    """Content of `environment.json`; empty if it is damaged."""
     try:
         found = json.loads(read_text(folder / "environment.json"))
         whole = isinstance(found, dict)
@@ -202,15 +202,15 @@ def _environment_of(folder: Path) -> dict[str, Any]:
 
 
 def _pinned(folder: Path, before: Any, now: Any) -> bool:
-    """Whether a source is the same, and its commit is named now."""
+    """Whether the source is the same and only its commit has been added."""
     commit = _environment_of(folder).get("sources", {}).get(before)
     return commit is not None and now == f"{before}@{commit}"
 
 
 def forget_if_nothing_was_done(run: Run) -> None:
-    """Undoes `open_run` where only its own files are in the folder.
+    """Undoes `open_run` if the folder holds only its own files.
 
-    So a recipe that was refused can be corrected and run in the same folder.
+    This way a rejected recipe can be corrected and run in the same folder.
     """
     own = {"environment.json", "recipe.yaml", _COMMANDS_FILE}
     if not run.writes or not run.folder.is_dir():
@@ -221,13 +221,14 @@ def forget_if_nothing_was_done(run: Run) -> None:
 
 
 def read_commands(folder: Path) -> list[list[str]]:
-    """The commands that made a run, of each stage the last.
+    """Returns the last command of each stage that made a run.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
 
     Returns:
-        The words after `keras-distil` of each; none if they are not known.
+        The words after `keras-distil` of each command; none if they are not
+        known.
     """
     try:
         found = json.loads(read_text(folder / _COMMANDS_FILE))["commands"]
@@ -243,7 +244,7 @@ def read_commands(folder: Path) -> list[list[str]]:
 
 
 def _keep_command(folder: Path, command: Sequence[str]) -> None:
-    """Notes how the run was started, or went on."""
+    """Records the command that started or continued the run."""
     if not command:
         return
     # A run can be made in parts: `distill`, then `finetune`.
@@ -253,9 +254,9 @@ def _keep_command(folder: Path, command: Sequence[str]) -> None:
 
 
 def _is_hardly_begun(folder: Path) -> bool:
-    """Whether a folder is empty but for what comes before `recipe.yaml`.
+    """Whether a folder holds at most what is written before `recipe.yaml`.
 
-    So it is after a full disk, or a kill in the first moment.
+    A full disk, or a kill in the first moment, leaves it that way.
     """
     names = {path.name for path in folder.iterdir()}
     names -= {".environment.json.partial", ".recipe.yaml.partial"}
@@ -278,7 +279,7 @@ def _check_same_run(run: Run, changeable: Sequence[str]) -> dict[str, str]:
     """The changeable keys that differ, and how; refuses all others.
 
     Raises:
-        ValueError: if another key differs, or the run cannot be gone on with.
+        ValueError: if another key differs, or the run cannot be continued.
     """
     remedy = (
         "Give another folder with --output, or start anew with --fresh, which "
@@ -301,7 +302,7 @@ def _check_same_run(run: Run, changeable: Sequence[str]) -> dict[str, str]:
             f"environment.json names. {remedy}"
         )
     if begun_before:
-        # Its report could not be made again.
+        # The report of such a run could not be made again.
         changeable = ()
     try:
         earlier = config.load_recipe(recipe_path)
@@ -335,7 +336,7 @@ def _is_within(key: str, sections: Sequence[str]) -> bool:
 
 
 def _measure_again(run: Run, changed: Mapping[str, str]) -> None:
-    """Takes the new recipe, and drops what was measured by the old one.
+    """Takes the new recipe, and drops measurements made with the old one.
 
     Raises:
         ValueError: if a training state that this needs is gone.
@@ -352,7 +353,7 @@ def _measure_again(run: Run, changed: Mapping[str, str]) -> None:
                 "with --output."
             )
     run.progress.say(f"Measured anew, not trained anew: {told}")
-    # The recipe last: after a kill the same command comes here again.
+    # The recipe comes last: after a kill, the same command comes here again.
     for path in stale:
         path.unlink(missing_ok=True)
     disk.write_text(run.folder / "recipe.yaml", config.dump_recipe(run.recipe))
@@ -387,7 +388,7 @@ def check_report(path: Path) -> None:
 
 
 def format_version(path: Path) -> int:
-    """The format version of a run, 0 if it cannot be told."""
+    """The format version of a run; 0 if it is not known."""
     try:
         version = json.loads(read_text(path))["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -396,7 +397,7 @@ def format_version(path: Path) -> int:
 
 
 def _flat(values: Any, path: str = "") -> dict[str, Any]:
-    """Nested dicts and lists as one dict, by dotted path."""
+    """Flattens nested dicts and lists into one dict, by dotted path."""
     if isinstance(values, dict):
         items = [(str(key), value) for key, value in values.items()]
     elif isinstance(values, list):
@@ -419,7 +420,7 @@ def _free_name(folder: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The file's text, empty if there is no file.
+    """Reads a file's text; empty if the file does not exist.
 
     Raises:
         ValueError: if it is too large, or not UTF-8.

@@ -1,4 +1,4 @@
-"""Schedules of a recipe, as callables and callbacks."""
+"""Turns a recipe's schedules into callables and callbacks."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The paper's table: what was lost, what was gained, and how sure that is."""
+"""The paper's table: losses, gains, and how certain they are."""
 
 import dataclasses
 import math
@@ -18,23 +18,23 @@ from keras_distil.utils.section import (
     StepCount,
 )
 
-# Rows of any other name are models of the student's size, too.
+# Rows with any other name are also models of the student's size.
 TEACHER, STUDENT = "teacher", "student"
 BASELINE, ELMO = "baseline", "elmo"
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """What one row of the table reached on one task.
+    """Results of one row of the table on one task.
 
     Attributes:
-        examples: labels and predictions of the dev examples, seed by seed.
+        examples: labels and predictions of the dev examples, for each seed.
         metrics: the single metrics of each seed by name, 0 to 1 (correlations
             -1 to 1), in the order of the predictions.
 
     Raises:
-        ValueError: if the seeds of both are not the same number, they name
-            different metrics or a metric is not finite.
+        ValueError: if the two have different numbers of seeds, the seeds have
+            different metrics, or a metric is not finite.
     """
 
     examples: ScoredExamples
@@ -65,12 +65,12 @@ class TaskResult:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What a row's model costs; None where it was not measured.
+    """Costs of a row's model; None if not measured.
 
     Attributes:
         parameters: number of weights.
         size_mb: size on disk, in megabytes (1e6 bytes).
-        latency_ms: on the CPU, of one input (batch 1), in milliseconds.
+        latency_ms: CPU latency for one input (batch 1), in milliseconds.
 
     Raises:
         ValueError: if one is negative or not finite.
@@ -91,7 +91,7 @@ class Costs:
 
 
 class Range(Section):
-    """A percentile interval of the bootstrap, in points (percent)."""
+    """A percentile interval from the bootstrap, in points (percent)."""
 
     low: float
     high: float
@@ -102,13 +102,13 @@ class TaskScore(Section):
 
     Attributes:
         score: the task's main score, median over the seeds.
-        lowest: of the worst seed.
-        highest: of the best seed.
-        seeds: how often the model was trained.
-        interval: of `score`, from the choice of the dev examples.
+        lowest: score of the worst seed.
+        highest: score of the best seed.
+        seeds: number of times the model was trained.
+        interval: of `score`, from resampling the dev examples.
         metrics: the single metrics by name, medians over the seeds.
-        retention: share of the teacher's score; None without a teacher, or
-            with one that scores no more than a constant answer.
+        retention: share of the teacher's score; None without a teacher, or if
+            the teacher scores no better than a constant answer.
     """
 
     score: float
@@ -134,11 +134,11 @@ class Row(Section):
     Attributes:
         name: "teacher", "student", "baseline" (the student, trained without a
             teacher), "elmo", or another name.
-        tasks: scores by task; tasks that were not run are left out.
-        macro: None unless every task of the table is there.
+        tasks: scores by task; tasks that were not run are omitted.
+        macro: None if the row lacks a task of the table.
         parameters: number of weights.
         size_mb: size on disk, in megabytes (1e6 bytes).
-        latency_ms: on the CPU, of one input, in milliseconds.
+        latency_ms: CPU latency for one input, in milliseconds.
         latency_ratio: `latency_ms` over the teacher's; below 1 is faster.
     """
 
@@ -152,22 +152,22 @@ class Row(Section):
 
     @property
     def student_size(self) -> bool:
-        """Whether the row competes with the student."""
+        """Whether the row is a model of the student's size."""
         return self.name not in (TEACHER, ELMO)
 
 
 class PublishedRow(Section):
-    """What others report of a model, in percent, to set beside our rows.
+    """Published scores of a model, in percent, to compare with our rows.
 
     Attributes:
-        name: of the model.
-        source: who says so.
+        name: name of the model.
+        source: where the scores were published.
         scores: by task.
-        macro: mean over the tasks of the source, which may be others.
+        macro: mean over the source's tasks, which may differ from ours.
         retention: share of the macro of the source's teacher.
         parameters: number of weights.
-        latency_ms: on the source's machine: nothing to compare ours with,
-            except its ratios.
+        latency_ms: on the source's machine; only its ratios can be compared
+            with ours.
     """
 
     name: str
@@ -184,14 +184,14 @@ class Comparison(Section):
 
     Attributes:
         first: name of a row.
-        second: name of another.
-        task: its name; None for the mean over the tasks.
+        second: name of another row.
+        task: name of the task; None for the mean over the tasks.
         difference: score of the first minus that of the second, in points.
-        interval: of the difference.
-        p_value: share of the draws in which the first does not score above
-            the second (one-sided).
+        interval: interval of the difference.
+        p_value: share of the draws in which the first does not score above the
+            second (one-sided).
         significant: whether 0 is outside the interval.
-        level: of the interval.
+        level: confidence level of the interval.
     """
 
     first: str
@@ -205,7 +205,7 @@ class Comparison(Section):
 
     @property
     def sentence(self) -> str:
-        """Says in words whether the difference counts."""
+        """States in words whether the difference is significant."""
         where = self.task
         if where is None:
             where = "the mean over the tasks"
@@ -222,17 +222,17 @@ class Comparison(Section):
 
 
 class ResultTable(Section):
-    """The table, as it is shown, kept and read again.
+    """The results table, which can be shown, saved and read back.
 
     Attributes:
-        format_version: of the JSON.
+        format_version: version of the JSON.
         tasks: the columns.
         rows: the models, teacher first.
-        comparisons: every row with the teacher and the student with the
+        comparisons: every row with the teacher, and the student with the
             baseline, on every task and on the mean over the tasks.
-        published: figures of others.
-        level: of all intervals.
-        resamples: draws behind them.
+        published: published scores of other models.
+        level: confidence level of all intervals.
+        resamples: number of bootstrap draws.
     """
 
     format_version: Literal[1] = 1
@@ -280,7 +280,7 @@ class ResultTable(Section):
 
     @classmethod
     def from_json(cls, text: str) -> "ResultTable":
-        """Returns the table that `to_json` wrote.
+        """Reads a table that `to_json` wrote.
 
         Args:
             text: JSON.
@@ -339,7 +339,7 @@ PUBLISHED = (
             "wnli": 56.3,
         },
         macro=77.0,
-        # It says 97; so it follows from the scores.
+        # The paper says 97; this is computed from its scores.
         retention=100 * 77.0 / 79.5,
         parameters=66_000_000,
         latency_ms=410.0,
@@ -356,12 +356,12 @@ PUBLISHED = (
 
 
 def points(value: float, digits: int = 1) -> str:
-    """Writes percent or points with one decimal, and never "-0.0"."""
+    """Formats percent or points with one decimal, and never as "-0.0"."""
     return f"{value:z.{digits}f}"
 
 
 def _ends(ends: Range) -> tuple[str, str]:
-    """Writes an interval so that an end shows as 0 only if it is 0."""
+    """Formats an interval so that an end reads 0 only if it is 0."""
     both = [value for value in (ends.low, ends.high) if value]
     digits = 1
     while digits < 6 and any(not round(value, digits) for value in both):

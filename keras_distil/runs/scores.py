@@ -16,7 +16,7 @@ from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.task_results import MODEL_FILE, find_best_student
 from keras_distil.runs.tasks import BuiltTask
 
-# Some thousand masked words.
+# These batches hold a few thousand masked words.
 _CALIBRATION_BATCHES = 10
 
 
@@ -27,7 +27,7 @@ def score_on_text(
     teacher: MaskedLM,
     prepared: data.PreparedCorpus,
 ) -> dict[str, float]:
-    """Scores a model on held-out text, one row of the table."""
+    """Scores a model on held-out text, for one row of the table."""
     run.progress.say(f"Score on held-out text: {name}")
     batches = make_held_out_batches(run.recipe, prepared)
     scores = evaluation.score_masked_lm(model, teacher, batches)
@@ -44,9 +44,10 @@ def kept_share(
     rows: dict[str, dict[str, float]],
     prepared: data.PreparedCorpus,
 ) -> dict[str, float]:
-    """Share of the teacher's accuracy that the student keeps, beside chance.
+    """The student's share of the teacher's accuracy, and the chance level.
 
-    There is no share if the teacher is no better than the most frequent token.
+    The share is left out if the teacher is no better than always answering the
+    most frequent token.
     """
     chance = evaluation.most_frequent_share(
         make_held_out_batches(run.recipe, prepared)
@@ -64,12 +65,12 @@ def measure_calibration(
     """Measures the calibration error on tasks with classes.
 
     Args:
-        run: a run whose tasks are finished.
-        tasks: as from `read_tasks`.
+        run: a run with finished tasks.
+        tasks: from `read_tasks`.
 
     Returns:
-        By task and row, the expected calibration error of the best student
-        and of the teacher of its seed on the development set.
+        By task and row, the expected calibration error on the development set,
+        of the best student and of the teacher with the same seed.
     """
     settings = finetune_section(run.recipe)
     if score_table.STUDENT not in settings.rows:

@@ -1,4 +1,4 @@
-"""Sections that a recipe may lack, or one line that says so."""
+"""Gets a recipe's optional sections, or raises a one-line error."""
 
 from keras_distil import config
 from keras_distil.config.distill_section import DistillSection
@@ -9,7 +9,7 @@ def distill_section(recipe: config.Recipe) -> DistillSection:
     """The recipe's `distill` section.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the recipe does not have one.
     """
     if recipe.distill is None:
         raise ValueError(f"The recipe {recipe.name!r} distils nothing.")
@@ -20,7 +20,7 @@ def finetune_section(recipe: config.Recipe) -> FineTuneSection:
     """The recipe's `finetune` section.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the recipe does not have one.
     """
     if recipe.finetune is None:
         raise ValueError(f"The recipe {recipe.name!r} has no tasks.")
@@ -31,7 +31,7 @@ def search_settings(recipe: config.Recipe) -> config.SearchSection:
     """The recipe's `search` section.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the recipe does not have one.
     """
     if recipe.search is None:
         raise ValueError(f"The recipe {recipe.name!r} searches nothing.")

@@ -50,19 +50,19 @@ from keras_distil.utils import disk
 def run_recipe(
     run: Run, only: Literal["distill", "finetune"] | None = None
 ) -> dict[str, Any]:
-    """Runs the stages of a recipe, or finds them done.
+    """Runs the stages of a recipe, skipping those already done.
 
     Args:
-        run: as `open_run` returned it.
-        only: "distill" for what learns from text, "finetune" for the tasks;
-            None for everything.
+        run: as returned by `open_run`.
+        only: "distill" for everything that learns from text, "finetune" for the
+            tasks; None for everything.
 
     Returns:
-        The report. A run with no stage left has it in `report.json`, too.
+        The report. A run with no stages left also has it in `report.json`.
 
     Raises:
-        ValueError: if the recipe does not have the stage, or an earlier one
-            is not done.
+        ValueError: if the recipe does not have the stage, or an earlier one is
+            not done.
     """
     if only == "distill":
         distill_section(run.recipe)
@@ -71,7 +71,7 @@ def run_recipe(
     if run.report_path.is_file():
         run.progress.say(f"Already finished: {run.folder}")
         return json.loads(read_text(run.report_path))
-    # What makes a run that was interrupted end with the same weights.
+    # Makes an interrupted run end with the same weights.
     tf.config.experimental.enable_op_determinism()
     try:
         with (
@@ -88,7 +88,7 @@ def run_recipe(
     if run.writes:
         write_page(run.folder, report)
     if not _something_is_left(run.recipe, only):
-        # Outside of the strategy's scope: what is read back is of no replica.
+        # Outside the strategy's scope: what is read back belongs to no replica.
         _finish(run, report)
     return report
 
@@ -102,7 +102,7 @@ def _something_is_left(recipe: config.Recipe, only: str | None) -> bool:
 
 
 def _finish(run: Run, report: dict[str, Any]) -> None:
-    """Exports, and writes down the whole run. Adds to the report."""
+    """Exports, and writes the report of the whole run. Adds to the report."""
     if run.recipe.export is not None:
         report["export"] = export_run(run)
     run.write_json(run.report_path, report)
@@ -130,7 +130,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
             "`keras-distil distill` with the same recipe first, or "
             "`keras-distil run` for everything."
         )
-    # First what is quick: what is wrong with it shows before the long work.
+    # Quick stages come first, so that their errors show before the long work.
     preflight.check_formats(recipe)
     preflight.check_files(recipe)
     teacher = TeacherInMemory(lambda: load_checked_teacher(run))
@@ -167,7 +167,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
 def _run_on_text(
     run: Run, teacher: TeacherInMemory, report: dict[str, Any]
 ) -> None:
-    """Trains what learns from a corpus: teacher, student and baseline.
+    """Trains everything that learns from text: teacher, student and baseline.
 
     Adds to the report.
     """
@@ -199,7 +199,7 @@ def _run_on_text(
 
 
 def _make_strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
-    """Makes the distribution strategy whose scope the run is made in."""
+    """Makes the distribution strategy in whose scope the run is made."""
     settings = recipe.distill
     return distribution.make_strategy(
         settings.strategy if settings is not None else "auto"
@@ -207,8 +207,8 @@ def _make_strategy(recipe: config.Recipe) -> tf.distribute.Strategy:
 
 
 def _text_report(run: Run) -> dict[str, Any] | None:
-    """What the first step of this run found; None if it is not done."""
-    # Workers do the same, whichever of them writes.
+    """Report of this run's first step; None if it is not done."""
+    # All workers must decide alike, whichever of them writes.
     if distribution.worker_index()[1] > 1:
         return None
     distills = run.recipe.distill is not None
@@ -218,7 +218,7 @@ def _text_report(run: Run) -> dict[str, Any] | None:
         report = json.loads(read_text(run.folder / TEXT_REPORT))
         whole = type(report["duration_s"]) in (int, float)
         whole = whole and isinstance(report["rows"]["teacher"], dict)
-    # None is written yet, or it is damaged: it is made again.
+    # If the report is missing or damaged, it is made again.
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return report if whole else None

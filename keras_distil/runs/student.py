@@ -1,4 +1,4 @@
-"""The students of a run: made, or loaded from their files."""
+"""The students of a run: newly made, or loaded from files."""
 
 from keras_hub.models import MaskedLM
 
@@ -15,11 +15,11 @@ from keras_distil.runs.run_folder import BASELINE_FILE, STUDENT_FILE, Run
 def make_student(
     recipe: config.Recipe, teacher: MaskedLM, *, dtype: str | None = None
 ) -> MaskedLM:
-    """Makes the student as it is before training, the same at every call.
+    """Makes the untrained student, identical on every call.
 
     Raises:
-        ValueError: if the recipe has no student, or a loss pairs layers that
-            there are not.
+        ValueError: if the recipe has no student, or a loss pairs layers that do
+            not exist.
     """
     settings = recipe.student
     if settings is None:
@@ -46,15 +46,15 @@ def _check_layers(
 def load_student(
     recipe: config.Recipe, source: str, teacher: MaskedLM
 ) -> MaskedLM:
-    """Loads a distilled student, checked against the teacher.
+    """Loads a distilled student and checks it against the teacher.
 
     Args:
         recipe: the recipe.
-        source: its file.
-        teacher: of the same vocabulary.
+        source: the student's file.
+        teacher: the teacher, which must have the same vocabulary.
 
     Raises:
-        ValueError: if it cannot be loaded or has another vocabulary.
+        ValueError: if the student cannot be loaded or has another vocabulary.
     """
     student = models.load_teacher(source, dtype=recipe.precision)
     check_vocabulary(
@@ -67,7 +67,7 @@ def load_student(
 
 
 def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
-    """Loads the students that the recipe names as distilled."""
+    """Loads the distilled students that the recipe names."""
     settings = run.recipe.student
     if settings is None or run.recipe.finetune is None:
         return {}

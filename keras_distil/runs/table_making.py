@@ -52,19 +52,20 @@ def make_table(
         results: by row and task. Rows may lack tasks; all rows of a task must
             have the same labels.
         costs: by row.
-        published: figures to set beside; `PUBLISHED` has those of DistilBERT.
-        metrics: main score of a task, 0 to 1, as a function of labels and
-            the predictions of one seed. A task that is not named here has the
-            mean of its single metrics, computed anew from the examples.
-        level: float between 0 and 1, of the intervals.
-        resamples: int >= 1, draws of the bootstrap.
-        seed: int >= 0, of the draws.
+        published: scores of other models to show beside ours; `PUBLISHED` has
+            those of DistilBERT.
+        metrics: by task, the main score, 0 to 1, as a function of labels and
+            the predictions of one seed. For other tasks it is the mean of their
+            single metrics, recomputed from the examples.
+        level: float between 0 and 1, confidence level of the intervals.
+        resamples: int >= 1, number of bootstrap draws.
+        seed: int >= 0, seed of the draws.
 
     Raises:
         TypeError: if `resamples` or `seed` is not an integer.
         ValueError: if there is nothing to show, `costs` has a row that
             `results` lacks, the rows of a task have different labels or
-            metrics, a metric is unknown or not that of the examples, or an
+            metrics, a metric is unknown or does not match the examples, or an
             argument is out of range.
     """
     tasks = _check_results(results, costs)
@@ -103,10 +104,10 @@ class _Measured:
     """A row's score in one column, in percent.
 
     Attributes:
-        seeds: of each seed; empty for the mean over the tasks.
+        seeds: score of each seed; empty for the mean over the tasks.
         score: median over the seeds.
-        draws: (resamples,), of the bootstrap.
-        chance: of always answering the most frequent class.
+        draws: (resamples,), bootstrap scores.
+        chance: score of always answering the most frequent class.
     """
 
     seeds: tuple[float, ...]
@@ -115,7 +116,7 @@ class _Measured:
     chance: float
 
 
-# By task; None is the mean over all tasks, where the row has all.
+# By task; None is the mean over all tasks, if the row has them all.
 _MeasuredRow = dict[str | None, _Measured]
 
 
@@ -123,7 +124,7 @@ def _check_results(
     results: Mapping[str, Mapping[str, TaskResult]],
     costs: Mapping[str, Costs],
 ) -> tuple[str, ...]:
-    """Returns the tasks of all rows, in the order in which they come."""
+    """Returns the tasks of all rows, in order of first appearance."""
     tasks = tuple(
         dict.fromkeys(task for row in results.values() for task in row)
     )
@@ -158,7 +159,7 @@ def _check_results(
 def _mean_metric(
     task: str, results: Mapping[str, Mapping[str, TaskResult]]
 ) -> Metric:
-    """Returns the mean of a task's single metrics, checked to be that."""
+    """Returns the mean of a task's single metrics, after checking them."""
     found = [row[task] for row in results.values() if task in row]
     names = list(found[0].metrics[0])
     if not names or not set(names) <= set(COUNTED_METRICS):
@@ -173,7 +174,7 @@ def _mean_metric(
         ):
             for name in names:
                 score = COUNTED_METRICS[name](labels, one)
-                # Metrics in float32 are a little off.
+                # Metrics in float32 are slightly off.
                 if abs(score - said[name]) > 1e-5:
                     raise ValueError(
                         "The single metrics must be those of the examples. "

@@ -1,4 +1,4 @@
-"""Scores of a model's file on a task of a recipe."""
+"""Scores a model's file on a task of a recipe."""
 
 import difflib
 import json
@@ -29,14 +29,14 @@ def evaluate_file(
         recipe: names the tokenizer, the data and its lengths.
         task_name: the task.
         model_path: a `.keras` file.
-        submission: folder for what the test sets get; None for nothing.
+        submission: folder for predictions on the test sets; None for none.
 
     Returns:
         The task's metrics by development split, 0 to 1.
 
     Raises:
-        ValueError: if the recipe lacks the task, the model is for another
-            one, or the task has no form to hand in.
+        ValueError: if the recipe lacks the task, the model is for another one,
+            or the task has no submission format.
     """
     tasks = finetune_section(recipe).tasks
     if task_name not in tasks:
@@ -64,7 +64,7 @@ def evaluate_file(
 def _check_vocabulary(
     model: Task, tokenizer: tokenizers.Tokenizer, path: Path
 ) -> None:
-    """Refuses a tokenizer that the model cannot have been trained with."""
+    """Raises ValueError if the tokenizer cannot be the model's own."""
     if path.is_dir() and not any(
         (path / name).is_file() for name in data.TOKENIZER_FILES
     ):
@@ -89,7 +89,7 @@ def _check_vocabulary(
 
 
 def _trained_with(path: Path) -> str | None:
-    """Hash of the tokenizer of a run's model; None if it is not known."""
+    """Hash of the tokenizer that a run's model used; None if not known."""
     result = path.with_name(RESULT_FILE)
     if path.name != MODEL_FILE or not result.is_file():
         return None

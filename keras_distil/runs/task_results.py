@@ -1,4 +1,4 @@
-"""What the tasks of a run leave in its folder, a folder for each training."""
+"""Results of a run's tasks, each training in its own folder."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ PREDICTIONS_FILE = "predictions.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class TaskTraining:
-    """One model on one task with one seed, and where it is kept."""
+    """One model on one task with one seed, and its folder."""
 
     task: str
     row: str
@@ -32,17 +32,17 @@ class TaskTraining:
 
     @property
     def name(self) -> str:
-        """What logs and progress call it."""
+        """Name of the training in logs and progress."""
         return f"{self.task}/{self.row}/seed_{self.seed}"
 
     @property
     def is_finished(self) -> bool:
-        """Whether its result is written, which comes last."""
+        """Whether the result, which is written last, exists."""
         return (self.folder / RESULT_FILE).is_file()
 
     @property
     def teacher_folder(self) -> Path:
-        """Where the teacher of the same task and seed is kept."""
+        """Folder of the teacher with the same task and seed."""
         row = self.folder.parents[1] / score_table.TEACHER
         return row / self.folder.name
 
@@ -54,7 +54,7 @@ def plan_training(run: Run, task: str, row: str, seed: int) -> TaskTraining:
 
 
 def read_dev_scores(run: Run, task: str, row: str) -> list[float]:
-    """Reads the best development score of a row on a task, of every seed.
+    """Reads a row's best development score on a task, for every seed.
 
     Raises:
         ValueError: if a result is missing or damaged.
@@ -75,7 +75,7 @@ def find_best_student(run: Run, task: str) -> Path:
     """Finds the file of a task's student with the best development score.
 
     Args:
-        run: a run whose tasks are finished.
+        run: a run with finished tasks.
         task: one of them.
 
     Raises:
@@ -96,14 +96,14 @@ def write_result(
     predictions: dict[str, np.ndarray],
     result: dict[str, Any],
 ) -> None:
-    """Writes predictions and scores; drops the training states."""
+    """Writes predictions and scores; deletes the training states."""
     if not run.writes:
         return
     path = planned.folder / PREDICTIONS_FILE
     partial = path.with_name(f".{path.name}")
     with disk.replacing(path, partial):
         partial.write_bytes(save(predictions))
-    # Last: a folder with this file is finished.
+    # Written last: a folder with this file is finished.
     run.write_json(planned.folder / RESULT_FILE, result)
     shutil.rmtree(planned.folder / "checkpoints", ignore_errors=True)
 
@@ -137,7 +137,7 @@ def read_task_result(
 def _read(
     planned: TaskTraining, splits: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `write_result` has written.
+    """Reads what `write_result` wrote.
 
     Raises:
         ValueError: if it is damaged.
@@ -149,7 +149,7 @@ def _read(
         missing |= set(splits) - set(predictions)
     except FileNotFoundError as error:
         raise _damaged(planned) from error
-    # Trained results are not thrown away for want of memory or rights.
+    # Training results are not discarded for lack of memory or permissions.
     except (OSError, MemoryError):
         raise
     except Exception as error:

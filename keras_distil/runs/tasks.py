@@ -20,14 +20,14 @@ class BuiltTask:
 
     Attributes:
         name: as in the recipe.
-        kind: of `models.task_model`.
-        outputs: of its models.
+        kind: kind of model, as in `models.task_model`.
+        outputs: number of the models' outputs.
         train: the training set.
-        evaluator: what scores models on the development set.
+        evaluator: scores models on the development set.
         metric: score of a row for the table; None for the mean of the
             evaluator's metrics.
-        labels: names of the classes; None if it has none.
-        unknown: in the training set, tokens that are [UNK], and all tokens.
+        labels: class names; None if the task has no classes.
+        unknown: numbers of [UNK] tokens and of all tokens in the training set.
     """
 
     name: str
@@ -41,7 +41,7 @@ class BuiltTask:
 
 
 def load_tasks(run: Run) -> dict[str, BuiltTask]:
-    """Loads all tasks, so that errors in them show before long work."""
+    """Loads all tasks first, so that their errors show before the long work."""
     settings = finetune_section(run.recipe)
     run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
     tasks: dict[str, BuiltTask] = {}
@@ -67,12 +67,13 @@ def load_task(
 
     Args:
         recipe: the recipe.
-        name: of the task.
-        tokenizer: of the models that read it. Defaults to the teacher's.
+        name: name of the task.
+        tokenizer: tokenizer of the models that read the task. Defaults to the
+            teacher's.
 
     Raises:
-        ValueError: if its files are missing or not as they should be, or
-            half of their tokens are [UNK].
+        ValueError: if its files are missing or invalid, or half of their tokens
+            are [UNK].
     """
     if tokenizer is None:
         tokenizer = load_tokenizer(recipe)
@@ -90,10 +91,10 @@ def load_task(
 
 
 def read_task(recipe: config.Recipe, name: str) -> None:
-    """Reads the files of a task, and makes nothing of them.
+    """Reads a task's files only to check them.
 
     Raises:
-        ValueError: if they are not as they should be.
+        ValueError: if they are invalid.
         FileNotFoundError: if one is missing.
     """
     root = task_root(recipe)
@@ -109,7 +110,7 @@ def task_root(recipe: config.Recipe) -> str | None:
     """The folder of the tasks' files, or None for TensorFlow Datasets.
 
     Raises:
-        ValueError: if files are wanted and there is no folder.
+        ValueError: if the tasks are read from files and there is no folder.
     """
     if finetune_section(recipe).source == "tfds":
         return None
@@ -130,7 +131,7 @@ def _glue_task(
         name, tokenizer, root=root, max_length=length
     )
     labels = evaluator.task.labels
-    # The two development sets of MNLI are of nearly one size.
+    # MNLI's two development sets have nearly the same size.
     pooled = significance.ACCURACY if name == "mnli" else None
     return BuiltTask(
         name=name,
@@ -183,7 +184,7 @@ def _squad_version(name: str) -> str:
 def augment(
     run: Run, task: BuiltTask, masked_lm: MaskedLM
 ) -> data.EncodedExamples:
-    """Adds copies of a task's examples with words replaced by a model."""
+    """Adds copies of a task's examples with some words replaced by a model."""
     with run.progress.bar(f"Augment {task.name} (words)") as bar:
         return augmentation.augment_examples(
             task.train,

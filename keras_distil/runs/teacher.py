@@ -1,4 +1,4 @@
-"""The teacher of a run: loaded, trained, cached."""
+"""The teacher of a run: loading, training and caching it."""
 
 import gc
 import hashlib
@@ -34,10 +34,10 @@ TEACHER_FILE = "teacher.keras"
 
 
 class TeacherInMemory:
-    """The teacher, which leaves memory while its outputs are on disk.
+    """The teacher, which leaves memory while its cached outputs are used.
 
     Args:
-        load: loads it.
+        load: loads the teacher.
     """
 
     def __init__(self, load: Callable[[], MaskedLM]) -> None:
@@ -46,7 +46,7 @@ class TeacherInMemory:
 
     @property
     def model(self) -> MaskedLM:
-        """The teacher, loaded again if it was released."""
+        """The teacher; loads it again if it was released."""
         if self._model is None:
             self._model = self._load()
         return self._model
@@ -54,18 +54,18 @@ class TeacherInMemory:
     def release(self) -> None:
         """Frees the teacher's memory until it is needed again."""
         self._model = None
-        # Keras models are cycles of references.
+        # Keras models contain reference cycles.
         gc.collect()
 
     def in_compute_precision(self, recipe: config.Recipe) -> MaskedLM:
-        """The teacher as the steps run it; a copy in float32 is freed."""
+        """The teacher in the precision of the steps; frees any float32 copy."""
         converted = freeze_teacher(recipe, self.model)
         if converted is not self._model:
             self.release()
         return converted
 
     def train(self, run: Run, prepared: data.PreparedCorpus) -> None:
-        """Trains the teacher, or finds that done."""
+        """Trains the teacher, or reuses a trained one."""
         load = self._load
         self._model = train_teacher(run, self.model, prepared)
         self._load = lambda: train_teacher(run, load(), prepared)
@@ -74,11 +74,11 @@ class TeacherInMemory:
 def load_teacher(
     recipe: config.Recipe, *, dtype: str | None = None
 ) -> MaskedLM:
-    """Loads the teacher as it comes from its source.
+    """Loads the teacher from its source, unchanged.
 
     Args:
         recipe: the recipe.
-        dtype: precision instead of the recipe's.
+        dtype: replaces the recipe's precision.
 
     Returns:
         A masked-LM task model.
@@ -100,7 +100,7 @@ def load_checked_teacher(run: Run) -> MaskedLM:
 
 
 def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
-    """Raises ValueError if the data would not fit the teacher."""
+    """Raises ValueError if the data does not fit the teacher."""
     check_lengths(recipe, teacher.backbone.max_sequence_length)
     check_tokenizer_lengths(recipe)
     words = data.vocabulary_size(load_tokenizer(recipe))
@@ -113,10 +113,10 @@ def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
 
 
 def find_hub_commits(recipe: config.Recipe) -> dict[str, str]:
-    """Finds the commits of what the recipe takes from the Hugging Face Hub.
+    """Finds the commits of the recipe's downloads from the Hugging Face Hub.
 
     Returns:
-        By source; those that are not known are left out.
+        Commits by source; unknown ones are left out.
     """
     sources = [recipe.teacher.source]
     if recipe.student is not None:
@@ -135,10 +135,11 @@ def find_hub_commits(recipe: config.Recipe) -> dict[str, str]:
 
 
 def freeze_teacher(recipe: config.Recipe, teacher: MaskedLM) -> MaskedLM:
-    """Converts the teacher to what the steps run, which do not train it.
+    """Converts the teacher to the form that the training steps run.
 
-    Under a mixed precision it needs no float32 weights, of which every step
-    would make a copy. In float32 it is returned as it is.
+    Under mixed precision the teacher, which is not trained, needs no float32
+    weights, which every step would have to copy. In float32 it is returned
+    unchanged.
     """
     policy = keras.dtype_policies.get(recipe.precision)
     if policy.compute_dtype == policy.variable_dtype:
@@ -149,10 +150,10 @@ def freeze_teacher(recipe: config.Recipe, teacher: MaskedLM) -> MaskedLM:
 def train_teacher(
     run: Run, teacher: MaskedLM, prepared: data.PreparedCorpus
 ) -> MaskedLM:
-    """Trains the teacher as the recipe asks, or finds that done.
+    """Trains the teacher as the recipe asks, or reuses a trained one.
 
     A trained teacher is cached by the content of its weights, the corpus and
-    the settings, and reused.
+    the settings.
     """
     settings = run.recipe.teacher.train
     if settings is None:
@@ -168,7 +169,8 @@ def train_teacher(
         disk.write_text(checksum, disk.file_sha256(result))
     if not adapter:
         return load_archive(result, MaskedLM)
-    # Merged into fresh weights: what is scored is what the file holds.
+    # The adapter is merged into fresh weights, so that the model that is scored
+    # is the one in the file.
     fresh = load_teacher(run.recipe)
     adapters.merge_adapter(
         fresh, result, base_sha256=_base_sha256(run.recipe, fresh)
@@ -182,9 +184,9 @@ def train_teacher(
 
 
 def _is_whole(run: Run, result: Path) -> bool:
-    """Whether a trained teacher is there, as it was written.
+    """Whether a trained teacher exists and is intact.
 
-    Those of earlier versions have no checksum beside them.
+    Those of earlier versions have no checksum.
     """
     if not result.is_file():
         return False
@@ -229,7 +231,7 @@ def _fit_teacher(
     if settings.method == "adapter":
         adapters.save_adapter(teacher, result, base_sha256=base_sha256)
     else:
-        # Every worker keeps a copy: a name of its own each.
+        # Every worker keeps its own copy, so each needs its own file name.
         partial = result.with_name(f".{os.getpid()}-{result.name}")
         with disk.replacing(result, partial):
             teacher.save(partial)
@@ -238,7 +240,7 @@ def _fit_teacher(
 def _teacher_cache(
     run: Run, teacher: MaskedLM, prepared: data.PreparedCorpus
 ) -> Path:
-    """Folder of a trained teacher, by weights, corpus and settings."""
+    """Folder of a trained teacher, by its weights, corpus and settings."""
     settings = run.recipe.teacher.train
     key = {
         "weights": _weights_sha256(teacher),
@@ -259,7 +261,7 @@ def _teacher_cache(
 
 
 def _base_sha256(recipe: config.Recipe, teacher: MaskedLM) -> str:
-    """Hash that ties an adapter to the weights it belongs to."""
+    """Hash that ties an adapter to its base weights."""
     if recipe.teacher.source == embedded.EMBEDDED_BASE:
         return embedded.EMBEDDED_SHA256
     return _weights_sha256(teacher)
@@ -288,17 +290,17 @@ def cache_teacher(
 ) -> teachers.CachedTeacher | None:
     """Writes the teacher's outputs to disk, or finds them there.
 
-    The teacher has then left memory.
+    The teacher is then released from memory.
 
     Args:
         run: the run.
         teacher: the teacher.
         prepared: the corpus.
-        steps: updates of the student. More maskings than it will see are not
-            written.
+        steps: updates of the student. Only as many maskings are written as it
+            will see.
 
     Returns:
-        The cached teacher; None if the recipe wants a live one.
+        The cached teacher; None if the recipe asks for a live one.
     """
     recipe = run.recipe
     settings = recipe.teacher.cache

@@ -1,4 +1,4 @@
-"""What the stages of a recipe train, each a call of `fit`."""
+"""Trainers and optimizers of a recipe's stages, each run by one `fit`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def learning_rate_schedule(
     warmup_steps: int = 0,
     decay: str = "linear",
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate of `make_optimizer`, whose arguments these are."""
+    """The learning rate of `make_optimizer`, from the same arguments."""
     decay_steps = max(steps - warmup_steps, 1)
     following = {
         "linear": schedules.Linear(learning_rate, 0.0, steps=decay_steps),
@@ -43,12 +43,12 @@ def make_optimizer(
     """AdamW with warm-up and decay over a known number of updates.
 
     Args:
-        learning_rate: float > 0, its peak, after the warm-up.
-        steps: int >= 1, updates in all.
+        learning_rate: float > 0, peak after the warm-up.
+        steps: int >= 1, updates in total.
         warmup_steps: int >= 0, updates of the linear warm-up.
         decay: "linear" or "cosine" down to 0, or "constant".
-        weight_decay: float >= 0, decoupled; biases and normalisations are
-            left out.
+        weight_decay: float >= 0, decoupled; not applied to biases and
+            normalisations.
         beta_2: float in (0, 1), decay of the second moment.
 
     Returns:
@@ -63,20 +63,20 @@ def make_optimizer(
     optimizer = keras.optimizers.AdamW(
         rate, weight_decay=weight_decay, beta_2=beta_2
     )
-    # As the authors of BERT and DistilBERT did.
+    # As in BERT and DistilBERT.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskDefaults:
-    """How long a task is trained, by its size.
+    """Training settings of a task, chosen by its size.
 
     Attributes:
-        epochs: passes over the examples at most.
-        batch_size: examples a batch.
+        epochs: maximum passes over the examples.
+        batch_size: examples per batch.
         learning_rate: peak of a schedule with linear warm-up and decay.
-        patience: epochs without a better score that end the training.
+        patience: epochs without a better score before the training ends.
     """
 
     epochs: int
@@ -86,14 +86,14 @@ class TaskDefaults:
 
 
 def task_defaults(examples: int, width: int) -> TaskDefaults:
-    """Settings of a fine-tuning that suit most tasks.
+    """Fine-tuning settings that suit most tasks.
 
-    BERT's authors give 2 to 4 epochs and 2e-5 to 5e-5 for GLUE; small data
+    BERT's authors recommend 2 to 4 epochs and 2e-5 to 5e-5 for GLUE; small data
     sets profit from more epochs, small models from higher rates.
 
     Args:
         examples: int, size of the training set.
-        width: int, of the encoder's hidden states.
+        width: int, width of the encoder's hidden states.
 
     Reference:
         Devlin et al. 2019, arXiv:1810.04805, appendix A.3; Zhang et al. 2021,
@@ -124,10 +124,10 @@ def task_trainer(
     """A Distiller that trains a model on a task, with or without a teacher.
 
     Args:
-        student: the model to train, of `models.task_model`.
-        optimizer: not used before.
-        task_losses: those of `losses.task_loss`.
-        teacher: fine-tuned on the same task, or None.
+        student: the model to train, from `models.task_model`.
+        optimizer: an unused optimizer.
+        task_losses: from `losses.task_loss`.
+        teacher: a teacher fine-tuned on the same task, or None.
         clip_norm: bound on the global gradient norm, or None.
         jit_compile: see `Distiller.compile`.
 
@@ -153,13 +153,13 @@ def masked_lm_trainer(
 
     Args:
         model: the model to train.
-        optimizer: not used before.
+        optimizer: an unused optimizer.
         clip_norm: bound on the global gradient norm, or None.
-        micro_batches: parts of a batch.
+        micro_batches: number of parts that a batch is split into.
         jit_compile: see `Distiller.compile`.
 
     Returns:
-        A compiled Distiller with the masked-LM loss alone.
+        A compiled Distiller with only the masked-LM loss.
     """
     trainer = Distiller(None, model, [losses.MaskedLMCrossentropy()])
     trainer.compile(
@@ -174,15 +174,15 @@ def masked_lm_trainer(
 def prepare_teacher_training(
     teacher: MaskedLM, *, method: str, rank: int | None
 ) -> None:
-    """Chooses which weights of a teacher its masked-LM training changes.
+    """Chooses which of a teacher's weights its masked-LM training changes.
 
-    Dropout is turned off: the teacher sees its text a few times at most, and
-    a fixed network gives better soft targets sooner.
+    Dropout is turned off: the teacher sees its text only a few times, and a
+    fixed network gives better soft targets sooner.
 
     Args:
         teacher: the model, changed in place.
         method: "all_weights", or "adapter" for low-rank changes.
-        rank: int >= 1, of the adapter.
+        rank: int >= 1, rank of the adapter.
     """
     for layer in flatten_layers(teacher):
         if isinstance(layer, keras.layers.Dropout):

@@ -1,4 +1,4 @@
-"""`report.html`: all that a run found, on one page."""
+"""`report.html`: all results of a run on one page."""
 
 from keras_distil.runs.report.page import make_page, write_page
 

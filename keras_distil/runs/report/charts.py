@@ -1,7 +1,6 @@
-"""The charts of the report, each as an `<svg>`.
+"""The charts of the report, each an `<svg>`.
 
-They are made for the width of a phone, where a wide page shows several in a
-row.
+They are as wide as a phone; a wide page shows several side by side.
 """
 
 import dataclasses
@@ -15,9 +14,9 @@ from keras_distil.runs.report import schedule_chart, svg
 from keras_distil.runs.report.learning import Series
 from keras_distil.utils.markdown import visible
 
-# Inches: 1 of them is 72 units of the drawing, some pixels more or less.
+# Inches; one inch is 72 units of the drawing, which are roughly pixels.
 _WIDTH = 4.6
-# Told apart by people who see few colours, and in print by the dashes.
+# Distinguishable for colour-blind readers; dashes tell them apart in print.
 _COLORS = {
     score_table.TEACHER: "#555555",
     score_table.STUDENT: "#0072b2",
@@ -27,7 +26,8 @@ _COLORS = {
 }
 _OTHER_COLOR = "#cc79a7"
 _DASHED = (score_table.BASELINE,)
-# Areas of the dots, in points squared: the smallest, and a megabyte's.
+# Areas of the dots in points squared: the smallest, the increase per megabyte,
+# and the largest.
 _LEAST_AREA, _AREA_PER_MB, _MOST_AREA = 20.0, 2.0, 1500.0
 _LONGEST = 48
 
@@ -37,7 +37,7 @@ class Line:
     """A curve of a chart.
 
     Attributes:
-        role: of the model: its row in the tables.
+        role: role of the model: its row in the tables.
         series: the points.
     """
 
@@ -50,7 +50,7 @@ class Dot:
     """A model in the chart of costs.
 
     Attributes:
-        role: its row in the table.
+        role: the model's row in the table.
         latency_ms: > 0.
         score: percent.
         size_mb: >= 0.
@@ -63,11 +63,11 @@ class Dot:
 
 
 def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
-    """A value over the updates, a curve for each training.
+    """Draws a value over the updates, one curve per training.
 
     Args:
-        title: the value.
-        lines: in the order of the legend, where each role is named once.
+        title: name of the value.
+        lines: in the order of the legend, which names each role once.
         prefix: as for `svg.inline`.
     """
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
                 color=_color(line.role),
                 linestyle="--" if line.role in _DASHED else "-",
                 linewidth=1.2,
-                # A single update is a point.
+                # A single update is drawn as a point.
                 marker="." if len(line.series.steps) < 2 else None,
             )
             handles.setdefault(_short(line.role), drawn)
@@ -99,10 +99,10 @@ def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
 
 
 def draw_schedules(curves: schedule_chart.Curves, *, prefix: str) -> str:
-    """Temperature, weights and learning rate over the updates.
+    """Draws temperature, weights and learning rate over the updates.
 
     Args:
-        curves: as from `schedule_chart.compute`.
+        curves: from `schedule_chart.compute`.
         prefix: as for `svg.inline`.
     """
     with svg.style():
@@ -118,10 +118,10 @@ def draw_schedules(curves: schedule_chart.Curves, *, prefix: str) -> str:
 def draw_similarity(
     similarity: Sequence[Sequence[float]], *, prefix: str
 ) -> str:
-    """A map of the teacher's layers by the student's.
+    """Draws a map of the teacher's layers against the student's.
 
     Args:
-        similarity: a row for each of the teacher's layers, embeddings first.
+        similarity: one row per teacher layer, embeddings first.
         prefix: as for `svg.inline`.
     """
     from matplotlib.figure import Figure
@@ -174,11 +174,11 @@ def _write_values(axes: Any, grid: np.ndarray) -> None:
 
 
 def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
-    """Score over latency; the area of a dot is the size.
+    """Draws score over latency; the area of a dot is the model's size.
 
     Args:
         dots: in the order of the legend.
-        score: what is scored.
+        score: name of the score.
         prefix: as for `svg.inline`.
     """
     from matplotlib.figure import Figure
@@ -212,7 +212,7 @@ def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
             f"{dot.size_mb:.1f} MB"
             for dot in dots
         ]
-        # All of one size there.
+        # In the legend, all dots have the same size.
         handles = [
             axes.scatter([], [], s=30.0, color=_color(dot.role), alpha=0.6)
             for dot in dots
@@ -230,7 +230,7 @@ def _color(role: str) -> str:
 
 
 def _short(text: str) -> str:
-    # Matplotlib's legends leave out what begins with one.
+    # Matplotlib's legends leave out names that begin with an underscore.
     shown = visible(text).strip(" _")
     if len(shown) <= _LONGEST:
         return shown

@@ -12,24 +12,24 @@ from keras_distil.runs.report.html_page import ReportSection, escape
 from keras_distil.runs.report.learning import Series, Training
 from keras_distil.training.metrics import find_metric
 
-# By the name of the stage: the model that it trains.
+# The model that each stage trains, by the stage's name.
 _ROLES = {
     "distill": score_table.STUDENT,
     "baseline": score_table.BASELINE,
     "teacher": score_table.TEACHER,
 }
-# No run of ours has more in a group.
+# None of our runs has more in a group.
 _MOST_CHARTS = 20
 
 
 def learning_curves(trainings: Mapping[str, Training]) -> ReportSection | None:
-    """Losses of each stage.
+    """The losses of each stage.
 
     Args:
         trainings: by stage.
 
     Returns:
-        The section; None without trainings.
+        The section; None if there are no trainings.
     """
     drawn = [
         *_text_curves(trainings, ("distill", "baseline"), "student"),
@@ -48,7 +48,7 @@ def learning_curves(trainings: Mapping[str, Training]) -> ReportSection | None:
 def _text_curves(
     trainings: Mapping[str, Training], stages: Sequence[str], prefix: str
 ) -> Iterator[str]:
-    """A chart for each value of the stages that are there."""
+    """One chart for each value that the stages logged."""
     series = {
         stage: _of_interest(trainings[stage].series)
         for stage in stages
@@ -68,7 +68,7 @@ def _text_curves(
 
 
 def _of_interest(series: Mapping[str, Series]) -> dict[str, Series]:
-    """All but the sum of the losses where there is only one."""
+    """All series, without the sum of the losses if there is only one loss."""
     single = sum(name.endswith("_loss") for name in series) < 2
     return {
         name: found
@@ -78,7 +78,7 @@ def _of_interest(series: Mapping[str, Series]) -> dict[str, Series]:
 
 
 def _task_curves(trainings: Mapping[str, Training]) -> Iterator[str]:
-    """A chart for each task: the loss on the labels of all its models."""
+    """One chart per task: every model's loss on the labels."""
     by_task: dict[str, list[Line]] = {}
     for stage, training in trainings.items():
         task, _, rest = stage.partition("/")
@@ -93,16 +93,16 @@ def _task_curves(trainings: Mapping[str, Training]) -> Iterator[str]:
 def schedules(
     recipe: config.Recipe | None, trainings: Mapping[str, Training]
 ) -> ReportSection | None:
-    """What the recipe changes over the updates.
+    """Values that the recipe changes over the updates.
 
     Args:
-        recipe: of the run; None if it cannot be read.
-        trainings: by stage; they tell the updates of a recipe that counts
-            epochs.
+        recipe: the run's recipe; None if it cannot be read.
+        trainings: by stage; they give the number of updates if the recipe
+            counts epochs.
 
     Returns:
-        The section; None if nothing is distilled, or the updates are not
-        known.
+        The section; None if nothing is distilled, or the number of updates is
+        not known.
     """
     if recipe is None or recipe.distill is None:
         return None
@@ -117,10 +117,10 @@ def schedules(
 
 
 def similarity(compared: SideBySide | None) -> ReportSection | None:
-    """The map of the teacher's layers by the student's.
+    """A map of the teacher's layers against the student's.
 
     Args:
-        compared: what a run kept; None if it is not there.
+        compared: the run's comparison; None if it has none.
     """
     if compared is None:
         return None
@@ -142,7 +142,7 @@ def costs(
     """Score over latency, with the size.
 
     Args:
-        rows: of held-out text, by the name of the model.
+        rows: scores and costs on held-out text, by model name.
         tasks: the table of the tasks, if there is one.
 
     Returns:

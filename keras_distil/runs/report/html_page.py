@@ -1,4 +1,4 @@
-"""A page of HTML that needs no network, no script and no other file."""
+"""A self-contained HTML page: no network, no script and no other file."""
 
 import dataclasses
 import html
@@ -9,12 +9,12 @@ from keras_distil.utils.markdown import visible
 
 @dataclasses.dataclass(frozen=True)
 class ReportSection:
-    """A part of the report.
+    """A section of the report.
 
     Attributes:
         heading: text.
-        body: HTML below the heading, of which every text is escaped; its own
-            headings are `<h3>`.
+        body: HTML below the heading, with all text escaped; its own headings
+            are `<h3>`.
     """
 
     heading: str
@@ -28,8 +28,8 @@ def html_document(
 
     Args:
         title: text.
-        sections: in their order, each with a link at the top of the page if
-            there are several.
+        sections: in order; if there are several, each has a link at the top of
+            the page.
         subtitle: text, below the title.
 
     Returns:
@@ -44,7 +44,7 @@ def html_document(
         f'<li><a href="#section-{number}">{escape(section.heading)}</a></li>'
         for number, section in enumerate(sections, 1)
     ]
-    # Nothing is fetched or run, whatever gets into a section.
+    # Nothing is fetched or run, whatever a section contains.
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     parts = [
         "<!DOCTYPE html>",
@@ -83,13 +83,13 @@ def make_table(
     *bodies: Sequence[str],
     texts: int = 1,
 ) -> str:
-    """Returns a table that scrolls by itself where the page is narrow.
+    """Returns a table that scrolls on its own when the page is narrow.
 
     Args:
-        label: text, for readers who do not see it.
+        label: text, for screen readers.
         headers: texts.
-        bodies: groups of lines, each the HTML of its cells.
-        texts: how many of the first columns hold words.
+        bodies: groups of rows; each row is the HTML of its cells.
+        texts: number of leading columns that hold words.
     """
     marks = [' class="text"' if n < texts else "" for n in range(len(headers))]
     heads = "".join(
@@ -115,7 +115,7 @@ def escape(text: str) -> str:
 
 
 def escape_lines(text: str) -> str:
-    """Text as HTML that keeps its lines and their indents, for `<pre>`."""
+    """Text as HTML that keeps its lines and indentation, for `<pre>`."""
     lines = []
     for line in text.splitlines():
         words = line.lstrip(" ")

@@ -1,4 +1,4 @@
-"""What `metrics.jsonl` tells of a run's trainings, thinned for a chart."""
+"""Reads a run's trainings from `metrics.jsonl`, thinned out for a chart."""
 
 import array
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# Points of a curve.
+# Maximum number of points in a curve.
 _POINTS = 200
 _SCORES = ("mlm_accuracy", "teacher_agreement")
 
@@ -19,7 +19,8 @@ class Series:
     """A value over the updates.
 
     Attributes:
-        steps: float, (points,), updates made; the mean of those of a point.
+        steps: float, (points,), number of updates made; the mean over the
+            updates that a point combines.
         values: float, (points,), likewise.
     """
 
@@ -32,8 +33,8 @@ class Training:
     """One stage of a run.
 
     Attributes:
-        last_step: updates made at its end.
-        series: losses, and shares of masked words, by the name of the log.
+        last_step: number of updates made by the end.
+        series: losses, and scores on masked words, by name in the log.
     """
 
     last_step: int
@@ -41,13 +42,13 @@ class Training:
 
 
 def read_trainings(path: Path) -> dict[str, Training]:
-    """The trainings of a run, by stage, in their order.
+    """Reads a run's trainings, by stage, in order.
 
-    Lines that a crash cut off, and values that are no finite numbers, are
-    left out.
+    Lines cut off by a crash, and values that are not finite numbers, are left
+    out.
 
     Args:
-        path: `metrics.jsonl`; there are no trainings if it is missing.
+        path: `metrics.jsonl`; without this file there are no trainings.
 
     Raises:
         OSError: if it cannot be read.
@@ -76,7 +77,7 @@ def _record(line: str) -> dict[str, Any] | None:
 
 
 class _Gathered:
-    """The lines of one stage."""
+    """Collects the lines of one stage."""
 
     def __init__(self) -> None:
         self._last_step = 0
@@ -103,12 +104,12 @@ class _Gathered:
 
 
 def _can_be_drawn(value: Any) -> bool:
-    """Whether it is a number, and one that an axis can hold."""
+    """Whether the value is a number that fits on an axis."""
     return type(value) in (int, float) and abs(value) < 1e12
 
 
 def _thin(values: np.ndarray) -> np.ndarray:
-    """Means of neighbours, if there are more values than points."""
+    """Means of neighbouring values, if there are too many for a curve."""
     if len(values) <= _POINTS:
         return values
     return np.array([part.mean() for part in np.array_split(values, _POINTS)])

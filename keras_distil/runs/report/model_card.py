@@ -1,4 +1,4 @@
-"""`MODEL_CARD.md`: what a student is, what it keeps, and its limits."""
+"""`MODEL_CARD.md`: what a student is, what it retains, and its limits."""
 
 import importlib.metadata
 import json
@@ -24,17 +24,18 @@ from keras_distil.utils.private_text import without_home
 
 CARD_FILE = "MODEL_CARD.md"
 _UNKNOWN = "not stated"
-# Of a README, what is read for its front matter; and of that, what is shown.
+# How much of a README is read to find its front matter, and how much of a
+# licence is shown.
 _README_CHARACTERS = 2**16
 _LICENCE_CHARACTERS = 100
 
 
 def model_card(recipe: config.Recipe, folder: Path) -> str:
-    """The card of a finished run, in Markdown.
+    """Returns the Markdown card of a finished run.
 
     Args:
-        recipe: of the run.
-        folder: of the run, with `report.json` and `environment.json`, and
+        recipe: the run's recipe.
+        folder: the run's folder, with `report.json` and `environment.json`, and
             `benchmark.json` if the student was measured.
 
     Raises:
@@ -81,12 +82,12 @@ def summary(
     *,
     mark: Callable[[str], str] = code,
 ) -> str:
-    """What was made, what it keeps and what it costs, in a few sentences.
+    """Summarises the student, what it retains and what it costs.
 
     Args:
-        recipe: of the run.
-        report: of the run, as in `report.json`.
-        mark: marks the name of a model; Markdown by default.
+        recipe: the run's recipe.
+        report: the run's report, as in `report.json`.
+        mark: marks up the name of a model; Markdown by default.
     """
     teacher = mark(without_home(recipe.teacher.source))
     if recipe.student is not None and recipe.student.source is not None:
@@ -120,7 +121,7 @@ def summary(
 
 
 def _costs(report: dict[str, Any]) -> Iterator[str]:
-    """Parameters, size and speed of the student beside its teacher."""
+    """Parameters, size and speed of the student, compared with its teacher."""
     rows = report.get("rows") or {
         row["name"]: row for row in report.get("tasks", {}).get("rows", ())
     }
@@ -129,7 +130,7 @@ def _costs(report: dict[str, Any]) -> Iterator[str]:
         [rows.get(name, {}).get(key) for key in keys]
         for name in (score_table.TEACHER, score_table.STUDENT)
     ]
-    # Nothing is said of what was not measured, or is nothing.
+    # Nothing is said if a cost was not measured or is zero.
     if not all(both[0] + both[1]):
         return
     shares = [s / t for t, s in zip(*both, strict=True)]
@@ -378,9 +379,9 @@ def _licences(recipe: config.Recipe) -> Iterator[str]:
 
 
 def _teacher_licence(recipe: config.Recipe) -> str:
-    """What the front matter of the checkpoint's `README.md` says.
+    """Licence from the front matter of the checkpoint's `README.md`.
 
-    Anything but a short text of one line is not shown.
+    Only a short text on a single line is shown.
     """
     directory = models.checkpoint_directory(recipe.teacher.source)
     path = directory / "README.md" if directory is not None else None
@@ -412,7 +413,7 @@ def _package_licence(package: str) -> str:
     about = importlib.metadata.metadata(distribution[0])
     fields = about.json
     said = str(fields.get("license_expression") or fields.get("license") or "")
-    # Some put the whole text there.
+    # Some packages put the full licence text there.
     first = said.strip().splitlines()[0] if said.strip() else ""
     if first and len(first) < 60:
         return first

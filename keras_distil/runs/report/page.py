@@ -1,4 +1,4 @@
-"""Assembles `report.html` from what a run's folder holds."""
+"""Assembles `report.html` from the contents of a run's folder."""
 
 import json
 import shlex
@@ -23,14 +23,14 @@ _QUOTED = (
 
 
 def write_page(folder: Path, report: dict[str, Any]) -> Path:
-    """Writes the page of a run, or writes it anew.
+    """Writes a run's page, replacing an earlier one.
 
     Args:
-        folder: of the run.
-        report: of the run, as in `report.json`.
+        folder: the run's folder.
+        report: the run's report, as in `report.json`.
 
     Returns:
-        The page's file.
+        Path of the page.
 
     Raises:
         OSError: if it cannot be written.
@@ -42,13 +42,13 @@ def write_page(folder: Path, report: dict[str, Any]) -> Path:
 
 
 def make_page(folder: Path, report: dict[str, Any]) -> str:
-    """The page of a run.
+    """Makes the page of a run.
 
-    Whatever the folder does not hold, or holds damaged, is left out.
+    Anything missing or damaged in the folder is left out.
 
     Args:
-        folder: of the run.
-        report: of the run, as in `report.json`.
+        folder: the run's folder.
+        report: the run's report, as in `report.json`.
 
     Returns:
         HTML5, to be written as UTF-8.

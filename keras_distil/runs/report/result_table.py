@@ -1,7 +1,7 @@
 """The results table in the terminal, in Markdown and in HTML.
 
-Names come from recipes and files of others: whatever is in them is shown as
-text, never as markup.
+Names come from other people's recipes and files: whatever they contain is shown
+as text, never as markup.
 """
 
 import dataclasses
@@ -33,13 +33,13 @@ _DAGGER = "\N{DAGGER}"
 
 @dataclasses.dataclass(frozen=True)
 class _Cell:
-    """A figure, and what is to be seen of it.
+    """A value of the table and how to show it.
 
     Attributes:
-        text: the figure, or a dash.
+        text: the value, or a dash.
         best: whether no model of the student's size is better.
         inside: whether the difference to the teacher is not significant.
-        spread: lowest and highest of the seeds, if there are several.
+        spread: lowest and highest over the seeds, if there are several.
     """
 
     text: str = _DASH
@@ -49,7 +49,7 @@ class _Cell:
 
     @property
     def plain(self) -> str:
-        """The figure with its mark."""
+        """The value with its mark."""
         return self.text + _DAGGER * self.inside
 
 
@@ -62,8 +62,8 @@ class _Line:
 def to_rich(table: ResultTable) -> rich.console.Group:
     """Returns the table for the terminal.
 
-    Models are its columns, tasks its lines: so it fits 80 characters. Print
-    it with a `rich.console.Console`.
+    Models are the columns and tasks the rows, so that it fits into 80
+    characters. Print it with a `rich.console.Console`.
 
     Args:
         table: the results.
@@ -89,7 +89,7 @@ def to_rich(table: ResultTable) -> rich.console.Group:
 
 
 def to_markdown(table: ResultTable) -> str:
-    """Returns the table as Markdown, with pipes that stand in line.
+    """Returns the table as Markdown, with aligned pipes.
 
     Args:
         table: the results.
@@ -150,15 +150,16 @@ def to_html_section(
 
 @dataclasses.dataclass(frozen=True)
 class _Column:
-    """A figure that the models are compared by.
+    """A quantity by which the models are compared.
 
     Attributes:
-        header: its name.
-        ours: takes it from a row; None if it is not there.
-        others: takes it from a published row.
-        written: how it is written.
-        more_is_better: whether the greatest is the best.
-        task: the task that it scores, "" for the mean; None for no score.
+        header: the column's heading.
+        ours: gets the value from a row; None if it has none.
+        others: gets the value from a published row.
+        written: formats the value.
+        more_is_better: whether the highest value is the best.
+        task: the task that it scores, "" for the mean; None if it is not a
+            score.
     """
 
     header: str
@@ -226,9 +227,9 @@ def _our_cell(
 
 
 def _best(column: _Column, rows: Sequence[Row]) -> str | None:
-    """Returns the best figure as written; None if all are the same.
+    """Returns the best value as written; None if all are the same.
 
-    Figures that look the same are both the best.
+    Values that are written alike are equally good.
     """
     values = [column.ours(row) for row in rows if row.student_size]
     known = [value for value in values if value is not None]
@@ -264,7 +265,7 @@ def _detail_headers(table: ResultTable) -> list[str]:
 
 
 def _details(table: ResultTable) -> list[list[str]]:
-    """Returns a line for each score, with all that is known of it."""
+    """Returns a row for each score, with everything known about it."""
     lines = []
     for row in table.rows:
         for task in table.tasks:
@@ -294,7 +295,7 @@ def _details(table: ResultTable) -> list[list[str]]:
 
 
 def _notes(table: ResultTable) -> list[str]:
-    """Returns what must be known to read the table, a paragraph each."""
+    """Returns the notes needed to read the table, one paragraph each."""
     level = f"{100 * table.level:g}%"
     notes = [
         "Scores are percent on the development sets: the median over the "
@@ -321,10 +322,10 @@ def _notes(table: ResultTable) -> list[str]:
 
 
 def _sentences(table: ResultTable) -> list[str]:
-    """Returns the comparisons in words, those of the means first."""
+    """Returns the comparisons in words, means first."""
     means = [c.sentence for c in table.comparisons if c.task is None]
     tasks = [c.sentence for c in table.comparisons if c.task is not None]
-    # The mean of one task is that task.
+    # With a single task, the mean is the same as the task.
     return tasks if len(table.tasks) == 1 else means + tasks
 
 
@@ -348,7 +349,7 @@ def _points(value: float | None) -> str:
     return _DASH if value is None else points(value)
 
 
-# Less of each is better.
+# For each of these, less is better.
 _COST_COLUMNS = (
     _Column(
         "Parameters",
@@ -386,7 +387,7 @@ def _rich(text: str, style: str = "") -> rich.text.Text:
 
 
 def _pipes(headers: list[str], lines: list[list[str]], texts: int) -> str:
-    """Returns a table with pipes; the first columns `texts` hold words."""
+    """Returns a table with pipes; the first `texts` columns hold words."""
     widths = [
         max(3, *map(cell_len, cells))
         for cells in zip(headers, *lines, strict=True)

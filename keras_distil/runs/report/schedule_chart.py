@@ -1,4 +1,4 @@
-"""What a recipe's schedules will do, drawn before it runs."""
+"""Draws a recipe's schedules before it runs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from keras_distil.runs.schedules import make_schedule
 from keras_distil.runs.sections import distill_section
 from keras_distil.utils import disk
 
-# Points of a curve; corners of schedules are added.
+# Points of a curve; the corners of schedules are added.
 _POINTS = 500
 
 
@@ -23,8 +23,8 @@ class Curve:
     """A value over the updates.
 
     Attributes:
-        name: of the value.
-        values: (steps,), at each of `Curves.steps`.
+        name: name of the value.
+        values: (steps,), value at each of `Curves.steps`.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Curves:
     """All values of a distillation that may change.
 
     Attributes:
-        steps: int, (points,), updates made before.
-        settings: of the losses, by setting: of each loss that has it, a curve.
-            The weights are the last.
-        learning_rate: of the optimizer.
+        steps: int, (points,), number of updates made before.
+        settings: by setting, a curve for each loss that has it. The weights
+            come last.
+        learning_rate: the optimizer's learning rate.
     """
 
     steps: np.ndarray
@@ -51,12 +51,12 @@ def compute(recipe: config.Recipe, *, steps: int | None = None) -> Curves:
     """Evaluates the recipe's schedules.
 
     Args:
-        recipe: with a `distill` section.
+        recipe: a recipe with a `distill` section.
         steps: int >= 1, updates, for a recipe that counts epochs.
 
     Raises:
-        ValueError: if the recipe distils nothing, or the number of updates
-            is not known.
+        ValueError: if the recipe distils nothing, or the number of updates is
+            not known.
     """
     settings = distill_section(recipe)
     total = steps or settings.steps
@@ -90,7 +90,7 @@ def compute(recipe: config.Recipe, *, steps: int | None = None) -> Curves:
 def _settings(
     distill: DistillSection, steps: np.ndarray
 ) -> dict[str, tuple[Curve, ...]]:
-    """Curves of what may be scheduled, by setting."""
+    """Curves of the settings that may be scheduled, by setting."""
     found: dict[str, list[Curve]] = {}
     for name, settings in distill.losses.by_name.items():
         given = distill.schedules.by_name.get(name, {})
@@ -107,7 +107,7 @@ def _settings(
 
 
 def _corners(recipe: config.Recipe) -> np.ndarray:
-    """Updates at which a schedule turns, and those before."""
+    """Updates at which a schedule turns, and the updates before them."""
     settings = distill_section(recipe)
     found = [settings.warmup_steps]
     for by_setting in settings.schedules.by_name.values():
@@ -122,14 +122,14 @@ def draw(curves: Curves, path: Path, *, title: str) -> None:
     """Draws a panel for each setting, and one for the learning rate.
 
     Args:
-        curves: as from `compute`.
+        curves: from `compute`.
         path: the PNG to write.
-        title: of the picture.
+        title: title of the picture.
 
     Raises:
         OSError: if it cannot be written.
     """
-    # Loads for a second, and draws without a screen.
+    # Importing it takes a second; it draws without a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = make_figure(curves, size=(8.0, 7.0))
@@ -140,10 +140,10 @@ def draw(curves: Curves, path: Path, *, title: str) -> None:
 
 
 def make_figure(curves: Curves, *, size: tuple[float, float]) -> Any:
-    """The panels as a figure of matplotlib.
+    """Makes the panels as a Matplotlib figure.
 
     Args:
-        curves: as from `compute`.
+        curves: from `compute`.
         size: width and height in inches.
     """
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The sections of the report that hold words and figures."""
+"""The sections of the report that hold text and numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ _SAMPLES = 12
 
 
 def held_out(rows: Mapping[str, Mapping[str, float]]) -> ReportSection:
-    """The table of held-out text.
+    """The table of scores on held-out text.
 
     Args:
-        rows: by the name of the model; each has what the first has.
+        rows: by model name; each row has the keys of the first.
     """
     first = next(iter(rows.values()))
     shown = [find_metric(name) for name in TABLE if name in first]
@@ -51,10 +51,10 @@ def held_out(rows: Mapping[str, Mapping[str, float]]) -> ReportSection:
 
 
 def samples(compared: SideBySide | None) -> ReportSection | None:
-    """Masked words with the first choices of both models.
+    """Masked words with both models' first choices.
 
     Args:
-        compared: what a run kept; None if it is not there.
+        compared: the run's comparison; None if it has none.
     """
     if compared is None or not compared.guesses:
         return None
@@ -99,7 +99,7 @@ def environment(path: Path) -> ReportSection | None:
     """Versions, hardware, seed and commit.
 
     Args:
-        path: `environment.json` of the run.
+        path: the run's `environment.json`.
 
     Returns:
         The section; None if the file is missing or damaged.
@@ -132,8 +132,8 @@ def origin(commands: Sequence[str], recipe: str) -> ReportSection:
     """The commands that made a run, and its recipe.
 
     Args:
-        commands: as typed; none if they are not known.
-        recipe: YAML; "" if it is not there.
+        commands: as typed; empty if they are not known.
+        recipe: YAML; "" if it is missing.
     """
     parts = []
     if commands:

@@ -1,4 +1,4 @@
-"""A figure of matplotlib as an element of a page."""
+"""Turns a Matplotlib figure into an element of a page."""
 
 import io
 import re
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
 
-# Text stays text, nothing in it is a formula, and the same figure is the same
-# file.
+# Text stays text and is never read as a formula, and the same figure always
+# gives the same file.
 _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "keras_distil",
@@ -32,23 +32,24 @@ _FAMILY = re.compile(r"font: ([\d.]+)px [^;]*")
 
 @contextmanager
 def style() -> Iterator[None]:
-    """In the block, figures are made and drawn as the report wants them."""
-    # Loads for a second.
+    """Context in which figures are made and drawn in the report's style."""
+    # Importing it takes a second.
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-        # The page's reader has other fonts than the one that measures here.
+        # The reader's browser has other fonts than the one that measures here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def inline(figure: Any, *, label: str, prefix: str) -> str:
-    """The figure as an `<svg>` that stands in HTML.
+    """Returns the figure as an `<svg>` for use inside HTML.
 
     Args:
-        figure: of matplotlib.
-        label: text, for readers who do not see it.
-        prefix: begins all ids, and belongs to no other chart of the page.
+        figure: a Matplotlib figure.
+        label: text, for screen readers.
+        prefix: starts every id; must differ from that of any other chart on the
+            page.
     """
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
@@ -60,7 +61,7 @@ def inline(figure: Any, *, label: str, prefix: str) -> str:
     _name_ids(root, prefix)
     for element in root.iter():
         element.tag = _local(element.tag)
-        # Fonts are inherited.
+        # Fonts are inherited from the root element.
         css = _FAMILY.sub(r"font-size: \1px", element.get("style", ""))
         if css:
             element.set("style", css)
@@ -80,7 +81,7 @@ def inline(figure: Any, *, label: str, prefix: str) -> str:
 
 
 def _name_ids(root: ElementTree.Element, prefix: str) -> None:
-    """Drops ids that nothing refers to; the others get the prefix."""
+    """Drops ids that nothing refers to; prefixes the others."""
     used: set[str] = set()
     for element in root.iter():
         for name, value in list(element.attrib.items()):
@@ -98,5 +99,5 @@ def _name_ids(root: ElementTree.Element, prefix: str) -> None:
 
 
 def _local(name: str) -> str:
-    """A name without its namespace, which HTML knows by itself."""
+    """A name without its namespace, which HTML does not need."""
     return name.rpartition("}")[2]
