@@ -17,8 +17,8 @@ app = typer.Typer(
     help="Distil large transformer encoders into small, fast ones.",
 )
 
-# What bad input, a full disk or an interrupted download raise. Anything else
-# is a mistake of ours, and shows its traceback.
+# Raised by bad input, a full disk or an interrupted download. Anything else is
+# a bug of ours and shows its traceback.
 _EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 _GO_ON = "What was finished is kept: the same command goes on from there."
@@ -27,7 +27,8 @@ _GO_ON = "What was finished is kept: the same command goes on from there."
 class _AskedToEndError(BaseException):
     """The process was asked to end; holds the signal's number.
 
-    Ctrl-C too: typer takes a KeyboardInterrupt for itself, and says nothing.
+    This covers Ctrl-C too: typer catches a KeyboardInterrupt itself and prints
+    nothing.
     """
 
 
@@ -36,7 +37,7 @@ def _program() -> None:
     """Distil large transformer encoders into small, fast ones."""
 
 
-# In the order of the help.
+# The help lists commands in this order.
 app.command(
     epilog="Example: keras-distil run recipes/quickstart.yaml --set "
     "distill.steps=50 --output /tmp/first",
@@ -81,19 +82,19 @@ app.command(
 
 
 def main() -> None:
-    """Runs the command line; bad input ends in one line and status 1."""
+    """Runs the command line; bad input ends with one line and status 1."""
     for number in quiet.WORDS:
         signal.signal(number, _end)
     try:
         app()
     except _AskedToEndError as asked:
         number = asked.args[0]
-        # What is asked once more may not cut the line in two.
+        # A second signal must not cut the line in two.
         for each in quiet.WORDS:
             signal.signal(each, signal.SIG_IGN)
         _fail(f"{quiet.WORDS[number]}. {_GO_ON}", status=128 + number)
     except config.RecipeError as error:
-        # One line for each mistake in the recipe.
+        # The message has one line for each mistake in the recipe.
         _fail(str(error))
     except _EXPECTED as error:
         _fail(_in_one_line(error))
@@ -105,7 +106,7 @@ def _end(number: int, frame: Any) -> None:
 
 def _in_one_line(error: Exception) -> str:
     text = str(error)
-    # Python's own words begin with a number that says nothing to a reader.
+    # Python's message begins with a number that means nothing to a reader.
     if isinstance(error, OSError) and error.strerror:
         names = [x for x in (error.filename, error.filename2) if x is not None]
         text = ": ".join([error.strerror, " -> ".join(map(str, names))])

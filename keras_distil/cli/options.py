@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, and what they mean."""
+"""Arguments and options shared by several commands, and their meaning."""
 
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +45,7 @@ AsJson = Annotated[
 ]
 
 
-# The recipe of a run, in its folder.
+# File name of the recipe in a run's folder.
 _OWN_RECIPE = "recipe.yaml"
 
 
@@ -55,7 +55,7 @@ def choose_folder(output: Path | None, name: str) -> Path:
 
 
 def load_recipe(given: str, overrides: list[str] | None) -> config.Recipe:
-    """Loads a recipe; that of an earlier run's folder is translated first."""
+    """Loads a recipe; one in an earlier run's folder is translated first."""
     path = Path(given).expanduser()
     if path.name == _OWN_RECIPE:
         earlier_runs.translate_locked(path.parent, Progress().say)
@@ -65,7 +65,7 @@ def load_recipe(given: str, overrides: list[str] | None) -> config.Recipe:
 def load_run_or_recipe(
     given: str, overrides: list[str] | None
 ) -> tuple[config.Recipe, Path]:
-    """Loads a recipe, given itself or as the folder of a run."""
+    """Loads a recipe, given directly or as a run's folder."""
     run_path = Path(given)
     if run_path.is_dir():
         given = str(run_path / _OWN_RECIPE)

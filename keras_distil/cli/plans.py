@@ -1,4 +1,4 @@
-"""Commands that say what a recipe would do, or should."""
+"""Commands that estimate, plot or search a recipe's settings."""
 
 import os
 import shlex
@@ -80,7 +80,7 @@ def plan(
     progress.say("Measuring some updates on this machine")
     with progress.bar("Measure (updates)") as bar:
         measurement = measured.measure(resolved, progress=bar.update_of)
-    # What was measured stands in place of the estimate.
+    # The measurement replaces the estimate.
     del summary["memory_gb_per_device"]
     printing.print_summary(
         summary | measured.durations(resolved, measurement), json_
@@ -88,7 +88,7 @@ def plan(
 
 
 def _refuse_with_calibrate(given: dict[str, bool]) -> None:
-    """Raises ValueError if an option does not go with `--calibrate`."""
+    """Raises ValueError if an option cannot be combined with `--calibrate`."""
     wrong = [name for name, is_given in given.items() if is_given]
     if wrong:
         raise ValueError(
@@ -150,7 +150,7 @@ def search(
         raise ValueError(f"{recipe} has no section `search`: nothing to do.")
     folder = choose_folder(output, f"{resolved.name}_search")
     progress = Progress(quiet=quiet_)
-    # A process that works for another shares its folder.
+    # A process that works for another one shares its folder.
     alone = "KERASTUNER_ORACLE_IP" not in os.environ
     with run_folder.locked(folder, writes=alone):
         if alone and not fresh:
@@ -160,7 +160,7 @@ def search(
             folder,
             progress,
             fresh=fresh,
-            # What is measured chooses among the trials.
+            # Without `evaluate`, whose measures choose among the trials.
             changeable=("export", "benchmark", "data.max_skipped_fraction"),
         )
         quiet.import_tensorflow()

@@ -1,4 +1,4 @@
-"""What commands print: lines, tables and JSON on standard output."""
+"""Output of the commands: lines, tables and JSON on standard output."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ def print_json(content: Any) -> None:
 
 
 def print_summary(summary: dict[str, Any], as_json: bool) -> None:
-    """Prints names with their values, a table for each title."""
+    """Prints names and values, with a table for each title."""
     if as_json:
         print_json(summary)
         return
@@ -34,7 +34,7 @@ def print_summary(summary: dict[str, Any], as_json: bool) -> None:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Prints what `report.json` holds."""
+    """Prints the contents of `report.json`."""
     if "rows" in report:
         _print_held_out(report)
     if "tasks" in report:

@@ -1,4 +1,4 @@
-"""Commands that run a recipe, or a part of it."""
+"""Commands that run a recipe or part of it."""
 
 import json
 import shlex
@@ -122,7 +122,7 @@ def _run_one(
     quiet_: bool,
     as_json: bool,
 ) -> None:
-    """Runs one stage of a recipe, in the folder where `run` goes on."""
+    """Runs one stage of a recipe, in the folder where `run` continues."""
     resolved = load_recipe(recipe, overrides)
     if getattr(resolved, stage) is None:
         raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
@@ -259,7 +259,7 @@ def report(
 def find_workers(
     recipe: config.Recipe, workers: str | None, index: int | None
 ) -> tuple[int, int]:
-    """Returns this process's place among its workers, and their number."""
+    """Returns this process's index among its workers, and their number."""
     if (workers is None) != (index is None):
         raise ValueError("--workers and --worker-index need each other.")
     if workers is not None and index is not None:
@@ -273,7 +273,7 @@ def find_workers(
 
 
 def _stages(*, errors: bool = True) -> Any:
-    """Loads the stages, and TensorFlow with them."""
+    """Imports the stages, and TensorFlow with them."""
     quiet.import_tensorflow(errors=errors)
     from keras_distil.runs import stages
 

@@ -120,7 +120,7 @@ def export(
 
 
 def check_formats(recipe: config.Recipe, wanted: list[str] | None) -> list[str]:
-    """Returns the formats asked for, checked as a recipe's are."""
+    """Returns the requested formats, checked like those of a recipe."""
     if wanted is None:
         return list((recipe.export or config.ExportSection()).formats)
     known = config.EXPORT_FORMATS

@@ -1,7 +1,7 @@
-"""Recipes: their schema, and their loading from YAML.
+"""Recipes: their schema, and loading them from YAML.
 
-Imports no TensorFlow, so that a recipe can be checked in a fraction of a
-second and on a machine that cannot train.
+Does not import TensorFlow, so that a recipe can be checked in a fraction of a
+second, even on a machine that cannot train.
 """
 
 from keras_distil.config.loading import RecipeError as RecipeError

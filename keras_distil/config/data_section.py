@@ -15,7 +15,7 @@ from keras_distil.utils.section import (
 
 DOCUMENTED_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "keras_hub")
 
-# One name, no dots: looking up a submodule would import its parent.
+# A single name without dots: looking up a submodule would import its parent.
 PackageName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 
@@ -31,8 +31,8 @@ class DocumentationSource(Section):
 class FilesSource(Section):
     """A source of text: files under `data.root` that match a glob pattern.
 
-    `field` is the key that holds the text in the records of JSON lines files.
-    `encoding` is one that Python knows by this name.
+    `field` is the key of the text in the records of JSON lines files.
+    `encoding` is the Python name of the files' encoding.
     """
 
     kind: Literal["files"]
@@ -70,8 +70,8 @@ Source: TypeAlias = Annotated[
 class MaskingSettings(Section):
     """`data.masking`: which tokens the model has to guess.
 
-    Tokens are chosen with weight `count ** -rare_token_exponent`: 0 treats
-    all alike, 0.7 favours rare ones as the authors of DistilBERT did.
+    Tokens are chosen with weight `count ** -rare_token_exponent`: 0 treats all
+    tokens alike, and 0.7 favours rare ones, as the authors of DistilBERT did.
     """
 
     rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
@@ -81,12 +81,12 @@ class MaskingSettings(Section):
 class DataSection(Section):
     """`data`: the corpus and how it becomes batches.
 
-    `root` is the folder of all files, those of tasks, too. Text outside of it
-    is refused unless `allow_outside_root` is true. `prepared` is a
-    folder that `keras-distil prepare --output` wrote; the
-    sources are then not read. `layout` is `packed`, full sequences of joined
-    paragraphs, or `bucketed`, a sequence a paragraph and batches of like
-    lengths. `license` is for the model card.
+    `root` is the folder of all files, including those of tasks. Text outside it
+    is refused unless `allow_outside_root` is true. `prepared` is a folder
+    written by `keras-distil prepare --output`; the sources are then not read.
+    `layout` is `packed` (full sequences of joined paragraphs) or `bucketed`
+    (one sequence per paragraph, in batches of similar length). `license` is for
+    the model card.
     """
 
     root: PathText | None = None

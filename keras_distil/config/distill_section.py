@@ -24,11 +24,12 @@ from keras_distil.utils.section import (
 class DistillSection(Section):
     """`distill`: the training of the student with AdamW.
 
-    `batch_size` is the global batch: all replicas and all micro-batches.
-    `jit_compile` lets XLA compile the optimizer's update and what the losses
-    do with logits. `losses` names the losses and their settings, and
-    `schedules` replaces settings of theirs by values that follow the step.
-    With `baseline`, the same student also learns without the teacher.
+    `batch_size` is the global batch: all replicas and all micro-batches
+    together. `jit_compile` lets XLA compile the optimizer's update and the
+    losses' operations on logits. `losses` names the losses and their settings,
+    and `schedules` replaces some of these settings with values that depend on
+    the step. With `baseline`, the same student is also trained without the
+    teacher.
     """
 
     steps: Count | None = None
@@ -50,7 +51,7 @@ class DistillSection(Section):
 
     @property
     def temperature_range(self) -> tuple[float, float]:
-        """The lowest and the highest temperature of the training."""
+        """The lowest and the highest temperature during training."""
         found = []
         for name, settings in self.losses.by_name.items():
             schedule = self.schedules.by_name.get(name, {}).get("temperature")
@@ -58,12 +59,12 @@ class DistillSection(Section):
                 found += schedule.extremes()
             elif "temperature" in type(settings).model_fields:
                 found.append(settings.model_dump()["temperature"])
-        # Without soft targets, the plain softmax.
+        # Without soft targets, this is the temperature of the plain softmax.
         return min(found, default=1.0), max(found, default=1.0)
 
     @property
     def positions(self) -> str:
-        """Where losses on logits count: "all" tokens, or the "masked" ones."""
+        """Where losses on logits apply: "all" tokens, or the "masked" ones."""
         settings = self.losses.by_name.values()
         everywhere = any(
             getattr(x, "positions", None) == "all" for x in settings
@@ -72,7 +73,7 @@ class DistillSection(Section):
 
     @property
     def weighted_losses(self) -> list[str]:
-        """Names of the losses that ever have a weight."""
+        """Names of the losses whose weight is ever above 0."""
         return [
             name
             for name, settings in self.losses.by_name.items()
@@ -124,7 +125,7 @@ class DistillSection(Section):
     def _one_duration(
         cls, epochs: float | None, info: ValidationInfo
     ) -> float | None:
-        # Absent from `info.data` only when `steps` itself is wrong.
+        # Missing from `info.data` only if `steps` itself is invalid.
         steps = info.data.get("steps", math.nan)
         if (steps is None) == (epochs is None):
             raise ValueError(

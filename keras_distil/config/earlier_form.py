@@ -1,14 +1,14 @@
-"""The keys that recipes had before `losses` was a map, and their present form.
+"""Recipe keys from before `losses` was a map, and their present form.
 
-In a user's recipe they are errors that show the present form. The recipe that
-an earlier run keeps in its folder is translated.
+In a user's recipe these keys are errors that show the present form. The recipe
+that an earlier run keeps in its folder is translated.
 """
 
 from typing import Any
 
 import yaml
 
-# By the earlier key.
+# Present keys, by the earlier key.
 MOVED = {
     "student.undistilled_source": "student.baseline_source",
     "distill.twin": "distill.baseline",
@@ -38,7 +38,8 @@ MOVED = {
         "finetune.losses.soft_target.confidence_slope"
     ),
 }
-# The rows of tasks and of held-out text, and whatever is named after them.
+# Name of the rows of tasks and of held-out text, and of everything named after
+# them.
 BASELINE = "baseline"
 EARLIER_ROWS = {"undistilled": BASELINE, "twin": BASELINE}
 
@@ -52,8 +53,8 @@ def present_form(key: str, value: Any) -> str | None:
     """What to write in place of an earlier key; None if it is not one.
 
     Args:
-        key: its dotted path.
-        value: what the recipe says there.
+        key: the key's dotted path.
+        value: the recipe's value for it.
     """
     moved = MOVED.get(key)
     if moved is None:
@@ -72,21 +73,21 @@ def present_form(key: str, value: Any) -> str | None:
 
 
 def translate(values: dict[str, Any]) -> dict[str, Any]:
-    """An earlier run's recipe in the present form.
+    """Translates an earlier run's recipe into the present form.
 
-    What it trains is the same, bit for bit: on text, a loss of weight 0 is
-    computed; on tasks, it was left out.
+    It trains exactly the same, bit for bit: on text, a loss of weight 0 is
+    computed; on tasks, it used to be left out.
 
     Args:
-        values: the recipe with every default written out. It may be in the
-            present form already.
+        values: the recipe with every default written out. It may already be in
+            the present form.
     """
     earlier = {key: _get(values, key) for key in MOVED}
     earlier = {k: v for k, v in earlier.items() if v is not _ABSENT}
     translated = values
     for key, value in earlier.items():
         translated = _without(translated, key)
-        # Null is a schedule or a file that was not given.
+        # Null stands for a schedule or file that was not given.
         if value is not None:
             translated = _with(translated, MOVED[key], value)
     if isinstance(values.get("finetune"), dict):
@@ -105,7 +106,7 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_losses(values: dict[str, Any], section: str) -> dict[str, Any]:
-    """Names the losses of which nothing was said, which were not off."""
+    """Names the losses that the recipe did not mention but that were on."""
     named = {x: {} for x in _LOSSES[section]} | values[section]["losses"]
     if section == "finetune":
         named = {k: v for k, v in named.items() if v.get("weight") != 0}
@@ -113,7 +114,7 @@ def _with_losses(values: dict[str, Any], section: str) -> dict[str, Any]:
 
 
 def _with_balance(values: dict[str, Any]) -> dict[str, Any]:
-    """Leaves out the shares of losses without a weight, which did nothing."""
+    """Drops the shares of losses without a weight, which had no effect."""
     balance = _get(values, "distill.balance")
     losses = _get(values, "distill.losses")
     if not isinstance(balance, dict) or not isinstance(losses, dict):
@@ -127,7 +128,7 @@ _ABSENT = object()
 
 
 def _get(values: Any, key: str) -> Any:
-    """What is at a dotted path; `_ABSENT` if nothing is."""
+    """The value at a dotted path; `_ABSENT` if there is none."""
     for name in key.split("."):
         if not isinstance(values, dict) or name not in values:
             return _ABSENT

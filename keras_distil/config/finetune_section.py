@@ -39,7 +39,7 @@ Seeds: TypeAlias = Annotated[
 
 
 class TaskOverrides(Section):
-    """`finetune.by_task.TASK`: what replaces the settings of all tasks."""
+    """`finetune.by_task.TASK`: replaces settings for a single task."""
 
     seeds: Seeds | None = None
     epochs: Count | None = None
@@ -52,20 +52,20 @@ class FineTuneSection(Section):
 
     Every row is trained on every task with every seed: the teacher and the
     baseline on the labels, the student from the teacher of the same task and
-    seed, by `losses`. `by_task` replaces settings of single tasks, as the seeds
-    of large ones that are trained once. The row `elmo`, the biLSTM model of the
-    paper's table, is not trained: it has parameters and latency alone.
-    `source: files` reads the tasks' official files under `data.root`, `tfds`
-    takes them from TensorFlow Datasets.
+    seed, by `losses`. `by_task` replaces settings of single tasks, such as the
+    seeds of large tasks that are trained only once. The row `elmo`, the biLSTM
+    model of the paper's table, is not trained: it only has parameters and
+    latency. `source: files` reads the tasks' official files under `data.root`;
+    `tfds` takes them from TensorFlow Datasets.
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
-    share `stride` of them, after at most `max_question` of the question.
-    `jit_compile` lets XLA compile the optimizer's update. The student sees
-    `augment_copies` copies of every example with words replaced by those that
+    overlap by `stride`, after at most `max_question` tokens of the question.
+    `jit_compile` lets XLA compile the optimizer's update. The student also sees
+    `augment_copies` copies of every example, with words replaced by ones that
     the untuned teacher expects there.
 
-    What is null depends on the task: see `training.task_defaults`. A training
-    ends early after `patience` epochs without a better score on the
+    Defaults for null depend on the task: see `training.task_defaults`. A
+    training ends early after `patience` epochs without a better score on the
     development set; the best epoch is kept.
     """
 
@@ -107,7 +107,7 @@ class FineTuneSection(Section):
         return augment_copies
 
     def of_task(self, task: str) -> "FineTuneSection":
-        """The settings with which a task is trained."""
+        """The settings used to train a task."""
         own = self.by_task.get(task)  # type: ignore[call-overload]
         if own is None:
             return self

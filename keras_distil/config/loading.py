@@ -1,4 +1,4 @@
-"""Reading a recipe: YAML, overrides, and all its errors in one message."""
+"""Reads a recipe: YAML, overrides, and all its errors in one message."""
 
 import difflib
 import os
@@ -20,12 +20,12 @@ from keras_distil.utils.private_text import shown_values
 
 _Location = tuple[str | int, ...]
 
-# For received values: a recipe with YAML aliases can be enormous when written
-# out.
+# Shortens received values: a recipe with YAML aliases can be enormous when
+# written out.
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 2
 
-# A recipe has a hundred; a few lines of aliases of aliases can have billions.
+# A recipe has about a hundred; a few lines of nested aliases can have billions.
 _MOST_VALUES = 10_000
 
 _DEFAULT_LOSSES = {
@@ -33,7 +33,7 @@ _DEFAULT_LOSSES = {
     "finetune.losses": registry.TASK_DEFAULTS,
 }
 
-# Similarity (0 to 1) from which a key is worth proposing for another.
+# Similarity (0 to 1) from which one key is suggested in place of another.
 _NEAR = 0.65
 
 
@@ -78,7 +78,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_bounded_int)
 
 
 def _count_values(node: yaml.Node, counted: dict[int, int | None]) -> int:
-    """Values in `node` once its aliases are written out."""
+    """Counts the values in `node` with its aliases written out."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) in counted:
@@ -104,10 +104,10 @@ def _count_values(node: yaml.Node, counted: dict[int, int | None]) -> int:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe YAML that quotes text which `_Loader` would take for a number."""
+    """Safe YAML that quotes text that `_Loader` would read as a number."""
 
 
-# YAML 1.1 wants a dot in every float and a sign in every exponent, so that
+# YAML 1.1 requires a dot in every float and a sign in every exponent, so that
 # `1e-3` and `5.0e4` would be strings. This is the rule of YAML 1.2.
 for _yaml_class in (_Loader, _Dumper):
     _yaml_class.add_implicit_resolver(
@@ -125,7 +125,7 @@ def load_recipe(
     Args:
         path: the YAML file.
         overrides: strings `key.path=value`, applied in order. The value is
-            YAML; an entry of a list is named by its index, counted from 0
+            YAML; list entries are named by their index, counted from 0
             (`data.sources.0.packages=[numpy]`).
 
     Returns:
@@ -155,10 +155,10 @@ def load_recipe(
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
-    """Checks a recipe that is given as nested values.
+    """Checks a recipe given as nested values.
 
     Args:
-        values: as a YAML file would hold them.
+        values: nested values as a YAML file would hold them.
 
     Raises:
         RecipeError: with one line for each thing that is wrong.
@@ -167,14 +167,14 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """The recipe of one trial of its search, without the search.
+    """Returns the recipe of one trial of its search, without the search.
 
     Args:
         recipe: the recipe.
         values: by dotted key, such as `distill.losses.soft_target.temperature`.
 
     Raises:
-        RecipeError: if the recipe may not have these values together.
+        RecipeError: if the recipe does not allow this combination of values.
     """
     changed = {**recipe.model_dump(), "search": None}
     for key, value in values.items():
@@ -196,8 +196,8 @@ def _validated(values: dict[str, Any], *, where: str) -> Recipe:
 def dump_recipe(recipe: Recipe, *, without: Sequence[str] = ()) -> str:
     """Returns the recipe as YAML with every default written out.
 
-    Home directories are written as `~`. `load_recipe` reads a whole one back
-    to an equal recipe.
+    Home directories are written as `~`. `load_recipe` reads a complete one back
+    as an equal recipe.
 
     Args:
         recipe: the recipe.
@@ -232,16 +232,16 @@ def _read(path: str | PathLike[str]) -> str:
 
 
 def read_yaml(text: str, *, where: str) -> Any:
-    """Reads plain data from YAML that may come from anyone.
+    """Reads plain data from untrusted YAML.
 
-    Sizes are bounded: aliases, integers, depth.
+    Aliases, integers and depth are limited in size.
 
     Args:
         text: the YAML.
-        where: what the message calls it.
+        where: name of the YAML in the message.
 
     Raises:
-        RecipeError: if it is not valid, or too much.
+        RecipeError: if it is invalid or exceeds a limit.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -254,7 +254,7 @@ def read_yaml(text: str, *, where: str) -> Any:
         raise RecipeError(f"{where}: line {line}: {problem}.") from error
     except RecursionError as error:
         raise RecipeError(f"{where}: is nested too deeply.") from error
-    # A date or a number of impossible digits.
+    # Also raised for impossible dates and numbers with too many digits.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         problem = _shorten(" ".join(str(error).split()), 200)
         raise RecipeError(f"{where}: is not valid YAML: {problem}.") from error
@@ -282,8 +282,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     for depth, key in enumerate(keys[:-1], 1):
         index = _entry(node, key, where)
         if isinstance(node, dict) and node.get(index) is None:
-            # The section was absent or null. A map of losses turns off those
-            # that it does not name: one setting must not do so.
+            # The section was missing or null. A map of losses turns off those
+            # that it does not name; setting a single one must not do so.
             names = _DEFAULT_LOSSES.get(".".join(keys[:depth]), ())
             node[index] = {name: {} for name in names}
         node = node[index]
@@ -291,7 +291,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _entry(node: Any, key: str, where: str) -> str | int:
-    """Returns `key` as what indexes `node`: a key or a position."""
+    """Returns `key` in the form that indexes `node`: a key or a position."""
     if isinstance(node, dict):
         return key
     if isinstance(node, list):
@@ -343,14 +343,14 @@ def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
 
 
 def _shorten(text: str, length: int = 60) -> str:
-    """Cuts text that no one would read to its end."""
+    """Shortens text that nobody would read to the end."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _without_tags(
     location: _Location, kind: str, values: dict[str, Any]
 ) -> _Location:
-    """Drops the tags of unions, which pydantic puts among the keys."""
+    """Drops the union tags that pydantic puts among the keys."""
     kept: list[str | int] = []
     node: Any = values
     tagged = False
@@ -369,7 +369,7 @@ def _without_tags(
 
 
 def _unknown_key(location: _Location, values: dict[str, Any]) -> str:
-    """Returns what is wrong, with the nearest valid key."""
+    """Says that the key is unknown, and names the nearest valid key."""
     *parents, unknown = location
     siblings = _keys_at(parents, values)
     prefix = "".join(f"{parent}." for parent in parents)
@@ -381,9 +381,8 @@ def _unknown_key(location: _Location, values: dict[str, Any]) -> str:
     def nearness(path: str) -> float:
         leaf = path.removeprefix(prefix).rpartition(".")[2]
         ratio = difflib.SequenceMatcher(None, str(unknown), leaf).ratio()
-        # Of equally near keys, the one of the same section comes first, then
-        # one below it, then the nearest: a slip of the hand is likelier than a
-        # wrong place.
+        # Among equally near keys, one in the same section comes first, then one
+        # below it, then the nearest: a typo is likelier than a wrong section.
         near = 0.1 if path == prefix + leaf else 0.05 * path.startswith(prefix)
         shared = os.path.commonprefix([path, prefix])
         return ratio + near + 0.001 * len(shared)
@@ -400,7 +399,7 @@ def _keys_at(parents: Sequence[str | int], values: Any) -> list[str]:
     node = values
     for entry in parents:
         node = node[entry]
-        # A place in a list, or a key of a mapping such as a task's name.
+        # An index in a list, or a key of a mapping such as a task's name.
         if entry not in models[0].model_fields:
             continue
         annotation = models[0].model_fields[str(entry)].annotation
@@ -415,14 +414,14 @@ def _keys_at(parents: Sequence[str | int], values: Any) -> list[str]:
 
 
 def _schema_path(location: Sequence[str | int]) -> str:
-    """Returns `location` as `_all_keys` writes it."""
+    """Returns `location` in the notation of `_all_keys`."""
     return ".".join("N" if isinstance(e, int) else e for e in location)
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yields the path of every key below `model`.
 
-    N is a list index, KEY one of a mapping.
+    N stands for a list index, KEY for a key of a mapping.
     """
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"

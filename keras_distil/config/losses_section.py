@@ -1,6 +1,6 @@
 """`losses`, `schedules` and `balance`: maps from a loss's name to settings.
 
-The names, and what may be said of each, are those of `losses.registry`.
+The names and settings come from `losses.registry`.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ from keras_distil.utils.section import Count, Positive, Section
 
 
 class NamedSettings(Section):
-    """A map whose names are known; what it does not name is None."""
+    """A map with a fixed set of names; those it does not contain are None."""
 
     @model_serializer(mode="wrap")
     def _named(self, serialize: SerializerFunctionWrapHandler) -> Any:
@@ -29,13 +29,13 @@ class NamedSettings(Section):
 
     @property
     def by_name(self) -> dict[str, Any]:
-        """What is named, in the order of the registry."""
+        """The entries of the map, in the order of the registry."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
         return {k: v for k, v in found.items() if v is not None}
 
 
 class LossMap(NamedSettings):
-    """The losses by name; one that is not named is off."""
+    """The losses by name; a loss that is not named is off."""
 
     @property
     def by_name(self) -> dict[str, LossSettings]:
@@ -69,7 +69,7 @@ class LossMap(NamedSettings):
 
 
 class LossSchedules(NamedSettings):
-    """The schedules of the losses by name, each by its setting."""
+    """The schedules of each loss, by setting."""
 
     @property
     def by_name(self) -> dict[str, dict[str, Schedule]]:
@@ -83,7 +83,7 @@ class LossSchedules(NamedSettings):
 def _map_of(
     name: str, base: type[NamedSettings], sections: Mapping[str, Any]
 ) -> Any:
-    """A map in which each name is optional."""
+    """Makes a map in which each name is optional."""
     fields: dict[str, Any] = {
         key: (annotation | None, None) for key, annotation in sections.items()
     }
@@ -129,15 +129,15 @@ else:
 class BalanceSettings(_Shares):
     """`distill.balance`: weights that keep gradients in chosen ratios.
 
-    The names of losses have their shares in an update, in relation to each
-    other: 1 if it is not given. Every `every_steps` updates the weights of
-    `losses` go halfway to those that give them.
+    Each loss has a relative share of the update: 1 if not given. Every
+    `every_steps` updates, the weights of `losses` move halfway to the values
+    that produce these shares.
     """
 
     every_steps: Count = 50
 
     def ratios(self, losses: LossMap) -> dict[str, float]:
-        """The shares of the losses that have a weight."""
+        """The shares of the losses whose weight is above 0."""
         return {
             name: 1.0 if getattr(self, name) is None else getattr(self, name)
             for name, each in losses.by_name.items()
@@ -150,6 +150,6 @@ def default_losses(losses: Any, names: Collection[str]) -> Any:
 
     Args:
         losses: `TextLosses` or `TaskLosses`.
-        names: of the losses.
+        names: names of the losses.
     """
     return losses.model_validate({name: {} for name in names})

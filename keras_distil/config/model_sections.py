@@ -24,8 +24,8 @@ class TeacherTraining(Section):
     """`teacher.train`: masked language modelling of the teacher itself.
 
     `adapter` trains low-rank additions to the encoder and the head, and needs
-    `rank`; with `initial_adapter`, a file, it goes on from there.
-    `all_weights` trains everything and has neither.
+    `rank`; with `initial_adapter`, a file, it continues from there.
+    `all_weights` trains everything and takes neither.
     """
 
     method: Literal["all_weights", "adapter"]
@@ -67,13 +67,13 @@ class TeacherTraining(Section):
 
 
 class TeacherCache(Section):
-    """`teacher.cache`: the student learns from outputs that are on disk.
+    """`teacher.cache`: the student learns from outputs stored on disk.
 
-    The teacher sees every training sequence under `maskings` masks, before
-    the student is trained; epochs cycle through them. The `top_k` largest
-    logits of each position are kept, with the weight of all others together,
-    and the hidden states if a loss reads them. Then the teacher leaves
-    memory.
+    Before the student is trained, the teacher sees every training sequence
+    under `maskings` masks; the student's epochs cycle through them. For each
+    position, the `top_k` largest logits are kept, with the combined weight of
+    all others, and the hidden states if a loss reads them. Then the teacher is
+    released from memory.
     """
 
     top_k: Count = 64
@@ -83,7 +83,7 @@ class TeacherCache(Section):
 class TeacherSection(Section):
     """`teacher`: where the teacher comes from, and its own training if any.
 
-    `license` is for the model card; null takes what the checkpoint says.
+    `license` is for the model card; null uses the checkpoint's.
     """
 
     source: PathText
@@ -94,13 +94,13 @@ class TeacherSection(Section):
 
 
 class StudentSection(Section):
-    """`student`: the shape of the student; null takes the teacher's.
+    """`student`: the shape of the student; null uses the teacher's.
 
     `num_layers: null` is half the teacher's layers, or the length of `layers`
-    when that is a list of teacher layer indices. `initialization: random`
-    copies nothing of the teacher, as in the paper's ablation. With `source`, a
-    `.keras` file, the student was distilled already, and the tasks start from
-    it; `baseline_source` is the same model, trained without a teacher.
+    if that is a list of teacher layer indices. `initialization: random` copies
+    nothing from the teacher, as in the paper's ablation. With `source`, a
+    `.keras` file, the student is already distilled and the tasks start from it;
+    `baseline_source` is the same model, trained without a teacher.
     """
 
     source: PathText | None = None

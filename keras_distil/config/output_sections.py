@@ -1,4 +1,4 @@
-"""`evaluate`, `export`, `benchmark`: what is made of the trained models."""
+"""`evaluate`, `export`, `benchmark`: what is done with the trained models."""
 
 from typing import Annotated, Literal, TypeAlias, get_args
 
@@ -22,10 +22,10 @@ EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 
 
 class EvaluateSection(Section):
-    """`evaluate`: the held-out measures; `sequences: null` takes all.
+    """`evaluate`: the held-out measures; `sequences: null` uses all.
 
-    Of `samples` held-out sequences, words and what is around them are shown
-    in the report and in TensorBoard; 0 shows none.
+    The report and TensorBoard show words of `samples` held-out sequences, with
+    their context; 0 shows none.
     """
 
     sequences: Count | None = None
@@ -35,13 +35,13 @@ class EvaluateSection(Section):
 
 
 class ExportSection(Section):
-    """`export`: what the students are written as at the end of a run.
+    """`export`: the formats in which the students are written after a run.
 
     `saved_model`, `hugging_face` and `preset` (KerasHub) hold the distilled
-    student or that of a task; `sentence_embedding` is a SavedModel of the
-    distilled one's mean hidden states, scaled to length 1. SavedModels cut
-    texts to `max_length` tokens; null takes all positions. `litert_...` are
-    files for phones, with a signature for each of `lengths`; null takes the
+    student or a task's student; `sentence_embedding` is a SavedModel of the
+    distilled student's mean hidden states, scaled to length 1. SavedModels cut
+    texts to `max_length` tokens; null uses all positions. `litert_...` are
+    files for phones, with a signature for each of `lengths`; null uses the
     tasks' `max_length`, or that of the sequences. `onnx` needs the extra of
     that name.
     """
@@ -63,10 +63,10 @@ class ExportSection(Section):
 class BenchmarkSection(Section):
     """`benchmark`: what `keras-distil benchmark` measures.
 
-    Every model takes one sequence of each of `lengths` in every round, with
+    In every round, every model takes one sequence of each of `lengths`, with
     each number of `threads`, and batches of 32 sequences of
-    `throughput_length`. `threads: null` takes 1, 2, 4 and so on up to the
-    number of cores.
+    `throughput_length`. `threads: null` uses 1, 2, 4 and so on up to the number
+    of cores.
     """
 
     lengths: Annotated[list[Length], Field(min_length=1)] = [

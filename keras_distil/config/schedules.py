@@ -1,4 +1,4 @@
-"""The schedules a recipe may give, as plain values."""
+"""Schedules in a recipe, as plain values."""
 
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -38,7 +38,7 @@ class RampSchedule(Section):
 
 
 class ExponentialSchedule(Section):
-    """From `start` to `end` by a constant factor a step, then `end`."""
+    """From `start` to `end` by a constant factor per step, then `end`."""
 
     kind: Literal["exponential"]
     start: Positive
@@ -91,11 +91,11 @@ Schedule: TypeAlias = Annotated[
 
 
 def schedule_of(section: type[Section], setting: str) -> Any:
-    """The type of a schedule whose values a setting may have.
+    """The type of a schedule for a setting, with the setting's valid values.
 
     Args:
-        section: that has the setting.
-        setting: the name of a number.
+        section: the section that has the setting.
+        setting: name of a numeric setting.
     """
 
     def check(schedule: Schedule) -> Schedule:

@@ -1,10 +1,10 @@
-"""What a recipe may say: one class for each section of the YAML file.
+"""The schema of a recipe: one class for each section of the YAML file.
 
-The classes hold values and check them; they build nothing. A check across
-keys is a validator of the later key that reads the earlier ones, and is
-skipped when one of those is itself wrong: so all errors of a recipe are found
-in one pass, each at the key to change. This module has the whole recipe and
-the checks across its sections.
+The classes hold values and check them; they build nothing. A check across keys
+is a validator of the later key that reads the earlier ones, and is skipped if
+one of those is itself invalid: this way all errors of a recipe are found in one
+pass, each at the key to change. This module has the whole recipe and the checks
+across its sections.
 """
 
 from typing import Annotated, Any, Literal
@@ -31,15 +31,15 @@ from keras_distil.utils.section import Count, Section
 class Recipe(Section):
     """A whole recipe.
 
-    `checkpoint_steps` is how many updates lie between two training states, to
-    one of which an interrupted run goes back.
+    `checkpoint_steps` is the number of updates between two training states,
+    from which an interrupted run continues.
 
     A recipe without `distill` only trains its teacher and has no `student`; a
     `distill` without `student` trains a student of the default shape.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]
-    # The seeds of TensorFlow's stateless random operations are int32.
+    # Seeds of TensorFlow's stateless random operations are int32.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     checkpoint_steps: Count = 500
@@ -115,7 +115,7 @@ class Recipe(Section):
     def _something_to_train(
         cls, finetune: FineTuneSection | None, info: ValidationInfo
     ) -> FineTuneSection | None:
-        # Absent where the section itself is wrong.
+        # Missing if the section itself is invalid.
         if "distill" not in info.data or "teacher" not in info.data:
             return finetune
         distill, student = info.data["distill"], info.data.get("student")
@@ -140,7 +140,7 @@ class Recipe(Section):
     def _a_student_is_exported(
         cls, export: ExportSection | None, info: ValidationInfo
     ) -> ExportSection | None:
-        # Absent where a section itself is wrong.
+        # Missing if a section itself is invalid.
         if export is None or not {"distill", "finetune"} <= set(info.data):
             return export
         finetune = info.data["finetune"]
@@ -158,7 +158,7 @@ class Recipe(Section):
     def _something_is_searched(
         cls, search: SearchSection | None, info: ValidationInfo
     ) -> SearchSection | None:
-        # Absent where a section itself is wrong.
+        # Missing if a section itself is invalid.
         needed = {"teacher", "student", "distill", "finetune"}
         if search is None or not needed <= set(info.data):
             return search

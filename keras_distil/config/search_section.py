@@ -1,4 +1,4 @@
-"""`search`: which keys of a recipe are searched, between what, and how."""
+"""`search`: the keys to search, their values, and the method."""
 
 import difflib
 import json
@@ -21,7 +21,7 @@ from keras_distil.utils.section import Count, NonEmptyText, Positive, Section
 HeldOutObjective: TypeAlias = Literal["teacher_agreement", "mlm_loss"]
 HELD_OUT_OBJECTIVES: tuple[str, ...] = get_args(HeldOutObjective)
 
-# Keys that are the same in all trials: how long they last, what they are
+# Keys that must be the same in all trials: how long they train, what they are
 # compared on, and where they run.
 _FIXED = (
     "student.source",
@@ -36,10 +36,10 @@ _FIXED = (
 
 
 class Dimension(Section):
-    """One key of a search space: `choices`, or all between `min` and `max`.
+    """One key of a search space: `choices`, or a range from `min` to `max`.
 
     `scale: log` draws as many values between 0.1 and 1 as between 1 and 10.
-    Of a key that takes whole numbers, whole numbers are drawn.
+    Keys that take whole numbers get whole numbers.
     """
 
     min: float | None = None
@@ -52,7 +52,7 @@ class Dimension(Section):
     def _not_empty(
         cls, highest: float | None, info: ValidationInfo
     ) -> float | None:
-        # Absent where `min` itself is wrong.
+        # Missing if `min` itself is invalid.
         lowest = info.data.get("min", math.nan)
         if (lowest is None) != (highest is None):
             raise ValueError(
@@ -81,7 +81,7 @@ class Dimension(Section):
     def _one_of_both(
         cls, choices: list[Any] | None, info: ValidationInfo
     ) -> list[Any] | None:
-        # Absent where one of them is wrong itself.
+        # Missing if one of them is itself invalid.
         if not {"min", "max"} <= set(info.data):
             return choices
         ranged = info.data["min"] is not None
@@ -101,13 +101,13 @@ class Dimension(Section):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """`min` and `max`, None for `choices`."""
+        """`min` and `max`; None for `choices`."""
         if self.min is None or self.max is None:
             return None
         return self.min, self.max
 
     def by_value(self) -> dict[Any, Any]:
-        """Each choice by what a tuner knows it as: a number, or text."""
+        """Choices by the form in which a tuner handles them: number or text."""
         choices = self.choices or []
         kinds = {type(choice) for choice in choices}
         if kinds <= {int, float}:
@@ -116,7 +116,7 @@ class Dimension(Section):
         return {label(choice): choice for choice in choices}
 
     def extremes(self) -> list[Any]:
-        """Values that all others lie between; every choice."""
+        """The ends of the range, or every choice."""
         return list(self.bounds or self.choices or ())
 
 
@@ -126,12 +126,12 @@ Space: TypeAlias = Mapping[str, Dimension]
 class SearchSection(Section):
     """`search`: values for some keys of `student` and `distill`.
 
-    Every trial distils the same initial student, or one of its own shape,
-    with `distill.steps` updates. `objective` is `teacher_agreement` or
-    `mlm_loss` on held-out text, or one of `finetune.tasks`. A student that
-    takes longer than `max_latency_ms` for one sequence of
-    `evaluate.latency_length` tokens is not trained. `evaluations` is how often
-    a trial is scored: `hyperband` ends the worse trials at one of them.
+    Every trial distils the same initial student, or one of its own shape, with
+    `distill.steps` updates. `objective` is `teacher_agreement` or `mlm_loss` on
+    held-out text, or one of `finetune.tasks`. A student that takes longer than
+    `max_latency_ms` for one sequence of `evaluate.latency_length` tokens is not
+    trained. `evaluations` is the number of times a trial is scored: `hyperband`
+    ends the worse trials at one of them.
     """
 
     tuner: Literal["random", "bayesian", "hyperband", "grid"] = "bayesian"
@@ -172,7 +172,7 @@ def label(value: Any) -> str:
 
 
 def replaced(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Nested `values` with another one at the dotted `key`."""
+    """Nested `values` with the value at the dotted `key` replaced."""
     first, _, rest = key.partition(".")
     if rest:
         value = replaced(values.get(first) or {}, rest, value)
@@ -180,15 +180,15 @@ def replaced(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def check_space(space: Space, sections: Mapping[str, Section]) -> None:
-    """Checks that a recipe's sections may hold what is searched.
+    """Checks that a recipe's sections allow the searched values.
 
     Args:
-        space: what is searched.
-        sections: "student" and "distill", as they are.
+        space: the search space.
+        sections: "student" and "distill", as in the recipe.
 
     Raises:
-        ValueError: on the first key that cannot be searched, or that may not
-            have one of its values.
+        ValueError: on the first key that cannot be searched, or does not allow
+            one of its values.
     """
     known = [
         f"{name}.{key}"
@@ -217,7 +217,7 @@ def check_space(space: Space, sections: Mapping[str, Section]) -> None:
 def takes_whole_numbers(
     key: str, each: Dimension, sections: Mapping[str, Section]
 ) -> bool:
-    """Whether a key with a range takes whole numbers alone."""
+    """Whether a key with a range only takes whole numbers."""
     if each.bounds is None:
         return False
     lowest, highest = each.bounds
@@ -228,7 +228,7 @@ def takes_whole_numbers(
 def _problem(
     key: str, value: Any, sections: Mapping[str, Section]
 ) -> str | None:
-    """What is wrong with a value, None if nothing is."""
+    """What is wrong with a value; None if it is valid."""
     name, _, rest = key.partition(".")
     values = replaced(sections[name].model_dump(), rest, value)
     try:
@@ -242,7 +242,7 @@ def _problem(
 
 
 def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Paths of the keys below a section; a schedule is one key."""
+    """Paths of the keys below a section; a schedule counts as one key."""
     for name, field in model.model_fields.items():
         inner = field.annotation
         # A loss may be left out of its map.
