@@ -31,9 +31,9 @@ class Exporter(abc.ABC):
 
     Args:
         student: the model to export.
-        tokenizer: of its vocabulary; None for an export without one.
-        folder: where the export will be, for messages and titles. What is
-            written goes to a scratch folder first.
+        tokenizer: its tokenizer; None for an export without one.
+        folder: the final folder, for messages and titles. Files are written
+            to a scratch folder first.
 
     Attributes:
         format: its name in reports and recipes.

@@ -1,7 +1,7 @@
 """Distillation losses, the paper's triple loss and those of tasks.
 
-Classes are loaded when first used: what a recipe may say of the losses, in
-`registry`, needs no TensorFlow.
+Classes are loaded when first used, so that `registry`, with the settings of
+losses in recipes, does not need TensorFlow.
 """
 
 import importlib
@@ -25,8 +25,8 @@ __all__ = sorted([*_HOMES, "TASK_KINDS", "make_losses"])
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # All of them: Keras finds the classes of saved models where they are
-    # imported.
+    # All are imported, because Keras finds only imported classes when it
+    # loads a model.
     modules = {
         home: importlib.import_module(f"{__name__}.{home}")
         for home in _HOMES.values()

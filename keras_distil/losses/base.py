@@ -1,4 +1,4 @@
-"""The base classes of distillation losses, the package's and the users' own."""
+"""The base classes of distillation losses, built-in and custom."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from keras_distil.utils.graph_checks import BatchError
 Tensor = Any
 
 
-# What losses on the outputs and losses on the hidden states may read.
+# The arguments that losses on outputs and on hidden states may read.
 LOGITS = frozenset({"targets", "teacher_logits", "student_logits"})
 HIDDEN_STATES = frozenset({"teacher_hidden_states", "student_hidden_states"})
 COUNTS = ("tokens", "masked", "examples")
@@ -22,9 +22,10 @@ COUNTS = ("tokens", "masked", "examples")
 class DistillationLoss(keras.layers.Layer):
     """A weighted term of the distillation objective.
 
-    A subclass says what it reads and what it counts, and computes one value
-    for each token (or example) in `token_values`. The Distiller computes what
-    is read once, takes the mean over what is counted, and logs it.
+    A subclass declares what it reads and what it counts, and computes one
+    value per token (or example) in `token_values`. The Distiller computes the
+    inputs once for all losses, takes the mean over what is counted, and logs
+    it.
 
     It is a Keras layer only so that its weight and temperature are variables
     that callbacks may change mid-run and that are saved with the Distiller.
@@ -36,18 +37,19 @@ class DistillationLoss(keras.layers.Layer):
     Attributes:
         reads: frozenset of the arguments that `token_values` takes; see
             `LogitsLoss` and `HiddenStateLoss`.
-        counts: what the mean is taken over. "tokens" are all non-padding
-            tokens; of a task's outputs they are the decisions: texts, tokens
-            with a label, or starts and ends of spans. "masked" are the
-            positions chosen for masked language modelling, "examples" the
-            decisions of a task.
-        caption: what reports and charts call the loss; None for the name of
+        counts: the items that the mean is taken over. "tokens" are all
+            non-padding tokens; for losses on a task's outputs they are the
+            decisions: texts, tokens with a label, or starts and ends of
+            spans. "masked" are the positions chosen for masked language
+            modelling, "examples" the decisions of a task.
+        caption: name of the loss in reports and charts; None for the name of
             its log.
-        unit: of its values, for the same; empty for none.
-        statistic: name of what the loss observes of every update, whose mean
-            is a log `<name>_<statistic>`; None for losses without one.
+        unit: unit of its values in reports and charts; empty for none.
+        statistic: name of a statistic that the loss observes at every update
+            and whose mean is logged as `<name>_<statistic>`; None for losses
+            without one.
         takes_top_logits: whether the teacher's logits may be `TopLogits`, as
-            a cached teacher has them.
+            from a cached teacher.
     """
 
     reads: frozenset[str] = frozenset()
@@ -69,7 +71,7 @@ class DistillationLoss(keras.layers.Layer):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether it reads anything of a teacher's."""
+        """Whether it reads any output of a teacher."""
         return any(name.startswith("teacher_") for name in self.reads)
 
     @property
@@ -81,11 +83,11 @@ class DistillationLoss(keras.layers.Layer):
         """Adds a number that callbacks may change and that is saved.
 
         Args:
-            name: string, of the variable.
-            value: float, at the start.
+            name: string, name of the variable.
+            value: float, initial value.
 
         Returns:
-            A float32 scalar, not trained.
+            A float32 scalar, not trainable.
 
         Raises:
             TypeError: if `value` is not a number.
@@ -96,24 +98,24 @@ class DistillationLoss(keras.layers.Layer):
             shape=(),
             initializer=keras.initializers.Constant(check_number(name, value)),
             trainable=False,
-            # Every replica assigns the same scheduled value.
+            # All replicas assign the same scheduled value.
             aggregation="only_first_replica",
         )
 
     def token_statistic(self, student_logits: Tensor) -> Tensor:
-        """What the loss learns of each token, float32."""
+        """Returns the statistic of each token, float32."""
         raise NotImplementedError
 
     def observe(self, mean: Tensor) -> None:
-        """Takes the statistic's mean over a batch, after its update."""
+        """Receives the statistic's mean over a batch, after its update."""
         raise NotImplementedError
 
     def token_values(self, *args: Any, **inputs: Any) -> Tensor:
-        """Unweighted loss of each token, float32, without the mean.
+        """Returns the unweighted loss of each token, float32.
 
         Args:
             *args: none.
-            **inputs: what `reads` names.
+            **inputs: the arguments that `reads` names.
         """
         raise NotImplementedError
 
@@ -126,9 +128,9 @@ class LogitsLoss(DistillationLoss):
     """A loss on the logits of one token (or one example).
 
     Attributes:
-        reads: of "targets", (rows,), the original tokens or the labels;
-            "teacher_logits" and "student_logits", (rows, outputs). All three
-            unless a subclass names fewer.
+        reads: "targets", (rows,), the original tokens or the labels;
+            "teacher_logits" and "student_logits", (rows, outputs); or the
+            subset of these that a subclass names.
     """
 
     reads = LOGITS
@@ -138,24 +140,24 @@ class HiddenStateLoss(DistillationLoss):
     """A loss on the hidden states of one token.
 
     `token_values` compares one layer of the teacher with one of the student;
-    the value of the loss is the mean over all pairs. Where the widths differ,
-    the student's states come through a learned projection, one for each pair,
-    which losses on the same pair share.
+    the value of the loss is the mean over all pairs. If the widths differ, the
+    student's states pass through a learned projection, one per pair, which is
+    shared by losses on the same pair.
 
     Args:
         weight: float >= 0, no unit. Factor of this term in the total loss.
         name: string. The log of this term is called `<name>_loss`.
         layers: list of pairs (teacher, student). Numbers from 0 are outputs
-            of transformer layers, "embeddings" is what the first one reads.
+            of transformer layers, "embeddings" is the input of the first.
             "last" pairs the last layers, "uniform" the student's layer i
-            with the teacher's layer (i + 1) * T / S - 1, of T and S layers.
+            with the teacher's layer (i + 1) * T / S - 1, for T and S layers.
 
     Attributes:
         reads: "teacher_hidden_states" and "student_hidden_states", (batch,
             length, width).
 
     Raises:
-        ValueError: if `layers` is none of these, or lists a pair twice.
+        ValueError: if `layers` has another form, or lists a pair twice.
     """
 
     reads = HIDDEN_STATES
@@ -178,7 +180,7 @@ class HiddenStateLoss(DistillationLoss):
 
 
 def check_reads(loss: DistillationLoss) -> None:
-    """Raises TypeError unless a loss says what it reads and counts."""
+    """Raises TypeError unless a loss declares what it reads and counts."""
     kind = type(loss).__name__
     if isinstance(loss, HiddenStateLoss):
         right = loss.reads == HIDDEN_STATES
@@ -200,12 +202,12 @@ def check_reads(loss: DistillationLoss) -> None:
 def loss_values(
     loss: DistillationLoss, weight: Tensor, **inputs: Any
 ) -> Tensor:
-    """Value of each token, from what the loss reads of the inputs.
+    """Returns the value of each token, from the inputs that the loss reads.
 
     Args:
         loss: the loss.
-        weight: as `like` of `checked_values`.
-        **inputs: all that there is to read.
+        weight: the weights, as `like` of `checked_values`.
+        **inputs: all available inputs.
     """
     values = loss.token_values(**{name: inputs[name] for name in loss.reads})
     return checked_values(loss, values, weight)
@@ -214,18 +216,18 @@ def loss_values(
 def checked_values(
     loss: DistillationLoss, values: Tensor, like: Tensor
 ) -> Tensor:
-    """What a loss returned, if it is one value for each weight.
+    """Checks that a loss returned one value per weight.
 
     Args:
-        loss: whose `token_values` or `token_statistic` it was.
-        values: what it returned.
+        loss: the loss, for the message.
+        values: result of its `token_values` or `token_statistic`.
         like: the weights, (rows,) or (batch, length).
 
     Returns:
         The values, float.
 
     Raises:
-        ValueError: if there are fewer or more, or they are not floats.
+        ValueError: if their shape differs, or they are not floats.
     """
     message = (
         f"The loss {loss.name!r} must return one value per token (or example), "
@@ -237,7 +239,7 @@ def checked_values(
     if not tf.as_dtype(values.dtype).is_floating:
         raise BatchError(f"{message}dtype {tf.as_dtype(values.dtype).name}.")
     mine, wanted = values.shape, like.shape
-    # One value for all rows would be spread over them.
+    # A single value for all rows would be broadcast.
     fits = mine.is_compatible_with(wanted) and not any(
         size == 1 and other is None
         for size, other in zip(mine, wanted, strict=True)

@@ -1,10 +1,9 @@
 """Losses on vocabulary logits that never hold all the logits at once.
 
-The logits of a batch, of teacher and student, their softmaxes and gradients
-are `rows x vocabulary` each and would dominate the memory of a step. Here the
-rows go through the vocabulary in chunks, and the gradient is taken inside the
-chunk, so that only the gradients for the features and the vocabulary matrix
-leave it.
+The logits of teacher and student, their softmaxes and their gradients have
+`rows x vocabulary` values each and would dominate the memory of a step. Here
+the rows are processed in chunks, and the gradient is taken inside each chunk,
+so that only the gradients for the features and the vocabulary matrix leave it.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +25,15 @@ DEFAULT_CHUNK_SIZE = 256
 
 
 class VocabularyProjection(NamedTuple):
-    """What makes logits: `features @ kernel^T + bias`.
+    """The factors of logits: `features @ kernel^T + bias`.
 
     Attributes:
         features: float, (rows, width), in the compute precision.
         kernel: float, (vocabulary, width), in the compute precision; None
-            where `decoder` makes the products.
+            if `decoder` computes the products.
         bias: float32, (vocabulary,).
-        decoder: function from features to products, of a model whose decoder
-            is not one plain product, such as a quantised teacher's.
+        decoder: function from features to products, for models whose decoder
+            is not a plain matrix product, such as a quantised teacher.
     """
 
     features: Tensor
@@ -43,7 +42,7 @@ class VocabularyProjection(NamedTuple):
     decoder: Callable[[Tensor], Tensor] | None = None
 
     def products(self, features: Tensor | None = None) -> Tensor:
-        """Logits without the bias, (rows, vocabulary).
+        """Returns the logits without the bias, (rows, vocabulary).
 
         Args:
             features: some of the rows, or all of them if None.
@@ -91,25 +90,25 @@ def chunked_losses(
     jit_compile: bool = False,
     with_gradients: bool = True,
 ) -> ChunkedResult:
-    """Evaluates `losses` on all rows, a chunk of rows at a time.
+    """Evaluates `losses` on all rows, one chunk of rows at a time.
 
     Args:
         losses: the losses to evaluate.
         scales: float32 scalars, one per loss: the factor of its summed value
             in the total whose gradient is taken (weight over global count).
-        student: the student's rows; the gradients are taken for these.
-        teacher: the teacher's rows, same number and vocabulary, or its
-            largest logits of each; None if no loss needs them.
+        student: the student's rows, for which gradients are taken.
+        teacher: the teacher's rows, same number and vocabulary, or the
+            largest logits of each row; None if no loss needs them.
         token_ids: int32, (rows,), the original tokens.
         row_weights: float32, (rows,), one per loss.
-        metric_weight: float32, (rows,), what accuracy and agreement count.
+        metric_weight: float32, (rows,), weights for accuracy and agreement.
         masked_rows: int scalar or None. From this row on, losses on masked
-            positions and metrics have weight 0, so chunks without such a row
-            are spared their cost. None means that any row may have weight.
-        chunk_size: rows at a time.
-        jit_compile: whether XLA compiles what happens between the matrix
+            positions and metrics have weight 0, so chunks beyond it skip
+            them. None means that any row may have weight.
+        chunk_size: number of rows per chunk.
+        jit_compile: whether XLA compiles the operations between the matrix
             products; the products themselves are faster outside of it.
-        with_gradients: whether gradients are wanted.
+        with_gradients: whether to compute gradients.
 
     Returns:
         A `ChunkedResult`.
@@ -117,8 +116,8 @@ def chunked_losses(
     rows = tf.shape(student.features)[0]
     masked_rows = rows if masked_rows is None else masked_rows
     chunks = tf.maximum((rows + chunk_size - 1) // chunk_size, 1)
-    # XLA needs one static size, so what it reads of the last chunk is filled
-    # up. Otherwise all chunks are made equal: none is left with a few rows.
+    # XLA needs one static size, so its inputs from the last chunk are padded.
+    # Otherwise the chunks are of equal size, so that none has only a few rows.
     size = chunk_size if jit_compile else (rows + chunks - 1) // chunks
     width = student.features.shape[-1]
 
@@ -134,7 +133,7 @@ def chunked_losses(
         def filled_part(tensor: Tensor) -> Tensor:
             return fill(part(tensor))
 
-        # The products are those of the real rows alone.
+        # Products are computed for the real rows only.
         features = part(student.features)
         chunk = _Chunk(
             student_product=fill(student.products(features)),
@@ -158,7 +157,7 @@ def chunked_losses(
             kernel_gradient = tf.matmul(gradient, features, transpose_a=True)
             feature_gradient = tf.matmul(gradient, student.kernel)
             carry["features"] = carry["features"].write(index, feature_gradient)
-            # Chunks are added in float32 whatever the compute precision.
+            # Chunks are summed in float32 whatever the compute precision.
             carry["kernel"] += tf.cast(kernel_gradient, tf.float32)
             carry["bias"] += bias_gradient
         return index + 1, carry
@@ -186,7 +185,7 @@ def chunked_losses(
 
 
 class _Chunk(NamedTuple):
-    """What the losses of one chunk of rows are made of."""
+    """The inputs of the losses for one chunk of rows."""
 
     student_product: Tensor
     student_bias: Tensor
@@ -203,7 +202,7 @@ def _teacher_part(
     part: Callable[[Tensor], Tensor],
     fill: Callable[[Tensor], Tensor],
 ) -> dict[str, Any]:
-    """What a `_Chunk` holds of the teacher."""
+    """The teacher's part of a `_Chunk`."""
     found = dict.fromkeys(("teacher_product", "teacher_bias", "teacher_top"))
     if isinstance(teacher, TopLogits):
         return {
@@ -217,10 +216,10 @@ def _teacher_part(
 
 
 def _filled(tensor: Tensor, size: int) -> Tensor:
-    """The tensor with rows of zeros at its end, `size` in all."""
+    """Pads a tensor with rows of zeros to `size` rows."""
     missing = size - tf.shape(tensor)[0]
     fill = [[0, missing]] + [[0, 0]] * (tensor.shape.rank - 1)
-    # Most chunks are full, and a table of logits takes long to copy.
+    # Most chunks are full, and copying a table of logits is slow.
     filled = tf.cond(missing > 0, lambda: tf.pad(tensor, fill), lambda: tensor)
     return tf.ensure_shape(filled, [size, *tensor.shape[1:]])
 
@@ -231,7 +230,7 @@ def _zeros(
     chunks: Tensor,
     with_gradients: bool,
 ) -> dict[str, Any]:
-    """What the loop over the chunks starts from."""
+    """Initial values of the loop over the chunks."""
     observed = sum(loss.statistic is not None for loss in losses)
     zeros: dict[str, Any] = {"values": tf.zeros([len(losses) + 2 + observed])}
     if with_gradients:
@@ -247,7 +246,7 @@ def _zeros(
 
 
 def logits(projection: VocabularyProjection) -> Tensor:
-    """All logits of some rows, float32, (rows, vocabulary)."""
+    """Returns all logits of some rows, float32, (rows, vocabulary)."""
     return _logits(projection.products(), projection.bias)
 
 
@@ -260,7 +259,7 @@ def _evaluate(
     jit_compile: bool,
     with_gradients: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Chooses what the chunk needs, and compiles it where asked."""
+    """Selects the losses that the chunk needs, and compiles if requested."""
 
     def evaluate(masked: bool) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
         def run(scales: Sequence[Tensor], chunk: _Chunk) -> Any:
@@ -289,7 +288,7 @@ def _evaluate_chunk(
     masked: bool,
     with_gradients: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums, and the total's gradients of logits and bias.
+    """Returns sums, and the total's gradients for the logits and the bias.
 
     The sums are those of the losses, of two metrics and of the statistics.
     """

@@ -1,4 +1,4 @@
-"""The losses of the paper: on text, and on tasks."""
+"""The combinations of losses from the paper, for text and for tasks."""
 
 from keras_distil.losses.base import DistillationLoss
 from keras_distil.losses.hidden_state import HiddenStateCosineDistance
@@ -19,7 +19,7 @@ def triple_loss(
     positions: str = "all",
     confidence_slope: float = 0.0,
 ) -> list[DistillationLoss]:
-    """The three losses of DistilBERT.
+    """Returns the three losses of DistilBERT.
 
     Formula:
         loss = mlm_weight * L_mlm + soft_target_weight * L_ce
@@ -29,10 +29,10 @@ def triple_loss(
         mlm_weight: float >= 0, weight of `MaskedLMCrossentropy`.
         soft_target_weight: float >= 0, weight of `SoftTargetKLDivergence`.
         cosine_weight: float >= 0, weight of `HiddenStateCosineDistance`.
-        temperature: float > 0, no unit, of the soft targets.
-        positions: "all" or "masked", where the soft targets count.
-        confidence_slope: float >= 0, no unit: how far the temperature of a
-            token follows the student's confidence.
+        temperature: float > 0, no unit, temperature of the soft targets.
+        positions: "all" or "masked", the positions of the soft targets.
+        confidence_slope: float >= 0, no unit: how strongly the temperature of
+            a token follows the student's confidence.
 
     Returns:
         The three losses, in this order.
@@ -65,7 +65,7 @@ def task_loss(
     temperature: float = 2.0,
     confidence_slope: float = 0.0,
 ) -> list[DistillationLoss]:
-    """The losses of a student that learns a task from a fine-tuned teacher.
+    """Returns the losses for learning a task from a fine-tuned teacher.
 
     Formula:
         loss = label_weight * L_label + soft_target_weight * L_soft
@@ -73,16 +73,15 @@ def task_loss(
 
     Args:
         kind: "classification", "regression", "token_classification" or
-            "span". Labels and soft targets of a regression are compared by
-            their squared error, those of the others by crossentropy and KL
-            divergence.
+            "span". A regression uses squared errors for labels and soft
+            targets; the others use crossentropy and KL divergence.
         label_weight: float >= 0, weight of the true labels.
         soft_target_weight: float >= 0, weight of the teacher's outputs.
         cosine_weight: float >= 0, weight of `HiddenStateCosineDistance`.
-        temperature: float > 0, no unit, of the soft targets; a regression has
-            none.
-        confidence_slope: float >= 0, no unit: how far the temperature of an
-            example follows the student's confidence.
+        temperature: float > 0, no unit, temperature of the soft targets; not
+            used for a regression.
+        confidence_slope: float >= 0, no unit: how strongly the temperature of
+            an example follows the student's confidence.
 
     Returns:
         The losses whose weight is not 0, in this order.

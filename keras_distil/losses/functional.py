@@ -2,7 +2,7 @@
 
 Every function takes float tensors of any precision, computes in float32 and
 returns one float32 value per token (or per example). Means, weights and
-temperatures that change during training belong to the classes around them.
+temperature schedules belong to the classes that call them.
 """
 
 from typing import Any
@@ -13,13 +13,14 @@ from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 
-# Keeps the norm of a zero vector away from a division by zero, and is small
-# enough that it never changes a float32 norm that is not zero.
+# Prevents division by zero for a zero vector, and is too small to change any
+# other float32 norm.
 _SQUARED_NORM_FLOOR = 1e-24
-# Keeps the log of a vanished sum of exponentials finite.
+# Keeps the log of a sum of exponentials finite when the sum underflows.
 _POWER_FLOOR = 1e-35
-# Below this log ratio, `exp(-r) - 1 + r` is summed as its series: subtracted,
-# it would be rounding noise. The ninth power is below float32's resolution.
+# Below this log ratio, `exp(-r) - 1 + r` is computed from its series, because
+# the subtraction would leave only rounding noise. The ninth power is below
+# float32's resolution.
 _SMALL_LOG_RATIO = 0.5
 _SERIES = (1 / 2, -1 / 6, 1 / 24, -1 / 120, 1 / 720, -1 / 5040, 1 / 40320)
 
@@ -56,8 +57,8 @@ def label_crossentropy(
         loss = logsumexp(logits) - sum(q * logits)               # nats
 
     Args:
-        labels: int, (...,), a class, which is a `p` of 1 for that class; or
-            `p` itself, float, (..., classes), which sums to 1.
+        labels: int, (...,), the class, which has `p` = 1; or `p` itself,
+            float, (..., classes), which sums to 1.
         logits: float, (..., classes), unnormalised.
         label_smoothing: float in [0, 1), no unit.
 
@@ -71,7 +72,7 @@ def label_crossentropy(
     if len(labels.shape) < len(logits.shape):
         loss = masked_lm_crossentropy(labels, logits)
     else:
-        # The probabilities of one example sum to 1.
+        # Valid because the probabilities of an example sum to 1.
         chosen = ops.sum(ops.cast(labels, "float32") * logits, axis=-1)
         loss = ops.logsumexp(logits, axis=-1) - chosen
     if not label_smoothing:
@@ -106,9 +107,9 @@ def soft_target_kl_divergence(
         loss = temperature**2 * sum(p * (log p - log q))         # nats
 
     The sum is taken over `p * (r - 1) + q` with `r = log p - log q`, which is
-    the same because `p` and `q` both sum to one. Unlike the plain form it is
-    not spoilt, at high temperatures, by the rounding of the two normalisers.
-    The gradient for the student is `temperature * (q - p)`, written out.
+    equal because `p` and `q` both sum to one. Unlike the plain form, it does
+    not suffer at high temperatures from the rounding of the two normalisers.
+    The gradient for the student, `temperature * (q - p)`, is written out.
 
     Args:
         teacher_logits: float, (..., vocabulary). Gets no gradient.
@@ -147,7 +148,7 @@ def soft_target_kl_divergence(
 
 
 def inverse_confidence(logits: Tensor) -> Tensor:
-    """How unsure a model is of its first choice, without a gradient.
+    """Inverse of a model's confidence in its first choice, without a gradient.
 
     Formula:
         w = 1 / (max(softmax(logits)) + 0.001)
@@ -173,7 +174,7 @@ def top_soft_target_kl_divergence(
     student_logits: Tensor,
     temperature: Tensor,
 ) -> Tensor:
-    """KL divergence over the teacher's first choices and all others as one.
+    """KL divergence over the teacher's top choices and all others as one.
 
     Formula:
         p = softmax over (teacher_logits / temperature, teacher_tail)
@@ -182,14 +183,14 @@ def top_soft_target_kl_divergence(
         loss = temperature**2 * sum(p * (log p - log q))         # nats
 
     Both are distributions over k + 1 outcomes, so the divergence is at least
-    0, and at most that over the whole vocabulary. With all tokens among the
-    first choices it is that. The gradient for the student is `temperature *
-    (q - p)` at the choices and `temperature * q * (1 - p_tail / q_tail)`
-    elsewhere, written out: there the student keeps its own proportions.
+    0 and at most that over the whole vocabulary, which it equals if k covers
+    all tokens. The gradient for the student is written out: `temperature *
+    (q - p)` at the top choices and `temperature * q * (1 - p_tail / q_tail)`
+    elsewhere, where the student keeps its own proportions.
 
     Args:
         token_ids: int, (rows, k), distinct tokens.
-        teacher_logits: float, (rows, k), of these tokens. Gets no gradient.
+        teacher_logits: float, (rows, k), for these tokens. Gets no gradient.
         teacher_tail: float, (rows,), log of the sum of `exp(logit /
             temperature)` over all other tokens; None if there are none.
         student_logits: float, (rows, vocabulary).
@@ -211,7 +212,7 @@ def top_soft_target_kl_divergence(
     places = ops.reshape(places, [-1, 2])
 
     def put(table: Tensor, values: Tensor) -> Tensor:
-        """The table with `values` at the first choices."""
+        """Returns the table with `values` at the top choices."""
         return ops.scatter_update(table, places, ops.reshape(values, [-1]))
 
     @ops.custom_gradient
@@ -224,7 +225,7 @@ def top_soft_target_kl_divergence(
         q = ops.take_along_axis(powers, token_ids, axis=-1)
         total = ops.sum(q, axis=-1, keepdims=True)
         ours = ops.take_along_axis(student, token_ids, axis=-1) - largest
-        # Not a difference of two sums, whose rounding may exceed it.
+        # Not the difference of two sums, which rounding may dominate.
         others = put(powers, ops.zeros_like(q))
         rest = ops.sum(others, axis=-1, keepdims=True)
         rest = ops.maximum(rest, _POWER_FLOOR)
@@ -296,7 +297,7 @@ def mean_squared_error(
 def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
     """Mean of `values` under `sample_weight`; 0 if the weights sum to 0.
 
-    Values whose weight is 0 do not matter, not even if they are NaN.
+    Values of weight 0 are ignored, even if they are NaN.
 
     Args:
         values: float, any shape.
@@ -318,7 +319,7 @@ def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
 
 
 def weighted_sum(values: Tensor, sample_weight: Tensor) -> Tensor:
-    """Sum of `values * sample_weight`, values of weight 0 left out."""
+    """Sum of `values * sample_weight`, without the values of weight 0."""
     values = ops.cast(values, "float32")
     sample_weight = ops.cast(sample_weight, "float32")
     # Not a plain product: 0 * NaN is NaN, and padding may hold anything.
@@ -341,8 +342,8 @@ def check_same_shape(
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over the last axis and its log normaliser, one exp each."""
-    # `initial` only so that a batch without tokens is allowed.
+    """Softmax over the last axis and its log normaliser, from a single exp."""
+    # `initial` only allows a batch without tokens.
     largest = ops.max(logits, axis=-1, keepdims=True, initial=float("-inf"))
     powers = ops.exp(logits - largest)
     total = ops.sum(powers, axis=-1, keepdims=True)

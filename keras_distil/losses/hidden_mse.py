@@ -1,4 +1,4 @@
-"""The hidden-state loss: be near the teacher's states."""
+"""The mean squared error between student and teacher hidden states."""
 
 from typing import Any
 
@@ -27,8 +27,8 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
     Call arguments:
         teacher_hidden_states: float, (batch, length, width).
         student_hidden_states: float, the same shape.
-        sample_weight: float, (batch, length); 0 excludes a token, as padding
-            must be. None counts every token.
+        sample_weight: float, (batch, length); 0 excludes a token, and must be
+            set for padding. None counts every token.
 
     Returns:
         Scalar float32, mean over weighted tokens; 0 if there are none.
@@ -47,7 +47,7 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
     Reference:
         The loss on hidden states of Jiao et al. 2020, arXiv:1909.10351,
         equation 8. Differs: theirs has one projection, without a bias, for
-        all layers; here every pair has its own, and only where widths differ.
+        all layers; here every pair has its own, and only if widths differ.
     """
 
     caption = "squared error of states"
@@ -67,7 +67,7 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
         student_hidden_states: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the weighted tokens."""
+        """Returns the mean over the weighted tokens."""
         return functional.weighted_mean(
             functional.mean_squared_error(
                 teacher_hidden_states, student_hidden_states
@@ -78,7 +78,7 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
     def token_values(
         self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
     ) -> Tensor:
-        """Mean squared difference of each token."""
+        """Returns the mean squared difference of each token."""
         return functional.mean_squared_error(
             teacher_hidden_states, student_hidden_states
         )

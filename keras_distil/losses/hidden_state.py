@@ -1,4 +1,4 @@
-"""The losses on hidden states: resemble the teacher's states."""
+"""The cosine distance between student and teacher hidden states."""
 
 from typing import Any
 
@@ -27,8 +27,8 @@ class HiddenStateCosineDistance(HiddenStateLoss):
     Call arguments:
         teacher_hidden_states: float, (batch, length, width).
         student_hidden_states: float, the same shape.
-        sample_weight: float, (batch, length); 0 excludes a token, as padding
-            must be. None counts every token.
+        sample_weight: float, (batch, length); 0 excludes a token, and must be
+            set for padding. None counts every token.
 
     Returns:
         Scalar float32, mean over weighted tokens; 0 if there are none.
@@ -46,7 +46,7 @@ class HiddenStateCosineDistance(HiddenStateLoss):
 
     Reference:
         The L_cos of Sanh et al. 2019, arXiv:1910.01108, for the last layers.
-        Differs: other layers, and the projection where widths differ.
+        Differs: other layers, and the projection if widths differ.
     """
 
     caption = "cosine distance of states"
@@ -66,7 +66,7 @@ class HiddenStateCosineDistance(HiddenStateLoss):
         student_hidden_states: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the weighted tokens."""
+        """Returns the mean over the weighted tokens."""
         return functional.weighted_mean(
             functional.cosine_distance(
                 teacher_hidden_states, student_hidden_states
@@ -77,7 +77,7 @@ class HiddenStateCosineDistance(HiddenStateLoss):
     def token_values(
         self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
     ) -> Tensor:
-        """Distance of each token."""
+        """Returns the distance of each token."""
         return functional.cosine_distance(
             teacher_hidden_states, student_hidden_states
         )

@@ -1,4 +1,4 @@
-"""The hard-label losses of tasks: what fine-tuning minimises."""
+"""The hard-label losses of tasks, which fine-tuning minimises."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Tensor = Any
 
 
 class _LabelLoss(LogitsLoss):
-    """Mean over examples of what `token_values` says of their labels."""
+    """A loss whose call is the weighted mean of `token_values`."""
 
     reads = frozenset({"targets", "student_logits"})
     counts = "examples"
@@ -28,7 +28,7 @@ class _LabelLoss(LogitsLoss):
         student_logits: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the weighted examples."""
+        """Returns the mean over the weighted examples."""
         values = self.token_values(
             targets=labels, student_logits=student_logits
         )
@@ -39,8 +39,8 @@ class _LabelLoss(LogitsLoss):
 class LabelCrossentropy(_LabelLoss):
     """Crossentropy of the true class.
 
-    It serves classification, token classification and spans, where the
-    classes are the positions.
+    Used for classification, token classification and spans, whose classes are
+    the positions.
 
     Formula:
         p = 1 for the class `label`, else 0; or the label itself
@@ -54,9 +54,9 @@ class LabelCrossentropy(_LabelLoss):
             spread evenly over all classes. Must be 0 for spans.
 
     Call arguments:
-        labels: int, (batch,) or (batch, length), from 0; or float, the shape
-            of the logits, probabilities that sum to 1.
-        student_logits: float, the shape of class labels and (..., classes).
+        labels: int, (batch,) or (batch, length), classes from 0; or float, in
+            the shape of the logits, probabilities that sum to 1.
+        student_logits: float, (batch, classes) or (batch, length, classes).
         sample_weight: float, (batch,) or (batch, length); 0 excludes an
             example. None counts every example.
 
@@ -66,7 +66,7 @@ class LabelCrossentropy(_LabelLoss):
     Raises:
         TypeError: if `weight` or `label_smoothing` is not a number.
         ValueError: if `weight` is negative or not finite, `label_smoothing`
-            is out of range, or the shapes do not fit each other.
+            is out of range, or the shapes do not match.
 
     Example:
         >>> import numpy as np
@@ -99,7 +99,7 @@ class LabelCrossentropy(_LabelLoss):
     def token_values(
         self, *, targets: Tensor, student_logits: Tensor
     ) -> Tensor:
-        """Crossentropy of each example in nats."""
+        """Returns the crossentropy of each example in nats."""
         targets = ops.convert_to_tensor(targets)
         student_logits = ops.convert_to_tensor(student_logits)
         classes = student_logits
@@ -154,7 +154,7 @@ class LabelSquaredError(_LabelLoss):
     def token_values(
         self, *, targets: Tensor, student_logits: Tensor
     ) -> Tensor:
-        """Squared error of each example."""
+        """Returns the squared error of each example."""
         outputs = student_logits[..., 0]
         functional.check_same_shape(
             "the labels", ops.convert_to_tensor(targets), "the outputs", outputs

@@ -1,16 +1,16 @@
-"""Which hidden states a loss compares: pairs of layers, without TensorFlow."""
+"""Pairs of layers whose hidden states a loss compares, without TensorFlow."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-# The number of a layer from 0, or one of the two names.
+# The number of a layer, from 0, or one of the two names below.
 Layer: TypeAlias = int | str
 Pair: TypeAlias = tuple[Layer, Layer]
 Layers: TypeAlias = str | tuple[Pair, ...]
 
-# The states that the last layer returns.
+# The output of the last layer.
 LAST = "last"
-# Those that the first layer reads.
+# The input of the first layer.
 EMBEDDINGS = "embeddings"
 UNIFORM = "uniform"
 LAST_PAIR: Pair = (LAST, LAST)
@@ -22,10 +22,10 @@ _FORM = (
 
 
 def check_layers(layers: Any) -> Layers:
-    """The `layers` of a loss, with pairs as tuples.
+    """Checks the `layers` of a loss; returns them with pairs as tuples.
 
     Args:
-        layers: as the user gave it.
+        layers: the user's value.
 
     Raises:
         ValueError: if it has another form, or a pair is listed twice.
@@ -60,13 +60,13 @@ def _is_layer(layer: Any) -> bool:
 def find_pairs(
     layers: Layers, teacher_layers: int | None, student_layers: int | None
 ) -> tuple[Pair, ...]:
-    """The pairs for two models, the last layer of each called "last".
+    """Returns the pairs for two models, with each last layer named "last".
 
     Args:
         layers: as `check_layers` returns it.
         teacher_layers: number of the teacher's layers; None if only its last
-            states can be had.
-        student_layers: likewise of the student.
+            hidden states are available.
+        student_layers: likewise for the student.
 
     Raises:
         ValueError: if a layer does not exist, or the layers cannot be paired.

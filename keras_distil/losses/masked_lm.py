@@ -1,4 +1,4 @@
-"""The hard-label loss: crossentropy of the tokens that were masked."""
+"""The hard-label loss of masked language modelling."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class MaskedLMCrossentropy(LogitsLoss):
     Call arguments:
         token_ids: int, (batch, length), the original tokens.
         student_logits: float, (batch, length, vocabulary), unnormalised.
-        sample_weight: float, (batch, length); 1 at masked positions, 0
+        sample_weight: float, (batch, length), 1 at masked positions; 0
             excludes a token. None counts every token.
 
     Returns:
@@ -59,7 +59,7 @@ class MaskedLMCrossentropy(LogitsLoss):
         student_logits: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the weighted tokens."""
+        """Returns the mean over the weighted tokens."""
         return functional.weighted_mean(
             functional.masked_lm_crossentropy(token_ids, student_logits),
             sample_weight,
@@ -68,5 +68,5 @@ class MaskedLMCrossentropy(LogitsLoss):
     def token_values(
         self, *, targets: Tensor, student_logits: Tensor
     ) -> Tensor:
-        """Crossentropy of each token in nats."""
+        """Returns the crossentropy of each token in nats."""
         return functional.masked_lm_crossentropy(targets, student_logits)

@@ -1,7 +1,7 @@
-"""The losses that a recipe may name: a table, read without TensorFlow.
+"""The table of losses that a recipe may name, readable without TensorFlow.
 
-A new loss is one row of `ROWS`, and a class for its settings if it has more
-than a weight. Recipes, searches, plans and charts follow the table.
+A new loss is one row of `ROWS`, plus a class for its settings if it has any
+besides a weight. Recipes, searches, plans and charts follow the table.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ _OF_CLASSES = tuple(kind for kind in TASK_KINDS if kind != "regression")
 
 
 class LossSettings(Section):
-    """What a recipe may say of a loss: arguments of its class.
+    """Settings of a loss in a recipe, which are arguments of its class.
 
     Attributes:
         scheduled: settings that may follow a schedule.
-        is_on_states: whether the loss reads hidden states, not the outputs.
+        is_on_states: whether the loss reads hidden states instead of outputs.
     """
 
     scheduled: ClassVar[tuple[str, ...]] = ("weight",)
@@ -39,15 +39,15 @@ class LossSettings(Section):
 
     @property
     def needs_live_teacher(self) -> str | None:
-        """The setting that a cached teacher cannot serve; None without one."""
+        """The setting that rules out a cached teacher; None without one."""
         return None
 
 
 class SoftTargetSettings(LossSettings):
     """Soft targets.
 
-    `confidence_slope` is how far the temperature of a token, or an example,
-    follows the student's confidence there.
+    `confidence_slope` sets how strongly the temperature of a token, or of an
+    example, follows the student's confidence.
     """
 
     scheduled = ("temperature", "weight")
@@ -57,12 +57,12 @@ class SoftTargetSettings(LossSettings):
 
     @property
     def needs_live_teacher(self) -> str | None:
-        """The confidence is that of all of the student's logits."""
+        """A confidence slope needs all of the student's logits."""
         return "confidence_slope" if self.confidence_slope else None
 
 
 class HiddenStateSettings(LossSettings):
-    """A loss on hidden states, of pairs of layers (teacher, student)."""
+    """A loss on hidden states, for pairs of layers (teacher, student)."""
 
     is_on_states = True
 
@@ -70,26 +70,26 @@ class HiddenStateSettings(LossSettings):
 
     @property
     def needs_live_teacher(self) -> str | None:
-        """A cache has the states of the last layer only."""
+        """A cache holds only the last hidden states."""
         return "layers" if self.layers != LAST else None
 
 
 class MaskedLMSoftTargetSettings(SoftTargetSettings):
-    """Soft targets of masked language modelling, where they count."""
+    """Soft targets of masked language modelling, with their positions."""
 
     positions: Literal["all", "masked"] = "all"
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A loss as recipes know it.
+    """A loss in recipes.
 
     Attributes:
         name: its name in recipes and logs.
-        kinds: the kinds of tasks that it is for.
+        kinds: the kinds of tasks it applies to.
         home: "module:Class" below `losses`.
-        caption: what the model card calls it.
-        settings: what a recipe may say of it.
+        caption: its name in the model card.
+        settings: the class of its settings.
     """
 
     name: str
@@ -110,8 +110,8 @@ class Row:
 
 
 _SOFT_TARGETS = "soft_target:SoftTargetKLDivergence"
-# Of a loss with several rows, the first that fits has the settings: those of
-# tasks are given once for tasks of all kinds.
+# If a loss has several rows, the first that fits has the settings, because a
+# recipe gives the settings once for tasks of all kinds.
 ROWS = (
     Row("mlm", (MASKED_LM,), "masked_lm:MaskedLMCrossentropy", "masked LM"),
     Row("label", _OF_CLASSES, "label:LabelCrossentropy", "labels"),
@@ -152,13 +152,13 @@ ROWS = (
     ),
 )
 
-# What a recipe without the key `losses` learns from.
+# The losses of a recipe without the key `losses`.
 TEXT_DEFAULTS = ("mlm", "soft_target", "cosine")
 TASK_DEFAULTS = ("label", "soft_target", "cosine")
 
 
 def rows_for(kinds: Collection[str]) -> dict[str, Row]:
-    """The losses for tasks of some kinds: by name, the first row that fits."""
+    """Returns, by name, the first row that fits any of some kinds of tasks."""
     found: dict[str, Row] = {}
     for row in ROWS:
         if set(row.kinds) & set(kinds):
@@ -167,11 +167,11 @@ def rows_for(kinds: Collection[str]) -> dict[str, Row]:
 
 
 def loss_class(name: str, kind: str) -> "type[DistillationLoss]":
-    """The class of a loss.
+    """Returns the class of a loss.
 
     Args:
-        name: as in a recipe.
-        kind: of `KINDS`.
+        name: its name in a recipe.
+        kind: one of `KINDS`.
 
     Raises:
         ValueError: if there is no such loss for this kind of task.
@@ -190,20 +190,20 @@ def loss_class(name: str, kind: str) -> "type[DistillationLoss]":
 def make_losses(
     settings: Mapping[str, LossSettings], kind: str
 ) -> "list[DistillationLoss]":
-    """The losses that a recipe names.
+    """Makes the losses that a recipe names.
 
-    A setting that the loss of this kind of task does not have is left out: a
-    regression has no temperature.
+    Settings that the loss lacks for this kind of task are left out, such as
+    the temperature for a regression.
 
     Args:
-        settings: by name, as in a recipe.
-        kind: of `KINDS`.
+        settings: settings by name, as in a recipe.
+        kind: one of `KINDS`.
 
     Returns:
-        The losses in the order of the table, however the recipe orders them.
+        The losses in the order of the table, not of the recipe.
 
     Raises:
-        ValueError: if one is not for this kind of task.
+        ValueError: if a loss does not apply to this kind of task.
 
     Example:
         >>> made = make_losses({"mlm": LossSettings(weight=2.0)}, "masked_lm")
@@ -224,6 +224,6 @@ def make_losses(
 
 
 def read_hidden_states(names: Collection[str], kind: str) -> bool:
-    """Whether one of these losses is on hidden states."""
+    """Whether any of these losses reads hidden states."""
     rows = rows_for([kind])
     return any(rows[name].settings.is_on_states for name in names)

@@ -1,4 +1,4 @@
-"""The soft-target loss: match the teacher's softened distribution."""
+"""The soft-target losses, which match the teacher's outputs."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ Tensor = Any
 
 POSITIONS = ("all", "masked")
 _SOFT_TARGETS = frozenset({"teacher_logits", "student_logits"})
-# How far a token's temperature may be from the one it is set from.
+# Largest factor between a token's temperature and the loss's temperature.
 _BOUND = 4.0
-# Of the running mean.
+# Momentum of the running mean.
 _MOMENTUM = 0.9
 
 
@@ -29,22 +29,22 @@ class SoftTargetKLDivergence(LogitsLoss):
         q = softmax(student_logits / temperature)
         loss = temperature**2 * sum(p * (log p - log q))  # nats per token
 
-    With a `confidence_slope` every token has a temperature of its own, below
-    `temperature` where the student is less sure than on average, above it
-    where it is surer:
+    With a `confidence_slope`, every token has its own temperature, which is
+    below `temperature` where the student is less confident than average, and
+    above it where it is more confident:
 
         w = 1 / (max(softmax(student_logits)) + 0.001)
         tau = temperature + confidence_slope * (mean(w) - w)
 
-    cut to a quarter and to four times of `temperature`; the mean is a running
-    one, over earlier updates.
+    clipped to between a quarter and four times `temperature`. The mean is a
+    running mean over earlier updates.
 
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
         temperature: float > 0, no unit. Divides both logits.
         positions: "all" for every non-padding position, "masked" for the
             positions chosen for masked language modelling.
-        confidence_slope: float >= 0, no unit; 0 for one temperature.
+        confidence_slope: float >= 0, no unit; 0 for a single temperature.
         name: string. The log is `<name>_loss`.
 
     Call arguments:
@@ -73,9 +73,9 @@ class SoftTargetKLDivergence(LogitsLoss):
         Hinton et al. 2015, arXiv:1503.02531, section 2; the L_ce of Sanh et
         al. 2019, arXiv:1910.01108. Differs: the paper writes a crossentropy;
         its authors' code, as here, uses the KL divergence, which has the same
-        gradient and is 0 where student and teacher agree. The temperature of a
+        gradient and is 0 where student and teacher agree. The temperature per
         token: Wen et al. 2019, arXiv:1911.07471 (CWSM), as in TextBrewer.
-        Differs: theirs has the mean of the batch at hand, no bounds and no
+        Differs: theirs uses the mean of the current batch, no bounds and no
         factor of the squared temperature.
     """
 
@@ -118,13 +118,13 @@ class SoftTargetKLDivergence(LogitsLoss):
             # The temperatures depend on all of the student's logits.
             self.takes_top_logits = False
             self.statistic = "inverse_confidence"
-            # 0 until the first update.
+            # It is 0 until the first update.
             self.mean_inverse_confidence = self.add_scalar(
                 "mean_inverse_confidence", 0.0
             )
 
     def token_temperature(self, student_logits: Tensor) -> Tensor:
-        """The temperature, a scalar or one for each token."""
+        """Returns the temperature, a scalar or one per token."""
         if self.statistic is None:
             return self.temperature
         mean = ops.convert_to_tensor(self.mean_inverse_confidence)
@@ -138,11 +138,11 @@ class SoftTargetKLDivergence(LogitsLoss):
         )
 
     def token_statistic(self, student_logits: Tensor) -> Tensor:
-        """How unsure the student is of each token."""
+        """Returns the student's inverse confidence at each token."""
         return functional.inverse_confidence(student_logits)
 
     def observe(self, mean: Tensor) -> None:
-        """Moves the running mean."""
+        """Updates the running mean."""
         before = ops.convert_to_tensor(self.mean_inverse_confidence)
         moved = _MOMENTUM * before + (1 - _MOMENTUM) * mean
         self.mean_inverse_confidence.assign(
@@ -155,7 +155,7 @@ class SoftTargetKLDivergence(LogitsLoss):
         student_logits: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the weighted tokens."""
+        """Returns the mean over the weighted tokens."""
         return functional.weighted_mean(
             functional.soft_target_kl_divergence(
                 teacher_logits,
@@ -168,7 +168,7 @@ class SoftTargetKLDivergence(LogitsLoss):
     def token_values(
         self, *, teacher_logits: Tensor | TopLogits, student_logits: Tensor
     ) -> Tensor:
-        """Divergence of each token in nats, times temperature squared."""
+        """Returns each token's divergence in nats times temperature squared."""
         if isinstance(teacher_logits, TopLogits):
             return functional.top_soft_target_kl_divergence(
                 teacher_logits.token_ids,
@@ -195,7 +195,7 @@ class SoftTargetKLDivergence(LogitsLoss):
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class SoftTargetSquaredError(LogitsLoss):
-    """Squared difference of the student's number and the teacher's.
+    """Squared difference between the student's and the teacher's output.
 
     Formula:
         loss = (student - teacher)**2         # squared unit of the labels
@@ -240,7 +240,7 @@ class SoftTargetSquaredError(LogitsLoss):
         student_logits: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the weighted examples."""
+        """Returns the mean over the weighted examples."""
         return functional.weighted_mean(
             functional.squared_error(
                 teacher_logits[..., 0], student_logits[..., 0]
@@ -251,7 +251,7 @@ class SoftTargetSquaredError(LogitsLoss):
     def token_values(
         self, *, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
-        """Squared difference of each example."""
+        """Returns the squared difference of each example."""
         teacher_logits = ops.convert_to_tensor(teacher_logits)
         return functional.squared_error(
             teacher_logits[..., 0], student_logits[..., 0]

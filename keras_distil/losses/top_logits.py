@@ -1,4 +1,4 @@
-"""A teacher's largest logits, which stand for all of them."""
+"""A teacher's largest logits, which stand in for all of them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,17 +8,18 @@ from keras import ops
 
 Tensor = Any
 
-# Of a range of temperatures. The tests bound the error of the interpolation.
+# Number of temperatures for a range. The tests bound the interpolation error.
 _NODES = 6
 
 
 class TopLogits(NamedTuple):
-    """The largest logits of each row, and what all others weigh together.
+    """The largest logits of each row, and the total weight of all others.
 
-    Logits are less the row's largest one, which no softmax sees.
+    The row's largest logit is subtracted, which does not change any softmax.
 
     Attributes:
-        token_ids: int32, (rows, k), of the largest logits, falling.
+        token_ids: int32, (rows, k), tokens of the largest logits, in
+            descending order.
         logits: float32, (rows, k).
         tails: float32, (rows, temperatures): for each temperature, the log of
             the sum of `exp(logit / temperature)` over the other tokens.
@@ -32,7 +33,7 @@ class TopLogits(NamedTuple):
     temperatures: Tensor
 
     def of_rows(self, choose: Callable[[Tensor], Tensor]) -> "TopLogits":
-        """These logits with `choose` applied to what has rows."""
+        """Returns these logits with `choose` applied to all parts with rows."""
         return TopLogits(
             choose(self.token_ids),
             choose(self.logits),
@@ -41,11 +42,11 @@ class TopLogits(NamedTuple):
         )
 
     def tail_at(self, temperature: Tensor) -> Tensor | None:
-        """The tails at a temperature between the lowest and the highest.
+        """Returns the tails at a temperature within the range.
 
         The log of a sum of exponentials is smooth in the inverse temperature,
-        and is interpolated in it by a polynomial; at the temperatures
-        themselves it is exact.
+        and is interpolated in it by a polynomial, which is exact at the given
+        temperatures.
 
         Args:
             temperature: scalar > 0.
@@ -71,15 +72,15 @@ class TopLogits(NamedTuple):
 
 
 def tail_temperatures(lowest: float, highest: float) -> np.ndarray:
-    """The temperatures that tails are needed at, for a range of them.
+    """Returns the temperatures at which a range needs tails.
 
     Args:
         lowest: float > 0.
         highest: float, at least `lowest`.
 
     Returns:
-        float32, ascending: the one temperature, or the ends of the range and
-        some between, as Chebyshev's points lie in the inverse temperature.
+        float32, ascending: the single temperature, or the ends of the range
+        and Chebyshev points of the inverse temperature between them.
     """
     if lowest == highest:
         return np.array([lowest], "float32")
@@ -87,6 +88,6 @@ def tail_temperatures(lowest: float, highest: float) -> np.ndarray:
     middle = (1 / lowest + 1 / highest) / 2
     half = (1 / lowest - 1 / highest) / 2
     made = 1 / (middle + half * np.cos(angles))
-    # Not a rounding beyond the ends.
+    # Keeps the ends from being rounded beyond the range.
     made[[0, -1]] = lowest, highest
     return made.astype("float32")
