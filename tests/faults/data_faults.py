@@ -297,7 +297,7 @@ FAULTS = (
         "if False:",
         ("tests/runs/test_run_folder.py",),
     ),
-    # === What was mended after people met it ===
+    # === Bugs fixed after users met them ===
     Fault(
         "all epochs have the order of the first",
         "shuffled",

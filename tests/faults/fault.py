@@ -1,4 +1,4 @@
-"""A fault: where it is put into the code, and which tests must notice."""
+"""A fault: where it is put into the code, and which tests must notice it."""
 
 import ast
 import contextlib
@@ -14,13 +14,13 @@ class Fault:
     """A small change that makes the code wrong.
 
     Attributes:
-        name: of the fault, in a few words.
-        symbol: qualified name of the function, class or constant that it is
-            in, such as "Distiller.compile", wherever that is defined.
-        old: what is replaced: Python that occurs there once, whatever its
-            spaces and line breaks.
-        new: what stands in its place.
-        tests: files of tests, or `file::test`, of which one must fail.
+        name: short description of the fault.
+        symbol: qualified name of the function, class or constant that contains
+            it, such as "Distiller.compile", wherever that is defined.
+        old: Python code to replace; it must occur there exactly once. Spaces
+            and line breaks do not matter.
+        new: the replacement.
+        tests: test files, or `file::test`, at least one of which must fail.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Fault:
 
 
 class FaultError(ValueError):
-    """A fault can no longer be put into the code."""
+    """A fault no longer matches the code."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Mutant:
     """A module with a fault.
 
     Attributes:
-        module: its dotted name.
-        path: its file, which is not changed.
-        source: what is imported in its place.
+        module: the module's dotted name.
+        path: the module's file, which is not changed.
+        source: the code that is imported in its place.
     """
 
     module: str
@@ -50,15 +50,15 @@ class Mutant:
 
 
 class Package:
-    """The source of a package, in which faults find their places.
+    """The source of a package, in which faults are located.
 
     Args:
-        root: its folder.
+        root: the package's folder.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # Definitions by qualified name: files and their lines.
+        # Definitions by qualified name: file, first line and last line.
         self._places: dict[str, list[tuple[Path, int, int]]] = {}
         self._sources: dict[Path, str] = {}
         for path in sorted(root.rglob("*.py")):
@@ -94,11 +94,11 @@ class Package:
                 )
 
     def apply(self, fault: Fault) -> Mutant:
-        """The module with the fault.
+        """Returns the module with the fault.
 
         Raises:
-            FaultError: if its symbol is missing, or what it replaces does not
-                occur exactly once.
+            FaultError: if the symbol is missing, or the code to replace does
+                not occur exactly once.
         """
         if fault.symbol not in self._places:
             raise FaultError(
@@ -129,7 +129,7 @@ class Package:
         return Mutant(".".join(parts), path, source)
 
 
-# What differs between two ways to write the same.
+# Tokens that differ between two layouts of the same code.
 _LAYOUT = (
     tokenize.COMMENT,
     tokenize.DEDENT,
@@ -145,7 +145,7 @@ _LAYOUT = (
 def _tokens(text: str) -> list[tokenize.TokenInfo]:
     made = tokenize.generate_tokens(io.StringIO(text).readline)
     found = []
-    # A fragment may end inside of brackets.
+    # A fragment may end inside brackets.
     with contextlib.suppress(tokenize.TokenError):
         for token in made:
             if token.type not in _LAYOUT:
@@ -156,7 +156,7 @@ def _tokens(text: str) -> list[tokenize.TokenInfo]:
 def _spans(
     text: str, fragment: str, first: int, last: int
 ) -> list[tuple[int, int]]:
-    """Where a fragment stands in some lines, as places in the text."""
+    """Character spans of a fragment's occurrences between two lines."""
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))

@@ -1,4 +1,4 @@
-"""Faults in what Keras promises of `fit` and `evaluate`."""
+"""Faults in what Keras promises about `fit` and `evaluate`."""
 
 from faults.fault import Fault
 

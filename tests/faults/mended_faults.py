@@ -1,4 +1,4 @@
-"""Faults that undo what was mended after people met it."""
+"""Faults that undo fixes for bugs that users met."""
 
 from faults.fault import Fault
 

@@ -1,4 +1,4 @@
-"""Faults of the forms of recipes, and of folders of earlier runs."""
+"""Faults in the forms of recipes and in folders of earlier runs."""
 
 from faults.fault import Fault
 

@@ -439,7 +439,7 @@ FAULTS = (
             "tests/callbacks/test_gradient_balancer.py::test_weighted_norms_get_the_ratios",
         ),
     ),
-    # === Going on ===
+    # === Continuing a run ===
     Fault(
         "a training goes on without its optimizer",
         "_list_variables",

@@ -1,4 +1,4 @@
-"""Faults between a recipe and what is built and trained of it."""
+"""Faults between a recipe and what is built and trained from it."""
 
 from faults.fault import Fault
 

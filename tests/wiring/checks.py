@@ -1,7 +1,8 @@
-"""What a run has made of every key of its recipe.
+"""Checks that every key of a recipe takes effect in a run.
 
-One entry a key: the run to look at and what is seen there, which must be the
-recipe's value or, where a key shows in another way, the value that is given.
+There is one entry per key: the run to look at and what is seen there, which
+must equal the recipe's value or, if the key shows in another way, the value
+given here.
 """
 
 import dataclasses
@@ -19,19 +20,19 @@ from toys import EXAMPLES
 from keras_distil import callbacks
 from keras_distil.losses import registry
 
-# Stands for the value that the recipe has.
+# Stands for the recipe's own value.
 ITSELF = object()
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """How a key is looked at.
+    """How a key is checked.
 
     Attributes:
         run: name of a run.
-        see: from all runs, and this one, to what is there.
-        wanted: what must be there.
-        at: where the recipe has the key, if it is not its own path.
+        see: gets the actual value from all runs and this run.
+        wanted: the expected value.
+        at: where the recipe has the key, if not at the key's own path.
     """
 
     run: str
@@ -44,7 +45,7 @@ CHECKS: dict[str, Check] = {}
 
 
 def seen(key: str, run: str, wanted: Any = ITSELF, at: str | None = None):
-    """Makes a check of a function of the runs and this run."""
+    """Registers a function of all runs and this run as a check."""
 
     def register(see: Callable[[Runs, Recording], Any]) -> Callable:
         assert key not in CHECKS, key
@@ -55,7 +56,7 @@ def seen(key: str, run: str, wanted: Any = ITSELF, at: str | None = None):
 
 
 def of_fit(prefix: str, run: str, stage: str, **by_key: Any) -> None:
-    """Checks of what one `fit` was given: by key, a function of it."""
+    """Checks what one `fit` was given: by key, a function of the `fit`."""
     for key, see in by_key.items():
         seen(f"{prefix}{key}", run)(
             lambda runs, made, see=see: see(made.fit(stage))
@@ -63,7 +64,7 @@ def of_fit(prefix: str, run: str, stage: str, **by_key: Any) -> None:
 
 
 def of_call(prefix: str, run: str, function: str, **by_key: Any) -> None:
-    """Checks of the arguments of a watched function, by key."""
+    """Checks the arguments of a watched function, by key."""
     for key, see in by_key.items():
         seen(f"{prefix}{key}", run)(
             lambda runs, made, see=see: see(made.calls[function])
@@ -76,7 +77,7 @@ def batch_size(fit: Any) -> int:
 
 
 def dropout_rates(model: Any) -> float:
-    """The rate of all dropout layers, which must be one."""
+    """The rate of all dropout layers, which must be the same."""
     layers = [x for x in model._flatten_layers() if hasattr(x, "rate")]
     (rate,) = {x.rate for x in layers}
     return rate
@@ -86,7 +87,7 @@ def compiled(fit: Any) -> dict[str, Any]:
     return fit.distiller.get_compile_config()
 
 
-# === The whole ===
+# === The whole recipe ===
 
 
 @seen("name", "finished")
@@ -96,7 +97,7 @@ def _(runs, made):
 
 @seen("seed", "text", wanted=(False, True))
 def _(runs, made):
-    """Another seed gives other students and batches, and equal scores."""
+    """Another seed changes the student and batches, but not the scoring."""
     one, other = made.fit("distill"), runs("seed").fit("distill")
     return (
         same(one.before, other.before)
@@ -151,9 +152,9 @@ of_fit(
     "teacher",
     steps=lambda fit: fit.arguments["steps_per_epoch"],
     batch_size=batch_size,
-    # The first update after the warm-up.
+    # This is the first update after the warm-up.
     learning_rate=lambda fit: fit.rate(4),
-    # A fourth of the peak in the first update, so it lasts four.
+    # The first update has a fourth of the peak, so the warm-up lasts four.
     warmup_steps=lambda fit: round(fit.rate(4) / fit.rate(0)),
     weight_decay=lambda fit: fit.optimizer.weight_decay,
     clip_norm=lambda fit: fit.distiller.clip_norm,
@@ -162,7 +163,7 @@ of_fit(
 
 @seen("teacher.train.method", "all_weights", wanted=(True, False))
 def _(runs, made):
-    """Whether the embeddings are trained: by one method, by the other not."""
+    """Whether each method trains the embeddings: only `all_weights` does."""
     return tuple(
         run.fit("teacher").student.backbone.token_embedding.trainable
         and any(
@@ -191,7 +192,7 @@ def _(runs, made):
         low_rank(made.fit("teacher")),
         strict=True,
     )
-    # A file holds half the digits.
+    # The file stores only half of the digits.
     return all(np.allclose(a, b, rtol=2e-3, atol=1e-6) for a, b in pairs)
 
 
@@ -219,7 +220,7 @@ of_fit(
 
 @seen("student.layers", "schedules", wanted=True)
 def _(runs, made):
-    """The only layer of the student is the teacher's second."""
+    """The student's only layer is the teacher's second."""
     fit = made.fit("distill")
     teacher = fit.distiller.teacher.backbone.transformer_layers[1]
     (student,) = fit.student.backbone.transformer_layers
@@ -228,7 +229,7 @@ def _(runs, made):
 
 @seen("student.initialization", "balance", wanted=(False, True))
 def _(runs, made):
-    """Whether the words are the teacher's: here not, elsewhere yes."""
+    """Whether the token embeddings are the teacher's: only elsewhere."""
     return tuple(
         any(
             np.array_equal(
@@ -305,7 +306,7 @@ def _(runs, made):
 
 @seen("data.prepared", "prepared", wanted=(True, 0))
 def _(runs, made):
-    """The batches are those of a corpus that was made in the run itself."""
+    """The batches match those of a corpus made in the run itself."""
     itself = runs("text").fit("distill")
     return (
         same_batches(made.fit("distill").batches, itself.batches),
@@ -340,17 +341,17 @@ def _(runs, made):
 
 
 def masked_share(batches: list[Any]) -> float:
-    """Masked tokens among those that may be: neither [CLS] nor [SEP]."""
+    """Share of masked tokens among those other than [CLS] and [SEP]."""
     masked = sum(float(weight.sum()) for _, _, weight in batches)
     return masked / sum(int((y > 4).sum()) for _, y, _ in batches)
 
 
 @seen("data.masking.rate", "text", wanted=([0.4, 0.15], 0.4))
 def _(runs, made):
-    """Of training and held-out batches, and those with a cached teacher."""
+    """In training and held-out batches, and in those for a cached teacher."""
     return (
         [
-            # A sequence has nine tokens or less: a step is a ninth.
+            # A sequence has at most nine tokens, so a step is a ninth.
             min((0.15, 0.4), key=lambda rate: abs(rate - masked_share(batches)))
             for batches in (made.fit("distill").batches, made.evaluations[0])
         ],
@@ -360,7 +361,7 @@ def _(runs, made):
 
 @seen("data.masking.rare_token_exponent", "text", wanted=(0.6, 0.6))
 def _(runs, made):
-    """From the weights of a frequent and a rare token."""
+    """Computed from the weights of a frequent and a rare token."""
     counts = made.calls["prepare_corpus"][0]["returned"].token_counts
     weights = made.calls["masked_lm_dataset"][0]["token_weights"]
     most = int(np.argmax(counts))
@@ -406,7 +407,7 @@ def _(runs, made):
 
 @seen("distill.epochs", "balance")
 def _(runs, made):
-    """Those of the training sequences, without the held-out ones."""
+    """Epochs of the training sequences, without the held-out ones."""
     fit = made.fit("distill")
     corpus = made.calls["prepare_corpus"][0]["returned"]
     count = sum(len(part) for part in corpus.train)
@@ -437,7 +438,7 @@ of_fit(
 
 
 def of_others(prefix: str, run: str, stage: str, names: Any) -> None:
-    """Checks of the settings of losses that are not named above."""
+    """Checks the settings of losses that are not named above."""
     rows = registry.rows_for(registry.KINDS)
     for name in names:
         for key in rows[name].settings.model_fields:
@@ -471,7 +472,7 @@ def curve(made: Recording, name: str, *steps: int) -> list[float]:
 
 
 def of_curve(keys: str, run: str, at: str, name: str, curves: Any) -> None:
-    """Checks of a schedule, each of the same values."""
+    """Checks several keys of one schedule by the same values."""
     for key in keys.split():
         place = f"distill.schedules.{at}"
         seen(key, run, wanted=list(curves.values()), at=f"{place}")(
@@ -601,7 +602,7 @@ seen(
 for key, see in {
     "epochs": lambda fit: fit.arguments["epochs"],
     "batch_size": batch_size,
-    # A tenth of the updates is warm-up.
+    # A tenth of the updates are warm-up.
     "learning_rate": lambda fit: max(fit.rate(step) for step in range(10)),
 }.items():
     seen(f"TaskOverrides.{key}", "by_task", at=f"finetune.by_task.rte.{key}")(
@@ -611,7 +612,7 @@ for key, see in {
 
 @seen("finetune.max_length", "tasks", wanted=(10, 10))
 def _(runs, made):
-    """The longest of training, and of the development set."""
+    """The longest sequence in training, and in the development set."""
     fit = made.fit("rte/teacher/seed_5")
     inputs = development_inputs(fit)
     return (
@@ -621,13 +622,13 @@ def _(runs, made):
 
 
 def development_inputs(fit: Any) -> list[dict[str, np.ndarray]]:
-    """What a model of the task is scored on."""
+    """Inputs on which a model of the task is scored."""
     evaluator = fit.callback(callbacks.BestEpoch).score.__self__
     return list(evaluator.inputs())
 
 
 def windows(rows: np.ndarray) -> list[str]:
-    """The parts of SQuAD's context in windows, as letters."""
+    """The parts of SQuAD's context in each window, as letters."""
     found = []
     for row in rows:
         context = row[np.flatnonzero(row == 3)[0] + 1 :]
@@ -636,7 +637,7 @@ def windows(rows: np.ndarray) -> list[str]:
     return found
 
 
-# Ten tokens less [CLS], two [SEP] and two of the question leave five; windows
+# Ten tokens minus [CLS], two [SEP] and two of the question leave five; windows
 # share two of them.
 WINDOWS = {"abcde", "defgh"}
 
@@ -671,7 +672,8 @@ of_fit(
     patience=lambda fit: fit.callback(callbacks.BestEpoch).patience,
     batch_size=batch_size,
     learning_rate=lambda fit: max(fit.rate(step) for step in range(20)),
-    # Three epochs of ten batches: the examples and two copies of each.
+    # Three epochs of ten batches, which hold the examples and two copies of
+    # each.
     warmup_fraction=lambda fit: {8: 0.25}[
         round(fit.rate(12) / fit.rate(0) * 30 / 26)
     ],
@@ -703,7 +705,7 @@ of_fit(
 
 @seen("finetune.augment_copies", "tasks", wanted=(4, 10))
 def _(runs, made):
-    """Batches of six: of 20 examples, and of the student's 60."""
+    """Batches of six from 20 examples, and from the student's 60."""
     assert EXAMPLES == 20
     return tuple(
         made.fit(f"rte/{row}/seed_5").arguments["steps_per_epoch"]
@@ -711,7 +713,7 @@ def _(runs, made):
     )
 
 
-# === What is made of a student ===
+# === Uses of a student ===
 
 
 @seen("evaluate.sequences", "text", wanted={6})
@@ -724,7 +726,7 @@ def _(runs, made):
 
 @seen("evaluate.samples", "finished", wanted=(1, True))
 def _(runs, made):
-    """In TensorBoard; in the report at most three words of one sequence."""
+    """Sequences in TensorBoard; in the report, at most three words of one."""
     board = made.fit("distill").callback(callbacks.TensorBoard)
     guesses = made.json("side_by_side.json")["guesses"]
     return board._samples, 0 < len(guesses) <= 3
@@ -772,7 +774,7 @@ of_call(
 
 @seen("search.tuner", "search", wanted=(False, True))
 def _(runs, made):
-    """Whether all is tried in order, as the tuner `grid` of `slow` does."""
+    """Whether values are tried in order, as the tuner `grid` of `slow` does."""
     values = [
         [
             row["values"]["distill.losses.soft_target.temperature"]

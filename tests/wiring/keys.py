@@ -1,4 +1,4 @@
-"""All keys that a recipe may have, walked through its schema."""
+"""All keys that a recipe may have, from a walk through its schema."""
 
 import types
 import typing
@@ -13,8 +13,8 @@ from pydantic_core import PydanticUndefined
 def all_keys(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
     """Every key by its dotted path.
 
-    Keys of sections that stand in lists, maps or for one another are named by
-    their class, as `RampSchedule.end`, wherever they stand.
+    Keys of sections inside lists, maps or unions are named after their class,
+    such as `RampSchedule.end`, wherever they occur.
     """
     found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
@@ -36,7 +36,7 @@ def default_of(field: FieldInfo) -> Any:
 
 
 def _is_section(annotation: Any) -> bool:
-    """Whether it is a section, or null."""
+    """Whether the type is a section, or a section that may be null."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         parts = [x for x in typing.get_args(annotation) if x is not type(None)]
         return len(parts) == 1 and _is_section(parts[0])

@@ -1,10 +1,9 @@
-"""Runs of the command in which every `fit` is recorded and none trains.
+"""Runs of the command in which every `fit` is recorded but nothing trains.
 
-What stands in for training moves the weights by noise that depends on the
-stage's name alone, and gives a task's model the head with a wanted place among
-some. So all that follows a training has something to follow, each
-model's weights tell where they come from, and which seed is best is the test's
-choice.
+Training is replaced by noise that is added to the weights and depends only on
+the stage's name; a task's model gets one of several heads, of the rank that the
+test asks for. This way later stages have something to work with, each model's
+weights tell where they come from, and the test chooses which seed is best.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ import keras_distil
 from keras_distil import __main__ as command
 from keras_distil import callbacks
 
-# Callbacks that only watch a training; there is none to watch.
+# Callbacks that only watch a training, of which there is none here.
 _WATCHERS = (
     callbacks.MetricsLog,
     callbacks.ProgressBar,
@@ -36,12 +35,12 @@ _WATCHERS = (
     callbacks.TrainingState,
 )
 _HEADS = 6
-# The words "a" and "b".
+# Token ids of the words "a" and "b".
 _PREFERRED = {"distill": 5, "baseline": 6}
 
 
 class StopError(BaseException):
-    """Ends a run at the point that a test wanted to see."""
+    """Ends a run at the point that a test wants to see."""
 
 
 @dataclasses.dataclass
@@ -49,13 +48,13 @@ class Fit:
     """One call of `Distiller.fit`.
 
     Attributes:
-        stage: as `metrics.jsonl` calls it.
-        distiller: as it was built.
-        before: the student's weights when it was called.
-        after: the student's weights when it returned.
-        teacher: the teacher's weights; None without one.
-        batches: the first ones, as NumPy arrays.
-        arguments: its keyword arguments.
+        stage: name of the stage in `metrics.jsonl`.
+        distiller: the Distiller as it was built.
+        before: the student's weights before the call.
+        after: the student's weights after the call.
+        teacher: the teacher's weights; None without a teacher.
+        batches: the first batches, as NumPy arrays.
+        arguments: keyword arguments of the call.
     """
 
     stage: str
@@ -79,12 +78,12 @@ class Fit:
         return float(self.optimizer._learning_rate(step))
 
     def callback(self, kind: type) -> Any:
-        """Its only callback of a kind."""
+        """The only callback of a kind."""
         (found,) = (x for x in self.arguments["callbacks"] if type(x) is kind)
         return found
 
     def loss(self, name: str) -> keras.layers.Layer:
-        """Its loss of that name."""
+        """The loss of that name."""
         (found,) = (
             x for x in self.distiller.distillation_losses if x.name == name
         )
@@ -93,13 +92,13 @@ class Fit:
 
 @dataclasses.dataclass
 class Recording:
-    """What a run did.
+    """Everything that a run did.
 
     Attributes:
-        folder: of the run.
+        folder: the run's folder.
         fits: in order.
         evaluations: the batches of each `Distiller.evaluate`, in order.
-        calls: arguments of other functions that were watched, by name.
+        calls: arguments of other watched functions, by name.
     """
 
     folder: Path
@@ -120,7 +119,7 @@ class Recording:
 
 
 def weights_of(model: keras.Model) -> list[np.ndarray]:
-    """All weights but the states of random generators."""
+    """All weights except the states of random generators."""
     return [
         np.array(v.numpy(), "float32")
         for v in model.weights
@@ -141,7 +140,7 @@ def same_batches(one: list[Any], other: list[Any]) -> bool:
 
 
 def encoder_weights(model: keras.Model) -> list[np.ndarray]:
-    """Those of the encoder of a task model."""
+    """Weights of a task model's encoder."""
     return weights_of(model.backbone)
 
 
@@ -158,14 +157,14 @@ def recorded(
     place: Callable[[str], float] = lambda stage: 1.0,
     batches: int = 4,
 ) -> Iterator[Recording]:
-    """Records all that happens in the block.
+    """Records everything that happens in the block.
 
     Args:
-        folder: of the run.
-        stop_at: stage at whose `fit` the run ends; "" for the first one.
-        place: from a task's stage to the place of its head among random
-            ones, 0 the worst and 1 the best on the development set.
-        batches: how many of a training to keep.
+        folder: the run's folder.
+        stop_at: the run ends at the `fit` of this stage; "" for the first one.
+        place: maps a task's stage to the rank of its head among random ones,
+            from 0 for the worst to 1 for the best on the development set.
+        batches: number of training batches to keep.
     """
     made = Recording(folder)
     evaluate = keras_distil.Distiller.evaluate
@@ -195,7 +194,7 @@ def recorded(
         return evaluate(self, x, y, **arguments)
 
     with pytest.MonkeyPatch.context() as patch, _eagerly():
-        # A corpus is then prepared in this process.
+        # With one core, a corpus is prepared in this process.
         patch.setattr(os, "cpu_count", lambda: 1)
         patch.setattr(keras_distil.Distiller, "fit", fit)
         patch.setattr(keras_distil.Distiller, "evaluate", recorded_evaluate)
@@ -204,14 +203,14 @@ def recorded(
 
 
 def _pretend(found: Fit, place: Callable[[str], float]) -> None:
-    """Does to the student, and its file, what a training would."""
+    """Does to the student and its file what training would."""
     # The trials of a search have no names; their rates differ.
     name = found.stage or str(found.rate(0))
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     for variable in found.student.trainable_variables:
         noise = generator.normal(0.0, 0.05, variable.shape)
         variable.assign_add(noise.astype("float32"))
-    # A word that the model prefers, so that not all are guessed wrong.
+    # The model prefers one word, so that not all guesses are wrong.
     head = getattr(found.student, "masked_lm_head", None)
     if head is not None:
         bonus = np.zeros(head.token_embedding.embeddings.shape[0], "float32")
@@ -232,10 +231,10 @@ def _choose_head(
     place: float,
     generator: np.random.Generator,
 ) -> None:
-    """Gives a model of a task one of several heads, by its score.
+    """Gives a task's model one of several heads, chosen by its score.
 
-    They lie between one that fits the batches, if they have one label each,
-    and random ones.
+    They range from random ones to one that fits the batches, if each example
+    has a single label.
     """
     head = fit.student.output_dense
     best = _fitted_head(fit)
@@ -255,7 +254,7 @@ def _choose_head(
 
 
 def _fitted_head(fit: Fit) -> list[np.ndarray] | None:
-    """Kernel and bias of the least squared error on the batches."""
+    """Kernel and bias that fit the batches with least squares."""
     model = fit.student
     features = keras.Model(model.input, model.output_dense.input)
     rows, targets = [], []
@@ -282,9 +281,9 @@ def _assign(variables: list[keras.Variable], values: list[np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def _eagerly() -> Iterator[None]:
-    """Without graphs, whose tracing is most of what a toy run takes."""
+    """Runs without graphs, as tracing them takes most of a toy run's time."""
     with warnings.catch_warnings():
-        # That tf.data makes graphs all the same.
+        # Silences the warning that tf.data makes graphs all the same.
         warnings.filterwarnings("ignore", message=".*run_functions_eagerly")
         tf.config.run_functions_eagerly(True)
         try:
@@ -303,11 +302,11 @@ def watch(
     """Records the calls of a function.
 
     Args:
-        recording: where to.
-        patch: undoes it.
-        owner: the module or class that it is an attribute of.
-        name: of the function.
-        result: what is called in its place; None for itself.
+        recording: where to record them.
+        patch: undoes the change.
+        owner: the module or class that has the function.
+        name: name of the function.
+        result: called in its place; None to call the original.
     """
     original = getattr(owner, name)
     kept = recording.calls.setdefault(name, [])
@@ -321,7 +320,7 @@ def watch(
 
 
 def run_command(*words: Any) -> None:
-    """Runs `keras-distil` in this process; an error of it is raised.
+    """Runs `keras-distil` in this process, and raises its errors.
 
     Raises:
         RuntimeError: if it ends with a status other than 0.
@@ -336,7 +335,7 @@ def run_command(*words: Any) -> None:
 
 
 def get(values: Any, key: str | tuple[str, ...]) -> Any:
-    """What a dotted key, or one in parts, holds."""
+    """The value at a key, given as a dotted path or in parts."""
     for name in key.split(".") if isinstance(key, str) else key:
         values = values[int(name) if isinstance(values, list) else name]
     return values

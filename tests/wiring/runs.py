@@ -18,7 +18,7 @@ from keras_distil.losses import registry
 
 TEMPERATURE = "distill.losses.soft_target.temperature"
 TEXT_SOURCE = {"kind": "files", "pattern": "text/*.txt"}
-# What makes a toy run possible; the runs below replace it.
+# The minimum for a toy run; the runs below override it.
 BASE = {
     "data": {"sources": [TEXT_SOURCE], "sequence_length": 11},
     "evaluate": {"sequences": 6, "batch_size": 3, "latency_length": 9},
@@ -36,7 +36,7 @@ FINETUNE = {
     "max_length": 10,
     "jit_compile": False,
 }
-# Losses that the runs below do not name, and values for their settings.
+# Losses that the runs below do not name, with values for their settings.
 OTHER_TEXT_LOSSES = tuple(
     set(registry.rows_for([registry.MASKED_LM])) - set(registry.TEXT_DEFAULTS)
 )
@@ -47,7 +47,7 @@ _VALUES = {"weight": 0.625, "layers": [["embeddings", "embeddings"]]}
 
 
 def with_others(names, losses):
-    """The losses, and others with every setting off its default."""
+    """Adds other losses, with every setting off its default."""
     rows = registry.rows_for(registry.KINDS)
     others = {
         name: {x: _VALUES[x] for x in rows[name].settings.model_fields}
@@ -136,7 +136,7 @@ def _every_text_loss():
 
 
 def merged(base: Any, over: Any) -> Any:
-    """Nested dicts, one laid over the other."""
+    """Merges nested dicts; the second takes precedence."""
     if not isinstance(base, dict) or not isinstance(over, dict):
         return copy.deepcopy(over)
     both = {key: merged(base.get(key), value) for key, value in over.items()}
@@ -159,7 +159,7 @@ class Home:
         toys.save_student(self.baseline, self.teacher, 2, hidden_dim=8)
 
     def recipe(self, name: str, *parts: dict[str, Any]) -> dict[str, Any]:
-        """The values of a recipe."""
+        """Returns the values of a recipe."""
         values = {
             "name": name,
             "teacher": {"source": str(self.teacher)},
@@ -184,7 +184,7 @@ class Home:
         output: bool = True,
         **options: Any,
     ) -> Recording:
-        """Runs a recipe, recorded."""
+        """Runs a recipe and records it."""
         folder = self.root / "runs" / values["name"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KERAS_DISTIL_CACHE", str(self.root / "cache"))
@@ -226,7 +226,7 @@ def _exports(made: Recording, patch: pytest.MonkeyPatch) -> None:
 
 
 def report_of_nothing(*positional: Any, **named: Any) -> export.ExportReport:
-    """What an exporter that writes nothing returns."""
+    """Returns what an exporter that writes nothing would return."""
     target = next(x for x in (*positional, *named.values()) if _is_path(x))
     return _Nothing(Path(target))
 
@@ -260,9 +260,9 @@ def _latency(made: Recording, patch: pytest.MonkeyPatch) -> None:
 
 
 class Runs:
-    """The runs by name, each made when it is first asked for.
+    """The runs by name, each made when first asked for.
 
-    Every method is one; it returns its recording.
+    Every method makes one run and returns its recording.
     """
 
     def __init__(self, home: Home) -> None:
@@ -271,7 +271,7 @@ class Runs:
         self._made: dict[str, Recording] = {}
 
     def __call__(self, name: str) -> Recording:
-        """The recording of a run."""
+        """Returns the recording of a run."""
         if name not in self._made:
             self._made[name] = getattr(self, f"_{name}")(name)
         return self._made[name]
@@ -282,13 +282,13 @@ class Runs:
         self.values[name] = self.home.recipe(name, *parts)
         return self.home.start(self.values[name], **options)
 
-    # === What learns from text ===
+    # === Runs that learn from text ===
 
     def _text(self, name: str) -> Recording:
         return self._start(name, TEXT, stop_at="distill", watched=_corpora)
 
     def _seed(self, name: str) -> Recording:
-        """As `text`, but for the seed."""
+        """Like `text`, with another seed."""
         return self._start(name, TEXT, {"seed": 8}, stop_at="distill")
 
     def _schedules(self, name: str) -> Recording:
@@ -309,7 +309,7 @@ class Runs:
         )
 
     def _cosine(self, name: str) -> Recording:
-        """The other ramp."""
+        """The other kind of ramp."""
         values = {"kind": "cosine", "start": 5.0, "end": 3.0, "steps": 8}
         ramp = {"temperature": values}
         return self._start(
@@ -354,7 +354,7 @@ class Runs:
             {
                 "teacher": {"cache": cache},
                 "data": TEXT["data"],
-                # Three passes, or there are fewer maskings.
+                # Three passes, since a shorter run would use fewer maskings.
                 "distill": {**DISTILL, "steps": 90},
             },
             stop_at="distill",
@@ -365,7 +365,7 @@ class Runs:
         return self._start(name, {"teacher": {"train": train}})
 
     def _initial_adapter(self, name: str) -> Recording:
-        """Goes on where `adapter` has ended."""
+        """Continues where `adapter` ended."""
         earlier = self("adapter").folder / "adapter.safetensors"
         train = {**TRAIN, "method": "adapter", "rank": 3}
         train["initial_adapter"] = str(earlier)
@@ -380,7 +380,7 @@ class Runs:
         )
 
     def _head(self, name: str) -> Recording:
-        """A teacher without a head."""
+        """Starts from a teacher without a head."""
         folder = toys.without_head(self.home.teacher, self.home.root / "bare")
         return self._start(
             name,
@@ -413,7 +413,7 @@ class Runs:
         )
 
     def _prepared(self, name: str) -> Recording:
-        """A corpus that `prepare` has made, as the run `text` makes its."""
+        """Uses a corpus from `prepare`, equal to the one that `text` makes."""
         corpus = self.home.root / "data" / "corpora" / "prepared"
         made = self.home.recipe("to_prepare", TEXT)
         self.home.start(
@@ -429,7 +429,7 @@ class Runs:
         )
 
     def _finished(self, name: str) -> Recording:
-        """The shortest run that ends, with its card."""
+        """The shortest run that finishes, including its card."""
         return self._start(
             name,
             {"teacher": {"license": "Licence of the teacher"}},
@@ -493,7 +493,7 @@ class Runs:
         own = {"tasks": ["squad"], "stride": 2, "max_question": 2}
         return self._start(name, {"finetune": {**FINETUNE, **own}}, stop_at="")
 
-    # === What is made of a student ===
+    # === Uses of a student ===
 
     def _export(self, name: str) -> Recording:
         formats = ["saved_model", "litert_float32"]
@@ -549,13 +549,13 @@ class Runs:
         )
 
     def _slow(self, name: str) -> Recording:
-        """Whose trials all take too long."""
+        """A search whose trials all take too long."""
         settings = {
             "tuner": "grid",
             "max_latency_ms": 1e-6,
             "space": {TEMPERATURE: {"choices": [1.5, 4.5]}},
         }
-        # No trial has a score, which the command ends with.
+        # No trial has a score, so the command ends with an error.
         with pytest.raises(RuntimeError, match="status 1"):
             self._start(
                 name, {"distill": DISTILL, "search": settings}, command="search"

@@ -1,4 +1,4 @@
-"""Every key of a recipe reaches the object that it is for."""
+"""Every key of a recipe reaches the object that it is meant for."""
 
 import pytest
 from checks import CHECKS, ITSELF
@@ -13,7 +13,7 @@ KEYS = all_keys(config.Recipe)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The runs, made when they are first asked for."""
+    """The runs, each made when first asked for."""
     return Runs(Home(tmp_path_factory.mktemp("wiring")))
 
 
@@ -22,7 +22,8 @@ def test_every_key_has_a_check():
     assert set(CHECKS) - set(KEYS) == set(), "no recipe has these keys"
 
 
-# Keys that are seen in one run stand together: processes share the list.
+# Keys that are seen in the same run stand together, as processes share the
+# list.
 @pytest.mark.parametrize(
     "key", sorted(CHECKS, key=lambda x: (CHECKS[x].run, x))
 )
@@ -30,7 +31,7 @@ def test_it_reaches_what_it_is_for(runs, key):
     check = CHECKS[key]
     made = runs(check.run)
     value = get(runs.values[check.run], check.at or key)
-    # Else a key that is not read would not be noticed.
+    # Otherwise a key that is not read would go unnoticed.
     assert value != default_of(KEYS[key])
     wanted = value if check.wanted is ITSELF else check.wanted
     found = check.see(runs, made)
@@ -41,7 +42,7 @@ def test_it_reaches_what_it_is_for(runs, key):
         pairs = [(found, wanted)]
     for one, other in pairs:
         if isinstance(other, float):
-            # Variables hold float32.
+            # Variables are stored in float32.
             assert one == pytest.approx(other, rel=1e-5)
         else:
             assert one == other

@@ -1,7 +1,7 @@
-"""A run of every stage: who learns what from whom, and what is told of it.
+"""A run of every stage: who learns what from whom, and what is reported.
 
-The figures of its report are computed again, by other code, from the files of
-its folder and the texts that it read.
+The values in its report are recomputed, by other code, from the files in its
+folder and the texts that it read.
 """
 
 import csv
@@ -24,8 +24,8 @@ from keras_distil import callbacks, export, models
 from keras_distil.benchmark import latency
 
 SEEDS = {"mrpc": (11, 4), "mnli": (11,), "stsb": (4,), "squad": (4,)}
-# The place of each model among heads from bad to good: the second seed is the
-# better one.
+# The rank of each model among heads from bad to good. In all but the baseline,
+# the second seed is better.
 PLACES = {
     "teacher": {11: 0.8, 4: 1.0},
     "baseline": {11: 0.4, 4: 0.2},
@@ -42,7 +42,7 @@ def place(stage):
 
 def watch_exports(made, patch):
     watch(made, patch, export, "export", report_of_nothing)
-    # Ten milliseconds for each layer: a clock would be another one each time.
+    # Ten milliseconds for each layer, as real measurements would vary.
     patch.setattr(
         latency, "masked_lm_encoder_call", lambda model, _: model.backbone
     )
@@ -67,7 +67,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(home):
-    """The run, recorded."""
+    """Records the run."""
     values = home.recipe(
         "whole",
         {"seed": 3, "student": {"num_layers": 1}},
@@ -148,7 +148,7 @@ def test_tasks_start_from_what_came_before(run, home):
     assert not same(starts["student"], starts["baseline"])
     for row, start in starts.items():
         for fit in stages(run, row):
-            # A head for masked words, or for the task, comes behind it.
+            # A head for masked words, or for the task, comes after the encoder.
             count = len(encoder_weights(fit.student))
             assert same(fit.before[:count], start[:count]), fit.stage
 
@@ -188,7 +188,7 @@ def test_every_epoch_has_all_examples_in_an_order_of_its_own(run):
     batches = run.fit("mrpc/teacher/seed_4").batches
 
     def texts(epoch):
-        """Those of each batch."""
+        """The texts of each batch."""
         return [
             frozenset(tuple(row[row > 0]) for row in x["token_ids"])
             for x, *_ in epoch
@@ -197,7 +197,7 @@ def test_every_epoch_has_all_examples_in_an_order_of_its_own(run):
     first, second = texts(batches[:4]), texts(batches[4:])
     assert frozenset.union(*first) == frozenset.union(*second)
     assert len(frozenset.union(*first)) == toys.EXAMPLES
-    # Neither the same batches, nor in the same order.
+    # Neither the batches nor their order are the same.
     assert set(first) != set(second)
 
 
@@ -229,7 +229,7 @@ def test_what_is_exported_is_the_best_seed_s(run):
 
 
 def held_out_scores(model, teacher, batches):
-    """By Keras's own forward pass, and NumPy."""
+    """Computes the scores with Keras's own forward pass, and NumPy."""
     logits, chosen, correct = [], [], []
     for x, y, weight in batches:
         rows = np.nonzero(weight)
@@ -249,7 +249,7 @@ def held_out_scores(model, teacher, batches):
 
 
 def own_logits(model, x):
-    """(batch, length, vocabulary), by the task model itself."""
+    """Logits (batch, length, vocabulary) from the task model itself."""
     shape = x["token_ids"].shape
     inputs = {
         "token_ids": x["token_ids"],
@@ -266,7 +266,7 @@ def softmax(logits):
 
 
 def calibration_error(confidences, right):
-    """Of 15 bins, one after the other."""
+    """Calibration error over 15 bins, one after the other."""
     total = 0.0
     for number in range(15):
         low, high = number / 15, (number + 1) / 15
@@ -279,7 +279,7 @@ def calibration_error(confidences, right):
 
 @pytest.fixture(scope="module")
 def text_models(run, home):
-    """The rows of the first table, from their files."""
+    """The models of the first table's rows, loaded from their files."""
     load = keras.saving.load_model
     before = load(run.folder / "student.keras", compile=False)
     weights = [x for x in before.weights if "seed_generator" not in x.path]
@@ -301,12 +301,12 @@ def test_scores_on_held_out_text_are_each_model_s(run, report, text_models):
             model, text_models["teacher"], run.evaluations[0]
         )
         for key, value in wanted.items():
-            # Both in float32.
+            # Both are computed in float32.
             assert report["rows"][name][key] == pytest.approx(
                 value, rel=1e-4
             ), (name, key)
         seen.add(round(report["rows"][name]["mlm_loss"], 3))
-    # Else a row could stand in the place of another.
+    # Otherwise one row could pass for another.
     assert len(seen) == len(text_models)
     assert report["rows"]["student"]["mlm_accuracy"] > 0
 
@@ -321,7 +321,7 @@ def test_all_rows_are_scored_on_the_same_masks(run):
 
 
 def stored_parameters(path):
-    """The numbers in a `.keras` file."""
+    """Number of parameters in a `.keras` file."""
     with zipfile.ZipFile(path) as archive:
         content = io.BytesIO(archive.read("model.weights.h5"))
     sizes = []
@@ -336,7 +336,7 @@ def stored_parameters(path):
 
 
 def checkpoint_parameters(folder):
-    """The numbers in a Hugging Face checkpoint, each once."""
+    """Number of parameters in a Hugging Face checkpoint, each counted once."""
     tensors = load_file(folder / "model.safetensors")
     return sum(
         array.size
@@ -361,7 +361,7 @@ def test_costs_are_each_model_s(run, report, home):
     for row in (rows["student"], tasks["student"], tasks["baseline"]):
         assert row["parameters"] < tasks["teacher"]["parameters"]
         assert row["size_mb"] < tasks["teacher"]["size_mb"]
-        # One layer in place of two, by the clock of `watch_exports`.
+        # One layer instead of two, by the clock of `watch_exports`.
         assert row["latency_ms"] == 10.0
     assert tasks["teacher"]["latency_ms"] == 20.0
     assert rows["teacher"]["latency_ms"] == 20.0
@@ -393,12 +393,12 @@ def result(run, task, row, seed):
 
 
 def lines_of(path):
-    """The lines of a table by column."""
+    """The rows of a table, as dicts by column."""
     return list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))
 
 
 def labels_of(home, task):
-    """The development labels as GLUE's files give them."""
+    """The development labels in GLUE's files."""
     name, column, splits, classes = {
         "mrpc": ("MRPC", "Quality", ("dev",), ("0", "1")),
         "mnli": (
@@ -446,7 +446,7 @@ def spearman(one, other):
     return pearson(ranks(one), ranks(other))
 
 
-# The score of a task is the mean of these.
+# The score of a task is the mean of these metrics.
 METRICS = {
     "mrpc": (accuracy, f1),
     "mnli": (accuracy,),
@@ -455,11 +455,11 @@ METRICS = {
 
 
 def score(run, home, task, row, seed):
-    """The score of one training, from its predictions, in percent."""
+    """Score of one training, in percent, computed from its predictions."""
     path = folder_of(run, task, row, seed) / "predictions.safetensors"
     found = load_file(path)
     if task == "squad":
-        # Exact match and F1 of each question.
+        # The columns are exact match and F1 of each question.
         return 100 * float(found["dev"][:, 1].mean())
     labels, splits = labels_of(home, task)
     said = np.concatenate([found[split] for split in splits])
@@ -479,7 +479,7 @@ def test_a_task_s_scores_are_those_of_its_predictions(run, report, home, task):
         assert found["highest"] == pytest.approx(max(by_seed), abs=1e-4)
         assert found["seeds"] == len(SEEDS[task])
     if task != "squad":
-        # Else a row could stand in the place of another.
+        # Otherwise one row could pass for another.
         assert len({round(x, 3) for x in medians.values()}) == 3
     for row, found in rows.items():
         if found["retention"] is not None:
@@ -489,7 +489,7 @@ def test_a_task_s_scores_are_those_of_its_predictions(run, report, home, task):
 
 
 def test_predictions_are_the_kept_model_s(run, home):
-    """On the texts of the file, by Keras's own pass."""
+    """Recomputed on the file's texts with Keras's own forward pass."""
     for row in ROWS:
         folder = folder_of(run, "mrpc", row, 4)
         model = keras.saving.load_model(folder / "model.keras", compile=False)
@@ -510,8 +510,8 @@ def task_logits(home, name, split, model):
             [5 + ord(x) - ord("a") for x in line[column].split()]
             for column in columns
         )
-        # Ten tokens, seven of them words: the longer text loses its end, until
-        # both are of one length; the one odd word is the longer text's.
+        # Ten tokens, seven of which are words: the longer text is cut until
+        # both have the same length; the one odd word goes to the longer text.
         if len(first) + len(second) > 7:
             fewest = min(len(first), len(second), 3)
             if len(first) > len(second):

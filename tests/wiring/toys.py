@@ -1,4 +1,4 @@
-"""Toy models of different sizes, texts and tasks for recorded runs."""
+"""Toy models of different sizes, and texts and tasks for recorded runs."""
 
 import json
 import random
@@ -13,13 +13,13 @@ from keras_distil import data, export, models
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# Examples of a training set, and of a development set, which has the same: a
-# head that fits the one is good on the other.
+# Number of examples in a training set. The development set has the same ones,
+# so that a head that fits one is good on the other.
 EXAMPLES = 20
 
 
 def write_teacher(folder: Path) -> None:
-    """BERT of 2 layers, width 16 and 12 positions, with words of letters."""
+    """Writes BERT of 2 layers, width 16 and 12 positions; words are letters."""
     shutil.copytree(GOLDEN, folder)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = [f"##{letter}" for letter in LETTERS]
@@ -28,14 +28,14 @@ def write_teacher(folder: Path) -> None:
 
 
 def words(generator: random.Random, least: int, most: int) -> str:
-    """Some letters, each a word, those at the front more often."""
+    """Some letters, each a word; early letters are more frequent."""
     count = generator.randint(least, most)
     often = [30 / (1 + place) for place in range(len(LETTERS))]
     return " ".join(generator.choices(LETTERS, often, k=count))
 
 
 def write_text(folder: Path, lines: int = 220) -> None:
-    """A file of paragraphs of letters."""
+    """Writes a file with paragraphs of letters."""
     generator = random.Random(0)
     folder.mkdir(parents=True, exist_ok=True)
     text = [words(generator, 5, 9) + "." for _ in range(lines)]
@@ -43,7 +43,7 @@ def write_text(folder: Path, lines: int = 220) -> None:
 
 
 def write_glue(root: Path) -> None:
-    """GLUE's files of MRPC, MNLI, STS-B and RTE."""
+    """Writes GLUE's files of MRPC, MNLI, STS-B and RTE."""
     mnli = ("entailment", "neutral", "contradiction")
     _write(
         root / "MRPC",
@@ -83,7 +83,7 @@ def _write(folder, splits, header, line):
 
 
 def write_squad(folder: Path) -> None:
-    """SQuAD 1.1 with contexts of 8 letters and questions of 3."""
+    """Writes SQuAD 1.1 with contexts of 8 letters and questions of 3."""
     generator = random.Random(1)
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "dev"):
@@ -104,7 +104,7 @@ def write_squad(folder: Path) -> None:
 
 
 def save_student(path: Path, teacher: Path, seed: int, **sizes: int) -> None:
-    """A student of a size of its own, with weights that matter."""
+    """Saves a student of its own size, with weights that make a difference."""
     made = models.initialize_student(
         models.load_teacher(str(teacher)), 1, seed=seed, **sizes
     )
@@ -116,7 +116,7 @@ def save_student(path: Path, teacher: Path, seed: int, **sizes: int) -> None:
 
 
 def without_head(teacher: Path, folder: Path) -> Path:
-    """A copy of a checkpoint that has no masked-LM head."""
+    """Copies a checkpoint without its masked-LM head."""
     shutil.copytree(teacher, folder)
     file = folder / "model.safetensors"
     tensors = load_file(file)
@@ -126,10 +126,10 @@ def without_head(teacher: Path, folder: Path) -> Path:
 
 
 def write_wide_teacher(folder: Path, narrow: Path) -> None:
-    """A checkpoint whose size shows in tenths of a megabyte.
+    """Writes a checkpoint whose size shows in tenths of a megabyte.
 
     Args:
-        folder: where to.
+        folder: where to write it.
         narrow: a checkpoint with the same vocabulary.
     """
     backbone = models.ExactBertBackbone(
