@@ -50,7 +50,7 @@ _LOSSES = {
 
 
 def present_form(key: str, value: Any) -> str | None:
-    """What to write in place of an earlier key; None if it is not one.
+    """The present form of an earlier key; None for any other key.
 
     Args:
         key: the key's dotted path.

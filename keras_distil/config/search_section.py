@@ -228,7 +228,7 @@ def takes_whole_numbers(
 def _problem(
     key: str, value: Any, sections: Mapping[str, Section]
 ) -> str | None:
-    """What is wrong with a value; None if it is valid."""
+    """The error in a value; None if it is valid."""
     name, _, rest = key.partition(".")
     values = replaced(sections[name].model_dump(), rest, value)
     try:
