@@ -1,1 +1,1 @@
-"""The Distiller: one exact update, on any number of replicas, resumable."""
+"""The Distiller: exact, resumable updates on any number of replicas."""

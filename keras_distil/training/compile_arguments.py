@@ -1,4 +1,4 @@
-"""Checks of what `Distiller.compile` is given."""
+"""Checks of the arguments of `Distiller.compile`."""
 
 from typing import Any
 

@@ -11,8 +11,8 @@ from keras_distil.utils.private_api import CompileMetrics, compute_output_spec
 
 Tensor = Any
 
-# Our metrics whose names `compile` may use, because they mean the same in
-# Keras; Keras's value then replaces ours.
+# Metrics of the Distiller whose names `compile` may use, because they mean the
+# same in Keras; Keras's value then replaces the Distiller's.
 _SHARED_NAMES = ("accuracy", "mean_absolute_error")
 
 
@@ -157,7 +157,7 @@ def _replace_accuracy(value: Any, outputs: Mapping[str, Any]) -> Any:
         return [_replace_accuracy(x, outputs) for x in value]
     if isinstance(value, str) and value.lower() in ("accuracy", "acc"):
         metric = keras.metrics.MeanMetricWrapper(accuracy, name=value)
-        # As on Keras's metrics: EarlyStopping reads it.
+        # As on Keras's own metrics; EarlyStopping reads it.
         private_api.mark_as_better_up(metric)
         return metric
     return value

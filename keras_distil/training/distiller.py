@@ -1,4 +1,4 @@
-"""The Distiller: one forward of each model, the losses, one update."""
+"""The Distiller: a forward pass of each model, the losses, one update."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,13 +37,13 @@ class Distiller(KerasMethods):
     """Trains a student on a teacher's outputs.
 
     The teacher is never changed, not even its `trainable`: its weights are
-    not among the Distiller's trainable ones. It runs once a step, in inference
-    mode and outside the gradient tape; the student runs once a step (once a
-    micro-batch). All means divide by counts over the whole global batch, and
-    vocabulary logits exist only a chunk at a time.
+    not among the Distiller's trainable ones. It runs once per step, in
+    inference mode and outside the gradient tape; the student runs once per
+    step (or per micro-batch). All means divide by counts over the whole global
+    batch, and vocabulary logits exist only one chunk at a time.
 
     Args:
-        teacher: a KerasHub masked-LM task model, or one of
+        teacher: a KerasHub masked-LM task model, or a model of
             `models.task_model`; a `teachers.CachedTeacher`; None if no loss
             needs a teacher (plain training with the same step).
         student: a model for the same task over the same vocabulary.
@@ -57,14 +57,14 @@ class Distiller(KerasMethods):
             the student's outputs.
 
     Raises:
-        TypeError: if the models are not for the same task, or a loss is none
-            for it.
+        TypeError: if the models are not for the same task, or a loss does not
+            apply to it.
         ValueError: if the vocabularies or classes differ, if loss names
             repeat, if a loss needs a teacher and there is none, if the
             student cannot be trained exactly (quantised, in half precision or
-            float64, with regularisers, with nothing trainable, with weights
-            that are the teacher's), or a model was not made in the scope of
-            the distribution strategy.
+            float64, with regularisers, without trainable weights, or with
+            weights of the teacher), or a model was not created in the scope
+            of the distribution strategy.
 
     Example:
         >>> distiller = Distiller(
@@ -81,7 +81,8 @@ class Distiller(KerasMethods):
         per-device or per-micro-batch means.
     """
 
-    # A subclass that only evaluates takes models that cannot be trained.
+    # False in a subclass that only evaluates, and so may take models that
+    # cannot be trained.
     _trains = True
 
     def __init__(
@@ -91,7 +92,7 @@ class Distiller(KerasMethods):
         losses: Sequence[DistillationLoss],
         name: str = "distiller",
     ) -> None:
-        # In float32 whatever Keras's global policy is: it only adds up.
+        # In float32 whatever Keras's global policy, because it only adds up.
         super().__init__(name=name, dtype="float32")
         check_floatx()
         objective = make_objective(
@@ -120,7 +121,7 @@ class Distiller(KerasMethods):
         self.built = True
 
     def loss_named(self, name: str) -> DistillationLoss:
-        """The loss called `name`.
+        """Returns the loss called `name`.
 
         Args:
             name: string, such as "soft_target".
@@ -129,7 +130,7 @@ class Distiller(KerasMethods):
             The loss.
 
         Raises:
-            ValueError: if there is none, naming those there are.
+            ValueError: if there is no such loss, listing those there are.
         """
         for loss in self.distillation_losses:
             if loss.name == name:
@@ -145,7 +146,7 @@ class Distiller(KerasMethods):
         """Drives `variable` by `schedule`, evaluated in the graph.
 
         The value is set from the optimizer's step counter at the start of
-        every update, so it is exact inside `steps_per_execution` too.
+        every update, so it is exact with `steps_per_execution` as well.
 
         Args:
             variable: a loss's weight or temperature.
@@ -164,7 +165,7 @@ class Distiller(KerasMethods):
             schedules[id(variable)] = (variable, schedule)
         self._schedules = hidden_from_keras(schedules)
         if self.train_function is not None:
-            # The next step is traced anew, with the schedules there are now.
+            # Traces the step again, with the current schedules.
             self.make_train_function(force=True)
 
     def is_scheduled(self, variable: keras.Variable) -> bool:
@@ -172,21 +173,21 @@ class Distiller(KerasMethods):
         return id(variable) in self._schedules
 
     def gradient_norms(self, data: Any) -> GradientNorms:
-        """What measures how hard each loss alone pulls at the student.
+        """Returns an object that measures the gradient of each single loss.
 
         Args:
             data: a batch as `fit` takes it.
 
         Returns:
-            A `GradientNorms`; its `measure()` gives, by loss, the norm of the
-            gradient at weight 1 with the weights of that moment.
+            A `GradientNorms`; its `measure()` returns, by loss, the norm of
+            the gradient at weight 1 for the current model weights.
         """
         return GradientNorms(self._objective, data)
 
     # === Keras protocol ===
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:
-        """The student's outputs, float32."""
+        """Returns the student's outputs, float32."""
         return self._objective.outputs(inputs, training=training)
 
     def compile(
@@ -207,49 +208,49 @@ class Distiller(KerasMethods):
     ) -> None:
         """Configures training; the first nine arguments are Keras's, in order.
 
-        Metrics get what Keras's own trainer would give them: labels, the
-        student's outputs and, those of `weighted_metrics`, the sample
-        weights. Differs: in masked language modelling they get the targets,
-        the logits and the weights of the masked positions, (rows,), (rows,
-        vocabulary) and (rows,), and never those of another position; in token
-        classification they get those of non-padding tokens, likewise as rows.
-        No metric gets what the label -100 leaves out.
+        Metrics receive what Keras's own trainer would pass: labels, the
+        student's outputs and, for `weighted_metrics`, the sample weights.
+        Differs: in masked language modelling they receive the targets, the
+        logits and the weights of the masked positions only, (rows,), (rows,
+        vocabulary) and (rows,); in token classification they receive those of
+        non-padding tokens, likewise as rows. Items with the label -100 are
+        never passed to a metric.
         A span has the outputs "start" and "end", so its metrics are a dict,
         such as `{"start": ["accuracy"]}`; positions in the padding have the
-        logit -1e9. A metric named "accuracy" or "mean_absolute_error" takes
-        the place of the Distiller's own of that name.
+        logit -1e9. A metric named "accuracy" or "mean_absolute_error" replaces
+        the Distiller's metric of that name.
 
         Args:
             optimizer: a Keras optimizer or its name.
-            loss: not used: the losses are those given to the Distiller.
-            loss_weights: not used: losses have weights of their own.
+            loss: not used, because the Distiller was given its losses.
+            loss_weights: not used, because losses have their own weights.
             metrics: as for `keras.Model`; unweighted.
             weighted_metrics: as for `keras.Model`; weighted by the samples'
                 weights.
-            micro_batches: int >= 1. The batch goes through the models in so
+            micro_batches: int >= 1. The batch goes through the models in this
                 many parts, one after the other; the update is that of the
                 whole batch.
-            jit_compile: whether XLA compiles the optimizer's update, without
-                replicas, and what the losses do with logits between the matrix
-                products. The step as a whole drops padding, so its shapes
-                depend on the data, and is never compiled. "auto" is False.
-            auto_scale_loss: without effect, as in Keras for every dtype
-                policy but `mixed_float16`, which a Distiller refuses.
+            jit_compile: whether XLA compiles the optimizer's update, if there
+                are no replicas, and the losses' operations on logits between
+                the matrix products. The step as a whole is never compiled,
+                because it drops padding and so its shapes depend on the data.
+                "auto" is False.
+            auto_scale_loss: no effect, as in Keras for every dtype policy
+                except `mixed_float16`, which a Distiller rejects.
             clip_norm: float > 0 or None. Bound on the global norm of the
                 gradient of the whole batch.
-            chunk_size: int >= 1, tokens that go through the vocabulary at a
-                time.
-            run_eagerly: run without a graph, to debug.
+            chunk_size: int >= 1, tokens per chunk of vocabulary logits.
+            run_eagerly: run without a graph, for debugging.
             steps_per_execution: int >= 1, updates per call into the graph.
-                The last call of an epoch makes fewer if they do not divide
+                The last call of an epoch makes fewer if this does not divide
                 its steps.
 
         Raises:
             TypeError: if a count is not an integer, a loss is given, or the
                 optimizer replaces Keras's `apply`.
-            ValueError: if a value is out of range, the optimizer clips,
+            ValueError: if a value is out of range, if the optimizer clips,
                 accumulates, scales or averages by itself, was built for
-                other variables, or outside of the strategy's scope, or a
+                other variables or outside the strategy's scope, or if a
                 metric has the name of another log or does not fit the outputs.
         """
         check_no_losses(loss, loss_weights)
@@ -309,7 +310,7 @@ class Distiller(KerasMethods):
             self._compile_metrics = compiled
 
     def _check_student(self, student: keras.Model, objective: Any) -> None:
-        """Checks what may have changed since the objective was made."""
+        """Checks the student, which may have changed since construction."""
         if self._trains:
             supported.check_student(student)
             supported.check_trainable(student, objective.variables)
@@ -317,7 +318,7 @@ class Distiller(KerasMethods):
     # === One step ===
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """One update of the student. Returns the logs."""
+        """Makes one update of the student and returns the logs."""
         self._check_student(self.student, self._objective)
         check_known_variables(self.optimizer, self._objective.variables)
         batch = self._objective.batch(data)
@@ -345,7 +346,7 @@ class Distiller(KerasMethods):
         for loss in self.distillation_losses:
             if loss.statistic is not None:
                 loss.observe(values[f"{loss.name}_{loss.statistic}"])
-        # Not before the batches of all replicas passed their checks.
+        # Waits until the batches of all replicas have passed their checks.
         with tf.control_dependencies([values["loss"]]):
             self._update_metrics(values, denominators)
             self.tokens_seen.assign_add(
@@ -367,7 +368,7 @@ class Distiller(KerasMethods):
         }
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
-        """Losses and metrics of one batch, without an update."""
+        """Returns losses and metrics of one batch, without an update."""
         batch = self._objective.batch(data)
         denominators = all_reduce(self._objective.denominators(batch))
         sums, _ = self._objective.compute_gradients(

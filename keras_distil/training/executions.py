@@ -1,8 +1,8 @@
-"""Several steps per call into the graph, and never one too many.
+"""Runs several steps per call into the graph, and never one too many.
 
 Keras 3.15 rounds the steps of an epoch up to whole executions: ten steps with
-`steps_per_execution=4` become twelve, the batches' numbers end at 11, and
-schedules end early. Here the last execution of an epoch is shorter.
+`steps_per_execution=4` become twelve, the last batch has number 11, and
+schedules end early. Here the last execution of an epoch is shorter instead.
 """
 
 import functools
@@ -19,14 +19,14 @@ Tensor = Any
 
 
 def make_function(model: keras.Model, step_function: Callable) -> Callable:
-    """Keras's function around a step, for several steps per call.
+    """Returns Keras's function around a step, for several steps per call.
 
     Args:
-        model: with `steps_per_execution` above 1.
+        model: a model with `steps_per_execution` above 1.
         step_function: `train_step` or `test_step`.
 
     Returns:
-        A function from an iterator to the logs of the last step it made.
+        A function from an iterator to the logs of the last step.
     """
     strategy = model.distribute_strategy
 
@@ -47,7 +47,7 @@ def make_function(model: keras.Model, step_function: Callable) -> Callable:
         of_dataset = isinstance(
             iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)
         )
-        if not of_dataset:  # The one batch of `train_on_batch`.
+        if not of_dataset:  # The single batch of `train_on_batch`.
             return one_step(next(iterator))
         return several(iterator, getattr(model, private_api.STEPS_OF_EXECUTION))
 
@@ -68,7 +68,7 @@ def _eager_steps(
 
 def _graph_steps(one_step: Callable) -> Callable:
     def one(iterator: Any) -> dict[str, Tensor]:
-        # Raises an error if there is no data: the epoch is over.
+        # Raises an error at the end of the data, which ends the epoch.
         return one_step(iterator.get_next())
 
     def several(iterator: Any, steps: Tensor) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ def _graph_steps(one_step: Callable) -> Callable:
         def body(done: Tensor, logs: Any, following: Any) -> tuple:
             logs = one_step(following.get_value())
             done += 1
-            # A batch that is taken here belongs to this execution.
+            # Takes no batch beyond this execution, since it would be lost.
             following = tf.cond(
                 done < steps,
                 iterator.get_next_as_optional,
@@ -102,11 +102,11 @@ def _graph_steps(one_step: Callable) -> Callable:
 
 
 class UpdateRecord:
-    """The values of the latest updates, as many as one execution makes.
+    """Keeps the values of the latest updates, those of one execution.
 
     Args:
-        names: of the values.
-        updates: int >= 1, how many of the latest updates are kept.
+        names: names of the values.
+        updates: int >= 1, number of updates to keep.
     """
 
     def __init__(self, names: Sequence[str], updates: int) -> None:
@@ -121,10 +121,10 @@ class UpdateRecord:
         )
 
     def write(self, earlier: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Keeps the values of an update, in the graph.
+        """Stores the values of an update, in the graph.
 
         Args:
-            earlier: int scalar, updates before this one.
+            earlier: int scalar, number of updates before this one.
             values: scalars by name.
         """
         row = tf.stack([tf.cast(values[x], tf.float32) for x in self.names])
@@ -133,13 +133,13 @@ class UpdateRecord:
         self._rows.assign(tf.tensor_scatter_nd_update(rows, [[place]], [row]))
 
     def read(self, updates: Sequence[int]) -> list[dict[str, float]]:
-        """The values of some of the latest updates.
+        """Returns the values of some of the latest updates.
 
         Args:
             updates: their numbers, counted from 1.
 
         Returns:
-            The values by name, of each update.
+            The values by name, for each update.
         """
         rows = self._rows.numpy()
         return [

@@ -60,7 +60,7 @@ def check_class_weight(
 
     Args:
         class_weight: as for `keras.Model.fit`.
-        kind: the kind of task.
+        kind: kind of the task.
         resumable: whether a `TrainingState` is among the callbacks.
         distributed: whether replicas read shares of the dataset.
     """

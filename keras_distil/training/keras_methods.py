@@ -1,4 +1,4 @@
-"""What Keras promises of `fit`, `evaluate` and `predict`, for a Distiller."""
+"""Keras's `fit`, `evaluate`, `predict` and saving, for a Distiller."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -20,7 +20,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def explained(error: tf.errors.OpError) -> Exception:
-    """What an error of TensorFlow's means, or the error itself."""
+    """Returns the meaning of a TensorFlow error, or the error itself."""
     return (
         graph_checks.failed_check(error)
         or cache_error(error)
@@ -30,16 +30,16 @@ def explained(error: tf.errors.OpError) -> Exception:
 
 
 class KerasMethods(RunningMetrics):
-    """The methods of `keras.Model` that a Distiller's step needs otherwise.
+    """The methods of `keras.Model` that a Distiller has to override.
 
-    They take the arguments of `keras.Model`, in its order.
+    They take the arguments of `keras.Model`, in the same order.
     """
 
-    # Keras's, None until it is first needed.
+    # Keras's function, None until first needed.
     train_function: Any
     test_function: Any
     predict_function: Any
-    # The arguments of `compile`, as they were given.
+    # The arguments of `compile` as given.
     _compile_arguments: dict[str, Any]
     _given_metrics: Mapping[str, Any]
 
@@ -47,22 +47,22 @@ class KerasMethods(RunningMetrics):
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
-        """What training changes: the teacher is no part of it."""
+        """The variables that training changes, without the teacher's."""
         return self._without_teacher(super().trainable_variables)
 
     @property
     def trainable_weights(self) -> list[keras.Variable]:
-        """The same, among the weights."""
+        """The weights that training changes, without the teacher's."""
         return self._without_teacher(super().trainable_weights)
 
     @property
     def non_trainable_variables(self) -> list[keras.Variable]:
-        """All other variables, the teacher's among them."""
+        """All other variables, including the teacher's."""
         return _difference(self.variables, self.trainable_variables)
 
     @property
     def non_trainable_weights(self) -> list[keras.Variable]:
-        """All other weights, the teacher's among them."""
+        """All other weights, including the teacher's."""
         return _difference(self.weights, self.trainable_weights)
 
     def _without_teacher(
@@ -76,7 +76,7 @@ class KerasMethods(RunningMetrics):
     # === Training and scoring ===
 
     def validates(self, epoch: int) -> bool | None:
-        """Whether the present `fit` scores validation data after an epoch.
+        """Whether the current `fit` scores validation data after an epoch.
 
         Args:
             epoch: int, from 0.
@@ -111,11 +111,12 @@ class KerasMethods(RunningMetrics):
     ) -> Any:
         """Trains the student; the arguments are those of `keras.Model.fit`.
 
-        With a `callbacks.TrainingState` it goes on where the last one stopped.
+        With a `callbacks.TrainingState` it continues where the last one
+        stopped.
 
         Raises:
             ValueError: as Keras does; for an endless dataset without a number
-                of steps; for `class_weight` with anything but a
+                of steps; for `class_weight` with any task except a
                 classification.
         """
         self._assert_compile_called("fit")
@@ -137,7 +138,7 @@ class KerasMethods(RunningMetrics):
             "callbacks": callbacks,
             "validation_split": validation_split,
             "validation_data": validation_data,
-            # A dataset has its own order, and Keras warns if asked to shuffle.
+            # A dataset has its own order, and Keras warns about shuffling it.
             "shuffle": shuffle and not isinstance(x, tf.data.Dataset),
             "class_weight": class_weight,
             "sample_weight": sample_weight,
@@ -166,10 +167,10 @@ class KerasMethods(RunningMetrics):
         """Scores the student; the arguments are those of `keras.Model`.
 
         Returns:
-            The values that `metrics_names` names, in that order; a dict with
+            The values of `metrics_names`, in that order; a dict with
             `return_dict=True`.
         """
-        # Within `fit`, the steps are those of the iterator it has made.
+        # Within `fit`, the iterator that it made determines the steps.
         if not kwargs.get("_use_cached_eval_dataset"):
             fit_arguments.check_steps("steps", steps, x)
         try:
@@ -196,10 +197,10 @@ class KerasMethods(RunningMetrics):
         steps: int | None = None,
         callbacks: Any = None,
     ) -> Any:
-        """The student's outputs; the arguments are those of `keras.Model`."""
+        """Returns the student's outputs; arguments as for `keras.Model`."""
         fit_arguments.check_steps("steps", steps, x)
         if isinstance(x, tf.data.Dataset) and steps is not None:
-            # Keras rounds them up to whole executions.
+            # Keras would round the steps up to whole executions.
             x = x.take(steps)
         return super().predict(
             x,
@@ -217,11 +218,11 @@ class KerasMethods(RunningMetrics):
         class_weight: dict[int, float] | None = None,
         return_dict: bool = False,
     ) -> Any:
-        """One update; the arguments are those of `keras.Model`.
+        """Makes one update; the arguments are those of `keras.Model`.
 
         Returns:
-            The values that `metrics_names` names, in that order; with
-            `return_dict=True` a dict of these and of the other logs of `fit`.
+            The values of `metrics_names`, in that order; with
+            `return_dict=True` a dict of these and the other logs of `fit`.
         """
         self._check_class_weight(class_weight, x, resumable=False)
         logs = super().train_on_batch(
@@ -260,7 +261,7 @@ class KerasMethods(RunningMetrics):
     # === Functions around a step ===
 
     def make_train_function(self, force: bool = False) -> Callable:
-        """Wraps Keras's step so that a non-finite loss ends with a reason."""
+        """Wraps Keras's step to explain the error of a non-finite loss."""
         if self.train_function is not None and not force:
             return self.train_function
         super().make_train_function(force=True)
@@ -280,14 +281,14 @@ class KerasMethods(RunningMetrics):
         return checked
 
     def make_test_function(self, force: bool = False) -> Callable:
-        """Wraps Keras's step so that an unfit batch ends with a reason."""
+        """Wraps Keras's step to explain the error of an invalid batch."""
         if self.test_function is None or force:
             super().make_test_function(force=True)
             self.test_function = _with_reasons(self.test_function)
         return self.test_function
 
     def make_predict_function(self, force: bool = False) -> Callable:
-        """Wraps Keras's step so that an unfit batch ends with a reason."""
+        """Wraps Keras's step to explain the error of an invalid batch."""
         if self.predict_function is None or force:
             super().make_predict_function(force=True)
             self.predict_function = _with_reasons(self.predict_function)
@@ -307,7 +308,7 @@ class KerasMethods(RunningMetrics):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Makes the Distiller that `get_config` described."""
+        """Creates the Distiller that `get_config` described."""
         deserialize = keras.saving.deserialize_keras_object
         return cls(
             teacher=deserialize(config["teacher"]),
@@ -324,14 +325,14 @@ class KerasMethods(RunningMetrics):
         given = {k: v for k, v in self._given_metrics.items() if v is not None}
         return {
             "optimizer": serialize(self.optimizer),
-            # Keras does not write this down with the optimizer.
+            # Keras does not save this with the optimizer.
             "without_weight_decay": self._without_weight_decay(),
             **self._compile_arguments,
             **{name: serialize(value) for name, value in given.items()},
         }
 
     def _without_weight_decay(self) -> list[int]:
-        """Places, among the trained variables, of those that do not decay."""
+        """Indices of the trained variables without weight decay."""
         optimizer = self.optimizer
         return [
             place
@@ -369,14 +370,14 @@ def _serialize_model(
     if model is None:
         return None
     config = keras.saving.serialize_keras_object(model)
-    # The Distiller trains the models; how a KerasHub task would have compiled
-    # itself is not part of it (and loading it back warns).
+    # The Distiller trains the models, so how a KerasHub task compiles itself
+    # does not matter (and loading that warns).
     config.pop("compile_config", None)
     return config
 
 
 def _with_reasons(run: Callable) -> Callable:
-    """A function of Keras's that raises errors with their reason."""
+    """Wraps a Keras function to raise errors with their meaning."""
 
     def checked(data: Any) -> Any:
         try:

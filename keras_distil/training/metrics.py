@@ -1,6 +1,6 @@
-"""What is logged and reported, as data: one name for it everywhere.
+"""The names, captions and units of all values that are logged or reported.
 
-Captions of scores and costs are here; a loss's class has its own.
+Captions of scores and costs are here; those of losses are in their classes.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ def _capitalized(text: str) -> str:
 
 
 def format_count(number: float) -> str:
-    """Writes parameters: millions or thousands with one decimal."""
+    """Formats a number of parameters, in millions or thousands."""
     if number >= 1e6:
         return f"{number / 1e6:.1f} M"
     return f"{number / 1e3:.1f} k" if number >= 1e3 else f"{number:.0f}"
 
 
 def format_amount(number: float) -> str:
-    """Writes megabytes, milliseconds and ratios: 3 digits or one decimal."""
+    """Formats megabytes, milliseconds and ratios: 3 digits or one decimal."""
     return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
 
 
@@ -38,11 +38,11 @@ class Metric:
     """A value that is logged or reported.
 
     Attributes:
-        name: of the log, and the key in files.
-        caption: what people read.
-        unit: of what `format` writes; empty for none.
+        name: name of the log, and the key in files.
+        caption: name for readers.
+        unit: unit of the formatted value; empty for none.
         better: whether more or less is better; None if neither.
-        format: writes a value, without the unit.
+        format: function that formats a value, without the unit.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Metric:
 
     @property
     def chart_title(self) -> str:
-        """The title of a chart of values as they are logged."""
+        """The title of a chart of the logged values."""
         return _capitalized(self.caption) if self.unit == "%" else self.title
 
 
@@ -87,7 +87,7 @@ _METRICS = {
         Metric("latency_ms", "CPU latency", "ms", "down", format_amount),
     )
 }
-# Scores of held-out text and what a model costs, in the order of tables.
+# Scores on held-out text and costs of a model, in the order of tables.
 TABLE = (
     "mlm_accuracy",
     "mlm_loss",
@@ -103,16 +103,16 @@ def find_metric(
     losses: "Iterable[DistillationLoss]" = (),
     kinds: Collection[str] = registry.KINDS,
 ) -> Metric:
-    """The metric of a log.
+    """Returns the metric of a log.
 
     Args:
-        name: of the log, without "val_".
-        losses: of a Distiller, which may be the user's own; the logs of a
-            recipe's losses are known without.
-        kinds: of the tasks that the log may be of.
+        name: name of the log, without "val_".
+        losses: losses of a Distiller, including custom ones; the logs of a
+            recipe's losses are known without them.
+        kinds: kinds of tasks that the log may belong to.
 
     Returns:
-        The metric; an unknown name is its own caption.
+        The metric; an unknown name serves as its own caption.
 
     Example:
         >>> find_metric("mlm_loss").title
@@ -134,7 +134,7 @@ def find_metric(
 
 
 def _of_loss(name: str, classes: "list[type[DistillationLoss]]") -> Metric:
-    """What the classes say; a unit if they agree."""
+    """Returns the metric of a loss, with a unit if its classes agree."""
     caption = classes[0].caption or name.replace("_", " ")
     units = {each.unit for each in classes}
     unit = units.pop() if len(units) == 1 else ""

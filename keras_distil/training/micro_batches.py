@@ -1,4 +1,4 @@
-"""A batch in parts, one after the other, whose sums are those of the whole."""
+"""Processes a batch in parts whose sums equal those of the whole."""
 
 import functools
 from collections.abc import Callable
@@ -17,14 +17,14 @@ def accumulate(
     parts: int,
     observe: Callable | None,
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Sums and gradients of this replica's batch, by micro-batches.
+    """Returns sums and gradients of this replica's batch, by micro-batches.
 
     Args:
-        objective: computes them.
+        objective: the objective that computes them.
         batch: as from `objective.batch`.
-        denominators: of the whole batch of all replicas.
-        parts: int >= 1, micro-batches.
-        observe: is shown what the metrics of `compile` are computed from.
+        denominators: denominators for the whole batch of all replicas.
+        parts: int >= 1, number of micro-batches.
+        observe: called with the inputs of the metrics of `compile`.
     """
     evaluate = functools.partial(objective.compute_gradients, observe=observe)
     if parts == 1:

@@ -1,8 +1,8 @@
-"""Checks of which optimizers the training step supports.
+"""Checks that the training step supports an optimizer.
 
 The step passes `optimizer.apply` the gradient of the whole global batch. An
-optimizer that does more with it than one update of each variable would act on
-a replica's share, or undo a scaling that the step does not do.
+optimizer that does more than one update of each variable would act on a
+replica's share, or undo a scaling that the step does not apply.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _METHODS = (
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Raises ValueError for an optimizer that does not fit the step.
+    """Raises an error for an optimizer that the step does not support.
 
     Args:
         optimizer: a Keras optimizer.
@@ -86,7 +86,7 @@ def _is_of_keras(kind: type, name: str) -> bool:
     """Checks whether a class inherits a method from a Keras optimizer."""
     owner = next((c for c in kind.__mro__ if name in vars(c)), None)
     if owner is None:
-        # A version of Keras without this method.
+        # This version of Keras lacks the method.
         return True
     several = getattr(keras.optimizers, "MultiOptimizer", ())
     return owner.__module__.startswith("keras.") and owner is not several

@@ -1,7 +1,7 @@
-"""Replicas, and the private parts of Keras that they and a step need.
+"""Training on replicas, and overrides of Keras's private methods.
 
-`ReplicatedModel` is what a Distiller stands on: every override of a private
-method of `keras.Model` is here, with the fault of Keras that it mends.
+`ReplicatedModel` is the base of a Distiller. It holds every override of a
+private method of `keras.Model`, with the problem in Keras that it fixes.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ Tensor = Any
 
 
 class ReplicatedModel(keras.Model):
-    """A model whose steps know the whole batch of all replicas."""
+    """A model whose steps account for the whole batch of all replicas."""
 
-    # Of the subclass.
+    # Set by the subclass.
     student: keras.Model
     clip_norm: float | None
     _objective: Any
@@ -32,15 +32,15 @@ class ReplicatedModel(keras.Model):
         return private_api.is_distributed(self.student.variables[0])
 
     def distributed(self, dataset: Any, first_step: int | None = None) -> Any:
-        """The dataset as this strategy's replicas read it.
+        """Returns the dataset as this strategy's replicas read it.
 
-        Every replica computes its own share of each batch of a keras_distil
-        dataset. Any other dataset is returned as it is.
+        For a keras_distil dataset, every replica computes its own share of
+        each batch. Any other dataset is returned as it is.
 
         Args:
-            dataset: what `fit` was given.
+            dataset: the dataset given to `fit`.
             first_step: the step of its stream to begin with; None for the
-                dataset's own.
+                dataset's own first step.
 
         Returns:
             A dataset that Keras's `fit` takes.
@@ -68,7 +68,7 @@ class ReplicatedModel(keras.Model):
 
     def _update(self, gradients: list[Tensor], norm: Tensor) -> None:
         """Clips and applies gradients that are summed over all replicas."""
-        # The optimizer sums over the replicas what is already the sum.
+        # The optimizer sums over the replicas, but these are sums already.
         factor = 1.0 / replica_count()
         if self.clip_norm is not None:
             factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)
@@ -80,16 +80,16 @@ class ReplicatedModel(keras.Model):
 
         compiled = self._compile_arguments["jit_compile"]
         if compiled and replica_count() == 1 and not tf.executing_eagerly():
-            # One pass over each variable; op by op it takes ten.
+            # Compiled, it passes over each variable once; otherwise ten times.
             apply = tf.function(apply, jit_compile=True, autograph=False)
         apply(gradients, tf.convert_to_tensor(factor))
 
     # === Overrides of private methods of Keras ===
 
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
-        """Logs of an epoch, after its last step.
+        """Returns the logs of an epoch, after its last step.
 
-        In a step, every replica knows its own part of the compiled metrics.
+        Within a step, a replica knows only its part of the compiled metrics.
         """
         return {**logs, **self._compiled_results()} if logs else logs
 
@@ -99,11 +99,11 @@ class ReplicatedModel(keras.Model):
     def _maybe_symbolic_build(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
-        """Builds nothing: a Distiller is built, optimizer included.
+        """Builds nothing: a Distiller and its optimizer are already built.
 
         Keras 3.15 reduces a per-replica batch here eagerly, over all workers,
-        which fails under `MultiWorkerMirroredStrategy`. It is also where `fit`
-        and `evaluate` show the iterator that they are about to use.
+        which fails under `MultiWorkerMirroredStrategy`. `fit` and `evaluate`
+        also pass the iterator here that they are about to use.
         """
         if iterator is None:
             return
@@ -112,11 +112,11 @@ class ReplicatedModel(keras.Model):
             private_api.number_exactly(iterator, self)
 
     def _check_spec(self, spec: Any) -> None:
-        """Raises BatchError if batches cannot match, whatever is in them.
+        """Raises BatchError if batches cannot match, whatever their values.
 
-        A step that was traced for batches of any size is called with sizes
-        that are known now: TensorFlow would find in an operation of the step
-        what is wrong, before the checks of the batch run.
+        When a step that was traced for batches of any size is called with
+        known sizes, TensorFlow would raise an error in some operation of the
+        step before the checks of the batch run.
         """
         specs = tf.nest.flatten(spec)
         if not all(isinstance(each, tf.TensorSpec) for each in specs):
@@ -128,10 +128,10 @@ class ReplicatedModel(keras.Model):
         tf.function(check, autograph=False).get_concrete_function(spec)
 
     def _make_function(self, step_function: Callable) -> Callable:
-        """Keras's function around a step, also for several workers.
+        """Returns Keras's function around a step, also for several workers.
 
-        Keras 3.15 takes the mean of logs over their axis 0 there, and a
-        scalar has none. The logs are those of the global batch already.
+        Keras 3.15 takes the mean of logs over axis 0 there, which scalars
+        lack. The logs already are those of the global batch.
         """
         strategy = self.distribute_strategy
 
@@ -147,12 +147,12 @@ class ReplicatedModel(keras.Model):
         return super()._make_function(step)
 
     def _compiled_results(self) -> dict[str, Tensor]:
-        """The results of the metrics of `compile`."""
+        """Returns the results of the metrics of `compile`."""
         raise NotImplementedError
 
 
 def replica_count() -> int:
-    """How many replicas the present step runs on."""
+    """Returns the number of replicas that the current step runs on."""
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context is not None else 1
 
@@ -169,7 +169,7 @@ def check_scope(
     strategy: tf.distribute.Strategy,
     variables: dict[str, list[keras.Variable]],
 ) -> None:
-    """Raises ValueError unless all variables are the strategy's."""
+    """Raises ValueError unless all variables belong to the strategy."""
     is_variable_of = strategy.extended.variable_created_in_scope
     for owner, owned in variables.items():
         strange = [v.path for v in owned if not is_variable_of(v.value)]

@@ -132,7 +132,7 @@ def fit(
         model=model,
     )
     kwargs["callbacks"] = listed
-    # Restored callbacks may say that the training has ended.
+    # Restored callbacks may decide that the training has ended.
     model.stop_training = False
     listed.on_train_begin()
     ended = model.stop_training
@@ -251,7 +251,7 @@ class _StreamSource:
     ) -> None:
         self._model = model
         self._dataset = dataset
-        # The batches that the dataset skips at its beginning.
+        # The number of batches that the dataset skips at its beginning.
         self._first_step = first_step_of(dataset)
         length = None
         if stream.steps is not None:
@@ -316,7 +316,7 @@ class _IteratorSource:
         self.steps_per_epoch = steps_per_epoch
         self._dataset = _OneIterator(dataset)
         try:
-            # Try what `save` will do, so that it fails now and not hours later.
+            # Tries what `save` will do, to fail now and not hours later.
             self._dataset.iterator._serialize_to_tensors()
         except tf.errors.OpError as error:
             raise ValueError(

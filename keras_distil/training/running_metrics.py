@@ -1,4 +1,4 @@
-"""The metrics of a Distiller: running means, logs, values of an update."""
+"""The metrics of a Distiller: running means, logs, values of updates."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,10 +20,10 @@ NON_FINITE = "keras_distil: the loss or its gradient is not finite"
 
 
 class RunningMetrics(ReplicatedModel):
-    """A model with the metrics of an objective, and those of `compile`.
+    """A model with the metrics of an objective and of `compile`.
 
     Attributes:
-        step_values: by name, variables with the values of the latest update.
+        step_values: variables by name, with the values of the latest update.
         update_record: the values of all updates of the latest execution.
     """
 
@@ -36,7 +36,7 @@ class RunningMetrics(ReplicatedModel):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics that `metrics_names` names, as Keras lists them."""
+        """The metrics of `metrics_names`, as Keras lists them."""
         return [
             metric
             for metric in self.running_metrics
@@ -56,13 +56,13 @@ class RunningMetrics(ReplicatedModel):
         ]
 
     def reset_metrics(self) -> None:
-        """Starts all running means anew."""
+        """Resets all running means."""
         for metric in self.running_metrics:
             metric.reset_state()
 
     @property
     def metrics_names(self) -> list[str]:
-        """Names of what `evaluate` returns, in its order."""
+        """Names of the values that `evaluate` returns, in order."""
         if not self.compiled:
             return []
         names = [
@@ -86,7 +86,7 @@ class RunningMetrics(ReplicatedModel):
     def _make_metrics(self) -> None:
         names = [*self._objective.metric_terms, "gradient_norm"]
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
-        # Values of the latest update, for callbacks that draw every step.
+        # Values of the latest update, for callbacks that plot every step.
         self.step_values = hidden_from_keras(
             {
                 name: keras.Variable(
@@ -112,13 +112,14 @@ class RunningMetrics(ReplicatedModel):
         )
 
     def _observer(self, batch: Any) -> Callable | None:
-        """Gives the metrics of `compile` what they are computed from."""
+        """Returns a function that updates the metrics of `compile`, if any."""
         metrics = self._compile_metrics
         if metrics is None:
             return None
 
         def observe(*values: Any) -> None:
-            # An op of a metric may fail on what a check of the batch names.
+            # The checks of the batch run first, because an operation of a
+            # metric may fail on the same problem with a less clear message.
             metrics.update_state(*graph_checks.after(batch.checks, values))
 
         return observe
@@ -126,7 +127,7 @@ class RunningMetrics(ReplicatedModel):
     def _values(
         self, sums: dict[str, Tensor], denominators: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The batch's losses and metrics, means over its tokens."""
+        """Returns the batch's losses and metrics, means over its tokens."""
         values = {
             name: tf.math.divide_no_nan(sums[key], denominators[denominator])
             for name, (key, denominator) in self._objective.metric_terms.items()
@@ -152,7 +153,7 @@ class RunningMetrics(ReplicatedModel):
             self._means["gradient_norm"].update_state(values["gradient_norm"])
 
     def _logs(self) -> dict[str, Tensor]:
-        """Means over the epoch so far; `loss` is their weighted sum."""
+        """Returns means over the epoch so far; `loss` is their weighted sum."""
         means = {
             name: self._means[name].result()
             for name in self._objective.metric_terms
@@ -166,12 +167,12 @@ class RunningMetrics(ReplicatedModel):
     def _temperature_log(self) -> dict[str, Tensor]:
         for loss in self.distillation_losses:
             if hasattr(loss, "temperature"):
-                # Read here, after the schedules have set it for this step.
+                # Read here, after the schedules have set it for the step.
                 return {"temperature": tf.convert_to_tensor(loss.temperature)}
         return {}
 
     def _check_finite(self, values: dict[str, Tensor]) -> list[Any]:
-        """Keeps the step's values, then asserts that they are finite."""
+        """Stores the step's values, then asserts that they are finite."""
         kept = [
             self.step_values[name].assign(value)
             for name, value in values.items()
@@ -191,7 +192,7 @@ class RunningMetrics(ReplicatedModel):
             if name != "loss"
             and not bool(tf.math.is_finite(tf.convert_to_tensor(variable)))
         ]
-        # `int` of a Keras variable fails where replicas mirror it.
+        # `int` of a Keras variable fails if it is mirrored on replicas.
         step = int(self.optimizer.iterations.numpy()) + 1
         return (
             f"Training stopped at step {step}: not finite: "

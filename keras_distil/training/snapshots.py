@@ -52,8 +52,8 @@ def write_snapshot(
 ) -> Path:
     """Writes a snapshot and removes all but the newest `keep`.
 
-    Everything is written to a scratch folder and flushed to disk before that
-    is renamed: a crash at any moment leaves only whole snapshots.
+    Everything is written to a scratch folder and flushed to disk before the
+    folder is renamed, so a crash at any moment leaves only whole snapshots.
 
     Args:
         directory: folder of the snapshots; created if missing.
@@ -67,8 +67,8 @@ def write_snapshot(
         The snapshot's folder.
 
     Raises:
-        OSError: if the disk is full or may not be written. Existing snapshots
-            are untouched.
+        OSError: if the disk is full or not writable. Existing snapshots are
+            untouched.
     """
     scratch = directory / f"{_SCRATCH}{step}"
     try:
@@ -86,7 +86,7 @@ def write_snapshot(
             _remove(final)
         os.replace(scratch, final)
         disk.flush(directory)
-    # Including TensorFlow's errors: it writes the positions of iterators.
+    # Includes TensorFlow's errors, since it writes the iterators' positions.
     except Exception as error:
         shutil.rmtree(scratch, ignore_errors=True)
         if not disk.is_of_disk(error):
@@ -120,8 +120,8 @@ def newest_snapshot(
         The snapshot, or None if there is none.
 
     Raises:
-        ValueError: if the newest was written by a later version, or all are
-            damaged.
+        ValueError: if the newest snapshot was written by a later version, or
+            all are damaged.
     """
     damaged = []
     for step, folder in _folders(directory):
@@ -142,7 +142,7 @@ def newest_snapshot(
 
 
 def _folders(directory: Path) -> Iterator[tuple[int, Path]]:
-    """Yields number and folder of each snapshot, newest first."""
+    """Yields the number and folder of each snapshot, newest first."""
     if not directory.is_dir():
         return
     folders = []
@@ -165,7 +165,7 @@ def _read(step: int, folder: Path) -> Snapshot:
     except (FileNotFoundError, IsADirectoryError) as error:
         name = Path(error.filename or _TENSORS).name
         raise DamagedError(f"{name} is missing") from error
-    # ValueError: not JSON, not UTF-8, or a tensor of an unknown type.
+    # ValueError means not JSON, not UTF-8, or a tensor of unknown type.
     except (
         ValueError,
         RecursionError,

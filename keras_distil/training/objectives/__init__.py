@@ -1,4 +1,4 @@
-"""What a batch costs: forward passes, losses and gradients of one task."""
+"""Objectives: forward passes, losses and gradients of one batch of a task."""
 
 from collections.abc import Sequence
 
@@ -33,21 +33,21 @@ def make_objective(
     *,
     trains: bool = True,
 ) -> Objective:
-    """The objective of the task that the student is for.
+    """Makes the objective for the student's task.
 
     Args:
         teacher: a model for the same task, a cached teacher for masked
             language modelling, or None.
-        student: a masked-LM task model, or one of `models.task_model`.
+        student: a masked-LM task model, or a model of `models.task_model`.
         losses: the losses to add up.
-        trains: whether the student is trained, and not scored alone.
+        trains: whether the student is trained, not only scored.
 
     Returns:
         The objective.
 
     Raises:
-        TypeError: if a model is of no task or of another one.
-        ValueError: as the objectives say.
+        TypeError: if the models are not for the same known task.
+        ValueError: as the objectives do.
     """
     if kind_of(student) is not None:
         if isinstance(teacher, CachedTeacher):

@@ -1,4 +1,4 @@
-"""The skeleton of every objective; a task adds its forward passes."""
+"""The base class of objectives; a task adds its forward passes."""
 
 import abc
 from collections.abc import Sequence
@@ -21,25 +21,26 @@ Tensor = Any
 class Objective(abc.ABC):
     """The losses of one batch and their gradients, as sums.
 
-    Everything is returned as sums over what the losses count; the caller
-    knows the counts of the whole global batch and hands them in as the
-    denominators, so that a part of a batch (a replica's, a micro-batch)
-    contributes exactly its share.
+    Everything is returned as sums over what the losses count. The caller
+    passes the counts over the whole global batch as the denominators, so that
+    a part of a batch (a replica's share or a micro-batch) contributes exactly
+    its share.
 
     Args:
         teacher: a model for the same task, a cached teacher, or None.
         student: the model that learns.
         losses: the losses to add up.
-        trains: whether the student is trained, and not scored alone.
+        trains: whether the student is trained, not only scored.
 
     Attributes:
-        chunk_size: tokens that go through a vocabulary at a time;
-            `Distiller.compile` sets it.
-        jit_compile: whether XLA compiles what is done with logits, likewise.
+        chunk_size: tokens per chunk of vocabulary logits; set by
+            `Distiller.compile`.
+        jit_compile: whether XLA compiles the operations on logits; set by
+            `Distiller.compile`.
 
     Raises:
-        TypeError: if `losses` holds anything but distillation losses, or one
-            that counts what the task does not have.
+        TypeError: if `losses` holds anything but distillation losses, or a
+            loss that counts items that the task lacks.
         ValueError: if the vocabularies differ, if loss names repeat, if a
             loss needs a teacher and there is none, or the student cannot be
             trained exactly.
@@ -64,7 +65,7 @@ class Objective(abc.ABC):
         self._limits = limits_of([teacher, student])
         self._logits_losses = [x for x in losses if x.is_on_logits]
         for loss in losses:
-            # Refuses what the task cannot count.
+            # Raises an error if the task cannot count for this loss.
             self.denominator_of(loss)
         self._hidden_losses = HiddenStateLosses(
             teacher,
@@ -74,12 +75,12 @@ class Objective(abc.ABC):
 
     @property
     def projection(self) -> keras.layers.Layer | None:
-        """The projection of the last layers, or None."""
+        """The projection for the pair of last layers, or None."""
         return self._hidden_losses.projections.get(LAST_PAIR)
 
     @property
     def layer_projections(self) -> list[keras.layers.Layer]:
-        """The projections of other pairs of layers."""
+        """The projections for other pairs of layers."""
         return [
             projection
             for pair, projection in self._hidden_losses.projections.items()
@@ -102,7 +103,7 @@ class Objective(abc.ABC):
 
     @property
     def metric_terms(self) -> dict[str, tuple[str, str]]:
-        """Each log as (key of a sum, key of the denominator)."""
+        """The keys of each log's sum and denominator."""
         terms = {
             f"{loss.name}_loss": (f"{loss.name}_sum", self.denominator_of(loss))
             for loss in self.losses
@@ -121,44 +122,44 @@ class Objective(abc.ABC):
 
     @property
     def uses_pooler(self) -> bool:
-        """Whether BERT's pooler takes part in the outputs."""
+        """Whether the outputs depend on BERT's pooler."""
         return False
 
     @property
     @abc.abstractmethod
     def score_terms(self) -> dict[str, tuple[str, str]]:
-        """The logs besides those of losses, as in `metric_terms`."""
+        """The logs other than losses, as in `metric_terms`."""
 
     @property
     @abc.abstractmethod
     def metric_outputs(self) -> dict[str, Any]:
-        """What the metrics of `compile` get; see `shared.metric_outputs`."""
+        """The inputs of `compile`'s metrics; see `shared.metric_outputs`."""
 
     @abc.abstractmethod
     def denominator_of(self, loss: DistillationLoss) -> str:
-        """The key of the denominator of a loss's mean.
+        """Returns the key of the denominator of a loss's mean.
 
         Raises:
-            TypeError: if it counts what the task does not have.
+            TypeError: if the loss counts items that the task lacks.
         """
 
     @abc.abstractmethod
     def batch(self, data: Any) -> Any:
-        """The parts of a Keras triple, checked and named.
+        """Returns the parts of a Keras triple, checked and named.
 
         Raises:
-            ValueError: if they do not fit each other or the models.
+            ValueError: if they do not match each other or the models.
         """
 
     @abc.abstractmethod
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
-        """The student's outputs, float32."""
+        """Returns the student's outputs, float32."""
 
     @abc.abstractmethod
     def denominators(self, batch: Any) -> dict[str, Tensor]:
-        """What the means of a batch divide by, float32 scalars.
+        """Returns the denominators of a batch's means, float32 scalars.
 
-        "tokens" are all tokens that the student reads.
+        "tokens" counts all tokens that the student reads.
         """
 
     @abc.abstractmethod
@@ -170,23 +171,23 @@ class Objective(abc.ABC):
         training: bool,
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """One forward of each model, the losses and, in training, gradients.
+        """Runs each model once; returns sums and, in training, gradients.
 
         Args:
             batch: a batch, or a part of one.
-            denominators: of the whole global batch.
-            training: whether dropout is active and gradients are wanted.
-            observe: is given targets, the student's outputs and weights.
+            denominators: denominators for the whole global batch.
+            training: whether dropout is active and gradients are computed.
+            observe: called with targets, the student's outputs and weights.
 
         Returns:
-            The sums that `metric_terms` names, and the gradients of the
-            weighted total for `variables` (none without `training`).
+            The sums of `metric_terms`, and the gradients of the weighted total
+            for `variables` (none without `training`).
         """
 
     # === For the tasks ===
 
     def _teacher_states(self, batch: Any) -> dict[Layer, Tensor]:
-        """The teacher's hidden states that are read; none without one."""
+        """Returns the teacher's hidden states that losses read, if any."""
         if not isinstance(self.teacher, keras.Model):
             return {}
         return forward.hidden_states(
@@ -199,7 +200,7 @@ class Objective(abc.ABC):
     def _student_states(
         self, batch: Any, *, training: bool
     ) -> dict[Layer, Tensor]:
-        """The student's hidden states that are read."""
+        """Returns the student's hidden states that losses read."""
         return forward.hidden_states(
             self.student,
             batch.inputs,
@@ -208,7 +209,7 @@ class Objective(abc.ABC):
         )
 
     def _scales(self, denominators: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Factor of each loss's sum in the total: weight over count."""
+        """Returns the factor of each loss's sum in the total: weight/count."""
         return {
             loss.name: tf.math.divide_no_nan(
                 tf.convert_to_tensor(loss.weight),
@@ -223,10 +224,10 @@ def dense_gradient(
     through_encoder: Tensor | tf.IndexedSlices | None,
     through_decoder: Tensor | None = None,
 ) -> Tensor:
-    """Dense sum of what came through the encoder and the decoder.
+    """Returns the dense sum of gradients through the encoder and the decoder.
 
     Raises:
-        ValueError: if nothing came.
+        ValueError: if there is no gradient.
     """
     if through_decoder is not None and isinstance(
         through_encoder, tf.IndexedSlices

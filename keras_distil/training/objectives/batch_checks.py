@@ -1,11 +1,11 @@
-"""All checks that a batch is consistent and fits the models.
+"""Checks that a batch is consistent and fits the models.
 
 Shapes and types are checked when a step is traced, as far as they are known
-by then. Everything that depends on values is asserted in the graph: sizes not
-known before the step runs, ahead of whatever reads the tensor, and the values
-themselves ahead of the update. Values that fail their check are also clipped
-to their range, so that no operation fails first with another error and the
-forward pass need not wait for the check.
+by then. The rest is asserted in the graph: sizes that are unknown before the
+step runs are checked before any operation reads the tensor, and values before
+the update. Invalid values are also clipped to their range, so that no
+operation fails first with another error and the forward pass need not wait for
+the check.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 
-# The label that Hugging Face ignores: it gets weight 0.
+# The label that Hugging Face ignores; it gets weight 0.
 IGNORED = -100
 # The sum of probabilities as labels may differ from 1 by rounding.
 SUM_TOLERANCE = 1e-3
@@ -33,8 +33,7 @@ class Limits(NamedTuple):
     Attributes:
         vocabulary_size: rows of the token embedding.
         max_length: rows of the position embedding.
-        num_segments: rows of the token-type embedding, in the models that
-            have one.
+        num_segments: rows of the token-type embedding, if a model has one.
     """
 
     vocabulary_size: int | None = None
@@ -46,7 +45,7 @@ NO_LIMITS = Limits()
 
 
 def limits_of(models: Sequence[Any]) -> Limits:
-    """Returns the limits that apply to all of some task models.
+    """Returns the limits that hold for all given models.
 
     Args:
         models: task models; anything else, such as a cached teacher or None,
@@ -141,7 +140,7 @@ class BatchChecks:
             name: name of the part, for messages.
             value: integers, bools, or floats that are whole numbers.
             limit: int > 0, or None for any number that is not negative.
-            what: what the numbers are indices of, for messages.
+            what: name of the indexed items, for messages.
             may_ignore: whether -100 is also allowed.
         """
         value = self._check_whole(name, value)
@@ -216,7 +215,7 @@ class BatchChecks:
         return tf.where(good[:, tf.newaxis], value, 0.0)
 
     def finite(self, value: Tensor, weight: Tensor) -> Tensor:
-        """Checks labels of a regression, float32, (batch,); 0 if not finite."""
+        """Checks regression labels, float32, (batch,); sets non-finite to 0."""
         value = tf.cast(value, tf.float32)
         counts = weight > 0.0
         good = tf.math.is_finite(value)
@@ -231,7 +230,7 @@ class BatchChecks:
     def first_tokens(
         self, padding_mask: Tensor, weight: Tensor, place: int
     ) -> None:
-        """Requires the token whose state is classified in every text."""
+        """Requires every text to have the token whose state is classified."""
         wrong = (padding_mask[:, place] == 0) & (weight > 0.0)
         self.require(
             ~tf.reduce_any(wrong),
@@ -279,7 +278,7 @@ def check_shape(
         name: name of the part, for messages.
         value: the user's value.
         *axes: names of the axes, for messages.
-        squeezed: whether another axis of size 1 is removed, as in Keras for
+        squeezed: whether an extra axis of size 1 is removed, as in Keras for
             labels and weights.
     """
     value = check_dense(name, value)
@@ -345,14 +344,14 @@ def check_fit(
     other: Tensor,
     axes: int | None = None,
 ) -> Tensor:
-    """Returns the value, once its first axes match the other's.
+    """Returns the value after checking that its first axes match another's.
 
     Args:
         name: name of the part, for messages.
         value: a tensor with a known number of axes.
         other_name: name of the tensor that it must match, for messages.
         other: a tensor with at least as many axes.
-        axes: int, number of axes to compare; None for all of the value's.
+        axes: int, number of axes to compare; None for all axes of the value.
     """
     axes = axes or value.shape.rank
     same = "shape" if axes == other.shape.rank else "number of examples"

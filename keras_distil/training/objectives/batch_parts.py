@@ -1,4 +1,4 @@
-"""The parts of a batch for each task, checked and in one form."""
+"""The parts of a batch for each task, checked and in a uniform form."""
 
 from typing import Any, NamedTuple
 
@@ -238,7 +238,7 @@ def _task_weight(
         return tf.ones(tf.shape(token_ids)[: len(axes)])
     arrays = [sample_weight]
     if kind == "span" and isinstance(sample_weight, dict):
-        # Keras's `fit` passes its weights once for each array of `y`.
+        # Keras's `fit` passes the weights once per array of `y`.
         if set(sample_weight) != {"start", "end"}:
             raise BatchError(
                 "The weights of a span must be one array, or {'start', "

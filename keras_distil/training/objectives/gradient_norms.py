@@ -1,4 +1,4 @@
-"""How hard each loss alone pulls at the student."""
+"""Measures the gradient norm of each single loss."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +13,27 @@ class GradientNorms:
     """Norms of each loss's own gradient on one batch.
 
     Measuring changes nothing: the weights of the losses and the states of
-    the student's random generators are put back.
+    the student's random generators are restored.
 
     Args:
-        objective: of a Distiller.
-        data: a batch as `fit` takes it, with the teacher in memory.
+        objective: the objective of a Distiller with its teacher in memory.
+        data: a batch as `fit` takes it.
 
     Raises:
-        ValueError: if the batch does not fit together or the models.
+        ValueError: if the parts of the batch do not match each other or the
+            models.
     """
 
     def __init__(self, objective: "Objective", data: Any) -> None:
         self._objective = objective
-        # Outside of a graph, so that an unfit batch is refused here.
+        # Outside of any graph, so that an invalid batch raises its error here.
         with tf.init_scope():
             objective.batch(data)
         self._data = tf.nest.map_structure(_tensor, data)
         self._norm = tf.function(self._weighted_norm, autograph=False)
 
     def _weighted_norm(self) -> Any:
-        """Global norm of the total's gradient, under the present weights."""
+        """Returns the global norm of the weighted total's gradient."""
         batch = self._objective.batch(self._data)
         denominators = self._objective.denominators(batch)
         _, gradients = self._objective.compute_gradients(
@@ -41,7 +42,7 @@ class GradientNorms:
         return tf.linalg.global_norm(gradients)
 
     def measure(self) -> dict[str, float]:
-        """By loss, the norm of its gradient at weight 1."""
+        """Returns, by loss, the norm of its gradient at weight 1."""
         losses = self._objective.losses
         random = _random_states(self._objective.student)
         kept = [v.numpy() for v in random]
@@ -51,7 +52,7 @@ class GradientNorms:
             for chosen in losses:
                 for loss in losses:
                     loss.weight.assign(1.0 if loss is chosen else 0.0)
-                # The same dropout for all.
+                # Uses the same dropout for all losses.
                 _assign(random, kept)
                 norms[chosen.name] = float(self._norm())
         finally:

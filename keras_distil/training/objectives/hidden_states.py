@@ -1,4 +1,4 @@
-"""Losses on hidden states: pairs of layers, projections and sums."""
+"""Computes losses on hidden states: pairs of layers, projections and sums."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Tensor = Any
 
 
 class HiddenStateLosses:
-    """The losses on hidden states of two models, and what they need.
+    """The losses on hidden states of two models, with their projections.
 
     Args:
         teacher: a model, a cached teacher or None.
@@ -24,11 +24,11 @@ class HiddenStateLosses:
         losses: losses on hidden states, or none.
 
     Attributes:
-        losses: as given.
-        teacher_layers: whose states the losses read.
-        student_layers: likewise.
-        projections: learned maps to the teacher's width, by pair of layers;
-            none if the widths are equal.
+        losses: the given losses.
+        teacher_layers: the teacher's layers whose states the losses read.
+        student_layers: the student's layers whose states the losses read.
+        projections: learned projections to the teacher's width, by pair of
+            layers; none if the widths are equal.
 
     Raises:
         ValueError: if a loss pairs layers that a model does not have.
@@ -57,17 +57,17 @@ class HiddenStateLosses:
         teacher_states: Mapping[Layer, Tensor],
         student_states: Mapping[Layer, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scaled total, and the sum of each loss.
+        """Returns the scaled total and the sum of each loss.
 
         Args:
             scales: factor of each loss's sum in the total, by name.
-            weights: float, (batch, length), of each token, by what a loss
-                counts.
+            weights: float, (batch, length), weight of each token, by the
+                losses' `counts`.
             teacher_states: by layer, (batch, length, width of the teacher).
             student_states: by layer, (batch, length, width of the student).
 
         Returns:
-            A scalar, and the sums by `<name>_sum`.
+            A scalar, and the sums as `<name>_sum`.
         """
         total, sums = tf.zeros([]), {}
         projected = {
@@ -100,7 +100,7 @@ def _find_pairs(
     teacher: keras.Model | CachedTeacher | None,
     student: keras.Model,
 ) -> tuple[Pair, ...]:
-    """The pairs of layers that a loss compares."""
+    """Returns the pairs of layers that a loss compares."""
     of_teacher = None
     if isinstance(teacher, keras.Model):
         of_teacher = forward.layer_count(teacher)
@@ -115,7 +115,7 @@ def _make_projections(
     student: keras.Model,
     pairs: Sequence[Pair],
 ) -> dict[Pair, keras.layers.Layer]:
-    """A learned map to the teacher's width for each pair, where it differs."""
+    """Makes a projection per pair, if the teacher's width differs."""
     if teacher is None or not pairs:
         return {}
     teacher_width = (

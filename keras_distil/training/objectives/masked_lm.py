@@ -58,12 +58,12 @@ class MaskedLMBatch(NamedTuple):
         """Checks and names the parts of `(x, y, sample_weight)`.
 
         Args:
-            data: as `fit` takes it, also as KerasHub's preprocessors make it,
-                with "mask_positions" in `x`.
-            limits: of the models.
+            data: a batch as `fit` takes it, or as KerasHub's preprocessors
+                make it, with "mask_positions" in `x`.
+            limits: limits of the models.
 
         Raises:
-            ValueError: if the parts do not fit each other or the models.
+            ValueError: if the parts do not match each other or the models.
         """
         parts = masked_lm_parts(data, limits)
         return cls(
@@ -75,7 +75,7 @@ class MaskedLMBatch(NamedTuple):
 
     @property
     def inputs(self) -> dict[str, Tensor]:
-        """What both encoders read."""
+        """The inputs of both encoders."""
         inputs = {
             "token_ids": self.token_ids,
             "padding_mask": self.padding_mask,
@@ -90,7 +90,7 @@ class MaskedLMBatch(NamedTuple):
         return tf.cast(self.padding_mask, tf.float32)
 
     def part(self, index: Tensor, parts: int) -> "MaskedLMBatch":
-        """The `index`-th of `parts` consecutive, nearly equal micro-batches."""
+        """Returns one of `parts` consecutive, nearly equal micro-batches."""
         size = tf.shape(self.token_ids)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
         teacher, segments = self.teacher, self.segment_ids
@@ -107,13 +107,13 @@ class MaskedLMBatch(NamedTuple):
 class MaskedLMObjective(Objective):
     """The losses of one batch of masked text and their gradients.
 
-    Losses count the masked positions or all non-padding tokens.
+    The losses count the masked positions or all non-padding tokens.
 
     Args:
         teacher: a KerasHub masked-LM task model, a cached teacher, or None.
         student: a KerasHub masked-LM task model over the same vocabulary.
         losses: the losses to add up.
-        trains: whether the student is trained, and not scored alone.
+        trains: whether the student is trained, not only scored.
 
     Raises:
         TypeError: if a model is not a masked-LM task model, or as `Objective`.
@@ -134,7 +134,7 @@ class MaskedLMObjective(Objective):
         super().__init__(teacher, student, losses, trains=trains)
 
     def denominator_of(self, loss: DistillationLoss) -> str:
-        """The key of the denominator of a loss's mean."""
+        """Returns the key of the denominator of a loss's mean."""
         if loss.counts == "examples":
             raise TypeError(
                 f"The loss {loss.name!r} counts the examples of a task, and "
@@ -144,10 +144,10 @@ class MaskedLMObjective(Objective):
         return loss.counts
 
     def batch(self, data: Any) -> MaskedLMBatch:
-        """The parts of a Keras triple, checked and named.
+        """Returns the parts of a Keras triple, checked and named.
 
         Raises:
-            ValueError: if they do not fit each other or the models.
+            ValueError: if they do not match each other or the models.
         """
         if not isinstance(self.teacher, CachedTeacher):
             return MaskedLMBatch.from_triple(data, self._limits)
@@ -157,7 +157,7 @@ class MaskedLMObjective(Objective):
         return batch._replace(teacher=outputs)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
-        """The student's logits, float32, (batch, length, vocabulary)."""
+        """Student logits, float32, (batch, length, vocabulary)."""
         if isinstance(self.teacher, CachedTeacher):
             inputs = self.teacher.without_outputs(inputs)
         inputs, checks = call_inputs(
@@ -175,7 +175,7 @@ class MaskedLMObjective(Objective):
         return terms
 
     def denominators(self, batch: MaskedLMBatch) -> dict[str, Tensor]:
-        """What the means of this batch divide by, float32 scalars."""
+        """Returns the denominators of this batch's means, float32 scalars."""
         return {
             "masked": tf.reduce_sum(batch.mask_weight),
             "tokens": tf.reduce_sum(batch.token_weight),
@@ -189,7 +189,7 @@ class MaskedLMObjective(Objective):
         training: bool,
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Sums and gradients; metrics are shown the masked rows."""
+        """Returns sums and gradients; passes the masked rows to `observe`."""
         teacher_states = self._teacher_states(batch)
         if batch.teacher is not None:
             teacher_states = {LAST: batch.teacher.states}
@@ -229,7 +229,7 @@ class MaskedLMObjective(Objective):
     def _vocabulary_sums(
         self, vocabulary: chunked.ChunkedResult
     ) -> dict[str, Tensor]:
-        """Sums of scores, statistics and losses on logits."""
+        """Returns the sums of scores, statistics and losses on logits."""
         sums = {"correct": vocabulary.correct}
         if self.teacher is not None:
             sums["agreeing"] = vocabulary.agreeing
@@ -241,7 +241,7 @@ class MaskedLMObjective(Objective):
         return sums
 
     def _rows(self, batch: MaskedLMBatch) -> tuple[Tensor, Tensor]:
-        """Tokens that need logits: the masked ones, then the others."""
+        """Returns the tokens that need logits, the masked ones first."""
         masked = tf.reshape(batch.mask_weight > 0.0, [-1])
         masked_rows = tf.where(masked)[:, 0]
         if all(loss.counts == "masked" for loss in self._logits_losses):
@@ -260,7 +260,7 @@ class MaskedLMObjective(Objective):
         teacher_states: Tensor | None,
         with_gradients: bool,
     ) -> chunked.ChunkedResult:
-        """Losses on logits; the masked rows come first."""
+        """Computes the losses on logits; the masked rows come first."""
         teacher: chunked.VocabularyProjection | TopLogits | None = None
         if batch.teacher is not None and isinstance(
             self.teacher, CachedTeacher
@@ -297,7 +297,7 @@ class MaskedLMObjective(Objective):
 
     @property
     def metric_outputs(self) -> dict[str, Any]:
-        """What the metrics of `compile` get."""
+        """The inputs of the metrics of `compile`."""
         vocabulary = self.student.backbone.vocabulary_size
         return shared.metric_outputs(
             targets=[(None,)],
@@ -315,7 +315,7 @@ class MaskedLMObjective(Objective):
         masked_rows: Tensor,
         projection: chunked.VocabularyProjection,
     ) -> None:
-        """Shows the masked rows, which stand first in `projection`."""
+        """Passes on the masked rows, which come first in `projection`."""
         features = projection.features[: tf.shape(masked_rows)[0]]
         observe(
             tf.gather(tf.reshape(batch.targets, [-1]), masked_rows),
@@ -330,7 +330,7 @@ class MaskedLMObjective(Objective):
         vocabulary: chunked.ChunkedResult,
         hidden_total: Tensor,
     ) -> list[Tensor]:
-        """Gradients of the weighted total for `variables`."""
+        """Returns the gradients of the weighted total for `variables`."""
         variables = self.variables
         targets = [projection.features]
         upstream = [vocabulary.feature_gradient]
@@ -340,14 +340,14 @@ class MaskedLMObjective(Objective):
         table = self.student.masked_lm_head.token_embedding
         kernel = projection.kernel
         if kernel is not None and table.lora_enabled:
-            # The decoder multiplies by the embeddings' low-rank change, too.
+            # The decoder also multiplies by the embeddings' low-rank update.
             targets.append(kernel)
             upstream.append(tf.cast(vocabulary.kernel_gradient, kernel.dtype))
         through_encoder = tape.gradient(
             targets, variables, output_gradients=upstream
         )
-        # Without the tape: it would round the decoder's gradient to the
-        # compute precision, and make a sparse one of all rows of the sum.
+        # Added without the tape, which would round the decoder's gradient to
+        # the compute precision, and make the sum sparse with all of its rows.
         embeddings, bias = forward.decoder_variables(self.student)
         through_decoder = {
             id(embeddings): vocabulary.kernel_gradient,

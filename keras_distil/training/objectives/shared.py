@@ -1,4 +1,4 @@
-"""Checks of models and losses, and what metrics are given."""
+"""Checks of models and losses, and descriptions of the metrics' inputs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
 
-# Is given targets, the student's outputs and weights.
+# A callback that receives targets, the student's outputs and weights.
 Observer = Callable[[Any, Any, Tensor], None]
 
 
@@ -31,17 +31,17 @@ def metric_outputs(
     names: Sequence[str] | None = None,
     classes: bool = True,
 ) -> dict[str, Any]:
-    """What an observer is given, for whoever makes metrics of it.
+    """Describes the inputs of an observer, for building metrics on them.
 
     Args:
         targets: shapes that the targets may have, the usual one first.
         predictions: shape of the student's outputs.
-        described: both in words.
-        names: of several outputs, whose shapes are equal.
-        classes: whether an output chooses one of several.
+        described: both shapes in words.
+        names: names of the outputs if there are several, of equal shapes.
+        classes: whether an output chooses one of several classes.
 
     Returns:
-        The same by name, with `keras.KerasTensor` for each shape, and the
+        The same by name, with a `keras.KerasTensor` for each shape, and the
         "weight", (rows,).
     """
 
@@ -64,7 +64,7 @@ def metric_outputs(
 
 
 def _sizes(model: keras.Model | CachedTeacher) -> Any:
-    """What knows the vocabulary and the width of a model."""
+    """Returns the object with a model's vocabulary size and width."""
     return model if isinstance(model, CachedTeacher) else model.backbone
 
 
@@ -79,10 +79,10 @@ def check_pair(
     Args:
         teacher: a model, a cached teacher or None.
         student: a model.
-        trains: whether the student is trained, and not scored alone.
+        trains: whether the student is trained, not only scored.
 
     Raises:
-        ValueError: if they are one model, share weights, have other
+        ValueError: if they are the same model, share weights, have different
             vocabularies, or the student cannot be trained exactly.
     """
     if trains:
@@ -111,11 +111,11 @@ def check_losses(
     """Raises an error unless `losses` can be added up.
 
     Raises:
-        TypeError: if one is not a distillation loss, or does not say what it
-            reads.
-        ValueError: if there is none, none is on logits, names repeat, or one
-            needs a teacher and there is none, or a cached one lacks what
-            the loss reads.
+        TypeError: if one is not a distillation loss, or does not declare what
+            it reads.
+        ValueError: if there are no losses or none on logits, if names repeat,
+            or if a loss needs a teacher and there is none, or needs outputs
+            that a cached teacher lacks.
     """
     if isinstance(losses, DistillationLoss) or not losses:
         raise ValueError(
@@ -150,7 +150,7 @@ def check_losses(
 
 
 def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
-    """The kind of task; raises an error unless both models are for it."""
+    """Returns the kind of task; raises an error unless both models match."""
     kind = kind_of(student)
     if kind is None:
         raise TypeError(
@@ -175,7 +175,7 @@ def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
 
 
 def check_outputs(kind: str, losses: Sequence[DistillationLoss]) -> None:
-    """Raises an error for a loss that is not for the kind of output."""
+    """Raises an error for a loss that does not fit the kind of output."""
     of_numbers = (LabelSquaredError, SoftTargetSquaredError)
     for loss in losses:
         if isinstance(loss, of_numbers) != (kind == "regression"):

@@ -21,8 +21,8 @@ from keras_distil.utils import graph_checks
 
 Tensor = Any
 
-# Logits of positions that cannot be chosen. Finite, so that a difference of
-# two such logits is 0 and not NaN; far below any real one.
+# Logit of positions that cannot be chosen. It is finite, so that the difference
+# of two such logits is 0 and not NaN, and far below any real one.
 _NEVER = -1e9
 # The outputs of a span.
 _SPAN = ("start", "end")
@@ -34,16 +34,16 @@ class TaskBatch(NamedTuple):
     Attributes:
         inputs: "token_ids", "padding_mask" and perhaps "segment_ids", int32,
             (batch, length).
-        targets: the labels: of a classification int32 (batch,), or float32
-            (batch, classes), probabilities; float32 (batch,) of a regression,
-            int32 (batch, length) of a token classification, int32 (batch, 2),
-            start and end, of a span.
-        weight: float32, (batch,), or (batch, length) of a token
-            classification; 0 leaves an example, or a token, out.
+        targets: the labels. For a classification int32, (batch,), or
+            probabilities, float32, (batch, classes); for a regression
+            float32, (batch,); for a token classification int32, (batch,
+            length); for a span int32, (batch, 2), start and end.
+        weight: float32, (batch,), or (batch, length) for a token
+            classification; 0 excludes an example or a token.
         checks: assertions that must hold before an update or a log; see
             `graph_checks.after`. A part of a batch has none.
-        ignored: bool, the shape of `weight`, where a label was -100; None if
-            none can be.
+        ignored: bool, the shape of `weight`, True where a label was -100; None
+            if the task has no such labels.
     """
 
     inputs: dict[str, Tensor]
@@ -59,10 +59,10 @@ class TaskBatch(NamedTuple):
 
     @property
     def token_weight(self) -> Tensor:
-        """float32, (batch, length), what losses on hidden states count.
+        """float32, (batch, length), token weights of losses on hidden states.
 
-        A token has the weight of its example. Where tokens have weights of
-        their own, all of an example count if any of them has a weight.
+        A token has the weight of its example. If tokens have their own
+        weights, all tokens of an example count if any has a positive weight.
         """
         weight = self.weight
         if weight.shape.rank == 2:
@@ -71,7 +71,7 @@ class TaskBatch(NamedTuple):
         return weight[:, tf.newaxis] * self.real
 
     def part(self, index: Tensor, parts: int) -> "TaskBatch":
-        """The `index`-th of `parts` consecutive, nearly equal micro-batches."""
+        """Returns one of `parts` consecutive, nearly equal micro-batches."""
         size = tf.shape(self.targets)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
         inputs, targets, weight, ignored = tf.nest.map_structure(
@@ -82,13 +82,13 @@ class TaskBatch(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Every decision that a model takes in a batch, one a row.
+    """All decisions that a model makes in a batch, one per row.
 
     Attributes:
-        targets: (rows,), the right choice, or (rows, choices), the
-            probability of each.
+        targets: (rows,), the correct choices, or (rows, choices), the
+            probability of each choice.
         weight: float32, (rows,).
-        logits: function of a model's outputs to (rows, choices).
+        logits: function from a model's outputs to (rows, choices).
     """
 
     targets: Tensor
@@ -100,19 +100,19 @@ class TaskObjective(Objective):
     """The losses of one batch of a task and their gradients.
 
     Losses on logits divide by the weight of the decisions: texts, tokens with
-    a label, or two per span; those on hidden states by the weight of the
-    tokens. An example of weight 0 counts in none of them.
+    a label, or two per span. Losses on hidden states divide by the weight of
+    the tokens. An example of weight 0 counts in neither.
 
     Args:
         teacher: a model for the same task, or None.
         student: a model of `models.task_model`.
         losses: the losses to add up.
-        trains: whether the student is trained, and not scored alone.
+        trains: whether the student is trained, not only scored.
 
     Raises:
         TypeError: if a model is for another task, or a loss for another kind
             of output, or as `Objective`.
-        ValueError: if classes differ, or as `Objective`.
+        ValueError: if the classes differ, or as `Objective`.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class TaskObjective(Objective):
         shared.check_outputs(self.kind, self._logits_losses)
 
     def denominator_of(self, loss: DistillationLoss) -> str:
-        """The key of the denominator of a loss's mean."""
+        """Returns the key of the denominator of a loss's mean."""
         if loss.counts == "masked":
             raise TypeError(
                 f"The loss {loss.name!r} counts masked positions, and a "
@@ -145,12 +145,12 @@ class TaskObjective(Objective):
 
     @property
     def uses_pooler(self) -> bool:
-        """Outputs of tokens leave BERT's pooler out."""
+        """Whether BERT's pooler is used; outputs per token do not need it."""
         return self.kind not in ("span", "token_classification")
 
     @property
     def score_terms(self) -> dict[str, tuple[str, str]]:
-        """Accuracy and, with a teacher, agreement; an error of numbers."""
+        """Accuracy and, with a teacher, agreement; errors for a regression."""
         if self.kind == "regression":
             return {"mean_absolute_error": ("error", "examples")}
         terms = {"accuracy": ("correct", "examples")}
@@ -159,10 +159,10 @@ class TaskObjective(Objective):
         return terms
 
     def batch(self, data: Any) -> TaskBatch:
-        """The parts of a Keras triple, checked and named.
+        """Returns the parts of a Keras triple, checked and named.
 
         Raises:
-            ValueError: if they do not fit each other or the models.
+            ValueError: if they do not match each other or the models.
         """
         parts = task_parts(
             data,
@@ -176,7 +176,7 @@ class TaskObjective(Objective):
         return TaskBatch(*parts, ignored=ignored)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
-        """The student's outputs, float32; see `forward.encode_task`."""
+        """Returns the student's outputs, float32; see `forward.encode_task`."""
         inputs, checks = call_inputs(
             inputs, limits_of([self.student]), masked_lm=False
         )
@@ -186,9 +186,9 @@ class TaskObjective(Objective):
         return graph_checks.after(checks, outputs)
 
     def denominators(self, batch: TaskBatch) -> dict[str, Tensor]:
-        """What the means of this batch divide by, float32 scalars.
+        """Returns the denominators of this batch's means, float32 scalars.
 
-        "tokens" are all that were read, whatever their weight.
+        "tokens" counts all tokens that were read, whatever their weight.
         """
         return {
             "examples": tf.reduce_sum(self._rows(batch).weight),
@@ -204,7 +204,7 @@ class TaskObjective(Objective):
         training: bool,
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Sums and gradients; metrics are shown labels and outputs."""
+        """Returns sums and gradients; `observe` gets labels and outputs."""
         rows = self._rows(batch)
         scales = self._scales(denominators)
         teacher_states = self._teacher_states(batch)
@@ -244,7 +244,7 @@ class TaskObjective(Objective):
     def _logits_sums(
         self, rows: _Rows, teacher_logits: Tensor, student_logits: Tensor
     ) -> dict[str, Tensor]:
-        """Sums of the losses on logits and of their statistics."""
+        """Returns the sums of the losses on logits and of their statistics."""
         sums = {}
         for loss in self._logits_losses:
             values = loss_values(
@@ -289,7 +289,7 @@ class TaskObjective(Objective):
 
     @property
     def metric_outputs(self) -> dict[str, Any]:
-        """What the metrics of `compile` get."""
+        """The inputs of the metrics of `compile`."""
         if self.kind == "span":
             return shared.metric_outputs(
                 targets=[(None,)],
@@ -323,7 +323,7 @@ class TaskObjective(Objective):
         rows: _Rows,
         student_logits: Tensor,
     ) -> None:
-        """Shows an observer the outputs in the form of Keras's trainer."""
+        """Passes the outputs to an observer, as Keras's trainer shapes them."""
         targets, weight = rows.targets, rows.weight
         outputs: Any = student_logits
         if self.kind == "regression":
@@ -335,7 +335,7 @@ class TaskObjective(Objective):
         if batch.ignored is not None:
             seen = ~batch.ignored
             if self.kind == "token_classification":
-                # What the encoder returns at padding is not its own output.
+                # The encoder pass does not reproduce the outputs at padding.
                 seen &= batch.inputs["padding_mask"] > 0
             seen = tf.reshape(seen, [-1])
             targets, outputs, weight = tf.nest.map_structure(
@@ -347,7 +347,7 @@ class TaskObjective(Objective):
     def _metrics(
         self, rows: _Rows, teacher_logits: Tensor, student_logits: Tensor
     ) -> dict[str, Tensor]:
-        """Sums of the scores that `score_terms` names."""
+        """Returns the sums of the scores in `score_terms`."""
         if self.kind == "regression":
             error = tf.abs(student_logits[:, 0] - rows.targets)
             return {"error": functional.weighted_sum(error, rows.weight)}
@@ -369,7 +369,7 @@ class TaskObjective(Objective):
 
 
 def _ignored(kind: str, y: Any, weight: Tensor) -> Tensor | None:
-    """Where a label is -100, in the shape of the weights."""
+    """Marks labels of -100, in the shape of the weights."""
     labels = [y[name] for name in _SPAN] if kind == "span" else [y]
     labels = [tf.convert_to_tensor(part) for part in labels]
     one_hot = labels[0].shape.rank == 2 and labels[0].shape[-1] != 1
