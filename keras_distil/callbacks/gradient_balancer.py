@@ -1,4 +1,4 @@
-"""A callback that gives every loss its share of the update."""
+"""A callback that balances the losses' shares of the update."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,13 @@ from keras_distil.training.distiller import Distiller
 
 
 class GradientBalancer(keras.callbacks.Callback):
-    """Sets the weights of losses so that their gradients have chosen ratios.
+    """Sets the weights of losses so that their gradients have given ratios.
 
-    Every `every_steps` updates the norm of each loss's own gradient is
-    measured on `examples`, and the weights go towards those at which the
-    weighted norms are in the wanted ratios; their sum stays what it was. A
-    look costs a forward and backward pass of `examples` for each loss.
+    Every `every_steps` updates, the norm of each loss's own gradient is
+    measured on `examples`, and the weights move towards those at which the
+    weighted norms have the given ratios; the sum of the weights stays the
+    same. A measurement costs a forward and backward pass of `examples` per
+    loss.
 
     Formula:
         wanted_i = c * ratio_i / norm_i
@@ -24,16 +25,16 @@ class GradientBalancer(keras.callbacks.Callback):
 
     Args:
         examples: a batch as `fit` takes it: inputs, targets and weights.
-        ratios: by loss, > 0: its share of the update in relation to the
-            others. A loss that is not named keeps its weight.
-        every_steps: int >= 1, updates from one look to the next.
-        smoothing: float in [0, 1), how much of the old weights stays.
+        ratios: by loss, its share of the update relative to the others, > 0.
+            A loss that is not named keeps its weight.
+        every_steps: int >= 1, number of updates between measurements.
+        smoothing: float in [0, 1), how much of the old weights remains.
 
     Raises:
-        TypeError: if the model is no Distiller.
+        TypeError: if the model is not a Distiller.
         ValueError: if a value is out of range, there are fewer than two
-            ratios, the Distiller lacks a loss, has weight 0 for it or a
-            schedule, or was made under a distribution strategy.
+            ratios, the Distiller lacks a loss, a loss has weight 0 or a
+            schedule for it, or there is a distribution strategy.
 
     Example:
         >>> balancer = GradientBalancer(
@@ -42,8 +43,8 @@ class GradientBalancer(keras.callbacks.Callback):
 
     Reference:
         Chen et al. 2018, arXiv:1711.02257 (GradNorm). Differs: the ratios are
-        given, not made from the rates at which losses fall, and the weights
-        are set, not learnt.
+        given, not derived from the rates at which losses fall, and the weights
+        are set, not learned.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class GradientBalancer(keras.callbacks.Callback):
         self.smoothing = smoothing
 
     def set_model(self, model: keras.Model) -> None:
-        """Finds the losses, before the training begins."""
+        """Looks up the losses, before the training begins."""
         if not isinstance(model, Distiller):
             raise TypeError(
                 "GradientBalancer works with a Distiller only. "
@@ -95,7 +96,7 @@ class GradientBalancer(keras.callbacks.Callback):
         self._norms = model.gradient_norms(self.examples)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Refuses weights that have a schedule, too, and strategies."""
+        """Rejects strategies, and weights that also have a schedule."""
         if self.model.is_distributed:
             raise ValueError(
                 "GradientBalancer needs a model that no distribution strategy "
@@ -107,25 +108,25 @@ class GradientBalancer(keras.callbacks.Callback):
                     f"The weight of the loss {name!r} has a schedule: it "
                     "cannot be balanced, too. Leave one of both out."
                 )
-        # As if it had been there before; of a training that goes on,
-        # `TrainingState` knows better.
+        # Balances at the first update if that is due. In a resumed training,
+        # `TrainingState` sets the actual value.
         self._last = self._step - self.model.steps_per_execution
 
     def on_train_batch_begin(
         self, batch: int, logs: dict | None = None
     ) -> None:
-        """Balances if it is time; what is logged is what the update had."""
+        """Balances if due, before the update so that its logs are right."""
         step = self._step
         if step // self.every_steps > self._last // self.every_steps:
             self._balance()
         self._last = step
 
     def get_training_state(self) -> dict[str, int]:
-        """The update of the last call, for `TrainingState`."""
+        """Returns the update of the last call, for `TrainingState`."""
         return {"last": self._last}
 
     def set_training_state(self, state: dict[str, int]) -> None:
-        """Puts back what `get_training_state` returned."""
+        """Restores what `get_training_state` returned."""
         self._last = int(state["last"])
 
     @property

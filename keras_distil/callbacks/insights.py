@@ -1,4 +1,4 @@
-"""How a student sees some examples beside its teacher, while it learns."""
+"""Compares student and teacher on some examples during training."""
 
 import dataclasses
 import io
@@ -16,7 +16,7 @@ from keras_distil.training.objectives import MaskedLMBatch
 from keras_distil.training.objectives.batch_checks import limits_of
 from keras_distil.utils.markdown import escape
 
-# Of a sequence: words that are shown, and tokens around each.
+# Words shown per sequence, and tokens shown around each.
 _WORDS = 3
 _AROUND = 8
 SEQUENCES = 8
@@ -25,14 +25,14 @@ _TOP = 5
 
 @dataclasses.dataclass(frozen=True)
 class MaskedWord:
-    """A masked word, and what both models would put in its place.
+    """A masked word, and both models' predictions for it.
 
     Attributes:
-        before: text before it.
-        after: text behind it.
+        before: the text before it.
+        after: the text after it.
         word: the masked word.
-        teacher: its first choices with their probabilities, best first.
-        student: the student's.
+        teacher: the teacher's top choices and probabilities, best first.
+        student: the student's top choices and probabilities.
     """
 
     before: str
@@ -44,15 +44,15 @@ class MaskedWord:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What was seen in one look.
+    """The result of one look.
 
     Attributes:
-        cka: by the student's hidden states, embeddings first, their linear
-            CKA with the teacher's at the same share of its depth.
-        cosine: likewise the mean cosine; None where the widths differ.
-        confidence: of the teacher's first choice, (masked words,).
-        divergence: KL of the student from the teacher at temperature 1 in
-            nats, (masked words,).
+        cka: linear CKA of each of the student's hidden states, embeddings
+            first, with the teacher's at the same relative depth.
+        cosine: likewise the mean cosine; None if the widths differ.
+        confidence: probability of the teacher's first choice, (masked words,).
+        divergence: KL divergence of the student from the teacher at
+            temperature 1 in nats, (masked words,).
         words: some masked words with both models' choices.
     """
 
@@ -64,15 +64,15 @@ class Look:
 
 
 class Examples:
-    """A batch of masked text through teacher and student.
+    """A batch of masked text on which teacher and student are compared.
 
     Args:
         teacher: a masked-LM model.
-        student: one of the same vocabulary.
-        triple: inputs, the tokens that were masked, and weights that are
-            positive where one was; (batch, length).
-        tokenizer: of their vocabulary.
-        samples: int >= 0, sequences of which words are shown.
+        student: a masked-LM model with the same vocabulary.
+        triple: inputs, original tokens, and weights that are positive at
+            masked positions; (batch, length).
+        tokenizer: the tokenizer of their vocabulary.
+        samples: int >= 0, number of sequences with words to show.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Examples:
         )
 
     def similarities(self) -> np.ndarray:
-        """Linear CKA of all layers, embeddings first.
+        """Returns the linear CKA of all layers, embeddings first.
 
         Returns:
             float64, (teacher's layers + 1, student's layers + 1).
@@ -133,7 +133,7 @@ class Examples:
         return cka_of_all(self._states("teacher"), self._states("student"))
 
     def masked_words(self) -> list[MaskedWord]:
-        """Some masked words, up to three of each of the first sequences."""
+        """Returns up to three masked words of each of the first sequences."""
         places = np.argwhere(self._masked)
         places = places[self._shown(places)]
         if not len(places):
@@ -145,7 +145,7 @@ class Examples:
         )
 
     def _states(self, name: str) -> list[np.ndarray]:
-        """Hidden states of real tokens after every layer."""
+        """Returns the hidden states of real tokens after every layer."""
         inputs = forward.encoder_inputs(self._models[name], self._inputs)
         real = self._inputs["padding_mask"] > 0
         return [
@@ -154,7 +154,7 @@ class Examples:
         ]
 
     def _log_probabilities(self, name: str, places: np.ndarray) -> np.ndarray:
-        """Of the words at (row, place), float32, (words, vocabulary)."""
+        """Log probabilities at (row, place), float32, (words, vocabulary)."""
         model = self._models[name]
         states = forward.encode(model, self._inputs, training=False)
         rows = np.ravel_multi_index(places.T, self._masked.shape)
@@ -162,7 +162,7 @@ class Examples:
             model, forward.gather_rows(states, tf.constant(rows))
         )
         if projection.kernel is not None:
-            # Shown to several digits: no product in half precision.
+            # Shown to several digits, so half precision would not do.
             projection = projection._replace(
                 features=tf.cast(projection.features, tf.float32),
                 kernel=tf.cast(projection.kernel, tf.float32),
@@ -172,7 +172,7 @@ class Examples:
         return tf.nn.log_softmax(logits).numpy()
 
     def _shown(self, places: np.ndarray) -> list[int]:
-        """Which of the masked words are shown."""
+        """Returns the indices of the masked words to show."""
         counts: dict[int, int] = {}
         shown = []
         for index, (row, _) in enumerate(places):
@@ -197,7 +197,7 @@ class Examples:
         ]
 
     def _context(self, row: int, place: int) -> tuple[str, str]:
-        """The words around a masked one, other masks among them."""
+        """Returns the text around a masked word, including other masks."""
         ids = self._inputs["token_ids"][row]
         real = int(self._inputs["padding_mask"][row].sum())
         before = ids[max(place - _AROUND, 0) : place]
@@ -223,7 +223,7 @@ class Examples:
 
 
 def to_markdown(words: Sequence[MaskedWord]) -> str:
-    """A Markdown table; a masked word is three dots in brackets."""
+    """Returns a Markdown table, with masked words as dots in brackets."""
     lines = [
         "| text | word | teacher | student |",
         "| --- | --- | --- | --- |",
@@ -239,14 +239,14 @@ def to_markdown(words: Sequence[MaskedWord]) -> str:
 
 
 def matched_layers(teacher: int, student: int) -> list[int]:
-    """The teacher's hidden states at the depths of the student's.
+    """Pairs the student's hidden states with the teacher's, by depth.
 
     Args:
-        teacher: int, its layers.
-        student: int, its layers.
+        teacher: int, number of the teacher's layers.
+        student: int, number of the student's layers.
 
     Returns:
-        An index for the student's embeddings and each of its layers.
+        The teacher's index for the student's embeddings and each layer.
     """
     return [round(index * teacher / student) for index in range(student + 1)]
 
@@ -254,8 +254,8 @@ def matched_layers(teacher: int, student: int) -> list[int]:
 def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
     """Linear centred kernel alignment of two sets of hidden states.
 
-    1 if one is a rotation of the other, with any scale; 0 if they have nothing
-    in common.
+    It is 1 if one is a rotation of the other at any scale, and 0 if they have
+    nothing in common.
 
     Args:
         one: (tokens, width).
@@ -270,11 +270,11 @@ def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
 def cka_of_all(
     ones: Sequence[np.ndarray], others: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Linear CKA of each of some sets of hidden states with each of others.
+    """Linear CKA between all pairs from two lists of hidden states.
 
     Args:
-        ones: each (tokens, width).
-        others: likewise, the same tokens.
+        ones: hidden states, (tokens, width) each.
+        others: hidden states of the same tokens.
 
     Returns:
         float64, (ones, others), from 0 to 1.
@@ -290,7 +290,7 @@ def cka_of_all(
             product = own[0][row] * own[1][column]
             if product:
                 common = np.square(np.linalg.norm(x.T @ y))
-                # Rounding may take it past its end.
+                # Rounding may take it beyond 1.
                 found[row, column] = min(common / product, 1.0)
     return found
 
@@ -308,17 +308,17 @@ def draw_layers(
     looks: Mapping[str, Sequence[Sequence[float]]],
     pairs: Sequence[int],
 ) -> np.ndarray:
-    """A heat map of similarities, layers by steps.
+    """Draws a heat map of similarities, layers by steps.
 
     Args:
-        steps: updates before each look.
-        looks: by the kind of similarity, for each look one value a layer.
-        pairs: the teacher's layer of each of the student's.
+        steps: number of updates before each look.
+        looks: by kind of similarity, one value per layer for each look.
+        pairs: the teacher's layer for each of the student's.
 
     Returns:
         uint8, (1, height, width, 4).
     """
-    # TensorBoard shows it some 300 pixels wide.
+    # TensorBoard shows it about 300 pixels wide.
     size = 5, 0.6 + (0.5 + 0.3 * len(pairs)) * len(looks)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(looks), 1, squeeze=False)[:, 0]
@@ -345,7 +345,7 @@ def draw_layers(
 
 
 def _annotate(panel: Any, row: int, values: np.ndarray) -> None:
-    """Writes the first and the last value at the ends of a row."""
+    """Writes the first and the last value of a row at its ends."""
     ends = {0: (-0.4, "left"), len(values) - 1: (len(values) - 0.6, "right")}
     for place, (x, side) in ends.items():
         color = "white" if values[place] < 0.6 else "black"

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training, at the true global step."""
+"""Writes a training's curves for TensorBoard, at the true global step."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ from keras_distil.training.metrics import find_metric
 from keras_distil.training.objectives import GradientNorms
 from keras_distil.utils import disk
 
-# The charts of the custom-scalars page, with patterns of their scalars.
+# The charts of the custom-scalars page, with the patterns of their scalars.
 _CHARTS = {
     "Is it learning?": {
         "losses": r"^step/(.+_)?loss$",
@@ -44,9 +44,9 @@ _CHARTS = {
     "How fast is it?": {"tokens per second": r"^step/tokens_per_second$"},
 }
 _NUMBER_OR_SPACE = re.compile(r"_\d+\b|\s+")
-# In a training's folder: a hash of what was trained.
+# A file in the training's folder with a hash that identifies the training.
 _OWNER = "training.sha256"
-# What TensorFlow puts around the system's words.
+# The text that TensorFlow puts around a system message.
 _AROUND = re.compile(r"^\{\{.*?\}\} | \[Op:.*$")
 
 
@@ -54,31 +54,31 @@ class TensorBoard(keras.callbacks.Callback):
     """Writes every loss, metric and schedule for TensorBoard.
 
     The run `train` holds the values of single updates under `step/` and the
-    means of epochs under `epoch/`; the run `validation` those of validation.
-    The step of every point is the number of updates made so far. When
-    training goes on from an earlier update, TensorBoard is told to drop the
-    points of later ones. Of several workers only the chief writes.
+    means of epochs under `epoch/`; the run `validation` holds those of
+    validation. The step of every point is the number of updates made so far.
+    When training continues from an earlier update, TensorBoard drops the
+    points of later ones. With several workers, only the chief writes.
 
-    The page of custom scalars has losses, schedules and speed together. The
-    page of texts has summaries of teacher and student; that of
-    hyperparameters the layers of the student, the weights and the temperature
-    of the losses at the start, and what `hparams` adds.
+    The page of custom scalars shows losses, schedules and speed together. The
+    page of texts has summaries of teacher and student. The page of
+    hyperparameters has the student's layers, the initial weights and
+    temperature of the losses, and the values of `hparams`.
 
     Args:
         log_dir: folder for the event files.
-        every_steps: int >= 1, updates from one point to the next.
+        every_steps: int >= 1, number of updates between points.
         texts: more texts by name, in Markdown, such as the recipe.
         hparams: more hyperparameters by name: bool, int, float or str.
         examples: a masked-LM batch as `fit` takes it: inputs, tokens and
             weights. Needs `tokenizer`, and a teacher in memory.
         tokenizer: the `tokenizers.Tokenizer` of the vocabulary.
-        examples_every: int >= 1, updates from one look at them to the next.
-        samples: int >= 0, examples of which masked words are shown as text.
+        examples_every: int >= 1, number of updates between looks at them.
+        samples: int >= 0, number of examples with masked words shown as text.
 
     Raises:
-        ValueError: if a number is too small, or one of `examples` and
-            `tokenizer` comes without the other; when the training begins, if
-            the folder holds the curves of another one.
+        ValueError: if a number is too small, or only one of `examples` and
+            `tokenizer` is given; when the training begins, if the folder holds
+            the curves of another training.
 
     Example:
         >>> board = TensorBoard("logs", every_steps=10)
@@ -120,10 +120,10 @@ class TensorBoard(keras.callbacks.Callback):
         self._examples_every = examples_every
         self._samples = samples
         self._norms: GradientNorms | None = None
-        # What the heat maps show, in the order of the looks.
+        # The data of the heat maps, in the order of the looks.
         self._seen: dict[str, list] = {"steps": [], "cka": [], "cosine": []}
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
-        # The charts, by run, whose captions are written.
+        # The (run, chart) pairs whose captions have been written.
         self._described: set[tuple[str, str]] = set()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -145,13 +145,13 @@ class TensorBoard(keras.callbacks.Callback):
                     self._tokenizer,
                     samples=self._samples,
                 )
-                # Outside of a step, a strategy's weights have no gradient.
+                # A strategy's weights have no gradient outside of a step.
                 if not self.model.is_distributed:
                     self._norms = self.model.gradient_norms(self._triple)
                 self._look(self._first_step)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Leaves validation out of the tokens per second."""
+        """Excludes validation from the tokens per second."""
         self._recorder.restart_clock()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -203,19 +203,19 @@ class TensorBoard(keras.callbacks.Callback):
         self._writers.clear()
 
     def get_training_state(self) -> dict[str, Any]:
-        """What the heat maps show, and the last point of an update."""
+        """Returns the data of the heat maps and the last point's update."""
         return {
             "seen": {name: list(v) for name, v in self._seen.items()},
             "last": self._last,
         }
 
     def set_training_state(self, state: dict[str, Any]) -> None:
-        """Puts it back."""
+        """Restores what `get_training_state` returned."""
         self._seen = {name: list(state["seen"][name]) for name in self._seen}
         self._last = int(state["last"])
 
     def _look(self, step: int) -> None:
-        """Writes how teacher and student see the examples."""
+        """Writes a comparison of teacher and student on the examples."""
         if self._examples is None or step in self._seen["steps"][-1:]:
             return
         look = self._examples.look()
@@ -245,7 +245,7 @@ class TensorBoard(keras.callbacks.Callback):
                 )
 
     def _weighted_norms(self) -> dict[str, float]:
-        """What each loss contributes to the length of an update."""
+        """Norm of each loss's weighted gradient, by name."""
         if self._norms is None:
             return {}
         norms = self._norms.measure()
@@ -267,13 +267,13 @@ class TensorBoard(keras.callbacks.Callback):
         }
 
     def _claim_folder(self, texts: dict[str, str]) -> None:
-        """Writes down whose curves the folder holds.
+        """Marks the folder as that of this training.
 
         Raises:
-            ValueError: if they are another training's.
+            ValueError: if it holds the curves of another training.
         """
         described = json.dumps([texts, self._hparams], sort_keys=True)
-        # Keras numbers layers by what the process has made before.
+        # Keras numbers layers across the process, so numbers do not count.
         described = _NUMBER_OR_SPACE.sub("", described)
         ours = hashlib.sha256(described.encode()).hexdigest()
         path = self.log_dir / _OWNER
@@ -291,7 +291,7 @@ class TensorBoard(keras.callbacks.Callback):
             )
 
     def _write_overview(self, texts: dict[str, str]) -> None:
-        """What does not change in a training."""
+        """Writes everything that does not change during a training."""
         summary = custom_scalar.pb(_layout()).SerializeToString()
         tf.summary.experimental.write_raw_pb(summary, step=0)
         for name, text in texts.items():
@@ -307,7 +307,7 @@ class TensorBoard(keras.callbacks.Callback):
             for name, value in _scalars(values):
                 tag = f"{prefix}/{name}"
                 caption = None
-                # TensorBoard shows the first that it finds.
+                # TensorBoard shows only the first caption that it finds.
                 if (run, tag) not in self._described:
                     self._described.add((run, tag))
                     losses = self.model.distillation_losses
@@ -326,10 +326,7 @@ class TensorBoard(keras.callbacks.Callback):
         return _writing(self.log_dir / run)
 
     def _purge_later_points(self, run: str) -> None:
-        """Tells TensorBoard that training starts again at this step.
-
-        It drops the points of an earlier process from there on.
-        """
+        """Makes TensorBoard drop an earlier process's points from here on."""
         folder = self.log_dir / run
         if not self._first_step or not folder.is_dir():
             return
@@ -339,15 +336,15 @@ class TensorBoard(keras.callbacks.Callback):
             step=self._first_step + 1,
             session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
         )
-        # TensorBoard reads a folder's files in the order of their names: this
-        # is behind those there are, and before the one that follows.
+        # TensorBoard reads a folder's files in the order of their names. This
+        # one sorts after the existing ones and before the next.
         name = f"events.out.tfevents.{int(now):010d}.-restart"
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             writer.write(event.SerializeToString())
 
 
 def _scalars(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Numbers by name; those of a metric of several are counted."""
+    """Yields numbers by name; metrics with several numbers are indexed."""
     for name, value in values.items():
         if np.ndim(value) == 0:
             yield name, value
@@ -358,14 +355,14 @@ def _scalars(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Names the folder if TensorFlow cannot write to it."""
+    """Adds the folder's name to TensorFlow's write errors."""
     try:
         with disk.writing(folder):
             yield
     except tf.errors.OpError as error:
         if not disk.is_of_disk(error):
             raise
-        # "{{node ...}} the file; the system's words\nmore [Op:...]".
+        # The form is "{{node ...}} file; system message\nmore [Op:...]".
         first = (error.message or str(error)).split("\n")[0]
         why = _AROUND.sub("", first).rpartition("; ")[2]
         raise disk.unwritten(folder, why) from error
@@ -390,29 +387,29 @@ def _layout() -> layout_pb2.Layout:
 
 
 def _summary(model: keras.Model) -> str:
-    """A model's layers as Keras shows them, in Markdown."""
+    """Returns Keras's summary of a model, in Markdown."""
     lines: list[str] = []
     model.summary(print_fn=lines.append, line_length=100)
     return code_block("\n".join(lines))
 
 
 def code_block(text: str) -> str:
-    """Text that stays as it is, in Markdown."""
+    """Returns text as a Markdown code block."""
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def write_scores(
     log_dir: str | os.PathLike, scores: Mapping[str, float], step: int
 ) -> None:
-    """Adds what a finished training reached, as `final/NAME`.
+    """Adds the scores of a finished training, as `final/NAME`.
 
     Args:
-        log_dir: that of the training's `TensorBoard`.
-        scores: by name.
-        step: int, updates made.
+        log_dir: the `log_dir` of the training's `TensorBoard`.
+        scores: the scores by name.
+        step: int, number of updates made.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if they cannot be written.
     """
     folder = Path(log_dir) / "train"
     with _writing(folder):
@@ -424,7 +421,7 @@ def write_scores(
 
 
 def _hparams(distiller: keras.Model) -> dict[str, float]:
-    """Those that every Distiller has, as they are at the start."""
+    """Hyperparameters of every Distiller, with their initial values."""
     layers = len(distiller.student.backbone.transformer_layers)
     found: dict[str, float] = {"student_layers": layers}
     for loss in distiller.distillation_losses:

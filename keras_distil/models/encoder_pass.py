@@ -1,9 +1,9 @@
-"""The forward pass of BERT and DistilBERT by few, large operations.
+"""The forward pass of BERT and DistilBERT in few, large operations.
 
-KerasHub's layers hold the weights and define what is computed. Here the same
-is computed from the same variables with the padding left out, the three
-projections of attention as one matrix product and no product by `einsum`,
-whose gradient transposes every operand.
+KerasHub's layers hold the weights and define the computation. This module
+computes the same from the same variables, but without padding, with the three
+projections of attention in one matrix product, and without `einsum`, whose
+gradient transposes every operand.
 """
 
 import math
@@ -20,19 +20,19 @@ from keras_distil.models.supported import unknown_to_pass
 
 Tensor = Any
 
-# Added to the scores of padding: `exp` of it is 0 in every precision.
+# Added to the scores of padding; its `exp` is 0 in every precision.
 _NEVER = -1e9
 
 
 def is_supported(backbone: Backbone) -> bool:
-    """Whether `hidden_states` can stand for the encoder's own pass."""
+    """Whether `hidden_states` can replace the encoder's own pass."""
     return unknown_to_pass(backbone) is None
 
 
 def sequence_output(
     backbone: Backbone, features: dict[str, Tensor], *, training: bool
 ) -> Tensor:
-    """Last hidden states; see `hidden_states`."""
+    """Returns the last hidden states; see `hidden_states`."""
     return hidden_states(backbone, features, (), training=training)[LAST]
 
 
@@ -43,19 +43,19 @@ def hidden_states(
     *,
     training: bool,
 ) -> dict[Layer, Tensor]:
-    """Hidden states, as the encoder itself computes them.
+    """Returns hidden states, equal to those of the encoder itself.
 
     Args:
         backbone: a BERT or a DistilBERT.
         features: "token_ids", "padding_mask" and, for BERT, "segment_ids",
             int32, (batch, length).
-        layers: whose states are wanted besides the last: numbers from 0, and
-            "embeddings" for what the first layer reads.
+        layers: layers to return besides the last: numbers from 0, and
+            "embeddings" for the input of the first layer.
         training: whether dropout is active.
 
     Returns:
-        By layer, the last as "last": float in the compute precision, (batch,
-        length, width). What stands at padding means nothing.
+        States by layer, the last as "last": float in the compute precision,
+        (batch, length, width). Values at padding are meaningless.
     """
     packing = _Packing(features["padding_mask"])
     states = packing.pack(_embeddings(backbone, features))
@@ -74,13 +74,13 @@ def hidden_states(
 
 
 class _Packing:
-    """Real tokens as the rows of a matrix, and back."""
+    """Packs real tokens into the rows of a matrix, and back."""
 
     def __init__(self, padding_mask: Tensor) -> None:
         real = padding_mask > 0
         self.shape = tf.shape(padding_mask)
         flat = tf.reshape(real, [-1])
-        # The very first token is kept in any case: there is always a row.
+        # The very first token is always kept, so there is at least one row.
         flat |= tf.range(tf.size(flat)) == 0
         self._kept = tf.cast(tf.where(flat)[:, 0], tf.int32)
         self._places = tf.where(
@@ -89,12 +89,12 @@ class _Packing:
         self.score_bias = tf.where(real, 0.0, _NEVER)[:, None, None, :]
 
     def pack(self, values: Tensor) -> Tensor:
-        """(batch, length, width) to (tokens, width)."""
+        """Converts (batch, length, width) to (tokens, width)."""
         rows = tf.reshape(values, [-1, values.shape[-1]])
         return compact_ops.pack_rows(rows, self._kept, self._places)
 
     def unpack(self, rows: Tensor) -> Tensor:
-        """(tokens, width) to (batch, length, width)."""
+        """Converts (tokens, width) to (batch, length, width)."""
         flat = compact_ops.unpack_rows(rows, self._kept, self._places)
         return tf.reshape(flat, [self.shape[0], self.shape[1], rows.shape[-1]])
 

@@ -1,8 +1,8 @@
-"""The forward pass of a task model, cut where the losses need it.
+"""The forward pass of a task model, split where the losses need it.
 
 KerasHub's task models go from token ids to the logits of given positions in
-one call. Distillation needs the last hidden states as well, and the logits
-only a chunk at a time; these functions stop at both places.
+one call. Distillation also needs the last hidden states, and the logits one
+chunk at a time; these functions stop at both points.
 """
 
 import weakref
@@ -29,18 +29,18 @@ Tensor = Any
 
 
 def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
-    """Last hidden states of the encoder.
+    """Returns the last hidden states of the encoder.
 
     Args:
         model: a KerasHub task model.
         inputs: "token_ids" and "padding_mask", int32, (batch, length), and
-            optionally "segment_ids". Without them token types, where the
-            encoder has any, are those of a first segment.
+            optionally "segment_ids". Without them, all tokens are of the first
+            segment, if the encoder has token types.
         training: whether dropout is active.
 
     Returns:
-        float in the compute precision, (batch, length, width). What stands at
-        padding means nothing.
+        float in the compute precision, (batch, length, width). Values at
+        padding are meaningless.
     """
     return hidden_states(model, inputs, training=training)[LAST]
 
@@ -52,21 +52,21 @@ def hidden_states(
     *,
     training: bool,
 ) -> dict[Layer, Tensor]:
-    """Hidden states after some layers of the encoder, in one pass.
+    """Returns hidden states after some layers of the encoder, in one pass.
 
     Args:
         model: a KerasHub task model.
         inputs: as for `encode`.
-        layers: whose states are wanted besides the last: numbers from 0, and
-            "embeddings" for what the first layer reads.
+        layers: layers to return besides the last: numbers from 0, and
+            "embeddings" for the input of the first layer.
         training: whether dropout is active.
 
     Returns:
-        By layer, the last as "last"; as from `encode`.
+        States as from `encode`, by layer; the last layer is "last".
 
     Raises:
         ValueError: if a method of the encoder is replaced, so that only its
-            last states can be had.
+            last hidden states are available.
     """
     features = encoder_inputs(model, inputs)
     backbone = model.backbone
@@ -85,19 +85,19 @@ def hidden_states(
 
 
 def layer_count(model: Task) -> int | None:
-    """Number of layers whose states can be had; None for the last only."""
+    """Number of layers with available states; None if only the last."""
     layers = getattr(model.backbone, "transformer_layers", None)
     return None if layers is None else len(layers)
 
 
-# By encoder, its graph up to the states of some layers.
+# For each encoder, its graphs up to the states of some layers.
 _CUTS: MutableMapping[Backbone, dict[frozenset, keras.Model]] = (
     weakref.WeakKeyDictionary()
 )
 
 
 def _cut(model: Task, layers: frozenset[Layer]) -> keras.Model:
-    """The encoder as a model of the states of some layers and the last."""
+    """Returns the encoder as a model of some layers' and the last states."""
     cuts = _CUTS.setdefault(model.backbone, {})
     if layers not in cuts:
         names = (EMBEDDINGS, *range(layer_count(model) or 0))
@@ -112,26 +112,26 @@ def _cut(model: Task, layers: frozenset[Layer]) -> keras.Model:
 
 
 def states_by_layer(model: Task) -> dict[str, Tensor]:
-    """Symbolic hidden states, from which a model of all can be made.
+    """Returns symbolic hidden states, for building a model that returns them.
 
     Returns:
-        Those after the embeddings, as "embeddings", and after every layer, by
-        its name, in order.
+        The states after the embeddings, as "embeddings", and after every
+        layer, by its name, in order.
     """
     backbone = model.backbone
     return {
-        # BERT's and DistilBERT's name of what the first layer reads.
+        # The layer before the first transformer layer in BERT and DistilBERT.
         "embeddings": backbone.get_layer("embeddings_dropout").output,
         **{layer.name: layer.output for layer in backbone.transformer_layers},
     }
 
 
 def encoder_inputs(model: Task, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the encoder of a task model reads."""
+    """Returns the inputs that the encoder of a task model reads."""
     features = {
         name: ops.convert_to_tensor(inputs[name])
         for name in ("token_ids", "padding_mask")
-        # FNet mixes all tokens, and reads no mask.
+        # FNet mixes all tokens and does not read a mask.
         if name in model.backbone.input
     }
     if "segment_ids" in model.backbone.input:
@@ -146,7 +146,7 @@ def encoder_inputs(model: Task, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 def _own_states(
     model: Task, features: dict[str, Tensor], *, training: bool
 ) -> Tensor:
-    """Last hidden states by the encoder's own pass, at padding, too."""
+    """Last hidden states by the encoder's own pass, including padding."""
     outputs = model.backbone(features, training=training)
     return outputs["sequence_output"] if isinstance(outputs, dict) else outputs
 
@@ -154,7 +154,7 @@ def _own_states(
 def encode_task(
     model: Task, inputs: dict[str, Tensor], *, training: bool
 ) -> tuple[Tensor, Tensor]:
-    """Last hidden states of a task model, and its outputs.
+    """Returns the last hidden states of a task model, and its outputs.
 
     Args:
         model: as `task_model` returns it.
@@ -163,14 +163,14 @@ def encode_task(
 
     Returns:
         Hidden states as from `encode`, and float32 outputs: (batch, classes),
-        (batch, length, classes) or, of a span, (batch, length, 2).
+        (batch, length, classes) or, for a span, (batch, length, 2).
     """
     states = encode(model, inputs, training=training)
     return states, task_outputs(model, states, training=training)
 
 
 def task_outputs(model: Task, states: Tensor, *, training: bool) -> Tensor:
-    """Outputs of a task model's head: logits, also where it has a softmax.
+    """Returns the outputs of a task model's head: logits, without a softmax.
 
     Args:
         model: as `task_model` returns it.
@@ -178,7 +178,7 @@ def task_outputs(model: Task, states: Tensor, *, training: bool) -> Tensor:
         training: whether dropout is active.
 
     Returns:
-        float32, as the outputs of `encode_task`.
+        float32, like the outputs of `encode_task`.
     """
     if isinstance(model, BertTextClassifier):
         first = states[:, model.backbone.cls_token_index, :]
@@ -194,7 +194,7 @@ def task_outputs(model: Task, states: Tensor, *, training: bool) -> Tensor:
 
 
 def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
-    """The masked-LM head up to, but without, the product that makes logits.
+    """Runs the masked-LM head, except the product that computes the logits.
 
     Args:
         model: a KerasHub masked-LM task model with a tied decoder.
@@ -222,7 +222,7 @@ def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
 
 
 def decoder_variables(model: MaskedLM) -> tuple[keras.Variable, keras.Variable]:
-    """The variables of the product that makes logits.
+    """Returns the variables of the product that computes the logits.
 
     Args:
         model: a KerasHub masked-LM task model with a tied decoder.
@@ -240,7 +240,7 @@ def logits(
     *,
     training: bool = False,
 ) -> Tensor:
-    """Vocabulary logits.
+    """Returns vocabulary logits.
 
     Args:
         model: a KerasHub masked-LM task model.
@@ -269,8 +269,8 @@ def check_masked_lm(model: keras.Model, role: str) -> None:
     """Raises TypeError unless `model` is a masked-LM task model.
 
     Args:
-        model: what was given.
-        role: the argument's name, for the message.
+        model: the model to check.
+        role: name of the argument, for the message.
 
     Raises:
         TypeError: if it is anything else, or has layers besides its encoder
@@ -288,7 +288,7 @@ def check_masked_lm(model: keras.Model, role: str) -> None:
 
 
 def gather_rows(hidden_states: Tensor, rows: Tensor) -> Tensor:
-    """Picks tokens out of a batch.
+    """Selects tokens from a batch.
 
     Args:
         hidden_states: float, (batch, length, width).

@@ -14,11 +14,12 @@ _PREFIX = "CustomGradient-"
 def forget_trial() -> Iterator[None]:
     """Frees what TensorFlow keeps of graphs created in this context.
 
-    TensorFlow 2.21 registers the gradient of every `tf.custom_gradient` in a
-    graph by name, permanently; it holds the graph, and the graph its
-    variables. Keras and keras_distil have such gradients in every training
-    step: without this, the student and its optimizer's moments stay in memory
-    after each trial. Gradients through these graphs cannot be computed later.
+    TensorFlow 2.21 permanently registers the gradient of every
+    `tf.custom_gradient` in a graph by name; it holds the graph, and the graph
+    holds its variables. Keras and keras_distil have such gradients in every
+    training step, so without this the student and its optimizer's moments stay
+    in memory after each trial. Gradients through these graphs cannot be
+    computed later.
     """
     registered = private_api.gradient_registry()
     before = set(registered)

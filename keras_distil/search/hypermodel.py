@@ -51,11 +51,11 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     """Distillations of one teacher, with settings chosen by a tuner.
 
     The teacher is shared by all trials, and each trial begins with the same
-    seeds: trials that build the same shape start from the same student. A
-    trial's checkpoint holds only the student's weights. An interrupted trial
-    continues in mid-epoch from its training state if its batches are a
-    dataset of keras_distil; a trial whose loss is no longer finite is
-    recorded as failed; any other error ends the search.
+    seeds, so trials of the same shape start from the same student. A trial's
+    checkpoint holds only the student's weights. An interrupted trial continues
+    in mid-epoch from its training state if its batches are a keras_distil
+    dataset. A trial whose loss is no longer finite is recorded as failed; any
+    other error ends the search.
 
     Args:
         teacher: a masked-LM task model.
@@ -115,7 +115,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                         key: each.model_dump() for key, each in space.items()
                     }
                 },
-                # Not read, because the caller has both.
+                # Never read, because the caller has both.
                 "teacher": {"source": "given"},
                 "data": {"sources": [{"kind": "documentation"}]},
             }
@@ -132,7 +132,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         self.values(hp)
 
     def values(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
-        """Returns the tuner's choices, by the recipe's keys."""
+        """Returns the tuner's choices by recipe key."""
         space = search_settings(self.recipe).space
         return {
             key: _value(hp, key, each, whole=self._is_whole(key, each))
@@ -215,7 +215,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         recipe = self.trial_recipe(hp)
         folder = get_trial_folder(callbacks)
         all_callbacks = [*callbacks, *make_schedulers(distill_section(recipe))]
-        # Other data cannot be entered where a trial stopped.
+        # Other data cannot be resumed where a trial stopped.
         if folder is not None and args and data.stream_of(args[0]) is not None:
             all_callbacks.append(make_training_state(recipe, hp, folder))
         kwargs.setdefault("verbose", 0)
@@ -232,7 +232,8 @@ def translate_failures() -> Iterator[None]:
     except NonFiniteLossError as error:
         raise FailedTrialError(str(error)) from error
     except tf.errors.ResourceExhaustedError as error:
-        # TensorFlow's class for a full disk as well, which affects every trial.
+        # TensorFlow uses this class for a full disk, too, which affects every
+        # trial.
         if disk.is_of_disk(error):
             raise FatalRuntimeError(str(error)) from error
         raise FailedTrialError("Out of memory.") from error

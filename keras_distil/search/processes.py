@@ -1,7 +1,7 @@
-"""A search by several processes on this machine.
+"""Runs a search in several processes on this machine.
 
-One is KerasTuner's chief, which decides. The others ask it for trials over
-loopback.
+One process is KerasTuner's chief, which decides. The others ask it for trials
+over loopback.
 """
 
 import os
@@ -32,7 +32,7 @@ def run_search(
 
     Args:
         run: as returned by `open_run`.
-        count: int >= 1, trials at a time.
+        count: int >= 1, number of trials at a time.
         port: port on loopback, for several processes; None for any.
 
     Returns:
@@ -49,7 +49,7 @@ def run_search(
     if count > 1 and recipe_search.ORACLE_IP not in os.environ:
         if port is not None:
             recipe_search.check_port(_HOST, port)
-        # What trials share is made once, and shown; the chief then reuses it.
+        # Makes what trials share once, with output; the chief then reuses it.
         recipe_search.prepare(run)
         _Processes(run, count, port or _free_port()).work()
         result = results.read(run)
@@ -74,7 +74,7 @@ class _Processes:
         self._starts = dict.fromkeys(self._names, 0)
 
     def work(self) -> None:
-        """Returns when all trials are done.
+        """Waits until all trials are done.
 
         Raises:
             RuntimeError: if a process fails for good.

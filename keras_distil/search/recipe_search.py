@@ -50,7 +50,7 @@ def run_search(run: Run) -> dict[str, Any] | None:
     Raises:
         ValueError: if the recipe searches nothing, the port is taken, or there
             is too little held-out text.
-        RuntimeError: if a training fails for another reason than its loss.
+        RuntimeError: if a training fails for a reason other than its loss.
     """
     is_worker = is_search_worker()
     is_chief = ORACLE_IP in os.environ and not is_worker
@@ -64,7 +64,7 @@ def run_search(run: Run) -> dict[str, Any] | None:
         return None
     result = results.collect(run, tuner, own)
     results.write(run, result)
-    # Until now, Hyperband might have continued any of them.
+    # Hyperband can no longer continue any of them.
     for state in Path(tuner.project_dir).glob(f"*/{STATE}"):
         shutil.rmtree(state, ignore_errors=True)
     return result
@@ -74,7 +74,7 @@ def prepare(run: Run) -> tuple[RecipeTrials, dict[str, Any]]:
     """Prepares what trials share, and scores the recipe's own values.
 
     Returns:
-        The trials, and `results.score_own_values` them.
+        The trials, and the result of `results.score_own_values`.
     """
     trials = _trials(run)
     trials.train_task_teacher()
@@ -127,7 +127,7 @@ def _tuner(run: Run, trials: RecipeTrials) -> keras_tuner.Tuner:
 
 
 def refuse_strange_trials(tuner: keras_tuner.Tuner) -> None:
-    """Refuses trials whose names would lead outside of the tuner's folder.
+    """Rejects trials whose names would lead outside the tuner's folder.
 
     Trials come from whatever process listens on the chief's port, and their
     names become names of folders.
@@ -152,7 +152,7 @@ def refuse_strange_trials(tuner: keras_tuner.Tuner) -> None:
 class _GridOracle(keras_tuner.Oracle):
     """Every combination of all choices; the last key varies first.
 
-    KerasTuner 1.4.8 has one, but it does not save its position: an
+    KerasTuner 1.4.8 has one, but it does not save its position, so an
     interrupted search could not continue.
     """
 

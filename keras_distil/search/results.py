@@ -42,7 +42,7 @@ def collect(
     Returns:
         A dict of plain values: "objective", "direction", "trials" (the first
         has the recipe's own values), and "best", the index of the best trial
-        among them, None if all have failed.
+        or None if all have failed.
     """
     settings = search_settings(run.recipe)
     objective = tuner.oracle.objective
@@ -101,7 +101,7 @@ def read(run: Run) -> dict[str, Any] | None:
         whole = whole and (best is None or 0 < best < len(result["trials"]))
         make_table(result)
         summary(result)
-    # They are missing or damaged, so they are made again.
+    # The file is missing or damaged, so it is made again.
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
     return result if whole else None
@@ -129,7 +129,7 @@ def _value(dimension: config.Dimension, value: Any) -> Any:
 
 
 def summary(result: dict[str, Any]) -> list[str]:
-    """Summarises the gain of a search in sentences."""
+    """Describes the gain of a search in sentences."""
     trials = result["trials"]
     failed = sum(x["score"] is None for x in trials[1:])
     lines = [
@@ -173,7 +173,7 @@ def _format_gain(objective: str, before: float, after: float) -> str:
 
 
 def make_table(result: dict[str, Any]) -> rich.table.Table:
-    """Makes a terminal's table of trials, with the best marked."""
+    """Makes a terminal table of trials, with the best marked."""
     keys = _keys(result)
     name = result["objective"]
     table = rich.table.Table(title=f"{result['name']}, search")
@@ -220,7 +220,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    # Imported late: it takes a second. It draws without a screen.
+    # Imported late, because it takes a second. It draws without a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

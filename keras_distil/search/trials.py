@@ -348,7 +348,7 @@ def _plain(value: Any) -> Any:
 def _halves(
     recipe: config.Recipe, prepared: data.PreparedCorpus
 ) -> dict[str, tf.data.Dataset]:
-    """Splits the held-out batches in turns: to choose, and to check."""
+    """Splits held-out batches alternately, for choosing and for checking."""
     batches = make_held_out_batches(recipe, prepared)
     rows = min(recipe.evaluate.sequences or math.inf, len(prepared.held_out))
     count = math.ceil(rows / recipe.evaluate.batch_size)

@@ -1,4 +1,4 @@
-"""A teacher's outputs, read from disk in place of the teacher."""
+"""A teacher's outputs, read from disk instead of running the teacher."""
 
 import os
 import re
@@ -20,18 +20,18 @@ from keras_distil.teachers.records import RecordLayout
 Tensor = Any
 
 _PREFIX = "teacher_"
-# TensorFlow escapes apostrophes in what an assertion says.
+# Without apostrophes, which TensorFlow escapes in the message of an assertion.
 _NOT_COVERED = "The cached teacher has the tails of"
-# A schedule computes in float32.
+# Tolerates rounding, since schedules compute in float32.
 _ROUNDING = 1e-5
 
 
 class CachedOutputs(NamedTuple):
-    """What a batch carries of a cached teacher.
+    """The outputs of a cached teacher in a batch.
 
     Attributes:
-        token_ids: int32, (batch, slots, k), of the largest logits.
-        logits: float32, (batch, slots, k), less the largest.
+        token_ids: int32, (batch, slots, k), tokens of the largest logits.
+        logits: float32, (batch, slots, k), minus the largest.
         tails: float32, (batch, slots, temperatures); see `TopLogits`.
         states: float16, (batch, length, width), or None.
     """
@@ -42,7 +42,7 @@ class CachedOutputs(NamedTuple):
     states: Tensor | None
 
     def part(self, start: Tensor, stop: Tensor) -> "CachedOutputs":
-        """The outputs for some sequences of the batch."""
+        """Returns the outputs for some sequences of the batch."""
         return CachedOutputs(
             *(None if part is None else part[start:stop] for part in self)
         )
@@ -50,10 +50,10 @@ class CachedOutputs(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class CachedTeacher:
-    """Stands for a teacher whose outputs `cache_teacher` has written.
+    """Stands in for a teacher whose outputs `cache_teacher` has written.
 
     A `Distiller` takes it in place of the model, and trains on the batches of
-    its `dataset`, which carry the teacher's outputs. The teacher itself is
+    its `dataset`, which include the teacher's outputs. The teacher itself is
     not needed.
 
     The soft targets are the teacher's `top_k` largest logits and, as one more
@@ -61,7 +61,7 @@ class CachedTeacher:
     `losses.functional.top_soft_target_kl_divergence`.
 
     Args:
-        folder: of a complete cache.
+        folder: the folder of a complete cache.
 
     Raises:
         CorpusError: if the cache is incomplete, damaged or of another
@@ -90,7 +90,7 @@ class CachedTeacher:
             self._check_sizes(part)
 
     def _check_sizes(self, part: manifest.Part) -> None:
-        """What the manifest says of records has to fit into the shards."""
+        """Checks that the records of the manifest fit into the shards."""
         size = layout_of(self.settings, part.length, part.slots).record_bytes
         for shard in part.shards:
             if shard.sequences * size > shard.bytes:
@@ -101,12 +101,12 @@ class CachedTeacher:
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """The name in messages."""
         return f"the cache in {self.folder}"
 
     @property
     def vocabulary_size(self) -> int:
-        """Entries of the teacher's vocabulary."""
+        """Number of entries in the teacher's vocabulary."""
         return self.settings.teacher.vocabulary_size
 
     @property
@@ -116,7 +116,7 @@ class CachedTeacher:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all shards."""
+        """Size of all shards in bytes."""
         return sum(x.bytes for part in self._parts for x in part.shards)
 
     def dataset(
@@ -128,24 +128,24 @@ class CachedTeacher:
         first_step: int = 0,
         shuffle: bool = True,
     ) -> tf.data.Dataset:
-        """Training batches with the teacher's outputs.
+        """Returns training batches with the teacher's outputs.
 
-        They are those of `data.masked_lm_dataset` with the masking of the
-        cache, whose epochs cycle through its maskings. `x` holds the
-        outputs, too, under names that begin with "teacher_".
+        The batches are those of `data.masked_lm_dataset`, with epochs that
+        cycle through the maskings of the cache. `x` also holds the outputs,
+        under names that begin with "teacher_".
 
         Args:
-            corpus: the corpus that the cache was made of.
-            batch_size: int, sequences a batch.
+            corpus: the corpus that the cache was made from.
+            batch_size: int, sequences per batch.
             steps: int, batches in the stream; endless if None.
-            first_step: int, batches to leave out at the beginning.
+            first_step: int, batches to skip at the beginning.
             shuffle: bool, False keeps the order of the corpus.
 
         Returns:
             A dataset of Keras triples.
 
         Raises:
-            CorpusError: if the cache is one of another corpus.
+            CorpusError: if the cache belongs to another corpus.
             ValueError: as `data.masked_lm_dataset`.
         """
         if corpus.fingerprint != self.settings.corpus:
@@ -167,7 +167,7 @@ class CachedTeacher:
         )
 
     def _reader(self, part: manifest.Part) -> Callable:
-        """Outputs by row and masking."""
+        """Returns a function that reads outputs by row and masking."""
         layout = layout_of(self.settings, part.length, part.slots)
         records = data.ShardedSequences(
             [self.folder / shard.file for shard in part.shards],
@@ -189,7 +189,7 @@ class CachedTeacher:
     def take_outputs(
         self, x: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], CachedOutputs]:
-        """Parts `x` of a batch into the student's inputs and the outputs.
+        """Splits `x` of a batch into the student's inputs and the outputs.
 
         Raises:
             ValueError: if outputs are missing.
@@ -216,7 +216,7 @@ class CachedTeacher:
         )
 
     def without_outputs(self, x: Any) -> Any:
-        """The student's inputs among those of a batch."""
+        """Returns `x` of a batch without the teacher's outputs."""
         if not isinstance(x, dict):
             return x
         return {k: v for k, v in x.items() if not k.startswith(_PREFIX)}
@@ -229,18 +229,18 @@ class CachedTeacher:
         masked: Tensor,
         losses: Sequence[DistillationLoss],
     ) -> TopLogits:
-        """The teacher's side of the losses on logits.
+        """Returns the teacher's side of the losses on logits.
 
         Args:
-            outputs: of a batch, or a part of one.
+            outputs: outputs for a batch, or a part of one.
             rows: int, (rows,), the tokens that need logits, as indices into
                 the batch * length tokens; the masked ones, in order, if only
                 they are in the cache.
             masked: float, (batch, length), above 0 at masked positions.
-            losses: what will read the logits.
+            losses: the losses that will read the logits.
         """
         if self.settings.positions == "masked":
-            # The first slots of each sequence, as many as are masked there.
+            # The first slots of each sequence are used, one per masked token.
             counts = tf.math.count_nonzero(masked > 0.0, axis=1)
             slots = tf.range(tf.shape(outputs.tails)[1], dtype=tf.int64)
             used = slots[tf.newaxis] < counts[:, tf.newaxis]
@@ -264,7 +264,7 @@ class CachedTeacher:
     def _temperature_checks(
         self, losses: Sequence[DistillationLoss]
     ) -> list[Any]:
-        """Assertions, in a graph, that the cache has the temperatures."""
+        """Checks the losses' temperatures; returns assertions in a graph."""
         if not self.settings.temperatures:
             return []
         checks = []
@@ -307,7 +307,7 @@ class CachedTeacher:
     def check_schedule(self, schedule: Callable) -> None:
         """Raises ValueError if a schedule leaves the cache's temperatures.
 
-        Looks at steps 0, 1, 2, 4 and so on; every update is checked again.
+        Checks steps 0, 1, 2, 4 and so on; every update is checked again.
         """
         if not self.settings.temperatures:
             return
@@ -362,7 +362,7 @@ class CachedTeacher:
 
 
 def cache_error(error: Exception) -> ValueError | None:
-    """What a cached teacher has asserted, from an error of TensorFlow's."""
+    """Converts TensorFlow's error for an assertion of a cached teacher."""
     found = re.search(rf"({_NOT_COVERED}[^\]]*)\] \[([^\]]*)\]", str(error))
     if found is None:
         return None
@@ -372,7 +372,7 @@ def cache_error(error: Exception) -> ValueError | None:
 def layout_of(
     settings: manifest.CacheSettings, length: int, slots: int
 ) -> RecordLayout:
-    """How the records of a part of the cache look."""
+    """Returns the layout of the records in a part of the cache."""
     return RecordLayout(
         length=length,
         slots=slots,
@@ -388,7 +388,7 @@ def layout_of(
 def masking_arguments(
     masking: manifest.MaskingSettings, corpus: data.PreparedCorpus
 ) -> dict[str, Any]:
-    """The arguments of `data.masked_lm_dataset` that make the masks."""
+    """Returns the arguments of `data.masked_lm_dataset` for the masking."""
     weights = None
     if masking.rare_token_exponent:
         weights = data.rare_token_weights(

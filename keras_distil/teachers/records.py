@@ -1,4 +1,4 @@
-"""What a cache keeps of a sequence, as bytes and back."""
+"""The records of a cache: a sequence's outputs to bytes and back."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 Tensor = Any
 
-# Of ArrayRecord, per record and per file; files are filled up to blocks.
+# Overhead of ArrayRecord per record and per file; files are padded to blocks.
 _RECORD_OVERHEAD = 64
 _BLOCK = 2**16
 _BLOCK_HEADER = 24
@@ -20,12 +20,12 @@ class RecordLayout:
     """Sizes and types of a record: one sequence under one masking.
 
     Attributes:
-        length: tokens of the sequence.
-        slots: positions with logits.
-        top_k: logits of a position.
-        temperatures: tails of a position.
+        length: number of tokens of the sequence.
+        slots: number of positions with logits.
+        top_k: number of logits per position.
+        temperatures: number of tails per position.
         hidden_dim: width of the last hidden states, 0 if they are left out.
-        vocabulary_size: below it are the ids of tokens.
+        vocabulary_size: upper bound of token ids.
     """
 
     length: int
@@ -41,8 +41,8 @@ class RecordLayout:
         ids = "uint16" if self.vocabulary_size <= 2**16 else "int32"
         return [
             ("token_ids", ids, (self.slots, self.top_k)),
-            # Relative to the largest, so half precision is exact to 1e-3
-            # where they are within 4 of it, as most of the mass is.
+            # Relative to the largest, so half precision is exact to 1e-3 for
+            # logits within 4 of it, which have most of the mass.
             ("logits", "float16", (self.slots, self.top_k)),
             ("tails", "float32", (self.slots, self.temperatures)),
             ("states", "float16", (self.length, self.hidden_dim)),
@@ -50,11 +50,11 @@ class RecordLayout:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of one record."""
+        """Size of one record in bytes."""
         return sum(_size(dtype, shape) for _, dtype, shape in self._fields)
 
     def shard_bytes(self, records: int) -> int:
-        """Bytes of a shard of so many records, at most a block too many."""
+        """Estimates the bytes of a shard; at most one block too high."""
         if not records:
             return 0
         content = records * (self.record_bytes + _RECORD_OVERHEAD)
@@ -62,11 +62,11 @@ class RecordLayout:
         return (blocks + 1) * _BLOCK
 
     def encode(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        """Records from arrays.
+        """Converts arrays to records.
 
         Args:
-            arrays: "token_ids", "logits", "tails" and, with a width,
-                "states", each (sequences, ...).
+            arrays: "token_ids", "logits", "tails" and, if `hidden_dim` is not
+                0, "states", each (sequences, ...).
 
         Returns:
             uint8, (sequences, record_bytes).
@@ -81,13 +81,14 @@ class RecordLayout:
         return np.concatenate(parts, axis=1)
 
     def decode(self, records: Tensor) -> dict[str, Tensor]:
-        """Arrays from records, in the types they are stored in.
+        """Converts records to arrays, in the types they are stored in.
 
         Args:
             records: uint8, (sequences, record_bytes).
 
         Returns:
-            The arrays that `encode` was given; "states" only with a width.
+            The arrays given to `encode`; "states" only if `hidden_dim` is not
+            0.
         """
         found, start = {}, 0
         count = tf.shape(records)[0]
@@ -97,8 +98,8 @@ class RecordLayout:
             size = _size(dtype, shape)
             part = records[:, start : start + size]
             start += size
-            # `bitcast` makes one value of the bytes of the last axis, in the
-            # order of this machine.
+            # `bitcast` turns the bytes of the last axis into one value, in
+            # this machine's byte order.
             part = tf.reshape(part, [count, *shape, np.dtype(dtype).itemsize])
             found[name] = tf.bitcast(part, dtype)
         return found

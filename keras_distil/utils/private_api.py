@@ -1,10 +1,10 @@
-"""What is bound to a version of Keras, TensorFlow or KerasHub, in one place.
+"""All code that depends on a version of Keras, TensorFlow or KerasHub.
 
 Each entry says what it works around. `tests/utils/test_private_api.py` has a
-test for each that shows the library as it is: once that test fails, the
-library has changed, and the entry can go or must follow. Overrides of private
-methods of `keras.Model` are in `training/replicas.py`, and KerasHub's private
-layers are read where encoders are.
+test for each that demonstrates the library's behaviour: once that test fails,
+the library has changed, and the entry must be removed or adapted. Overrides of
+private methods of `keras.Model` are in `training/replicas.py`, and KerasHub's
+private layers are read in the modules of the encoders.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.compile_utils import CompileMetrics as CompileMetrics
 from keras.src.utils.tracking import DotNotTrackScope
 
-# === Keras: what it tracks ===
+# === Keras: tracking of attributes ===
 
 
 def hidden_from_keras(values: dict) -> Mapping:
-    """Returns a view whose variables Keras does not take for the model's own.
+    """Returns a view whose variables Keras does not count as the model's own.
 
-    Keras 3.15 searches plain dicts and lists. What it finds it saves, and a
-    model that was compiled again, or not at all, could not be loaded from it.
+    Keras 3.15 searches plain dicts and lists, and saves what it finds. A model
+    that was compiled differently or not at all could not load such a file.
     """
     return MappingProxyType(values)
 
 
 def untracked() -> contextlib.AbstractContextManager:
-    """A block in which attributes of a model are set and not tracked.
+    """Returns a context in which attributes are set without being tracked.
 
     Keras 3.15 has no public way to keep a layer or a metric as an attribute
     without saving it.
@@ -47,7 +47,7 @@ def untracked() -> contextlib.AbstractContextManager:
 def flatten_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns a layer and all layers within it, at any depth.
 
-    The public `layers` of Keras 3.15 are those of the first level alone.
+    The public `layers` of Keras 3.15 are only those of the first level.
     """
     return list(model._flatten_layers())
 
@@ -55,7 +55,7 @@ def flatten_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
 def is_distributed(variable: keras.Variable) -> bool:
     """Checks whether a distribution strategy holds a variable.
 
-    Keras 3.15's `value` is one replica's within a step.
+    Within a step, Keras 3.15's `value` is that of a single replica.
     """
     return isinstance(variable._value, tf.distribute.DistributedValues)
 
@@ -65,7 +65,7 @@ def decays(
 ) -> bool:
     """Checks whether an optimizer applies its weight decay to a variable.
 
-    Keras 3.15 has `exclude_from_weight_decay`, and no way to read it.
+    Keras 3.15 has `exclude_from_weight_decay`, but no way to read it.
     """
     return optimizer._use_weight_decay(variable)
 
@@ -75,31 +75,31 @@ def variables_built_for(
 ) -> list[keras.Variable]:
     """Returns the variables that an optimizer was built for.
 
-    Keras 3.15 keeps them in a private attribute alone.
+    Keras 3.15 keeps them only in a private attribute.
     """
     return optimizer._trainable_variables
 
 
 def mark_as_better_up(metric: keras.metrics.Metric) -> None:
-    """Says that a higher value of a metric is better.
+    """Declares that a higher value of a metric is better.
 
-    Keras 3.15 guesses the direction of its own metrics from a private
-    attribute; a wrapped function has none, and `EarlyStopping` refuses it.
+    Keras 3.15 infers the direction of its own metrics from a private
+    attribute; a wrapped function has none, and `EarlyStopping` rejects it.
     """
     metric._direction = "up"
 
 
 def global_seed_generator() -> keras.random.SeedGenerator:
-    """Returns the state of random operations without a seed of their own.
+    """Returns the state of random operations without their own seed.
 
-    Keras 3.15 saves it nowhere, so a resumed training would draw anew.
+    Keras 3.15 does not save it, so a resumed training would draw differently.
     """
     return keras.src.random.seed_generator.global_seed_generator()
 
 
 # === Keras: the loop of `fit` ===
 
-# The attribute of a model that holds the steps of the execution to come.
+# The attribute of a model that holds the steps of the next execution.
 STEPS_OF_EXECUTION = "_steps_of_execution"
 
 
@@ -113,7 +113,7 @@ def reduce_per_replica(
 def convert_optionals(model: keras.Model, function: Callable) -> Callable:
     """Wraps a step so that parts a batch lacks are None, as in Keras's loop.
 
-    Keras 3.15 has this in a private method alone.
+    Keras 3.15 has this only in a private method.
     """
     return model._autoconvert_optionals(function)
 
@@ -121,7 +121,7 @@ def convert_optionals(model: keras.Model, function: Callable) -> Callable:
 def batch_spec(epoch_iterator: Any) -> Any:
     """Returns the spec of an iterator's batches, as a dataset's `element_spec`.
 
-    Keras 3.15 shows the iterator, but not the dataset in it.
+    Keras 3.15 exposes the iterator, but not its dataset.
 
     Args:
         epoch_iterator: a `TFEpochIterator` of Keras.
@@ -130,14 +130,14 @@ def batch_spec(epoch_iterator: Any) -> Any:
         The specs of a replica's part of a batch.
     """
     return tf.nest.map_structure(
-        # Of several replicas, each has a spec of its own.
+        # With several replicas, each has its own spec.
         lambda spec: getattr(spec, "_value_specs", [spec])[0],
         epoch_iterator._distributed_dataset.element_spec,
     )
 
 
 def number_exactly(epoch_iterator: Any, model: keras.Model) -> None:
-    """Makes an iterator of Keras end its epochs at the step they end.
+    """Makes a Keras iterator end epochs at exactly their last step.
 
     Keras 3.15 rounds the steps of an epoch up to whole executions: ten steps
     with `steps_per_execution=4` become twelve.
@@ -152,7 +152,7 @@ def number_exactly(epoch_iterator: Any, model: keras.Model) -> None:
 
 
 def _executions(source: Any, model: keras.Model) -> Iterator[tuple]:
-    """As Keras's `EpochIterator._enumerate_iterator`, but exact."""
+    """Like Keras's `EpochIterator._enumerate_iterator`, but exact."""
     source.data_adapter.on_epoch_begin()
     steps = source.steps_per_epoch or source._num_batches
     goes_on = source.steps_per_epoch is not None
@@ -189,9 +189,9 @@ def _left(steps: int | None, done: int) -> int | None:
 
 
 def gradient_registry() -> dict[str, Any]:
-    """Returns the gradients that TensorFlow 2.21 registers, for good.
+    """Returns the gradients that TensorFlow 2.21 registers permanently.
 
-    Each holds the graph it was made in, and the graph its variables.
+    Each holds the graph it was made in, and the graph holds its variables.
     """
     from tensorflow.python.framework import ops
 
@@ -199,7 +199,7 @@ def gradient_registry() -> dict[str, Any]:
 
 
 def variant_tensor(dataset: tf.data.Dataset) -> Any:
-    """Returns what a subclass of `tf.data.Dataset` is constructed from.
+    """Returns the tensor that a `tf.data.Dataset` subclass is built from.
 
     TensorFlow 2.21 has no public way to wrap a dataset.
     """
@@ -207,10 +207,10 @@ def variant_tensor(dataset: tf.data.Dataset) -> Any:
 
 
 def expand_slurm_nodes(nodes: str, tasks: str) -> tuple[list[str], list[int]]:
-    """Reads Slurm's short forms of hosts and of tasks on each.
+    """Expands Slurm's short forms of hosts and of tasks per host.
 
     TensorFlow 2.21's public `SlurmClusterResolver` needs GPUs, sorts "n10"
-    before "n2" while Slurm does not, and takes the ranks to follow the hosts.
+    before "n2", which Slurm does not, and assumes that ranks follow the hosts.
     """
     from tensorflow.python.distribute.cluster_resolver import (
         slurm_cluster_resolver as slurm,
@@ -224,9 +224,9 @@ def configure_coordination(
 ) -> None:
     """Configures TensorFlow's coordination of the workers of TF_CONFIG.
 
-    TensorFlow 2.21's strategy configures it if nobody has done so, but
-    without a limit below an hour, and without waiting for all: the first sum
-    over workers would wait for one that never comes.
+    TensorFlow 2.21's strategy configures it if that has not been done, but
+    with a limit of no less than an hour and without waiting for all workers,
+    so the first sum over workers would wait for one that never comes.
     """
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
     from tensorflow.python.distribute import multi_worker_util
