@@ -98,7 +98,7 @@ def fit(
         keras_fit: `keras.Model.fit`, bound to the model.
         dataset: a `tf.data.Dataset` of keras_distil, or an endless one whose
             iterator can be saved.
-        y: as for `fit`, which refuses it with a dataset.
+        y: as for `fit`, which rejects it with a dataset.
         state: the callback that keeps the state.
         callbacks: all callbacks.
         epochs: int, as for `fit`.
