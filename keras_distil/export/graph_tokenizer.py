@@ -225,7 +225,7 @@ class _AddedTokens(tf.Module):
 
     Args:
         tokens: the spelling, replacement and flags of each token.
-        beside: regular expression for what may stand beside a mark. `_`
+        beside: the text between a punctuation mark and its neighbours. `_`
             counts as a letter.
     """
 

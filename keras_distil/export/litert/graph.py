@@ -210,7 +210,8 @@ class _Normalized(NamedTuple):
         if divisor is not None:
             gamma, beta = gamma / divisor, beta / divisor
         # In this order, because the converter would fold a separate scale into
-        # the weights that follow, and with it a copy of the table.
+        # the weights that follow, and the decoder would need a copy of the
+        # embedding table.
         scale = tf.math.rsqrt(variance + norm.epsilon) * gamma
         return centred * scale + beta
 
