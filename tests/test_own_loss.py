@@ -170,13 +170,13 @@ def test_it_is_saved_and_trained_on(own, tmp_path):
         verbose=0,
         callbacks=[state],
     )
-    distiller.loss_named("logit_distance").temperature.assign(3.0)
+    distiller.get_loss("logit_distance").temperature.assign(3.0)
     distiller.save(tmp_path / "made.keras")
     loaded = keras.saving.load_model(tmp_path / "made.keras")
-    loss = loaded.loss_named("logit_distance")
+    loss = loaded.get_loss("logit_distance")
     assert type(loss) is own.LogitDistance
     assert float(loss.temperature.numpy()) == 3.0
-    assert loaded.loss_named("state_distance").layers == tuple(PAIRS)
+    assert loaded.get_loss("state_distance").layers == tuple(PAIRS)
     for each in (distiller, loaded):
         each.fit(toy.dataset(batch), verbose=0)
     for one, other in zip(values(distiller), values(loaded), strict=True):

@@ -85,7 +85,7 @@ class GradientBalancer(keras.callbacks.Callback):
             )
         super().set_model(model)
         self._weights = {
-            name: model.loss_named(name).weight for name in self.ratios
+            name: model.get_loss(name).weight for name in self.ratios
         }
         for name, weight in self._weights.items():
             if not float(weight.numpy()) > 0:

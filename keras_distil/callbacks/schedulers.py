@@ -105,4 +105,4 @@ class LossWeightScheduler(_VariableScheduler):
         self.loss = loss
 
     def _variables(self) -> list[keras.Variable]:
-        return [self.model.loss_named(self.loss).weight]
+        return [self.model.get_loss(self.loss).weight]

@@ -120,7 +120,7 @@ class Distiller(KerasMethods):
         self._schedules = hidden_from_keras({})
         self.built = True
 
-    def loss_named(self, name: str) -> DistillationLoss:
+    def get_loss(self, name: str) -> DistillationLoss:
         """Returns the loss called `name`.
 
         Args:

@@ -134,7 +134,7 @@ def test_it_looks_again_after_so_many_updates(make_distiller, triple):
 
 def test_a_loss_that_is_not_named_keeps_its_weight(make_distiller, triple):
     distiller = make_distiller()
-    distiller.loss_named("cosine").weight.assign(7.0)
+    distiller.get_loss("cosine").weight.assign(7.0)
     fit(
         distiller,
         triple,
@@ -170,7 +170,7 @@ def test_wrong_models_are_refused(make_distiller, triple):
         with pytest.raises(ValueError, match="'mlm' has a schedule"):
             fit(distiller, triple, *both)
     distiller = make_distiller()
-    distiller.loss_named("cosine").weight.assign(0.0)
+    distiller.get_loss("cosine").weight.assign(0.0)
     with pytest.raises(ValueError, match="'cosine' has weight 0"):
         fit(distiller, triple, balancer)
 

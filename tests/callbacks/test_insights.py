@@ -146,7 +146,7 @@ def test_looks_are_written(
         tmp_path, examples=triple, tokenizer=tokenizer, examples_every=3
     )
     distiller = make_distiller()
-    distiller.loss_named("mlm").weight.assign(2.0)
+    distiller.get_loss("mlm").weight.assign(2.0)
     fit(distiller, batches, 2, board)
     found, events = tags(tmp_path / "train")
     norms = distiller.gradient_norms(triple).measure()

@@ -47,7 +47,7 @@ def test_a_schedule_ends_with_its_fit(make_distiller, triple):
         triple,
         callbacks.TemperatureScheduler(schedules.Constant(3.0)),
     )
-    temperature = distiller.loss_named("soft_target").temperature
+    temperature = distiller.get_loss("soft_target").temperature
     assert float(temperature) == 3.0
     temperature.assign(1.5)
     fit(distiller, triple)

@@ -451,7 +451,7 @@ def test_a_schedule_within_the_range(cache, teacher, tokenizer, make_corpus):
         verbose=0,
         callbacks=[callbacks.TemperatureScheduler(schedule)],
     )
-    assert float(distiller.loss_named("soft_target").temperature) == 1.0
+    assert float(distiller.get_loss("soft_target").temperature) == 1.0
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
@@ -499,7 +499,7 @@ def test_a_schedule_beyond_the_range_is_refused(cache, make_corpus):
             callbacks=[scheduler],
         )
     # Other variables are free, and a cache of all logits has no tails.
-    weight = distiller.loss_named("soft_target").weight
+    weight = distiller.get_loss("soft_target").weight
     distiller.schedule(weight, schedules.Constant(9.0))
     exact = cache(corpus, top_k=VOCABULARY, temperature=2.0)
     exact.check_schedule(schedules.Constant(50.0))

@@ -218,9 +218,7 @@ def test_the_step_is_traced_once(teacher, monkeypatch):
     monkeypatch.setattr(forward, "hidden_states", counted)
     distiller = make_distiller(teacher, run_eagerly=False)
     schedule = schedules.Linear(4.0, 1.0, steps=3)
-    distiller.schedule(
-        distiller.loss_named("soft_target").temperature, schedule
-    )
+    distiller.schedule(distiller.get_loss("soft_target").temperature, schedule)
     batches = toy.make_batch(), toy.make_batch((3, 2))
     fit(distiller, *batches, epochs=2)
     assert len(traces) == 2
@@ -447,7 +445,7 @@ class Recorder(keras.callbacks.Callback):
 
 def test_schedules_are_exact_at_every_step(teacher):
     distiller = make_distiller(teacher)
-    soft = distiller.loss_named("soft_target")
+    soft = distiller.get_loss("soft_target")
     distiller.schedule(soft.temperature, schedules.Linear(4.0, 1.0, steps=3))
     distiller.schedule(soft.weight, schedules.Piecewise([2], [5.0, 3.0]))
     recorder = Recorder()
@@ -471,7 +469,7 @@ def test_schedules_inside_one_execution(teacher):
             run_eagerly=execution == 1,
             steps_per_execution=execution,
         )
-        temperature = distiller.loss_named("soft_target").temperature
+        temperature = distiller.get_loss("soft_target").temperature
         distiller.schedule(temperature, schedules.Linear(4.0, 1.0, steps=7))
         recorder = Recorder()
         fit(distiller, *batches_of(8), callbacks=[recorder])
@@ -486,7 +484,7 @@ def test_schedules_inside_one_execution(teacher):
 
 def test_a_schedule_may_change_during_fit(teacher):
     distiller = make_distiller(teacher)
-    soft = distiller.loss_named("soft_target")
+    soft = distiller.get_loss("soft_target")
 
     class Change(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -538,7 +536,7 @@ def test_a_nan_weight_stops_training(teacher, run_eagerly):
 
 def test_the_component_is_named(teacher):
     distiller = make_distiller(teacher)
-    distiller.loss_named("soft_target").temperature.assign(float("nan"))
+    distiller.get_loss("soft_target").temperature.assign(float("nan"))
     with pytest.raises(
         RuntimeError, match="at step 1: not finite: soft_target_loss, gradient"
     ):
@@ -587,7 +585,7 @@ def test_save_and_load(teacher, tmp_path):
         micro_batches=2,
         chunk_size=6,
     )
-    soft = distiller.loss_named("soft_target")
+    soft = distiller.get_loss("soft_target")
     distiller.schedule(soft.temperature, schedules.Linear(4.0, 1.0, steps=9))
     fit(distiller, *batches_of(2))
     soft.weight.assign(3.0)
@@ -609,7 +607,7 @@ def test_save_and_load(teacher, tmp_path):
         distiller.distillation_losses, loaded.distillation_losses, strict=True
     ):
         assert new.get_config() == old.get_config()
-    temperature = loaded.loss_named("soft_target").temperature
+    temperature = loaded.get_loss("soft_target").temperature
     assert float(temperature.numpy()) == pytest.approx(4.0 - 3.0 / 9)
     # Both continue alike; the schedule is set again, as by a callback.
     loaded.schedule(temperature, schedules.Linear(4.0, 1.0, steps=9))
@@ -718,12 +716,12 @@ def test_the_student_alone_is_saved(teacher, tmp_path):
 
 def test_losses_are_found_by_name(teacher):
     distiller = make_distiller(teacher)
-    assert distiller.loss_named("cosine") is distiller.distillation_losses[2]
+    assert distiller.get_loss("cosine") is distiller.distillation_losses[2]
     with pytest.raises(
         ValueError,
         match=r"has no loss named 'kl'. Its losses: \['mlm', 'soft_target', 'c",
     ):
-        distiller.loss_named("kl")
+        distiller.get_loss("kl")
 
 
 # === Precision ===

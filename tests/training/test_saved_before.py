@@ -32,7 +32,7 @@ def test_an_archive_is_loaded_and_trained_on(maker, kind):
     assert int(loaded.optimizer.iterations.numpy()) == 2
     assert loaded.projection.name == "hidden_state_projection"
     assert loaded.layer_projections == []
-    assert loaded.loss_named("cosine").layers == "last"
+    assert loaded.get_loss("cosine").layers == "last"
     loaded.fit(maker.make_batches(kind), steps_per_epoch=6, verbose=0)
     assert_end_is_that_of_then(loaded, kind)
 
