@@ -142,6 +142,7 @@ def test_the_logs_are_those_of_numpy(own):
     )
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_update_of_the_whole(own):
     batch = toy.make_batch()
     after = []

@@ -52,10 +52,15 @@ def test_there_are_recipes():
     assert len(RECIPES) >= 3
 
 
+# Their steps are those of others; their exports take the time.
+LONG = ("distilbert_base_uncased", "task_sst2_minilm_to_3_layers")
+
+
 def modes():
     """Each recipe eagerly, and in a graph where time does not matter."""
     for path in RECIPES:
-        yield pytest.param(path, True, id=f"{path.stem}-eager")
+        marks = [pytest.mark.slow] * (path.stem in LONG)
+        yield pytest.param(path, True, marks=marks, id=f"{path.stem}-eager")
         yield pytest.param(path, False, marks=pytest.mark.slow, id=path.stem)
 
 

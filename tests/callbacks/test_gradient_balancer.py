@@ -60,9 +60,8 @@ def test_weighted_norms_get_the_ratios(make_distiller, triple):
         assert shares[name] / shares["mlm"] == pytest.approx(ratio, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "stops", [(3,), pytest.param((2, 4), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stops", [(3,), (2, 4)])
 def test_an_interrupted_training_is_balanced_alike(
     make_distiller, triple, tmp_path, stops
 ):

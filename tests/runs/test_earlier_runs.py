@@ -171,13 +171,8 @@ def entered(monkeypatch):
     return entered
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(x, marks=[pytest.mark.slow] * (x != "stopped_in_twin"))
-        for x in STOPPED
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STOPPED)
 def test_a_stopped_run_goes_on_to_equal_weights(
     home, capsys, quick_runs, entered, name
 ):

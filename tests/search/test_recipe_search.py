@@ -140,6 +140,7 @@ def test_slow_students_are_not_trained(toy_recipe, tmp_path, capsys):
     assert "3 trials" not in out and "2 trials, 2 without a score" in out
 
 
+@pytest.mark.slow
 def test_a_search_by_a_task(toy_recipe, toy_glue, tmp_path, capsys):
     path = write(
         toy_recipe,
