@@ -193,10 +193,10 @@ sys.path.insert(0, "tests")
 import numpy as np, toy
 from keras_distil import data, teachers
 from keras_distil.data.corpus.text_files import CorpusReport
-from keras_distil.teachers import making
+from keras_distil.teachers import writing
 
 folder, rows, vocabulary = sys.argv[1:]
-making._SHARD_BYTES = 5000
+writing._SHARD_BYTES = 5000
 train = np.load(rows)
 corpus = data.PreparedCorpus(
     train, train[:0], np.ones(64), "f" * 64, CorpusReport(), folder
