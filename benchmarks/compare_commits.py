@@ -42,6 +42,8 @@ RTE = (
 )
 # Earlier commits' parts of file names.
 EARLIER_NAMES = {"twin": "baseline", "undistilled": "baseline"}
+# Files named after a clock, locks, and this script's own mark.
+UNCOMPARED = ("events.out.tfevents", ".", "made")
 # Clocks, folders and versions differ each time.
 NO_RESULTS = (
     *("duration", "_ms", "_s", "time", "seconds", "date", "path", "commit"),
@@ -102,7 +104,7 @@ def files(folder: Path) -> dict[str, Path]:
         name = str(path.relative_to(folder))
         for old, new in EARLIER_NAMES.items():
             name = name.replace(old, new)
-        if path.is_file():
+        if path.is_file() and not path.name.startswith(UNCOMPARED):
             by_name[name] = path
     return by_name
 
