@@ -1,6 +1,5 @@
 """Schedules at their boundaries, by hand."""
 
-import doctest
 import math
 
 import keras
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil import schedules
 from keras_distil.schedules import (
     Constant,
     Cosine,
@@ -220,9 +218,3 @@ def test_warmup_needs_a_schedule(schedule):
         TypeError, match="`schedule` must be a schedule or a number. Received"
     ):
         Warmup(schedule, steps=2)
-
-
-def test_docstring_examples():
-    results = doctest.testmod(schedules)
-    assert results.attempted >= 6
-    assert results.failed == 0

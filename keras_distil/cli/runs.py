@@ -1,8 +1,10 @@
 """Commands that run a recipe or part of it."""
 
+import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,19 +76,32 @@ def run(
         return
     folder = choose_folder(output, resolved.name)
     place, count = find_workers(resolved, workers, worker_index)
-    with run_folder.locked(folder, writes=place == 0):
-        if place == 0 and not fresh:
+    with _opened(resolved, folder, progress, fresh, writes=place == 0) as run_:
+        report = _stages(errors=count == 1).run_recipe(run_)
+    _print_report(report, folder, json_)
+
+
+@contextlib.contextmanager
+def _opened(
+    recipe: config.Recipe,
+    folder: Path,
+    progress: Progress,
+    fresh: bool,
+    *,
+    writes: bool = True,
+) -> Iterator[run_folder.Run]:
+    """Opens the locked folder of a run, translated if it is an earlier one."""
+    with run_folder.locked(folder, writes=writes):
+        if writes and not fresh:
             earlier_runs.translate_run(folder, progress.say)
-        opened = run_folder.open_run(
-            resolved,
+        yield run_folder.open_run(
+            recipe,
             folder,
             progress,
             fresh=fresh,
-            writes=place == 0,
+            writes=writes,
             command=sys.argv[1:],
         )
-        report = _stages(errors=count == 1).run_recipe(opened)
-    _print_report(report, folder, json_)
 
 
 def distill(
@@ -128,17 +143,8 @@ def _run_one(
         raise ValueError(f"{recipe} has no section `{stage}`: nothing to do.")
     folder = choose_folder(output, resolved.name)
     progress = Progress(quiet=quiet_)
-    with run_folder.locked(folder):
-        if not fresh:
-            earlier_runs.translate_run(folder, progress.say)
-        opened = run_folder.open_run(
-            resolved,
-            folder,
-            progress,
-            fresh=fresh,
-            command=sys.argv[1:],
-        )
-        report = _stages().run_recipe(opened, only=stage)
+    with _opened(resolved, folder, progress, fresh) as run_:
+        report = _stages().run_recipe(run_, only=stage)
     _print_report(report, folder, as_json)
 
 
@@ -166,7 +172,7 @@ def prepare(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes. Default: one a core."),
+        typer.Option(min=1, help="Processes. Default: one per core."),
     ] = None,
     beam: Annotated[
         str | None,

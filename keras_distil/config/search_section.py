@@ -204,7 +204,7 @@ def check_space(space: Space, sections: Mapping[str, Section]) -> None:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise ValueError(
-                f"{key} is no key to search; the nearest is {near[0]}."
+                f"{key} is not a key to search; the nearest is {near[0]}."
             )
         whole = takes_whole_numbers(key, each, sections)
         for value in each.extremes():

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_distil.losses import functional
 from keras_distil.losses.layers import LAST, check_layers
 from keras_distil.utils.checks import check_number
 from keras_distil.utils.graph_checks import BatchError
@@ -165,6 +166,19 @@ class HiddenStateLoss(DistillationLoss):
     def __init__(self, *, weight: float, name: str, layers: Any = LAST) -> None:
         super().__init__(weight=weight, name=name)
         self.layers = check_layers(layers)
+
+    def call(
+        self,
+        teacher_hidden_states: Tensor,
+        student_hidden_states: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the mean over the weighted tokens of one pair of layers."""
+        values = self.token_values(
+            teacher_hidden_states=teacher_hidden_states,
+            student_hidden_states=student_hidden_states,
+        )
+        return functional.weighted_mean(values, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""

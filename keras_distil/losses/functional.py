@@ -7,6 +7,7 @@ temperature schedules belong to the classes that call them.
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_distil.utils.graph_checks import BatchError
@@ -288,10 +289,10 @@ def mean_squared_error(
     Returns:
         float32, (...,).
     """
-    difference = ops.cast(student_hidden_states, "float32") - ops.cast(
-        teacher_hidden_states, "float32"
+    return keras.losses.mean_squared_error(
+        ops.cast(teacher_hidden_states, "float32"),
+        ops.cast(student_hidden_states, "float32"),
     )
-    return ops.mean(ops.square(difference), axis=-1)
 
 
 def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:

@@ -61,20 +61,6 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
     ) -> None:
         super().__init__(weight=weight, name=name, layers=layers)
 
-    def call(
-        self,
-        teacher_hidden_states: Tensor,
-        student_hidden_states: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the mean over the weighted tokens."""
-        return functional.weighted_mean(
-            functional.mean_squared_error(
-                teacher_hidden_states, student_hidden_states
-            ),
-            sample_weight,
-        )
-
     def token_values(
         self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
     ) -> Tensor:

@@ -60,20 +60,6 @@ class HiddenStateCosineDistance(HiddenStateLoss):
     ) -> None:
         super().__init__(weight=weight, name=name, layers=layers)
 
-    def call(
-        self,
-        teacher_hidden_states: Tensor,
-        student_hidden_states: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the mean over the weighted tokens."""
-        return functional.weighted_mean(
-            functional.cosine_distance(
-                teacher_hidden_states, student_hidden_states
-            ),
-            sample_weight,
-        )
-
     def token_values(
         self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor
     ) -> Tensor:

@@ -88,14 +88,12 @@ class Row:
         name: its name in recipes and logs.
         kinds: the kinds of tasks it applies to.
         home: "module:Class" below `losses`.
-        caption: its name in the model card.
         settings: the class of its settings.
     """
 
     name: str
     kinds: tuple[str, ...]
     home: str
-    caption: str
     settings: type[LossSettings] = LossSettings
 
     @property
@@ -113,41 +111,36 @@ _SOFT_TARGETS = "soft_target:SoftTargetKLDivergence"
 # If a loss has several rows, the first that fits has the settings, because a
 # recipe gives the settings once for tasks of all kinds.
 ROWS = (
-    Row("mlm", (MASKED_LM,), "masked_lm:MaskedLMCrossentropy", "masked LM"),
-    Row("label", _OF_CLASSES, "label:LabelCrossentropy", "labels"),
-    Row("label", ("regression",), "label:LabelSquaredError", "labels"),
+    Row("mlm", (MASKED_LM,), "masked_lm:MaskedLMCrossentropy"),
+    Row("label", _OF_CLASSES, "label:LabelCrossentropy"),
+    Row("label", ("regression",), "label:LabelSquaredError"),
     Row(
         "soft_target",
         (MASKED_LM,),
         _SOFT_TARGETS,
-        "soft targets",
         MaskedLMSoftTargetSettings,
     ),
     Row(
         "soft_target",
         _OF_CLASSES,
         _SOFT_TARGETS,
-        "soft targets",
         SoftTargetSettings,
     ),
     Row(
         "soft_target",
         ("regression",),
         "soft_target:SoftTargetSquaredError",
-        "soft targets",
     ),
     Row(
         "cosine",
         KINDS,
         "hidden_state:HiddenStateCosineDistance",
-        "hidden states",
         HiddenStateSettings,
     ),
     Row(
         "hidden_mse",
         KINDS,
         "hidden_mse:HiddenStateMeanSquaredError",
-        "hidden states, squared",
         HiddenStateSettings,
     ),
 )

@@ -119,7 +119,10 @@ class ReplicatedModel(keras.Model):
         step before the checks of the batch run.
         """
         specs = tf.nest.flatten(spec)
-        if not all(isinstance(each, tf.TensorSpec) for each in specs):
+        # Eager steps check their batches before they use them.
+        if self.run_eagerly or not all(
+            isinstance(each, tf.TensorSpec) for each in specs
+        ):
             return
 
         def check(data: Any) -> None:

@@ -42,14 +42,14 @@ def test_a_space(recipe_path, text):
     [
         (
             "distill.losses.soft_target.temperatur: {min: 1, max: 8}",
-            "distill.losses.soft_target.temperatur is no key to search; the "
+            "distill.losses.soft_target.temperatur is not a key to search; the "
             f"nearest is {TEMPERATURE}.",
         ),
         (
             "distill.losses.temperature: {min: 1, max: 8}",
             f"distill.losses.temperature is now {TEMPERATURE}; write that.",
         ),
-        ("data.layout: {choices: [a, b]}", "is no key to search"),
+        ("data.layout: {choices: [a, b]}", "is not a key to search"),
         ("distill.steps: {min: 1, max: 8}", "is the same in all trials"),
         (f"{TEMPERATURE}: {{min: 8, max: 8}}", "the range is empty"),
         (f"{TEMPERATURE}: {{min: 9, max: 8}}", "min=9.0, max=8.0"),

@@ -1,7 +1,5 @@
 """The squared error of hidden states: maths, layers and objectives."""
 
-import doctest
-
 import keras
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ import tensorflow as tf
 import toy
 
 from keras_distil import Distiller, losses, models
-from keras_distil.losses import hidden_mse
 from keras_distil.losses.registry import HiddenStateSettings
 from keras_distil.models import forward
 
@@ -186,7 +183,3 @@ def test_in_a_distiller(kind, width):
     distiller.fit(batches, epochs=3, verbose=0)
     after = distiller.evaluate(batches, return_dict=True, verbose=0)
     assert after["hidden_mse_loss"] < logs["hidden_mse_loss"]
-
-
-def test_docstring_example():
-    assert doctest.testmod(hidden_mse) == (0, 3)

@@ -1,8 +1,5 @@
 """Each loss against literals, NumPy float64 and its own promises."""
 
-import doctest
-import importlib
-
 import keras
 import numpy as np
 import pytest
@@ -375,18 +372,3 @@ def test_a_family_is_no_loss(base):
     }[base]
     with pytest.raises(NotImplementedError):
         loss.token_values(**dict.fromkeys(arguments))
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "keras_distil.losses.combinations",
-        "keras_distil.losses.hidden_state",
-        "keras_distil.losses.masked_lm",
-        "keras_distil.losses.soft_target",
-    ],
-)
-def test_docstring_examples(module):
-    results = doctest.testmod(importlib.import_module(module))
-    assert results.attempted > 0
-    assert results.failed == 0

@@ -1,6 +1,5 @@
 """The table of losses that recipes name."""
 
-import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -111,9 +110,3 @@ def test_keras_finds_the_classes_of_a_saved_model():
         f"keras.saving.deserialize_keras_object({config!r})"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_docstring_examples():
-    results = doctest.testmod(registry)
-    assert results.attempted == 2
-    assert results.failed == 0

@@ -1,5 +1,4 @@
 import dataclasses
-import doctest
 import json
 import zipfile
 
@@ -232,7 +231,3 @@ def test_broken_keras_file(tmp_path):
             ValueError, match="must be a `.keras` archive|is damaged or trunc"
         ):
             encoder_shape(file)
-
-
-def test_example_runs(no_hub):
-    assert doctest.testmod(shape_module).failed == 0

@@ -214,15 +214,16 @@ def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
 
 def _losses(distill: DistillSection) -> str:
     """Weights and temperatures of the losses on text."""
-    rows = registry.rows_for([registry.MASKED_LM])
-    told = []
+    terms = []
     for name, settings in distill.losses.by_name.items():
         values = settings.model_dump()
-        caption = rows[name].caption
+        caption = find_metric(
+            f"{name}_loss", kinds=[registry.MASKED_LM]
+        ).caption
         if "temperature" in values:
             caption += f", temperature {values['temperature']:g}"
-        told.append(f"{settings.weight:g} ({caption})")
-    return ", ".join(told)
+        terms.append(f"{settings.weight:g} ({caption})")
+    return ", ".join(terms)
 
 
 def _scores(report: dict[str, Any]) -> str:
