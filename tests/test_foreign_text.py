@@ -117,11 +117,15 @@ def test_secrets_are_masked_and_homes_shortened(monkeypatch, tmp_path):
         *("run", "/home/ann/r.yaml", "--api-key", "hunter2", "--token=hunter2"),
         *("--set", "a.password=hunter2", "--set", "data.root=/home/ann/text"),
         *("--set", "data.masking.rare_token_exponent=0.7", "/home/annabel"),
+        *("--set", "data.license=https://x.org/?api_key=hunter2&page=2"),
+        "teacher.license=https://ann:hunter2@x.org",
     ]
     assert private_text.shown_command(words) == [
         *("run", "~/r.yaml", "--api-key", "***", "--token=***"),
         *("--set", "a.password=***", "--set", "data.root=~/text"),
         *("--set", "data.masking.rare_token_exponent=0.7", "/home/annabel"),
+        *("--set", "data.license=https://x.org/?api_key=***&page=2"),
+        "teacher.license=https://ann:***@x.org",
     ]
     values = {"secret": "x", "n": [{"auth_token": "y", "exponent": 0.7}]}
     assert private_text.shown_values(values) == {

@@ -10,6 +10,12 @@ MASK = "***"
 _SECRET = re.compile(
     r"(^|[._-])(token|secret|key|password|passwd)s?$", re.IGNORECASE
 )
+# A secret within a text, as in the query of a URL, and a URL's password.
+_SECRET_WITHIN = re.compile(
+    r"((?:^|[?&;\s])[\w.-]*(?:token|secret|key|password|passwd)s?=)[^&;\s]+"
+    r"|(://[^/:@\s]+:)[^/@\s]+(?=@)",
+    re.IGNORECASE,
+)
 
 
 def is_secret(name: str) -> bool:
@@ -28,6 +34,19 @@ def without_home(text: str) -> str:
     if home == "/":
         return text
     return re.sub(rf"{re.escape(home)}(?=/|$)", "~", text)
+
+
+def shown_text(text: str) -> str:
+    """Masks secrets in a text and shortens home directories.
+
+    Example:
+        >>> shown_text("https://me:abc@x.org/?api_key=abc&page=2")
+        'https://me:***@x.org/?api_key=***&page=2'
+    """
+    masked = _SECRET_WITHIN.sub(
+        lambda found: (found[1] or found[2]) + MASK, text
+    )
+    return without_home(masked)
 
 
 def shown_command(words: Sequence[str]) -> list[str]:
@@ -51,7 +70,7 @@ def shown_command(words: Sequence[str]) -> list[str]:
             word = f"{name}={MASK}"
         elif word.startswith("-") and is_secret(word):
             masked_next = True
-        shown.append(without_home(word))
+        shown.append(shown_text(word))
     return shown
 
 
@@ -70,4 +89,4 @@ def shown_values(values: Any) -> Any:
         }
     if isinstance(values, list):
         return [shown_values(value) for value in values]
-    return without_home(values) if isinstance(values, str) else values
+    return shown_text(values) if isinstance(values, str) else values

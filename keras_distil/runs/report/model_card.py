@@ -20,7 +20,7 @@ from keras_distil.training.metrics import (
     format_count,
 )
 from keras_distil.utils.markdown import code, escape
-from keras_distil.utils.private_text import without_home
+from keras_distil.utils.private_text import shown_text
 
 CARD_FILE = "MODEL_CARD.md"
 _UNKNOWN = "not stated"
@@ -89,9 +89,9 @@ def summary(
         report: the run's report, as in `report.json`.
         mark: marks up the name of a model; Markdown by default.
     """
-    teacher = mark(without_home(recipe.teacher.source))
+    teacher = mark(shown_text(recipe.teacher.source))
     if recipe.student is not None and recipe.student.source is not None:
-        source = without_home(recipe.student.source)
+        source = shown_text(recipe.student.source)
         made = f"A student distilled before, {mark(source)}"
     elif recipe.student is not None or recipe.distill is not None:
         layers = recipe.student.num_layers if recipe.student else None
@@ -176,7 +176,7 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
                 f"{', '.join(source.packages)}."
             )
         elif isinstance(source, data_section.FilesSource):
-            yield f"Text: the files {code(without_home(source.pattern))}."
+            yield f"Text: the files {code(shown_text(source.pattern))}."
         else:
             yield f"Text: TensorFlow Datasets {code(source.name)}."
     if recipe.data.prepared is not None:
@@ -356,11 +356,11 @@ def _limits(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
 
 
 def _licences(recipe: config.Recipe) -> Iterator[str]:
-    teacher = recipe.teacher.license or _teacher_licence(recipe)
-    name = code(without_home(recipe.teacher.source))
+    teacher = shown_text(recipe.teacher.license or _teacher_licence(recipe))
+    name = code(shown_text(recipe.teacher.source))
     yield f"Teacher {name}: {escape(teacher)}."
     if recipe.data.license is not None:
-        yield f"Data: {escape(recipe.data.license)}."
+        yield f"Data: {escape(shown_text(recipe.data.license))}."
         return
     for source in recipe.data.sources:
         if isinstance(source, data_section.DocumentationSource):
@@ -368,7 +368,7 @@ def _licences(recipe: config.Recipe) -> Iterator[str]:
                 said = escape(_package_licence(package))
                 yield f"Docstrings of {package}: {said}."
         elif isinstance(source, data_section.FilesSource):
-            files = code(without_home(source.pattern))
+            files = code(shown_text(source.pattern))
             yield f"The files {files}: {_UNKNOWN} in the recipe."
         else:
             yield f"{code(source.name)}: see its page in TensorFlow Datasets."
