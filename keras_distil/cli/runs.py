@@ -45,9 +45,9 @@ def run(
         typer.Option(
             metavar="HOST:PORT,...",
             help="All workers, the same list in each. Without it they come "
-            "from TF_CONFIG, else from Slurm (srun). Workers listen on every "
-            "address of their machine without authentication: for a private "
-            "network only, see SECURITY.md.",
+            "from TF_CONFIG, else from Slurm (srun). [bold]Workers listen on "
+            "every address of their machine without authentication: for a "
+            "private network only[/bold], see SECURITY.md.",
         ),
     ] = None,
     worker_index: Annotated[
