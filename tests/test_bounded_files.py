@@ -10,7 +10,6 @@ from keras_hub.src.utils import preset_utils
 
 from keras_distil import config, data, edge, models
 from keras_distil.models import hub
-from keras_distil.models.checkpoints import read_json
 from keras_distil.models.shape import encoder_shape
 from keras_distil.runs import comparison, run_folder
 from keras_distil.runs.corpus import (
@@ -20,6 +19,7 @@ from keras_distil.runs.corpus import (
 )
 from keras_distil.runs.teacher import _is_whole, find_hub_commits
 from keras_distil.utils import disk
+from keras_distil.utils.disk import read_json
 from keras_distil.utils.progress import Progress
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -139,20 +139,7 @@ def read_max_length(directory: Path) -> int | None:
 
 def read_object(path: Path) -> dict[str, Any]:
     """Reads the object in a JSON file; an empty one if there is no file."""
-    if not path.is_file():
-        return {}
-    disk.check_size(path, disk.MODEL_JSON_BYTES)
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        problem = str(error)[:200].rstrip(".")
-        raise ValueError(f"'{path}' is not valid JSON: {problem}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"'{path}' must hold a JSON object. "
-            f"Received: {type(content).__name__}."
-        )
-    return content
+    return disk.read_json(path) if path.is_file() else {}
 
 
 def _check_class(directory: Path, settings: Mapping[str, Any]) -> bool:

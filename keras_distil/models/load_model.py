@@ -4,11 +4,12 @@ from pathlib import Path
 
 import keras_hub
 
-from keras_distil.models.checkpoints import read_config, read_json
+from keras_distil.models.checkpoints import read_config
 from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.load_teacher import load_teacher
 from keras_distil.models.model_paths import check_model_path, is_preset
 from keras_distil.models.task_model import kind_of, load_task_model
+from keras_distil.utils.disk import read_json
 
 
 def load_model(path: Path) -> keras_hub.models.Task:

@@ -17,7 +17,7 @@ from keras_distil.models.architectures.bert import (
 from keras_distil.models.architectures.distil_bert import (
     ExactDistilBertMaskedLM,
 )
-from keras_distil.models.checkpoints import HuggingFaceCheckpoint, read_json
+from keras_distil.models.checkpoints import HuggingFaceCheckpoint
 from keras_distil.models.embedded import (
     EMBEDDED,
     EMBEDDED_ADAPTER,
@@ -51,6 +51,7 @@ from keras_distil.models.weights import (
     with_dtype,
 )
 from keras_distil.utils import private_api
+from keras_distil.utils.disk import read_json
 
 _LOGGER = logging.getLogger("keras_distil")
 

@@ -4,8 +4,8 @@ import itertools
 import zipfile
 from pathlib import Path
 
-from keras_distil.models.checkpoints import read_json
 from keras_distil.models.hub import HUB_SCHEME
+from keras_distil.utils.disk import read_json
 
 # The form into which `pathlib` turns `hf://`.
 _HUB_PATH = HUB_SCHEME.replace("//", "/")

@@ -8,7 +8,7 @@ import keras
 import keras_hub
 from keras_hub.models import Backbone
 
-from keras_distil.models.checkpoints import read_json
+from keras_distil.utils.disk import read_json
 
 _FAMILIES = (
     keras_hub.models.BertBackbone,

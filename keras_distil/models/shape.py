@@ -9,7 +9,7 @@ from typing import Any
 
 import keras_hub
 
-from keras_distil.models.checkpoints import read_config, read_json
+from keras_distil.models.checkpoints import read_config
 from keras_distil.models.embedded import (
     EMBEDDED,
     EMBEDDED_BASE,
@@ -21,6 +21,7 @@ from keras_distil.models.initialize_student import (
     student_layer_indices,
 )
 from keras_distil.models.keras_archive import check_archive
+from keras_distil.utils.disk import read_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from keras_distil.models.architectures.bert import (
 from keras_distil.models.architectures.distil_bert import (
     ExactDistilBertTextClassifier,
 )
-from keras_distil.models.checkpoints import HuggingFaceCheckpoint, read_json
+from keras_distil.models.checkpoints import HuggingFaceCheckpoint
 from keras_distil.models.hub import (
     HUB_SCHEME,
     check_download,
@@ -33,6 +33,7 @@ from keras_distil.models.weights import (
     seeded_build,
     variables_by_path,
 )
+from keras_distil.utils.disk import read_json
 
 
 def task_model(

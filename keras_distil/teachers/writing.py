@@ -116,7 +116,7 @@ def cache_teacher(
         rate=rate,
         rare_token_exponent=rare_token_exponent,
     )
-    folder = _folder(cache_dir, output, settings)
+    folder = disk.choose_folder(cache_dir, output, settings.digest)
     with disk.writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")
@@ -255,21 +255,6 @@ def _first_masks(
 def _parts(corpus: data.PreparedCorpus) -> list:
     train = corpus.train
     return train if isinstance(train, list) else [train]
-
-
-def _folder(
-    cache_dir: str | os.PathLike | None,
-    output: str | os.PathLike | None,
-    settings: manifest.CacheSettings,
-) -> Path:
-    if (cache_dir is None) == (output is None):
-        raise ValueError(
-            "Give exactly one of `cache_dir` and `output`. Received: "
-            f"cache_dir={cache_dir}, output={output}."
-        )
-    if output is not None:
-        return Path(output).expanduser()
-    return Path(cache_dir or "").expanduser() / settings.digest[:32]
 
 
 def _is_made(folder: Path, settings: manifest.CacheSettings) -> bool:

@@ -185,6 +185,46 @@ def read_bounded(path: Path, most_bytes: int) -> str:
     return path.read_text("utf-8")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file of a model.
+
+    Raises:
+        ValueError: if the file is too large, not JSON, or not an object.
+    """
+    check_size(path, MODEL_JSON_BYTES)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        problem = str(error)[:200].rstrip(".")
+        raise ValueError(f"`{path}` is not valid JSON: {problem}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"`{path}` must hold a JSON object. "
+            f"Received: {type(content).__name__}."
+        )
+    return content
+
+
+def choose_folder(
+    cache_dir: str | os.PathLike | None,
+    output: str | os.PathLike | None,
+    key: str,
+) -> Path:
+    """Returns the output folder, or the one in a cache that a key names.
+
+    Raises:
+        ValueError: unless exactly one of `cache_dir` and `output` is given.
+    """
+    if output is not None and cache_dir is None:
+        return named(Path(output).expanduser())
+    if cache_dir is not None and output is None:
+        return Path(cache_dir).expanduser() / key[:32]
+    raise ValueError(
+        "Give exactly one of `cache_dir` and `output`. Received: "
+        f"cache_dir={cache_dir}, output={output}."
+    )
+
+
 def named(path: Path) -> Path:
     """Returns a path that ends in a name: `.` and `..` become absolute."""
     if path.name in ("", ".."):

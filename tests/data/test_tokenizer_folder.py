@@ -253,11 +253,11 @@ REFUSED = {
     ),
     "no JSON": (
         cases.vocab() | {"added_tokens.json": "{"},
-        "added_tokens.json' is not valid JSON",
+        "added_tokens.json` is not valid JSON",
     ),
     "no object": (
         cases.vocab() | {"special_tokens_map.json": "[]"},
-        "special_tokens_map.json' must hold a JSON object. Received: list",
+        "special_tokens_map.json` must hold a JSON object. Received: list",
     ),
 }
 

@@ -148,7 +148,7 @@ def prepare_corpus(
             [described, settings, prepared_corpus.FORMAT_VERSION],
         )
     )
-    folder = _folder(cache_dir, output, key)
+    folder = disk.choose_folder(cache_dir, output, key)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # If several processes need the same corpus, one of them prepares it.
     lock = folder.with_name(f".{folder.name}.lock")
@@ -180,21 +180,6 @@ def prepare_corpus(
 def _warn(corpus: PreparedCorpus, warn: Callable[[str], None]) -> None:
     for line in corpus.report.warnings():
         warn(line)
-
-
-def _folder(
-    cache_dir: str | os.PathLike | None,
-    output: str | os.PathLike | None,
-    key: str,
-) -> Path:
-    if (cache_dir is None) == (output is None):
-        raise ValueError(
-            "Give exactly one of `cache_dir` and `output`. Received: "
-            f"cache_dir={cache_dir}, output={output}."
-        )
-    if output is not None:
-        return disk.named(Path(output).expanduser())
-    return Path(cache_dir or "").expanduser() / key[:32]
 
 
 def _find(

@@ -7,7 +7,6 @@ from keras_distil.models.checkpoints.config import (
     hugging_face_config as hugging_face_config,
 )
 from keras_distil.models.checkpoints.config import read_config as read_config
-from keras_distil.models.checkpoints.config import read_json as read_json
 from keras_distil.models.checkpoints.hugging_face import (
     HuggingFaceCheckpoint as HuggingFaceCheckpoint,
 )

@@ -1,7 +1,6 @@
 """Reading and checking the `config.json` of a Hugging Face directory."""
 
 import dataclasses
-import json
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,26 +80,6 @@ class CheckpointConfig:
     head_dropout: float = 0.1
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file.
-
-    Raises:
-        ValueError: if the file is too large, not JSON, or not an object.
-    """
-    disk.check_size(path, disk.MODEL_JSON_BYTES)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        problem = str(error)[:200].rstrip(".")
-        raise ValueError(f"`{path}` is not valid JSON: {problem}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"`{path}` must hold a JSON object. "
-            f"Received: {type(content).__name__}."
-        )
-    return content
-
-
 def read_config(directory: Path) -> CheckpointConfig:
     """Reads `config.json` and refuses what would be loaded incorrectly.
 
@@ -123,7 +102,7 @@ def read_config(directory: Path) -> CheckpointConfig:
             f"`{directory}` has no `config.json`, so it is not a Hugging Face "
             "model directory."
         )
-    config = read_json(path)
+    config = disk.read_json(path)
     architecture = config.get("model_type")
     if not isinstance(architecture, str) or architecture not in WEIGHT_TABLES:
         raise ValueError(

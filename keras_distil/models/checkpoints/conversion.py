@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from keras_distil.models.checkpoints.config import read_json
+from keras_distil.utils.disk import read_json
 
 _PICKLE = "pytorch_model.bin"
 # Tensor by tensor, so neither heads nor config.json can change. `weights_only`

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from keras_distil.models.checkpoints.config import read_config, read_json
+from keras_distil.models.checkpoints.config import read_config
 from keras_distil.models.checkpoints.safetensors_files import (
     SINGLE_FILE,
     StoredTensor,
@@ -18,6 +18,7 @@ from keras_distil.models.checkpoints.safetensors_files import (
 )
 from keras_distil.models.checkpoints.settings import check_outputs
 from keras_distil.models.checkpoints.weight_table import WEIGHT_TABLES
+from keras_distil.utils.disk import read_json
 
 _LOGGER = logging.getLogger("keras_distil")
 # Next-sentence prediction, part of every published BERT.

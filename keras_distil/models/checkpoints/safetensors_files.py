@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from keras_distil.models.checkpoints.config import read_json
 from keras_distil.models.checkpoints.conversion import describe_missing_weights
+from keras_distil.utils.disk import read_json
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
