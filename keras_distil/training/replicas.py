@@ -4,7 +4,8 @@
 private method of `keras.Model`, with the problem in Keras that it fixes.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -120,8 +121,10 @@ class ReplicatedModel(keras.Model):
         """
         specs = tf.nest.flatten(spec)
         # Eager steps check their batches before they use them.
-        if self.run_eagerly or not all(
-            isinstance(each, tf.TensorSpec) for each in specs
+        if (
+            self.run_eagerly
+            or not all(isinstance(each, tf.TensorSpec) for each in specs)
+            or not _may_clash([each.shape for each in specs])
         ):
             return
 
@@ -152,6 +155,14 @@ class ReplicatedModel(keras.Model):
     def _compiled_results(self) -> dict[str, Tensor]:
         """Returns the results of the metrics of `compile`."""
         raise NotImplementedError
+
+
+def _may_clash(shapes: Sequence[tf.TensorShape]) -> bool:
+    """Checks whether known sizes differ along an axis; a cheap first look."""
+    if any(shape.rank is None for shape in shapes):
+        return True
+    axes = itertools.zip_longest(*(shape.as_list() for shape in shapes))
+    return any(len(set(sizes) - {None}) > 1 for sizes in axes)
 
 
 def replica_count() -> int:
