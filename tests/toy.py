@@ -70,6 +70,13 @@ def make_batch(lengths=(7, 4, 2, 6), seed=3):
     return x, targets.astype("int32"), masked.astype("float32")
 
 
+def set_at(array, place, value, dtype=None):
+    """A copy of an array with another value at one place."""
+    changed = np.array(array, dtype or array.dtype)
+    changed[place] = value
+    return changed
+
+
 def dataset(*batches):
     """A tf.data.Dataset of these batches, of any sizes."""
     x, y, sample_weight = batches[0]

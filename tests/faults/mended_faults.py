@@ -61,7 +61,9 @@ FAULTS = (
         "require",
         "return [tf.cond(condition, lambda: tf.constant(True), fail)]",
         "return []",
-        (f"{_CHECKS}::test_an_unfit_batch_changes_nothing",),
+        (
+            "tests/training/test_unfit_batches.py::test_an_unfit_batch_changes_nothing",
+        ),
     ),
     # === Texts and tokenizers ===
     Fault(
