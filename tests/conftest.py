@@ -22,9 +22,10 @@ def spare_garbage_collector() -> None:
 
     Models make many collections necessary, and each would go through the
     million objects that importing TensorFlow and Keras leaves, and through
-    what they keep of earlier models: half of the time of all tests.
+    what they keep of earlier models: half of the time of all tests. What is
+    garbage by now stays until the process ends, in a gigabyte or two: finding
+    it would take longer than the tests that left it.
     """
-    gc.collect()
     gc.freeze()
 
 

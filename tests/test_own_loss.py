@@ -161,6 +161,7 @@ def test_micro_batches_give_the_update_of_the_whole(own):
     assert np.mean(changed) > 0.9
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_trained_on(own, tmp_path):
     distiller = make_distiller(own)
     batch = toy.make_batch()
@@ -184,6 +185,7 @@ def test_it_is_saved_and_trained_on(own, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_in_a_task(own):
     pair = [
         models.task_model(model, "classification", 3, dropout=0.0)

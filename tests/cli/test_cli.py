@@ -51,6 +51,7 @@ def test_a_run_ends_with_a_table_and_its_folder(finished):
 
 
 @pytest.mark.usefixtures("quick_runs")
+@pytest.mark.slow
 def test_a_finished_run_is_told_again_not_run_again(capsys, finished, tmp_path):
     folder = finished.copy(tmp_path / "run")
     before = (folder / "report.json").stat().st_mtime_ns

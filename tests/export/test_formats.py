@@ -16,7 +16,12 @@ from keras_distil.runs.exports import _options
 @pytest.mark.parametrize(
     ("format_", "options", "write"),
     [
-        ("saved_model", {"max_length": 12}, export.export_saved_model),
+        pytest.param(
+            "saved_model",
+            {"max_length": 12},
+            export.export_saved_model,
+            marks=pytest.mark.slow,
+        ),
         ("hugging_face", {}, export.export_hugging_face),
         ("preset", {}, export.export_preset),
     ],

@@ -72,6 +72,7 @@ def masked_lm_inputs(tokenizer):
     return batch | {"mask_positions": positions}
 
 
+@pytest.mark.slow
 def test_masked_lm(presets, tokenizer):
     student, inputs, found = presets["mlm"]
     assert found["words"] == tokenizer.get_vocab_size()

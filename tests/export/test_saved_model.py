@@ -179,6 +179,7 @@ def test_tasks(kind, task_student, tokenizer, tmp_path):
         np.testing.assert_allclose(found[name], value, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_texts_are_cut_to_a_length(student, tokenizer, tmp_path):
     made = make(
         student,
@@ -216,6 +217,7 @@ def test_sentence_embeddings(student, tokenizer, tmp_path, normalize):
     np.testing.assert_allclose(found["embedding"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bert_has_segments(bert, tokenizer, tmp_path):
     made = make(bert, tmp_path / "made", tokenizer)
     loaded = tf.saved_model.load(made.path)
@@ -293,6 +295,7 @@ def test_a_wrong_export_is_not_kept(student, tmp_path, monkeypatch):
     assert (tmp_path / "made" / "fingerprint.pb").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_reads_otherwise_is_found(
     student, tokenizer, tmp_path, monkeypatch
 ):

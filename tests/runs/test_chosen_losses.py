@@ -12,8 +12,16 @@ SCHEDULE = "{kind: linear, start: 4, end: 1, steps: 2}"
     ("losses", "names"),
     [
         ("{mlm: {}}", ["mlm"]),
-        ("{soft_target: {positions: masked}}", ["soft_target"]),
-        ("{cosine: {}, soft_target: {weight: 0}}", ["soft_target", "cosine"]),
+        pytest.param(
+            "{soft_target: {positions: masked}}",
+            ["soft_target"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "{cosine: {}, soft_target: {weight: 0}}",
+            ["soft_target", "cosine"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_run_learns_from_what_its_recipe_names(

@@ -244,6 +244,7 @@ def test_the_baseline_of_an_earlier_run_is_found_as_its_message_says(
     )
 
 
+@pytest.mark.slow
 def test_an_earlier_corpus_and_cache_are_read(home, capsys, quick_runs):
     before = files_of(home / "cache"), files_of(home / "corpus")
     changes = (

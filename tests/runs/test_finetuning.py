@@ -76,6 +76,7 @@ def start(recipe_path, folder, *overrides):
     return stages.run_recipe(run)
 
 
+@pytest.mark.slow
 def test_a_run_that_broke_off_goes_on(recipe_path, tmp_path, monkeypatch):
     teacher = "finetune.rows=[teacher]"
     whole = start(recipe_path, tmp_path / "whole", teacher)
@@ -104,6 +105,7 @@ def test_a_run_that_broke_off_goes_on(recipe_path, tmp_path, monkeypatch):
     assert not list(folder.glob("tasks/*/*/*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_results_are_what_the_kept_model_says(finished):
     path, _, folder, report = finished
     recipe = config.load_recipe(path)
@@ -143,6 +145,7 @@ def test_results_are_what_the_kept_model_says(finished):
     assert "Tasks: rte, from the official files." in card
 
 
+@pytest.mark.slow
 def test_a_task_has_settings_of_its_own(recipe_path, tmp_path):
     report = start(
         recipe_path,
@@ -181,6 +184,7 @@ def test_a_student_can_be_trained_without_any_teacher(recipe_path, tmp_path):
     assert (tmp_path / "run" / run_folder.PAGE_FILE).is_file()
 
 
+@pytest.mark.slow
 def test_elmo_stands_in_the_table_by_its_costs(
     recipe_path, tmp_path, monkeypatch
 ):

@@ -177,6 +177,7 @@ def _once():
     Fails.done = False
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_continues(tmp_path):
     def make(name, **arguments):
         return make_tuner(

@@ -81,6 +81,7 @@ def test_a_search_ends_with_a_table_and_a_recipe(finished):
         assert list((folder / "logs" / name / "train").glob("events*"))
 
 
+@pytest.mark.slow
 def test_the_best_recipe_reaches_what_its_trial_did(finished):
     path, folder, _ = finished
     found = json.loads((folder / results.RESULT_FILE).read_text())

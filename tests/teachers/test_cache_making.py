@@ -60,6 +60,7 @@ def test_an_equal_teacher_has_the_same_cache(cache, teacher):
     assert cache(teacher=other).folder == cache().folder
 
 
+@pytest.mark.slow
 def test_all_that_it_depends_on_has_a_cache_of_its_own(
     cache, make_corpus, teacher
 ):
@@ -156,6 +157,7 @@ def test_progress_is_reported(cache, monkeypatch):
 # === Interruptions ===
 
 
+@pytest.mark.slow
 def test_a_pass_continues_at_the_shard(cache, monkeypatch, tmp_path):
     small_shards(monkeypatch)
     whole = cache(output=tmp_path / "whole")

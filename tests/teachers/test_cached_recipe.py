@@ -84,6 +84,7 @@ def test_all_logits_train_as_the_live_teacher(toy_recipe, toy_run, tmp_path):
     assert settings.hidden_states
 
 
+@pytest.mark.slow
 def test_settings_of_the_cache_are_the_recipe_s(
     toy_recipe, tmp_path, untrained
 ):
@@ -228,6 +229,7 @@ def test_a_disk_that_is_too_small(toy_recipe, capsys, monkeypatch, tmp_path):
     assert "Lower `top_k` or `maskings`" in line
 
 
+@pytest.mark.slow
 def test_a_damaged_cache(toy_recipe, capsys, monkeypatch, tmp_path):
     run(toy_recipe, tmp_path / "run", CACHE)
     (folder,) = caches(tmp_path)

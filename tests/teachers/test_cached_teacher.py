@@ -85,7 +85,7 @@ def cache(cache, make_corpus, made, tmp_path_factory):
     ("bucketed", "positions"),
     [
         (False, "masked"),
-        (True, "all"),
+        pytest.param(True, "all", marks=pytest.mark.slow),
         pytest.param(False, "all", marks=pytest.mark.slow),
         pytest.param(True, "masked", marks=pytest.mark.slow),
     ],
@@ -268,6 +268,7 @@ def test_a_narrower_student_has_a_projection(cache, make_corpus):
 @pytest.mark.parametrize(
     "positions", ["all", pytest.param("masked", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_micro_batches_give_the_update_of_the_whole(
     cache, make_corpus, positions
 ):
@@ -316,6 +317,7 @@ def test_a_stream_is_entered_at_a_step_and_read_in_shares(cache, make_corpus):
         tf.nest.map_structure(np.testing.assert_array_equal, joined, expected)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_continues_exactly(
     cache, make_corpus, tmp_path
 ):
@@ -427,6 +429,7 @@ def test_a_saved_distiller_opens_its_cache_again(cache, make_corpus, tmp_path):
 # === Temperatures ===
 
 
+@pytest.mark.slow
 def test_a_schedule_within_the_range(cache, teacher, tokenizer, make_corpus):
     corpus = make_corpus()
     cached = cache(corpus, top_k=8, temperature=(1.0, 4.0))

@@ -205,6 +205,7 @@ def test_states_come_at_the_ends_of_executions(trained):
     assert sorted(int(name[5:]) for name in names) == [8, 10, 18, 20]
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_the_uninterrupted_one(trained, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

@@ -296,6 +296,7 @@ def test_a_state_of_another_order_is_refused(tmp_path):
     assert final_state(resumed) == before
 
 
+@pytest.mark.slow
 def test_the_order_of_other_data_is_its_own(tmp_path):
     with pytest.raises(Stop):
         train(make(), tmp_path, StopAt(3), batches=other_dataset())

@@ -156,7 +156,9 @@ def test_single_batches_are_checked(distillers):
         distiller.gradient_norms((x, y, -weight))
 
 
-@pytest.mark.parametrize("mode", ["graph", "eager"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("graph", marks=pytest.mark.slow), "eager"]
+)
 @pytest.mark.parametrize("how", ["predict", "predict_on_batch", "__call__"])
 def test_inputs_of_calls_are_checked(distillers, mode, how):
     call = getattr(distillers[mode], how)

@@ -318,7 +318,8 @@ def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
     assert final_state(killed) == final_state(whole)
 
 
-@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
 def test_a_worker_that_never_starts_is_reported(toy_recipe, tmp_path, index):
     port = free_pair()
     workers = f"127.0.0.1:{port},127.0.0.1:{port + 1}"

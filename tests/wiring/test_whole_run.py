@@ -23,6 +23,8 @@ import keras_distil
 from keras_distil import callbacks, export, models
 from keras_distil.benchmark import latency
 
+pytestmark = pytest.mark.slow
+
 SEEDS = {"mrpc": (11, 4), "mnli": (11,), "stsb": (4,), "squad": (4,)}
 # The rank of each model among heads from bad to good. In all but the baseline,
 # the second seed is better.

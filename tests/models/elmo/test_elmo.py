@@ -353,6 +353,7 @@ def changed(before, weights):
     return [not np.array_equal(*pair) for pair in pairs]
 
 
+@pytest.mark.slow
 def test_it_learns_a_task(toy_task):
     model, inputs, labels = toy_task
     before = values(model.weights)

@@ -7,6 +7,7 @@ from keras_distil.planning.measured import process, worker
 from keras_distil.planning.measured.process import MeasuredRecipe
 
 
+@pytest.mark.slow
 def test_updates_until_their_process_is_gone(toy_recipe):
     with MeasuredRecipe(load_recipe(toy_recipe)) as running:
         loaded = running.peak_gb

@@ -249,6 +249,7 @@ def test_projections_survive_saving(teacher, tmp_path):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_update_of_the_whole(teacher):
     weights = []
     for micro_batches in (1, 3):
