@@ -92,7 +92,7 @@ def _run_here(job: _Job) -> int:
     import pytest
 
     words = ["-q", "-p", "no:cacheprovider", "--tb=short"]
-    if all("::" in test for test in job.tests):
+    if any("::" in test for test in job.tests):
         # Those who are named run even if they are slow.
         words += ["-m", "not network and not peer"]
     words += ["--basetemp", str(job.log.with_suffix(""))]
