@@ -33,6 +33,19 @@ def test_crossentropy_of_soft_labels_by_hand():
     )
 
 
+def test_squared_errors_by_hand():
+    outputs = np.array([[1.0], [-2.5], [0.0]])
+    others = np.array([4.0, -2.0, 9.0])
+    counted = np.array([1.0, 3.0, 0.0])
+    # 3**2 and 0.5**2, the latter three times.
+    expected = (9.0 + 3 * 0.25) / 4
+    label = losses.LabelSquaredError()
+    assert float(label(others, outputs, counted)) == pytest.approx(expected)
+    soft = losses.SoftTargetSquaredError()
+    value = soft(others[:, None], outputs, counted)
+    assert float(value) == pytest.approx(expected)
+
+
 def test_label_smoothing_by_hand():
     loss = losses.LabelCrossentropy(label_smoothing=0.3)
     # q = 0.1, 0.8, 0.1: 0.1 * log 2 + 0.9 * log 4
