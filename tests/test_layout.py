@@ -1,6 +1,7 @@
 """Imports inside the package go one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,90 @@ def test_config_imports_no_tensorflow():
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# === Families ===
+
+ARCHITECTURES = PACKAGE / "models" / "architectures"
+# What stands for a family in code: parts of its classes' and files' names.
+FAMILY_WORDS = sorted(
+    {
+        word
+        for path in ARCHITECTURES.glob("*.py")
+        for word in re.findall(
+            r'class_stem="(\w+)"|^    name="(\w+)"',
+            path.read_text("utf-8"),
+            re.MULTILINE,
+        )
+        for word in word
+        if word
+    }
+)
+
+
+def family_words(source: str) -> list[str]:
+    """Returns identifiers and strings of code that name a family.
+
+    Prose is not code: docstrings, and strings of several words.
+    """
+    tree = ast.parse(source)
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    words = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            is_prose = id(node) in prose or " " in node.value
+            words += [] if is_prose else [node.value]
+        elif isinstance(node, ast.Name):
+            words.append(node.id)
+        elif isinstance(node, ast.Attribute):
+            words.append(node.attr)
+        elif isinstance(node, ast.alias):
+            words += node.name.split(".")
+    return [
+        word
+        for word in words
+        if word in FAMILY_WORDS
+        or any(
+            re.search(rf"{stem}([A-Z]|$)", word)
+            for stem in FAMILY_WORDS
+            if stem[0].isupper()
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ('if name == "bert":\n  pass', ["bert"]),
+        ("from keras_hub.models import BertBackbone", ["BertBackbone"]),
+        ("isinstance(x, models.DistilBertTextClassifier)", ["DistilBertText"]),
+        ('"""Of a BertBackbone."""\nraise ValueError("no Bert here")', []),
+        ("family.hub.encoder", []),
+    ],
+)
+def test_families_are_seen(source, words):
+    found = family_words(source)
+    assert len(found) == len(words)
+    assert all(a.startswith(b) for a, b in zip(found, words, strict=True))
+
+
+# Public names, and Hugging Face's tokenizer classes by their kind.
+NAMES_FAMILIES = {"models/__init__.py", "data/tokenizer_folder.py"}
+# Parts of WordPiece in the library `tokenizers`, whatever model reads them.
+OF_TOKENIZERS = {"BertNormalizer", "BertPreTokenizer", "BertProcessing"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [path for path in MODULES if ARCHITECTURES not in path.parents],
+    ids=str,
+)
+def test_a_family_stands_in_its_own_file(module):
+    if str(module.relative_to(PACKAGE)) in NAMES_FAMILIES:
+        return
+    words = set(family_words(module.read_text("utf-8")))
+    assert words - OF_TOKENIZERS == set()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_distil import losses
-from keras_distil.models.checkpoints.weight_table import BERT, DISTILBERT
+from keras_distil.models.architectures import FAMILIES
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -186,10 +186,10 @@ def test_the_pytorch_step_has_our_losses(positions):
     )
     ours = {"teacher": distiller.teacher, "student": distiller.student}
     theirs = dict(zip(ours, pytorch_step.make_models(shape), strict=True))
-    for role, table in (("teacher", BERT), ("student", DISTILBERT)):
+    for role, name in (("teacher", "bert"), ("student", "distilbert")):
         model = toy.randomize(ours[role], seed=len(role))
         values = {x.path: x.numpy() for x in model.weights}
-        rules = table.rules(
+        rules = FAMILIES[name].weights.rules(
             model.backbone.num_layers, pooler=False, masked_lm=True
         )
         found = theirs[role].load_state_dict(

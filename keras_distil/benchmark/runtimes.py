@@ -1,5 +1,6 @@
 """Opens models in their runtimes, to be measured."""
 
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -173,10 +174,11 @@ def _from_hugging_face(path: Path) -> Any:
 def _run_pytorch(model: Any, inputs: Inputs) -> Any:
     import torch
 
+    accepted = inspect.signature(model.forward).parameters
     named = {
         _THEIR_NAMES[name]: torch.from_numpy(values.astype(np.int64))
         for name, values in inputs.items()
-        if name != "segment_ids" or model.config.model_type == "bert"
+        if _THEIR_NAMES[name] in accepted
     }
     with torch.inference_mode():
         return model(**named)

@@ -45,8 +45,8 @@ def export(
     """Writes a model in a format, and compares it with the student.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
-            or a model of `models.task_model`.
+        model: a `keras_hub` masked-LM model of a supported family, or a model
+            of `models.task_model`.
         folder: the output folder.
         tokenizer: the student's, as from `data.load_tokenizer`; None for an
             export that takes only token ids.

@@ -30,10 +30,6 @@ from keras_distil.utils.markdown import escape
 
 # Hugging Face has one module for both, told apart by the problem type.
 _HEAD_OF = {"regression": "classification"}
-_TOKENIZER_CLASSES = {
-    "bert": "BertTokenizer",
-    "distilbert": "DistilBertTokenizer",
-}
 _PARTS = ("normalizer", "pre_tokenizer")
 # Texts that tokenizers with other settings split differently.
 _SPLIT = (
@@ -97,8 +93,8 @@ def export_hugging_face(
     tests compare with `transformers`.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
-            or a model of `models.task_model`.
+        model: a `keras_hub` masked-LM model of a supported family, or a model
+            of `models.task_model`.
         folder: the output folder.
         tokenizer: the student's, as from `data.load_tokenizer`.
         overwrite: bool, whether an earlier export may be replaced.
@@ -194,7 +190,7 @@ def _write_weights(
 ) -> None:
     backbone = student.model.backbone
     config = hugging_face_config(
-        student.architecture,
+        student.family,
         backbone.get_config(),
         student.kind,
         labels=labels,
@@ -205,6 +201,7 @@ def _write_weights(
     head = _HEAD_OF.get(student.kind, student.kind)
     write_checkpoint(
         folder,
+        student.family,
         config,
         {
             variable.path: np.asarray(variable)
@@ -275,7 +272,7 @@ def _tokenizer_class(student: Student, described: Mapping[str, Any]) -> str:
         and model["continuing_subword_prefix"] == "##"
         and model["max_input_chars_per_word"] == 100
     ):
-        return _TOKENIZER_CLASSES[student.architecture]
+        return student.family.tokenizer_class
     return "PreTrainedTokenizerFast"
 
 
@@ -318,7 +315,7 @@ def _card(student: Student, title: str, labels: Sequence[str]) -> str:
     return _CARD.format(
         pipeline=_PIPELINES[student.kind],
         title=escape(title),
-        name={"bert": "BERT", "distilbert": "DistilBERT"}[student.architecture],
+        name=student.family.title,
         layers=backbone.num_layers,
         width=backbone.hidden_dim,
         parameters=student.model.count_params(),

@@ -10,16 +10,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_hub.models import (
-    BertBackbone,
-    BertTextClassifier,
-    DistilBertTextClassifier,
-)
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from keras_distil.export.litert.graph import MASKED_SCORE
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
-from keras_distil.models import forward
+from keras_distil.models import encoder_weights
+from keras_distil.models.architectures import is_text_classifier, pooler_of
+from keras_distil.models.encoder_weights import TransformerLayer
 
 # The first opset with LayerNormalization.
 OPSET = 17
@@ -28,6 +25,7 @@ _IR_VERSION = 8
 _ACTIVATIONS = {
     keras.activations.relu: "Relu",
     keras.activations.tanh: "Tanh",
+    keras.activations.sigmoid: "Sigmoid",
     keras.activations.linear: "Identity",
 }
 
@@ -132,37 +130,30 @@ class _Graph:
 def _encode(graph: _Graph) -> list[tuple[str, str]]:
     """Names and hidden states by layer, (batch, length, width) each."""
     backbone = graph.student.model.backbone
-    states = _normalized(
-        graph, backbone.embeddings_layer_norm, _embeddings(graph, backbone)
-    )
+    norm = encoder_weights.read_embeddings(backbone).norm
+    states = _normalized(graph, norm, _embeddings(graph, backbone))
     mask = graph.add("Cast", "padding_mask", to=TensorProto.FLOAT)
     padding = graph.add("Sub", graph.constant(1.0), mask)
     bias = graph.add("Mul", padding, graph.constant(MASKED_SCORE))
     bias = graph.add("Unsqueeze", bias, graph.constant([1, 2], np.int64))
     found = [("embeddings", states)]
-    for layer in backbone.transformer_layers:
-        attended = _attention(graph, layer._self_attention_layer, states, bias)
+    for layer in encoder_weights.read_layers(backbone):
+        attended = _attention(graph, layer, states, bias)
         states = _normalized(
-            graph,
-            layer._self_attention_layer_norm,
-            graph.add("Add", attended, states),
+            graph, layer.attention_norm, graph.add("Add", attended, states)
         )
-        hidden = _dense(graph, layer._feedforward_intermediate_dense, states)
-        hidden = _dense(graph, layer._feedforward_output_dense, hidden)
+        hidden = _dense(graph, layer.outer, _dense(graph, layer.inner, states))
         states = _normalized(
-            graph,
-            layer._feedforward_layer_norm,
-            graph.add("Add", hidden, states),
+            graph, layer.norm, graph.add("Add", hidden, states)
         )
         found.append((layer.name, states))
     return found
 
 
 def _embeddings(graph: _Graph, backbone: keras.Model) -> str:
-    bert = isinstance(backbone, BertBackbone)
-    layer = backbone if bert else backbone.embeddings
+    embeddings = encoder_weights.read_embeddings(backbone)
     tokens = graph.add("Gather", _table(graph), "token_ids")
-    positions = layer.position_embedding.position_embeddings
+    positions = embeddings.positions.position_embeddings
     length = graph.add(
         "Slice",
         graph.add("Shape", "token_ids"),
@@ -175,9 +166,9 @@ def _embeddings(graph: _Graph, backbone: keras.Model) -> str:
         length,
     )
     found = graph.add("Add", tokens, added)
-    if not bert:
+    if embeddings.segments is None:
         return found
-    segments = layer.segment_embedding.embeddings
+    segments = embeddings.segments.embeddings
     table = graph.weight(segments, segments.shape)
     return graph.add("Add", found, graph.add("Gather", table, "segment_ids"))
 
@@ -201,12 +192,9 @@ def _normalized(
 
 
 def _attention(
-    graph: _Graph,
-    layer: keras.layers.MultiHeadAttention,
-    states: str,
-    bias: str,
+    graph: _Graph, layer: TransformerLayer, states: str, bias: str
 ) -> str:
-    width, heads, size = layer._query_dense.kernel.shape
+    width, heads, size = layer.projection_shape
     split = graph.constant([0, 0, heads, size], np.int64)
 
     def project(part: Any, order: list[int]) -> str:
@@ -216,9 +204,9 @@ def _attention(
         found = graph.add("Reshape", found, split)
         return graph.add("Transpose", found, perm=order)
 
-    query = project(layer._query_dense, [0, 2, 1, 3])
-    key = project(layer._key_dense, [0, 2, 3, 1])
-    value = project(layer._value_dense, [0, 2, 1, 3])
+    query = project(layer.query, [0, 2, 1, 3])
+    key = project(layer.key, [0, 2, 3, 1])
+    value = project(layer.value, [0, 2, 1, 3])
     scores = graph.add("MatMul", query, key)
     scores = graph.add("Div", scores, graph.constant(math.sqrt(size)))
     weights = graph.add("Softmax", graph.add("Add", scores, bias), axis=-1)
@@ -227,7 +215,7 @@ def _attention(
     context = graph.add(
         "Reshape", context, graph.constant([0, 0, heads * size], np.int64)
     )
-    output = layer._output_dense
+    output = layer.attention_output
     kernel = graph.weight(output.kernel, (heads * size, width))
     return graph.add(
         "Add",
@@ -246,7 +234,9 @@ def _dense(graph: _Graph, layer: keras.layers.Dense, values: str) -> str:
     name = getattr(layer.activation, "__name__", "")
     if name == "gelu":
         return _gelu(graph, found)
-    if name == "gelu_approximate":
+    if name == "silu":
+        return graph.add("Mul", found, graph.add("Sigmoid", found))
+    if name in ("gelu_approximate", "gelu_tanh"):
         return _gelu_approximate(graph, found)
     if layer.activation not in _ACTIVATIONS:
         raise ValueError(
@@ -278,11 +268,10 @@ def _gelu_approximate(graph: _Graph, values: str) -> str:
 
 def _masked_lm(graph: _Graph, states: str) -> str:
     model = graph.student.model
-    head = model.masked_lm_head
-    features = _dense(graph, head._intermediate_dense, states)
-    features = _normalized(graph, head._intermediate_layer_norm, features)
+    head = encoder_weights.read_masked_lm_head(model)
+    features = _normalized(graph, head.norm, _dense(graph, head.dense, states))
     width, words = model.backbone.hidden_dim, model.backbone.vocabulary_size
-    _, bias = forward.decoder_variables(model)
+    bias = head.bias
     rows = graph.add("Reshape", features, graph.constant([-1, width], np.int64))
     logits = graph.add(
         "Gemm", rows, _table(graph), graph.weight(bias, bias.shape), transB=1
@@ -300,12 +289,12 @@ def _task(graph: _Graph, states: str) -> dict[str, tuple[str, list[int | str]]]:
     """Outputs of a task's head with their shapes."""
     model, kind = graph.student.model, graph.student.kind
     features = states
-    if isinstance(model, BertTextClassifier | DistilBertTextClassifier):
-        place = graph.constant(model.backbone.cls_token_index, np.int64)
-        first = graph.add("Gather", states, place, axis=1)
-        bert = isinstance(model, BertTextClassifier)
-        pooled = model.backbone.pooled_dense if bert else model.pooled_dense
-        features = _dense(graph, pooled, first)
+    if is_text_classifier(model):
+        place = graph.constant(0, np.int64)
+        features = graph.add("Gather", states, place, axis=1)
+        for layer in pooler_of(model):
+            if not isinstance(layer, keras.layers.Dropout):
+                features = _dense(graph, layer, features)
     found = _dense(graph, model.output_dense, features)
     if kind == "regression":
         every = graph.constant([-1], np.int64)

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras_hub.models import BertBackbone
 
 from keras_distil.export.student import MASKED_LM, Student
-from keras_distil.models import forward
+from keras_distil.models import encoder_weights, forward
+from keras_distil.models.encoder_weights import TransformerLayer
 
 # A variable, an array or a tensor.
 Tensor = Any
@@ -106,19 +106,13 @@ def weights_of(student: Student) -> Weights:
     bias = None
     if student.kind == MASKED_LM:
         bias = forward.decoder_variables(student.model)[1].value
+    embeddings = encoder_weights.read_embeddings(backbone)
     return Weights(
-        token_embedding(backbone).embeddings.value,
+        embeddings.tokens.embeddings.value,
         bias,
-        norm_of(backbone.embeddings_layer_norm),
-        tuple(_layer(layer) for layer in backbone.transformer_layers),
+        norm_of(embeddings.norm),
+        tuple(map(_layer, encoder_weights.read_layers(backbone))),
     )
-
-
-def token_embedding(backbone: keras.Model) -> keras.layers.Layer:
-    """Returns the token embedding layer of a BERT or DistilBERT."""
-    if isinstance(backbone, BertBackbone):
-        return backbone.token_embedding
-    return backbone.embeddings.token_embedding
 
 
 def norm_of(layer: keras.layers.LayerNormalization) -> Norm:
@@ -126,26 +120,25 @@ def norm_of(layer: keras.layers.LayerNormalization) -> Norm:
     return Norm(layer.gamma.value, layer.beta.value, layer.epsilon)
 
 
-def _layer(layer: keras.layers.Layer) -> Layer:
-    attention = layer._self_attention_layer
-    _, heads, size = attention._query_dense.kernel.shape
-    inner = layer._feedforward_intermediate_dense
+def _layer(layer: TransformerLayer) -> Layer:
+    _, heads, size = layer.projection_shape
     return Layer(
         layer.name,
         heads,
-        _linear(attention._query_dense, 1.0 / math.sqrt(size)),
-        _linear(attention._key_dense),
-        _linear(attention._value_dense),
-        _linear(attention._output_dense),
-        norm_of(layer._self_attention_layer_norm),
-        _linear(inner),
-        _linear(layer._feedforward_output_dense),
-        norm_of(layer._feedforward_layer_norm),
-        inner.activation,
+        linear_of(layer.query, 1.0 / math.sqrt(size)),
+        linear_of(layer.key),
+        linear_of(layer.value),
+        linear_of(layer.attention_output),
+        norm_of(layer.attention_norm),
+        linear_of(layer.inner),
+        linear_of(layer.outer),
+        norm_of(layer.norm),
+        layer.inner.activation,
     )
 
 
-def _linear(layer: Any, scale: float = 1.0) -> Linear:
+def linear_of(layer: keras.layers.Layer, scale: float = 1.0) -> Linear:
+    """Returns the variables of a product."""
     return Linear(layer.kernel.value, layer.bias.value, scale)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_hub
 import tokenizers
 from keras_hub.models import Task
 
@@ -22,32 +21,6 @@ from keras_distil.export.student import (
     write_labels,
 )
 from keras_distil.models.weights import copy_weights, seeded_build
-
-_HUB = keras_hub.models
-# KerasHub's own classes by architecture: the encoder, the tokenizer, and the
-# task with its preprocessor by kind.
-_ENCODERS: dict[str, Any] = {
-    "bert": (_HUB.BertBackbone, _HUB.BertTokenizer),
-    "distilbert": (_HUB.DistilBertBackbone, _HUB.DistilBertTokenizer),
-}
-_TASKS: dict[tuple[str, str], Any] = {
-    ("bert", MASKED_LM): (
-        _HUB.BertMaskedLM,
-        _HUB.BertMaskedLMPreprocessor,
-    ),
-    ("bert", "classification"): (
-        _HUB.BertTextClassifier,
-        _HUB.BertTextClassifierPreprocessor,
-    ),
-    ("distilbert", MASKED_LM): (
-        _HUB.DistilBertMaskedLM,
-        _HUB.DistilBertMaskedLMPreprocessor,
-    ),
-    ("distilbert", "classification"): (
-        _HUB.DistilBertTextClassifier,
-        _HUB.DistilBertTextClassifierPreprocessor,
-    ),
-}
 
 
 def export_preset(
@@ -123,8 +96,8 @@ class PresetExporter(Exporter):
     @property
     def tolerance(self) -> parity.Tolerance:
         """The tolerance, wider for BERT because KerasHub's GELU differs."""
-        bert = self.student.architecture == "bert"
-        row = "preset_bert" if bert else self.format
+        alike = self.student.family.hub.computes_alike
+        row = self.format if alike else "preset_approximate"
         return parity.TOLERANCES[row, self.precision]
 
     def write(self, scratch: Path) -> None:
@@ -153,18 +126,25 @@ class PresetExporter(Exporter):
 
 def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
     """Returns the same model built of KerasHub's own classes."""
+    hub = student.family.hub
+    tasks = {
+        MASKED_LM: (hub.masked_lm, hub.masked_lm_preprocessor),
+        "classification": (
+            hub.text_classifier,
+            hub.text_classifier_preprocessor,
+        ),
+    }
     kind = "classification" if student.kind == "regression" else student.kind
-    if (student.architecture, kind) not in _TASKS:
+    if kind not in tasks:
         raise ValueError(
             f"KerasHub has no class for a {student.kind} model, so there is no "
             "preset of it: export a SavedModel or a Hugging Face folder."
         )
-    task_class, preprocessor_class = _TASKS[student.architecture, kind]
-    encoder_class, tokenizer_class = _ENCODERS[student.architecture]
+    task_class, preprocessor_class = tasks[kind]
     preprocessor = None
     if tokenizer is not None:
         preprocessor = preprocessor_class(
-            tokenizer_class(
+            hub.tokenizer(
                 vocabulary=words_by_id(tokenizer), **_settings(tokenizer)
             ),
             sequence_length=student.max_length,
@@ -176,7 +156,7 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
         if name in config
     }
     with seeded_build(0):
-        encoder = encoder_class.from_config(student.model.backbone.get_config())
+        encoder = hub.encoder.from_config(_plain_config(student))
         # Compiled as KerasHub does it, or it would warn at every load.
         plain = task_class(encoder, preprocessor=preprocessor, **options)
     if len(student.model.weights) != len(plain.weights):
@@ -189,6 +169,19 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
         )
     copy_weights(student.model, plain)
     return plain
+
+
+def _plain_config(student: Student) -> dict[str, Any]:
+    """Returns the arguments of KerasHub's own encoder class."""
+    config = student.model.backbone.get_config()
+    for name in ("activation", "layer_norm_epsilon"):
+        if name in config:
+            raise ValueError(
+                f"KerasHub's {student.family.hub.encoder.__name__} has no "
+                f"setting for {name}={config[name]!r}, so there is no preset "
+                "of this model: export a SavedModel or a Hugging Face folder."
+            )
+    return config
 
 
 def _settings(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:

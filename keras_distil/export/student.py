@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
-from keras_hub.models import BertBackbone, DistilBertBackbone, MaskedLM, Task
+from keras_hub.models import MaskedLM, Task
 
 from keras_distil.models import forward, heads
+from keras_distil.models.architectures import Family, family_of, titles
 from keras_distil.models.labels import check_labels, labels_of
 from keras_distil.models.task_model import kind_of
 from keras_distil.models.weights import (
@@ -25,7 +26,6 @@ OutputFunction: TypeAlias = Callable[[Mapping[str, Any]], Tensors]
 
 MASKED_LM = "masked_lm"
 SENTENCE_EMBEDDING = "sentence_embedding"
-_ARCHITECTURES = {BertBackbone: "bert", DistilBertBackbone: "distilbert"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Student:
             updates (`enable_lora`) merged.
         kind: "masked_lm", a kind of `losses.TASK_KINDS`, or
             "sentence_embedding".
-        architecture: "bert" or "distilbert".
+        family: its family.
         normalize: whether sentence embeddings are scaled to length 1.
     """
 
     model: Task
     kind: str
-    architecture: str
+    family: Family
     normalize: bool = False
 
     @property
@@ -126,8 +126,8 @@ def make_student(
     """Checks a model and converts it to float32.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
-            or a model of `models.task_model`.
+        model: a `keras_hub` masked-LM model of a supported family, or a model
+            of `models.task_model`.
         sentence_embedding: bool, whether to export the mean of the last
             hidden states instead of the head's outputs.
         normalize: bool, whether embeddings are scaled to length 1.
@@ -143,13 +143,13 @@ def make_student(
             f"once, or load it. Received: {model.name!r}, of type "
             f"{type(model).__name__}."
         )
-    architecture = _architecture(model)
+    family = family_of(model) if isinstance(model, Task) else None
     kind = MASKED_LM if isinstance(model, MaskedLM) else kind_of(model)
-    if architecture is None or kind is None:
+    if family is None or kind is None:
         raise TypeError(
-            "Only `keras_hub` BERT and DistilBERT models for masked language "
-            "modelling, and those of `models.task_model`, can be exported; of "
-            "a Distiller, its `student`. "
+            f"Only `keras_hub` models of supported families ({titles()}) for "
+            "masked language modelling, and those of `models.task_model`, can "
+            "be exported; of a Distiller, its `student`. "
             f"Received: {model!r:.100} (of type {type(model).__name__})."
         )
     if kind == MASKED_LM:
@@ -169,19 +169,9 @@ def make_student(
     return Student(
         model,
         SENTENCE_EMBEDDING if sentence_embedding else kind,
-        architecture,
+        family,
         normalize,
     )
-
-
-def _architecture(model: object) -> str | None:
-    backbone = getattr(model, "backbone", None)
-    if not isinstance(model, Task):
-        return None
-    for family, name in _ARCHITECTURES.items():
-        if isinstance(backbone, family):
-            return name
-    return None
 
 
 def write_labels(student: Student, folder: Path) -> None:

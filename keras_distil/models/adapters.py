@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from keras_distil.models import encoder_weights
 from keras_distil.utils import disk
 
 _FORMAT_VERSION = "1"
@@ -31,7 +32,7 @@ def enable_adapter(model: keras.Model, rank: int) -> None:
     position and token-type embeddings are frozen.
 
     Args:
-        model: a KerasHub BERT masked-LM task model.
+        model: a KerasHub masked-LM task model.
         rank: int >= 1, the rank of every change.
 
     Raises:
@@ -42,9 +43,10 @@ def enable_adapter(model: keras.Model, rank: int) -> None:
     """
     if rank < 1:
         raise ValueError(f"`rank` must be at least 1. Received: rank={rank}.")
-    backbone = model.backbone
-    backbone.position_embedding.trainable = False
-    backbone.segment_embedding.trainable = False
+    embeddings = encoder_weights.read_embeddings(model.backbone)
+    embeddings.positions.trainable = False
+    if embeddings.segments is not None:
+        embeddings.segments.trainable = False
     for _, layer in _low_rank_layers(model):
         layer.enable_lora(rank)
 
@@ -200,16 +202,15 @@ def _low_rank_layers(
 ) -> Iterator[tuple[str, keras.layers.Layer]]:
     """Returns the layers whose matrix an adapter changes, by path."""
     backbone = model.backbone
-    yield "token_embedding", backbone.token_embedding
-    for index, block in enumerate(backbone.transformer_layers):
-        attention = block._self_attention_layer
+    yield "token_embedding", encoder_weights.read_embeddings(backbone).tokens
+    for index, block in enumerate(encoder_weights.read_layers(backbone)):
         layers = {
-            "query": attention.query_dense,
-            "key": attention.key_dense,
-            "value": attention.value_dense,
-            "attention_output": attention.output_dense,
-            "feedforward_intermediate": block._feedforward_intermediate_dense,
-            "feedforward_output": block._feedforward_output_dense,
+            "query": block.query,
+            "key": block.key,
+            "value": block.value,
+            "attention_output": block.attention_output,
+            "feedforward_intermediate": block.inner,
+            "feedforward_output": block.outer,
         }
         for name, layer in layers.items():
             yield f"transformer_layer_{index}/{name}", layer
@@ -228,19 +229,20 @@ def _adapter_variables(
         if getattr(layer, "bias", None) is not None:
             yield f"{path}/bias", layer.bias
     backbone = model.backbone
-    norms = {"embeddings_layer_norm": backbone.embeddings_layer_norm}
-    for index, block in enumerate(backbone.transformer_layers):
+    embeddings = encoder_weights.read_embeddings(backbone)
+    norms = {"embeddings_layer_norm": embeddings.norm}
+    for index, block in enumerate(encoder_weights.read_layers(backbone)):
         prefix = f"transformer_layer_{index}"
-        norms[f"{prefix}/attention_norm"] = block._self_attention_layer_norm
-        norms[f"{prefix}/feedforward_norm"] = block._feedforward_layer_norm
-    head = model.masked_lm_head
-    norms["masked_lm_head/layer_norm"] = head._intermediate_layer_norm
+        norms[f"{prefix}/attention_norm"] = block.attention_norm
+        norms[f"{prefix}/feedforward_norm"] = block.norm
+    head = encoder_weights.read_masked_lm_head(model)
+    norms["masked_lm_head/layer_norm"] = head.norm
     for path, norm in norms.items():
         yield f"{path}/gamma", norm.gamma
         yield f"{path}/beta", norm.beta
-    yield "masked_lm_head/dense/kernel", head._intermediate_dense.kernel
-    yield "masked_lm_head/dense/bias", head._intermediate_dense.bias
-    yield "masked_lm_head/output_bias", head._bias
+    yield "masked_lm_head/dense/kernel", head.dense.kernel
+    yield "masked_lm_head/dense/bias", head.dense.bias
+    yield "masked_lm_head/output_bias", head.bias
 
 
 def _factor_kind(layer: keras.layers.Layer) -> str:

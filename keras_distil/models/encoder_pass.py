@@ -1,4 +1,4 @@
-"""The forward pass of BERT and DistilBERT in few, large operations.
+"""The forward pass of encoders in few, large operations.
 
 KerasHub's layers hold the weights and define the computation. This module
 computes the same from the same variables, but without padding, with the three
@@ -12,10 +12,11 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras_hub.models import Backbone, DistilBertBackbone
+from keras_hub.models import Backbone
 
 from keras_distil.losses.layers import EMBEDDINGS, LAST, Layer
-from keras_distil.models import compact_ops
+from keras_distil.models import compact_ops, encoder_weights
+from keras_distil.models.encoder_weights import Embeddings, TransformerLayer
 from keras_distil.models.supported import unknown_to_pass
 
 Tensor = Any
@@ -46,9 +47,9 @@ def hidden_states(
     """Returns hidden states, equal to those of the encoder itself.
 
     Args:
-        backbone: a BERT or a DistilBERT.
-        features: "token_ids", "padding_mask" and, for BERT, "segment_ids",
-            int32, (batch, length).
+        backbone: an encoder that `is_supported`.
+        features: "token_ids", "padding_mask" and, if the encoder has token
+            types, "segment_ids", int32, (batch, length).
         layers: layers to return besides the last: numbers from 0, and
             "embeddings" for the input of the first layer.
         training: whether dropout is active.
@@ -58,11 +59,12 @@ def hidden_states(
         (batch, length, width). Values at padding are meaningless.
     """
     packing = _Packing(features["padding_mask"])
-    states = packing.pack(_embeddings(backbone, features))
-    states = _normalized(backbone.embeddings_layer_norm, states)
-    states = backbone.embeddings_dropout(states, training=training)
+    embeddings = encoder_weights.read_embeddings(backbone)
+    states = packing.pack(_embedded(embeddings, features))
+    states = _normalized(embeddings.norm, states)
+    states = embeddings.dropout(states, training=training)
     packed: dict[Layer, Tensor] = {EMBEDDINGS: states}
-    for index, layer in enumerate(backbone.transformer_layers):
+    for index, layer in enumerate(encoder_weights.read_layers(backbone)):
         states = _transformer_layer(layer, states, packing, training)
         packed[index] = states
     packed[LAST] = states
@@ -99,41 +101,37 @@ class _Packing:
         return tf.reshape(flat, [self.shape[0], self.shape[1], rows.shape[-1]])
 
 
-def _embeddings(backbone: Backbone, features: dict[str, Tensor]) -> Tensor:
-    if isinstance(backbone, DistilBertBackbone):
-        return backbone.embeddings(features["token_ids"])
-    tokens = backbone.token_embedding(features["token_ids"])
-    positions = backbone.position_embedding(tokens)
-    segments = backbone.segment_embedding(features["segment_ids"])
-    return tokens + positions + segments
+def _embedded(embeddings: Embeddings, features: dict[str, Tensor]) -> Tensor:
+    tokens = embeddings.tokens(features["token_ids"])
+    states = tokens + embeddings.positions(tokens)
+    if embeddings.segments is None:
+        return states
+    return states + embeddings.segments(features["segment_ids"])
 
 
 def _transformer_layer(
-    layer: keras.layers.Layer, states: Tensor, packing: _Packing, training: bool
+    layer: TransformerLayer, states: Tensor, packing: _Packing, training: bool
 ) -> Tensor:
-    attended = _attention(
-        layer._self_attention_layer, states, packing, training
-    )
-    attended = layer._self_attention_dropout(attended, training=training)
-    states = _normalized(layer._self_attention_layer_norm, attended + states)
-    inner = layer._feedforward_intermediate_dense
+    attended = _attention(layer, states, packing, training)
+    attended = layer.attention_dropout(attended, training=training)
+    states = _normalized(layer.attention_norm, attended + states)
+    inner, outer = layer.inner, layer.outer
     hidden = _activated(
         inner.activation, _dense(states, inner.kernel, inner.bias)
     )
-    outer = layer._feedforward_output_dense
     hidden = _dense(hidden, outer.kernel, outer.bias)
-    hidden = layer._feedforward_dropout(hidden, training=training)
-    return _normalized(layer._feedforward_layer_norm, hidden + states)
+    hidden = layer.feedforward_dropout(hidden, training=training)
+    return _normalized(layer.norm, hidden + states)
 
 
 def _attention(
-    layer: keras.layers.MultiHeadAttention,
+    layer: TransformerLayer,
     states: Tensor,
     packing: _Packing,
     training: bool,
 ) -> Tensor:
-    width, heads, size = layer._query_dense.kernel.shape
-    parts = (layer._query_dense, layer._key_dense, layer._value_dense)
+    width, heads, size = layer.projection_shape
+    parts = (layer.query, layer.key, layer.value)
     kernel = tf.concat(
         [tf.reshape(part.kernel, [width, heads * size]) for part in parts], 1
     )
@@ -148,11 +146,10 @@ def _attention(
     query *= tf.cast(1.0 / math.sqrt(size), query.dtype)
     scores = tf.matmul(query, key, transpose_b=True)
     weights = tf.nn.softmax(scores + tf.cast(packing.score_bias, scores.dtype))
-    if layer._dropout > 0:
-        weights = layer._dropout_layer(weights, training=training)
+    weights = layer.drop_weights(weights, training=training)
     context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
     context = tf.reshape(context, [batch, length, heads * size])
-    output = layer._output_dense
+    output = layer.attention_output
     return _dense(
         packing.pack(context),
         tf.reshape(output.kernel, [heads * size, width]),

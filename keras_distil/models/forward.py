@@ -12,17 +12,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras import ops
-from keras_hub.models import (
-    Backbone,
-    BertTextClassifier,
-    DistilBertTextClassifier,
-    MaskedLM,
-    Task,
-)
+from keras_hub.models import Backbone, MaskedLM, Task
 
 from keras_distil.losses.chunked import VocabularyProjection
 from keras_distil.losses.layers import EMBEDDINGS, LAST, Layer
-from keras_distil.models import encoder_pass, heads
+from keras_distil.models import encoder_pass, encoder_weights, heads
+from keras_distil.models.architectures import is_text_classifier, pooler_of
 from keras_distil.models.supported import has_plain_decoder, is_patched
 
 Tensor = Any
@@ -120,8 +115,7 @@ def states_by_layer(model: Task) -> dict[str, Tensor]:
     """
     backbone = model.backbone
     return {
-        # The layer before the first transformer layer in BERT and DistilBERT.
-        "embeddings": backbone.get_layer("embeddings_dropout").output,
+        "embeddings": encoder_weights.read_embeddings(backbone).dropout.output,
         **{layer.name: layer.output for layer in backbone.transformer_layers},
     }
 
@@ -180,14 +174,11 @@ def task_outputs(model: Task, states: Tensor, *, training: bool) -> Tensor:
     Returns:
         float32, like the outputs of `encode_task`.
     """
-    if isinstance(model, BertTextClassifier):
-        first = states[:, model.backbone.cls_token_index, :]
-        features = model.backbone.pooled_dense(first)
-    elif isinstance(model, DistilBertTextClassifier):
-        first = states[:, model.backbone.cls_token_index, :]
-        features = model.pooled_dense(first)
-    else:
-        features = states
+    features = states
+    if is_text_classifier(model):
+        features = states[:, 0, :]
+        for layer in pooler_of(model):
+            features = layer(features, training=training)
     features = model.output_dropout(features, training=training)
     found = heads.logits_of(model.output_dense, features)
     return ops.cast(found, "float32")
@@ -203,21 +194,20 @@ def project(model: MaskedLM, hidden_rows: Tensor) -> VocabularyProjection:
     Returns:
         The `VocabularyProjection` of these rows.
     """
-    head = model.masked_lm_head
-    features = head._intermediate_dense(hidden_rows)
-    features = head._intermediate_layer_norm(features)
-    features = ops.cast(features, head.compute_dtype)
+    head = encoder_weights.read_masked_lm_head(model)
+    dtype = head.layer.compute_dtype
+    features = ops.cast(head.norm(head.dense(hidden_rows)), dtype)
     if not has_plain_decoder(model):
         return VocabularyProjection(
             features=features,
             kernel=None,
-            bias=ops.cast(head._bias, "float32"),
-            decoder=lambda rows: head.token_embedding(rows, reverse=True),
+            bias=ops.cast(head.bias, "float32"),
+            decoder=lambda rows: head.embedding(rows, reverse=True),
         )
     return VocabularyProjection(
         features=features,
-        kernel=ops.cast(head.token_embedding.embeddings, head.compute_dtype),
-        bias=ops.cast(head._bias, "float32"),
+        kernel=ops.cast(head.embedding.embeddings, dtype),
+        bias=ops.cast(head.bias, "float32"),
     )
 
 
@@ -230,8 +220,8 @@ def decoder_variables(model: MaskedLM) -> tuple[keras.Variable, keras.Variable]:
     Returns:
         The token embeddings, (vocabulary, width), and the bias, (vocabulary,).
     """
-    head = model.masked_lm_head
-    return head.token_embedding.embeddings, head._bias
+    head = encoder_weights.read_masked_lm_head(model)
+    return head.embedding.embeddings, head.bias
 
 
 def logits(

@@ -8,10 +8,20 @@ from typing import Any
 
 import keras
 import keras_hub
-import numpy as np
+from keras_hub.models import Backbone
 
-from keras_distil.models.architectures.distil_bert import (
-    ExactDistilBertMaskedLM,
+from keras_distil.models.architectures import (
+    Family,
+    family_of,
+    is_text_classifier,
+    titles,
+)
+from keras_distil.models.architectures.activations import DEFAULT
+from keras_distil.models.architectures.exact import activation_of, epsilon_of
+from keras_distil.models.encoder_weights import (
+    MaskedLMHead,
+    read_embeddings,
+    read_masked_lm_head,
 )
 from keras_distil.models.labels import meaning_of
 from keras_distil.models.task_model import kind_of, put_output
@@ -19,7 +29,6 @@ from keras_distil.models.weights import (
     assign,
     check_all_not_quantized,
     copy_weights,
-    merged_weights,
     seeded_build,
 )
 
@@ -29,10 +38,6 @@ _LOGGER = logging.getLogger("keras_distil")
 _PAPER_CODE_LAYERS = [0, 2, 4, 7, 9, 11]
 _CHOICES = ("alternate", "paper_code", "first", "last")
 _INITIALIZATIONS = ("teacher", "random")
-_MASKED_LM = (
-    keras_hub.models.BertMaskedLM,
-    keras_hub.models.DistilBertMaskedLM,
-)
 
 
 def initialize_student(
@@ -48,12 +53,14 @@ def initialize_student(
     dtype: str | keras.DTypePolicy | None = None,
     seed: int = 0,
 ) -> keras_hub.models.Task:
-    """Builds a DistilBERT student from layers of its teacher.
+    """Builds a student from layers of its teacher.
 
-    Embeddings, the chosen layers and the head are copied. The pooler of a
-    masked-LM model and the token-type embeddings are dropped; the embedding
-    of segment 0 is added to the position embeddings, so a student with all
-    layers computes exactly what the teacher computes on a single segment.
+    The student of a BERT is a DistilBERT; of other families, it is one of the
+    same family. Embeddings, the chosen layers and the head are copied. The
+    pooler of a masked-LM model and the token-type embeddings are dropped; the
+    embedding of segment 0 is added to the position embeddings, so a student
+    with all layers computes exactly what the teacher computes on a single
+    segment.
 
     Only BERT's text classifier is copied approximately. It reads a pooler
     with tanh, DistilBERT's a layer with ReLU. That layer starts as the pooler
@@ -64,8 +71,8 @@ def initialize_student(
     with new ones, and a warning says so.
 
     Args:
-        teacher: BERT or DistilBERT, a `keras_hub` masked-LM model, or a model
-            of a task, as from `load_task_model` or `task_model`.
+        teacher: a `keras_hub` masked-LM model of a supported family, or a
+            model of a task, as from `load_task_model` or `task_model`.
         num_layers: int, from 1 to the teacher's. Defaults to the length of
             `layers` if it is a list, else to half the teacher's.
         layers: which of the teacher's layers to copy, see
@@ -82,11 +89,11 @@ def initialize_student(
             Python's global random state is neither read nor changed.
 
     Returns:
-        A `keras_hub.models.DistilBertMaskedLM`, or a model of the teacher's
-        task with equally many outputs, which are logits. Not compiled.
+        A masked-LM model, or a model of the teacher's task with equally many
+        outputs, which are logits. Not compiled.
 
     Raises:
-        TypeError: if `teacher` is not a BERT or DistilBERT of one of these
+        TypeError: if `teacher` is not of a supported family and one of these
             kinds, or a size is not an integer.
         ValueError: if a size or a layer is out of range, the initialization
             is unknown, or Keras has quantised the teacher.
@@ -108,7 +115,7 @@ def initialize_student(
         positions; "alternate" takes layers 0, 2, 4, 6, 8, 10 of 12, the
         authors' code 0, 2, 4, 7, 9, 11 ("paper_code").
     """
-    source = _check_teacher(teacher)
+    source, family = _check_teacher(teacher)
     indices = student_layer_indices(source.num_layers, num_layers, layers)
     sizes = _student_sizes(source, hidden_dim, intermediate_dim, num_heads)
     if initialization not in _INITIALIZATIONS:
@@ -121,15 +128,16 @@ def initialize_student(
             f"`dropout` must be in [0, 1). Received: dropout={dropout}."
         )
     with seeded_build(seed):
-        backbone = keras_hub.models.DistilBertBackbone(
+        backbone = family.make_encoder(
             vocabulary_size=source.vocabulary_size,
             num_layers=len(indices),
             max_sequence_length=source.max_sequence_length,
             dropout=dropout,
             dtype=dtype,
             **sizes,
+            **_encoder_settings(source, family),
         )
-        student = _put_head(backbone, teacher, dropout)
+        student = _put_head(backbone, family, teacher, dropout)
     if initialization == "random":
         return student
     check_all_not_quantized(teacher)
@@ -267,49 +275,67 @@ def _check_integer(name: str, value: Any) -> int:
 
 def _check_teacher(
     teacher: keras_hub.models.Task,
-) -> keras_hub.models.Backbone:
-    """Returns the teacher's backbone if its weights can be copied."""
-    encoders = (
-        keras_hub.models.BertBackbone,
-        keras_hub.models.DistilBertBackbone,
+) -> tuple[Backbone, Family]:
+    """Returns the teacher's encoder, and the family of its students."""
+    family = family_of(teacher)
+    is_masked_lm = family is not None and isinstance(
+        teacher, family.hub.masked_lm
     )
-    backbone = getattr(teacher, "backbone", None)
-    is_known = isinstance(teacher, _MASKED_LM) or kind_of(teacher) is not None
-    if not (is_known and isinstance(backbone, encoders)):
+    if family is None or not (is_masked_lm or kind_of(teacher) is not None):
         raise TypeError(
-            "`teacher` must be a `keras_hub` BERT or DistilBERT for masked "
-            "language modelling or a task. "
+            f"`teacher` must be a `keras_hub` model of a supported family "
+            f"({titles()}) for masked language modelling or a task. "
             f"Received: {type(teacher).__name__}. `load_teacher` and "
             "`load_task_model` make one."
         )
-    return backbone
+    return teacher.backbone, family.of_students
+
+
+def _encoder_settings(source: Backbone, family: Family) -> dict[str, Any]:
+    """Returns what a student's encoder takes over besides sizes."""
+    settings: dict[str, Any] = {}
+    activation = activation_of(source)
+    if activation != DEFAULT:
+        settings["activation"] = activation
+    epsilon = epsilon_of(source, family.epsilon)
+    if epsilon == family.epsilon:
+        return settings
+    if family.config.epsilon is not None:
+        return {**settings, "layer_norm_epsilon": epsilon}
+    _LOGGER.warning(
+        "The teacher's layer normalisations have an epsilon of %g. A "
+        "%s always has %g, so the student begins a little off.",
+        epsilon,
+        family.title,
+        family.epsilon,
+    )
+    return settings
 
 
 def _put_head(
-    backbone: keras_hub.models.DistilBertBackbone,
+    backbone: Backbone,
+    family: Family,
     teacher: keras_hub.models.Task,
     dropout: float,
 ) -> keras_hub.models.Task:
     """Builds the student: the encoder with a head of the teacher's kind."""
     kind = kind_of(teacher)
     if kind is None:
-        return ExactDistilBertMaskedLM(backbone)
+        return family.masked_lm(backbone)
     outputs = getattr(teacher, "num_classes", 1)
     student = put_output(
         backbone, kind, outputs, dropout=dropout, **meaning_of(teacher)
     )
-    if isinstance(teacher, keras_hub.models.DistilBertTextClassifier) and (
-        teacher.hidden_dim != teacher.backbone.hidden_dim
-    ):
+    width = getattr(teacher, "hidden_dim", None)
+    if width not in (None, teacher.backbone.hidden_dim):
         # The head may have another width than the encoder, in KerasHub alone.
         options = {**student.get_config(), "backbone": backbone}
-        options["hidden_dim"] = teacher.hidden_dim
-        student = type(student)(**options)
+        student = type(student)(**{**options, "hidden_dim": width})
     return student
 
 
 def _student_sizes(
-    source: keras_hub.models.Backbone,
+    source: Any,
     hidden_dim: int | None,
     intermediate_dim: int | None,
     num_heads: int | None,
@@ -342,59 +368,33 @@ def _student_sizes(
     return sizes
 
 
-def _copy_embeddings(
-    source: keras_hub.models.Backbone,
-    target: keras_hub.models.DistilBertBackbone,
-) -> None:
-    copy_weights(source.token_embedding, target.token_embedding)
-    new = target.embeddings.position_embedding.position_embeddings
-    if isinstance(source, keras_hub.models.BertBackbone):
+def _copy_embeddings(source: Backbone, target: Backbone) -> None:
+    old, new = read_embeddings(source), read_embeddings(target)
+    copy_weights(old.tokens, new.tokens)
+    positions = old.positions.position_embeddings
+    if old.segments is not None and new.segments is None:
         # (positions, width) + (width,): segment 0 adds the same everywhere.
-        old = source.position_embedding.position_embeddings
-        segment = source.segment_embedding.embeddings[0]
-        assign(
-            new,
-            keras.ops.cast(old, "float32") + keras.ops.cast(segment, "float32"),
+        positions = keras.ops.cast(positions, "float32") + keras.ops.cast(
+            old.segments.embeddings[0], "float32"
         )
-    else:
-        assign(new, source.embeddings.position_embedding.position_embeddings)
-    copy_weights(source.embeddings_layer_norm, target.embeddings_layer_norm)
+    assign(new.positions.position_embeddings, positions)
+    copy_weights(old.norm, new.norm)
 
 
 def _copy_head(
     teacher: keras_hub.models.Task, student: keras_hub.models.Task
 ) -> None:
-    if isinstance(teacher, _MASKED_LM):
-        _copy_masked_lm_head(teacher.masked_lm_head, student.masked_lm_head)
+    if kind_of(teacher) is None:
+        _copy_masked_lm_head(*map(read_masked_lm_head, (teacher, student)))
         return
     copy_weights(teacher.output_dense, student.output_dense)
-    if isinstance(teacher, keras_hub.models.DistilBertTextClassifier):
-        copy_weights(teacher.pooled_dense, student.pooled_dense)
-    elif isinstance(teacher, keras_hub.models.BertTextClassifier):
-        _copy_pooler(teacher.backbone.pooled_dense, student)
+    family = family_of(teacher)
+    if family is not None and is_text_classifier(teacher):
+        family.copy_pooler(teacher, student)
 
 
-def _copy_pooler(
-    pooler: keras.layers.Dense,
-    student: keras_hub.models.DistilBertTextClassifier,
-) -> None:
-    """Turns BERT's tanh(z) into max(z, -1); see `initialize_student`."""
-    kernel, bias = map(_array, merged_weights(pooler))
-    assign(student.pooled_dense.kernel, kernel)
-    assign(student.pooled_dense.bias, bias + 1.0)
-    output, output_bias = map(_array, student.output_dense.weights)
-    # ReLU(z + 1) - 1 = max(z, -1).
-    assign(student.output_dense.bias, output_bias - output.sum(axis=0))
-
-
-def _array(variable: keras.Variable) -> np.ndarray:
-    return keras.ops.convert_to_numpy(variable).astype("float32")
-
-
-def _copy_masked_lm_head(source: keras.Layer, target: keras.Layer) -> None:
+def _copy_masked_lm_head(source: MaskedLMHead, target: MaskedLMHead) -> None:
     # Part by part, because the head also lists the token embedding.
-    copy_weights(source._intermediate_dense, target._intermediate_dense)
-    copy_weights(
-        source._intermediate_layer_norm, target._intermediate_layer_norm
-    )
-    assign(target._bias, source._bias)
+    copy_weights(source.dense, target.dense)
+    copy_weights(source.norm, target.norm)
+    assign(target.bias, source.bias)

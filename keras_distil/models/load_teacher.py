@@ -10,13 +10,6 @@ import keras
 import keras_hub
 
 from keras_distil.models.adapters import merge_adapter
-from keras_distil.models.architectures.bert import (
-    ExactBertBackbone,
-    ExactBertMaskedLM,
-)
-from keras_distil.models.architectures.distil_bert import (
-    ExactDistilBertMaskedLM,
-)
 from keras_distil.models.checkpoints import HuggingFaceCheckpoint
 from keras_distil.models.embedded import (
     EMBEDDED,
@@ -88,9 +81,9 @@ def load_teacher(
 ) -> keras_hub.models.MaskedLM:
     """Loads a teacher with its masked-LM head.
 
-    Hugging Face checkpoints (BERT, DistilBERT) compute the same as in Hugging
-    Face: exact GELU, and an epsilon of 1e-12 in the head. KerasHub presets
-    keep KerasHub's choices.
+    Hugging Face checkpoints compute the same as in Hugging Face: their own
+    activation and epsilons, in the head, too. KerasHub presets keep KerasHub's
+    choices.
 
     Args:
         source: a local Hugging Face directory, `hf://organisation/name`, a
@@ -202,16 +195,11 @@ def _load_hugging_face(
     if not (checkpoint.has_masked_lm_head or allow_new_head or adapter):
         raise _no_head_error(directory, checkpoint.config.task)
     with seeded_build(seed):
-        if checkpoint.config.architecture == "bert":
-            backbone = ExactBertBackbone(
-                **checkpoint.config.backbone, dtype=dtype
-            )
-            model = ExactBertMaskedLM(backbone)
-        else:
-            backbone = keras_hub.models.DistilBertBackbone(
-                **checkpoint.config.backbone, dtype=dtype
-            )
-            model = ExactDistilBertMaskedLM(backbone)
+        family = checkpoint.config.family
+        backbone = family.make_encoder(
+            **checkpoint.config.backbone, dtype=dtype
+        )
+        model = family.masked_lm(backbone)
     variables = variables_by_path(model)
     shapes = {path: tuple(v.shape) for path, v in variables.items()}
     for path, value in checkpoint.read(shapes):

@@ -8,30 +8,23 @@ import keras
 import keras_hub
 from keras_hub.models import Backbone
 
+from keras_distil.models.architectures import FAMILIES, titles
 from keras_distil.utils.disk import read_json
 
-_FAMILIES = (
-    keras_hub.models.BertBackbone,
-    keras_hub.models.DistilBertBackbone,
-)
+_ENCODERS = tuple(family.hub.encoder for family in FAMILIES.values())
 # Clients whose errors share no class, except for errors of the system.
 _CLIENTS = ("httpcore", "httpx", "huggingface_hub", "kagglehub", "kagglesdk")
-_SUPPORTED = (
-    "Supported are BERT and DistilBERT, such as 'bert_base_en_uncased' and "
-    "'distil_bert_base_en_uncased'; `keras_hub.models.BertBackbone.presets` "
-    "and `DistilBertBackbone.presets` list all."
-)
 # The address of KerasHub's presets, with or without a version.
 _HANDLE = re.compile(r"(?:kaggle://keras/\w+/keras/|hf://keras/)([\w.-]+).*")
 
 
 def known_presets() -> set[str]:
     """Returns the names of all presets of supported families."""
-    return set().union(*(family.presets for family in _FAMILIES))
+    return set().union(*(encoder.presets for encoder in _ENCODERS))
 
 
 def check_family(source: str) -> None:
-    """Refuses presets of families other than BERT and DistilBERT.
+    """Refuses presets of families that are not supported.
 
     Nothing is downloaded: KerasHub lists its presets.
 
@@ -42,12 +35,17 @@ def check_family(source: str) -> None:
     Raises:
         ValueError: naming the family.
     """
-    family = _find_family(source)
-    if family is not None and not issubclass(family, _FAMILIES):
+    encoder = _find_encoder(source)
+    if encoder is not None and not issubclass(encoder, _ENCODERS):
+        examples = [repr(x.example_preset) for x in FAMILIES.values()]
+        lists = [f"`{x.__name__}.presets`" for x in _ENCODERS]
         raise ValueError(
             f"`{source}` is a KerasHub preset of "
-            f"{family.__name__.removesuffix('Backbone')}, a family that is "
-            f"not supported. {_SUPPORTED}"
+            f"{encoder.__name__.removesuffix('Backbone')}, a family that is "
+            f"not supported. Supported are {titles()}, such as "
+            f"{' and '.join(examples)}; {' and '.join(lists)} in "
+            "`keras_hub.models` list all. docs/add_a_family.md tells how to "
+            "add one."
         )
 
 
@@ -72,21 +70,21 @@ def is_of_network(error: BaseException | None) -> bool:
     return False
 
 
-def _find_family(source: str) -> type[Backbone] | None:
+def _find_encoder(source: str) -> type[Backbone] | None:
     """Returns the encoder class of a preset; None if it is not one."""
     if Path(source).is_dir():
         registered = read_json(Path(source) / "config.json")["registered_name"]
-        family = keras.saving.get_registered_object(str(registered))
-        return family if _is_backbone(family) else None
+        encoder = keras.saving.get_registered_object(str(registered))
+        return encoder if _is_backbone(encoder) else None
     handle = _HANDLE.fullmatch(source)
     name = handle[1] if handle else source
-    families = [
-        family
-        for family in vars(keras_hub.models).values()
-        if _is_backbone(family) and name in family.presets
+    encoders = [
+        encoder
+        for encoder in vars(keras_hub.models).values()
+        if _is_backbone(encoder) and name in encoder.presets
     ]
     # A class also lists the presets of its subclasses.
-    return min(families, key=lambda f: len(f.presets), default=None)
+    return min(encoders, key=lambda x: len(x.presets), default=None)
 
 
 def _is_backbone(registered: object) -> bool:

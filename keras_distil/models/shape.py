@@ -9,6 +9,7 @@ from typing import Any
 
 import keras_hub
 
+from keras_distil.models.architectures import FAMILIES
 from keras_distil.models.checkpoints import read_config
 from keras_distil.models.embedded import (
     EMBEDDED,
@@ -26,17 +27,17 @@ from keras_distil.utils.disk import read_json
 
 @dataclasses.dataclass(frozen=True)
 class EncoderShape:
-    """The sizes of a BERT or DistilBERT encoder with a masked-LM head.
+    """The sizes of an encoder with a masked-LM head.
 
     Attributes:
-        architecture: `"bert"` or `"distilbert"`.
+        architecture: name of its family: `model_type` of `config.json`.
         vocabulary_size: rows of the token embedding, which the head shares.
         num_layers: transformer layers.
         num_heads: attention heads per layer.
         hidden_dim: width.
         intermediate_dim: width inside the feed-forward layers.
         max_sequence_length: rows of the position embedding.
-        num_segments: rows of the token-type embedding, 0 for DistilBERT.
+        num_segments: rows of the token-type embedding, 0 without one.
     """
 
     architecture: str
@@ -52,8 +53,8 @@ class EncoderShape:
     def parameters(self) -> int:
         """Number of weights of the encoder and the masked-LM head.
 
-        The vocabulary matrix counts once. BERT's pooler is included: KerasHub
-        builds it, although masked language modelling does not use it.
+        The vocabulary matrix counts once. The encoder's pooler is included:
+        KerasHub builds it, although masked language modelling does not use it.
         """
         width, inner = self.hidden_dim, self.intermediate_dim
         rows = (
@@ -63,7 +64,7 @@ class EncoderShape:
         norm = 2 * width
         feed_forward = 2 * width * inner + inner + width
         layer = 4 * dense + feed_forward + 2 * norm
-        pooler = dense if self.architecture == "bert" else 0
+        pooler = dense if FAMILIES[self.architecture].weights.pooler else 0
         head = dense + norm + self.vocabulary_size
         return rows * width + norm + self.num_layers * layer + pooler + head
 
@@ -95,35 +96,11 @@ class EncoderShape:
         return 2 * self.hidden_dim * (self.hidden_dim + self.vocabulary_size)
 
 
-def _published(num_layers: int, width: int, **more: Any) -> EncoderShape:
-    sizes: dict[str, Any] = {
-        "architecture": "bert",
-        "vocabulary_size": 30522,
-        "num_layers": num_layers,
-        "num_heads": width // 64,
-        "hidden_dim": width,
-        "intermediate_dim": 4 * width,
-        "max_sequence_length": 512,
-        "num_segments": 2,
-    }
-    return EncoderShape(**(sizes | more))
-
-
-# Devlin et al. 2019, arXiv:1810.04805, and Sanh et al. 2019,
-# arXiv:1910.01108; vocabulary sizes are those of the released models.
-_PUBLISHED = {
-    "bert-base-uncased": _published(12, 768),
-    "bert-base-cased": _published(12, 768, vocabulary_size=28996),
-    "bert-large-uncased": _published(24, 1024),
-    "distilbert-base-uncased": _published(
-        6, 768, architecture="distilbert", num_segments=0
-    ),
-}
-_PUBLISHERS = ("google-bert/", "distilbert/")
+# By the name of the class that KerasHub's configurations hold.
 _ARCHITECTURES = {
-    "BertBackbone": "bert",
-    "ExactBertBackbone": "bert",
-    "DistilBertBackbone": "distilbert",
+    encoder.__name__: family.name
+    for family in FAMILIES.values()
+    for encoder in family.encoders
 }
 
 
@@ -131,7 +108,7 @@ def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
     """Finds the shape of a teacher without loading its weights.
 
     For a model on the Hugging Face Hub, at most its `config.json` is
-    downloaded, and nothing for the BERT and DistilBERT of the papers.
+    downloaded, and nothing for the models of the papers.
 
     Args:
         source: as for `load_teacher`, but not a live model or the name of a
@@ -141,8 +118,8 @@ def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
         The shape, and a description of its origin.
 
     Raises:
-        ValueError: if there is no such source, or it is not a BERT or
-            DistilBERT.
+        ValueError: if there is no such source, or its family is not
+            supported.
         ConnectionError: if a `config.json` cannot be downloaded.
 
     Example:
@@ -195,7 +172,7 @@ def student_shape(
     indices = student_layer_indices(teacher.num_layers, num_layers, layers)
     sizes = _student_sizes(teacher, hidden_dim, intermediate_dim, num_heads)
     return EncoderShape(
-        "distilbert",
+        FAMILIES[teacher.architecture].of_students.name,
         vocabulary_size=teacher.vocabulary_size,
         num_layers=len(indices),
         max_sequence_length=teacher.max_sequence_length,
@@ -208,7 +185,7 @@ def _directory_shape(directory: Path) -> EncoderShape:
     if path.is_file() and "registered_name" in (config := read_json(path)):
         return _keras_hub_shape(config, path)
     checkpoint = read_config(directory)
-    return _shape_of(checkpoint.architecture, checkpoint.backbone)
+    return _shape_of(checkpoint.family.name, checkpoint.backbone)
 
 
 def _hub_shape(source: str) -> tuple[EncoderShape, str]:
@@ -220,13 +197,13 @@ def _hub_shape(source: str) -> tuple[EncoderShape, str]:
         hub_source.repository, "config.json", **hub_source.options
     )
     if not isinstance(cached, str):
-        name = hub_source.repository
-        for publisher in _PUBLISHERS:
-            name = name.removeprefix(publisher)
-        if name in _PUBLISHED:
-            # Without a network, a request to the Hub fails after half a minute.
-            origin = f"published shape of {name}, not downloaded"
-            return _PUBLISHED[name], origin
+        for family in FAMILIES.values():
+            name = hub_source.repository.removeprefix(family.publisher)
+            if name in family.published:
+                # Without a network, a request to the Hub fails after half a
+                # minute.
+                shape = EncoderShape(family.name, **family.published[name])
+                return shape, f"published shape of {name}, not downloaded"
         cached = _download_config(source)
     return _directory_shape(Path(cached).parent), f"config.json of {source}"
 

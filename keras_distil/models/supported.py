@@ -12,18 +12,18 @@ from typing import Any
 
 import keras
 import keras_hub
-from keras_hub.models import (
-    Backbone,
-    BertBackbone,
-    DistilBertBackbone,
-    MaskedLM,
-    Task,
-)
+from keras_hub.models import Backbone, MaskedLM, Task
 
-from keras_distil.models.architectures.bert import ExactBertBackbone
+from keras_distil.models import encoder_weights
+from keras_distil.models.architectures import (
+    FAMILIES,
+    is_text_classifier,
+    pooler_of,
+)
+from keras_distil.models.weights import is_quantized
 from keras_distil.utils.private_api import flatten_layers
 
-_BACKBONES = (BertBackbone, DistilBertBackbone, ExactBertBackbone)
+_BACKBONES = tuple(c for family in FAMILIES.values() for c in family.encoders)
 # Compute dtypes of the pass; layer normalisation always uses float32.
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 # Float32 weights: an update in half precision would round to nothing.
@@ -80,7 +80,10 @@ def unknown_to_pass(backbone: Backbone) -> str | None:
         return f"an encoder of class {type(backbone).__name__}"
     if is_patched(backbone):
         return f"the encoder {backbone.name!r} with a replaced method"
-    parts = _parts(backbone)
+    parts = [
+        *encoder_weights.read_embeddings(backbone).called,
+        *backbone.transformer_layers,
+    ]
     called = {id(operation) for operation in backbone.operations}
     for part in parts:
         if id(part) not in called:
@@ -93,25 +96,6 @@ def unknown_to_pass(backbone: Backbone) -> str | None:
             if unknown is not None:
                 return f"the layer {layer.name!r} with {unknown}"
     return None
-
-
-def _parts(backbone: Backbone) -> list[keras.layers.Layer]:
-    """Returns the layers between the token ids and the last states."""
-    if isinstance(backbone, DistilBertBackbone):
-        parts = [backbone.embeddings]
-    else:
-        parts = [
-            backbone.token_embedding,
-            backbone.position_embedding,
-            backbone.segment_embedding,
-            backbone.embeddings_add,
-        ]
-    return [
-        *parts,
-        backbone.embeddings_layer_norm,
-        backbone.embeddings_dropout,
-        *backbone.transformer_layers,
-    ]
 
 
 def _transformer_layers(backbone: Backbone) -> list[keras.layers.Layer]:
@@ -160,10 +144,11 @@ def _unknown_setting(layer: keras.layers.Layer) -> str | None:
         if layer._inverse_sqrt_key_dim != 1.0 / math.sqrt(float(size)):
             return "another scale of its scores"
     elif isinstance(layer, keras_hub.layers.TransformerEncoder):
-        inner = layer._feedforward_intermediate_dense.activation
+        parts = encoder_weights.read_layer(layer)
+        inner = parts.inner.activation
         if not _is_of_libraries(inner) or isinstance(inner, keras.Layer):
             return f"the activation {inner!r}"
-        if layer._feedforward_output_dense.activation is not _LINEAR:
+        if parts.outer.activation is not _LINEAR:
             return "an activation after its feed-forward part"
     return None
 
@@ -182,13 +167,6 @@ def is_patched(layer: keras.layers.Layer) -> bool:
 def _is_of_libraries(function: Any) -> bool:
     module = getattr(function, "__module__", None) or ""
     return module.split(".")[0] in _LIBRARIES
-
-
-def is_quantized(layer: keras.layers.Layer) -> bool:
-    """Checks whether Keras has quantised this very layer."""
-    return isinstance(
-        layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy
-    )
 
 
 def quantized_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -269,10 +247,13 @@ def _check_inputs(model: Task, role: str) -> None:
 def _head(model: Task) -> list[keras.layers.Layer]:
     if isinstance(model, MaskedLM):
         return [model.masked_lm_head]
-    # Among classifiers, DistilBERT's holds the pooler itself.
-    pooler = getattr(model, "pooled_dense", None)
     head = [model.output_dropout, model.output_dense]
-    return head if pooler is None else [pooler, *head]
+    if not is_text_classifier(model):
+        return head
+    # A pooler may also belong to the encoder.
+    inside = {id(layer) for layer in model.backbone.operations}
+    pooler = [x for x in pooler_of(model) if id(x) not in inside]
+    return [*pooler, *head]
 
 
 # === The student's training ===

@@ -10,12 +10,10 @@ import keras_hub
 from keras_hub.models import Backbone
 
 from keras_distil.losses import TASK_KINDS
-from keras_distil.models.architectures.bert import (
-    ExactBertBackbone,
-    ExactBertTextClassifier,
-)
-from keras_distil.models.architectures.distil_bert import (
-    ExactDistilBertTextClassifier,
+from keras_distil.models.architectures import (
+    family_of,
+    is_text_classifier,
+    titles,
 )
 from keras_distil.models.checkpoints import HuggingFaceCheckpoint
 from keras_distil.models.hub import (
@@ -50,8 +48,8 @@ def task_model(
 
     Args:
         encoder: a KerasHub encoder, or a task model whose encoder is used. It
-            is not changed. For classification and regression, a BERT or a
-            DistilBERT.
+            is not changed. For classification and regression, one of a
+            supported family.
         kind: "classification" or "regression" of whole texts,
             "token_classification" or "span".
         num_outputs: int >= 1, classes; 1 for a regression. Not used for spans.
@@ -121,13 +119,12 @@ def put_output(
         "labels": labels,
         "is_probability": is_probability and kind == "regression",
     }
-    if isinstance(backbone, keras_hub.models.BertBackbone):
-        return ExactBertTextClassifier(backbone, num_outputs, **options)
-    if isinstance(backbone, keras_hub.models.DistilBertBackbone):
-        return ExactDistilBertTextClassifier(backbone, num_outputs, **options)
+    family = family_of(backbone)
+    if family is not None:
+        return family.text_classifier(backbone, num_outputs, **options)
     raise TypeError(
-        "`encoder` must be a BERT or a DistilBERT for the classification of "
-        f"texts. Received: {type(backbone).__name__}."
+        "`encoder` must be of a supported family for the classification of "
+        f"texts: {titles()}. Received: {type(backbone).__name__}."
     )
 
 
@@ -200,13 +197,8 @@ def _from_hugging_face(directory: Path) -> keras_hub.models.Task:
     if kind == "classification" and outputs == 1:
         kind = "regression"
     with seeded_build(0):
-        encoder = (
-            ExactBertBackbone(**sizes)
-            if checkpoint.config.architecture == "bert"
-            else keras_hub.models.DistilBertBackbone(**sizes)
-        )
         model = put_output(
-            encoder,
+            checkpoint.config.family.make_encoder(**sizes),
             kind,
             outputs,
             dropout=checkpoint.config.head_dropout,
@@ -226,11 +218,7 @@ def kind_of(model: keras.Model) -> str | None:
         return "span"
     if isinstance(model, TokenClassifier):
         return "token_classification"
-    if isinstance(
-        model,
-        keras_hub.models.BertTextClassifier
-        | keras_hub.models.DistilBertTextClassifier,
-    ):
+    if is_text_classifier(model):
         return "regression" if model.num_classes == 1 else "classification"
     return None
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras_hub.models import Backbone, Task
 
-from keras_distil.models.architectures.bert import check_not_cloned
+from keras_distil.models.architectures.exact import check_not_cloned
 from keras_distil.models.labels import check_labels
 
 Tensor = Any

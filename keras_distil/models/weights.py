@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras_hub.models import Task
 
-from keras_distil.models.supported import is_quantized
 from keras_distil.utils.private_api import flatten_layers
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -91,6 +90,13 @@ def _add_change(
     # Always in float32, like the factors.
     change = keras.ops.matmul(left.value, right.value)
     return keras.ops.cast(changed.value, "float32") + scale * change
+
+
+def is_quantized(layer: keras.layers.Layer) -> bool:
+    """Checks whether Keras has quantised this very layer."""
+    return isinstance(
+        layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy
+    )
 
 
 def check_not_quantized(layer: keras.Layer) -> None:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from keras_distil import data, export, models
 from keras_distil.export import hugging_face
+from keras_distil.models.architectures import FAMILIES
 from keras_distil.models.checkpoints import write_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -151,10 +152,10 @@ def test_another_kind_of_tokenizer(student, tmp_path):
 def test_a_wrong_export_is_not_kept(student, tokenizer, tmp_path, monkeypatch):
     write = hugging_face.write_checkpoint
 
-    def wrong(folder, config, arrays, **options):
+    def wrong(folder, family, config, arrays, **options):
         name = "transformer_layer_1/feedforward_output_dense/kernel"
         arrays[name] = arrays[name].T.reshape(arrays[name].shape)
-        write(folder, config, arrays, **options)
+        write(folder, family, config, arrays, **options)
 
     monkeypatch.setattr(hugging_face, "write_checkpoint", wrong)
     with pytest.raises(
@@ -180,9 +181,9 @@ def test_a_model_with_low_rank_layers(student, tokenizer, tmp_path):
 
 
 def test_a_weight_that_is_missing(tmp_path):
-    config = {"model_type": "distilbert"}
+    family = FAMILIES["distilbert"]
     with pytest.raises(ValueError, match="The model lacks `token_and_positio"):
-        write_checkpoint(tmp_path, config, {}, num_layers=1, task=None)
+        write_checkpoint(tmp_path, family, {}, {}, num_layers=1, task=None)
 
 
 def test_a_masked_lm_is_no_task_model(golden_distil_bert):

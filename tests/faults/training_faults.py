@@ -390,9 +390,9 @@ FAULTS = (
     ),
     Fault(
         "segments are not embedded",
-        "_embeddings",
-        "tokens + positions + segments",
-        "tokens + positions + 0.0 * segments",
+        "_embedded",
+        'states + embeddings.segments(features["segment_ids"])',
+        'states + 0.0 * embeddings.segments(features["segment_ids"])',
         (
             "tests/models/test_encoder_pass.py::test_it_computes_what_the_layers_compute",
         ),
@@ -400,8 +400,8 @@ FAULTS = (
     Fault(
         "dropout after attention is never active",
         "_transformer_layer",
-        "layer._self_attention_dropout(attended, training=training)",
-        "layer._self_attention_dropout(attended, training=False)",
+        "layer.attention_dropout(attended, training=training)",
+        "layer.attention_dropout(attended, training=False)",
         (
             "tests/models/test_encoder_pass.py::test_dropout_is_active_in_training_alone",
         ),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_distil import models
+from keras_distil.models.architectures import FAMILIES
 
 SIZES = {
     "vocabulary_size": 32,
@@ -104,10 +105,8 @@ def test_it_still_trains_with_fit(inputs):
 
 @pytest.mark.parametrize("name", ["toy_bert", "toy_distil_bert"])
 def test_tables_name_every_variable(name, request):
-    from keras_distil.models.checkpoints import WEIGHT_TABLES
-
     model = request.getfixturevalue(name)
-    table = WEIGHT_TABLES[name.removeprefix("toy_").replace("_", "")]
-    rules = table.rules(4, pooler=True, masked_lm=True)
+    family = FAMILIES[name.removeprefix("toy_").replace("_", "")]
+    rules = family.weights.rules(4, pooler=True, masked_lm=True)
     assert {rule.keras for rule in rules} == {v.path for v in model.weights}
     assert len(rules) == len(model.weights)

@@ -60,8 +60,8 @@ def export_litert(
     Xiao et al., 2023) and rounded (GPTQ, Frantar et al., 2022) to fit them.
 
     Args:
-        model: a `keras_hub` BERT or DistilBERT for masked language modelling,
-            or a model of `models.task_model`.
+        model: a `keras_hub` masked-LM model of a supported family, or a model
+            of `models.task_model`.
         folder: the output folder.
         tokenizer: the student's, as from `data.load_tokenizer`; None for a
             model that takes only token ids.

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from keras_hub.models import BertBackbone
 
 from keras_distil.export import plain_weights
 from keras_distil.export.plain_weights import (
@@ -23,7 +22,7 @@ from keras_distil.export.plain_weights import (
     Weights,
 )
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
-from keras_distil.models import forward
+from keras_distil.models import encoder_weights, forward
 
 # A callback that receives the name and the inputs of a product.
 Watch = Callable[[str, Tensor], None]
@@ -130,21 +129,18 @@ class _Encoder:
         self, inputs: Mapping[str, Tensor], shape: tuple[Any, Any]
     ) -> Tensor:
         batch, length = shape
-        backbone = self.student.model.backbone
+        embeddings = encoder_weights.read_embeddings(
+            self.student.model.backbone
+        )
         flat = tf.reshape(inputs["token_ids"], [-1])
         tokens = tf.gather(self.weights.table, flat)
-        layer = backbone
-        if isinstance(backbone, BertBackbone):
+        if embeddings.segments is not None:
             segments = tf.reshape(inputs["segment_ids"], [-1])
             # There are only two segments, so a sum replaces the lookup.
-            first, second = tf.unstack(
-                backbone.segment_embedding.embeddings.value[:2]
-            )
+            first, second = tf.unstack(embeddings.segments.embeddings.value[:2])
             share = tf.cast(segments, tf.float32)[:, None]
             tokens += first + share * (second - first)
-        else:
-            layer = backbone.embeddings
-        positions = layer.position_embedding.position_embeddings.value
+        positions = embeddings.positions.position_embeddings.value
         # Without `identity`, the slice would be one of the variable's handle.
         added = tf.identity(positions)[:length]
         width = tokens.shape[-1]
@@ -219,12 +215,10 @@ class _Normalized(NamedTuple):
 def _masked_lm_outputs(
     encoder: _Encoder, rows: Tensor, inputs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    head = encoder.student.model.masked_lm_head
-    dense = head._intermediate_dense
-    linear = Linear(dense.kernel.value, dense.bias.value)
-    features = _activated(dense.activation, _product(rows, linear))
-    norm = plain_weights.norm_of(head._intermediate_layer_norm)
-    features = _Normalized(norm, features).all()
+    head = encoder_weights.read_masked_lm_head(encoder.student.model)
+    linear = plain_weights.linear_of(head.dense)
+    features = _activated(head.dense.activation, _product(rows, linear))
+    features = _Normalized(plain_weights.norm_of(head.norm), features).all()
     encoder.watch(DECODER, features)
     weights = encoder.weights
     # A separate scope, since the large product does not stay in float32.

@@ -1,45 +1,56 @@
-"""BERT as its checkpoints were trained, on KerasHub's classes."""
+"""BERT: all that is particular to the family.
 
+Devlin et al. 2019, arXiv:1810.04805.
+"""
+
+import re
 from typing import Any
 
 import keras
 import keras_hub
+from keras_hub.models import Task
 
+from keras_distil.models.architectures.distil_bert import DISTIL_BERT
+from keras_distil.models.architectures.exact import (
+    ExactEncoder,
+    ExactMaskedLM,
+    check_not_cloned,
+)
+from keras_distil.models.architectures.family import (
+    ConfigKeys,
+    Family,
+    KerasHubClasses,
+)
+from keras_distil.models.architectures.weight_table import (
+    Rule,
+    WeightTable,
+    dense,
+    merge,
+    norm,
+    split,
+)
 from keras_distil.models.labels import Labelled
+from keras_distil.models.weights import assign, merged_weights
 
-# Epsilon of the head's layer normalisation in the released checkpoints.
-HEAD_EPSILON = 1e-12
-
-
-def check_not_cloned(kind: type, arguments: tuple[Any, ...]) -> None:
-    """Raises TypeError if `keras.models.clone_model` calls the constructor.
-
-    `clone_model` calls a class that accepts any arguments as if it were a
-    plain functional model, with symbolic inputs and outputs.
-
-    Args:
-        kind: the class of the model.
-        arguments: the positional arguments of its constructor.
-    """
-    if arguments and isinstance(arguments[0], dict):
-        raise TypeError(
-            f"`keras.models.clone_model` cannot clone a {kind.__name__}. Use "
-            "`type(model).from_config(model.get_config())` and, for the "
-            "weights, `set_weights(model.get_weights())`."
-        )
+_EPSILON = 1e-12
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class ExactBertBackbone(keras_hub.models.BertBackbone):
+class ExactBertBackbone(ExactEncoder, keras_hub.models.BertBackbone):
     """KerasHub's BERT encoder with the exact GELU.
 
     KerasHub computes the tanh approximation of GELU, while BERT checkpoints
     were trained with the exact function. The difference reaches the third
     decimal of the last hidden states. Arguments, inputs, outputs and weights
-    are those of `keras_hub.models.BertBackbone`.
+    are those of `keras_hub.models.BertBackbone`; activation and epsilon can
+    be chosen, too.
 
     Args:
         *args: see `keras_hub.models.BertBackbone`.
+        activation: name of the activation, as in Hugging Face's
+            configurations. Defaults to "gelu", exact.
+        layer_norm_epsilon: float, epsilon of all layer normalisations.
+            Defaults to 1e-12.
         **kwargs: see `keras_hub.models.BertBackbone`.
 
     Example:
@@ -56,30 +67,16 @@ class ExactBertBackbone(keras_hub.models.BertBackbone):
         Differs: none.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        check_not_cloned(type(self), args)
-        super().__init__(*args, **kwargs)
-        exact_gelu = keras.activations.get("gelu")
-        # A functional model calls its layers every time it runs, so changing
-        # them after its construction is enough.
-        for layer in self.transformer_layers:
-            layer.activation = exact_gelu
-            layer._feedforward_intermediate_dense.activation = exact_gelu
-
-
-def set_head_epsilon(task: keras_hub.models.MaskedLM) -> None:
-    """Gives a KerasHub masked-LM head the epsilon of the checkpoints."""
-    head = task.masked_lm_head
-    head.layer_norm_epsilon = HEAD_EPSILON
-    head._intermediate_layer_norm.epsilon = HEAD_EPSILON
+    default_epsilon = _EPSILON
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class ExactBertMaskedLM(keras_hub.models.BertMaskedLM):
+class ExactBertMaskedLM(ExactMaskedLM, keras_hub.models.BertMaskedLM):
     """KerasHub's BERT for masked-LM with the head of its checkpoints.
 
     The layer normalisation of the head has an epsilon of 1e-12 instead of
-    KerasHub's 1e-5. All else is as in `keras_hub.models.BertMaskedLM`.
+    KerasHub's 1e-5, or the encoder's; so has the head the encoder's
+    activation. All else is as in `keras_hub.models.BertMaskedLM`.
 
     Args:
         *args: see `keras_hub.models.BertMaskedLM`.
@@ -90,11 +87,7 @@ class ExactBertMaskedLM(keras_hub.models.BertMaskedLM):
     """
 
     backbone_cls = ExactBertBackbone
-
-    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
-        check_not_cloned(type(self), args)
-        super().__init__(*args, compile=compile, **kwargs)
-        set_head_epsilon(self)
+    default_epsilon = _EPSILON
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -115,3 +108,180 @@ class ExactBertTextClassifier(Labelled, keras_hub.models.BertTextClassifier):
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
         check_not_cloned(type(self), args)
         super().__init__(*args, compile=compile, **kwargs)
+
+
+def _pooler(model: Task) -> list[keras.layers.Layer]:
+    return [model.backbone.pooled_dense]
+
+
+def _copy_pooler(teacher: Task, student: Task) -> None:
+    """Turns tanh(z) into max(z, -1) for DistilBERT, whose pooler has ReLU."""
+    kernel, bias = map(_array, merged_weights(teacher.backbone.pooled_dense))
+    (pooler,) = DISTIL_BERT.pooler(student)
+    assign(pooler.kernel, kernel)
+    assign(pooler.bias, bias + 1.0)
+    output, output_bias = map(_array, student.output_dense.weights)
+    # ReLU(z + 1) - 1 = max(z, -1).
+    assign(student.output_dense.bias, output_bias - output.sum(axis=0))
+
+
+def _array(variable: Any) -> Any:
+    return keras.ops.convert_to_numpy(variable).astype("float32")
+
+
+def _published(num_layers: int, width: int, **more: int) -> dict[str, int]:
+    return {
+        "vocabulary_size": 30522,
+        "num_layers": num_layers,
+        "num_heads": width // 64,
+        "hidden_dim": width,
+        "intermediate_dim": 4 * width,
+        "max_sequence_length": 512,
+        "num_segments": 2,
+    } | more
+
+
+_KERAS_LAYER = "transformer_layer_{i}"
+_KERAS_ATTENTION = f"{_KERAS_LAYER}/self_attention_layer"
+_LAYER = "bert.encoder.layer.{i}"
+_ATTENTION = f"{_LAYER}.attention"
+
+BERT = Family(
+    name="bert",
+    title="BERT",
+    hub=KerasHubClasses(
+        keras_hub.models.BertBackbone,
+        keras_hub.models.BertTokenizer,
+        keras_hub.models.BertMaskedLM,
+        keras_hub.models.BertMaskedLMPreprocessor,
+        keras_hub.models.BertTextClassifier,
+        keras_hub.models.BertTextClassifierPreprocessor,
+        # Its GELU is the approximate one.
+        computes_alike=False,
+    ),
+    make_encoder=ExactBertBackbone,
+    encoders=(keras_hub.models.BertBackbone, ExactBertBackbone),
+    epsilon=_EPSILON,
+    masked_lm=ExactBertMaskedLM,
+    text_classifier=ExactBertTextClassifier,
+    pooler=_pooler,
+    config=ConfigKeys(
+        class_stem="Bert",
+        sizes={
+            "vocab_size": "vocabulary_size",
+            "num_hidden_layers": "num_layers",
+            "num_attention_heads": "num_heads",
+            "hidden_size": "hidden_dim",
+            "intermediate_size": "intermediate_dim",
+            "max_position_embeddings": "max_sequence_length",
+            "type_vocab_size": "num_segments",
+        },
+        activation="hidden_act",
+        dropout="hidden_dropout_prob",
+        attention_dropout="attention_probs_dropout_prob",
+        epsilon="layer_norm_eps",
+        head_dropouts={
+            "classification": ("classifier_dropout", None),
+            "token_classification": ("classifier_dropout", None),
+        },
+        kinds_without_dropout=frozenset({"span"}),
+    ),
+    weights=WeightTable(
+        prefix="bert.",
+        embeddings=(
+            Rule(
+                "token_embedding/embeddings",
+                "bert.embeddings.word_embeddings.weight",
+            ),
+            Rule(
+                "position_embedding/embeddings",
+                "bert.embeddings.position_embeddings.weight",
+            ),
+            Rule(
+                "segment_embedding/embeddings",
+                "bert.embeddings.token_type_embeddings.weight",
+            ),
+            *norm("embeddings_layer_norm", "bert.embeddings.LayerNorm"),
+        ),
+        layer=(
+            *split(f"{_KERAS_ATTENTION}/query", f"{_ATTENTION}.self.query"),
+            *split(f"{_KERAS_ATTENTION}/key", f"{_ATTENTION}.self.key"),
+            *split(f"{_KERAS_ATTENTION}/value", f"{_ATTENTION}.self.value"),
+            *merge(
+                f"{_KERAS_ATTENTION}/attention_output",
+                f"{_ATTENTION}.output.dense",
+            ),
+            *norm(
+                f"{_KERAS_LAYER}/self_attention_layer_norm",
+                f"{_ATTENTION}.output.LayerNorm",
+            ),
+            *dense(
+                f"{_KERAS_LAYER}/feedforward_intermediate_dense",
+                f"{_LAYER}.intermediate.dense",
+            ),
+            *dense(
+                f"{_KERAS_LAYER}/feedforward_output_dense",
+                f"{_LAYER}.output.dense",
+            ),
+            *norm(
+                f"{_KERAS_LAYER}/feedforward_layer_norm",
+                f"{_LAYER}.output.LayerNorm",
+            ),
+        ),
+        pooler=dense("pooled_dense", "bert.pooler.dense"),
+        masked_lm=(
+            *dense(
+                "mlm_head/intermediate_dense", "cls.predictions.transform.dense"
+            ),
+            *norm(
+                "mlm_head/intermediate_layer_norm",
+                "cls.predictions.transform.LayerNorm",
+            ),
+            Rule("mlm_head/output_bias", "cls.predictions.bias"),
+        ),
+        tasks={
+            "classification": dense("logits", "classifier"),
+            "token_classification": dense("logits", "classifier"),
+            "span": dense("logits", "qa_outputs"),
+        },
+        tasks_with_pooler=frozenset({"classification"}),
+        duplicates={
+            "cls.predictions.decoder.weight": (
+                "bert.embeddings.word_embeddings.weight"
+            ),
+            "cls.predictions.decoder.bias": "cls.predictions.bias",
+        },
+        ignored=re.compile(r"bert\.embeddings\.(position_ids|token_type_ids)"),
+        sizes={
+            "token_embedding/embeddings": ("vocabulary_size", "hidden_dim"),
+            "position_embedding/embeddings": (
+                "max_sequence_length",
+                "hidden_dim",
+            ),
+            "segment_embedding/embeddings": ("num_segments", "hidden_dim"),
+            f"{_KERAS_LAYER}/feedforward_intermediate_dense/kernel": (
+                "hidden_dim",
+                "intermediate_dim",
+            ),
+        },
+        head_prefixes=(
+            "cls.predictions.",
+            "cls.seq_relationship.",
+            "cls.",
+            "classifier.",
+            "qa_outputs.",
+        ),
+        # Next-sentence prediction, part of every published BERT.
+        usual_heads=frozenset({"cls.seq_relationship.*"}),
+    ),
+    tokenizer_class="BertTokenizer",
+    student=DISTIL_BERT,
+    copy_pooler=_copy_pooler,
+    example_preset="bert_base_en_uncased",
+    published={
+        "bert-base-uncased": _published(12, 768),
+        "bert-base-cased": _published(12, 768, vocabulary_size=28996),
+        "bert-large-uncased": _published(24, 1024),
+    },
+    publisher="google-bert/",
+)

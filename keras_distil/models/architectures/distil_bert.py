@@ -1,22 +1,74 @@
-"""DistilBERT as its checkpoints were trained, on KerasHub's classes."""
+"""DistilBERT: all that is particular to the family.
+
+Sanh et al. 2019, arXiv:1910.01108.
+"""
+
+import re
+from typing import Any
 
 import keras
 import keras_hub
+from keras_hub.models import Backbone, Task
 
-from keras_distil.models.architectures.bert import (
+from keras_distil.models.architectures.activations import DEFAULT
+from keras_distil.models.architectures.exact import (
+    ExactEncoder,
+    ExactMaskedLM,
     check_not_cloned,
-    set_head_epsilon,
+    copy_layers,
+)
+from keras_distil.models.architectures.family import (
+    ConfigKeys,
+    Family,
+    KerasHubClasses,
+)
+from keras_distil.models.architectures.weight_table import (
+    Rule,
+    WeightTable,
+    dense,
+    merge,
+    norm,
+    split,
 )
 from keras_distil.models.labels import Labelled
 
+_EPSILON = 1e-12
+
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
+class ExactDistilBertBackbone(
+    ExactEncoder, keras_hub.models.DistilBertBackbone
+):
+    """KerasHub's DistilBERT encoder with another activation.
+
+    With the exact GELU, KerasHub's own class is exact.
+
+    Args:
+        *args: see `keras_hub.models.DistilBertBackbone`.
+        activation: name of the activation, as in Hugging Face's
+            configurations.
+        **kwargs: see `keras_hub.models.DistilBertBackbone`.
+    """
+
+    default_epsilon = _EPSILON
+
+
+def _make_encoder(*, activation: str = DEFAULT, **settings: Any) -> Backbone:
+    if activation == DEFAULT:
+        return keras_hub.models.DistilBertBackbone(**settings)
+    return ExactDistilBertBackbone(activation=activation, **settings)
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactDistilBertMaskedLM(
+    ExactMaskedLM, keras_hub.models.DistilBertMaskedLM
+):
     """KerasHub's DistilBERT for masked-LM with the head of its checkpoints.
 
     The layer normalisation of the head has an epsilon of 1e-12 instead of
-    KerasHub's 1e-5. All else is as in `keras_hub.models.DistilBertMaskedLM`,
-    whose encoder already has the exact GELU.
+    KerasHub's 1e-5, and the head has the encoder's activation. All else is as
+    in `keras_hub.models.DistilBertMaskedLM`, whose encoder already has the
+    exact GELU.
 
     Args:
         *args: see `keras_hub.models.DistilBertMaskedLM`.
@@ -29,11 +81,7 @@ class ExactDistilBertMaskedLM(keras_hub.models.DistilBertMaskedLM):
     # registered ones, in no fixed order. The backbone is KerasHub's, so
     # KerasHub's task class must remain the only match.
     backbone_cls = None
-
-    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
-        check_not_cloned(type(self), args)
-        super().__init__(*args, compile=compile, **kwargs)
-        set_head_epsilon(self)
+    default_epsilon = _EPSILON
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -57,3 +105,153 @@ class ExactDistilBertTextClassifier(
     def __init__(self, *args, compile: bool = False, **kwargs) -> None:
         check_not_cloned(type(self), args)
         super().__init__(*args, compile=compile, **kwargs)
+
+
+def _pooler(model: Task) -> list[keras.layers.Layer]:
+    return [model.pooled_dense]
+
+
+def _copy_pooler(teacher: Task, student: Task) -> None:
+    copy_layers(_pooler(teacher), _pooler(student))
+
+
+_KERAS_EMBEDDING = "token_and_position_embedding"
+_KERAS_LAYER = "transformer_layer_{i}"
+_KERAS_ATTENTION = f"{_KERAS_LAYER}/self_attention_layer"
+_LAYER = "distilbert.transformer.layer.{i}"
+
+DISTIL_BERT = Family(
+    name="distilbert",
+    title="DistilBERT",
+    hub=KerasHubClasses(
+        keras_hub.models.DistilBertBackbone,
+        keras_hub.models.DistilBertTokenizer,
+        keras_hub.models.DistilBertMaskedLM,
+        keras_hub.models.DistilBertMaskedLMPreprocessor,
+        keras_hub.models.DistilBertTextClassifier,
+        keras_hub.models.DistilBertTextClassifierPreprocessor,
+    ),
+    make_encoder=_make_encoder,
+    encoders=(keras_hub.models.DistilBertBackbone, ExactDistilBertBackbone),
+    epsilon=_EPSILON,
+    masked_lm=ExactDistilBertMaskedLM,
+    text_classifier=ExactDistilBertTextClassifier,
+    pooler=_pooler,
+    config=ConfigKeys(
+        class_stem="DistilBert",
+        sizes={
+            "vocab_size": "vocabulary_size",
+            "n_layers": "num_layers",
+            "n_heads": "num_heads",
+            "dim": "hidden_dim",
+            "hidden_dim": "intermediate_dim",
+            "max_position_embeddings": "max_sequence_length",
+        },
+        activation="activation",
+        dropout="dropout",
+        attention_dropout="attention_dropout",
+        head_dropouts={
+            "classification": ("seq_classif_dropout", 0.2),
+            "span": ("qa_dropout", 0.1),
+        },
+        required={"layer_norm_eps": (_EPSILON,)},
+        constants={"sinusoidal_pos_embds": False},
+    ),
+    weights=WeightTable(
+        prefix="distilbert.",
+        embeddings=(
+            Rule(
+                f"{_KERAS_EMBEDDING}/token_embedding/embeddings",
+                "distilbert.embeddings.word_embeddings.weight",
+            ),
+            Rule(
+                f"{_KERAS_EMBEDDING}/position_embedding/embeddings",
+                "distilbert.embeddings.position_embeddings.weight",
+            ),
+            *norm("embeddings_layer_norm", "distilbert.embeddings.LayerNorm"),
+        ),
+        layer=(
+            *split(f"{_KERAS_ATTENTION}/query", f"{_LAYER}.attention.q_lin"),
+            *split(f"{_KERAS_ATTENTION}/key", f"{_LAYER}.attention.k_lin"),
+            *split(f"{_KERAS_ATTENTION}/value", f"{_LAYER}.attention.v_lin"),
+            *merge(
+                f"{_KERAS_ATTENTION}/attention_output",
+                f"{_LAYER}.attention.out_lin",
+            ),
+            *norm(
+                f"{_KERAS_LAYER}/self_attention_layer_norm",
+                f"{_LAYER}.sa_layer_norm",
+            ),
+            *dense(
+                f"{_KERAS_LAYER}/feedforward_intermediate_dense",
+                f"{_LAYER}.ffn.lin1",
+            ),
+            *dense(
+                f"{_KERAS_LAYER}/feedforward_output_dense", f"{_LAYER}.ffn.lin2"
+            ),
+            *norm(
+                f"{_KERAS_LAYER}/feedforward_layer_norm",
+                f"{_LAYER}.output_layer_norm",
+            ),
+        ),
+        pooler=(),
+        masked_lm=(
+            *dense("mlm_head/intermediate_dense", "vocab_transform"),
+            *norm("mlm_head/intermediate_layer_norm", "vocab_layer_norm"),
+            Rule("mlm_head/output_bias", "vocab_projector.bias"),
+        ),
+        tasks={
+            "classification": (
+                *dense("pooled_dense", "pre_classifier"),
+                *dense("logits", "classifier"),
+            ),
+            "token_classification": dense("logits", "classifier"),
+            "span": dense("logits", "qa_outputs"),
+        },
+        tasks_with_pooler=frozenset(),
+        duplicates={
+            "vocab_projector.weight": (
+                "distilbert.embeddings.word_embeddings.weight"
+            ),
+        },
+        ignored=re.compile(r"distilbert\.embeddings\.position_ids"),
+        sizes={
+            f"{_KERAS_EMBEDDING}/token_embedding/embeddings": (
+                "vocabulary_size",
+                "hidden_dim",
+            ),
+            f"{_KERAS_EMBEDDING}/position_embedding/embeddings": (
+                "max_sequence_length",
+                "hidden_dim",
+            ),
+            f"{_KERAS_LAYER}/feedforward_intermediate_dense/kernel": (
+                "hidden_dim",
+                "intermediate_dim",
+            ),
+        },
+        head_prefixes=(
+            "vocab_transform.",
+            "vocab_layer_norm.",
+            "vocab_projector.",
+            "vocab_",
+            "pre_classifier.",
+            "classifier.",
+            "qa_outputs.",
+        ),
+    ),
+    tokenizer_class="DistilBertTokenizer",
+    student=None,
+    copy_pooler=_copy_pooler,
+    example_preset="distil_bert_base_en_uncased",
+    published={
+        "distilbert-base-uncased": {
+            "vocabulary_size": 30522,
+            "num_layers": 6,
+            "num_heads": 12,
+            "hidden_dim": 768,
+            "intermediate_dim": 3072,
+            "max_sequence_length": 512,
+        },
+    },
+    publisher="distilbert/",
+)

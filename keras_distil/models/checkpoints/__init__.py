@@ -19,10 +19,3 @@ from keras_distil.models.checkpoints.safetensors_files import (
 from keras_distil.models.checkpoints.safetensors_files import (
     list_tensors as list_tensors,
 )
-from keras_distil.models.checkpoints.weight_table import (
-    WEIGHT_TABLES as WEIGHT_TABLES,
-)
-from keras_distil.models.checkpoints.weight_table import Rule as Rule
-from keras_distil.models.checkpoints.weight_table import (
-    WeightTable as WeightTable,
-)

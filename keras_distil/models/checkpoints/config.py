@@ -6,41 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_distil.models.architectures import FAMILIES, Family
+from keras_distil.models.architectures.activations import DEFAULT
 from keras_distil.models.checkpoints.settings import (
-    ACTIVATION_NAMES,
-    CLASS_STEMS,
     HeadSettings,
     check_settings,
+    read_encoder_settings,
     read_head_settings,
 )
-from keras_distil.models.checkpoints.weight_table import WEIGHT_TABLES
 from keras_distil.utils import disk
 
-# Each architecture's names of the sizes, and Keras's names.
-_SIZE_NAMES = {
-    "bert": {
-        "vocab_size": "vocabulary_size",
-        "num_hidden_layers": "num_layers",
-        "num_attention_heads": "num_heads",
-        "hidden_size": "hidden_dim",
-        "intermediate_size": "intermediate_dim",
-        "max_position_embeddings": "max_sequence_length",
-        "type_vocab_size": "num_segments",
-    },
-    "distilbert": {
-        "vocab_size": "vocabulary_size",
-        "n_layers": "num_layers",
-        "n_heads": "num_heads",
-        "dim": "hidden_dim",
-        "hidden_dim": "intermediate_dim",
-        "max_position_embeddings": "max_sequence_length",
-    },
-}
-_DROPOUT_NAMES = {"bert": "hidden_dropout_prob", "distilbert": "dropout"}
-_ATTENTION_DROPOUT_NAMES = {
-    "bert": "attention_probs_dropout_prob",
-    "distilbert": "attention_dropout",
-}
 # The endings of Hugging Face's class names, by head.
 _CLASS_ENDS = {
     "masked_lm": "ForMaskedLM",
@@ -49,31 +24,24 @@ _CLASS_ENDS = {
     "token_classification": "ForTokenClassification",
     "span": "ForQuestionAnswering",
 }
-# Dropout before the output, in training: for each head, the key, and the
-# default if it is not the encoder's rate. BERT's spans have none.
-_HEAD_DROPOUT_NAMES: dict[tuple[str, str | None], tuple[str, float | None]] = {
-    ("bert", "classification"): ("classifier_dropout", None),
-    ("bert", "token_classification"): ("classifier_dropout", None),
-    ("distilbert", "classification"): ("seq_classif_dropout", 0.2),
-    ("distilbert", "span"): ("qa_dropout", 0.1),
-}
-_NO_DROPOUT = {("bert", "span")}
+
+_POSITIONS = "max_sequence_length"
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """The architecture and the sizes of a checkpoint, in Keras's terms.
+    """The family and the sizes of a checkpoint, in Keras's terms.
 
     Args:
-        architecture: `"bert"` or `"distilbert"`.
-        backbone: keyword arguments of the KerasHub backbone.
+        family: its family.
+        backbone: keyword arguments of `Family.make_encoder`.
         task: the kind of task that the checkpoint claims to be for, as in
             `WeightTable.tasks`; None if it is for none of them.
         head: what the configuration says about that task's outputs.
         head_dropout: float in [0, 1), rate before the outputs, in training.
     """
 
-    architecture: str
+    family: Family
     backbone: dict[str, Any]
     task: str | None = None
     head: HeadSettings = HeadSettings()
@@ -104,35 +72,35 @@ def read_config(directory: Path) -> CheckpointConfig:
         )
     config = disk.read_json(path)
     architecture = config.get("model_type")
-    if not isinstance(architecture, str) or architecture not in WEIGHT_TABLES:
+    if not isinstance(architecture, str) or architecture not in FAMILIES:
         raise ValueError(
-            f"`model_type` in `{path}` must be one of "
-            f"{sorted(WEIGHT_TABLES)}. Received: {reprlib.repr(architecture)}."
+            f"`model_type` in `{path}` must be one of {sorted(FAMILIES)}, the "
+            f"supported families. Received: {reprlib.repr(architecture)}. "
+            "docs/add_a_family.md tells how to add one."
         )
-    check_settings(path, config, architecture)
-    sizes = {
-        ours: _read_size(path, config, theirs)
-        for theirs, ours in _SIZE_NAMES[architecture].items()
-    }
+    family = FAMILIES[architecture]
+    check_settings(path, config, family)
+    sizes = _read_sizes(path, config, family)
     if sizes["hidden_dim"] % sizes["num_heads"]:
         raise ValueError(
             f"`{path}`: the width {sizes['hidden_dim']} is not divisible by "
             f"the number of attention heads {sizes['num_heads']}."
         )
     # KerasHub has a single dropout rate for hidden states and attention.
-    dropout = _read_rate(path, config, _DROPOUT_NAMES[architecture])
-    task = _find_task(config, architecture)
+    dropout = _read_rate(path, config, family.config.dropout)
+    settings = read_encoder_settings(path, config, family)
+    task = _find_task(config, family)
     return CheckpointConfig(
-        architecture,
-        {**sizes, "dropout": dropout},
+        family,
+        {**sizes, "dropout": dropout, **settings},
         task,
         read_head_settings(path, config, task),
-        _head_dropout(path, config, architecture, task, dropout),
+        _head_dropout(path, config, family, task, dropout),
     )
 
 
 def hugging_face_config(
-    architecture: str,
+    family: Family,
     backbone: Mapping[str, Any],
     head: str,
     *,
@@ -144,8 +112,8 @@ def hugging_face_config(
     """Builds the content of `config.json`; the reverse of `read_config`.
 
     Args:
-        architecture: "bert" or "distilbert".
-        backbone: arguments of the KerasHub backbone.
+        family: the model's family.
+        backbone: arguments of the encoder.
         head: "masked_lm" or a kind of task.
         labels: names of the classes, or of the single output.
         pad_id: int, the id of padding.
@@ -154,45 +122,47 @@ def hugging_face_config(
         is_probability: bool, whether a regression's output is the logit of a
             probability: Hugging Face then applies a sigmoid to it.
     """
-    sizes = {
-        theirs: backbone[ours]
-        for theirs, ours in _SIZE_NAMES[architecture].items()
-    }
+    keys = family.config
+    sizes = {theirs: backbone[ours] for theirs, ours in keys.sizes.items()}
+    for name, ours in keys.sizes.items():
+        if ours == _POSITIONS:
+            sizes[name] += keys.unused_positions
     rate = backbone["dropout"]
     config = {
-        "architectures": [CLASS_STEMS[architecture] + _CLASS_ENDS[head]],
-        "model_type": architecture,
+        "architectures": [keys.class_stem + _CLASS_ENDS[head]],
+        "model_type": family.name,
         **sizes,
-        ACTIVATION_NAMES[architecture]: "gelu",
-        _DROPOUT_NAMES[architecture]: rate,
-        _ATTENTION_DROPOUT_NAMES[architecture]: rate,
+        keys.activation: backbone.get("activation", DEFAULT),
+        keys.dropout: rate,
+        keys.attention_dropout: rate,
         "initializer_range": 0.02,
         "pad_token_id": pad_id,
         "tie_word_embeddings": True,
         "dtype": "float32",
     }
-    if architecture == "bert":
-        config["layer_norm_eps"] = 1e-12
-    else:
-        config["sinusoidal_pos_embds"] = False
+    if keys.epsilon is not None:
+        config[keys.epsilon] = backbone.get(
+            "layer_norm_epsilon", family.epsilon
+        )
+    config |= keys.constants
     if labels:
         config["id2label"] = {str(i): name for i, name in enumerate(labels)}
         config["label2id"] = {name: i for i, name in enumerate(labels)}
     if head == "regression" and not is_probability:
         config["problem_type"] = "regression"
     kind = "classification" if head == "regression" else head
-    name, default = _HEAD_DROPOUT_NAMES.get((architecture, kind), ("", None))
+    name, default = keys.head_dropouts.get(kind, ("", None))
     default = rate if default is None else default
     if name and head_dropout not in (None, default):
         config[name] = head_dropout
     return config
 
 
-def _find_task(config: dict[str, Any], architecture: str) -> str | None:
+def _find_task(config: dict[str, Any], family: Family) -> str | None:
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes else None
-    for kind in WEIGHT_TABLES[architecture].tasks:
-        if name == CLASS_STEMS[architecture] + _CLASS_ENDS[kind]:
+    for kind in family.weights.tasks:
+        if name == family.config.class_stem + _CLASS_ENDS[kind]:
             return kind
     return None
 
@@ -200,13 +170,14 @@ def _find_task(config: dict[str, Any], architecture: str) -> str | None:
 def _head_dropout(
     path: Path,
     config: dict[str, Any],
-    architecture: str,
+    family: Family,
     task: str | None,
     encoder: float,
 ) -> float:
-    if (architecture, task) in _NO_DROPOUT:
+    keys = family.config
+    if task in keys.kinds_without_dropout:
         return 0.0
-    name, default = _HEAD_DROPOUT_NAMES.get((architecture, task), ("", None))
+    name, default = keys.head_dropouts.get(task or "", ("", None))
     if config.get(name, default) is None:
         return encoder
     return _read_rate(path, config, name, default or encoder)
@@ -226,6 +197,24 @@ def _read_rate(
             f"Received: {reprlib.repr(rate)}."
         )
     return float(rate)
+
+
+def _read_sizes(
+    path: Path, config: dict[str, Any], family: Family
+) -> dict[str, int]:
+    sizes = {}
+    for name, ours in family.config.sizes.items():
+        sizes[ours] = _read_size(path, config, name)
+        unused = family.config.unused_positions
+        if ours == _POSITIONS and unused:
+            if sizes[ours] <= unused:
+                raise ValueError(
+                    f"`{name}` in `{path}` must be above {unused}: the first "
+                    f"{unused} positions of a {family.title} are never used. "
+                    f"Received: {sizes[ours]}."
+                )
+            sizes[ours] -= unused
+    return sizes
 
 
 def _read_size(path: Path, config: dict[str, Any], name: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from keras_distil.models.architectures import Family
 from keras_distil.models.checkpoints.config import read_config
 from keras_distil.models.checkpoints.safetensors_files import (
     SINGLE_FILE,
@@ -17,16 +18,13 @@ from keras_distil.models.checkpoints.safetensors_files import (
     list_tensors,
 )
 from keras_distil.models.checkpoints.settings import check_outputs
-from keras_distil.models.checkpoints.weight_table import WEIGHT_TABLES
 from keras_distil.utils.disk import read_json
 
 _LOGGER = logging.getLogger("keras_distil")
-# Next-sentence prediction, part of every published BERT.
-_USUAL = ["cls.seq_relationship.*"]
 
 
 class HuggingFaceCheckpoint:
-    """A BERT or DistilBERT checkpoint in a local directory.
+    """A checkpoint of a supported family in a local directory.
 
     Opening it reads `config.json` and the headers of the weight files; the
     values are read by `read`.
@@ -44,7 +42,7 @@ class HuggingFaceCheckpoint:
     def __init__(self, directory: str | os.PathLike) -> None:
         self.directory = Path(directory)
         self.config = read_config(self.directory)
-        self.table = WEIGHT_TABLES[self.config.architecture]
+        self.table = self.config.family.weights
         self._tensors = self._key_by_table(list_tensors(self.directory))
         self._check_sizes()
 
@@ -123,14 +121,18 @@ class HuggingFaceCheckpoint:
             )
             for rule in rules
         }
+        width = self.config.backbone["hidden_dim"]
+        expected |= {
+            name: (1, width) for name in self.table.added_rows.values()
+        }
         purpose = task or "masked-LM"
         foreign = self._foreign_heads(expected, masked_lm=masked_lm)
         self._check_names_and_shapes(expected, foreign, purpose)
         if foreign:
-            heads = sorted(set(map(_name_head, foreign)))
+            heads = sorted(set(map(self.table.head_of, foreign)))
+            usual = self.table.usual_heads.issuperset(heads)
             _LOGGER.log(
-                # BERT's second pretraining head tells nothing about the folder.
-                logging.INFO if heads == _USUAL else logging.WARNING,
+                logging.INFO if usual else logging.WARNING,
                 "%s: its weights %s belong to another task's head, and are "
                 "left out of this %s model.",
                 self.directory,
@@ -140,8 +142,17 @@ class HuggingFaceCheckpoint:
         if masked_lm:
             self._check_duplicates()
         for rule in rules:
-            tensor = self._tensors[rule.hugging_face].read()
+            tensor = self._read_with_added_row(rule.hugging_face)
             yield rule.keras, rule.layout.to_keras(tensor, shapes[rule.keras])
+
+    def _read_with_added_row(self, name: str) -> np.ndarray:
+        tensor = self._tensors[name].read()
+        row = self.table.added_rows.get(name)
+        if row is None:
+            return tensor
+        added = self._tensors[row].read()
+        # Adding zeros would turn -0.0 into 0.0.
+        return tensor + added if added.any() else tensor
 
     def _key_by_table(
         self, stored: dict[str, StoredTensor]
@@ -171,14 +182,7 @@ class HuggingFaceCheckpoint:
         This happens before a model is built, because sizes from a damaged
         file could use up all memory.
         """
-        sizes = self.config.backbone
-        last = sizes["num_layers"] - 1
-        self._check_shapes(
-            {
-                name.format(i=last): tuple(sizes[key] for key in keys)
-                for name, keys in self.table.sizes.items()
-            }
-        )
+        self._check_shapes(self.table.expected_sizes(self.config.backbone))
 
     def _foreign_heads(
         self, expected: dict[str, tuple[int, ...]], *, masked_lm: bool
@@ -206,7 +210,7 @@ class HuggingFaceCheckpoint:
                 raise ValueError(
                     f"`{tensor.name}` of shape {tensor.shape} in "
                     f"`{tensor.file}` belongs to no layer of a "
-                    f"{self.config.architecture} {purpose} model with "
+                    f"{self.config.family.name} {purpose} model with "
                     f"{self.config.backbone['num_layers']} layers."
                 )
 
@@ -245,14 +249,9 @@ class HuggingFaceCheckpoint:
                 )
 
 
-def _name_head(name: str) -> str:
-    """Names a head by the start of its weights: "cls.predictions.*"."""
-    parts = name.split(".")
-    return ".".join(parts[: 2 if parts[0] == "cls" else 1]) + ".*"
-
-
 def write_checkpoint(
     directory: Path,
+    family: Family,
     config: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     *,
@@ -263,6 +262,7 @@ def write_checkpoint(
 
     Args:
         directory: a folder.
+        family: the model's family.
         config: as from `hugging_face_config`.
         arrays: the value of every Keras variable, by its path.
         num_layers: int, number of the encoder's layers.
@@ -270,10 +270,10 @@ def write_checkpoint(
             model.
 
     Raises:
-        ValueError: if a weight of the architecture is missing, or the
-            architecture lacks a weight, such as those of low-rank layers.
+        ValueError: if a weight of the family is missing, or the family lacks
+            a weight, such as those of low-rank layers.
     """
-    table = WEIGHT_TABLES[config["model_type"]]
+    table = family.weights
     known = {
         rule.keras
         for rule in table.rules(
@@ -304,6 +304,10 @@ def write_checkpoint(
             )
         tensor = rule.layout.to_hugging_face(arrays[rule.keras])
         tensors[rule.hugging_face] = np.ascontiguousarray(tensor, np.float32)
+    for table_name, row in table.added_rows.items():
+        # It is part of the table's rows by now.
+        width = tensors[table_name].shape[-1]
+        tensors[row] = np.zeros((1, width), np.float32)
     text = json.dumps(config, indent=2) + "\n"
     (directory / "config.json").write_text(text, "utf-8")
     # Without this entry, Hugging Face refuses the file.

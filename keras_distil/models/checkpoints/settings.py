@@ -11,18 +11,18 @@ checkpoint holds the positions, however they were computed.
 """
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ACTIVATION_NAMES = {"bert": "hidden_act", "distilbert": "activation"}
-# The beginnings of Hugging Face's class names.
-CLASS_STEMS = {"bert": "Bert", "distilbert": "DistilBert"}
+from keras_distil.models.architectures import Family
+from keras_distil.models.architectures.activations import ACTIVATIONS, DEFAULT
+
 # The values supported here; the first is the format's default.
 _REQUIRED: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute", None),
-    "layer_norm_eps": (1e-12,),
     "is_decoder": (False, None),
     "is_encoder_decoder": (False, None),
     "add_cross_attention": (False, None),
@@ -30,6 +30,10 @@ _REQUIRED: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "auto_map": (None,),
 }
+# Of every family's configuration in Hugging Face.
+_DEFAULT_EPSILON = 1e-12
+# What follows the family in the name of a class of Hugging Face.
+_CLASS_ENDS = re.compile(r"Model|LMHeadModel|PreTrainedModel|For\w+")
 _CLASSIFIERS = ("classification", "token_classification")
 _PROBLEM_TYPES = (None, "regression", "single_label_classification")
 _MOST_CLASSES = 2**20
@@ -54,14 +58,14 @@ class HeadSettings:
 
 
 def check_settings(
-    path: Path, config: Mapping[str, Any], architecture: str
+    path: Path, config: Mapping[str, Any], family: Family
 ) -> None:
     """Refuses settings that change the outputs and have no counterpart.
 
     Raises:
         ValueError: naming the setting.
     """
-    required = {ACTIVATION_NAMES[architecture]: ("gelu",), **_REQUIRED}
+    required = {**_REQUIRED, **family.config.required}
     for name, allowed in required.items():
         value = config.get(name, allowed[0])
         if not any(value == v and type(value) is type(v) for v in allowed):
@@ -69,7 +73,7 @@ def check_settings(
                 f"`{name}` in `{path}` must be {allowed[0]!r}: no other value "
                 f"is supported. Received: {reprlib.repr(value)}."
             )
-    _check_classes(path, config.get("architectures"), architecture)
+    _check_classes(path, config.get("architectures"), family)
     adapter = path.with_name("adapter_config.json")
     if adapter.is_file():
         raise ValueError(
@@ -78,20 +82,66 @@ def check_settings(
         )
 
 
-def _check_classes(path: Path, classes: Any, architecture: str) -> None:
+def _check_classes(path: Path, classes: Any, family: Family) -> None:
     if classes is None:
         return
-    stem = CLASS_STEMS[architecture]
+    stem = family.config.class_stem
     for name in classes if isinstance(classes, list) else [classes]:
         short = name if isinstance(name, str) else ""
         short = short.removeprefix("TF").removeprefix("Flax")
-        if not short.startswith(stem) or short.startswith("BertGeneration"):
+        end = short.removeprefix(stem) if short.startswith(stem) else ""
+        if not _CLASS_ENDS.fullmatch(end):
             raise ValueError(
                 f"`architectures` in `{path}` must name a class of "
-                f"{architecture!r}, its `model_type`: `{stem}Model` or one "
+                f"{family.name!r}, its `model_type`: `{stem}Model` or one "
                 f"that begins with `{stem}For`. "
                 f"Received: {reprlib.repr(name)}."
             )
+
+
+def read_encoder_settings(
+    path: Path, config: Mapping[str, Any], family: Family
+) -> dict[str, Any]:
+    """Reads the activation and the epsilon of an encoder.
+
+    Args:
+        path: path of the configuration, for messages.
+        config: its content.
+        family: its family.
+
+    Returns:
+        Arguments of `Family.make_encoder`: those that differ from its
+        defaults.
+
+    Raises:
+        ValueError: if no Keras layer computes with these values.
+    """
+    keys = family.config
+    settings: dict[str, Any] = {}
+    activation = config.get(keys.activation, DEFAULT)
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise ValueError(
+            f"`{keys.activation}` in `{path}` must be one of "
+            f"{list(ACTIVATIONS)}: no other activation is supported. "
+            f"Received: {reprlib.repr(activation)}."
+        )
+    if activation != DEFAULT:
+        settings["activation"] = activation
+    if keys.epsilon is None:
+        return settings
+    epsilon = config.get(keys.epsilon, _DEFAULT_EPSILON)
+    if (
+        isinstance(epsilon, bool)
+        or not isinstance(epsilon, int | float)
+        or not 0 < epsilon < 1
+    ):
+        raise ValueError(
+            f"`{keys.epsilon}` in `{path}` must be a number between 0 and 1. "
+            f"Received: {reprlib.repr(epsilon)}."
+        )
+    if epsilon != family.epsilon:
+        settings["layer_norm_epsilon"] = float(epsilon)
+    return settings
 
 
 def read_head_settings(

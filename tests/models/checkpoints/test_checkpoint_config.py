@@ -16,10 +16,10 @@ def test_sizes_in_keras_words(golden_bert, golden_distil_bert):
         "max_sequence_length": 12,
         "dropout": 0.1,
     }
-    assert config.architecture == "bert"
+    assert config.family.name == "bert"
     assert config.backbone == {**sizes, "num_segments": 2}
     config = read_config(golden_distil_bert)
-    assert config.architecture == "distilbert"
+    assert config.family.name == "distilbert"
     assert config.backbone == sizes
 
 
@@ -39,13 +39,15 @@ def test_settings_may_be_left_out(golden_bert, edit_checkpoint):
             r"`model_type` .* one of \['bert', 'distilbert'\].*'roberta'",
         ),
         ({"model_type": None}, "`model_type` .* Received: None"),
-        ({"hidden_act": "gelu_new"}, "`hidden_act` .*'gelu'.*'gelu_new'"),
-        ({"hidden_act": "relu"}, "`hidden_act` .*'gelu'.*'relu'"),
+        ({"hidden_act": "gelu_10"}, "`hidden_act` .*'gelu'.*'gelu_10'"),
+        ({"hidden_act": ["relu"]}, r"`hidden_act` .*'gelu'.*\['relu'\]"),
         (
             {"position_embedding_type": "relative_key"},
             "`position_embedding_type` .*'absolute'.*'relative_key'",
         ),
-        ({"layer_norm_eps": 1e-5}, "`layer_norm_eps` .*1e-12.*1e-05"),
+        ({"layer_norm_eps": 0}, "`layer_norm_eps` .*between 0 and 1.*0"),
+        ({"layer_norm_eps": "1e-5"}, "`layer_norm_eps` .*number.*'1e-5'"),
+        ({"layer_norm_eps": True}, "`layer_norm_eps` .*number.*True"),
         ({"is_decoder": True}, "`is_decoder` .*False.*True"),
         ({"hidden_size": None}, "`hidden_size` .*positive integer.*None"),
         ({"vocab_size": 0}, "`vocab_size` .*positive integer.*0"),
@@ -59,14 +61,29 @@ def test_unsupported_settings(golden_bert, edit_checkpoint, settings, message):
         read_config(directory)
 
 
-def test_unsupported_activation_of_distil_bert(
-    golden_distil_bert, edit_checkpoint
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"activation": "relu2"}, "`activation` .*'gelu'.*'relu2'"),
+        # Hugging Face's has no such setting and computes with 1e-12.
+        ({"layer_norm_eps": 1e-5}, "`layer_norm_eps` .*1e-12.*1e-05"),
+    ],
+)
+def test_unsupported_settings_of_distil_bert(
+    golden_distil_bert, edit_checkpoint, setting, message
+):
+    directory = edit_checkpoint(golden_distil_bert, config=setting)
+    with pytest.raises(ValueError, match=message):
+        read_config(directory)
+
+
+def test_settings_that_are_the_family_s_own_are_left_out(
+    golden_bert, edit_checkpoint
 ):
     directory = edit_checkpoint(
-        golden_distil_bert, config={"activation": "relu"}
+        golden_bert, config={"hidden_act": "gelu", "layer_norm_eps": 1e-12}
     )
-    with pytest.raises(ValueError, match="`activation` .*'gelu'.*'relu'"):
-        read_config(directory)
+    assert read_config(directory) == read_config(golden_bert)
 
 
 def test_missing_directory(tmp_path):

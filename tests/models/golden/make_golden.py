@@ -6,6 +6,7 @@ this package. Run once, with torch and transformers installed, from here:
     python make_golden.py
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,41 @@ def save(name, model):
     )
 
 
+# Settings of the golden checkpoints that are computed, too.
+VARIANTS = {
+    "bert": (
+        {"hidden_act": "gelu_new"},
+        {"hidden_act": "relu", "layer_norm_eps": 0.01},
+        {"hidden_act": "silu", "layer_norm_eps": 1e-5},
+    ),
+    "distil_bert": ({"activation": "relu"}, {"activation": "gelu_new"}),
+}
+
+
+def save_variants(name):
+    """Writes the logits of the checkpoint under other settings."""
+    folder = Path(__file__).parent / name
+    arrays = np.load(folder / "outputs.npz")
+    names = {"token_ids": "input_ids", "padding_mask": "attention_mask"}
+    if "segment_ids" in arrays:
+        names["segment_ids"] = "token_type_ids"
+    tensors = {
+        theirs: torch.tensor(arrays[ours]).long()
+        for ours, theirs in names.items()
+    }
+    logits = {}
+    for settings in VARIANTS[name]:
+        config = transformers.AutoConfig.from_pretrained(folder, **settings)
+        model = transformers.AutoModelForMaskedLM.from_pretrained(
+            folder, config=config
+        )
+        with torch.no_grad():
+            # In float64, as these models amplify rounding to 1e-4.
+            outputs = model.eval().double()(**tensors)
+        logits[json.dumps(settings)] = outputs.logits.numpy()
+    np.savez(folder / "variants.npz", **logits)
+
+
 if __name__ == "__main__":
     bert = transformers.BertConfig(
         vocab_size=64,
@@ -86,3 +122,5 @@ if __name__ == "__main__":
         "distil_bert",
         randomize(transformers.DistilBertForMaskedLM(distil_bert)),
     )
+    for name in VARIANTS:
+        save_variants(name)

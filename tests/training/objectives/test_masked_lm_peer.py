@@ -6,13 +6,14 @@ import tensorflow as tf
 import toy
 
 from keras_distil import losses
-from keras_distil.models.checkpoints.weight_table import BERT, DISTILBERT
+from keras_distil.models.architectures import FAMILIES
 from keras_distil.training.objectives import MaskedLMBatch, MaskedLMObjective
 
 pytestmark = pytest.mark.peer
 
 TEMPERATURE = 2.0
 # KerasHub's embeddings have an epsilon of 1e-12, as the checkpoints have.
+BERT, DISTILBERT = (FAMILIES[x].weights for x in ("bert", "distilbert"))
 THEIR_BERT = {
     "vocab_size": toy.VOCABULARY,
     "hidden_size": 16,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from keras_distil.models.checkpoints import WEIGHT_TABLES, weight_table
+from keras_distil.models.architectures import FAMILIES, weight_table
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert"])
@@ -12,14 +12,16 @@ def test_tables_name_every_tensor_once(
     directory = golden_bert if architecture == "bert" else golden_distil_bert
     with safe_open(directory / "model.safetensors", "numpy") as file:
         stored = sorted(file.keys())
-    rules = WEIGHT_TABLES[architecture].rules(2, pooler=False, masked_lm=True)
+    rules = FAMILIES[architecture].weights.rules(
+        2, pooler=False, masked_lm=True
+    )
     assert sorted(rule.hugging_face for rule in rules) == stored
     assert len({rule.keras for rule in rules}) == len(rules)
 
 
 def test_pooler_and_head_are_optional():
     def names(**sections):
-        rules = WEIGHT_TABLES["bert"].rules(1, **sections)
+        rules = FAMILIES["bert"].weights.rules(1, **sections)
         return {rule.hugging_face for rule in rules}
 
     bare = names(pooler=False, masked_lm=False)
@@ -89,4 +91,4 @@ def test_kernels_of_attention_element_by_element():
     ],
 )
 def test_canonical_name(architecture, name, canonical):
-    assert WEIGHT_TABLES[architecture].canonical_name(name) == canonical
+    assert FAMILIES[architecture].weights.canonical_name(name) == canonical

@@ -1,0 +1,132 @@
+"""What KerasHub's classes lack to compute exactly what checkpoints do."""
+
+from typing import Any
+
+import keras
+from keras_hub.models import Backbone
+
+from keras_distil.models import encoder_weights
+from keras_distil.models.architectures.activations import ACTIVATIONS, DEFAULT
+from keras_distil.models.weights import copy_weights
+
+
+def check_not_cloned(kind: type, arguments: tuple[Any, ...]) -> None:
+    """Raises TypeError if `keras.models.clone_model` calls the constructor.
+
+    `clone_model` calls a class that accepts any arguments as if it were a
+    plain functional model, with symbolic inputs and outputs.
+
+    Args:
+        kind: the class of the model.
+        arguments: the positional arguments of its constructor.
+    """
+    if arguments and isinstance(arguments[0], dict):
+        raise TypeError(
+            f"`keras.models.clone_model` cannot clone a {kind.__name__}. Use "
+            "`type(model).from_config(model.get_config())` and, for the "
+            "weights, `set_weights(model.get_weights())`."
+        )
+
+
+class ExactEncoder:
+    """Adds the activation and the epsilon of a checkpoint to an encoder.
+
+    Args:
+        *args: arguments of the KerasHub encoder.
+        activation: name of the activation in the feed-forward parts, as in
+            Hugging Face's configurations. Defaults to "gelu", exact.
+        layer_norm_epsilon: float, epsilon of all layer normalisations.
+            Defaults to the family's.
+        **kwargs: keyword arguments of the KerasHub encoder.
+
+    Raises:
+        ValueError: if the activation is unknown.
+    """
+
+    # Of the family's checkpoints.
+    default_epsilon: float
+
+    def __init__(
+        self,
+        *args: Any,
+        activation: str = DEFAULT,
+        layer_norm_epsilon: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_not_cloned(type(self), args)
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {list(ACTIVATIONS)}. "
+                f"Received: activation={activation!r:.60}."
+            )
+        super().__init__(*args, **kwargs)
+        self.activation = activation
+        self.layer_norm_epsilon = (
+            self.default_epsilon
+            if layer_norm_epsilon is None
+            else layer_norm_epsilon
+        )
+        apply_settings(self, self.activation, self.layer_norm_epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the encoder."""
+        config = super().get_config()  # type: ignore[misc]
+        if self.activation != DEFAULT:
+            config["activation"] = self.activation
+        if self.layer_norm_epsilon != self.default_epsilon:
+            config["layer_norm_epsilon"] = self.layer_norm_epsilon
+        return config
+
+
+def apply_settings(backbone: Backbone, activation: str, epsilon: float) -> None:
+    """Gives the layers of an encoder an activation and an epsilon."""
+    for layer in backbone.transformer_layers:
+        encoder_weights.set_activation(layer, ACTIVATIONS[activation])
+        encoder_weights.set_epsilon(layer, epsilon)
+    encoder_weights.read_embeddings(backbone).norm.epsilon = epsilon
+
+
+def activation_of(backbone: Backbone) -> str:
+    """Returns the name of an encoder's activation; "gelu" if it has none."""
+    return getattr(backbone, "activation", DEFAULT)
+
+
+class ExactMaskedLM:
+    """Gives a KerasHub masked-LM head what a checkpoint's head has.
+
+    Its activation and epsilon are the encoder's. KerasHub's classes compile
+    by default, this one only on demand.
+
+    Args:
+        *args: arguments of the KerasHub model.
+        compile: bool, whether to compile with KerasHub's defaults.
+        **kwargs: keyword arguments of the KerasHub model.
+    """
+
+    # Of a KerasHub encoder, which has no such setting.
+    default_epsilon: float
+
+    def __init__(
+        self, *args: Any, compile: bool = False, **kwargs: Any
+    ) -> None:
+        check_not_cloned(type(self), args)
+        super().__init__(*args, compile=compile, **kwargs)  # type: ignore[call-arg]
+        backbone = self.backbone  # type: ignore[attr-defined]
+        encoder_weights.set_head(
+            self,
+            epsilon=epsilon_of(backbone, self.default_epsilon),
+            activation=ACTIVATIONS[activation_of(backbone)],
+        )
+
+
+def epsilon_of(backbone: Backbone, default: float) -> float:
+    """Returns an encoder's epsilon, or the default if it is no setting."""
+    return getattr(backbone, "layer_norm_epsilon", default)
+
+
+def copy_layers(
+    source: list[keras.layers.Layer], target: list[keras.layers.Layer]
+) -> None:
+    """Copies the weights of layers, one by one."""
+    for old, new in zip(source, target, strict=True):
+        copy_weights(old, new)
