@@ -12,6 +12,8 @@ from keras_distil.models.architectures import FAMILIES, titles
 from keras_distil.utils.disk import read_json
 
 _ENCODERS = tuple(family.hub.encoder for family in FAMILIES.values())
+# Not their subclasses in KerasHub, which are families of their own.
+_SUPPORTED = {encoder for x in FAMILIES.values() for encoder in x.encoders}
 # Clients whose errors share no class, except for errors of the system.
 _CLIENTS = ("httpcore", "httpx", "huggingface_hub", "kagglehub", "kagglesdk")
 # The address of KerasHub's presets, with or without a version.
@@ -36,7 +38,7 @@ def check_family(source: str) -> None:
         ValueError: naming the family.
     """
     encoder = _find_encoder(source)
-    if encoder is not None and not issubclass(encoder, _ENCODERS):
+    if encoder is not None and encoder not in _SUPPORTED:
         examples = [repr(x.example_preset) for x in FAMILIES.values()]
         lists = [f"`{x.__name__}.presets`" for x in _ENCODERS]
         raise ValueError(

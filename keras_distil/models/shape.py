@@ -198,7 +198,9 @@ def _hub_shape(source: str) -> tuple[EncoderShape, str]:
     )
     if not isinstance(cached, str):
         for family in FAMILIES.values():
-            name = hub_source.repository.removeprefix(family.publisher)
+            name = hub_source.repository
+            for publisher in family.publishers:
+                name = name.removeprefix(publisher)
             if name in family.published:
                 # Without a network, a request to the Hub fails after half a
                 # minute.

@@ -283,5 +283,5 @@ BERT = Family(
         "bert-base-cased": _published(12, 768, vocabulary_size=28996),
         "bert-large-uncased": _published(24, 1024),
     },
-    publisher="google-bert/",
+    publishers=("google-bert/",),
 )

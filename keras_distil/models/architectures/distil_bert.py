@@ -253,5 +253,5 @@ DISTIL_BERT = Family(
             "max_sequence_length": 512,
         },
     },
-    publisher="distilbert/",
+    publishers=("distilbert/",),
 )

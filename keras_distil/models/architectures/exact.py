@@ -94,8 +94,9 @@ def activation_of(backbone: Backbone) -> str:
 class ExactMaskedLM:
     """Gives a KerasHub masked-LM head what a checkpoint's head has.
 
-    Its activation and epsilon are the encoder's. KerasHub's classes compile
-    by default, this one only on demand.
+    Its epsilon is the encoder's, and so is its activation, unless the family's
+    heads always have their own. KerasHub's classes compile by default, this
+    one only on demand.
 
     Args:
         *args: arguments of the KerasHub model.
@@ -105,6 +106,7 @@ class ExactMaskedLM:
 
     # Of a KerasHub encoder, which has no such setting.
     default_epsilon: float
+    has_own_activation = False
 
     def __init__(
         self, *args: Any, compile: bool = False, **kwargs: Any
@@ -115,7 +117,9 @@ class ExactMaskedLM:
         encoder_weights.set_head(
             self,
             epsilon=epsilon_of(backbone, self.default_epsilon),
-            activation=ACTIVATIONS[activation_of(backbone)],
+            activation=None
+            if self.has_own_activation
+            else ACTIVATIONS[activation_of(backbone)],
         )
 
 

@@ -100,7 +100,7 @@ class Family:
         copy_pooler: copies the pooler of a classifier to a student.
         example_preset: name of a KerasHub preset, for messages.
         published: sizes of released models by name.
-        publisher: the beginning of their names on the Hugging Face Hub.
+        publishers: the beginnings of their names on the Hugging Face Hub.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Family:
     copy_pooler: Callable[[Task, Task], None]
     example_preset: str
     published: Mapping[str, Mapping[str, int]]
-    publisher: str
+    publishers: tuple[str, ...]
 
     @property
     def of_students(self) -> "Family":
