@@ -137,7 +137,8 @@ def make_examples(
     words = student.model.backbone.vocabulary_size
     texts = list(_TEXTS if held_out is None else held_out)
     if tokenizer is None:
-        batches = [_random_batch(generator, words, (_BATCH, 16))]
+        length = min(16, student.max_length)
+        batches = [_random_batch(generator, words, (_BATCH, length))]
     else:
         batches = _text_batches(student, tokenizer, texts)
     # The shortest sequence is [CLS] and [SEP].

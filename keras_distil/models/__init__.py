@@ -9,6 +9,12 @@ from keras_distil.models.architectures.bert import (
 from keras_distil.models.architectures.distil_bert import (
     ExactDistilBertMaskedLM as ExactDistilBertMaskedLM,
 )
+from keras_distil.models.architectures.roberta import (
+    ExactRobertaBackbone as ExactRobertaBackbone,
+)
+from keras_distil.models.architectures.roberta import (
+    ExactRobertaMaskedLM as ExactRobertaMaskedLM,
+)
 from keras_distil.models.elmo.language_model import (
     ElmoClassifier as ElmoClassifier,
 )

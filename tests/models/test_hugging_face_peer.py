@@ -15,6 +15,7 @@ BERT = {
     "intermediate_size": 40,
     "max_position_embeddings": 16,
 }
+ROBERTA = {**BERT, "type_vocab_size": 1, "max_position_embeddings": 18}
 DISTIL_BERT = {
     "vocab_size": 90,
     "dim": 24,
@@ -29,7 +30,7 @@ def build(class_name, config):
     """A model of the peer in which all weights matter."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    kind = "DistilBert" if class_name.startswith("Distil") else "Bert"
+    kind = class_name.partition("For")[0]
     settings = getattr(transformers, f"{kind}Config")(**config)
     model = getattr(transformers, class_name)(settings)
     generator = torch.Generator().manual_seed(4)
@@ -57,13 +58,13 @@ def their_logits(model, arrays):
     return (outputs.logits if logits is None else logits).numpy()
 
 
-def batch(with_segments):
+def batch(with_segments, lowest=0):
     generator = np.random.default_rng(6)
     padding_mask = np.ones((3, 11), "int32")
     padding_mask[1, 7:] = 0
     padding_mask[2, 1:] = 0
     arrays = {
-        "token_ids": generator.integers(0, 90, (3, 11), dtype="int32"),
+        "token_ids": generator.integers(lowest, 90, (3, 11), dtype="int32"),
         "padding_mask": padding_mask,
     }
     if with_segments:
@@ -81,16 +82,44 @@ def batch(with_segments):
         ("BertForPreTraining", {}),
         ("DistilBertForMaskedLM", {}),
         ("DistilBertForMaskedLM", {"max_shard_size": "20KB"}),
+        ("RobertaForMaskedLM", {}),
+        ("RobertaForMaskedLM", {"max_shard_size": "20KB"}),
     ],
 )
 def test_logits(class_name, saving, tmp_path, all_logits):
     is_bert = class_name.startswith("Bert")
-    peer = build(class_name, BERT if is_bert else DISTIL_BERT)
+    is_roberta = class_name.startswith("Roberta")
+    config = {"B": BERT, "D": DISTIL_BERT, "R": ROBERTA}[class_name[0]]
+    peer = build(class_name, config)
     peer.save_pretrained(tmp_path, **saving)
     sharded = (tmp_path / "model.safetensors.index.json").exists()
     assert sharded == bool(saving)
-    arrays = batch(with_segments=is_bert)
+    # RoBERTa gives its padding, id 1, no position of its own.
+    arrays = batch(with_segments=is_bert, lowest=2 if is_roberta else 0)
     # Sums of float32 in another order; logits are of order 10.
+    np.testing.assert_allclose(
+        all_logits(models.load_teacher(tmp_path), arrays),
+        their_logits(peer, arrays),
+        atol=1e-4,
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"num_hidden_layers": 1, "num_attention_heads": 1},
+        {"hidden_size": 12, "num_attention_heads": 4, "intermediate_size": 9},
+        {"vocab_size": 91, "max_position_embeddings": 13},
+        {"layer_norm_eps": 1e-5, "hidden_act": "gelu_new"},
+    ],
+)
+@pytest.mark.parametrize("family", ["Bert", "Roberta"])
+def test_logits_of_other_shapes(family, sizes, tmp_path, all_logits):
+    config = {"Bert": BERT, "Roberta": ROBERTA}[family]
+    peer = build(f"{family}ForMaskedLM", {**config, **sizes})
+    peer.save_pretrained(tmp_path)
+    arrays = batch(with_segments=family == "Bert", lowest=2)
     np.testing.assert_allclose(
         all_logits(models.load_teacher(tmp_path), arrays),
         their_logits(peer, arrays),

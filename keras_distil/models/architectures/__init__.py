@@ -7,9 +7,10 @@ from keras_hub.models import TextClassifier
 from keras_distil.models.architectures.bert import BERT
 from keras_distil.models.architectures.distil_bert import DISTIL_BERT
 from keras_distil.models.architectures.family import Family as Family
+from keras_distil.models.architectures.roberta import ROBERTA
 
 # A new family is a module and its entry here.
-FAMILIES = {family.name: family for family in (BERT, DISTIL_BERT)}
+FAMILIES = {family.name: family for family in (BERT, DISTIL_BERT, ROBERTA)}
 
 
 def family_of(model: Any) -> Family | None:

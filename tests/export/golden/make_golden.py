@@ -25,6 +25,7 @@ BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 12,
 }
+ROBERTA = {**BERT, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 DISTIL_BERT = {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12}
 HEADS = ("SequenceClassification", "TokenClassification", "QuestionAnswering")
 
@@ -139,5 +140,6 @@ if __name__ == "__main__":
     for head in HEADS:
         save_model("Bert", BERT, head)
         save_model("DistilBert", DISTIL_BERT, head)
+        save_model("Roberta", ROBERTA, head)
     save_ids(lower_case=True)
     save_ids(lower_case=False)

@@ -73,6 +73,8 @@ VARIANTS = {
         {"hidden_act": "silu", "layer_norm_eps": 1e-5},
     ),
     "distil_bert": ({"activation": "relu"}, {"activation": "gelu_new"}),
+    # Its head always has the exact GELU.
+    "roberta": ({"hidden_act": "relu", "layer_norm_eps": 1e-3},),
 }
 
 
@@ -122,5 +124,18 @@ if __name__ == "__main__":
         "distil_bert",
         randomize(transformers.DistilBertForMaskedLM(distil_bert)),
     )
+    # Of another width inside, so that no family's sizes fit by accident; its
+    # only token type has a weight, unlike that of released models.
+    roberta = transformers.RobertaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=40,
+        max_position_embeddings=14,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )
+    save("roberta", randomize(transformers.RobertaForMaskedLM(roberta)))
     for name in VARIANTS:
         save_variants(name)
