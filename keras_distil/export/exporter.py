@@ -20,7 +20,7 @@ from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport
 from keras_distil.export.student import Student, make_student
-from keras_distil.export.vocabulary import check_vocabulary
+from keras_distil.export.vocabulary import check_vocabulary, find_tokenizer
 from keras_distil.utils.disk import file_size_mb
 
 
@@ -201,7 +201,7 @@ def export_as(
         exporter: the exporter of the format.
         model: the model.
         folder: the output folder.
-        tokenizer: its tokenizer, or None.
+        tokenizer: its tokenizer; None for the one it was loaded with, if any.
         overwrite: whether an earlier export may be replaced.
         held_out: texts or `parity.Examples` for the comparison.
         tolerance: largest allowed difference.
@@ -210,6 +210,8 @@ def export_as(
         **options: options of the exporter.
     """
     exporter.check_installed()
+    if tokenizer is None:
+        tokenizer = find_tokenizer(model, required=exporter.needs_tokenizer)
     student = make_student(
         model, sentence_embedding=sentence_embedding, normalize=normalize
     )

@@ -48,8 +48,9 @@ def export(
         model: a `keras_hub` masked-LM model of a supported family, or a model
             of `models.task_model`.
         folder: the output folder.
-        tokenizer: the student's, as from `data.load_tokenizer`; None for an
-            export that takes only token ids.
+        tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
+            that of the folder which the model, or its teacher, was loaded
+            from; without one, only token ids are taken.
         format: "saved_model", "hugging_face", "preset", "litert" or "onnx".
         overwrite: bool, whether an earlier export may be replaced.
         sentence_embedding: bool, whether to output the mean of the last

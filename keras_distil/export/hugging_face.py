@@ -78,7 +78,7 @@ model = {auto_class}.from_pretrained("FOLDER")
 def export_hugging_face(
     model: keras.Model,
     folder: str | os.PathLike,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: tokenizers.Tokenizer | None = None,
     *,
     overwrite: bool = False,
     labels: Sequence[str] | None = None,
@@ -96,7 +96,9 @@ def export_hugging_face(
         model: a `keras_hub` masked-LM model of a supported family, or a model
             of `models.task_model`.
         folder: the output folder.
-        tokenizer: the student's, as from `data.load_tokenizer`.
+        tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
+            that of the folder which the model, or its teacher, was loaded
+            from.
         overwrite: bool, whether an earlier export may be replaced.
         labels: names of the classes, in the order of the outputs. Defaults
             to the model's own, or `LABEL_0` and so on if it has none.

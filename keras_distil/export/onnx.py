@@ -44,8 +44,9 @@ def export_onnx(
         model: a `keras_hub` masked-LM model of a supported family, or a model
             of `models.task_model`.
         folder: the output folder.
-        tokenizer: the student's, as from `data.load_tokenizer`; None for a
-            model that takes only token ids.
+        tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
+            that of the folder which the model, or its teacher, was loaded
+            from; without one, only token ids are taken.
         labels: names of the classes, in the order of the outputs. Defaults
             to the model's own, or `LABEL_0` and so on if it has none.
         overwrite: bool, whether an earlier export may be replaced.

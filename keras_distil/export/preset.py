@@ -46,8 +46,9 @@ def export_preset(
         model: a `keras_hub` BERT or DistilBERT for masked language modelling,
             or a classifier or regression of texts.
         folder: the output folder.
-        tokenizer: the student's, as from `data.load_tokenizer`; None for a
-            preset that takes only token ids.
+        tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
+            that of the folder which the model, or its teacher, was loaded
+            from; without one, only token ids are taken.
         overwrite: bool, whether an earlier export may be replaced.
         held_out: texts or `parity.Examples` for the comparison with the
             student. Some English sentences if None.

@@ -74,8 +74,9 @@ def export_saved_model(
         model: a `keras_hub` masked-LM model of a supported family, or a model
             of `models.task_model`.
         folder: the output folder.
-        tokenizer: the student's, as from `data.load_tokenizer`; None for a
-            model that takes only token ids.
+        tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
+            that of the folder which the model, or its teacher, was loaded
+            from; without one, only token ids are taken.
         overwrite: bool, whether an earlier export may be replaced.
         max_length: int, number of tokens to which texts are cut. Defaults to
             the number of rows of the position table.

@@ -1,11 +1,49 @@
 """Checks the tokenizer of a student, and writes its files."""
 
+import logging
 from pathlib import Path
 
+import keras
 import tokenizers
 
-from keras_distil.data import vocabulary_size, words_by_id
+from keras_distil.data import load_tokenizer, vocabulary_size, words_by_id
 from keras_distil.export.student import Student
+from keras_distil.models.origin import folder_of
+
+_LOGGER = logging.getLogger("keras_distil")
+
+
+def find_tokenizer(
+    model: keras.Model, *, required: bool
+) -> tokenizers.Tokenizer | None:
+    """Loads the tokenizer of the folder that a model was loaded from.
+
+    Args:
+        model: the model to export.
+        required: whether a tokenizer that cannot be read is an error.
+
+    Returns:
+        The tokenizer; None if there is no folder or no tokenizer in it.
+
+    Raises:
+        FileNotFoundError: if it is required and the folder has none.
+        ValueError: if it is required and cannot be read.
+    """
+    folder = folder_of(model)
+    if folder is None:
+        return None
+    try:
+        return load_tokenizer(folder)
+    except (FileNotFoundError, ValueError) as error:
+        if required:
+            raise
+        if not isinstance(error, FileNotFoundError):
+            _LOGGER.warning(
+                "The export takes only token ids, since the model's tokenizer "
+                "cannot be read: %s",
+                error,
+            )
+        return None
 
 
 def check_vocabulary(
@@ -18,10 +56,15 @@ def check_vocabulary(
         ValueError: if it has words that the student lacks.
     """
     if not isinstance(tokenizer, tokenizers.Tokenizer):
+        reason = (
+            " The model was not loaded from a folder that has one."
+            if tokenizer is None
+            else ""
+        )
         raise TypeError(
             "`tokenizer` must be a `tokenizers.Tokenizer`, as "
             "`data.load_tokenizer` returns it. "
-            f"Received: {type(tokenizer).__name__}."
+            f"Received: {type(tokenizer).__name__}.{reason}"
         )
     words = vocabulary_size(tokenizer)
     rows = student.model.backbone.vocabulary_size

@@ -24,6 +24,7 @@ from keras_distil.models.encoder_weights import (
     read_masked_lm_head,
 )
 from keras_distil.models.labels import meaning_of
+from keras_distil.models.origin import inherit_folder
 from keras_distil.models.task_model import kind_of, put_output
 from keras_distil.models.weights import (
     assign,
@@ -138,6 +139,7 @@ def initialize_student(
             **_encoder_settings(source, family),
         )
         student = _put_head(backbone, family, teacher, dropout)
+    inherit_folder(teacher, student)
     if initialization == "random":
         return student
     check_all_not_quantized(teacher)

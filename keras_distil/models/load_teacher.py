@@ -31,6 +31,7 @@ from keras_distil.models.keras_archive import (
     reason,
 )
 from keras_distil.models.model_paths import is_preset
+from keras_distil.models.origin import remember_folder
 from keras_distil.models.presets import (
     check_family,
     is_of_network,
@@ -200,6 +201,7 @@ def _load_hugging_face(
             **checkpoint.config.backbone, dtype=dtype
         )
         model = family.masked_lm(backbone)
+    remember_folder(model, directory)
     variables = variables_by_path(model)
     shapes = {path: tuple(v.shape) for path, v in variables.items()}
     for path, value in checkpoint.read(shapes):

@@ -23,6 +23,7 @@ from keras_distil.models.hub import (
 )
 from keras_distil.models.keras_archive import check_preset, load_archive, reason
 from keras_distil.models.model_paths import check_model_path, is_preset
+from keras_distil.models.origin import inherit_folder, remember_folder
 from keras_distil.models.presets import check_family
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
 from keras_distil.models.weights import (
@@ -88,9 +89,11 @@ def task_model(
         )
     with seeded_build(seed):
         copy = _copy_encoder(backbone, dropout, dtype)
-        return put_output(
+        model = put_output(
             copy, kind, num_outputs, dropout=dropout, labels=labels
         )
+    inherit_folder(encoder, model)
+    return model
 
 
 def put_output(
@@ -209,6 +212,7 @@ def _from_hugging_face(directory: Path) -> keras_hub.models.Task:
     shapes = {name: tuple(v.shape) for name, v in variables.items()}
     for name, value in checkpoint.read(shapes, task=checkpoint.config.task):
         assign(variables[name], value)
+    remember_folder(model, directory)
     return model
 
 

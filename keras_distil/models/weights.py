@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras_hub.models import Task
 
+from keras_distil.models.origin import inherit_folder
 from keras_distil.utils.private_api import flatten_layers
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -180,4 +181,5 @@ def _rebuild(model: AnyTask, config: dict[str, Any]) -> AnyTask:
     with seeded_build(0):
         converted = type(model).from_config(config)
     copy_weights(model, converted)
+    inherit_folder(model, converted)
     return converted

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_distil import config, export
+from keras_distil import config, data, export, models
 from keras_distil.export import formats
 from keras_distil.export.exporter import Exporter
 from keras_distil.export.student import make_student
@@ -153,3 +153,44 @@ def test_a_new_format_is_a_class_and_its_line(
         )
     assert sorted(folder.iterdir()) == before
     assert json.loads((folder / "parity.json").read_text()) == written
+
+
+# === Tokenizers of loaded models ===
+
+
+@pytest.mark.parametrize("through", ["teacher", "student", "task", "float16"])
+def test_the_tokenizer_it_was_loaded_with(toy_teacher, tmp_path, through):
+    """It need not be passed: a student reads texts as its teacher does."""
+    model = models.load_teacher(toy_teacher)
+    if through != "teacher":
+        model = models.initialize_student(model, 1)
+    if through == "task":
+        model = models.task_model(model, "classification", 2)
+    if through == "float16":
+        model = models.with_dtype(model, "bfloat16")
+    report = export.export_hugging_face(model, tmp_path / "made")
+    assert report.comparison.max_difference < 1e-4
+    again, before = (
+        data.load_tokenizer(folder)
+        for folder in (tmp_path / "made", toy_teacher)
+    )
+    assert data.vocabulary_hash(again) == data.vocabulary_hash(before)
+
+
+def test_a_model_without_a_folder_needs_its_tokenizer(student, tmp_path):
+    with pytest.raises(TypeError, match="`tokenizer` must be .*NoneType"):
+        export.export_hugging_face(student, tmp_path / "made")
+
+
+def test_a_folder_that_is_gone(toy_teacher, tmp_path, caplog):
+    model = models.load_teacher(toy_teacher)
+    (toy_teacher / "vocab.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="No tokenizer in .*teacher"):
+        export.export_hugging_face(model, tmp_path / "made")
+    (toy_teacher / "vocab.txt").write_text("no words\n")
+    with pytest.raises(ValueError, match=r"no \[UNK\] line"):
+        export.export_hugging_face(model, tmp_path / "made")
+    pytest.importorskip("onnxruntime")
+    export.export_onnx(model, tmp_path / "ids")
+    (line,) = caplog.messages
+    assert line.startswith("The export takes only token ids, since ")

@@ -63,8 +63,9 @@ def export_litert(
         model: a `keras_hub` masked-LM model of a supported family, or a model
             of `models.task_model`.
         folder: the output folder.
-        tokenizer: the student's, as from `data.load_tokenizer`; None for a
-            model that takes only token ids.
+        tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
+            that of the folder which the model, or its teacher, was loaded
+            from; without one, only token ids are taken.
         precision: one of `PRECISIONS`.
         lengths: ints, lengths in tokens of the sequences that the file takes;
             shorter ones are padded. None among them adds a signature
