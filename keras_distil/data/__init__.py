@@ -37,6 +37,8 @@ _HOMES = {
     "words_by_id": "vocabulary",
     "check_unknown": "corpus.unknown",
     "unknown_warnings": "corpus.unknown",
+    "describe_share": "corpus.unknown",
+    "unknown_token": "special_tokens",
     "CorpusError": "corpus.shards",
     "PreparedCorpus": "corpus.prepared_corpus",
     "ShardedSequences": "corpus.shards",

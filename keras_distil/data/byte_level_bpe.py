@@ -23,7 +23,11 @@ from typing import Any
 import tokenizers
 
 from keras_distil.data import added_tokens
-from keras_distil.data.special_tokens import frame_ids, missing_roles
+from keras_distil.data.special_tokens import (
+    SpecialTokens,
+    frame_ids,
+    missing_roles,
+)
 from keras_distil.data.tokenizer_files import (
     PLAIN_CLASS,
     SETTINGS_FILE,
@@ -40,6 +44,8 @@ MODEL = "BPE"
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 FILES = (VOCABULARY_FILE, MERGES_FILE)
+# Decoded tokens have the spaces of the text.
+HAS_SPACES_TO_CLEAN = False
 _ROLES = (
     "bos_token",
     "eos_token",
@@ -369,39 +375,52 @@ def _check_flag(
 
 
 def hugging_face_settings(
-    described: Mapping[str, Any], model_type: str
+    tokenizer: tokenizers.Tokenizer, model_type: str
 ) -> dict[str, Any]:
     """Describes a tokenizer in the words of `tokenizer_config.json`.
 
     Args:
-        described: content of its `tokenizer.json`.
+        tokenizer: the tokenizer.
         model_type: Hugging Face's name of the model's architecture.
 
     Returns:
         The class that reads `tokenizer.json` without changes, with the
         settings that it follows.
     """
-    frame = described["post_processor"] or {}
-    pre_tokenizer = described["pre_tokenizer"]
-    model = described["model"]
-    if (
-        frame.get("type") != "RobertaProcessing"
-        or described["normalizer"] is not None
-        or pre_tokenizer["type"] != "ByteLevel"
-        or not pre_tokenizer["use_regex"]
-        or any(
-            (model[key] or value) != value
+    special = SpecialTokens.from_tokenizer(tokenizer)
+    names = (CLASS_OF_MODEL.get(model_type), *CLASSES)
+    name = next(n for n in names if n is not None and _CLASSES[n].frames)
+    if not _is_followed(tokenizer, special):
+        return {"tokenizer_class": PLAIN_CLASS}
+    return {
+        "tokenizer_class": name,
+        "add_prefix_space": _value(tokenizer.pre_tokenizer, "add_prefix_space"),
+        "trim_offsets": _value(tokenizer.post_processor, "trim_offsets"),
+        "errors": "replace",
+        # Hugging Face would make up the tokens that nobody names.
+        "bos_token": tokenizer.id_to_token(special.cls_id),
+        "eos_token": tokenizer.id_to_token(special.sep_id),
+    }
+
+
+def _is_followed(
+    tokenizer: tokenizers.Tokenizer, special: SpecialTokens
+) -> bool:
+    """Whether a class that frames texts would read the same from the file."""
+    described = json.loads(tokenizer.to_str())
+    pre_tokenizer, model = described["pre_tokenizer"], described["model"]
+    return (
+        described["normalizer"] is None
+        and pre_tokenizer["type"] == "ByteLevel"
+        and pre_tokenizer["use_regex"]
+        and all(
+            (model[key] or value) == value
             for key, value in _MODEL_SETTINGS.items()
         )
-    ):
-        return {"tokenizer_class": PLAIN_CLASS}
-    name = CLASS_OF_MODEL.get(model_type, CLASSES[0])
-    return {
-        "tokenizer_class": name if _CLASSES[name].frames else CLASSES[0],
-        "add_prefix_space": pre_tokenizer["add_prefix_space"],
-        "trim_offsets": frame["trim_offsets"],
-        "errors": "replace",
-    }
+        and _value(tokenizer.post_processor, "trim_offsets") is not None
+        and (special.separators, special.second_segment) == (2, 0)
+        and special.unknown_id is not None
+    )
 
 
 def write_vocabulary(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:

@@ -163,6 +163,15 @@ class _Frame:
         return cls(first, rest[0], separators, second)
 
 
+def framing_ids(tokenizer: tokenizers.Tokenizer) -> set[int]:
+    """Returns the ids of what starts and ends a text; empty if nothing does."""
+    frame = _Frame.of(tokenizer)
+    if frame is None:
+        return set()
+    tokens = frame.cls_token, frame.sep_token
+    return {require_id(tokenizer, token) for token in tokens}
+
+
 def frame_ids(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
     """Returns the ids and the segments that frame a pair of empty texts."""
     processor = tokenizer.post_processor

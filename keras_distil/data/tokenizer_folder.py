@@ -81,6 +81,23 @@ def read_max_length(directory: Path) -> int | None:
     )
 
 
+def kind_of(tokenizer: tokenizers.Tokenizer) -> ModuleType:
+    """Returns the module of a tokenizer's kind.
+
+    Raises:
+        ValueError: if the kind is not supported.
+    """
+    model = type(tokenizer.model).__name__
+    for kind in KINDS:
+        if kind.MODEL == model:
+            return kind
+    raise ValueError(
+        "`tokenizer` must have a model of one of the kinds "
+        f"{[kind.MODEL for kind in KINDS]}. Received: {model}. Load it with "
+        "`data.load_tokenizer`."
+    )
+
+
 def _open(directory: Path) -> TokenizerFolder:
     """Reads the settings, and which class of Hugging Face's they are for."""
     path = directory / SETTINGS_FILE

@@ -35,6 +35,8 @@ CLASSES = ("BertTokenizer", "DistilBertTokenizer")
 CLASS_OF_MODEL = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
 VOCABULARY_FILE = "vocab.txt"
 FILES = (VOCABULARY_FILE,)
+# Decoded tokens have a space before punctuation marks.
+HAS_SPACES_TO_CLEAN = True
 # For each key of tokenizer_config.json: the normalizer's key in tokenizer.json,
 # BertTokenizer's default, and the allowed values.
 _NORMALIZER: dict[str, tuple[str, bool | None, tuple]] = {
@@ -256,12 +258,12 @@ def _bert_tokenizer(
 
 
 def hugging_face_settings(
-    described: Mapping[str, Any], model_type: str
+    tokenizer: tokenizers.Tokenizer, model_type: str
 ) -> dict[str, Any]:
     """Describes a tokenizer in the words of `tokenizer_config.json`.
 
     Args:
-        described: content of its `tokenizer.json`.
+        tokenizer: the tokenizer.
         model_type: Hugging Face's name of the model's architecture.
 
     Returns:
@@ -269,6 +271,7 @@ def hugging_face_settings(
         normalizer's settings. BERT's class follows the settings and knows
         only one way to split words; the plain one follows the file alone.
     """
+    described = json.loads(tokenizer.to_str())
     model, normalizer = described["model"], described["normalizer"] or {}
     parts = [(described[part] or {}).get("type") for part in _PARTS]
     name = PLAIN_CLASS

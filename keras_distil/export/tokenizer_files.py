@@ -1,24 +1,24 @@
 """The files of a tokenizer in a Hugging Face folder."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 
-from keras_distil.data import load_tokenizer, vocabulary_hash
+from keras_distil.data import (
+    SpecialTokens,
+    load_tokenizer,
+    unknown_token,
+    vocabulary_hash,
+)
+from keras_distil.data.tokenizer_folder import kind_of
 from keras_distil.export.student import Student
 from keras_distil.export.vocabulary import write_vocabulary
 
-_TOKENIZER_CLASSES = {
-    "bert": "BertTokenizer",
-    "distilbert": "DistilBertTokenizer",
-}
-_PARTS = ("normalizer", "pre_tokenizer")
 # Texts that tokenizers with other settings split differently.
 _SPLIT = (
     "The Caf\u00e9 \u65e5\u672c [MASK][SEP] naI\u0308ve-x " + "l" * 99,
+    " it's  two <mask> 12 ",
     "",
 )
 
@@ -26,15 +26,14 @@ _SPLIT = (
 def write_tokenizer(
     student: Student, tokenizer: tokenizers.Tokenizer, folder: Path
 ) -> None:
-    """Writes the vocabulary, the settings and the special tokens."""
+    """Writes the vocabulary, the settings and the special tokens.
+
+    Raises:
+        ValueError: if the tokenizer is of an unsupported kind.
+    """
+    kind = kind_of(tokenizer)
     write_vocabulary(tokenizer, folder)
-    special = {
-        "cls_token": "[CLS]",
-        "mask_token": "[MASK]",
-        "pad_token": "[PAD]",
-        "sep_token": "[SEP]",
-        "unk_token": "[UNK]",
-    }
+    special = _special_tokens(tokenizer)
     inputs = {
         "token_ids": "input_ids",
         "padding_mask": "attention_mask",
@@ -42,8 +41,7 @@ def write_tokenizer(
     }
     described = json.loads(tokenizer.to_str())
     settings = {
-        "tokenizer_class": _tokenizer_class(student, described),
-        **_normalizer_settings(described),
+        **kind.hugging_face_settings(tokenizer, student.architecture),
         **special,
         "added_tokens_decoder": {
             str(token["id"]): {k: v for k, v in token.items() if k != "id"}
@@ -51,7 +49,7 @@ def write_tokenizer(
         },
         "model_max_length": student.max_length,
         "model_input_names": [inputs[name] for name in student.input_names],
-        "clean_up_tokenization_spaces": True,
+        "clean_up_tokenization_spaces": kind.HAS_SPACES_TO_CLEAN,
     }
     more = [
         token["content"]
@@ -68,37 +66,17 @@ def write_tokenizer(
         (folder / name).write_text(text, "utf-8")
 
 
-def _tokenizer_class(student: Student, described: Mapping[str, Any]) -> str:
-    """The Hugging Face class that reads `tokenizer.json` without changes.
-
-    BERT's class follows the settings beside the file and knows only one way
-    to split words; the other class follows `tokenizer.json` alone.
-    """
-    model = described["model"]
-    parts = [(described[p] or {}).get("type") for p in _PARTS]
-    if (
-        parts == ["BertNormalizer", "BertPreTokenizer"]
-        and described["normalizer"]["clean_text"]
-        and model["continuing_subword_prefix"] == "##"
-        and model["max_input_chars_per_word"] == 100
-    ):
-        return _TOKENIZER_CLASSES[student.architecture]
-    return "PreTrainedTokenizerFast"
-
-
-def _normalizer_settings(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The normalizer's settings under Hugging Face's names."""
-    normalizer = described["normalizer"] or {}
-    names = {
-        "lowercase": "do_lower_case",
-        "strip_accents": "strip_accents",
-        "handle_chinese_chars": "tokenize_chinese_chars",
+def _special_tokens(tokenizer: tokenizers.Tokenizer) -> dict[str, str]:
+    """The special tokens by role, under Hugging Face's names."""
+    special = SpecialTokens.from_tokenizer(tokenizer)
+    tokens = {
+        "cls_token": tokenizer.id_to_token(special.cls_id),
+        "mask_token": tokenizer.id_to_token(special.mask_id),
+        "pad_token": tokenizer.id_to_token(special.pad_id),
+        "sep_token": tokenizer.id_to_token(special.sep_id),
+        "unk_token": unknown_token(tokenizer),
     }
-    return {
-        theirs: normalizer[ours]
-        for ours, theirs in names.items()
-        if ours in normalizer
-    }
+    return {role: token for role, token in tokens.items() if token is not None}
 
 
 def check_tokenizer(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
@@ -109,6 +87,10 @@ def check_tokenizer(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
         (
             "text",
             *([t.encode(x).ids for x in _SPLIT] for t in (tokenizer, back)),
+        ),
+        (
+            "set of special tokens",
+            *(SpecialTokens.from_tokenizer(t) for t in (tokenizer, back)),
         ),
     ):
         if ours != theirs:

@@ -82,7 +82,12 @@ def spell(tokenizer: Any, token_id: int) -> str | None:
     Returns:
         The text; None if no token has the id.
     """
-    if type(tokenizer.decoder).__name__ == "ByteLevel":
-        if tokenizer.id_to_token(token_id) is not None:
-            return tokenizer.decode([token_id], skip_special_tokens=False)
-    return tokenizer.id_to_token(token_id)
+    token = tokenizer.id_to_token(token_id)
+    if token is None or not is_byte_level(tokenizer):
+        return token
+    return tokenizer.decode([token_id], skip_special_tokens=False)
+
+
+def is_byte_level(tokenizer: Any) -> bool:
+    """Checks whether tokens spell bytes, and a space belongs to its word."""
+    return type(tokenizer.decoder).__name__ == "ByteLevel"
