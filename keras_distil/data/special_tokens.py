@@ -177,14 +177,9 @@ def frame_ids(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
     processor = tokenizer.post_processor
     if processor is None:
         return [], []
-    # Not `encode`, which would also cut and pad.
-    empty = [tokenizer.encode("", add_special_tokens=False) for _ in "AB"]
-    framed = processor.process(*empty)
-    real = [place for place, m in enumerate(framed.attention_mask) if m]
-    return (
-        [framed.ids[place] for place in real],
-        [framed.type_ids[place] for place in real],
-    )
+    # Not `tokenizer.encode`, which would also cut and pad.
+    framed = processor.process(tokenizers.Encoding(), tokenizers.Encoding())
+    return framed.ids, framed.type_ids
 
 
 def store_roles(
