@@ -170,7 +170,12 @@ def byte_level_tokenizer(folder, **settings):
     """A byte-level BPE tokenizer of 701 tokens, as RoBERTa's."""
     source = Path(__file__).parent / "data" / "golden" / "byte_level_bpe"
     shutil.copytree(source, folder, dirs_exist_ok=True)
-    mask = {"content": "<mask>", "lstrip": True, "normalized": False}
+    mask = {
+        "__type": "AddedToken",
+        "content": "<mask>",
+        "lstrip": True,
+        "normalized": False,
+    }
     settings = {
         "tokenizer_class": "RobertaTokenizer",
         "mask_token": mask,
