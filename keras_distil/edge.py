@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_distil.utils import token_roles
 from keras_distil.utils.checks import check_count
 
 MODEL_FILE = "student.tflite"
@@ -141,11 +142,12 @@ class Student:
             top: int >= 1, maximum number of answers.
 
         Returns:
-            For a masked-LM model, a list of `Answer` for every [MASK]; for a
-            classifier, a list of `Answer`, best first; for a token classifier
-            one `Answer` for every token; for a span model the best parts of
-            the context; for a regression a float, which is a probability if
-            its checkpoint meant one; for an embedding model an array.
+            For a masked-LM model, a list of `Answer` for every mask token,
+            such as [MASK]; for a classifier, a list of `Answer`, best first;
+            for a token classifier one `Answer` for every token; for a span
+            model the best parts of the context; for a regression a float,
+            which is a probability if its checkpoint meant one; for an
+            embedding model an array.
 
         Raises:
             TypeError: if a text is not a string.
@@ -237,6 +239,18 @@ class Student:
             )
         return encoded
 
+    @functools.cached_property
+    def _mask_id(self) -> int:
+        """The id that stands for a word to fill in."""
+        token = token_roles.find_role(self.tokenizer, "mask_token")
+        if token is None:
+            raise ValueError(
+                f"{self.folder / TOKENIZER_FILE} has no mask token, so there "
+                "is no word to fill in. Export the student again, with a "
+                "tokenizer that has one."
+            )
+        return self.tokenizer.token_to_id(token)
+
     def _check_question(self, question: str, context: str | None) -> None:
         """Raises ValueError if no space is left for a context."""
         if context is None:
@@ -258,7 +272,7 @@ class Student:
     def _masked_lm(
         self, outputs: Mapping[str, np.ndarray], encoded: Any, _: str, top: int
     ) -> list[list[Answer]]:
-        mask = self.tokenizer.token_to_id("[MASK]")
+        mask = self._mask_id
         choices = []
         for place, token_id in enumerate(encoded.ids):
             if token_id == mask:
@@ -266,7 +280,7 @@ class Student:
                 choices.append(
                     [
                         Answer(
-                            self.tokenizer.id_to_token(int(index)),
+                            token_roles.spell(self.tokenizer, index) or "",
                             score,
                             start,
                             end,

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras_hub
 import numpy as np
 import pytest
-from toy import convert_litert_here, randomize
+from toy import byte_level_tokenizer, convert_litert_here, randomize
 
 from keras_distil import data, edge, export, models
 
@@ -401,3 +401,93 @@ print(edge.Student({str(folder)!r})("the cat", top=1)[0].text)
         "good",
         "neither",
     ]
+
+
+# === Byte-level tokenizers ===
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory):
+    return byte_level_tokenizer(tmp_path_factory.mktemp("byte_level"))
+
+
+@pytest.fixture(scope="module")
+def byte_level_student(byte_level, tmp_path_factory):
+    """A function of a kind of model to a student that reads bytes."""
+    root = tmp_path_factory.mktemp("byte_level_students")
+    made = {}
+    backbone = keras_hub.models.DistilBertBackbone(
+        vocabulary_size=701,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=32,
+    )
+    encoder = randomize(models.ExactDistilBertMaskedLM(backbone), seed=1)
+
+    def make(kind):
+        if kind in made:
+            return made[kind]
+        model = encoder
+        if kind != "masked_lm":
+            model = randomize(models.task_model(encoder, kind, 2), seed=5)
+        folder = root / kind
+        with pytest.MonkeyPatch.context() as patch:
+            convert_litert_here(patch)
+            export.export_litert(
+                model,
+                folder,
+                byte_level,
+                precision="float32",
+                lengths=[32],
+                tolerance=LOOSE,
+            )
+        made[kind] = edge.Student(folder)
+        return made[kind]
+
+    return make
+
+
+def test_masked_words_of_a_byte_level_tokenizer(byte_level, byte_level_student):
+    student = byte_level_student("masked_lm")
+    text = "the  student <mask> from it"
+    [found] = student(text, top=701)
+    assert text[found[0].start : found[0].end] == "<mask>"
+    # Words carry the space before them.
+    texts = {each.text for each in found}
+    assert {" the", "ing", "<mask>", "\n"} <= texts
+    assert not any("Ġ" in each for each in texts)
+    ids = byte_level.encode(text).ids
+    assert ids.count(700) == 1 and ids[0] == 0 and ids[-1] == 2
+
+
+def test_spans_of_a_byte_level_tokenizer(byte_level, byte_level_student):
+    student = byte_level_student("span")
+    context = "The student learns from the teacher."
+    found = student("who learns", context, top=50)
+    for each in found:
+        assert each.text == context[each.start : each.end] == each.text.strip()
+    # Two separators stand between the question and the context.
+    special = byte_level.num_special_tokens_to_add(True)
+    assert special == 4
+    with pytest.raises(ValueError, match="takes 32, of which 4 are special"):
+        student("who " * 40, context)
+
+
+def test_a_mask_is_found_by_its_role(byte_level_student, byte_level, tmp_path):
+    student = byte_level_student("masked_lm")
+    shutil.copytree(student.folder, tmp_path / "copy")
+    other = byte_level_tokenizer(tmp_path / "other", mask_token="ing")
+    path = tmp_path / "copy" / edge.TOKENIZER_FILE
+    path.write_text(other.to_str())
+    [found] = edge.Student(tmp_path / "copy")("a ing b <mask>", top=1)
+    assert (found[0].start, found[0].end) == (2, 5)
+    described = json.loads(byte_level.to_str())
+    named = described["added_tokens"]
+    words = described["model"]["vocab"]
+    words["<hidden>"] = words.pop("<mask>")
+    described["added_tokens"] = [t for t in named if t["content"] != "<mask>"]
+    path.write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="tokenizer.json has no mask token"):
+        edge.Student(tmp_path / "copy")("a b")

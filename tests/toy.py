@@ -2,13 +2,15 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil import Distiller, callbacks, models
+from keras_distil import Distiller, callbacks, data, models
 from keras_distil.runs.report import svg
 
 VOCABULARY = 50
@@ -162,3 +164,23 @@ def quick_runs() -> Iterator[None]:
         patch.setattr(callbacks.TensorBoard, "_look", look_away)
         patch.setattr(svg, "inline", lambda figure, **labels: "<svg></svg>")
         yield
+
+
+def byte_level_tokenizer(folder, **settings):
+    """A byte-level BPE tokenizer of 701 tokens, as RoBERTa's."""
+    source = Path(__file__).parent / "data" / "golden" / "byte_level_bpe"
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    mask = {
+        "__type": "AddedToken",
+        "content": "<mask>",
+        "lstrip": True,
+        "normalized": False,
+    }
+    settings = {
+        "tokenizer_class": "RobertaTokenizer",
+        "mask_token": mask,
+        **settings,
+    }
+    text = json.dumps(settings)
+    (folder / "tokenizer_config.json").write_text(text)
+    return data.load_tokenizer(folder)

@@ -11,9 +11,11 @@ import tensorflow as tf
 import tokenizers
 from matplotlib.figure import Figure
 
+from keras_distil.data.special_tokens import framing_ids
 from keras_distil.models import forward
 from keras_distil.training.objectives import MaskedLMBatch
 from keras_distil.training.objectives.batch_checks import limits_of
+from keras_distil.utils import token_roles
 from keras_distil.utils.markdown import escape
 
 # Words shown per sequence, and tokens shown around each.
@@ -91,6 +93,7 @@ class Examples:
         self._targets = np.asarray(batch.targets)
         self._masked = np.asarray(batch.mask_weight) > 0
         self._tokenizer = tokenizer
+        self._frame = framing_ids(tokenizer)
         self._cut = {
             name: keras.Model(
                 model.backbone.input,
@@ -205,8 +208,7 @@ class Examples:
         return self._text(before), self._text(behind)
 
     def _text(self, token_ids: np.ndarray) -> str:
-        ends = {self._tokenizer.token_to_id(x) for x in ("[CLS]", "[SEP]")}
-        words = [token for token in token_ids.tolist() if token not in ends]
+        words = [i for i in token_ids.tolist() if i not in self._frame]
         return self._tokenizer.decode(words, skip_special_tokens=False)
 
     def _choices(
@@ -219,7 +221,7 @@ class Examples:
         ]
 
     def _word(self, token_id: int) -> str:
-        return self._tokenizer.id_to_token(int(token_id)) or "?"
+        return token_roles.spell(self._tokenizer, int(token_id)) or "?"
 
 
 def to_markdown(words: Sequence[MaskedWord]) -> str:

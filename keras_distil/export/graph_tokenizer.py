@@ -20,6 +20,7 @@ import tokenizers
 
 from keras_distil.data import SpecialTokens
 from keras_distil.data.tokenize import normalized
+from keras_distil.utils import token_roles
 
 _CODE_POINTS = 0x110000
 _SURROGATES = range(0xD800, 0xE000)
@@ -39,6 +40,34 @@ _WORD_CHARACTERS = (
     r"\p{L}\p{Nl}\p{M}\p{Nd}\x{200C}\x{200D}\x{24B6}-\x{24E9}"
     r"\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189}"
 )
+
+
+def make_graph_tokenizer(
+    tokenizer: tokenizers.Tokenizer | None,
+) -> "GraphTokenizer | None":
+    """Makes the tokenizer of a graph; None if the graph takes token ids only.
+
+    Raises:
+        ValueError: as for `GraphTokenizer`.
+    """
+    if tokenizer is None or ids_only_note(tokenizer) is not None:
+        return None
+    return GraphTokenizer(tokenizer)
+
+
+def ids_only_note(tokenizer: tokenizers.Tokenizer | None) -> str | None:
+    """Says why a tokenizer has no form inside the graph; None if it has one.
+
+    KerasHub's `BytePairTokenizer` would be one for byte-level BPE, but it
+    gives other ids: see `docs/export.md`.
+    """
+    if tokenizer is None or not token_roles.is_byte_level(tokenizer):
+        return None
+    return (
+        "This SavedModel takes token ids, not texts: TensorFlow has no exact "
+        "form of a byte-level BPE tokenizer. Tokenize with the `tokenizers` "
+        "library."
+    )
 
 
 class GraphTokenizer(tf.Module):

@@ -1,6 +1,7 @@
 """Exports to SavedModel, which TensorFlow serves without Keras."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,15 @@ import tokenizers
 
 from keras_distil.export import parity
 from keras_distil.export.exporter import Exporter, export_as
-from keras_distil.export.graph_tokenizer import GraphTokenizer
+from keras_distil.export.graph_tokenizer import (
+    GraphTokenizer,
+    ids_only_note,
+    make_graph_tokenizer,
+)
 from keras_distil.export.report import ExportReport
 from keras_distil.export.student import Student, write_labels
 
+_LOGGER = logging.getLogger("keras_distil")
 _BY_TEXT = "texts"
 _BY_PAIR = "text_pairs"
 _BY_ID = "token_ids"
@@ -76,7 +82,8 @@ def export_saved_model(
         folder: the output folder.
         tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
             that of the folder which the model, or its teacher, was loaded
-            from; without one, only token ids are taken.
+            from; without one, or with byte-level BPE, only token ids are
+            taken, and the report has a note of the latter.
         overwrite: bool, whether an earlier export may be replaced.
         max_length: int, number of tokens to which texts are cut. Defaults to
             the number of rows of the position table.
@@ -139,10 +146,17 @@ class SavedModelExporter(Exporter):
     ) -> None:
         self.max_length = _check_length(student, max_length)
         super().__init__(student, tokenizer, folder)
-        self.graph_tokenizer: GraphTokenizer | None = None
-        if tokenizer is not None:
-            self.graph_tokenizer = GraphTokenizer(tokenizer)
+        self.graph_tokenizer = make_graph_tokenizer(tokenizer)
         self._runners: dict[str, parity.Runner] = {}
+
+    @functools.cached_property
+    def note(self) -> str | None:
+        """Caveats for users of the export, or None."""
+        of_tokenizer = ids_only_note(self.tokenizer)
+        if of_tokenizer is not None:
+            _LOGGER.warning(of_tokenizer)
+        notes = [note for note in (super().note, of_tokenizer) if note]
+        return " ".join(notes) or None
 
     def write(self, scratch: Path) -> None:
         """Writes the signatures and the class names."""
@@ -178,7 +192,7 @@ class SavedModelExporter(Exporter):
         tolerance: parity.Tolerance,
     ) -> None:
         """Checks that strings give the tokenizer's ids."""
-        if self.tokenizer is None:
+        if self.tokenizer is None or self.graph_tokenizer is None:
             return
         _check_texts(
             self.student,

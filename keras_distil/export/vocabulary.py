@@ -6,7 +6,8 @@ from pathlib import Path
 import keras
 import tokenizers
 
-from keras_distil.data import load_tokenizer, vocabulary_size, words_by_id
+from keras_distil.data import load_tokenizer, vocabulary_size
+from keras_distil.data.tokenizer_folder import kind_of
 from keras_distil.export.student import Student
 from keras_distil.models.origin import folder_of
 
@@ -76,9 +77,16 @@ def check_vocabulary(
 
 
 def write_vocabulary(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
-    """Writes `tokenizer.json`, and `vocab.txt` with one word per line."""
+    """Writes `tokenizer.json`, and the older files of the tokenizer's kind.
+
+    These are `vocab.txt` for WordPiece, with one word per line, and
+    `vocab.json` with `merges.txt` for byte-level BPE.
+
+    Raises:
+        ValueError: if the tokenizer is of another kind.
+    """
+    kind = kind_of(tokenizer)
     # The library's own `save` raises no specific error for a full disk.
     text = tokenizer.to_str(pretty=True)
     (folder / "tokenizer.json").write_text(text, "utf-8")
-    words = words_by_id(tokenizer, "")
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
+    kind.write_vocabulary(tokenizer, folder)

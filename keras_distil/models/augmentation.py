@@ -16,6 +16,7 @@ from keras_distil.data import (
 )
 from keras_distil.data.tasks.batches import padded
 from keras_distil.models import forward
+from keras_distil.utils import token_roles
 
 _BATCH = 64  # masked copies per forward pass
 
@@ -122,9 +123,16 @@ def _classify_tokens(
     """Returns for each id whether it may be a word and may continue one."""
     words = np.zeros(vocabulary_size(tokenizer), bool)
     pieces = np.zeros_like(words)
+    spaced = token_roles.is_byte_level(tokenizer)
     for number, token in enumerate(words_by_id(tokenizer)):
-        words[number] = token.isalpha()
-        pieces[number] = token.startswith("##")
+        if spaced:
+            # A word has its space with it, what continues one has none.
+            text = token_roles.spell(tokenizer, number) or " "
+            words[number] = text[0] == " " and text[1:].isalpha()
+            pieces[number] = text[0].isalnum() or text[0] == "\ufffd"
+        else:
+            words[number] = token.isalpha()
+            pieces[number] = token.startswith("##")
     words[list(SpecialTokens.from_tokenizer(tokenizer).ids)] = False
     return words, pieces
 

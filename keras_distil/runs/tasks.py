@@ -27,7 +27,8 @@ class BuiltTask:
         metric: score of a row for the table; None for the mean of the
             evaluator's metrics.
         labels: class names; None if the task has no classes.
-        unknown: numbers of [UNK] tokens and of all tokens in the training set.
+        unknown: numbers of unknown tokens and of all in the training set.
+        unknown_token: the tokenizer's unknown token; None if it has none.
     """
 
     name: str
@@ -37,6 +38,7 @@ class BuiltTask:
     evaluator: evaluation.GLUEEvaluator | evaluation.SpanEvaluator
     metric: significance.Metric | None = None
     unknown: tuple[int, int] = (0, 0)
+    unknown_token: str | None = "[UNK]"
     labels: tuple[str, ...] | None = None
 
 
@@ -47,12 +49,14 @@ def load_tasks(run: Run) -> dict[str, BuiltTask]:
     tasks: dict[str, BuiltTask] = {}
     for name in settings.tasks:
         task = tasks[name] = load_task(run.recipe, name)
+        share = data.describe_share(*task.unknown, task.unknown_token)
         run.progress.say(
-            f"{name}: {len(task.train):,} training examples, "
-            f"{task.unknown[0] / max(task.unknown[1], 1):.1%} of the tokens "
-            "are [UNK]"
+            f"{name}: {len(task.train):,} training examples"
+            + (f", {share}" if share else "")
         )
-        for line in data.unknown_warnings(*task.unknown, f"the task {name}"):
+        for line in data.unknown_warnings(
+            *task.unknown, f"the task {name}", token=task.unknown_token
+        ):
             run.progress.warn(line)
     return tasks
 
@@ -73,7 +77,7 @@ def load_task(
 
     Raises:
         ValueError: if its files are missing or invalid, or half of their tokens
-            are [UNK].
+            are unknown.
     """
     if tokenizer is None:
         tokenizer = load_tokenizer(recipe)
@@ -84,10 +88,15 @@ def load_task(
     special = data.SpecialTokens.from_tokenizer(tokenizer)
     ids = built.train.token_ids
     frame = np.isin(ids, [special.cls_id, special.sep_id])
-    unknown = int(np.count_nonzero(ids == special.unknown_id))
+    unknown = 0
+    if special.unknown_id is not None:
+        unknown = int(np.count_nonzero((ids == special.unknown_id) & ~frame))
     total = int(len(ids) - np.count_nonzero(frame))
-    data.check_unknown(unknown, total, f"the task {name}")
-    return dataclasses.replace(built, unknown=(unknown, total))
+    token = data.unknown_token(tokenizer)
+    data.check_unknown(unknown, total, f"the task {name}", token=token)
+    return dataclasses.replace(
+        built, unknown=(unknown, total), unknown_token=token
+    )
 
 
 def read_task(recipe: config.Recipe, name: str) -> None:

@@ -33,7 +33,7 @@ class TeacherSettings(Section):
 class MaskingSettings(Section):
     """The masking of the sequences.
 
-    `special` are the ids of `SpecialTokens`, `vocabulary_size` is the
+    `special` are the ids of `SpecialTokens` by role, `vocabulary_size` is the
     tokenizer's, and `first_masks` is a hash of some masks, because another
     version of the code may mask differently.
     """
@@ -41,7 +41,7 @@ class MaskingSettings(Section):
     seed: Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
     rate: Annotated[float, pydantic.Field(gt=0, le=1)]
     rare_token_exponent: Annotated[float, pydantic.Field(ge=0)]
-    special: dict[str, _Id]
+    special: dict[str, _Id | None]
     vocabulary_size: _AtLeastOne
     first_masks: str
 

@@ -159,9 +159,7 @@ def cache_settings(
         seed=seed,
         rate=float(rate),
         rare_token_exponent=float(rare_token_exponent),
-        special=dataclasses.asdict(
-            data.SpecialTokens.from_tokenizer(tokenizer)
-        ),
+        special=data.SpecialTokens.from_tokenizer(tokenizer).by_role(),
         vocabulary_size=data.vocabulary_size(tokenizer),
         first_masks="",
     )

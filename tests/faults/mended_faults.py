@@ -82,7 +82,7 @@ FAULTS = (
     ),
     Fault(
         "tokenizers of any class are read as WordPiece",
-        "_check_class",
+        "_open",
         "if short not in known:",
         "if False:",
         _FOLDER,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from toy import byte_level_tokenizer, randomize
 
 from keras_distil import data, models
 from keras_distil.data.tasks.batches import EncodedExamples
@@ -143,3 +144,37 @@ def test_spans_are_refused(examples, teacher, tokenizer):
     spans = EncodedExamples(**{**vars(examples), "labels": {"start": 1}})
     with pytest.raises(ValueError, match="one label each. Received: dict"):
         augment_examples(spans, teacher, tokenizer, copies=1)
+
+
+def test_words_of_a_byte_level_tokenizer(tmp_path):
+    tokenizer = byte_level_tokenizer(tmp_path)
+    text = "the student's way is here: a naïve, a\tb <mask> of"
+    labels = np.array([0], "int32")
+    examples = data.encode_examples(tokenizer, [text], None, labels)
+    backbone = models.ExactBertBackbone(
+        vocabulary_size=701,
+        num_layers=1,
+        num_heads=1,
+        hidden_dim=4,
+        intermediate_dim=4,
+        max_sequence_length=64,
+    )
+    model = randomize(models.ExactBertMaskedLM(backbone), seed=1)
+    found = augment_examples(
+        examples, model, tokenizer, copies=40, probability=1.0, candidates=4
+    )
+    rows = found.token_ids.reshape(41, -1)
+    replaced = {
+        tokenizer.decode([int(rows[0, place])])
+        for place in range(rows.shape[1])
+        if (rows[1:, place] != rows[0, place]).any()
+    }
+    # Whole words after a space; the others are pieces of longer ones.
+    whole = {" is", " a", " of"}
+    assert whole <= replaced
+    for word in replaced:
+        assert f"{word} " in f"{text} " or f"{word}'" in text
+    for place in range(rows.shape[1]):
+        for token in set(rows[1:, place]) - {rows[0, place]}:
+            word = tokenizer.decode([int(token)])
+            assert word[0] == " " and word[1:].isalpha()

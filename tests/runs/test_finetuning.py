@@ -315,7 +315,7 @@ def test_a_folder_is_scored_with_its_own_tokenizer(
     )
     assert wrong["dev"] != pytest.approx(expected["dev"], abs=1e-2)
     for name in data.TOKENIZER_FILES:
-        (shuffled_folder / name).unlink()
+        (shuffled_folder / name).unlink(missing_ok=True)
     with pytest.raises(ValueError, match="folder` has no tokenizer, and ano"):
         task_evaluation.evaluate_file(recipe, "stsb", shuffled_folder, None)
 
@@ -350,6 +350,22 @@ def test_a_task_that_is_half_unknown_is_refused(
             ),
             "squad",
         )
+
+
+def test_messages_name_the_tokenizers_own_unknown_token(
+    recipe_path, toy_teacher, capsys
+):
+    words = (toy_teacher / "vocab.txt").read_text()
+    (toy_teacher / "vocab.txt").write_text(words.replace("[UNK]", "odd"))
+    settings = {"unk_token": "odd"}
+    (toy_teacher / "tokenizer_config.json").write_text(json.dumps(settings))
+    task = tasks.load_task(config.load_recipe(recipe_path), "stsb")
+    assert task.unknown_token == "odd"
+    (toy_teacher / "vocab.txt").write_text(
+        words.upper().replace("[UNK]", "odd")
+    )
+    with pytest.raises(ValueError, match="of the task stsb .* are odd: the"):
+        tasks.load_task(config.load_recipe(recipe_path), "stsb")
 
 
 def test_a_model_that_cannot_be_scored_is_refused(

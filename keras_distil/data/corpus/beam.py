@@ -30,7 +30,8 @@ from keras_distil.data.corpus.tokenized import (
     make_parts,
     tokenize_unit,
 )
-from keras_distil.data.tokenize import Encoder, SpecialTokens, vocabulary_size
+from keras_distil.data.special_tokens import SpecialTokens, unknown_token
+from keras_distil.data.tokenize import Encoder, vocabulary_size
 from keras_distil.utils.extras import names_package
 
 try:
@@ -165,6 +166,7 @@ def _build(
         (tokenized[_REPORTS], items[_REPORTS])
         | "All reports" >> beam.Flatten()
         | "Add reports" >> beam.CombineGlobally(_add_reports)
+        | "Name unknown" >> beam.Map(_name_unknown, job)
     )
     places = (
         items.all
@@ -366,11 +368,16 @@ def _add_reports(reports: Iterable[CorpusReport]) -> CorpusReport:
                 total.skipped.update(report.skipped)
             elif field.name == "lost":
                 total.lost.add(report.lost)
-            else:
+            elif field.name != "unknown_token":
                 value = getattr(total, field.name)
                 value += getattr(report, field.name)
                 setattr(total, field.name, value)
     return total
+
+
+def _name_unknown(report: CorpusReport, job: _Job) -> CorpusReport:
+    token = unknown_token(job.tokenizer)
+    return dataclasses.replace(report, unknown_token=token)
 
 
 def _write_manifest(

@@ -39,8 +39,8 @@ from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.data.corpus.split import check_fraction
 from keras_distil.data.corpus.text_files import Source, Unit
 from keras_distil.data.corpus.tokenized import Part, make_parts, tokenize_unit
+from keras_distil.data.special_tokens import SpecialTokens, unknown_token
 from keras_distil.data.tokenize import (
-    SpecialTokens,
     token_dtype,
     vocabulary_hash,
     vocabulary_size,
@@ -128,7 +128,8 @@ def prepare_corpus(
         FileNotFoundError: if a source matches no file.
         OSError: if the disk is full or may not be written.
         ValueError: if the sources hold no usable training paragraph, too much
-            of them cannot be read, half of their tokens are [UNK], or an
+            of them cannot be read, half of their tokens are unknown, or
+            an
             argument is out of range.
     """
     check_max_fraction(max_skipped_fraction)
@@ -260,6 +261,7 @@ class _Job:
             self._tokenize(pool, units, paths)
             mark_repeats(paths)
             table = measure(paths, parts, self._settings["held_out_fraction"])
+            table.report.unknown_token = unknown_token(self._tokenizer)
             prepared_corpus.check_text(table.report, self._max_skipped_fraction)
             report = table.report
             tasks = self._shard_tasks(paths, parts, table)

@@ -70,7 +70,12 @@ def check_text(report: CorpusReport, max_skipped_fraction: float) -> None:
             f"{report.lost.explanation() or 'Check the sources.'}"
         )
     report.lost.check(max_skipped_fraction)
-    check_unknown(report.unknown_tokens, report.tokens, "the corpus")
+    check_unknown(
+        report.unknown_tokens,
+        report.tokens,
+        "the corpus",
+        token=report.unknown_token,
+    )
     if report.train_tokens:
         return
     count = report.held_out_paragraphs
@@ -210,6 +215,8 @@ class _Report(Section):
     skipped: dict[str, FileCount]
     # Absent from corpora of earlier versions.
     lost: _Lost | None = None
+    # Absent if it is BERT's.
+    unknown_token: str | None = None
 
 
 class _Manifest(Section):

@@ -15,7 +15,11 @@ from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 from keras_distil.data.corpus import lost_text
 from keras_distil.data.corpus.lost_text import LostText, Place
-from keras_distil.data.corpus.unknown import unknown_warnings
+from keras_distil.data.corpus.unknown import (
+    USUAL,
+    describe_share,
+    unknown_warnings,
+)
 from keras_distil.utils.checks import check_encoding
 
 MAX_LINE_CHARACTERS = 1_000_000
@@ -44,9 +48,10 @@ class CorpusReport:
         held_out_paragraphs: how many of `paragraphs` are held out.
         train_tokens: tokens of the training paragraphs, without special ones.
         held_out_tokens: the same for the held-out paragraphs.
-        unknown_tokens: how many of both are [UNK].
+        unknown_tokens: how many of both are unknown.
         skipped: how often something was left out, by reason.
         lost: how much of the text could not be read.
+        unknown_token: the tokenizer's unknown token; None if it has none.
     """
 
     files: int = 0
@@ -58,14 +63,19 @@ class CorpusReport:
     unknown_tokens: int = 0
     skipped: Counter[str] = dataclasses.field(default_factory=Counter)
     lost: LostText = dataclasses.field(default_factory=LostText)
+    unknown_token: str | None = USUAL
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report as JSON data."""
-        return {
+        values = {
             **vars(self),
             "skipped": dict(self.skipped),
             "lost": dataclasses.asdict(self.lost),
         }
+        if self.unknown_token == USUAL:
+            # So that corpora of BERT's tokenizers stay as they were.
+            del values["unknown_token"]
+        return values
 
     def __str__(self) -> str:
         """Returns the counts in one line."""
@@ -73,15 +83,19 @@ class CorpusReport:
             f"{reason}: {count:,}"
             for reason, count in sorted(self.skipped.items())
         )
+        unknown = describe_share(
+            self.unknown_tokens, self.tokens, self.unknown_token
+        )
+        unknown = f"{unknown}; " if unknown else ""
         return (
             f"{self.paragraphs:,} paragraphs, {self.characters:,} characters "
-            f"from {self.files:,} files; {self.unknown_share:.1%} of the "
-            f"tokens are [UNK]; skipped: {skipped or 'nothing'}"
+            f"from {self.files:,} files; {unknown}"
+            f"skipped: {skipped or 'nothing'}"
         )
 
     @property
     def unknown_share(self) -> float:
-        """Share of the tokens that are [UNK], from 0 to 1."""
+        """Share of the tokens that are unknown, from 0 to 1."""
         return self.unknown_tokens / max(self.tokens, 1)
 
     @property
@@ -93,7 +107,12 @@ class CorpusReport:
         """Returns one line for each oddity of the text."""
         return [
             *self.lost.warnings(),
-            *unknown_warnings(self.unknown_tokens, self.tokens, "the corpus"),
+            *unknown_warnings(
+                self.unknown_tokens,
+                self.tokens,
+                "the corpus",
+                token=self.unknown_token,
+            ),
         ]
 
 

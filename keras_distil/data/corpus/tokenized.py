@@ -30,7 +30,7 @@ class TokenizedUnit:
         digests: uint64, (paragraphs,), see `content_digest`.
         lengths: int32, (paragraphs,), tokens of each.
         characters: int32, (paragraphs,), characters of each.
-        unknown: int32, (paragraphs,), tokens of each that are [UNK].
+        unknown: int32, (paragraphs,), tokens of each that are unknown.
         tokens: uint16 or int32, (sum of lengths,).
         report: what was read and skipped, without paragraph counts.
     """
@@ -287,7 +287,7 @@ def add_to_report(
         report: the unit's report, as JSON data.
         lengths: tokens of its paragraphs.
         characters: characters of its paragraphs.
-        unknown: tokens of its paragraphs that are [UNK].
+        unknown: tokens of its paragraphs that are unknown.
         first: bool, False for repeats of earlier paragraphs.
         held_out: bool, whether each is held out.
     """

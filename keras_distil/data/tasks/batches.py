@@ -31,7 +31,8 @@ class EncodedExamples:
     Attributes:
         token_ids: int32, (tokens,), all examples, concatenated.
         starts: int64, (examples + 1,), where each example begins.
-        first_lengths: int32, (examples,), tokens of the first segment.
+        first_lengths: int32, (examples,), tokens of the first segment: all,
+            if the tokenizer gives both texts of a pair the same segment.
         labels: (examples,); for spans a dict with "start" and "end". None if
             there are no labels.
         pad_id: int, the id that pads a batch.
@@ -63,12 +64,13 @@ def encode_examples(
     *,
     max_length: int = 128,
 ) -> EncodedExamples:
-    """Encodes texts, or pairs of texts, in the form that BERT reads.
+    """Encodes texts, or pairs of texts, in the form that an encoder reads.
 
     A text becomes `[CLS] first [SEP]`, a pair `[CLS] first [SEP] second
-    [SEP]`. What is longer than `max_length` loses its end. In a pair, the
-    longer text does, until both are equally long; for an odd token, the rule
-    of the `tokenizers` library applies.
+    [SEP]`, with the tokenizer's own special tokens, and as many of them
+    between the two as it puts there. What is longer than `max_length` loses
+    its end. In a pair, the longer text does, until both are equally long; for
+    an odd token, the rule of the `tokenizers` library applies.
 
     Args:
         tokenizer: the teacher's tokenizer.
@@ -104,12 +106,17 @@ def encode_examples(
     cls, sep = [np.array([i]) for i in (special.cls_id, special.sep_id)]
     for first_ids in firsts:
         second_ids = None if seconds is None else next(seconds)
-        first_ids, second_ids = _truncate(first_ids, second_ids, max_length)
+        room = max_length - (2 if second_ids is None else special.in_pair)
+        first_ids, second_ids = _truncate(first_ids, second_ids, room)
         example = [cls, first_ids, sep]
-        first_lengths.append(len(first_ids) + 2)
+        if second_ids is not None:
+            example += [sep] * (special.separators - 1)
+        in_first = sum(map(len, example))
         if second_ids is not None:
             example += [second_ids, sep]
-        lengths.append(sum(map(len, example)))
+        length = sum(map(len, example))
+        lengths.append(length)
+        first_lengths.append(in_first if special.second_segment else length)
         parts += example
     return EncodedExamples(
         token_ids=np.concatenate(parts).astype(np.int32),
@@ -148,11 +155,10 @@ def encode_windows(
 
 
 def _truncate(
-    one: np.ndarray, other: np.ndarray | None, max_length: int
+    one: np.ndarray, other: np.ndarray | None, room: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     if other is None:
-        return one[: max_length - 2], None
-    room = max_length - 3
+        return one[:room], None
     smaller = room // 2
     # With an odd number of tokens, the longer text gets the odd one; of
     # equally long texts the second, as the `tokenizers` library cuts pairs.

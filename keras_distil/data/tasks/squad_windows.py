@@ -11,8 +11,6 @@ import tokenizers
 from keras_distil.data.tasks.squad import SquadExample
 from keras_distil.data.tokenize import SpecialTokens
 
-_SPECIAL = 3  # tokens: [CLS] and two [SEP]
-
 
 @dataclasses.dataclass(frozen=True)
 class SquadWindows:
@@ -23,9 +21,10 @@ class SquadWindows:
 
     Attributes:
         token_ids: for each window `[CLS] question [SEP] context [SEP]`, int32,
-            (length,).
-        segment_ids: for each window, int32, (length,): 0 up to the first
-            [SEP], 1 after it.
+            (length,), with as many [SEP] in the middle as the tokenizer has
+            there.
+        segment_ids: for each window, int32, (length,): 0 up to the context,
+            from there on the tokenizer's segment of a second text.
         example: int32, (windows,), index of the example.
         offsets: for each window, int32, (length, 2): where the token starts
             and ends in the characters of the context; -1 outside of it.
@@ -89,13 +88,13 @@ def make_squad_windows(
         Differs: `stride` is the overlap, not the step; answers are found by
         characters, not by words.
     """
-    _check_sizes(max_length, stride, max_question)
+    special = SpecialTokens.from_tokenizer(tokenizer)
+    _check_sizes(max_length, stride, max_question, special.in_pair)
     if tokenizer.truncation is not None or tokenizer.padding is not None:
         raise ValueError(
             "`tokenizer` must neither truncate nor pad. Received one that "
             "does; load it with `load_tokenizer`."
         )
-    special = SpecialTokens.from_tokenizer(tokenizer)
     contexts = list(dict.fromkeys(example.context for example in examples))
     encoded = _encode(tokenizer, contexts)
     context_of = {
@@ -108,29 +107,31 @@ def make_squad_windows(
         zip(examples, questions, strict=True)
     ):
         question_ids = question.ids[:max_question]
-        room = max_length - _SPECIAL - len(question_ids)
+        room = max_length - special.in_pair - len(question_ids)
         context = context_of[example.context]
         spans = context.answers(example)
         for first in _window_starts(len(context.ids), room, stride):
             builder.add(i, question_ids, context, slice(first, first + room))
-            builder.label(first, room, len(question_ids), spans)
+            builder.label(first, room, question_ids, spans)
     return builder.windows()
 
 
-def _check_sizes(max_length: int, stride: int, max_question: int) -> None:
+def _check_sizes(
+    max_length: int, stride: int, max_question: int, special: int
+) -> None:
     if max_question < 1:
         raise ValueError(
             "`max_question` must be at least 1. Received: "
             f"max_question={max_question}."
         )
-    least = max_question + _SPECIAL + 1
+    least = max_question + special + 1
     if max_length < least:
         raise ValueError(
             f"`max_length` must be at least {least}: `max_question` and "
-            f"{_SPECIAL} special tokens, and 1 of the context. Received: "
+            f"{special} special tokens, and 1 of the context. Received: "
             f"max_length={max_length}, max_question={max_question}."
         )
-    room = max_length - max_question - _SPECIAL
+    room = max_length - max_question - special
     if not 0 <= stride < room:
         raise ValueError(
             f"`stride` must be from 0 to {room - 1}, less than the context "
@@ -158,6 +159,7 @@ class _Context:
     @classmethod
     def of(cls, text: str, encoding: tokenizers.Encoding) -> "_Context":
         offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        _leave_out_spaces(text, offsets)
         if not text.isascii():
             _take_marks(text, offsets)
         return cls(np.array(encoding.ids, np.int32), offsets)
@@ -173,6 +175,22 @@ class _Context:
             if first <= last:
                 spans.append((int(first), int(last)))
         return spans
+
+
+def _leave_out_spaces(text: str, offsets: np.ndarray) -> None:
+    """Lets tokens start after the white space that belongs to them, in place.
+
+    Byte-level tokens begin with the space before the word, and not every
+    tokenizer leaves it out of the offsets.
+    """
+    spaces = np.fromiter(map(str.isspace, text), bool, len(text))
+    starts, ends = offsets[:, 0], offsets[:, 1]
+    while True:
+        early = np.flatnonzero(starts < ends)
+        early = early[spaces[starts[early]]]
+        if not len(early):
+            return
+        starts[early] += 1
 
 
 def _take_marks(text: str, offsets: np.ndarray) -> None:
@@ -210,13 +228,13 @@ class _Builder:
         self, example: int, question: list[int], context: _Context, part: slice
     ) -> None:
         ids = context.ids[part]
-        before = len(question) + 2
+        before = self._before(question)
         length = before + len(ids) + 1
         token_ids = np.full(length, self._special.sep_id, np.int32)
         token_ids[0] = self._special.cls_id
-        token_ids[1 : before - 1] = question
+        token_ids[1 : 1 + len(question)] = question
         token_ids[before:-1] = ids
-        segment_ids = np.ones(length, np.int32)
+        segment_ids = np.full(length, self._special.second_segment, np.int32)
         segment_ids[:before] = 0
         offsets = np.full((length, 2), -1, np.int32)
         offsets[before:-1] = context.offsets[part]
@@ -227,15 +245,23 @@ class _Builder:
         self._first.append(part.start)
 
     def label(
-        self, first: int, room: int, question: int, spans: list[tuple[int, int]]
+        self,
+        first: int,
+        room: int,
+        question: list[int],
+        spans: list[tuple[int, int]],
     ) -> None:
-        shift = question + 2 - first
+        shift = self._before(question) - first
         inside = (
             (start + shift, end + shift)
             for start, end in spans
             if first <= start and end < first + room
         )
         self._labels.append(next(inside, (0, 0)))
+
+    def _before(self, question: list[int]) -> int:
+        """Number of tokens before the context."""
+        return 1 + len(question) + self._special.separators
 
     def windows(self) -> SquadWindows:
         labels = np.array(self._labels, np.int32).reshape(-1, 2)

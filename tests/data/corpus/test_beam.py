@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from toy import byte_level_tokenizer
 
 from keras_distil.data.corpus import beam, text_files, tokenized
 from keras_distil.data.corpus.preparation import corpus_settings, prepare_corpus
@@ -134,3 +135,13 @@ def test_words_that_the_vocabulary_lacks(
         )
     # No shard was written before.
     assert not (tmp_path / "again").exists()
+
+
+def test_the_unknown_token_is_the_tokenizers(sources, tmp_path):
+    tokenizer = byte_level_tokenizer(tmp_path / "byte_level")
+    settings = corpus_settings(
+        tokenizer, sequence_length=16, held_out_fraction=0.0
+    )
+    output = tmp_path / "beam"
+    beam.prepare_with_beam(sources, tokenizer, settings, output=str(output))
+    assert "0.0% of the tokens are <unk>;" in str(open_corpus(output).report)

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from toy import byte_level_tokenizer
 
 from keras_distil import data
 from keras_distil.data.corpus import text_files, tokenized
@@ -579,3 +580,64 @@ def test_a_vocabulary_with_gaps(prepare, corpus_dir, tokenizer_dir):
     # 25 lines, then "the" again and "last".
     assert len(counts) == 27
     assert (counts[0], counts[25], counts[26], counts[3]) == (0, 2, 1, 9)
+
+
+# === Tokenizers of another kind ===
+
+
+@pytest.mark.parametrize("layout", ["packed", "bucketed"])
+def test_a_byte_level_corpus(corpus_dir, tmp_path, layout):
+    tokenizer = byte_level_tokenizer(tmp_path / "byte_level")
+    for path in corpus_dir.iterdir():
+        path.unlink()
+    lines = ["The student learns.", " it's  <mask> 12", "naïve 日本"]
+    (corpus_dir / "a.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    corpus = prepare_corpus(
+        [TextFiles("*.txt", root=corpus_dir)],
+        tokenizer,
+        sequence_length=64,
+        held_out_fraction=0.0,
+        cache_dir=tmp_path / "cache",
+        layout=layout,
+    )
+    ids = [
+        tokenizer.encode(line.strip(), add_special_tokens=False).ids
+        for line in lines
+    ]
+    parts = [corpus.train] if layout == "packed" else corpus.train
+    rows = [
+        [token for token in row if token != 1]
+        for part in parts
+        for row in part[:].tolist()
+    ]
+    expected = [[0, *ids[0], 2, *ids[1], 2, *ids[2], 2]]
+    if layout == "bucketed":
+        expected = [[0, *of_line, 2] for of_line in ids]
+    assert sorted(rows) == sorted(expected)
+    # Bytes need no unknown token; the vocabulary has one all the same.
+    assert "0.0% of the tokens are <unk>; " in str(corpus.report)
+    opened = data.open_corpus(corpus.folder)
+    assert opened.report == corpus.report
+
+
+def test_a_tokenizer_without_an_unknown_token_says_nothing_of_it(
+    corpus_dir, tmp_path
+):
+    tokenizer = byte_level_tokenizer(tmp_path / "byte_level")
+    described = json.loads(tokenizer.to_str())
+    words = described["model"]["vocab"]
+    words["odd"] = words.pop("<unk>")
+    described["added_tokens"] = [
+        t for t in described["added_tokens"] if t["content"] != "<unk>"
+    ]
+    tokenizer = type(tokenizer).from_str(json.dumps(described))
+    corpus = prepare_corpus(
+        [TextFiles("*.txt", root=corpus_dir)],
+        tokenizer,
+        sequence_length=64,
+        held_out_fraction=0.0,
+        cache_dir=tmp_path / "cache",
+    )
+    assert corpus.report.unknown_token is None
+    assert " files; skipped: " in str(corpus.report)
+    assert data.open_corpus(corpus.folder).report == corpus.report

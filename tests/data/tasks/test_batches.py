@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tokenizers
+from toy import byte_level_tokenizer
 
 from keras_distil import data
 from keras_distil.data.tasks.batches import EncodedExamples
@@ -208,3 +209,38 @@ def test_pairs_are_cut_as_the_tokenizers_library_does(tokenizer):
             assert made.token_ids.tolist() == expected.ids, (pair, max_length)
             first = expected.type_ids.count(0)
             assert made.first_lengths.tolist() == [first]
+
+
+# === Two separators, and one segment ===
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory):
+    return byte_level_tokenizer(tmp_path_factory.mktemp("byte_level"))
+
+
+@pytest.mark.parametrize("length", [8, 9, 10, 11, 16, 64])
+def test_byte_level_pairs_are_those_of_the_library(byte_level, length):
+    firsts = ["a b c", "a", "the student's <mask>", "", " x y"] * 2
+    seconds = ["d", "the teacher of the student", "z z z z z", " a", ""]
+    seconds += seconds[::-1]
+    found = data.encode_examples(byte_level, firsts, seconds, max_length=length)
+    byte_level.enable_truncation(length, strategy="longest_first")
+    try:
+        pairs = list(zip(firsts, seconds, strict=True))
+        expected = byte_level.encode_batch(pairs)
+    finally:
+        byte_level.no_truncation()
+    assert [row.tolist() for row in rows(found)] == [e.ids for e in expected]
+    assert list(found.first_lengths) == list(found.lengths)
+    [(order, batch)] = data.padded_batches(found, batch_size=10)
+    assert not batch["segment_ids"].any()
+    for row, number in enumerate(order):
+        real = batch["padding_mask"][row].sum()
+        assert real == len(expected[number].ids)
+        assert (batch["token_ids"][row, real:] == 1).all()
+
+
+def test_byte_level_texts_are_framed_once(byte_level):
+    found = data.encode_examples(byte_level, ["a b"], max_length=8)
+    assert found.token_ids.tolist() == byte_level.encode("a b").ids

@@ -5,6 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 import tokenizers
+from toy import byte_level_tokenizer
 
 from keras_distil.data import (
     SquadAnswer,
@@ -350,3 +351,64 @@ def test_tokenizer_that_truncates_or_pads(tokenizer, method):
 def test_tokenizer_is_left_as_it_was(tokenizer):
     windows_of(tokenizer, example("Mary"))
     assert tokenizer.encode_special_tokens is False
+
+
+# === Two separators, and spaces that belong to tokens ===
+
+
+@pytest.mark.parametrize("trim", [True, False])
+def test_byte_level_windows_have_four_special_tokens(tmp_path, trim):
+    tokenizer = byte_level_tokenizer(tmp_path, trim_offsets=trim)
+    context = "The  student learns\tfrom the teacher, who is naïve."
+    answer = "the teacher"
+    length, question = 24, "who?"
+    made = windows_of(
+        tokenizer,
+        example(context, answer, question=question),
+        max_length=length,
+        max_question=4,
+    )
+    whole = tokenizer.encode(context, add_special_tokens=False)
+    asked = tokenizer.encode(question, add_special_tokens=False).ids
+    room = length - 4 - len(asked)
+    for ids, segments, first, offsets in zip(
+        made.token_ids,
+        made.segment_ids,
+        made.first_token,
+        made.offsets,
+        strict=True,
+    ):
+        inside = whole.ids[first : first + room]
+        assert ids.tolist() == [0, *asked, 2, 2, *inside, 2]
+        assert len(ids) <= length
+        assert not segments.any()
+        before = len(asked) + 3
+        assert (offsets[:before] == -1).all() and (offsets[-1] == -1).all()
+        for token, (start, end) in zip(inside, offsets[before:-1], strict=True):
+            # The text of a token, without the space that belongs to it.
+            text = tokenizer.decode([token]).strip()
+            if text and "\ufffd" not in text:
+                assert context[start:end] == text
+    found = [
+        (first, start, end)
+        for first, start, end in zip(
+            made.first_token, made.start, made.end, strict=True
+        )
+        if start
+    ]
+    assert found
+    for first, start, end in found:
+        window = list(made.first_token).index(first)
+        begin, stop = (
+            made.offsets[window][start][0],
+            made.offsets[window][end][1],
+        )
+        assert context[begin:stop] == answer
+
+
+def test_four_special_tokens_are_counted_in_messages(tmp_path):
+    tokenizer = byte_level_tokenizer(tmp_path)
+    with pytest.raises(ValueError, match="at least 10: .* and 4 special"):
+        windows_of(tokenizer, example("a b"), max_length=9)
+    with pytest.raises(ValueError, match="`stride` must be from 0 to 6, less"):
+        windows_of(tokenizer, example("a b"), max_length=16, stride=7)

@@ -1,0 +1,433 @@
+"""Reads and writes byte-level BPE tokenizers, as GPT-2's and RoBERTa's.
+
+As of transformers 5.24:
+
+- `RobertaTokenizer` and `GPT2Tokenizer` take the words and merges of
+  `tokenizer.json`, or else of `vocab.json` and `merges.txt`, but
+  `add_prefix_space` of `tokenizer_config.json`.
+- `RobertaTokenizer` frames a pair as `<s> A </s></s> B </s>`, with one segment,
+  and takes `trim_offsets` of `tokenizer_config.json`. `GPT2Tokenizer` frames
+  texts only as `tokenizer.json` says.
+- The plain classes take `tokenizer.json` unchanged.
+
+None of these has an unknown token: whatever bytes the vocabulary lacks are left
+out.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from keras_distil.data import added_tokens
+from keras_distil.data.special_tokens import (
+    SpecialTokens,
+    frame_ids,
+    missing_roles,
+)
+from keras_distil.data.tokenizer_files import (
+    PLAIN_CLASS,
+    SETTINGS_FILE,
+    TokenizerFolder,
+    check_agreement,
+    check_ids,
+    read_complete,
+    read_object,
+)
+from keras_distil.data.vocabulary import require_id
+from keras_distil.utils import disk, token_roles
+
+MODEL = "BPE"
+VOCABULARY_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+FILES = (VOCABULARY_FILE, MERGES_FILE)
+# Decoded tokens have the spaces of the text.
+HAS_SPACES_TO_CLEAN = False
+_ROLES = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    *added_tokens.FRAMING_ROLES,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Class:
+    """What a class of Hugging Face's does by itself.
+
+    Attributes:
+        defaults: its special tokens by role.
+        frames: whether it frames texts, whatever `tokenizer.json` says.
+    """
+
+    defaults: Mapping[str, str]
+    frames: bool
+
+
+_CLASSES = {
+    "RobertaTokenizer": _Class(
+        {
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "sep_token": "</s>",
+            "pad_token": "<pad>",
+            "cls_token": "<s>",
+            "mask_token": "<mask>",
+        },
+        frames=True,
+    ),
+    "GPT2Tokenizer": _Class(
+        dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+        frames=False,
+    ),
+}
+_PLAIN = _Class({}, frames=False)
+CLASSES = tuple(_CLASSES)
+# Classes of the models that name none.
+CLASS_OF_MODEL = {
+    "gpt2": "GPT2Tokenizer",
+    "longformer": "RobertaTokenizer",
+    "roberta": "RobertaTokenizer",
+    "roberta-prelayernorm": "RobertaTokenizer",
+}
+_FLAGS = {"add_prefix_space": (True, False), "trim_offsets": (True, False)}
+_DEFAULTS = {"add_prefix_space": False, "trim_offsets": True}
+# Keys that can change a text's tokens, with the values that change nothing.
+# Hugging Face's classes decode what is no UTF-8 to U+FFFD.
+_WITHOUT_EFFECT: dict[str, tuple] = {
+    "do_lower_case": (None, False),
+    "strip_accents": (None, False),
+    "errors": (None, "replace"),
+}
+# What the classes make of `tokenizer.json`'s model, whatever it says.
+_MODEL_SETTINGS: dict[str, Any] = {
+    "dropout": None,
+    "unk_token": None,
+    "continuing_subword_prefix": "",
+    "end_of_word_suffix": "",
+    "fuse_unk": False,
+    "byte_fallback": False,
+    "ignore_merges": False,
+}
+
+
+def build(
+    folder: TokenizerFolder,
+) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+    """Builds the tokenizer of a folder.
+
+    Returns:
+        The tokenizer, and its special tokens by role, as far as they are
+        named.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged, or asks for something unsupported.
+    """
+    of_class = _CLASSES.get(folder.class_name or "", _PLAIN)
+    as_written, described = _read(folder)
+    folder.check_values(_FLAGS)
+    folder.check_without_effect(_WITHOUT_EFFECT)
+    added, roles = added_tokens.list_added(
+        folder.path,
+        folder.settings,
+        described,
+        {role: of_class.defaults.get(role) for role in _ROLES},
+    )
+    tokenizer = (
+        _rebuild(folder, described["model"])
+        if as_written is None or not folder.is_plain
+        else as_written
+    )
+    if as_written is not None and not of_class.frames:
+        tokenizer.post_processor = as_written.post_processor
+    added_tokens.add(folder.path, tokenizer, added)
+    if of_class.frames:
+        _check_roles(folder.path, tokenizer, roles)
+        _frame(tokenizer, roles, folder.settings)
+    if as_written is not None:
+        _check_followed(folder, as_written, tokenizer)
+    return tokenizer, roles
+
+
+def _read(
+    folder: TokenizerFolder,
+) -> tuple[tokenizers.Tokenizer | None, dict[str, Any]]:
+    """Reads `tokenizer.json`, or else the older files, and describes them."""
+    if folder.complete_path.is_file():
+        tokenizer = read_complete(folder.complete_path)
+        described = json.loads(tokenizer.to_str())
+        _check_byte_level(folder.complete_path, described)
+        return tokenizer, described
+    vocabulary, merges = (folder.path / name for name in FILES)
+    if folder.is_plain or not (vocabulary.is_file() and merges.is_file()):
+        files = f"{VOCABULARY_FILE} and {MERGES_FILE}"
+        raise folder.missing(
+            "tokenizer.json" + ("" if folder.is_plain else f", or {files},")
+        )
+    check_ids(vocabulary, read_object(vocabulary))
+    disk.check_size(merges, disk.VOCABULARY_BYTES)
+    try:
+        words, pairs = tokenizers.models.BPE.read_file(
+            str(vocabulary), str(merges)
+        )
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(
+            f"'{vocabulary}' and '{merges}' cannot be read: {error!s:.200}. "
+            "Each line of merges.txt holds two tokens and one space. Copy the "
+            "files again."
+        ) from error
+    return None, {"model": {"vocab": words, "merges": pairs}}
+
+
+def _check_byte_level(path: Path, described: Mapping[str, Any]) -> None:
+    model = described["model"]
+    if model["type"] != MODEL:
+        raise ValueError(
+            f"The model in '{path}' must be BPE. Received: {model['type']}."
+        )
+    kinds = [
+        part["type"] for part in token_roles.parts(described["pre_tokenizer"])
+    ]
+    if "ByteLevel" not in kinds:
+        raise ValueError(
+            f"`pre_tokenizer` in '{path}' must be ByteLevel: other kinds of "
+            f"BPE are not supported. Received: {', '.join(kinds) or 'none'}."
+        )
+    if model["dropout"]:
+        raise ValueError(
+            f"`model.dropout` in '{path}' must be null: with it, a text has "
+            f"other tokens each time. Received: {model['dropout']}."
+        )
+
+
+def _rebuild(
+    folder: TokenizerFolder, model: Mapping[str, Any]
+) -> tokenizers.Tokenizer:
+    """Builds what Hugging Face's classes do, without a frame."""
+    try:
+        tokenizer = tokenizers.Tokenizer(
+            tokenizers.models.BPE(
+                model["vocab"],
+                [tuple(pair) for pair in model["merges"]],
+                continuing_subword_prefix="",
+                end_of_word_suffix="",
+                fuse_unk=False,
+            )
+        )
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(
+            f"The merges in '{folder.path}' do not fit its vocabulary: "
+            f"{error!s:.200}."
+        ) from error
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=_flag(folder.settings, "add_prefix_space")
+    )
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    return tokenizer
+
+
+def _flag(settings: Mapping[str, Any], name: str) -> bool:
+    return settings.get(name, _DEFAULTS[name])
+
+
+def _check_roles(
+    directory: Path, tokenizer: tokenizers.Tokenizer, roles: Mapping[str, str]
+) -> None:
+    missing = [
+        role
+        for role in added_tokens.FRAMING_ROLES
+        if tokenizer.token_to_id(roles[role]) is None
+    ]
+    if missing:
+        names = ", ".join(dict.fromkeys(roles[role] for role in missing))
+        raise ValueError(
+            f"'{directory}': the vocabulary lacks {names}. It must have "
+            f"{missing_roles(missing)}"
+        )
+
+
+def _frame(
+    tokenizer: tokenizers.Tokenizer,
+    roles: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> None:
+    cls, sep = (
+        (roles[role], require_id(tokenizer, roles[role]))
+        for role in ("cls_token", "sep_token")
+    )
+    tokenizer.post_processor = tokenizers.processors.RobertaProcessing(
+        sep,
+        cls,
+        trim_offsets=_flag(settings, "trim_offsets"),
+        add_prefix_space=_flag(settings, "add_prefix_space"),
+    )
+
+
+def _check_followed(
+    folder: TokenizerFolder,
+    as_written: tokenizers.Tokenizer,
+    used: tokenizers.Tokenizer,
+) -> None:
+    """Refuses files that Hugging Face would follow only in part."""
+    path = folder.complete_path
+    if not folder.is_plain:
+        described = json.loads(as_written.to_str())
+        model = described["model"]
+        pre_tokenizer = described["pre_tokenizer"]
+        check_agreement(
+            path,
+            folder.class_name or "",
+            [
+                # Written as null or as nothing, it is the same.
+                *(
+                    (f"model.{key}", model[key] or value, value)
+                    for key, value in _MODEL_SETTINGS.items()
+                ),
+                ("normalizer", described["normalizer"], None),
+                ("pre_tokenizer.type", pre_tokenizer["type"], "ByteLevel"),
+                (
+                    "pre_tokenizer.use_regex",
+                    pre_tokenizer.get("use_regex"),
+                    True,
+                ),
+            ],
+        )
+        _check_same_frame(folder, as_written, used)
+    for name, part, of_file, of_used in (
+        (
+            "add_prefix_space",
+            "pre_tokenizer",
+            as_written.pre_tokenizer,
+            used.pre_tokenizer,
+        ),
+        (
+            "trim_offsets",
+            "post_processor",
+            as_written.post_processor,
+            used.post_processor,
+        ),
+    ):
+        _check_flag(
+            folder, name, part, _value(of_file, name), _value(of_used, name)
+        )
+
+
+def _check_same_frame(
+    folder: TokenizerFolder,
+    as_written: tokenizers.Tokenizer,
+    used: tokenizers.Tokenizer,
+) -> None:
+    if as_written.post_processor is None:
+        return
+    written = frame_ids(as_written)
+    if written != frame_ids(used):
+        tokens = [as_written.id_to_token(i) for i in written[0]]
+        check_agreement(
+            folder.complete_path,
+            folder.class_name or "",
+            [
+                (
+                    "post_processor",
+                    tokens,
+                    [used.id_to_token(i) for i in frame_ids(used)[0]],
+                )
+            ],
+        )
+
+
+def _value(part: Any, name: str) -> bool | None:
+    """The value of a flag in a part of a tokenizer; None if it has none."""
+    for each in token_roles.parts(token_roles.describe(part)):
+        if name in each:
+            return each[name]
+    return None
+
+
+def _check_flag(
+    folder: TokenizerFolder,
+    name: str,
+    part: str,
+    written: bool | None,
+    used: bool | None,
+) -> None:
+    """Refuses a flag that tokenizer.json and the settings give differently."""
+    path, stated = folder.complete_path, folder.settings.get(name)
+    if stated is not None and stated != used:
+        raise ValueError(
+            f"`{name}` in '{folder.settings_path}' is {json.dumps(stated)}, "
+            f"and `{part}` in '{path}', which is used as is, has "
+            f"{json.dumps(used)}. Make them equal."
+        )
+    if stated is None and None not in (written, used) and written != used:
+        raise ValueError(
+            f"'{path}' has {name}={json.dumps(written)}, and {SETTINGS_FILE} "
+            f"has no `{name}`, for which Hugging Face uses {json.dumps(used)}. "
+            f"Write `{name}` into '{folder.settings_path}'."
+        )
+
+
+# === Writing ===
+
+
+def hugging_face_settings(
+    tokenizer: tokenizers.Tokenizer, model_type: str
+) -> dict[str, Any]:
+    """Describes a tokenizer in the words of `tokenizer_config.json`.
+
+    Args:
+        tokenizer: the tokenizer.
+        model_type: Hugging Face's name of the model's architecture.
+
+    Returns:
+        The class that reads `tokenizer.json` without changes, with the
+        settings that it follows.
+    """
+    special = SpecialTokens.from_tokenizer(tokenizer)
+    names = (CLASS_OF_MODEL.get(model_type), *CLASSES)
+    name = next(n for n in names if n is not None and _CLASSES[n].frames)
+    if not _is_followed(tokenizer, special):
+        return {"tokenizer_class": PLAIN_CLASS}
+    return {
+        "tokenizer_class": name,
+        "add_prefix_space": _value(tokenizer.pre_tokenizer, "add_prefix_space"),
+        "trim_offsets": _value(tokenizer.post_processor, "trim_offsets"),
+        "errors": "replace",
+        # Hugging Face would make up the tokens that nobody names.
+        "bos_token": tokenizer.id_to_token(special.cls_id),
+        "eos_token": tokenizer.id_to_token(special.sep_id),
+    }
+
+
+def _is_followed(
+    tokenizer: tokenizers.Tokenizer, special: SpecialTokens
+) -> bool:
+    """Whether a class that frames texts would read the same from the file."""
+    described = json.loads(tokenizer.to_str())
+    pre_tokenizer, model = described["pre_tokenizer"], described["model"]
+    return (
+        described["normalizer"] is None
+        and pre_tokenizer["type"] == "ByteLevel"
+        and pre_tokenizer["use_regex"]
+        and all(
+            (model[key] or value) == value
+            for key, value in _MODEL_SETTINGS.items()
+        )
+        and _value(tokenizer.post_processor, "trim_offsets") is not None
+        and (special.separators, special.second_segment) == (2, 0)
+        and special.unknown_id is not None
+    )
+
+
+def write_vocabulary(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
+    """Writes `vocab.json`, in the order of the ids, and `merges.txt`."""
+    model = json.loads(tokenizer.to_str())["model"]
+    words = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
+    text = json.dumps(words, ensure_ascii=False)
+    (folder / VOCABULARY_FILE).write_text(text, "utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+    (folder / MERGES_FILE).write_text("\n".join(lines) + "\n", "utf-8")
