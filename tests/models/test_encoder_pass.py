@@ -172,7 +172,7 @@ def test_dropout_is_active_in_training_alone():
 
 
 def test_other_encoders_run_by_themselves():
-    backbone = keras_hub.models.RobertaBackbone(**toy.SIZES)
+    backbone = keras_hub.models.XLMRobertaBackbone(**toy.SIZES)
     assert not encoder_pass.is_supported(backbone)
     model = models.task_model(backbone, "span")
     inputs = features(backbone)

@@ -35,8 +35,9 @@ def test_settings_may_be_left_out(golden_bert, edit_checkpoint):
     "settings, message",
     [
         (
-            {"model_type": "roberta"},
-            r"`model_type` .* one of \['bert', 'distilbert'\].*'roberta'",
+            {"model_type": "albert"},
+            r"`model_type` .* one of \['bert', 'distilbert', 'roberta'\], the "
+            "supported families. Received: 'albert'. docs/add_a_family.md",
         ),
         ({"model_type": None}, "`model_type` .* Received: None"),
         ({"hidden_act": "gelu_10"}, "`hidden_act` .*'gelu'.*'gelu_10'"),

@@ -286,7 +286,7 @@ def test_the_own_pass_has_the_states_of_every_layer(kind):
 
 
 def test_keras_pass_has_the_states_of_every_layer():
-    backbone = keras_hub.models.RobertaBackbone(**toy.SIZES)
+    backbone = keras_hub.models.XLMRobertaBackbone(**toy.SIZES)
     check_states(models.task_model(backbone, "span"))
 
 
@@ -306,7 +306,7 @@ def check_states(model):
 
 def test_keras_pass_runs_once():
     """All states come of one pass, dropout included."""
-    encoder = keras_hub.models.RobertaBackbone(**toy.SIZES)
+    encoder = keras_hub.models.XLMRobertaBackbone(**toy.SIZES)
     model = models.task_model(encoder, "span", dropout=0.5)
     x, _, _ = toy.make_batch()
     layer = model.backbone.transformer_layers[1]

@@ -410,21 +410,20 @@ def test_task_model_refuses(masked_lm_teacher, arguments, error, message):
 def test_task_model_refuses_other_architectures():
     import keras_hub
 
-    backbone = keras_hub.models.RobertaBackbone(
-        vocabulary_size=20,
+    backbone = keras_hub.models.ElectraBackbone(
+        vocab_size=20,
         num_layers=1,
         num_heads=2,
         hidden_dim=4,
+        embedding_dim=4,
         intermediate_dim=8,
         max_sequence_length=12,
     )
-    with pytest.raises(TypeError, match="Received: RobertaBackbone"):
+    with pytest.raises(TypeError, match="Received: ElectraBackbone"):
         models.task_model(backbone, "classification", 2)
     model = models.task_model(backbone, "span")
-    x = {
-        "token_ids": np.ones((1, 3), "int32"),
-        "padding_mask": np.ones((1, 3), "int32"),
-    }
+    names = ("token_ids", "padding_mask", "segment_ids")
+    x = {name: np.ones((1, 3), "int32") for name in names}
     assert model(x).shape == (1, 3, 2)
 
 
