@@ -94,8 +94,8 @@ def kind_of(tokenizer: tokenizers.Tokenizer) -> ModuleType:
             return kind
     raise ValueError(
         "`tokenizer` must have a model of one of the kinds "
-        f"{[kind.MODEL for kind in KINDS]}. Received: {model}. Load it with "
-        "`data.load_tokenizer`."
+        f"{[kind.MODEL for kind in KINDS]}, as those of BERT and RoBERTa. "
+        f"Received: {model}."
     )
 
 
