@@ -161,7 +161,7 @@ TABLE = {
     ("export/graph_tokenizer", "strip_accents=False"): (
         f"{HERE}::test_a_tokenizer_that_keeps_accents"
     ),
-    ("export/hugging_face", "Load it with `data.load_tokenizer`"): (
+    ("export/tokenizer_files", "Load it with `data.load_tokenizer`"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
     ("export/litert/exporter", "a list of texts or `export.Examples`"): (

@@ -16,6 +16,7 @@ out.
 
 import dataclasses
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from keras_distil.data.tokenizer_files import (
     TokenizerFolder,
     check_agreement,
     check_ids,
+    model_setting,
     read_complete,
     read_object,
 )
@@ -159,6 +161,7 @@ def _read(
 ) -> tuple[tokenizers.Tokenizer | None, dict[str, Any]]:
     """Reads `tokenizer.json`, or else the older files, and describes them."""
     if folder.complete_path.is_file():
+        _check_prefix(folder.complete_path)
         tokenizer = read_complete(folder.complete_path)
         described = json.loads(tokenizer.to_str())
         _check_byte_level(folder.complete_path, described)
@@ -182,6 +185,17 @@ def _read(
             "files again."
         ) from error
     return None, {"model": {"vocab": words, "merges": pairs}}
+
+
+def _check_prefix(path: Path) -> None:
+    """Refuses what the library would end the process for, in some files."""
+    prefix = model_setting(path, "continuing_subword_prefix")
+    if prefix:
+        raise ValueError(
+            f"`model.continuing_subword_prefix` in '{path}' must be null: "
+            "byte-level BPE marks the beginnings of words, by their spaces. "
+            f"Received: {reprlib.repr(prefix)}."
+        )
 
 
 def _check_byte_level(path: Path, described: Mapping[str, Any]) -> None:

@@ -137,8 +137,8 @@ def read_complete(path: Path) -> tokenizers.Tokenizer:
         ) from error
 
 
-def model_kind(path: Path) -> str | None:
-    """Returns the kind of model in a `tokenizer.json`.
+def model_setting(path: Path, name: str) -> Any:
+    """Returns a setting of the model in a `tokenizer.json`.
 
     None if there is no such file, or it does not say: reading it as a
     tokenizer will tell what is wrong.
@@ -147,10 +147,9 @@ def model_kind(path: Path) -> str | None:
         return None
     disk.check_size(path, disk.VOCABULARY_BYTES)
     try:
-        kind = json.loads(path.read_text("utf-8"))["model"]["type"]
+        return json.loads(path.read_text("utf-8"))["model"][name]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return kind if isinstance(kind, str) else None
 
 
 def check_ids(path: Path, vocabulary: Mapping[str, int]) -> None:

@@ -9,6 +9,7 @@ of tokenizer, and refuse by name whatever has no counterpart here, as
 import reprlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import tokenizers
 
@@ -20,7 +21,7 @@ from keras_distil.data.tokenizer_files import (
     PLAIN_CLASSES,
     SETTINGS_FILE,
     TokenizerFolder,
-    model_kind,
+    model_setting,
     read_object,
 )
 
@@ -93,8 +94,8 @@ def kind_of(tokenizer: tokenizers.Tokenizer) -> ModuleType:
             return kind
     raise ValueError(
         "`tokenizer` must have a model of one of the kinds "
-        f"{[kind.MODEL for kind in KINDS]}. Received: {model}. Load it with "
-        "`data.load_tokenizer`."
+        f"{[kind.MODEL for kind in KINDS]}, as those of BERT and RoBERTa. "
+        f"Received: {model}."
     )
 
 
@@ -135,7 +136,7 @@ def _choose_kind(folder: TokenizerFolder) -> ModuleType:
         if folder.class_name in kind.CLASSES:
             _check_files(folder, kind)
             return kind
-    model = model_kind(folder.complete_path)
+    model = model_setting(folder.complete_path, "type")
     if folder.is_plain:
         return _kind_of_model(folder, model)
     if model == byte_level_bpe.MODEL or (
@@ -152,14 +153,14 @@ def _choose_kind(folder: TokenizerFolder) -> ModuleType:
     return word_piece
 
 
-def _kind_of_model(folder: TokenizerFolder, model: str | None) -> ModuleType:
+def _kind_of_model(folder: TokenizerFolder, model: Any) -> ModuleType:
     for kind in KINDS:
         if model in (None, kind.MODEL):
             # The first kind reports a file that is missing or damaged.
             return kind
     raise ValueError(
         f"The model in '{folder.complete_path}' must be one of "
-        f"{[kind.MODEL for kind in KINDS]}. Received: {model!r:.60}."
+        f"{[kind.MODEL for kind in KINDS]}. Received: {reprlib.repr(model)}."
     )
 
 

@@ -188,6 +188,13 @@ def _plain_config(student: Student) -> dict[str, Any]:
 def _settings(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
     """A tokenizer's settings under KerasHub's names."""
     described = json.loads(tokenizer.to_str())
+    kind = described["model"]["type"]
+    if kind != "WordPiece":
+        raise ValueError(
+            "KerasHub's tokenizers of BERT and DistilBERT are WordPiece. "
+            f"Received: a tokenizer of the kind {kind}. Export the preset "
+            "without a tokenizer."
+        )
     normalizer = described["normalizer"] or {}
     return {
         "lowercase": normalizer.get("lowercase", True),

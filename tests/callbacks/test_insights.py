@@ -1,7 +1,5 @@
 """TensorBoard's view of examples, against NumPy and the models."""
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,10 +7,11 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 from tensorboard.util import tensor_util
-from toy import full_logits, hidden_states
+from toy import byte_level_tokenizer, full_logits, hidden_states
 
 from keras_distil import callbacks, data
 from keras_distil.callbacks import insights
+from keras_distil.utils.markdown import escape
 
 
 @pytest.fixture
@@ -92,15 +91,10 @@ def test_a_look(make_distiller, triple, tokenizer):
     row, place = np.argwhere(masked)[0]
     cells = rows[0].replace("\\|", "/").split("|")[1:-1]
     word = tokenizer.id_to_token(int(y[row, place]))
-
-    def as_cell(text):
-        """Only brackets and the table's own mark are escaped in these words."""
-        return re.sub(r"([\[\]])", r"\\\1", text).replace("|", "/")
-
-    assert cells[1].strip() == as_cell(word)
+    assert cells[1].strip() == escape(word).replace("\\|", "/")
     best = int(p[0].argmax())
-    shown = f"{as_cell(tokenizer.id_to_token(best))} {100 * p[0].max():.0f}%"
-    assert cells[2].strip().startswith(shown)
+    shown = f"{escape(tokenizer.id_to_token(best))} {100 * p[0].max():.0f}%"
+    assert cells[2].strip().startswith(shown.replace("\\|", "/"))
     assert "[...]" in cells[0]
     # Three words of a sequence.
     assert len(rows) == sum(min(3, n) for n in masked.sum(axis=1))
@@ -199,3 +193,22 @@ def test_heat_maps_continue(
 def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         callbacks.TensorBoard(tmp_path, **arguments)
+
+
+def test_words_of_a_byte_level_tokenizer(make_distiller, tmp_path):
+    distiller = make_distiller()
+    tokenizer = byte_level_tokenizer(tmp_path)
+    # The toy models know 32 ids: single letters and signs.
+    ids = np.array([[0, 20, 4, 21, 2, 2, 22, 2]], np.int32)
+    weight = np.zeros(ids.shape, np.float32)
+    weight[0, 2] = 1.0
+    x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    found = insights.Examples(
+        distiller.teacher, distiller.student, (x, ids, weight), tokenizer
+    )
+    [word] = found.masked_words()
+    spelt = [tokenizer.decode([i]) for i in (20, 4, 21, 22)]
+    assert (word.before, word.word) == (spelt[0], spelt[1])
+    # What frames the texts is left out.
+    assert word.after == spelt[2] + spelt[3]
+    assert len(word.teacher) == 5

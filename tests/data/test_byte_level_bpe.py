@@ -167,6 +167,10 @@ REFUSED = {
         'supports no other value. With .*"PreTrainedTokenizerFast".*'
         "Received: '<unk>'",
     ),
+    "prefix": (
+        with_model(continuing_subword_prefix="@@", merges=["zz q"]),
+        "`model.continuing_subword_prefix` in .* must be null.*'@@'",
+    ),
     "suffix": (
         with_model(end_of_word_suffix="</w>"),
         "`model.end_of_word_suffix` in .* must be ''.*Received: '</w>'",

@@ -5,10 +5,12 @@ import logging
 import warnings
 from pathlib import Path
 
+import keras_hub
 import numpy as np
 import pytest
+from toy import byte_level_tokenizer
 
-from keras_distil import export, models
+from keras_distil import data, export, models
 
 pytestmark = pytest.mark.peer
 
@@ -133,3 +135,38 @@ def test_ids(transformers, student, tokenizer, tmp_path, without):
     assert loaded.model_max_length == 24
     assert "token_type_ids" not in loaded("a")
     assert loaded.mask_token_id == tokenizer.token_to_id("[MASK]")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"add_prefix_space": True, "trim_offsets": False},
+        {"mask_token": "ing"},
+    ],
+)
+def test_a_byte_level_tokenizer(settings, tmp_path, transformers):
+    tokenizer = byte_level_tokenizer(tmp_path / "source", **settings)
+    backbone = keras_hub.models.DistilBertBackbone(
+        vocabulary_size=701,
+        num_layers=1,
+        num_heads=1,
+        hidden_dim=4,
+        intermediate_dim=4,
+        max_sequence_length=64,
+    )
+    model = models.ExactDistilBertMaskedLM(backbone)
+    folder = export.export_hugging_face(
+        model, tmp_path / "made", tokenizer
+    ).path
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert type(theirs).__name__ == "RobertaTokenizer"
+    special = data.SpecialTokens.from_tokenizer(tokenizer)
+    assert theirs.mask_token_id == special.mask_id
+    assert theirs.pad_token_id == special.pad_id
+    assert len(theirs) == 701
+    for text in (*TEXTS, " it's  <mask> ing", ""):
+        encoded = theirs(text, "b", return_offsets_mapping=True)
+        ours = tokenizer.encode(text, "b")
+        assert encoded["input_ids"] == ours.ids
+        assert encoded["offset_mapping"] == ours.offsets

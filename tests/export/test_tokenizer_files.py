@@ -155,6 +155,12 @@ def test_other_kinds_have_no_files(tmp_path):
         vocabulary.write_vocabulary(tokenizers.Tokenizer(words), tmp_path)
 
 
+def test_a_preset_takes_no_byte_level_tokenizer(byte_level, reader, tmp_path):
+    with pytest.raises(ValueError, match="are WordPiece. Received: .* BPE. Ex"):
+        export.export_preset(reader, tmp_path / "made", byte_level)
+    export.export_preset(reader, tmp_path / "made")
+
+
 def test_a_saved_model_takes_ids_of_byte_level_tokenizers(
     byte_level, reader, tmp_path, caplog
 ):

@@ -21,6 +21,7 @@ from keras_distil.runs import earlier_runs
 from keras_distil.runs.corpus import load_tokenizer
 
 _EARLIER = targets.ROOT / "tests/golden/before_layout_runs/finished"
+_SETTINGS_FILE = "tokenizer_config.json"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _TEXT = "a b [MASK] c.d [E1]e[E1] A"
 _SETTINGS = (
@@ -59,6 +60,7 @@ def all_targets() -> list[Target]:
     refusals = app._EXPECTED
     return [
         Target("folder_tokenizer", tokenizer_folder, refusals, 8),
+        Target("folder_byte_level", byte_level_folder, refusals, 8),
         Target("folder_config", config_folder, refusals, 4),
         Target("earlier_run", earlier_run, refusals, 5),
     ]
@@ -105,6 +107,143 @@ def tokenizer_folder(rng: random.Random, folder: Path) -> None:
     )
     tokenizer = load_tokenizer(recipe)
     _check_ids(tokenizer, files)
+
+
+def byte_level_folder(rng: random.Random, folder: Path) -> None:
+    """vocab.json, merges.txt or tokenizer.json, and what belongs to them."""
+    words = _byte_level_words(rng)
+    merges = _merges(rng)
+    files = {
+        "vocab.json": json.dumps(words).encode(),
+        "merges.txt": merges,
+        "tokenizer_config.json": json.dumps(_byte_level_settings(rng)).encode(),
+    }
+    if rng.random() < 0.3:
+        files["tokenizer.json"] = _byte_level_whole(rng, words)
+    if rng.random() < 0.3:
+        odd = rng.choice(("<mask>", "<mask>", "a", 3, None))
+        text = json.dumps({"mask_token": odd})
+        files["special_tokens_map.json"] = text.encode()
+    for name, content in files.items():
+        if rng.random() < 0.1:
+            files[name] = mutate.change_bytes(rng, content)
+        elif rng.random() < 0.1 and name in ("vocab.json", _SETTINGS_FILE):
+            files[name] = targets.change_json(rng, content.decode())
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    recipe = config.load_recipe(
+        targets.RECIPES[0], [f"teacher.source={folder}"]
+    )
+    tokenizer = load_tokenizer(recipe)
+    _check_byte_level(tokenizer, files)
+
+
+def _byte_level_words(rng: random.Random) -> dict:
+    names = ["<s>", "<pad>", "</s>", "<unk>", *targets.LETTERS, "\u0120", "ab"]
+    words = {word: i for i, word in enumerate([*names, "<mask>"])}
+    for _ in range(rng.choice((*[0] * 8, 1, 2))):
+        word = rng.choice((*words, "zz", "[E1]", "", " "))
+        words[word] = rng.choice((0, 7, 50, -1, 2**31, 10**9, "x", 1.5, None))
+    if rng.random() < 0.1:
+        del words[rng.choice(("<s>", "<pad>", "</s>", "<mask>", "a"))]
+    return words
+
+
+def _merges(rng: random.Random) -> bytes:
+    lines = ["#version: 0.2", "a b"]
+    for _ in range(rng.choice((*[0] * 8, 1, 2))):
+        odd = ("", "a", "a b c", " a", "zz q", "#version", "\u0120 a", "a\tb")
+        lines.insert(rng.randrange(len(lines) + 1), rng.choice(odd))
+    return rng.choice(("\n", "\n", "\r\n")).join([*lines, ""]).encode()
+
+
+def _byte_level_settings(rng: random.Random) -> dict:
+    choices = (
+        ("add_prefix_space", (True, False, 1, "x")),
+        ("trim_offsets", (True, False, None)),
+        ("errors", ("replace", "strict", 3)),
+        ("mask_token", ("<mask>", "a", "[MASK]", {"content": "<mask>"}, None)),
+        ("cls_token", ("<s>", "b", [], None)),
+        ("pad_token", ("<pad>", "c", 7)),
+        ("bos_token", ("<s>", None, "zz")),
+        ("additional_special_tokens", (["[E1]"], ["d"], "x", None)),
+    )
+    names = ("RobertaTokenizer", "RobertaTokenizerFast") * 9
+    others = ("PreTrainedTokenizerFast", "GPT2Tokenizer", 3)
+    values = {"tokenizer_class": rng.choice((*names, *others))}
+    for key, of_key in rng.sample(choices, rng.randint(0, 2)):
+        values[key] = rng.choice((of_key[0], *of_key))
+    return values
+
+
+def _byte_level_whole(rng: random.Random, words: dict) -> bytes:
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": rng.random() < 0.2,
+        "trim_offsets": True,
+        "use_regex": rng.random() < 0.9,
+    }
+    frame = {
+        "type": "RobertaProcessing",
+        "sep": ["</s>", 2],
+        "cls": ["<s>", 0],
+        "trim_offsets": True,
+        "add_prefix_space": False,
+    }
+    whole = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": rng.choice((None, None, {"type": "NFC"})),
+        "pre_tokenizer": byte_level,
+        "post_processor": rng.choice((frame, frame, None, byte_level)),
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": rng.choice((None,) * 9 + (0.5,)),
+            "unk_token": rng.choice((None,) * 5 + ("<unk>", "nowhere")),
+            "continuing_subword_prefix": rng.choice((None, None, "", "@@")),
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": rng.random() < 0.1,
+            "vocab": words,
+            "merges": rng.choice(
+                (["a b"], [["a", "b"]], [], ["zz q"], [["a"]])
+            ),
+        },
+    }
+    text = json.dumps(whole)
+    if rng.random() < 0.3:
+        return targets.change_json(rng, text)
+    return text.encode()
+
+
+def _check_byte_level(tokenizer, files: dict[str, bytes]) -> None:
+    """Ids of single letters, as the files number them, and their frame."""
+    if "tokenizer.json" in files:
+        numbers = json.loads(files["tokenizer.json"])["model"]["vocab"]
+    else:
+        numbers = json.loads(files["vocab.json"])
+    special = data.SpecialTokens.from_tokenizer(tokenizer)
+    space = tokenizer.encode("", add_special_tokens=False).ids
+    for letter in "wxyz":
+        found = tokenizer.encode(f" {letter}", add_special_tokens=False).ids
+        expected = [numbers[x] for x in ("\u0120", letter) if x in numbers]
+        if found != [*space, *expected]:
+            raise Defect(f"{letter!r} has the ids {found}, not {expected}")
+    text = "a b  <mask> c.d [E1]e[E1] A <s>"
+    whole = tokenizer.encode(text, add_special_tokens=False).ids
+    (trained,) = Encoder(tokenizer).encode([text])
+    if trained.tolist() != whole:
+        raise Defect(f"trained on {trained.tolist()}, served {whole}")
+    if max(whole, default=0) >= data.vocabulary_size(tokenizer):
+        raise Defect(f"an id beyond the vocabulary: {whole}")
+    frame = tokenizer.encode(text, text).ids
+    middle = [special.sep_id] * special.separators
+    if frame != [special.cls_id, *whole, *middle, *whole, special.sep_id]:
+        raise Defect(f"framed as {frame}")
 
 
 def config_folder(rng: random.Random, folder: Path) -> None:
@@ -210,8 +349,20 @@ def _check_ids(tokenizer, files: dict[str, bytes]) -> None:
     if max(whole) >= data.vocabulary_size(tokenizer):
         raise Defect(f"an id beyond the vocabulary: {whole}")
     frame = tokenizer.encode(_TEXT).ids
-    if frame != [numbers["[CLS]"], *whole, numbers["[SEP]"]]:
+    cls = numbers[_role(files, "cls_token", "[CLS]")]
+    if frame != [cls, *whole, numbers["[SEP]"]]:
         raise Defect(f"framed as {frame}")
     special = data.SpecialTokens.from_tokenizer(tokenizer)
-    if special.mask_id not in whole:
-        raise Defect("[MASK] was not recognised")
+    mask = _role(files, "mask_token", "[MASK]")
+    found = tokenizer.encode(f"a {mask} b", add_special_tokens=False).ids
+    if special.mask_id != numbers[mask] or special.mask_id not in found:
+        raise Defect(f"{mask} was not recognised")
+
+
+def _role(files: dict[str, bytes], key: str, usual: str) -> str:
+    """The token that the files name for a role."""
+    named = json.loads(files.get("tokenizer_config.json", b"{}"))
+    if "added_tokens_decoder" not in named:
+        named |= json.loads(files.get("special_tokens_map.json", b"{}"))
+    value = named.get(key, usual)
+    return value["content"] if isinstance(value, dict) else value

@@ -189,6 +189,29 @@ CASES = {
         | {"added_tokens": [], "post_processor": None}
     },
     "Windows line ends": {"vocab.txt": lines().replace("\n", "\r\n")},
+    "a mask of another name": vocab(mask_token="sea"),
+    "a mask of another name in the map": {
+        **vocab(),
+        "special_tokens_map.json": {"mask_token": token("sea", lstrip=True)},
+    },
+    "other names": {
+        "vocab.txt": lines("<pad>", "<unk>", "<s>", "</s>", "<mask>", *WORDS),
+        "tokenizer_config.json": {
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "cls_token": "<s>",
+            "sep_token": "</s>",
+            "mask_token": "<mask>",
+        },
+    },
+    "another mask in tokenizer.json": {
+        "tokenizer.json": whole(),
+        "tokenizer_config.json": {"mask_token": "york"},
+    },
+    "another mask in tokenizer.json as it is": {
+        "tokenizer.json": whole(),
+        "tokenizer_config.json": PLAIN | {"mask_token": "york"},
+    },
 }
 
 
