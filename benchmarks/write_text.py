@@ -79,9 +79,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("teacher", help="a Hugging Face folder")
     parser.add_argument("file", type=Path, help="the text to write")
-    parser.add_argument("--lines", type=int, default=5000)
+    parser.add_argument("--lines", type=int, default=2500)
     parser.add_argument("--lengths", type=int, nargs=2, default=(100, 125))
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.file.exists():
@@ -100,7 +100,7 @@ def main() -> int:
         given.seed,
     )
     given.file.parent.mkdir(parents=True, exist_ok=True)
-    given.file.write_text("\n\n".join(lines) + "\n", "utf-8")
+    given.file.write_text("\n".join(lines) + "\n", "utf-8")
     print(f"{len(lines)} lines in {given.file}")
     return 0
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from toy import convert_litert_here
+from toy import convert_litert_here, roberta_folder
 
 from keras_distil import config, models
 from keras_distil.runs import run_folder, stages
@@ -25,6 +25,7 @@ TEACHER = [
 ]
 DISTILL = [
     "student.num_layers=1",
+    "student.layers=alternate",
     "distill.steps=2",
     "distill.batch_size=4",
     "distill.warmup_steps=1",
@@ -86,6 +87,8 @@ def test_it_trains_two_steps(
         task, root = ("squad", toy_squad) if squad else ("rte", toy_glue)
         run_task(path, toy_teacher, task, root, tmp_path)
         return
+    if "roberta" in path.stem:
+        toy_teacher = roberta_folder(tmp_path / "roberta")
     overrides = [
         f"teacher.source={toy_teacher}",
         f"data.root={tmp_path / 'text'}",

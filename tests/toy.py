@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil import Distiller, callbacks, data, models
+from keras_distil import Distiller, callbacks, data, export, models
 from keras_distil.runs.report import svg
 
 VOCABULARY = 50
@@ -184,3 +184,15 @@ def byte_level_tokenizer(folder, **settings):
     text = json.dumps(settings)
     (folder / "tokenizer_config.json").write_text(text)
     return data.load_tokenizer(folder)
+
+
+def roberta_folder(folder):
+    """A Hugging Face folder of a RoBERTa of 2 layers, with its tokenizer."""
+    sizes = {**SIZES, "vocabulary_size": 701, "max_sequence_length": 16}
+    model = randomize(
+        models.ExactRobertaMaskedLM(models.ExactRobertaBackbone(**sizes)),
+        seed=3,
+    )
+    tokenizer = byte_level_tokenizer(folder.with_name("tokenizer"))
+    export.export_hugging_face(model, folder, tokenizer)
+    return folder

@@ -89,13 +89,6 @@ _CLASSES = {
 }
 _PLAIN = _Class({}, frames=False)
 CLASSES = tuple(_CLASSES)
-# Classes of the models that name none.
-CLASS_OF_MODEL = {
-    "gpt2": "GPT2Tokenizer",
-    "longformer": "RobertaTokenizer",
-    "roberta": "RobertaTokenizer",
-    "roberta-prelayernorm": "RobertaTokenizer",
-}
 _FLAGS = {"add_prefix_space": (True, False), "trim_offsets": (True, False)}
 _DEFAULTS = {"add_prefix_space": False, "trim_offsets": True}
 # Keys that can change a text's tokens, with the values that change nothing.
@@ -389,21 +382,21 @@ def _check_flag(
 
 
 def hugging_face_settings(
-    tokenizer: tokenizers.Tokenizer, model_type: str
+    tokenizer: tokenizers.Tokenizer, class_name: str
 ) -> dict[str, Any]:
     """Describes a tokenizer in the words of `tokenizer_config.json`.
 
     Args:
         tokenizer: the tokenizer.
-        model_type: Hugging Face's name of the model's architecture.
+        class_name: the class that the model's family has there.
 
     Returns:
         The class that reads `tokenizer.json` without changes, with the
         settings that it follows.
     """
     special = SpecialTokens.from_tokenizer(tokenizer)
-    names = (CLASS_OF_MODEL.get(model_type), *CLASSES)
-    name = next(n for n in names if n is not None and _CLASSES[n].frames)
+    names = (class_name, *CLASSES)
+    name = next(n for n in names if _CLASSES.get(n, _PLAIN).frames)
     if not _is_followed(tokenizer, special):
         return {"tokenizer_class": PLAIN_CLASS}
     return {

@@ -124,10 +124,10 @@ def _open(directory: Path) -> TokenizerFolder:
 
 
 def _class_of_model(model_type: object) -> str | None:
-    for kind in KINDS:
-        if isinstance(model_type, str) and model_type in kind.CLASS_OF_MODEL:
-            return kind.CLASS_OF_MODEL[model_type]
-    return None
+    """Finds the class of a model that names none: "BertTokenizer" of "bert"."""
+    wanted = f"{model_type}Tokenizer".lower()
+    names = (name for kind in KINDS for name in kind.CLASSES)
+    return next((name for name in names if name.lower() == wanted), None)
 
 
 def _choose_kind(folder: TokenizerFolder) -> ModuleType:

@@ -32,7 +32,6 @@ from keras_distil.utils import disk
 MODEL = "WordPiece"
 CLASSES = ("BertTokenizer", "DistilBertTokenizer")
 # Classes of the models that name none.
-CLASS_OF_MODEL = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
 VOCABULARY_FILE = "vocab.txt"
 FILES = (VOCABULARY_FILE,)
 # Decoded tokens have a space before punctuation marks.
@@ -258,13 +257,13 @@ def _bert_tokenizer(
 
 
 def hugging_face_settings(
-    tokenizer: tokenizers.Tokenizer, model_type: str
+    tokenizer: tokenizers.Tokenizer, class_name: str
 ) -> dict[str, Any]:
     """Describes a tokenizer in the words of `tokenizer_config.json`.
 
     Args:
         tokenizer: the tokenizer.
-        model_type: Hugging Face's name of the model's architecture.
+        class_name: the class that the model's family has there.
 
     Returns:
         The class that reads `tokenizer.json` without changes, and the
@@ -281,7 +280,7 @@ def hugging_face_settings(
         and model["continuing_subword_prefix"] == "##"
         and model["max_input_chars_per_word"] == _LONGEST_WORD
     ):
-        name = CLASS_OF_MODEL.get(model_type, CLASSES[0])
+        name = class_name if class_name in CLASSES else CLASSES[0]
     settings = {
         key: normalizer[ours]
         for key, (ours, _, _) in _NORMALIZER.items()

@@ -41,7 +41,7 @@ def write_tokenizer(
     }
     described = json.loads(tokenizer.to_str())
     settings = {
-        **kind.hugging_face_settings(tokenizer, student.family.name),
+        **kind.hugging_face_settings(tokenizer, student.family.tokenizer_class),
         **special,
         "added_tokens_decoder": {
             str(token["id"]): {k: v for k, v in token.items() if k != "id"}

@@ -11,7 +11,7 @@ import pytest
 import toy
 from safetensors.numpy import load_file
 
-from keras_distil import Distiller, export, losses, models
+from keras_distil import Distiller, data, edge, export, losses, models
 from keras_distil.benchmark import parameter_count
 from keras_distil.models import encoder_pass, forward
 from keras_distil.models.architectures import FAMILIES
@@ -360,6 +360,65 @@ def test_exports(teacher, tmp_path, kind, format_, options):
     # A preset's head has the same epsilon as the student's.
     assert report.comparison.max_difference < 1e-3
     assert report.comparison.top1_agreement == 1.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A Hugging Face folder that an export wrote, with a tokenizer."""
+    return toy.roberta_folder(tmp_path_factory.mktemp("roberta") / "model")
+
+
+def test_its_folder_is_written_and_read_back(folder, tmp_path):
+    teacher = models.load_teacher(folder)
+    export.export_hugging_face(teacher, tmp_path / "again")
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        before, after = (x / name for x in (folder, tmp_path / "again"))
+        assert before.read_bytes() == after.read_bytes()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == ["RobertaForMaskedLM"]
+    assert config["max_position_embeddings"] == 16 + 2
+    assert (config["pad_token_id"], config["type_vocab_size"]) == (1, 1)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "RobertaTokenizer"
+    assert settings["mask_token"] == "<mask>"
+
+
+@pytest.mark.parametrize(
+    "kind", ["classification", "regression", "token_classification", "span"]
+)
+def test_folders_of_tasks(folder, tmp_path, kind):
+    count = {"classification": 3, "token_classification": 3}.get(kind, 1)
+    model = models.task_model(models.load_teacher(folder), kind, count)
+    toy.randomize(model, seed=5)
+    report = export.export_hugging_face(model, tmp_path / "task")
+    assert report.comparison.max_difference < 1e-5
+    loaded = models.load_task_model(tmp_path / "task")
+    assert type(loaded) is type(model)
+
+
+def test_a_text_through_edge(folder, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    teacher = models.load_teacher(folder)
+    export.export_litert(
+        teacher, tmp_path / "phone", precision="float32", lengths=[16]
+    )
+    student = edge.Student(tmp_path / "phone")
+    (answers,) = student("the<mask> of a model")
+    tokenizer = data.load_tokenizer(folder)
+    ids = np.array([tokenizer.encode("the<mask> of a model").ids], "int32")
+    logits = forward.logits(
+        teacher, {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    )
+    (place,) = np.flatnonzero(ids[0] == tokenizer.token_to_id("<mask>"))
+    best = int(np.argmax(logits[0, place]))
+    assert answers[0].text.strip() == tokenizer.decode([best]).strip()
+
+
+def test_string_signatures_are_refused_with_a_note(folder, tmp_path):
+    report = export.export_saved_model(
+        models.load_teacher(folder), tmp_path / "server"
+    )
+    assert report.note is not None and "token" in report.note
 
 
 # === A real one ===
