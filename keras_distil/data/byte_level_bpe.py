@@ -24,16 +24,18 @@ from typing import Any
 import tokenizers
 
 from keras_distil.data import added_tokens
+from keras_distil.data.byte_level_agreement import (
+    check_followed,
+    is_followed,
+    read_flag,
+)
 from keras_distil.data.special_tokens import (
     SpecialTokens,
-    frame_ids,
     missing_roles,
 )
 from keras_distil.data.tokenizer_files import (
     PLAIN_CLASS,
-    SETTINGS_FILE,
     TokenizerFolder,
-    check_agreement,
     check_ids,
     model_setting,
     read_complete,
@@ -98,16 +100,6 @@ _WITHOUT_EFFECT: dict[str, tuple] = {
     "strip_accents": (None, False),
     "errors": (None, "replace"),
 }
-# What the classes make of `tokenizer.json`'s model, whatever it says.
-_MODEL_SETTINGS: dict[str, Any] = {
-    "dropout": None,
-    "unk_token": None,
-    "continuing_subword_prefix": "",
-    "end_of_word_suffix": "",
-    "fuse_unk": False,
-    "byte_fallback": False,
-    "ignore_merges": False,
-}
 
 
 def build(
@@ -145,7 +137,7 @@ def build(
         _check_roles(folder.path, tokenizer, roles)
         _frame(tokenizer, roles, folder.settings)
     if as_written is not None:
-        _check_followed(folder, as_written, tokenizer)
+        check_followed(folder, as_written, tokenizer)
     return tokenizer, roles
 
 
@@ -275,109 +267,6 @@ def _frame(
     )
 
 
-def _check_followed(
-    folder: TokenizerFolder,
-    as_written: tokenizers.Tokenizer,
-    used: tokenizers.Tokenizer,
-) -> None:
-    """Refuses files that Hugging Face would follow only in part."""
-    path = folder.complete_path
-    if not folder.is_plain:
-        described = json.loads(as_written.to_str())
-        model = described["model"]
-        pre_tokenizer = described["pre_tokenizer"]
-        check_agreement(
-            path,
-            folder.class_name or "",
-            [
-                # Written as null or as nothing, it is the same.
-                *(
-                    (f"model.{key}", model[key] or value, value)
-                    for key, value in _MODEL_SETTINGS.items()
-                ),
-                ("normalizer", described["normalizer"], None),
-                ("pre_tokenizer.type", pre_tokenizer["type"], "ByteLevel"),
-                (
-                    "pre_tokenizer.use_regex",
-                    pre_tokenizer.get("use_regex"),
-                    True,
-                ),
-            ],
-        )
-        _check_same_frame(folder, as_written, used)
-    for name, part, of_file, of_used in (
-        (
-            "add_prefix_space",
-            "pre_tokenizer",
-            as_written.pre_tokenizer,
-            used.pre_tokenizer,
-        ),
-        (
-            "trim_offsets",
-            "post_processor",
-            as_written.post_processor,
-            used.post_processor,
-        ),
-    ):
-        _check_flag(
-            folder, name, part, _value(of_file, name), _value(of_used, name)
-        )
-
-
-def _check_same_frame(
-    folder: TokenizerFolder,
-    as_written: tokenizers.Tokenizer,
-    used: tokenizers.Tokenizer,
-) -> None:
-    if as_written.post_processor is None:
-        return
-    written = frame_ids(as_written)
-    if written != frame_ids(used):
-        tokens = [as_written.id_to_token(i) for i in written[0]]
-        check_agreement(
-            folder.complete_path,
-            folder.class_name or "",
-            [
-                (
-                    "post_processor",
-                    tokens,
-                    [used.id_to_token(i) for i in frame_ids(used)[0]],
-                )
-            ],
-        )
-
-
-def _value(part: Any, name: str) -> bool | None:
-    """The value of a flag in a part of a tokenizer; None if it has none."""
-    for each in token_roles.parts(token_roles.describe(part)):
-        if name in each:
-            return each[name]
-    return None
-
-
-def _check_flag(
-    folder: TokenizerFolder,
-    name: str,
-    part: str,
-    written: bool | None,
-    used: bool | None,
-) -> None:
-    """Refuses a flag that tokenizer.json and the settings give differently."""
-    path, stated = folder.complete_path, folder.settings.get(name)
-    if stated is not None and stated != used:
-        raise ValueError(
-            f"`{name}` in '{folder.settings_path}' is {json.dumps(stated)}, "
-            f"and `{part}` in '{path}', which is used as is, has "
-            f"{json.dumps(used)}. Make them equal."
-        )
-    if stated is None and None not in (written, used) and written != used:
-        raise ValueError(
-            f"'{path}' has {name}={json.dumps(written)}, and {SETTINGS_FILE} "
-            f"has no `{name}`, for which Hugging Face uses {json.dumps(used)}. "
-            f"Write `{name}` into '{folder.settings_path}'."
-        )
-
-
 # === Writing ===
 
 
@@ -397,37 +286,19 @@ def hugging_face_settings(
     special = SpecialTokens.from_tokenizer(tokenizer)
     names = (class_name, *CLASSES)
     name = next(n for n in names if _CLASSES.get(n, _PLAIN).frames)
-    if not _is_followed(tokenizer, special):
+    if not is_followed(tokenizer, special):
         return {"tokenizer_class": PLAIN_CLASS}
     return {
         "tokenizer_class": name,
-        "add_prefix_space": _value(tokenizer.pre_tokenizer, "add_prefix_space"),
-        "trim_offsets": _value(tokenizer.post_processor, "trim_offsets"),
+        "add_prefix_space": read_flag(
+            tokenizer.pre_tokenizer, "add_prefix_space"
+        ),
+        "trim_offsets": read_flag(tokenizer.post_processor, "trim_offsets"),
         "errors": "replace",
         # Hugging Face would make up the tokens that nobody names.
         "bos_token": tokenizer.id_to_token(special.cls_id),
         "eos_token": tokenizer.id_to_token(special.sep_id),
     }
-
-
-def _is_followed(
-    tokenizer: tokenizers.Tokenizer, special: SpecialTokens
-) -> bool:
-    """Whether a class that frames texts would read the same from the file."""
-    described = json.loads(tokenizer.to_str())
-    pre_tokenizer, model = described["pre_tokenizer"], described["model"]
-    return (
-        described["normalizer"] is None
-        and pre_tokenizer["type"] == "ByteLevel"
-        and pre_tokenizer["use_regex"]
-        and all(
-            (model[key] or value) == value
-            for key, value in _MODEL_SETTINGS.items()
-        )
-        and _value(tokenizer.post_processor, "trim_offsets") is not None
-        and (special.separators, special.second_segment) == (2, 0)
-        and special.unknown_id is not None
-    )
 
 
 def write_vocabulary(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:

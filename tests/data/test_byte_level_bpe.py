@@ -198,7 +198,7 @@ REFUSED = {
     ),
     "another frame": (
         cases.complete(frame=cases.template(separators=1)),
-        r"`post_processor` in .* must be \['<s>', '</s>', '</s>', '</s>'\]",
+        r"`post_processor` in .* must be \(\['<s>', '</s>', '</s>', '</s>'\]",
     ),
     "space unsaid": (
         cases.complete(pre_tokenizer=cases.byte_level(add_prefix_space=True)),

@@ -5,6 +5,7 @@ from faults import (
     fit_faults,
     mended_faults,
     recipe_faults,
+    tokenizer_faults,
     training_faults,
     wiring_faults,
 )
@@ -17,4 +18,5 @@ FAULTS: tuple[Fault, ...] = (
     *mended_faults.FAULTS,
     *fit_faults.FAULTS,
     *recipe_faults.FAULTS,
+    *tokenizer_faults.FAULTS,
 )
