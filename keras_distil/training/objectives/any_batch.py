@@ -10,7 +10,6 @@ from keras_distil.training.objectives.batch_checks import (
     SUM_TOLERANCE,
     BatchChecks,
     check_dense,
-    check_fit,
     check_shape,
     parts_of,
 )
@@ -21,6 +20,47 @@ Tensor = Any
 
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
+
+
+class _CombinedChecks(BatchChecks):
+    """Checks that take one branch in the graph together.
+
+    A branch costs as much as many operations, and small models have few.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._required: list[Any] = []
+
+    def require(self, condition: Tensor, message: str, values: Any) -> None:
+        if tf.executing_eagerly():
+            super().require(condition, message, values)
+        else:
+            self._required.append((condition, message, values))
+
+    def combine(self) -> None:
+        """Makes the assertions."""
+        self.made += graph_checks.require_all(self._required)
+        self._required = []
+
+    def same_number(self, name: str, value: Tensor, other: Tensor) -> None:
+        """Requires `y` to have as many examples as another part."""
+        counts = other.shape[0], value.shape[0]
+        message = (
+            f"`y` must have the number of examples of `{name}`. Received: "
+        )
+        if None not in counts and counts[0] != counts[1]:
+            raise BatchError(
+                f"{message}`y` of shape {other.shape}, `{name}` of shape "
+                f"{value.shape}."
+            )
+        if None in counts:
+            shapes = tf.shape(other), tf.shape(value)
+            self.require(
+                shapes[0][0] == shapes[1][0],
+                f"{message}`y` of shape ({{}}), `{name}` of shape ({{}}).",
+                lambda: shapes,
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +114,7 @@ def make_batch(
         BatchError: if the parts do not match each other or the outputs.
     """
     x, y, sample_weight = parts_of(data)
-    checks = BatchChecks()
+    checks = _CombinedChecks()
     features = check_inputs(x, inputs)
     if y is None:
         raise BatchError(
@@ -83,16 +123,19 @@ def make_batch(
         )
     y = _check_labels(y, kind, outputs)
     for name, value in inputs_by_name(features):
-        y = check_fit("y", y, name, value, 1)
+        checks.same_number(name, value, y)
     if sample_weight is None:
         weight = tf.ones(tf.shape(y)[:1])
     else:
         weight = check_shape(
             "sample_weight", sample_weight, "batch", squeezed=True
         )
-        weight = check_fit("sample_weight", weight, "y", y, 1)
+        checks.same_number("sample_weight", weight, y)
         weight = checks.weights("sample_weight", weight)
     targets = _targets(checks, y, weight, kind, outputs)
+    checks.combine()
+    # No operation may fail on the same problem first.
+    targets, weight = graph_checks.after(checks.made, (targets, weight))
     return AnyBatch(features, targets, weight, checks.made)
 
 
@@ -216,7 +259,7 @@ def _shape(y: Tensor) -> str:
 
 
 def _targets(
-    checks: BatchChecks,
+    checks: _CombinedChecks,
     y: Tensor,
     weight: Tensor,
     kind: str,
@@ -226,6 +269,9 @@ def _targets(
     wide = y.shape.rank == len(outputs)
     if kind == CLASSIFICATION and not wide:
         return checks.numbers("y", y, outputs[-1], "classes").values
+    # What follows reads the weights, whose number must be right by then.
+    checks.combine()
+    weight = graph_checks.after(checks.made, weight)
     y = tf.cast(y, tf.float32)
     counts = tf.reshape(weight > 0.0, [-1] + [1] * (y.shape.rank - 1))
     if kind == REGRESSION:

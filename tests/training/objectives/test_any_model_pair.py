@@ -407,7 +407,10 @@ UNFIT = {
         "`sample_weight` must have shape (batch,). Received: shape (6, 3).",
     ),
     "negative weights": ((X, Y, -WEIGHT), "must be finite and at least 0"),
-    "a weight too few": ((X, Y, WEIGHT[:5]), "`sample_weight` must have the"),
+    "a weight too few": (
+        (X, Y, WEIGHT[:5]),
+        "`y` must have the number of examples of `sample_weight`. Received: ",
+    ),
     "other features": (
         (X[:, :4], Y),
         "`x` must have shape (batch, 5), as the models take it. Received: ",
@@ -478,6 +481,27 @@ def test_unfit_batches_in_a_graph():
         distiller.student.variables, before, strict=True
     ):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.parametrize("kind", ["classes", "probabilities", "numbers"])
+def test_numbers_of_examples_that_only_a_step_knows(kind):
+    """They are checked before any operation could fail on them."""
+    made = numbers() if kind == "numbers" else classification()
+    distiller = Distiller(mlp(), mlp(), made)
+    distiller.compile("sgd")
+    y = np.eye(3, dtype="float32")[Y] if kind != "classes" else Y
+    whole = (X, y, WEIGHT)
+    spec = tf.nest.map_structure(
+        lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), whole
+    )
+    for place, name in ((0, "x"), (2, "sample_weight")):
+        parts = [*whole]
+        parts[place] = parts[place][:4]
+        data = tf.data.Dataset.from_generator(
+            lambda parts=parts: iter([tuple(parts)]), output_signature=spec
+        )
+        with pytest.raises(ValueError, match=f"^`y` must .* of `{name}`. Rec"):
+            distiller.fit(data, verbose=0)
 
 
 def test_probabilities_are_said_in_vain():
