@@ -9,12 +9,14 @@ all. Ratios are medians over the rounds, of the two rates in one round.
     python benchmarks/any_model.py                  # both kinds of losses
     python benchmarks/any_model.py --rounds 9 --steps 50
 
-Keras compiles its steps by XLA unless told otherwise, so its Distiller takes
-part in both forms.
+Keras compiles its steps by XLA unless told otherwise, and `jit_compile=True`
+does the same here, so both Distillers take part in both forms, and each is
+compared with ours in its own form.
 """
 
 import argparse
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -102,8 +104,12 @@ def make_batch(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
 # === The contestants ===
 
 
-def make_ours(pair: Pair, on_layers: bool) -> keras.Model:
-    """Makes a Distiller of keras_distil."""
+def make_ours(jit_compile: bool) -> Callable[[Pair, bool], keras.Model]:
+    """Returns a function that makes a Distiller of keras_distil."""
+    return functools.partial(_make_ours, jit_compile)
+
+
+def _make_ours(jit_compile: bool, pair: Pair, on_layers: bool) -> keras.Model:
     made = [
         losses.LabelCrossentropy(0.5),
         losses.SoftTargetKLDivergence(0.5, temperature=TEMPERATURE),
@@ -111,33 +117,33 @@ def make_ours(pair: Pair, on_layers: bool) -> keras.Model:
     if on_layers:
         made.append(losses.HiddenStateMeanSquaredError(0.5, layers=[LAYERS]))
     distiller = Distiller(*make_models(pair), made)
-    distiller.compile(keras.optimizers.Adam(1e-3))
+    distiller.compile(keras.optimizers.Adam(1e-3), jit_compile=jit_compile)
     return distiller
 
 
 def make_keras(jit_compile: bool) -> Callable[[Pair, bool], keras.Model]:
     """Returns a function that makes Keras's own Distiller."""
+    return functools.partial(_make_keras, jit_compile)
 
-    def make(pair: Pair, on_layers: bool) -> keras.Model:
-        made = [
-            # A loss object, because a name would mean raw logits.
-            keras.distillation.LogitsDistillation(
-                temperature=TEMPERATURE, loss=keras.losses.KLDivergence()
-            )
-        ]
-        if on_layers:
-            made.append(keras.distillation.FeatureDistillation("mse", *LAYERS))
-        distiller = keras.distillation.Distiller(
-            *make_models(pair), made, student_loss_weight=0.5
-        )
-        distiller.compile(
-            keras.optimizers.Adam(1e-3),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=jit_compile,
-        )
-        return distiller
 
-    return make
+def _make_keras(jit_compile: bool, pair: Pair, on_layers: bool) -> keras.Model:
+    made = [
+        # A loss object, because a name would mean raw logits.
+        keras.distillation.LogitsDistillation(
+            temperature=TEMPERATURE, loss=keras.losses.KLDivergence()
+        )
+    ]
+    if on_layers:
+        made.append(keras.distillation.FeatureDistillation("mse", *LAYERS))
+    distiller = keras.distillation.Distiller(
+        *make_models(pair), made, student_loss_weight=0.5
+    )
+    distiller.compile(
+        keras.optimizers.Adam(1e-3),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=jit_compile,
+    )
+    return distiller
 
 
 class PlainStep(keras.Model):
@@ -184,7 +190,8 @@ def make_plain(pair: Pair, on_layers: bool) -> keras.Model:
 
 
 CONTESTANTS = {
-    OURS: make_ours,
+    OURS: make_ours(False),
+    f"{OURS}, XLA": make_ours(True),
     "keras.distillation": make_keras(False),
     "keras.distillation, XLA": make_keras(True),
     "plain Keras step": make_plain,
@@ -245,10 +252,8 @@ def report(title: str, found: dict[str, list[float]]) -> str:
     """Returns a table of milliseconds and ratios to ours, both medians."""
     lines = [f"{title}:"]
     for name, times in found.items():
-        ratios = [
-            theirs / ours
-            for theirs, ours in zip(times, found[OURS], strict=True)
-        ]
+        ours = f"{OURS}, XLA" if name.endswith("XLA") else OURS
+        ratios = [x / y for x, y in zip(times, found[ours], strict=True)]
         lines.append(
             f"  {name:24} {statistics.median(times):8.2f} ms per step, "
             f"{statistics.median(ratios):5.2f} times the time of ours "

@@ -244,9 +244,11 @@ class Distiller(KerasMethods):
                 whole batch.
             jit_compile: whether XLA compiles the optimizer's update, if there
                 are no replicas, and the losses' operations on logits between
-                the matrix products. The step as a whole is never compiled,
-                because it drops padding and so its shapes depend on the data.
-                "auto" is False.
+                the matrix products. For models other than encoders of text
+                it compiles both models, the losses and the gradients as well.
+                The step of an encoder is never compiled as a whole, because
+                it drops padding and so its shapes depend on the data. "auto"
+                is False.
             auto_scale_loss: no effect, as in Keras for every dtype policy
                 except `mixed_float16`, which a Distiller rejects.
             clip_norm: float > 0 or None. Bound on the global norm of the

@@ -122,6 +122,55 @@ def test_micro_batches_are_one_batch(parts):
     assert_equal(found, expected, atol=1e-6)
 
 
+def batch_of_probabilities():
+    x, y, weight = any_models.make_batch()
+    return x, np.eye(3, dtype="float32")[y], weight
+
+
+@pytest.mark.parametrize("kind", ["norm", "parts", "said", "positions"])
+def test_a_step_compiled_by_xla_is_the_same(kind):
+    """With what a pass updates, in parts, with checks of its own."""
+
+    def make(jit_compile):
+        if kind in ("norm", "parts"):
+            return make_distiller(
+                norm=kind == "norm",
+                micro_batches=1 if kind == "norm" else 2,
+                jit_compile=jit_compile,
+            )
+        if kind == "said":
+            models = [
+                any_models.make_subclassed(4, seed=x, activation="softmax")
+                for x in (1, 2)
+            ]
+            options = {"from_logits": False}
+        else:
+            models = [
+                any_models.make_mlp(4, seed=x, shape=(None, 5)) for x in (1, 2)
+            ]
+            options = {}
+        made = make_losses([("hidden", "hidden")])
+        distiller = Distiller(*models, made, **options)
+        distiller.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+        return distiller
+
+    data = {
+        "said": batch_of_probabilities(),
+        "positions": any_models.make_batch(
+            shape=(2, 5), targets=np.ones((6, 2), "int32")
+        ),
+    }.get(kind, batch())
+    compiled, plain = make(True), make(False)
+    for _ in range(2):
+        logs = [
+            each.train_on_batch(*data, return_dict=True)
+            for each in (compiled, plain)
+        ]
+    # Sums of float32 in another order, over two updates.
+    assert_equal(state_of(compiled.student), state_of(plain.student), atol=1e-5)
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+
+
 def test_dropout_of_micro_batches_goes_on():
     distiller = make_distiller(dropout=0.5, micro_batches=2)
     seeds = [

@@ -1,6 +1,7 @@
 """Distillation of one batch by any two Keras models of equal outputs."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -28,6 +29,7 @@ from keras_distil.training.objectives.any_pair import ModelPair, named_pairs
 from keras_distil.training.objectives.base import Objective, dense_gradient
 from keras_distil.training.objectives.batch_checks import check_fit
 from keras_distil.training.objectives.hidden_states import HiddenStateLosses
+from keras_distil.training.replicas import replica_count
 
 Tensor = Any
 
@@ -159,38 +161,75 @@ class AnyModelObjective(Objective):
         observe: shared.Observer | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Returns sums and gradients; `observe` gets labels and outputs."""
-        scales = self._scales(denominators)
+        updated: list[keras.Variable] = []
+        run: Callable = functools.partial(
+            self._evaluate, updated, training=training
+        )
+        compiled = training and self.jit_compile and replica_count() == 1
+        if compiled and not tf.executing_eagerly():
+            run = tf.function(run, jit_compile=True, autograph=False)
+        sums, gradients, outputs, values = run(
+            batch.inputs,
+            batch.targets,
+            batch.weight,
+            self._scales(denominators),
+        )
+        if observe is not None:
+            observe(batch.targets, outputs, batch.weight)
+        if training:
+            self._keep_updates(batch, list(zip(updated, values, strict=True)))
+        return sums, gradients
+
+    def _evaluate(
+        self,
+        updated: list[keras.Variable],
+        inputs: Any,
+        targets: Tensor,
+        weight: Tensor,
+        scales: dict[str, Tensor],
+        *,
+        training: bool,
+    ) -> tuple[dict[str, Tensor], list[Tensor], Tensor, list[Tensor]]:
+        """Runs both models and the losses, without any side effect.
+
+        Returns:
+            Sums, gradients, the student's own outputs and the new values of
+            variables, which are added to `updated`.
+        """
         teacher = None
         if self._pair.teacher is not None:
-            teacher = self._pair.teacher(batch.inputs, training=False)
+            teacher = self._pair.teacher(inputs, training=False)
         with tf.GradientTape() as tape:
-            student = self._pair.student(batch.inputs, training=training)
-            weight, rows = self._rows(batch, teacher, student)
-            total, sums = self._add_up_states(scales, batch, teacher, student)
-            added = self._logits_sums(weight, **rows)
+            student = self._pair.student(inputs, training=training)
+            row_weight, rows = _rows(targets, weight, teacher, student)
+            total, sums = self._add_up_states(scales, weight, teacher, student)
+            added = self._logits_sums(row_weight, **rows)
             for loss in self._logits_losses:
                 total += scales[loss.name] * added[f"{loss.name}_sum"]
-        sums |= added
-        if observe is not None:
-            observe(
-                batch.targets, tf.cast(student.own, tf.float32), batch.weight
-            )
-        sums |= self._scores(weight, **rows)
+        sums |= added | self._scores(row_weight, **rows)
+        outputs = tf.cast(student.own, tf.float32)
         if not training:
-            return sums, []
-        self._keep_updates(batch, student)
+            return sums, [], outputs, []
         variables = self.variables
         gradients = tape.gradient(total, variables)
-        return sums, list(map(dense_gradient, variables, gradients))
+        updated.extend(variable for variable, _ in student.updates)
+        return (
+            sums,
+            list(map(dense_gradient, variables, gradients)),
+            outputs,
+            [value for _, value in student.updates],
+        )
 
     # === States of the student besides its weights ===
 
-    def _keep_updates(self, batch: AnyBatch, student: Outputs) -> None:
+    def _keep_updates(
+        self, batch: AnyBatch, updates: list[tuple[keras.Variable, Tensor]]
+    ) -> None:
         if batch.updates is not None:
-            batch.updates.extend(student.updates)
+            batch.updates.extend(updates)
             return
-        self._check_parts([variable for variable, _ in student.updates])
-        for variable, value in student.updates:
+        self._check_parts([variable for variable, _ in updates])
+        for variable, value in updates:
             variable.assign(value)
 
     def commit(self, batch: AnyBatch) -> None:
@@ -237,7 +276,7 @@ class AnyModelObjective(Objective):
     def _add_up_states(
         self,
         scales: dict[str, Tensor],
-        batch: AnyBatch,
+        weight: Tensor,
         teacher: Outputs | None,
         student: Outputs,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -245,39 +284,10 @@ class AnyModelObjective(Objective):
         theirs, ours = self._pair.states(teacher, student)
         return self._hidden_losses.add_up(
             scales,
-            weight_of=lambda loss, states: _spread(
-                batch.weight, tf.shape(states)[1]
-            ),
+            weight_of=lambda loss, states: _spread(weight, tf.shape(states)[1]),
             teacher_states=theirs,
             student_states=ours,
         )
-
-    def _rows(
-        self, batch: AnyBatch, teacher: Outputs | None, student: Outputs
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the weight of every position, and what losses read there."""
-        logits, targets = student.logits, batch.targets
-        theirs = None if teacher is None else teacher.logits
-        if logits.shape.rank == 2:
-            weight = batch.weight
-        else:
-            axes = logits.shape.rank - 1
-            targets = check_fit("y", targets, "the outputs", logits, axes)
-            if theirs is not None:
-                theirs = check_fit(
-                    "the teacher's outputs", theirs, "the student's", logits
-                )
-            count = tf.reduce_prod(tf.shape(logits)[1:-1])
-            weight = tf.reshape(_spread(batch.weight, count), [-1])
-        last = logits.shape[-1]
-        wide = targets.shape.rank == logits.shape.rank
-        return weight, {
-            "targets": tf.reshape(targets, [-1, last] if wide else [-1]),
-            "teacher_logits": (
-                None if theirs is None else tf.reshape(theirs, [-1, last])
-            ),
-            "student_logits": tf.reshape(logits, [-1, last]),
-        }
 
     def _scores(self, weight: Tensor, **rows: Tensor) -> dict[str, Tensor]:
         """Returns the sums of the scores in `score_terms`."""
@@ -286,6 +296,35 @@ class AnyModelObjective(Objective):
         error = tf.abs(rows["student_logits"] - rows["targets"])
         error = tf.reduce_mean(error, axis=-1)
         return {"error": functional.weighted_sum(error, weight)}
+
+
+def _rows(
+    targets: Tensor,
+    weight: Tensor,
+    teacher: Outputs | None,
+    student: Outputs,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns the weight of every position, and what losses read there."""
+    logits = student.logits
+    theirs = None if teacher is None else teacher.logits
+    if logits.shape.rank > 2:
+        axes = logits.shape.rank - 1
+        targets = check_fit("y", targets, "the outputs", logits, axes)
+        if theirs is not None:
+            theirs = check_fit(
+                "the teacher's outputs", theirs, "the student's", logits
+            )
+        count = tf.reduce_prod(tf.shape(logits)[1:-1])
+        weight = tf.reshape(_spread(weight, count), [-1])
+    last = logits.shape[-1]
+    wide = targets.shape.rank == logits.shape.rank
+    return weight, {
+        "targets": tf.reshape(targets, [-1, last] if wide else [-1]),
+        "teacher_logits": (
+            None if theirs is None else tf.reshape(theirs, [-1, last])
+        ),
+        "student_logits": tf.reshape(logits, [-1, last]),
+    }
 
 
 def _spread(weight: Tensor, count: Tensor) -> Tensor:
