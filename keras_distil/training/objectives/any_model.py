@@ -30,6 +30,7 @@ from keras_distil.training.objectives.base import Objective, dense_gradient
 from keras_distil.training.objectives.batch_checks import check_fit
 from keras_distil.training.objectives.hidden_states import HiddenStateLosses
 from keras_distil.training.replicas import replica_count
+from keras_distil.utils import graph_checks
 
 Tensor = Any
 
@@ -168,12 +169,14 @@ class AnyModelObjective(Objective):
         compiled = training and self.jit_compile and replica_count() == 1
         if compiled and not tf.executing_eagerly():
             run = tf.function(run, jit_compile=True, autograph=False)
-        sums, gradients, outputs, values = run(
+        sums, gradients, outputs, values, offs = run(
             batch.inputs,
             batch.targets,
             batch.weight,
             self._scales(denominators),
         )
+        for each, off in zip(self._pair.passes, offs, strict=True):
+            sums = graph_checks.after(each.check(off), sums)
         if observe is not None:
             observe(batch.targets, outputs, batch.weight)
         if training:
@@ -189,12 +192,13 @@ class AnyModelObjective(Objective):
         scales: dict[str, Tensor],
         *,
         training: bool,
-    ) -> tuple[dict[str, Tensor], list[Tensor], Tensor, list[Tensor]]:
+    ) -> tuple[Any, ...]:
         """Runs both models and the losses, without any side effect.
 
         Returns:
-            Sums, gradients, the student's own outputs and the new values of
-            variables, which are added to `updated`.
+            Sums, gradients, the student's own outputs, the new values of
+            variables, which are added to `updated`, and `Outputs.off` of each
+            model.
         """
         teacher = None
         if self._pair.teacher is not None:
@@ -208,8 +212,9 @@ class AnyModelObjective(Objective):
                 total += scales[loss.name] * added[f"{loss.name}_sum"]
         sums |= added | self._scores(row_weight, **rows)
         outputs = tf.cast(student.own, tf.float32)
+        offs = [each.off for each in (student, teacher) if each is not None]
         if not training:
-            return sums, [], outputs, []
+            return sums, [], outputs, [], offs
         variables = self.variables
         gradients = tape.gradient(total, variables)
         updated.extend(variable for variable, _ in student.updates)
@@ -218,6 +223,7 @@ class AnyModelObjective(Objective):
             list(map(dense_gradient, variables, gradients)),
             outputs,
             [value for _, value in student.updates],
+            offs,
         )
 
     # === States of the student besides its weights ===

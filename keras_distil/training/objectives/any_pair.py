@@ -34,6 +34,7 @@ class ModelPair:
     Attributes:
         student: the student's forward pass.
         teacher: the teacher's forward pass, or None.
+        passes: both, the student's first.
         inputs: the inputs that the models take, as `keras.KerasTensor`s.
         shape: shape of the outputs, (batch, ..., outputs), None if unknown.
         pairs: the given pairs.
@@ -70,6 +71,7 @@ class ModelPair:
         }
         self.student = passes["student"]
         self.teacher = passes.get("teacher")
+        self.passes = list(passes.values())
         self._traced = _find_inputs(models)
         self.inputs = _accepted_inputs(models, self._traced)
         specs = {
