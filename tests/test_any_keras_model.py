@@ -46,16 +46,34 @@ def test_the_student_is_above_its_baseline(tmp_path):
         assert found[key] == pytest.approx(value, abs=1.5), key
 
 
+def shorten(code, changes):
+    for long, short in changes.items():
+        assert long in code
+        code = code.replace(long, short)
+    return compile(code, "page.py", "exec")
+
+
+def run_script(capsys):
+    """Runs the first script but for its length: one seed and epoch, few images.
+
+    Returns:
+        Its names, and the figures that it prints.
+    """
+    short = {
+        "range(5)": "range(1)",
+        "(5, 2)": "(1, 2)",
+        "898, 25,": "64, 1,",
+        "250, 30,": "64, 1,",
+        "ddof=1": "ddof=0",
+    }
+    names = {"__name__": "page"}
+    exec(shorten(SCRIPT, short), names)
+    return names, read(capsys.readouterr().out)
+
+
 def test_the_script_runs(capsys):
-    """As written, but for its length: one seed and one epoch, few images."""
-    short = SCRIPT.replace("range(5)", "range(1)").replace("(5, 2)", "(1, 2)")
-    for epochs in ("898, 25,", "250, 30,"):
-        assert epochs in short
-        short = short.replace(epochs, "64, 1,")
-    short = short.replace("ddof=1", "ddof=0")
     with toy.eager_steps():
-        exec(compile(short, "digits.py", "exec"), {"__name__": "digits"})
-    found = read(capsys.readouterr().out)
+        names, found = run_script(capsys)
     assert set(found) == {
         ("teacher", "parameters"),
         ("student", "parameters"),
@@ -63,3 +81,20 @@ def test_the_script_runs(capsys):
         ("baseline", "%"),
         ("student", "%"),
     }
+    assert names["student"].count_params() == found["student", "parameters"]
+
+
+@pytest.mark.slow
+def test_the_rest_of_the_page_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    toy.convert_litert_here(monkeypatch)
+    search, export, run = OTHERS
+    short = {"epochs=30": "epochs=1", "max_trials=12": "max_trials=2"}
+    with toy.eager_steps():
+        names, _ = run_script(capsys)
+        exec(shorten(search, short), names)
+    exec(shorten(export, {}), names)
+    capsys.readouterr()
+    exec(shorten(run, {}), names)
+    guess = names["student"].predict(names["x_held"][:1], verbose=0).argmax()
+    assert int(capsys.readouterr().out.split()[-1]) == guess

@@ -380,6 +380,32 @@ def test_cached_teachers_and_known_families_are_told_apart():
         )
 
 
+def test_a_model_of_a_family_learns_from_any_other_as_a_plain_model():
+    import toy
+
+    from keras_distil import models
+
+    task = models.task_model(toy.make_teacher(), "classification", 3)
+    student = keras.Model(task.input, task.output)
+    inputs = {
+        name: keras.Input((None,), dtype="int32", name=name)
+        for name in task.input
+    }
+    embedding = keras.layers.Embedding(toy.VOCABULARY, 4)
+    mean = keras.layers.GlobalAveragePooling1D()
+    outputs = keras.layers.Dense(3)(mean(embedding(inputs["token_ids"])))
+    teacher = keras.Model(inputs, outputs)
+    with pytest.raises(TypeError, match="for the same kind of task"):
+        Distiller(teacher, task, losses.task_loss("classification"))
+    distiller = Distiller(teacher, student, classification())
+    distiller.compile("sgd", run_eagerly=True)
+    x, _, _ = toy.make_batch()
+    x["segment_ids"] = np.zeros_like(x["token_ids"])
+    before = task.output_dense.kernel.numpy().copy()
+    distiller.train_on_batch(x, np.array([0, 1, 2, 0]))
+    assert not np.array_equal(task.output_dense.kernel.numpy(), before)
+
+
 # === Batches ===
 
 X, Y, WEIGHT = any_models.make_batch()
