@@ -1,6 +1,7 @@
 """All faults."""
 
 from faults import (
+    any_model_faults,
     data_faults,
     fit_faults,
     mended_faults,
@@ -17,4 +18,5 @@ FAULTS: tuple[Fault, ...] = (
     *mended_faults.FAULTS,
     *fit_faults.FAULTS,
     *recipe_faults.FAULTS,
+    *any_model_faults.FAULTS,
 )

@@ -110,6 +110,29 @@ def test_the_teacher_is_not_changed():
         assert not any("call" in vars(layer) for layer in model.layers)
 
 
+def test_a_teacher_teaches_what_it_predicts():
+    """Without dropout, and with its moving means."""
+    teacher = any_models.make_convnet(3, seed=1, norm=True, dropout=0.5)
+    student = any_models.make_convnet(3, seed=1, norm=True)
+    distiller = Distiller(teacher, student, make_losses())
+    distiller.compile(keras.optimizers.SGD(0.0))
+    # In a batch of its own statistics the student differs from its teacher.
+    logs = distiller.evaluate(*batch()[:2], verbose=0, return_dict=True)
+    assert logs["soft_target_loss"] == pytest.approx(0.0, abs=1e-6)
+    logits = teacher(batch()[0], training=False)
+    found = distiller.train_on_batch(*batch(), return_dict=True)
+    expected = losses.SoftTargetKLDivergence()(
+        logits, _training_outputs(student, batch()[0]), batch()[2]
+    )
+    assert found["soft_target_loss"] == pytest.approx(float(expected), rel=1e-4)
+    assert found["soft_target_loss"] > 1e-3
+
+
+def _training_outputs(student, x):
+    with keras.StatelessScope():
+        return student(x, training=True)
+
+
 @pytest.mark.parametrize("parts", [2, 3])
 def test_micro_batches_are_one_batch(parts):
     whole, divided = make_distiller(), make_distiller(micro_batches=parts)
