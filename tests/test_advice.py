@@ -30,6 +30,7 @@ CALLED = re.compile(r"`((?:models|data|losses|export)\.[A-Za-z]\w+)")
 # Keywords of typer that describe an option; they advise nothing.
 DESCRIBES = ("help", "epilog", "metavar")
 HERE = "tests/test_advice_helps.py"
+ANY = "tests/training/objectives/test_any_model"
 ANOTHER = f"{HERE}::test_another_folder_takes_another_recipe"
 ENCODER = (
     "tests/models/test_foreign_heads.py"
@@ -195,6 +196,15 @@ TABLE = {
     ("models/supported", "as `models.initialize_student` does"): LOSSES,
     ("models/weights", "`export.export_litert` quantises by itself"): (
         f"{HERE}::test_a_quantised_model_is_exported_as_it_was"
+    ),
+    ("models/any_model", "`from_logits=False` says that"): (
+        f"{ANY}_objective.py::test_subclassed_models"
+    ),
+    ("models/any_model", "Use mask_zero=False"): (
+        f"{ANY}_pair.py::test_a_mask_is_refused_and_none_is_taken"
+    ),
+    ("models/last_layers", "Say `Distiller(..., from_logits=True)`"): (
+        f"{ANY}_objective.py::test_subclassed_models"
     ),
     ("training/objectives/shared", "such as `losses.triple_loss()`"): LOSSES,
     (

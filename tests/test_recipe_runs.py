@@ -53,7 +53,6 @@ def test_there_are_recipes():
     assert len(RECIPES) >= 3
 
 
-# Their steps are those of others; their exports take the time.
 # It is trained in the default tests, too.
 FIRST = "quickstart"
 

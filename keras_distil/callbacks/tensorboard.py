@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tokenizers
+from keras_hub.models import MaskedLM
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
@@ -137,6 +138,13 @@ class TensorBoard(keras.callbacks.Callback):
         with self._writing("train"), self._writer("train").as_default():
             self._write_overview(texts)
         if self._triple is not None and self._tokenizer is not None:
+            if not isinstance(self.model.student, MaskedLM):
+                raise TypeError(
+                    "`examples` of TensorBoard are for masked language "
+                    "modelling. Leave `examples` and `tokenizer` out. "
+                    f"Received: student={self.model.student.name!r} (of type "
+                    f"{type(self.model.student).__name__})."
+                )
             if isinstance(self.model.teacher, keras.Model):
                 self._examples = insights.Examples(
                     self.model.teacher,
@@ -422,8 +430,11 @@ def write_scores(
 
 def _hparams(distiller: keras.Model) -> dict[str, float]:
     """Hyperparameters of every Distiller, with their initial values."""
-    layers = len(distiller.student.backbone.transformer_layers)
-    found: dict[str, float] = {"student_layers": layers}
+    found: dict[str, float] = {}
+    backbone = getattr(distiller.student, "backbone", None)
+    layers = getattr(backbone, "transformer_layers", None)
+    if layers is not None:
+        found["student_layers"] = len(layers)
     for loss in distiller.distillation_losses:
         found[f"{loss.name}_weight"] = float(loss.weight.numpy())
         if hasattr(loss, "temperature"):

@@ -133,6 +133,26 @@ class Exporter(abc.ABC):
         """The file or folder whose size counts."""
         return scratch
 
+    def make_examples(self, held_out: Any) -> Any:
+        """Returns the examples that the export is compared on."""
+        return self.cut(
+            parity.make_examples(self.student, self.tokenizer, held_out)
+        )
+
+    def compare_on(
+        self, examples: Any, artifact: parity.Runner
+    ) -> parity.Comparison:
+        """Compares what was read back with the student."""
+        return parity.compare(self.student, examples, artifact)
+
+    def find_origin(
+        self, scratch: Path, examples: Any, bound: parity.Tolerance
+    ) -> str:
+        """Says where a difference begins."""
+        return parity.first_difference(
+            self.student, examples, self.read_layers(scratch), bound
+        )
+
     def export(
         self,
         *,
@@ -149,23 +169,17 @@ class Exporter(abc.ABC):
             tolerance: largest allowed difference; None for the format's own.
         """
         bound = tolerance or self.tolerance
-        examples = self.cut(
-            parity.make_examples(self.student, self.tokenizer, held_out)
-        )
+        examples = self.make_examples(held_out)
         with replacing_folder(
             self.folder, overwrite=overwrite, mark=self.mark
         ) as scratch:
             self.write(scratch)
-            comparison = parity.compare(
-                self.student, examples, self.read_back(scratch)
-            )
+            comparison = self.compare_on(examples, self.read_back(scratch))
             parity.check(
                 comparison,
                 bound,
                 what=self.what,
-                origin=lambda: parity.first_difference(
-                    self.student, examples, self.read_layers(scratch), bound
-                ),
+                origin=lambda: self.find_origin(scratch, examples, bound),
             )
             self.check_more(scratch, examples, bound)
             report = ExportReport(
@@ -209,6 +223,22 @@ def export_as(
         normalize: whether they are scaled to length 1.
         **options: options of the exporter.
     """
+    # It imports this module.
+    from keras_distil.export import any_model
+
+    if any_model.is_any_model(model):
+        return any_model.export_any_model(
+            exporter.format,
+            model,
+            Path(folder),
+            tokenizer,
+            overwrite=overwrite,
+            held_out=held_out,
+            tolerance=tolerance,
+            sentence_embedding=sentence_embedding,
+            normalize=normalize,
+            **options,
+        )
     exporter.check_installed()
     if tokenizer is None:
         tokenizer = find_tokenizer(model, required=exporter.needs_tokenizer)

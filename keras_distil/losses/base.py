@@ -152,10 +152,13 @@ class HiddenStateLoss(DistillationLoss):
             of transformer layers, "embeddings" is the input of the first.
             "last" pairs the last layers, "uniform" the student's layer i
             with the teacher's layer (i + 1) * T / S - 1, for T and S layers.
+            For models other than encoders of text, pairs of layers' names,
+            such as [("conv3", "conv1")].
 
     Attributes:
         reads: "teacher_hidden_states" and "student_hidden_states", (batch,
-            length, width).
+            length, width). States with more axes, such as those of images,
+            come with all of their positions along `length`.
 
     Raises:
         ValueError: if `layers` has another form, or lists a pair twice.
@@ -165,7 +168,7 @@ class HiddenStateLoss(DistillationLoss):
 
     def __init__(self, *, weight: float, name: str, layers: Any = LAST) -> None:
         super().__init__(weight=weight, name=name)
-        self.layers = check_layers(layers)
+        self.layers = check_layers(layers, names=True)
 
     def call(
         self,

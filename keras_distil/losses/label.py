@@ -127,13 +127,15 @@ class LabelSquaredError(_LabelLoss):
     Formula:
         loss = (output - label)**2            # squared unit of the labels
 
+    Of several outputs, the mean over them.
+
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
         name: string. The log is `<name>_loss`.
 
     Call arguments:
-        labels: float, (batch,).
-        student_logits: float, (batch, 1), the outputs.
+        labels: float, (batch,), or (batch, outputs).
+        student_logits: float, (batch, 1) or (batch, outputs).
         sample_weight: float, (batch,); 0 excludes an example. None counts
             every example.
 
@@ -155,8 +157,13 @@ class LabelSquaredError(_LabelLoss):
         self, *, targets: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Returns the squared error of each example."""
-        outputs = student_logits[..., 0]
+        targets = ops.convert_to_tensor(targets)
+        outputs = ops.convert_to_tensor(student_logits)
+        several = len(targets.shape) == len(outputs.shape)
+        if not several:
+            outputs = outputs[..., 0]
         functional.check_same_shape(
-            "the labels", ops.convert_to_tensor(targets), "the outputs", outputs
+            "the labels", targets, "the outputs", outputs
         )
-        return functional.squared_error(targets, outputs)
+        errors = functional.squared_error(targets, outputs)
+        return ops.mean(errors, axis=-1) if several else errors

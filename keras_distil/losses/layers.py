@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-# The number of a layer, from 0, or one of the two names below.
+# The number of a transformer layer, from 0, one of the two names below, or the
+# name of a Keras layer.
 Layer: TypeAlias = int | str
 Pair: TypeAlias = tuple[Layer, Layer]
 Layers: TypeAlias = str | tuple[Pair, ...]
@@ -17,31 +18,30 @@ LAST_PAIR: Pair = (LAST, LAST)
 
 _FORM = (
     "`layers` must be 'last', 'uniform' or a list of pairs (teacher, student) "
-    "of layer numbers from 0 or 'embeddings', such as [(1, 0), (3, 1)]. "
+    "of layer numbers from 0 or 'embeddings', such as [(1, 0), (3, 1)]"
 )
+_NAMES = "; for models of other kinds, of names of layers"
 
 
-def check_layers(layers: Any) -> Layers:
+def check_layers(layers: Any, *, names: bool = False) -> Layers:
     """Checks the `layers` of a loss; returns them with pairs as tuples.
 
     Args:
         layers: the user's value.
+        names: whether a pair may hold two names of Keras layers.
 
     Raises:
         ValueError: if it has another form, or a pair is listed twice.
     """
     if isinstance(layers, str) and layers in (LAST, UNIFORM):
         return layers
+    form = f"{_FORM}{_NAMES if names else ''}. "
     if not isinstance(layers, list | tuple) or not layers:
-        raise ValueError(f"{_FORM}Received: layers={layers!r}.")
+        raise ValueError(f"{form}Received: layers={layers!r}.")
     pairs = []
     for pair in layers:
-        if not (
-            isinstance(pair, list | tuple)
-            and len(pair) == 2
-            and all(map(_is_layer, pair))
-        ):
-            raise ValueError(f"{_FORM}Received: the pair {pair!r}.")
+        if not _is_pair(pair, names=names):
+            raise ValueError(f"{form}Received: the pair {pair!r}.")
         if tuple(pair) in pairs:
             raise ValueError(
                 "`layers` must list each pair once. "
@@ -49,6 +49,14 @@ def check_layers(layers: Any) -> Layers:
             )
         pairs.append((pair[0], pair[1]))
     return tuple(pairs)
+
+
+def _is_pair(pair: Any, *, names: bool) -> bool:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return False
+    if names and all(isinstance(layer, str) and layer for layer in pair):
+        return True
+    return all(map(_is_layer, pair))
 
 
 def _is_layer(layer: Any) -> bool:
@@ -103,6 +111,11 @@ def _uniform(teacher: Any, student: Any) -> Sequence[Pair]:
 
 def _existing(role: str, layer: Layer, count: Any) -> Layer:
     if isinstance(layer, str):
+        if layer != EMBEDDINGS:
+            raise ValueError(
+                f"The {role} is an encoder, whose layers have numbers, 0 to "
+                f"{count - 1}, and 'embeddings'. Received: layer {layer!r}."
+            )
         return layer
     if layer >= count:
         raise ValueError(

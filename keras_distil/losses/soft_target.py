@@ -200,13 +200,15 @@ class SoftTargetSquaredError(LogitsLoss):
     Formula:
         loss = (student - teacher)**2         # squared unit of the labels
 
+    Of several outputs, the mean over them.
+
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
         name: string. The log is `<name>_loss`.
 
     Call arguments:
-        teacher_logits: float, (batch, 1), the teacher's outputs.
-        student_logits: float, (batch, 1), the student's.
+        teacher_logits: float, (batch, outputs), the teacher's outputs.
+        student_logits: float, (batch, outputs), the student's.
         sample_weight: float, (batch,); 0 excludes an example. None counts
             every example.
 
@@ -241,18 +243,21 @@ class SoftTargetSquaredError(LogitsLoss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         """Returns the mean over the weighted examples."""
-        return functional.weighted_mean(
-            functional.squared_error(
-                teacher_logits[..., 0], student_logits[..., 0]
-            ),
-            sample_weight,
+        values = self.token_values(
+            teacher_logits=teacher_logits, student_logits=student_logits
         )
+        return functional.weighted_mean(values, sample_weight)
 
     def token_values(
         self, *, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Returns the squared difference of each example."""
         teacher_logits = ops.convert_to_tensor(teacher_logits)
-        return functional.squared_error(
-            teacher_logits[..., 0], student_logits[..., 0]
+        student_logits = ops.convert_to_tensor(student_logits)
+        if student_logits.shape[-1] == 1:
+            return functional.squared_error(
+                teacher_logits[..., 0], student_logits[..., 0]
+            )
+        return ops.mean(
+            functional.squared_error(teacher_logits, student_logits), axis=-1
         )

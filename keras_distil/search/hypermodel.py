@@ -32,7 +32,7 @@ STATE = "training_state"
 _PARENT = "tuner/trial_id"
 
 
-class _TrialDistiller(Distiller):
+class TrialDistiller(Distiller):
     """A Distiller that saves and loads only its student's weights.
 
     A tuner keeps the weights of every trial, but all share the teacher.
@@ -180,7 +180,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             self.teacher,
             make_student(recipe, self.teacher),
             steps=self.steps(recipe),
-            kind=_TrialDistiller,
+            kind=TrialDistiller,
         )
 
     def steps(self, recipe: config.Recipe) -> int:

@@ -43,24 +43,29 @@ class Distiller(KerasMethods):
     batch, and vocabulary logits exist only one chunk at a time.
 
     Args:
-        teacher: a KerasHub masked-LM task model, or a model of
-            `models.task_model`; a `teachers.CachedTeacher`; None if no loss
-            needs a teacher (plain training with the same step).
-        student: a model for the same task over the same vocabulary.
+        teacher: a KerasHub masked-LM task model, a model of
+            `models.task_model`, or any Keras model with the inputs and
+            outputs of the student; a `teachers.CachedTeacher`; None if no
+            loss needs a teacher (plain training with the same step).
+        student: a model for the same task over the same vocabulary, or any
+            other Keras model.
         losses: the losses to add up; see `losses.triple_loss` and
             `losses.task_loss`.
         name: string, the model's name.
+        from_logits: bool or None. Whether the outputs are logits (True) or
+            probabilities (False) of classes, for a Keras model whose last
+            layer does not tell, such as a subclassed one. None if it does.
 
     Call arguments:
         inputs: "token_ids" and "padding_mask", int32, (batch, length), and
-            optionally "mask_positions" or, for a task, "segment_ids". Returns
-            the student's outputs.
+            optionally "mask_positions" or, for a task, "segment_ids"; for any
+            other Keras model, its inputs. Returns the student's outputs.
 
     Raises:
         TypeError: if the models are not for the same task, or a loss does not
             apply to it.
-        ValueError: if the vocabularies or classes differ, if loss names
-            repeat, if a loss needs a teacher and there is none, if the
+        ValueError: if the vocabularies, classes or shapes differ, if loss
+            names repeat, if a loss needs a teacher and there is none, if the
             student cannot be trained exactly (quantised, in half precision or
             float64, with regularisers, without trainable weights, or with
             weights of the teacher), or a model was not created in the scope
@@ -91,17 +96,24 @@ class Distiller(KerasMethods):
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         name: str = "distiller",
+        *,
+        from_logits: bool | None = None,
     ) -> None:
         # In float32 whatever Keras's global policy, because it only adds up.
         super().__init__(name=name, dtype="float32")
         check_floatx()
         objective = make_objective(
-            teacher, student, losses, trains=self._trains
+            teacher,
+            student,
+            losses,
+            from_logits=from_logits,
+            trains=self._trains,
         )
         self._check_student(student, objective)
         check_scope(self.distribute_strategy, _variables_by_role(objective))
         self.teacher = teacher
         self.student = student
+        self.from_logits = from_logits
         self.distillation_losses = list(losses)
         self.projection = objective.projection
         self.layer_projections = objective.layer_projections
@@ -232,9 +244,11 @@ class Distiller(KerasMethods):
                 whole batch.
             jit_compile: whether XLA compiles the optimizer's update, if there
                 are no replicas, and the losses' operations on logits between
-                the matrix products. The step as a whole is never compiled,
-                because it drops padding and so its shapes depend on the data.
-                "auto" is False.
+                the matrix products. For models other than encoders of text
+                it compiles both models, the losses and the gradients as well.
+                The step of an encoder is never compiled as a whole, because
+                it drops padding and so its shapes depend on the data. "auto"
+                is False.
             auto_scale_loss: no effect, as in Keras for every dtype policy
                 except `mixed_float16`, which a Distiller rejects.
             clip_norm: float > 0 or None. Bound on the global norm of the
@@ -267,6 +281,7 @@ class Distiller(KerasMethods):
             )
         check_floatx()
         self._check_student(self.student, self._objective)
+        self._objective.check_micro_batches(micro_batches)
         with self.distribute_strategy.scope():
             optimizer = keras.optimizers.get(optimizer)
         check_optimizer(optimizer)
@@ -343,6 +358,7 @@ class Distiller(KerasMethods):
         values = {**self._values(sums, denominators), "gradient_norm": norm}
         with tf.control_dependencies(self._check_finite(values)):
             self._update(gradients, norm)
+            self._objective.commit(batch)
         for loss in self.distillation_losses:
             if loss.statistic is not None:
                 loss.observe(values[f"{loss.name}_{loss.statistic}"])

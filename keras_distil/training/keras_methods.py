@@ -42,6 +42,7 @@ class KerasMethods(RunningMetrics):
     # The arguments of `compile` as given.
     _compile_arguments: dict[str, Any]
     _given_metrics: Mapping[str, Any]
+    from_logits: bool | None
 
     # === Variables ===
 
@@ -299,11 +300,15 @@ class KerasMethods(RunningMetrics):
     def get_config(self) -> dict[str, Any]:
         """Returns both models and the losses, serialised."""
         serialize = keras.saving.serialize_keras_object
+        said = {}
+        if self.from_logits is not None:
+            said["from_logits"] = self.from_logits
         return {
             "teacher": _serialize_model(self.teacher),
             "student": _serialize_model(self.student),
             "losses": [serialize(loss) for loss in self.distillation_losses],
             "name": self.name,
+            **said,
         }
 
     @classmethod
@@ -315,6 +320,7 @@ class KerasMethods(RunningMetrics):
             student=deserialize(config["student"]),
             losses=[deserialize(loss) for loss in config["losses"]],
             name=config["name"],
+            from_logits=config.get("from_logits"),
         )
 
     def get_compile_config(self) -> dict[str, Any]:

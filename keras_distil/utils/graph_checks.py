@@ -59,6 +59,32 @@ def require(
     return [tf.cond(condition, lambda: tf.constant(True), fail)]
 
 
+def require_all(
+    requirements: Sequence[tuple[Tensor, str, Callable[[], Sequence[Tensor]]]],
+) -> list[Tensor]:
+    """Asserts several conditions by a single branch in the graph.
+
+    Args:
+        requirements: the arguments of `require`, for each condition. In eager
+            execution, the first that is false raises its error.
+
+    Returns:
+        As `require`.
+    """
+    if tf.executing_eagerly() or len(requirements) < 2:
+        return [x for each in requirements for x in require(*each)]
+
+    def fail() -> Tensor:
+        checks: list[Tensor] = []
+        for each in requirements:
+            with tf.control_dependencies(checks):
+                checks = require(*each)
+        return after(checks, tf.constant(False))
+
+    good = tf.reduce_all(tf.stack([each[0] for each in requirements]))
+    return [tf.cond(good, lambda: tf.constant(True), fail)]
+
+
 def after(checks: Sequence[Tensor], values: Any) -> Any:
     """Returns the same values, available only once the checks pass.
 

@@ -52,6 +52,32 @@ def flatten_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(model._flatten_layers())
 
 
+def is_functional(model: keras.Model) -> bool:
+    """Checks whether a model is a graph of layers with known inputs.
+
+    Keras 3.15 does not export the class.
+    """
+    if isinstance(model, keras.Sequential):
+        return model.built
+    return isinstance(model, keras.src.models.Functional)
+
+
+def operation_of(tensor: keras.KerasTensor) -> Any:
+    """Returns the layer or operation that a symbolic tensor comes from.
+
+    Keras 3.15 keeps it only in a private attribute.
+    """
+    return tensor._keras_history.operation
+
+
+def mask_of(tensor: Any) -> Any:
+    """Returns the Keras mask of a tensor, or None.
+
+    Keras 3.15 has this only in a private attribute.
+    """
+    return getattr(tensor, "_keras_mask", None)
+
+
 def is_distributed(variable: keras.Variable) -> bool:
     """Checks whether a distribution strategy holds a variable.
 

@@ -1,6 +1,7 @@
 """All faults."""
 
 from faults import (
+    any_model_faults,
     data_faults,
     fit_faults,
     mended_faults,
@@ -19,4 +20,5 @@ FAULTS: tuple[Fault, ...] = (
     *fit_faults.FAULTS,
     *recipe_faults.FAULTS,
     *tokenizer_faults.FAULTS,
+    *any_model_faults.FAULTS,
 )

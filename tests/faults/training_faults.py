@@ -97,7 +97,7 @@ FAULTS = (
     # === Objectives ===
     Fault(
         "a task's teacher runs in training mode",
-        "Objective._teacher_states",
+        "EncoderObjective._teacher_states",
         "training=False",
         "training=True",
         (
@@ -151,7 +151,7 @@ FAULTS = (
     ),
     Fault(
         "the teacher of masked-LM runs in training mode",
-        "Objective._teacher_states",
+        "EncoderObjective._teacher_states",
         "training=False",
         "training=True",
         (

@@ -136,7 +136,7 @@ def test_smoothing_out_of_range(smoothing, error, message):
             (np.zeros(2, int), LOGITS, np.ones((2, 1))),
         ),
         # Would be spread to (2, 2).
-        (losses.LabelSquaredError(), (np.zeros((2, 1)), np.zeros((2, 1)))),
+        (losses.LabelSquaredError(), (np.zeros((2, 1)), np.zeros((2, 2)))),
         (
             losses.LabelSquaredError(),
             (np.zeros(2), np.zeros((2, 1)), np.ones(1)),

@@ -53,6 +53,31 @@ def test_flatten_layers():
     assert dense not in model.layers
 
 
+def test_is_functional():
+    built = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    assert private_api.is_functional(built)
+    assert private_api.is_functional(keras.Model(built.inputs, built.outputs))
+    for other in (_Holder(), keras.Sequential([keras.layers.Dense(2)])):
+        assert not private_api.is_functional(other)
+    assert not hasattr(keras, "Functional")
+    assert not hasattr(keras.models, "Functional")
+
+
+def test_operation_of():
+    layer = keras.layers.Dense(2)
+    output = layer(keras.Input((2,)))
+    assert private_api.operation_of(output) is layer
+    assert not hasattr(output, "operation")
+
+
+def test_mask_of():
+    embedding = keras.layers.Embedding(3, 2, mask_zero=True)
+    output = embedding(np.array([[1, 0]]))
+    np.testing.assert_array_equal(private_api.mask_of(output), [[True, False]])
+    assert private_api.mask_of(tf.zeros([1])) is None
+    assert not hasattr(output, "keras_mask")
+
+
 def test_is_distributed():
     plain = keras.Variable(0.0)
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():

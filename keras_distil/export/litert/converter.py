@@ -58,6 +58,8 @@ class Conversion:
         target: the file to write.
         inputs: for "full_int8", a folder with the inputs of each
             signature, `NAME_INDEX.safetensors`.
+        by_tensorflow: whether TensorFlow's converter makes the weights
+            smaller, which knows the operators of any model.
     """
 
     saved_model: str
@@ -65,6 +67,7 @@ class Conversion:
     precision: str
     target: str
     inputs: str | None = None
+    by_tensorflow: bool = False
 
 
 class ConversionError(RuntimeError):
@@ -84,7 +87,7 @@ def convert(conversion: Conversion) -> list[str]:
     content = _float_model(conversion)
     content, operators = _look_up_embeddings(content)
     check_operators(operators)
-    if conversion.precision != "float32":
+    if conversion.precision != "float32" and not conversion.by_tensorflow:
         content = _quantized(conversion, content)
     Path(conversion.target).write_bytes(content)
     return sorted(operators)
@@ -110,6 +113,11 @@ def _float_model(conversion: Conversion) -> bytes:
         conversion.saved_model, signature_keys=conversion.signatures
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if conversion.by_tensorflow and conversion.precision != "float32":
+        # 8 bits for weights, unless another type is named.
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if conversion.precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
     try:
         return converter.convert()
     except (tf.errors.OpError, MemoryError) as error:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 import keras
+from keras_hub.models import MaskedLM
 
 from keras_distil.losses import DistillationLoss
 from keras_distil.models.task_model import kind_of
 from keras_distil.teachers import CachedTeacher
+from keras_distil.training.objectives.any_batch import AnyBatch
+from keras_distil.training.objectives.any_model import AnyModelObjective
 from keras_distil.training.objectives.base import Objective
 from keras_distil.training.objectives.gradient_norms import GradientNorms
 from keras_distil.training.objectives.masked_lm import (
@@ -16,6 +19,8 @@ from keras_distil.training.objectives.masked_lm import (
 from keras_distil.training.objectives.task import TaskBatch, TaskObjective
 
 __all__ = [
+    "AnyBatch",
+    "AnyModelObjective",
     "GradientNorms",
     "MaskedLMBatch",
     "MaskedLMObjective",
@@ -31,29 +36,43 @@ def make_objective(
     student: keras.Model,
     losses: Sequence[DistillationLoss],
     *,
+    from_logits: bool | None = None,
     trains: bool = True,
 ) -> Objective:
-    """Makes the objective for the student's task.
+    """Makes the objective for the student, by its class.
 
     Args:
         teacher: a model for the same task, a cached teacher for masked
             language modelling, or None.
-        student: a masked-LM task model, or a model of `models.task_model`.
+        student: a masked-LM task model, a model of `models.task_model`, or
+            any other Keras model.
         losses: the losses to add up.
+        from_logits: for any other Keras model; see `AnyModelObjective`.
         trains: whether the student is trained, not only scored.
 
     Returns:
         The objective.
 
     Raises:
-        TypeError: if the models are not for the same known task.
+        TypeError: if the models are not for the same task.
         ValueError: as the objectives do.
     """
-    if kind_of(student) is not None:
-        if isinstance(teacher, CachedTeacher):
-            raise TypeError(
-                "A cached teacher is for masked language modelling; a task "
-                f"needs a live one. Received: teacher={teacher.name!r}."
-            )
-        return TaskObjective(teacher, student, losses, trains=trains)
-    return MaskedLMObjective(teacher, student, losses, trains=trains)
+    kind = kind_of(student)
+    is_masked_lm = isinstance(student, MaskedLM)
+    if isinstance(teacher, CachedTeacher) and not is_masked_lm:
+        raise TypeError(
+            "A cached teacher is for masked language modelling; any other "
+            f"task needs a live one. Received: teacher={teacher.name!r}."
+        )
+    if kind is None and not is_masked_lm:
+        return AnyModelObjective(
+            teacher, student, losses, from_logits=from_logits, trains=trains
+        )
+    if from_logits is not None:
+        raise ValueError(
+            "`from_logits` is for other Keras models: the outputs of this "
+            f"student are known. Leave it out. Received: student="
+            f"{student.name!r}, from_logits={from_logits!r}."
+        )
+    objective = TaskObjective if kind is not None else MaskedLMObjective
+    return objective(teacher, student, losses, trains=trains)

@@ -7,12 +7,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_distil.losses import DistillationLoss, HiddenStateLoss, chunked
-from keras_distil.losses.layers import LAST_PAIR, Layer
-from keras_distil.models import forward
+from keras_distil.losses import (
+    DistillationLoss,
+    HiddenStateLoss,
+    chunked,
+    functional,
+)
+from keras_distil.losses.base import checked_values, loss_values
+from keras_distil.losses.layers import LAST_PAIR
 from keras_distil.teachers import CachedTeacher
 from keras_distil.training.objectives import shared
-from keras_distil.training.objectives.batch_checks import limits_of
 from keras_distil.training.objectives.hidden_states import HiddenStateLosses
 
 Tensor = Any
@@ -41,9 +45,8 @@ class Objective(abc.ABC):
     Raises:
         TypeError: if `losses` holds anything but distillation losses, or a
             loss that counts items that the task lacks.
-        ValueError: if the vocabularies differ, if loss names repeat, if a
-            loss needs a teacher and there is none, or the student cannot be
-            trained exactly.
+        ValueError: if loss names repeat, if a loss needs a teacher and there
+            is none, or the student cannot be trained exactly.
     """
 
     chunk_size = chunked.DEFAULT_CHUNK_SIZE
@@ -62,15 +65,12 @@ class Objective(abc.ABC):
         self.teacher = teacher
         self.student = student
         self.losses = list(losses)
-        self._limits = limits_of([teacher, student])
         self._logits_losses = [x for x in losses if x.is_on_logits]
         for loss in losses:
             # Raises an error if the task cannot count for this loss.
             self.denominator_of(loss)
-        self._hidden_losses = HiddenStateLosses(
-            teacher,
-            student,
-            [x for x in losses if isinstance(x, HiddenStateLoss)],
+        self._hidden_losses = self._make_hidden_losses(
+            [x for x in losses if isinstance(x, HiddenStateLoss)]
         )
 
     @property
@@ -95,11 +95,7 @@ class Objective(abc.ABC):
             variables += self.projection.trainable_variables
         for projection in self.layer_projections:
             variables += projection.trainable_variables
-        pooler = getattr(self.student.backbone, "pooled_dense", None)
-        left_out: set[int] = set()
-        if pooler is not None and not self.uses_pooler:
-            left_out = {id(v) for v in pooler.variables}
-        return [v for v in variables if id(v) not in left_out]
+        return variables
 
     @property
     def metric_terms(self) -> dict[str, tuple[str, str]]:
@@ -120,10 +116,11 @@ class Objective(abc.ABC):
 
     # === What a task adds ===
 
-    @property
-    def uses_pooler(self) -> bool:
-        """Whether the outputs depend on BERT's pooler."""
-        return False
+    @abc.abstractmethod
+    def _make_hidden_losses(
+        self, losses: Sequence[HiddenStateLoss]
+    ) -> HiddenStateLosses:
+        """Finds the pairs of layers and makes their projections."""
 
     @property
     @abc.abstractmethod
@@ -184,29 +181,64 @@ class Objective(abc.ABC):
             for `variables` (none without `training`).
         """
 
+    # Most tasks have nothing to do in these two.
+
+    def commit(self, batch: Any) -> None:  # noqa: B027
+        """Assigns what a forward pass changes besides trained weights.
+
+        Called once the checks of the loss have passed.
+        """
+
+    def check_micro_batches(self, parts: int) -> None:  # noqa: B027
+        """Raises ValueError if parts of a batch do not add up to the whole."""
+
     # === For the tasks ===
 
-    def _teacher_states(self, batch: Any) -> dict[Layer, Tensor]:
-        """Returns the teacher's hidden states that losses read, if any."""
-        if not isinstance(self.teacher, keras.Model):
-            return {}
-        return forward.hidden_states(
-            self.teacher,
-            batch.inputs,
-            self._hidden_losses.teacher_layers,
-            training=False,
-        )
+    def _logits_sums(
+        self, weight: Tensor, **inputs: Tensor
+    ) -> dict[str, Tensor]:
+        """Returns the sums of the losses on logits and of their statistics.
 
-    def _student_states(
-        self, batch: Any, *, training: bool
-    ) -> dict[Layer, Tensor]:
-        """Returns the student's hidden states that losses read."""
-        return forward.hidden_states(
-            self.student,
-            batch.inputs,
-            self._hidden_losses.student_layers,
-            training=training,
-        )
+        Args:
+            weight: float32, (rows,), the weight of each decision.
+            **inputs: what losses on logits read, with `rows` first.
+        """
+        sums = {}
+        for loss in self._logits_losses:
+            values = loss_values(loss, weight, **inputs)
+            sums[f"{loss.name}_sum"] = functional.weighted_sum(values, weight)
+            if loss.statistic is not None:
+                observed = checked_values(
+                    loss, loss.token_statistic(inputs["student_logits"]), weight
+                )
+                sums[f"{loss.name}_statistic"] = functional.weighted_sum(
+                    observed, weight
+                )
+        return sums
+
+    def _choices(
+        self,
+        weight: Tensor,
+        *,
+        targets: Tensor,
+        teacher_logits: Tensor | None,
+        student_logits: Tensor,
+    ) -> dict[str, Tensor]:
+        """Returns the weight of choices that are correct, or the teacher's."""
+        best = tf.argmax(student_logits, axis=-1, output_type=tf.int32)
+
+        def share(others: Tensor) -> Tensor:
+            equal = tf.cast(best == others, tf.float32)
+            return functional.weighted_sum(equal, weight)
+
+        if targets.shape.rank == 2:
+            targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
+        sums = {"correct": share(targets)}
+        if teacher_logits is not None:
+            sums["agreeing"] = share(
+                tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
+            )
+        return sums
 
     def _scales(self, denominators: dict[str, Tensor]) -> dict[str, Tensor]:
         """Returns the factor of each loss's sum in the total: weight/count."""

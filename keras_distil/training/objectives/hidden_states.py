@@ -1,6 +1,6 @@
 """Computes losses on hidden states: pairs of layers, projections and sums."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,41 +19,36 @@ class HiddenStateLosses:
     """The losses on hidden states of two models, with their projections.
 
     Args:
-        teacher: a model, a cached teacher or None.
-        student: a model.
         losses: losses on hidden states, or none.
+        pairs: by name of the loss, the pairs of layers that it compares.
+        projections: learned projections of the student's states to the
+            teacher's width, by pair of layers; none if the widths are equal.
 
     Attributes:
         losses: the given losses.
         teacher_layers: the teacher's layers whose states the losses read.
         student_layers: the student's layers whose states the losses read.
-        projections: learned projections to the teacher's width, by pair of
-            layers; none if the widths are equal.
-
-    Raises:
-        ValueError: if a loss pairs layers that a model does not have.
+        projections: the given projections.
     """
 
     def __init__(
         self,
-        teacher: keras.Model | CachedTeacher | None,
-        student: keras.Model,
         losses: Sequence[HiddenStateLoss],
+        pairs: Mapping[str, Sequence[Pair]],
+        projections: Mapping[Pair, keras.layers.Layer],
     ) -> None:
         self.losses = list(losses)
-        self._pairs = {
-            loss.name: _find_pairs(loss, teacher, student) for loss in losses
-        }
-        pairs = list(dict.fromkeys(x for y in self._pairs.values() for x in y))
-        self.teacher_layers = frozenset(layer for layer, _ in pairs)
-        self.student_layers = frozenset(layer for _, layer in pairs)
-        self.projections = _make_projections(teacher, student, pairs)
+        self._pairs = dict(pairs)
+        every = list_pairs(pairs)
+        self.teacher_layers = frozenset(layer for layer, _ in every)
+        self.student_layers = frozenset(layer for _, layer in every)
+        self.projections = dict(projections)
 
     def add_up(
         self,
         scales: dict[str, Tensor],
         *,
-        weights: dict[str, Tensor],
+        weight_of: Callable[[HiddenStateLoss, Tensor], Tensor],
         teacher_states: Mapping[Layer, Tensor],
         student_states: Mapping[Layer, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -61,8 +56,8 @@ class HiddenStateLosses:
 
         Args:
             scales: factor of each loss's sum in the total, by name.
-            weights: float, (batch, length), weight of each token, by the
-                losses' `counts`.
+            weight_of: function from a loss and a teacher's states to the
+                weight of each token, float, (batch, length).
             teacher_states: by layer, (batch, length, width of the teacher).
             student_states: by layer, (batch, length, width of the student).
 
@@ -75,9 +70,9 @@ class HiddenStateLosses:
             for pair, projection in self.projections.items()
         }
         for loss in self.losses:
-            weight = weights[loss.counts]
             parts = []
             for pair in self._pairs[loss.name]:
+                weight = weight_of(loss, teacher_states[pair[0]])
                 values = loss_values(
                     loss,
                     weight,
@@ -93,6 +88,54 @@ class HiddenStateLosses:
             sums[f"{loss.name}_sum"] = added
             total += scales[loss.name] * added
         return total, sums
+
+
+def list_pairs(pairs: Mapping[str, Sequence[Pair]]) -> list[Pair]:
+    """Returns the pairs of all losses, each once, in order."""
+    return list(dict.fromkeys(pair for each in pairs.values() for pair in each))
+
+
+def make_projection(
+    name: str,
+    *,
+    student_width: int,
+    teacher_width: int,
+    seed: int,
+    dtype: str | keras.DTypePolicy,
+) -> keras.layers.Layer:
+    """Makes a learned projection of states to the teacher's width."""
+    projection = keras.layers.Dense(
+        teacher_width,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        dtype=dtype,
+        name=name,
+    )
+    projection.build((None, None, student_width))
+    return projection
+
+
+# === Encoders of known families ===
+
+
+def of_encoders(
+    teacher: keras.Model | CachedTeacher | None,
+    student: keras.Model,
+    losses: Sequence[HiddenStateLoss],
+) -> HiddenStateLosses:
+    """Returns the losses on hidden states of two encoders.
+
+    Args:
+        teacher: a model, a cached teacher or None.
+        student: a model.
+        losses: losses on hidden states, or none.
+
+    Raises:
+        ValueError: if a loss pairs layers that a model does not have.
+    """
+    pairs = {loss.name: _find_pairs(loss, teacher, student) for loss in losses}
+    return HiddenStateLosses(
+        losses, pairs, _make_projections(teacher, student, list_pairs(pairs))
+    )
 
 
 def _find_pairs(
@@ -131,11 +174,11 @@ def _make_projections(
         if pair != LAST_PAIR:
             others += 1
             name, seed = f"{name}_{pair[0]}_{pair[1]}", others
-        projections[pair] = keras.layers.Dense(
-            teacher_width,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        projections[pair] = make_projection(
+            name,
+            student_width=student_width,
+            teacher_width=teacher_width,
+            seed=seed,
             dtype=student.backbone.dtype_policy,
-            name=name,
         )
-        projections[pair].build((None, None, student_width))
     return projections

@@ -12,7 +12,7 @@ from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
 from keras_distil.teachers import CachedOutputs, CachedTeacher
 from keras_distil.training.objectives import shared
-from keras_distil.training.objectives.base import Objective, dense_gradient
+from keras_distil.training.objectives.base import dense_gradient
 from keras_distil.training.objectives.batch_checks import (
     NO_LIMITS,
     Limits,
@@ -23,6 +23,7 @@ from keras_distil.training.objectives.batch_parts import (
     call_inputs,
     masked_lm_parts,
 )
+from keras_distil.training.objectives.encoder import EncoderObjective
 from keras_distil.utils import graph_checks
 
 Tensor = Any
@@ -104,7 +105,7 @@ class MaskedLMBatch(NamedTuple):
         )
 
 
-class MaskedLMObjective(Objective):
+class MaskedLMObjective(EncoderObjective):
     """The losses of one batch of masked text and their gradients.
 
     The losses count the masked positions or all non-padding tokens.
@@ -116,8 +117,9 @@ class MaskedLMObjective(Objective):
         trains: whether the student is trained, not only scored.
 
     Raises:
-        TypeError: if a model is not a masked-LM task model, or as `Objective`.
-        ValueError: as `Objective`.
+        TypeError: if a model is not a masked-LM task model, or as
+            `EncoderObjective`.
+        ValueError: as `EncoderObjective`.
     """
 
     def __init__(
@@ -196,6 +198,7 @@ class MaskedLMObjective(Objective):
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
         scales = self._scales(denominators)
+        weights = {"tokens": batch.token_weight, "masked": batch.mask_weight}
         with tf.GradientTape() as tape:
             student_states = self._student_states(batch, training=training)
             projection = forward.project(
@@ -203,10 +206,7 @@ class MaskedLMObjective(Objective):
             )
             hidden_total, sums = self._hidden_losses.add_up(
                 scales,
-                weights={
-                    "tokens": batch.token_weight,
-                    "masked": batch.mask_weight,
-                },
+                weight_of=lambda loss, states: weights[loss.counts],
                 teacher_states=teacher_states,
                 student_states=student_states,
             )

@@ -82,8 +82,8 @@ def check_pair(
         trains: whether the student is trained, not only scored.
 
     Raises:
-        ValueError: if they are the same model, share weights, have different
-            vocabularies, or the student cannot be trained exactly.
+        ValueError: if they are the same model, share weights, or the student
+            cannot be trained exactly.
     """
     if trains:
         supported.check_student(student)
@@ -96,6 +96,14 @@ def check_pair(
         )
     if trains and isinstance(teacher, keras.Model):
         supported.check_nothing_shared(teacher, student)
+
+
+def check_vocabularies(
+    teacher: keras.Model | CachedTeacher | None, student: keras.Model
+) -> None:
+    """Raises ValueError unless two encoders read the same vocabulary."""
+    if teacher is None:
+        return
     sizes = [_sizes(m).vocabulary_size for m in (teacher, student)]
     if sizes[0] != sizes[1]:
         raise ValueError(

@@ -6,17 +6,14 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_distil.losses import (
-    DistillationLoss,
-    functional,
-)
-from keras_distil.losses.base import checked_values, loss_values
+from keras_distil.losses import DistillationLoss, functional
 from keras_distil.losses.layers import LAST
 from keras_distil.models import forward
 from keras_distil.training.objectives import shared
-from keras_distil.training.objectives.base import Objective, dense_gradient
+from keras_distil.training.objectives.base import dense_gradient
 from keras_distil.training.objectives.batch_checks import IGNORED, limits_of
 from keras_distil.training.objectives.batch_parts import call_inputs, task_parts
+from keras_distil.training.objectives.encoder import EncoderObjective
 from keras_distil.utils import graph_checks
 
 Tensor = Any
@@ -96,7 +93,7 @@ class _Rows(NamedTuple):
     logits: Any
 
 
-class TaskObjective(Objective):
+class TaskObjective(EncoderObjective):
     """The losses of one batch of a task and their gradients.
 
     Losses on logits divide by the weight of the decisions: texts, tokens with
@@ -111,8 +108,8 @@ class TaskObjective(Objective):
 
     Raises:
         TypeError: if a model is for another task, or a loss for another kind
-            of output, or as `Objective`.
-        ValueError: if the classes differ, or as `Objective`.
+            of output, or as `EncoderObjective`.
+        ValueError: if the classes differ, or as `EncoderObjective`.
     """
 
     def __init__(
@@ -224,11 +221,16 @@ class TaskObjective(Objective):
             )
             total, sums = self._hidden_losses.add_up(
                 scales,
-                weights={"tokens": batch.token_weight},
+                weight_of=lambda loss, states: batch.token_weight,
                 teacher_states=teacher_states,
                 student_states=student_states,
             )
-            added = self._logits_sums(rows, teacher_logits, student_logits)
+            added = self._logits_sums(
+                rows.weight,
+                targets=rows.targets,
+                teacher_logits=teacher_logits,
+                student_logits=student_logits,
+            )
             for loss in self._logits_losses:
                 total += scales[loss.name] * added[f"{loss.name}_sum"]
         sums |= added
@@ -240,31 +242,6 @@ class TaskObjective(Objective):
         variables = self.variables
         gradients = tape.gradient(total, variables)
         return sums, list(map(dense_gradient, variables, gradients))
-
-    def _logits_sums(
-        self, rows: _Rows, teacher_logits: Tensor, student_logits: Tensor
-    ) -> dict[str, Tensor]:
-        """Returns the sums of the losses on logits and of their statistics."""
-        sums = {}
-        for loss in self._logits_losses:
-            values = loss_values(
-                loss,
-                rows.weight,
-                targets=rows.targets,
-                teacher_logits=teacher_logits,
-                student_logits=student_logits,
-            )
-            sums[f"{loss.name}_sum"] = functional.weighted_sum(
-                values, rows.weight
-            )
-            if loss.statistic is not None:
-                observed = checked_values(
-                    loss, loss.token_statistic(student_logits), rows.weight
-                )
-                sums[f"{loss.name}_statistic"] = functional.weighted_sum(
-                    observed, rows.weight
-                )
-        return sums
 
     def _rows(self, batch: TaskBatch) -> _Rows:
         if self.kind == "token_classification":
@@ -351,21 +328,12 @@ class TaskObjective(Objective):
         if self.kind == "regression":
             error = tf.abs(student_logits[:, 0] - rows.targets)
             return {"error": functional.weighted_sum(error, rows.weight)}
-        best = tf.argmax(student_logits, axis=-1, output_type=tf.int32)
-
-        def share(others: Tensor) -> Tensor:
-            equal = tf.cast(best == others, tf.float32)
-            return functional.weighted_sum(equal, rows.weight)
-
-        targets = rows.targets
-        if targets.shape.rank == 2:
-            targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
-        sums = {"correct": share(targets)}
-        if teacher_logits is not None:
-            sums["agreeing"] = share(
-                tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
-            )
-        return sums
+        return self._choices(
+            rows.weight,
+            targets=rows.targets,
+            teacher_logits=teacher_logits,
+            student_logits=student_logits,
+        )
 
 
 def _ignored(kind: str, y: Any, weight: Tensor) -> Tensor | None:

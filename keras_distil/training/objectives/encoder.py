@@ -1,0 +1,89 @@
+"""The base class of the objectives of transformer encoders."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_distil.losses import DistillationLoss, HiddenStateLoss
+from keras_distil.losses.layers import Layer
+from keras_distil.models import forward
+from keras_distil.teachers import CachedTeacher
+from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.base import Objective
+from keras_distil.training.objectives.batch_checks import limits_of
+from keras_distil.training.objectives.hidden_states import (
+    HiddenStateLosses,
+    of_encoders,
+)
+
+Tensor = Any
+
+
+class EncoderObjective(Objective):
+    """An objective whose models are an encoder and a head.
+
+    Args:
+        teacher: a model for the same task, a cached teacher, or None.
+        student: the model that learns.
+        losses: the losses to add up.
+        trains: whether the student is trained, not only scored.
+
+    Raises:
+        TypeError: as `Objective`.
+        ValueError: if the vocabularies differ, or as `Objective`.
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model | CachedTeacher | None,
+        student: keras.Model,
+        losses: Sequence[DistillationLoss],
+        *,
+        trains: bool = True,
+    ) -> None:
+        shared.check_vocabularies(teacher, student)
+        super().__init__(teacher, student, losses, trains=trains)
+        self._limits = limits_of([teacher, student])
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that the gradients are taken for."""
+        variables = super().variables
+        pooler = getattr(self.student.backbone, "pooled_dense", None)
+        left_out: set[int] = set()
+        if pooler is not None and not self.uses_pooler:
+            left_out = {id(v) for v in pooler.variables}
+        return [v for v in variables if id(v) not in left_out]
+
+    @property
+    def uses_pooler(self) -> bool:
+        """Whether the outputs depend on BERT's pooler."""
+        return False
+
+    def _make_hidden_losses(
+        self, losses: Sequence[HiddenStateLoss]
+    ) -> HiddenStateLosses:
+        return of_encoders(self.teacher, self.student, losses)
+
+    def _teacher_states(self, batch: Any) -> dict[Layer, Tensor]:
+        """Returns the teacher's hidden states that losses read, if any."""
+        if not isinstance(self.teacher, keras.Model):
+            return {}
+        return forward.hidden_states(
+            self.teacher,
+            batch.inputs,
+            self._hidden_losses.teacher_layers,
+            training=False,
+        )
+
+    def _student_states(
+        self, batch: Any, *, training: bool
+    ) -> dict[Layer, Tensor]:
+        """Returns the student's hidden states that losses read."""
+        return forward.hidden_states(
+            self.student,
+            batch.inputs,
+            self._hidden_losses.student_layers,
+            training=training,
+        )
