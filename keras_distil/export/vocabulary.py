@@ -6,9 +6,14 @@ from pathlib import Path
 import keras
 import tokenizers
 
-from keras_distil.data import load_tokenizer, vocabulary_size
+from keras_distil.data import (
+    SpecialTokens,
+    load_tokenizer,
+    vocabulary_size,
+)
 from keras_distil.data.tokenizer_folder import kind_of
 from keras_distil.export.student import Student
+from keras_distil.models.architectures import check_padding
 from keras_distil.models.origin import folder_of
 
 _LOGGER = logging.getLogger("keras_distil")
@@ -54,7 +59,8 @@ def check_vocabulary(
 
     Raises:
         TypeError: if it is not a tokenizer.
-        ValueError: if it has words that the student lacks.
+        ValueError: if it has words that the student lacks, or belongs to
+            another family.
     """
     if not isinstance(tokenizer, tokenizers.Tokenizer):
         reason = (
@@ -67,6 +73,7 @@ def check_vocabulary(
             "`data.load_tokenizer` returns it. "
             f"Received: {type(tokenizer).__name__}.{reason}"
         )
+    check_padding(student.model, SpecialTokens.from_tokenizer(tokenizer).pad_id)
     words = vocabulary_size(tokenizer)
     rows = student.model.backbone.vocabulary_size
     if words > rows:

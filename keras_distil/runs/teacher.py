@@ -15,6 +15,7 @@ from keras_hub.models import MaskedLM
 from keras_distil import config, data, models, teachers
 from keras_distil.losses import registry
 from keras_distil.models import adapters, embedded
+from keras_distil.models.architectures import check_padding
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.keras_archive import load_archive
 from keras_distil.runs import trainers
@@ -103,7 +104,10 @@ def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
     """Raises ValueError if the data does not fit the teacher."""
     check_lengths(recipe, teacher.backbone.max_sequence_length)
     check_tokenizer_lengths(recipe)
-    words = data.vocabulary_size(load_tokenizer(recipe))
+    tokenizer = load_tokenizer(recipe)
+    special = data.SpecialTokens.from_tokenizer(tokenizer)
+    check_padding(teacher, special.pad_id)
+    words = data.vocabulary_size(tokenizer)
     if words > teacher.backbone.vocabulary_size:
         raise ValueError(
             f"The tokenizer of {recipe.teacher.source!r} has {words} entries, "

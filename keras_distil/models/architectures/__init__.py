@@ -39,6 +39,25 @@ def pooler_of(model: TextClassifier) -> list[Any]:
     return family.pooler(model)
 
 
+def check_padding(model: Any, pad_id: int) -> None:
+    """Raises ValueError if a model's family pads with another id.
+
+    Args:
+        model: an encoder or a task model.
+        pad_id: int, the id of padding in the model's tokenizer.
+    """
+    family = family_of(model)
+    if family is None:
+        return
+    allowed = family.config.required.get("pad_token_id", (pad_id,))
+    if pad_id not in allowed:
+        raise ValueError(
+            f"The tokenizer pads with the id {pad_id}, but a {family.title} "
+            f"counts its positions from {allowed[0]}, its own id of padding: "
+            "the tokenizer belongs to another family of models."
+        )
+
+
 def titles() -> str:
     """Names the supported families in a message: "BERT and DistilBERT"."""
     *others, last = (family.title for family in FAMILIES.values())

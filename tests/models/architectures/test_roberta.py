@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import keras
@@ -9,6 +10,7 @@ import keras_hub
 import numpy as np
 import pytest
 import toy
+from commands import keras_distil
 from safetensors.numpy import load_file
 
 from keras_distil import Distiller, data, edge, export, losses, models
@@ -412,6 +414,31 @@ def test_a_text_through_edge(folder, tmp_path):
     (place,) = np.flatnonzero(ids[0] == tokenizer.token_to_id("<mask>"))
     best = int(np.argmax(logits[0, place]))
     assert answers[0].text.strip() == tokenizer.decode([best]).strip()
+
+
+def test_a_tokenizer_of_another_family(folder, toy_teacher, tmp_path, capsys):
+    message = "pads with the id 0, but a RoBERTa counts its positions from 1"
+    other = data.load_tokenizer(toy_teacher)
+    with pytest.raises(ValueError, match=message):
+        export.export_onnx(models.load_teacher(folder), tmp_path / "x", other)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    for path in mixed.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    shutil.copy(toy_teacher / "vocab.txt", mixed)
+    text = json.dumps({"tokenizer_class": "BertTokenizer"})
+    (mixed / "tokenizer_config.json").write_text(text)
+    (tmp_path / "text.txt").write_text("a line of text.\n" * 40)
+    status, _, error = keras_distil(
+        capsys,
+        *["run", "recipes/roberta_tiny.yaml", "--output", tmp_path / "run"],
+        *["--set", f"teacher.source={mixed}", "--set", "distill.steps=2"],
+        *["--set", f"data.root={tmp_path}", "--set", "data.sequence_length=12"],
+        *["--set", "evaluate={latency_length: 8}"],
+    )
+    assert status == 1
+    assert message in error
 
 
 def test_string_signatures_are_refused_with_a_note(folder, tmp_path):
