@@ -22,7 +22,9 @@ _PURPOSES = {
 class SpecialTokens:
     """Ids of the tokens that do not represent text, by role.
 
-    One token may play several roles.
+    One token may start and end a text, and be the unknown one. Those that pad
+    and that mask play no other of these roles, or a batch's padding and masks
+    could not be told from its text.
 
     Attributes:
         pad_id: fills a sequence up to its length.
@@ -89,6 +91,7 @@ class SpecialTokens:
             for role, token in tokens.items()
             if token is not None
         }
+        _check_distinct(tokens)
         unknown = unknown_token(tokenizer)
         return cls(
             ids["pad_token"],
@@ -99,6 +102,17 @@ class SpecialTokens:
             frame.separators,
             frame.second_segment,
         )
+
+
+def _check_distinct(tokens: Mapping[str, str | None]) -> None:
+    for role in ("pad_token", "mask_token"):
+        for other, token in tokens.items():
+            if other != role and token == tokens[role]:
+                raise ValueError(
+                    f"`{role}` and `{other}` must be different tokens. "
+                    f"Received: {token!r:.60} for both. Name another token of "
+                    "the vocabulary in tokenizer_config.json."
+                )
 
 
 def missing_roles(roles: list[str]) -> str:

@@ -149,6 +149,21 @@ def test_stored_roles_change_no_text(byte_level, frame, trim):
     assert '"mask_token"' in json.dumps(stored)
 
 
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"pad_token": "</s>"}, "`pad_token` and `sep_token` must be diff"),
+        ({"pad_token": "<mask>"}, "`pad_token` and `mask_token` must be diff"),
+        ({"mask_token": "<s>"}, "`mask_token` and `cls_token` must be diff"),
+    ],
+)
+def test_padding_and_masks_are_told_from_text(tmp_path, roles, message):
+    folder = cases.write(tmp_path, cases.files(**roles))
+    with pytest.raises(ValueError, match=message) as raised:
+        data.load_tokenizer(folder)
+    assert str(tmp_path) in str(raised.value)
+
+
 def test_both_conventional_names(tmp_path):
     # BERT's name counts, unless the folder says otherwise.
     words = cases.VOCABULARY | {"[MASK]": 701}

@@ -23,7 +23,8 @@ from keras_distil import (
 )
 from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.models import forward
-from keras_distil.teachers import writing
+from keras_distil.teachers import manifest, writing
+from keras_distil.teachers.cached import masking_arguments
 from keras_distil.teachers.records import RecordLayout
 
 ROOT = Path(__file__).parents[2]
@@ -567,3 +568,25 @@ def test_another_corpus(cache, make_corpus):
         CorpusError, match="another corpus .f{12}. than .* .e{12}.. Make a"
     ):
         cached.dataset(other, batch_size=4)
+
+
+@pytest.mark.parametrize("unknown", [1, None])
+def test_masking_is_stored_by_role(make_corpus, unknown):
+    special = data.SpecialTokens(0, unknown, 2, 3, 4, 2, 0)
+    stored = manifest.MaskingSettings(
+        seed=0,
+        rate=0.15,
+        rare_token_exponent=0.0,
+        special=special.by_role(),
+        vocabulary_size=64,
+        first_masks="",
+    )
+    # Frames have no part in masking: caches of earlier versions state none.
+    assert set(stored.special) == (
+        {"pad_id", "unknown_id", "cls_id", "sep_id", "mask_id"}
+    )
+    read = manifest.MaskingSettings.model_validate_json(
+        stored.model_dump_json()
+    )
+    arguments = masking_arguments(read, make_corpus())
+    assert arguments["special"] == data.SpecialTokens(0, unknown, 2, 3, 4)
