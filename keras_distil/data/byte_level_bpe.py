@@ -94,7 +94,7 @@ CLASSES = tuple(_CLASSES)
 _FLAGS = {"add_prefix_space": (True, False), "trim_offsets": (True, False)}
 _DEFAULTS = {"add_prefix_space": False, "trim_offsets": True}
 # Keys that can change a text's tokens, with the values that change nothing.
-# Hugging Face's classes decode what is no UTF-8 to U+FFFD.
+# Hugging Face's classes decode what is not UTF-8 to U+FFFD.
 _WITHOUT_EFFECT: dict[str, tuple] = {
     "do_lower_case": (None, False),
     "strip_accents": (None, False),

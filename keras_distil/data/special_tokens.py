@@ -15,7 +15,9 @@ _PURPOSES = {
     "cls_token": "starts a text",
     "sep_token": "ends a text",
     "mask_token": "hides a token",
+    "unk_token": "stands for what the vocabulary lacks",
 }
+_NEEDED = ("pad_token", "cls_token", "sep_token", "mask_token")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,7 @@ class SpecialTokens:
         if frame is not None:
             tokens["cls_token"] = frame.cls_token
             tokens["sep_token"] = frame.sep_token
-        missing = [role for role in _PURPOSES if tokens.get(role) is None]
+        missing = [role for role in _NEEDED if tokens.get(role) is None]
         if missing or frame is None:
             raise ValueError(f"The tokenizer has no {missing_roles(missing)}")
         ids = {

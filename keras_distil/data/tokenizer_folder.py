@@ -190,18 +190,23 @@ def _check_frame(
     """Refuses a tokenizer whose texts are not framed as empty ones are."""
     text = tokenizer.id_to_token(special.mask_id)
     try:
-        encoding = tokenizer.encode(text, text)
+        single, encoding = tokenizer.encode(text), tokenizer.encode(text, text)
     except Exception as error:  # the library raises bare Exception
         raise ValueError(
             f"The tokenizer in '{folder.path}' cannot encode: {error!s:.200}."
         ) from error
     cls, sep, mask = special.cls_id, special.sep_id, special.mask_id
     middle, second = [sep] * special.separators, special.second_segment
-    if encoding.ids != [cls, mask, *middle, mask, sep] or (
-        encoding.type_ids != [0, 0, *[0] * len(middle), second, second]
+    if (
+        single.ids != [cls, mask, sep]
+        or single.type_ids != [0, 0, 0]
+        or encoding.ids != [cls, mask, *middle, mask, sep]
+        or encoding.type_ids != [0, 0, *[0] * len(middle), second, second]
     ):
         raise ValueError(
-            f"The tokenizer in '{folder.path}' must turn two texts into `CLS "
-            "A SEP B SEP`, with one segment for each, and keep its mask token "
-            f"whole. Received: {' '.join(encoding.tokens):.80}."
+            f"The tokenizer in '{folder.path}' must turn a text into `CLS A "
+            "SEP`, two texts into `CLS A SEP B SEP`, with one segment for "
+            "each, and keep its mask token whole. Received: "
+            f"{' '.join(single.tokens):.60} and "
+            f"{' '.join(encoding.tokens):.80}."
         )

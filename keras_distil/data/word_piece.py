@@ -79,8 +79,11 @@ def build(
         {key: allowed for key, (_, _, allowed) in _NORMALIZER.items()}
     )
     folder.check_without_effect(_WITHOUT_EFFECT)
+    defaults = dict(_DEFAULTS)
+    if tokenizer is not None:
+        defaults["unk_token"] = described["model"]["unk_token"]
     added, roles = added_tokens.list_added(
-        folder.path, folder.settings, described, _DEFAULTS
+        folder.path, folder.settings, described, defaults
     )
     if tokenizer is None:
         _check_usable(folder, described, roles["unk_token"])

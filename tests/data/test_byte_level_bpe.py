@@ -298,7 +298,21 @@ REFUSED = {
                 ],
             },
         ),
-        "must turn two texts into `CLS A SEP B SEP`, with one segment for",
+        "must turn a text into .*, two texts into `CLS A SEP B SEP`, with one ",
+    ),
+    "a text by itself that is not framed": (
+        cases.complete(
+            settings=cases.PLAIN,
+            frame={
+                **cases.template(),
+                "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+            },
+        ),
+        "must turn a text into `CLS A SEP`.*Received: <mask> and <s> <mask> ",
+    ),
+    "a mask that is not an added token": (
+        cases.complete(settings=cases.PLAIN, added_tokens=[]),
+        "and keep its mask token whole. Received: <s> < m",
     ),
     "a mask that nobody knows": (
         cases.files(mask_token="<hidden>"),

@@ -92,3 +92,17 @@ def test_a_vocabulary_without_some_roles(tmp_path):
         "a batch, `mask_token`, which hides a token. Name tokens of the voc",
     ):
         load_tokenizer(tmp_path)
+
+
+def test_the_unknown_token_of_a_file_that_is_used_as_it_is(tmp_path):
+    whole = cases.whole()
+    words = whole["model"]["vocab"]
+    words["odd"] = words.pop("[UNK]")
+    whole["model"]["unk_token"] = "odd"
+    whole["added_tokens"] = [
+        t for t in whole["added_tokens"] if t["content"] != "[UNK]"
+    ]
+    files = {"tokenizer.json": whole, "tokenizer_config.json": cases.PLAIN}
+    tokenizer = load_tokenizer(cases.write(tmp_path, files))
+    assert tokenizer.encode("zzz").ids == [2, 1, 3]
+    assert data.unknown_token(tokenizer) == "odd"
