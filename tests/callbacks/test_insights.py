@@ -140,6 +140,7 @@ def fit(distiller, batches, epochs, *more):
     )
 
 
+@pytest.mark.slow
 def test_looks_are_written(
     make_distiller, batches, triple, tokenizer, tmp_path
 ):

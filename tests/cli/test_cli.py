@@ -226,6 +226,7 @@ def test_help_of_every_command_has_an_example(capsys):
         assert f"Example: keras-distil {name}" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "keras_distil.cli.app", "prepare", toy_recipe],

@@ -100,6 +100,7 @@ def test_batches_are_of_one_bucket(buckets):
     assert [n for n, _ in epochs[0]] != sorted(n for n, _ in epochs[0])
 
 
+@pytest.mark.slow
 def test_buckets_can_be_entered_anywhere(buckets):
     options = {**OPTIONS, "batch_size": 4, "steps": 20}
     whole = values(masked_lm_dataset(buckets, **options))

@@ -88,6 +88,7 @@ class Starts(keras.callbacks.Callback):
         return self.model.student
 
 
+@pytest.mark.slow
 def test_trials_share_a_teacher_and_begin_alike(tmp_path):
     hypermodel = make_hypermodel(temperatures(1.0, 4.0))
     before = weights_of(hypermodel.teacher)
@@ -125,6 +126,7 @@ def test_trials_share_a_teacher_and_begin_alike(tmp_path):
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_loss_is_not_finite_is_recorded(tmp_path):
     space = {
         "distill.learning_rate": search.Dimension(choices=[1e30, 1e-3]),

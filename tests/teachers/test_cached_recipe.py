@@ -157,7 +157,7 @@ def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):
     ("layout", "prepared"),
     [
         ("packed", False),
-        ("bucketed", True),
+        pytest.param("bucketed", True, marks=pytest.mark.slow),
         pytest.param("packed", True, marks=pytest.mark.slow),
         pytest.param("bucketed", False, marks=pytest.mark.slow),
     ],

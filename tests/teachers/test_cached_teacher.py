@@ -190,6 +190,7 @@ COMPILED = {"jit_compile": True, "chunk_size": 7, "run_eagerly": False}
         pytest.param(False, COMPILED, "masked", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_all_logits_give_the_step_of_the_live_teacher(
     cache, teacher, tokenizer, make_corpus, bucketed, options, positions
 ):

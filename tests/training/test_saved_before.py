@@ -13,6 +13,8 @@ import pytest
 
 from keras_distil import callbacks
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "golden" / "before_layout"
 
 

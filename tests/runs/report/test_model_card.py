@@ -12,6 +12,8 @@ from keras_distil.runs import run_folder, stages
 from keras_distil.runs.report import model_card
 from keras_distil.utils.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(shared_toy_recipe, tmp_path_factory):

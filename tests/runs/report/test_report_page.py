@@ -9,6 +9,8 @@ from html_reader import Page
 from keras_distil import config
 from keras_distil.runs import report
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = [
     "Summary",
     "Held-out text",
