@@ -99,7 +99,6 @@ def test_litert(tmp_path, precision):
     assert again.comparison == report.comparison
 
 
-@pytest.mark.slow
 def test_precisions_make_files_smaller(tmp_path):
     """Weights take 4, 2 and 1 bytes; biases and small ones stay in 4."""
     model = any_models.make_mlp(512, seed=1, shape=(64,))
