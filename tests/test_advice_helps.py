@@ -471,6 +471,7 @@ def test_layers_as_they_are_advised(teacher):
     assert models.student_layer_indices(4, 2, guess) == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_keeps_accents(small_tokenizer):
     described = json.loads(small_tokenizer.to_str())
     vocabulary = described["model"]["vocab"]

@@ -81,6 +81,7 @@ def test_masked_lm(presets, tokenizer):
     assert 1e-7 < difference.max() < TOLERANCE.max_difference
 
 
+@pytest.mark.slow
 def test_classifier(presets):
     model, inputs, found = presets["task"]
     np.testing.assert_allclose(

@@ -235,6 +235,7 @@ def test_bert_has_segments(bert, tokenizer, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_without_a_tokenizer_there_are_only_ids(student, tmp_path):
     made = make(student, tmp_path / "made")
     loaded = tf.saved_model.load(made.path)

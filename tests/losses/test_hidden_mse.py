@@ -149,7 +149,7 @@ def expected_loss(teacher, student, x, weight, project):
 
 
 @pytest.mark.parametrize("kind", ["masked_lm", "classification"])
-@pytest.mark.parametrize("width", [8, 16])
+@pytest.mark.parametrize("width", [pytest.param(8, marks=pytest.mark.slow), 16])
 def test_in_a_distiller(kind, width):
     teacher = toy.make_teacher(num_layers=3)
     student = models.initialize_student(

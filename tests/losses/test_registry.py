@@ -100,6 +100,7 @@ def test_a_confidence_needs_the_teacher_itself():
     assert needed == "confidence_slope"
 
 
+@pytest.mark.slow
 def test_keras_finds_the_classes_of_a_saved_model():
     """Whichever loss the model has, and though none has been used."""
     config = keras.saving.serialize_keras_object(

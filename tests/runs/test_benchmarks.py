@@ -66,6 +66,7 @@ def main(monkeypatch, capsys, *arguments):
     return status, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_the_command(run, raced, monkeypatch, capsys):
     status, out, err = main(
         monkeypatch,

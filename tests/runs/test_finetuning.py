@@ -211,6 +211,7 @@ def test_elmo_stands_in_the_table_by_its_costs(
     assert "| elmo" in (tmp_path / "run" / "report.md").read_text().lower()
 
 
+@pytest.mark.slow
 def test_the_student_alone_sees_augmented_examples(finished):
     lines = (finished[2] / "metrics.jsonl").read_text().splitlines()
     stages_of = [json.loads(line)["stage"] for line in lines]

@@ -199,6 +199,7 @@ def test_the_plan_tells_the_size(
     assert total_gb * 1e9 == made
 
 
+@pytest.mark.slow
 def test_top_k_above_the_vocabulary(toy_recipe, capsys, monkeypatch, tmp_path):
     overrides = ["--set", "teacher.cache={top_k: 65}"]
     line = cli_error(
@@ -217,6 +218,7 @@ def test_top_k_above_the_vocabulary(toy_recipe, capsys, monkeypatch, tmp_path):
     assert "`top_k` must be from 1 to 64. Received: top_k=65." in line
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small(toy_recipe, capsys, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

@@ -299,6 +299,7 @@ with strategy.scope():
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_are_one_batch():
     # The devices must be set before TensorFlow starts.
     result = subprocess.run(
@@ -493,6 +494,7 @@ def train_with_state(folder, *more):
     return [*state_of(distiller), *state_of(distiller.optimizer)]
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path):
     """Weights, moving means, states of dropout, projection, optimizer."""
     whole = train_with_state(tmp_path / "whole")

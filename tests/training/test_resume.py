@@ -161,7 +161,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "update", [pytest.param(1, marks=pytest.mark.slow), 4, 9]
+    "update", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9))]
 )
 def test_resumed_equals_uninterrupted(whole, update):
     resumed, seen = make(), Seen()
@@ -184,6 +184,7 @@ def test_many_interruptions_equal_none(whole, tmp_path):
     assert final_state(resumed) == whole.state
 
 
+@pytest.mark.slow
 def test_callbacks_see_one_training(whole, monkeypatch):
     """The stream is entered at the step, not wound forward to it."""
     entered = []
@@ -247,6 +248,7 @@ def test_another_dataset_resumes_by_its_iterator(tmp_path):
     assert final_state(resumed) == final_state(whole)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_continued_is_refused(tmp_path):
     first = next(iter(stream(steps=1)))
     one_pass = tf.data.Dataset.from_tensors(first)

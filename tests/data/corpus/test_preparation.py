@@ -396,6 +396,7 @@ class DeadlyUnit:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_killed_worker(prepare):
     with pytest.raises(RuntimeError, match="was killed or ran out of memory"):
         prepare(workers=2, sources=[DeadlyUnit()])

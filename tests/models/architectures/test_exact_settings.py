@@ -141,7 +141,9 @@ def test_unknown_activation():
         models.ExactBertBackbone(9, 1, 1, 4, 8, activation="gleu")
 
 
-@pytest.mark.parametrize("format_", ["litert", "onnx"])
+@pytest.mark.parametrize(
+    "format_", [pytest.param("litert", marks=SLOW), "onnx"]
+)
 @pytest.mark.parametrize(
     "activation",
     [

@@ -345,7 +345,11 @@ def test_a_step_of_distillation(teacher):
 @pytest.mark.parametrize(
     ("format_", "options"),
     [
-        ("litert", {"precision": "float32", "lengths": [8]}),
+        pytest.param(
+            "litert",
+            {"precision": "float32", "lengths": [8]},
+            marks=pytest.mark.slow,
+        ),
         ("onnx", {}),
         ("preset", {}),
         pytest.param("saved_model", {}, marks=pytest.mark.slow),
@@ -398,6 +402,7 @@ def test_folders_of_tasks(folder, tmp_path, kind):
     assert type(loaded) is type(model)
 
 
+@pytest.mark.slow
 def test_a_text_through_edge(folder, tmp_path):
     pytest.importorskip("ai_edge_litert")
     teacher = models.load_teacher(folder)

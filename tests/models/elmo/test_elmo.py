@@ -282,6 +282,7 @@ def test_classifier_from_its_parts():
             )
 
 
+@pytest.mark.slow
 def test_graph_equals_eager():
     model = toy_classifier(pair=True)
     inputs = pair_inputs(SENTENCES, SECOND)

@@ -468,6 +468,7 @@ def test_micro_batches_are_one_batch(parts):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_graph_equals_eager():
     teacher = any_models.make_mlp(6, seed=1, last="softmax")
     student = any_models.make_mlp(4, seed=2)

@@ -225,6 +225,7 @@ def test_each_pair_has_its_projection(teacher):
         assert np.abs(layer.kernel.numpy() - before).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_projections_survive_saving(teacher, tmp_path):
     student = make_student(teacher, hidden_dim=8)
     distiller = Distiller(
