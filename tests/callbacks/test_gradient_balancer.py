@@ -102,6 +102,7 @@ class Stop(keras.callbacks.Callback):
             raise InterruptedError
 
 
+@pytest.mark.slow
 def test_smoothing_is_a_mean_of_logarithms(make_distiller, triple):
     distiller = make_distiller()
     norms = distiller.gradient_norms(triple).measure()

@@ -54,6 +54,7 @@ def test_a_schedule_ends_with_its_fit(make_distiller, triple):
     assert float(temperature) == 1.5
 
 
+@pytest.mark.slow
 def test_the_second_execution_of_several_steps_is_exact(make_distiller, triple):
     distiller = make_distiller(run_eagerly=False, steps_per_execution=4)
     history = fit(

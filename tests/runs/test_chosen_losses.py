@@ -24,6 +24,7 @@ SCHEDULE = "{kind: linear, start: 4, end: 1, steps: 2}"
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_run_learns_from_what_its_recipe_names(
     toy_recipe, tmp_path, capsys, quick_runs, losses, names
 ):

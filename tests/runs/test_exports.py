@@ -145,6 +145,7 @@ def test_only_the_chief_exports(run):
     assert exports.export_run(worker) == []
 
 
+@pytest.mark.slow
 def test_the_command(run, monkeypatch, capsys):
     arguments = ("export", run.folder, "--format", "hugging_face", "--quiet")
     status, out, err = main(monkeypatch, capsys, *arguments)

@@ -31,6 +31,7 @@ def make_tuner(make, folder):
     )
 
 
+@pytest.mark.slow
 def test_every_choice_is_tried_and_the_best_is_kept(tmp_path):
     tuner = make_tuner(make, tmp_path)
     before = [v.numpy() for v in tuner.hypermodel.teacher.variables]

@@ -51,6 +51,7 @@ def finished(shared_toy_recipe, tmp_path_factory):
     return path, folder, printed.getvalue()
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_table_and_a_recipe(finished):
     path, folder, out = finished
     found = json.loads((folder / results.RESULT_FILE).read_text())

@@ -460,6 +460,7 @@ def test_a_schedule_within_the_range(cache, teacher, tokenizer, make_corpus):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
+@pytest.mark.slow
 def test_another_temperature_ends_before_an_update(
     cache, make_corpus, micro_batches
 ):

@@ -281,6 +281,7 @@ def rewrite_state(folder, **changes):
     path.write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 def test_a_state_of_another_order_is_refused(tmp_path):
     with pytest.raises(Stop):
         train(make(), tmp_path, StopAt(3))
