@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distil.data.random_bits import below, random_bits
-from keras_distil.data.tokenize import SpecialTokens
+from keras_distil.data.special_tokens import SpecialTokens
 
 
 def _uniform(bits: tf.Tensor) -> tf.Tensor:

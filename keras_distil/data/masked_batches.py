@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras_distil.data.corpus.shards import CorpusError, ShardedSequences
 from keras_distil.data.mask import mask_tokens
 from keras_distil.data.order import shuffled
+from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.data.stream import Stream
-from keras_distil.data.tokenize import SpecialTokens
 
 # Keep the orders of one seed and epoch independent.
 _ORDER = 1

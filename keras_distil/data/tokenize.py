@@ -9,14 +9,9 @@ import numpy as np
 import tokenizers
 
 from keras_distil.data import tokenizer_folder
-from keras_distil.data.special_tokens import SpecialTokens as SpecialTokens
 from keras_distil.data.special_tokens import unknown_token
 from keras_distil.data.splitting import find_splitter
-from keras_distil.data.vocabulary import normalized as normalized
 from keras_distil.data.vocabulary import require_id, vocabulary_size
-from keras_distil.data.vocabulary import tokenizer_hash as tokenizer_hash
-from keras_distil.data.vocabulary import vocabulary_hash as vocabulary_hash
-from keras_distil.data.vocabulary import words_by_id as words_by_id
 
 _BATCH = 1024  # paragraphs passed to the Rust library at once
 _WORDS_KNOWN = 2**18  # about 40 MB

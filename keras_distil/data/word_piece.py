@@ -31,7 +31,6 @@ from keras_distil.utils import disk
 
 MODEL = "WordPiece"
 CLASSES = ("BertTokenizer", "DistilBertTokenizer")
-# Classes of the models that name none.
 VOCABULARY_FILE = "vocab.txt"
 FILES = (VOCABULARY_FILE,)
 # Decoded tokens have a space before punctuation marks.

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.data.tasks.squad import SquadExample
 from keras_distil.data.tasks.squad_windows import make_squad_windows
-from keras_distil.data.tokenize import SpecialTokens
 from keras_distil.evaluation.squad_answers import (
     AnswerPrediction,
     AnswerSpan,

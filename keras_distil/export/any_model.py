@@ -19,10 +19,15 @@ from keras_hub.models import MaskedLM
 
 from keras_distil import edge
 from keras_distil.export import parity
+from keras_distil.export.base_exporter import BaseExporter
 from keras_distil.export.distance import Distance
-from keras_distil.export.exporter import Exporter
 from keras_distil.export.litert import conversion, converter
 from keras_distil.export.report import ExportReport
+from keras_distil.export.signatures import (
+    SERVING_DEFAULT,
+    load_signatures,
+    write_module,
+)
 from keras_distil.models import last_layers
 from keras_distil.models.any_model import ModelPass, check_built, input_spec
 from keras_distil.models.task_model import kind_of
@@ -32,7 +37,6 @@ from keras_distil.utils import private_api, quiet
 
 Arrays = dict[str, np.ndarray]
 
-SIGNATURE = "serving_default"
 PRECISIONS = ("float32", "float16", "dynamic_int8")
 _OUTPUT = "output"
 # Compared at a time.
@@ -158,7 +162,7 @@ def _check_output(student: AnyStudent) -> None:
         )
 
 
-class _AnyExporter(Exporter):
+class _AnyExporter(BaseExporter):
     """An exporter of any Keras model.
 
     Args:
@@ -170,8 +174,8 @@ class _AnyExporter(Exporter):
     def __init__(
         self, student: AnyStudent, folder: Path, precision: str = "float32"
     ) -> None:
-        self.any_student = student
-        self.folder = folder
+        super().__init__(folder)
+        self.student = student
         self.precision = precision
         # Whether the largest output is a choice, as far as the model tells.
         layer = last_layers.last_layer(student.model)
@@ -180,25 +184,22 @@ class _AnyExporter(Exporter):
             or getattr(layer, "activation", None) is keras.activations.softmax
         )
 
-    # A caveat for embeddings of texts.
-    note = None
-
     def compare_on(
         self, examples: Any, artifact: parity.Runner
     ) -> parity.Comparison:
         """Compares the outputs for all examples."""
-        inputs = self.any_student.inputs
+        inputs = self.student.inputs
         count = len(next(iter(inputs.values())))
         distance, agreed = Distance(), 0
         for start in range(0, count, _BATCH):
             part = {k: v[start : start + _BATCH] for k, v in inputs.items()}
-            ours = self.any_student.run(*map(tf.constant, part.values()))
+            ours = self.student.run(*map(tf.constant, part.values()))
             mine = _rows(np.asarray(ours[_OUTPUT]))
             if not np.isfinite(mine).all():
                 raise ValueError(
                     "The model's own outputs for `held_out` are not finite: it "
                     "cannot be exported. Received: "
-                    f"{self.any_student.model.name!r}."
+                    f"{self.student.model.name!r}."
                 )
             theirs = _rows(np.asarray(artifact(part)[_OUTPUT]))
             distance.add(mine, theirs)
@@ -214,7 +215,7 @@ class _AnyExporter(Exporter):
 
     def make_examples(self, held_out: Any) -> Any:
         """Returns the student's examples."""
-        return self.any_student.examples
+        return self.student.examples
 
     def find_origin(
         self, scratch: Path, examples: Any, bound: parity.Tolerance
@@ -222,22 +223,12 @@ class _AnyExporter(Exporter):
         """Says that layers of any model are not compared."""
         return "The layers of such a model are not compared."
 
-    def read_layers(self, scratch: Path) -> parity.Runner:
-        """Never called; see `find_origin`."""
-        raise NotImplementedError
-
     def write_module(self, folder: Path, batch: int | None) -> None:
         """Writes a SavedModel with one signature."""
-        module = tf.Module()
-        module.weights = [
-            variable.value for variable in self.any_student.model.variables
-        ]
-        function = tf.function(
-            self.any_student.run,
-            autograph=False,
-            input_signature=self.any_student.specs(batch),
+        signature = self.student.run, self.student.specs(batch)
+        write_module(
+            self.student.model.variables, {SERVING_DEFAULT: signature}, folder
         )
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: function})
 
 
 def _rows(output: np.ndarray) -> np.ndarray:
@@ -257,15 +248,7 @@ class AnySavedModelExporter(_AnyExporter):
 
     def read_back(self, scratch: Path) -> parity.Runner:
         """Loads the signature with TensorFlow alone."""
-        loaded = tf.saved_model.load(scratch)
-        function = loaded.signatures[SIGNATURE]
-
-        def run(inputs: Arrays) -> Mapping[str, Any]:
-            return function(
-                **{name: tf.constant(x) for name, x in inputs.items()}
-            )
-
-        return run
+        return load_signatures(scratch)[SERVING_DEFAULT]
 
 
 class AnyLiteRTExporter(_AnyExporter):
@@ -288,7 +271,7 @@ class AnyLiteRTExporter(_AnyExporter):
             spec = source / "conversion.json"
             wanted = converter.Conversion(
                 saved_model=str(source / "saved_model"),
-                signatures=[SIGNATURE],
+                signatures=[SERVING_DEFAULT],
                 precision=self.precision,
                 target=str(scratch / edge.MODEL_FILE),
                 by_tensorflow=True,
@@ -302,7 +285,7 @@ class AnyLiteRTExporter(_AnyExporter):
 
         with quiet.held_back_stderr():
             interpreter = Interpreter(str(scratch / edge.MODEL_FILE))
-            run = interpreter.get_signature_runner(SIGNATURE)
+            run = interpreter.get_signature_runner(SERVING_DEFAULT)
 
         def run_all(inputs: Arrays) -> Mapping[str, Any]:
             count = len(next(iter(inputs.values())))
@@ -320,15 +303,6 @@ class AnyLiteRTExporter(_AnyExporter):
 
 
 _EXPORTERS = {"saved_model": AnySavedModelExporter, "litert": AnyLiteRTExporter}
-# The options that mean something for any model, and the others' defaults.
-_DEFAULTS: dict[str, Any] = {
-    "sentence_embedding": False,
-    "normalize": False,
-    "max_length": None,
-    "lengths": (128,),
-    "representative": None,
-    "labels": None,
-}
 
 
 def export_any_model(
@@ -340,8 +314,8 @@ def export_any_model(
     overwrite: bool,
     held_out: Any,
     tolerance: parity.Tolerance | None,
-    precision: str = "dynamic_int8",
-    **options: Any,
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any],
 ) -> ExportReport:
     """Exports any Keras model.
 
@@ -353,8 +327,9 @@ def export_any_model(
         overwrite: whether an earlier export may be replaced.
         held_out: examples of the model's inputs.
         tolerance: largest allowed difference; None for the format's own.
-        precision: of a LiteRT model, one of `PRECISIONS`.
-        **options: options of exports of text encoders, not to be set.
+        options: options of the export. Only `precision` means something for
+            any model: one of `PRECISIONS`, for LiteRT.
+        defaults: the options' defaults.
 
     Raises:
         TypeError: as `make_student`.
@@ -371,22 +346,18 @@ def export_any_model(
     wrong = [
         name
         for name, value in given.items()
-        if value is not None and value != _DEFAULTS.get(name)
+        if name != "precision" and value != defaults.get(name)
     ]
     if wrong:
         raise ValueError(
             f"`{wrong[0]}` is for encoders of text. Leave it out. Received: "
             f"{model.name!r} (of type {type(model).__name__})."
         )
-    if format != "litert":
-        exporter: Exporter = _EXPORTERS[format](
-            make_student(model, held_out), folder
-        )
-    else:
-        _check_precision(precision)
-        exporter = AnyLiteRTExporter(
-            make_student(model, held_out), folder, precision
-        )
+    precision = options.get("precision", "float32")
+    _check_precision(precision)
+    exporter = _EXPORTERS[format](
+        make_student(model, held_out), folder, precision
+    )
     return exporter.export(
         overwrite=overwrite, held_out=held_out, tolerance=tolerance
     )

@@ -9,7 +9,8 @@ import keras
 import tokenizers
 
 from keras_distil.export import parity
-from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.export_as import export_as
+from keras_distil.export.exporter import Exporter
 from keras_distil.export.hugging_face import HuggingFaceExporter
 from keras_distil.export.litert.exporter import LiteRTExporter
 from keras_distil.export.onnx import OnnxExporter

@@ -19,7 +19,7 @@ import tensorflow_text as tf_text
 import tokenizers
 
 from keras_distil.data import SpecialTokens
-from keras_distil.data.tokenize import normalized
+from keras_distil.data.vocabulary import normalized
 from keras_distil.utils import token_roles
 
 _CODE_POINTS = 0x110000

@@ -11,7 +11,8 @@ import tokenizers
 
 from keras_distil.data import SpecialTokens
 from keras_distil.export import parity
-from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.export_as import export_as
+from keras_distil.export.exporter import Exporter
 from keras_distil.export.report import ExportReport
 from keras_distil.export.student import (
     MASKED_LM,

@@ -10,7 +10,8 @@ import numpy as np
 import tokenizers
 
 from keras_distil.export import parity
-from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.export_as import export_as
+from keras_distil.export.exporter import Exporter
 from keras_distil.export.report import ExportReport
 from keras_distil.export.student import Student, label_names
 from keras_distil.export.vocabulary import write_vocabulary

@@ -12,7 +12,8 @@ from keras_hub.models import Task
 
 from keras_distil.data import words_by_id
 from keras_distil.export import parity
-from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.export_as import export_as
+from keras_distil.export.exporter import Exporter
 from keras_distil.export.report import ExportReport
 from keras_distil.export.student import (
     MASKED_LM,

@@ -13,13 +13,19 @@ import tensorflow as tf
 import tokenizers
 
 from keras_distil.export import parity
-from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.export_as import export_as
+from keras_distil.export.exporter import Exporter
 from keras_distil.export.graph_tokenizer import (
     GraphTokenizer,
     ids_only_note,
     make_graph_tokenizer,
 )
 from keras_distil.export.report import ExportReport
+from keras_distil.export.signatures import (
+    Signature,
+    load_signatures,
+    write_module,
+)
 from keras_distil.export.student import Student, write_labels
 
 _LOGGER = logging.getLogger("keras_distil")
@@ -29,9 +35,6 @@ _BY_ID = "token_ids"
 _LAYERS = "layers"
 # Small, because the logits of all positions take much memory.
 _TEXT_BATCH = 4
-
-# A signature: a function and the specs of its inputs.
-Signature = tuple[Callable[..., dict[str, Any]], list[tf.TensorSpec]]
 
 # Texts that other implementations tokenize incorrectly.
 HARD_TEXTS = (
@@ -147,16 +150,16 @@ class SavedModelExporter(Exporter):
         self.max_length = _check_length(student, max_length)
         super().__init__(student, tokenizer, folder)
         self.graph_tokenizer = make_graph_tokenizer(tokenizer)
+        note = ids_only_note(tokenizer)
+        if note is not None:
+            _LOGGER.warning(note)
         self._runners: dict[str, parity.Runner] = {}
 
     @functools.cached_property
     def note(self) -> str | None:
         """Caveats for users of the export, or None."""
-        of_tokenizer = ids_only_note(self.tokenizer)
-        if of_tokenizer is not None:
-            _LOGGER.warning(of_tokenizer)
-        notes = [note for note in (super().note, of_tokenizer) if note]
-        return " ".join(notes) or None
+        notes = (super().note, ids_only_note(self.tokenizer))
+        return " ".join(filter(None, notes)) or None
 
     def write(self, scratch: Path) -> None:
         """Writes the signatures and the class names."""
@@ -165,7 +168,13 @@ class SavedModelExporter(Exporter):
             signatures |= _text_signatures(
                 self.student, self.graph_tokenizer, self.max_length
             )
-        write_module(self.student, signatures, self.graph_tokenizer, scratch)
+        write_module(
+            self.student.model.weights,
+            signatures,
+            scratch,
+            default=_BY_ID,
+            tokenizer=self.graph_tokenizer,
+        )
         write_labels(self.student, scratch)
 
     def read_back(self, scratch: Path) -> parity.Runner:
@@ -182,7 +191,7 @@ class SavedModelExporter(Exporter):
 
         inner = scratch / _LAYERS
         signature = layers, _specs(self.student)
-        write_module(self.student, {_LAYERS: signature}, None, inner)
+        write_module(self.student.model.weights, {_LAYERS: signature}, inner)
         return load_signatures(inner)[_LAYERS]
 
     def check_more(
@@ -262,51 +271,6 @@ def _text_signatures(
         _BY_TEXT: (of_texts, strings("texts")),
         _BY_PAIR: (of_pairs, strings("first", "second")),
     }
-
-
-def write_module(
-    student: Student,
-    signatures: Mapping[str, Signature],
-    tokenizer: GraphTokenizer | None,
-    folder: Path,
-    variables: Sequence[tf.Variable] = (),
-) -> None:
-    """Writes functions of a student's variables as a SavedModel's signatures.
-
-    Args:
-        student: the owner of the variables.
-        signatures: the signatures by name.
-        tokenizer: the tokenizer that the functions read texts with.
-        folder: the output folder.
-        variables: further variables that the functions read.
-    """
-    # Keras's `ExportArchive` would trace every function once more, and write
-    # tracked variables twice.
-    module = tf.Module()
-    # Keras's variables wrap TensorFlow's, and only those are written.
-    module.weights = [variable.value for variable in student.model.weights]
-    module.variables_of_others = list(variables)
-    module.tokenizer = tokenizer
-    functions = {
-        name: tf.function(function, autograph=False, input_signature=specs)
-        for name, (function, specs) in signatures.items()
-    }
-    if _BY_ID in functions:
-        functions["serving_default"] = functions[_BY_ID]
-    tf.saved_model.save(module, folder, signatures=functions)
-
-
-def load_signatures(folder: Path) -> dict[str, parity.Runner]:
-    """Loads the signatures with TensorFlow alone."""
-    loaded = tf.saved_model.load(folder)
-
-    def runner(name: str) -> parity.Runner:
-        function = loaded.signatures[name]
-        return lambda inputs: function(
-            **{key: tf.constant(value) for key, value in inputs.items()}
-        )
-
-    return {name: runner(name) for name in loaded.signatures}
 
 
 def _check_texts(

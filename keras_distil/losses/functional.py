@@ -82,21 +82,6 @@ def label_crossentropy(
     return (1.0 - label_smoothing) * loss + label_smoothing * uniform
 
 
-def squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Squared difference of two numbers, per example.
-
-    Args:
-        targets: float, (...,).
-        outputs: float, (...,).
-
-    Returns:
-        float32, (...,), in the squared unit of the targets.
-    """
-    return ops.square(
-        ops.cast(outputs, "float32") - ops.cast(targets, "float32")
-    )
-
-
 def soft_target_kl_divergence(
     teacher_logits: Tensor, student_logits: Tensor, temperature: Tensor
 ) -> Tensor:
@@ -274,24 +259,22 @@ def cosine_distance(
     )
 
 
-def mean_squared_error(
-    teacher_hidden_states: Tensor, student_hidden_states: Tensor
-) -> Tensor:
-    """Mean squared difference of two hidden states, per token.
+def mean_squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
+    """Mean squared difference over the last axis.
 
     Formula:
-        loss = sum((t - s)**2) / width        # squared unit of the states
+        loss = mean((outputs - targets)**2)   # squared unit of the targets
 
     Args:
-        teacher_hidden_states: float, (..., width).
-        student_hidden_states: float, (..., width).
+        targets: float, (..., width): labels, a teacher's outputs or its
+            hidden states.
+        outputs: float, (..., width), the student's.
 
     Returns:
         float32, (...,).
     """
     return keras.losses.mean_squared_error(
-        ops.cast(teacher_hidden_states, "float32"),
-        ops.cast(student_hidden_states, "float32"),
+        ops.cast(targets, "float32"), ops.cast(outputs, "float32")
     )
 
 

@@ -159,11 +159,9 @@ class LabelSquaredError(_LabelLoss):
         """Returns the squared error of each example."""
         targets = ops.convert_to_tensor(targets)
         outputs = ops.convert_to_tensor(student_logits)
-        several = len(targets.shape) == len(outputs.shape)
-        if not several:
-            outputs = outputs[..., 0]
+        if len(targets.shape) < len(outputs.shape):
+            targets = targets[..., None]
         functional.check_same_shape(
             "the labels", targets, "the outputs", outputs
         )
-        errors = functional.squared_error(targets, outputs)
-        return ops.mean(errors, axis=-1) if several else errors
+        return functional.mean_squared_error(targets, outputs)

@@ -252,12 +252,4 @@ class SoftTargetSquaredError(LogitsLoss):
         self, *, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Returns the squared difference of each example."""
-        teacher_logits = ops.convert_to_tensor(teacher_logits)
-        student_logits = ops.convert_to_tensor(student_logits)
-        if student_logits.shape[-1] == 1:
-            return functional.squared_error(
-                teacher_logits[..., 0], student_logits[..., 0]
-            )
-        return ops.mean(
-            functional.squared_error(teacher_logits, student_logits), axis=-1
-        )
+        return functional.mean_squared_error(teacher_logits, student_logits)

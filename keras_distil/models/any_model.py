@@ -1,6 +1,5 @@
 """The forward pass of any Keras model: outputs, logits, states of layers."""
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from keras import ops
 
 from keras_distil.models.taps import OUTPUT, Tap, Taps
 from keras_distil.utils import graph_checks, private_api
+from keras_distil.utils.error_text import first_line
 from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
@@ -21,7 +21,6 @@ _TOLERANCE = 1e-2
 _LOGITS = "logits"
 # Names in messages, at most.
 _NAMED = 20
-_STYLE = re.compile(r"\x1b\[\d*m")
 
 
 class Outputs(NamedTuple):
@@ -142,7 +141,7 @@ class ModelPass:
             shapes = keras.tree.map_structure(lambda x: tuple(x.shape), inputs)
             raise BatchError(
                 f"`{self.role}` {self.model.name!r} cannot be called on inputs "
-                f"of shape {shapes}: {reason(error)}"
+                f"of shape {shapes}: {first_line(error)}"
             ) from error
 
     def _check_single(self, own: Any) -> None:
@@ -343,14 +342,3 @@ def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_NAMED])
     more = len(names) - _NAMED
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def reason(error: Exception) -> str:
-    """Returns the first line of an error that says what is wrong."""
-    lines = [
-        line.strip()
-        for line in _STYLE.sub("", str(error)).splitlines()
-        if line.strip() and not line.startswith("Exception encountered when")
-    ]
-    first = (lines or [type(error).__name__])[0].rstrip(".:")
-    return f"{first[:300]}."

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_distil.models.checkpoints import SAFETENSORS_FILES
-from keras_distil.models.keras_archive import reason
 from keras_distil.utils import disk
+from keras_distil.utils.error_text import first_line
 
 HUB_SCHEME = "hf://"
 
@@ -102,8 +102,8 @@ def download_error(what: str, error: Exception) -> OSError:
             "folder on another disk."
         )
     return ConnectionError(
-        f"Could not download {what}: {reason(error)} Check the name and the "
-        "network, or pass a local directory."
+        f"Could not download {what}: {first_line(error)} Check the name and "
+        "the network, or pass a local directory."
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from keras_distil.utils.error_text import first_line
+
 _CONFIG = "config.json"
 _WEIGHTS = "model.weights.h5"
 # Keras stores members uncompressed. The slack allows for empty HDF5 space.
@@ -71,8 +73,8 @@ def check_archive(
         ValueError,
     ) as error:
         raise ValueError(
-            f"`{path}` is damaged or truncated: {reason(error)} Copy or save "
-            "it again."
+            f"`{path}` is damaged or truncated: {first_line(error)} Copy or "
+            "save it again."
         ) from error
     if refusal:
         raise ValueError(refusal)
@@ -101,7 +103,7 @@ def load_archive(
     # been altered.
     except Exception as error:
         raise ValueError(
-            f"`{path}` cannot be loaded: {reason(error)}"
+            f"`{path}` cannot be loaded: {first_line(error)}"
         ) from error
 
 
@@ -135,13 +137,6 @@ def check_sizes(path: Path, config: Any, weights_bytes: int) -> None:
                     f"{str(name)[:40]}={value}, more than its weights of "
                     f"{weights_bytes} bytes can hold."
                 )
-
-
-def reason(error: Exception) -> str:
-    """Returns the first line of an error, as a sentence of bounded length."""
-    lines = str(error).strip().strip("\"'").splitlines() or [""]
-    first = lines[0].strip().rstrip(".:") or type(error).__name__
-    return f"{first[:300]}."
 
 
 def _find_refusal(path: Path, members: list[zipfile.ZipInfo]) -> str | None:

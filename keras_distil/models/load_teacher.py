@@ -28,7 +28,6 @@ from keras_distil.models.keras_archive import (
     check_preset,
     check_sizes,
     load_archive,
-    reason,
 )
 from keras_distil.models.model_paths import is_preset
 from keras_distil.models.origin import remember_folder
@@ -46,6 +45,7 @@ from keras_distil.models.weights import (
 )
 from keras_distil.utils import private_api
 from keras_distil.utils.disk import read_json
+from keras_distil.utils.error_text import first_line
 
 _LOGGER = logging.getLogger("keras_distil")
 
@@ -258,11 +258,11 @@ def _load_preset(
     except Exception as error:
         if is_local or not is_of_network(error):
             raise ValueError(
-                f"The preset `{source}` cannot be loaded: {reason(error)}"
+                f"The preset `{source}` cannot be loaded: {first_line(error)}"
             ) from error
         raise ConnectionError(
-            f"Could not load the preset {source!r}: {reason(error)} Check the "
-            "name and the network, or pass a local directory."
+            f"Could not load the preset {source!r}: {first_line(error)} Check "
+            "the name and the network, or pass a local directory."
         ) from error
     if _preset_has_head(source):
         return model

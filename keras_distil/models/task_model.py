@@ -21,7 +21,7 @@ from keras_distil.models.hub import (
     check_download,
     download_checkpoint,
 )
-from keras_distil.models.keras_archive import check_preset, load_archive, reason
+from keras_distil.models.keras_archive import check_preset, load_archive
 from keras_distil.models.model_paths import check_model_path, is_preset
 from keras_distil.models.origin import inherit_folder, remember_folder
 from keras_distil.models.presets import check_family
@@ -33,6 +33,7 @@ from keras_distil.models.weights import (
     variables_by_path,
 )
 from keras_distil.utils.disk import read_json
+from keras_distil.utils.error_text import first_line
 
 
 def task_model(
@@ -189,7 +190,7 @@ def _from_preset(directory: Path) -> keras_hub.models.Task:
     # Keras and h5py raise all kinds of errors for altered files.
     except Exception as error:
         raise ValueError(
-            f"The preset `{directory}` cannot be loaded: {reason(error)}"
+            f"The preset `{directory}` cannot be loaded: {first_line(error)}"
         ) from error
 
 

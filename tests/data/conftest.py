@@ -2,7 +2,8 @@
 
 import pytest
 
-from keras_distil.data.tokenize import SpecialTokens, load_tokenizer
+from keras_distil.data.special_tokens import SpecialTokens
+from keras_distil.data.tokenize import load_tokenizer
 
 # [PAD] is not 0 and the special ids are not adjacent, on purpose.
 VOCABULARY = (

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_distil.data import mask, random_bits
 from keras_distil.data.mask import mask_tokens, rare_token_weights
-from keras_distil.data.tokenize import SpecialTokens
+from keras_distil.data.special_tokens import SpecialTokens
 
 VOCABULARY_SIZE = 1000
 WRAP = 2**64

@@ -7,13 +7,13 @@ import pytest
 import tokenizers
 
 from keras_distil.data import tokenize
+from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.data.tokenize import (
-    SpecialTokens,
     encode_paragraphs,
     load_tokenizer,
     token_dtype,
-    vocabulary_hash,
 )
+from keras_distil.data.vocabulary import vocabulary_hash
 
 
 def encode(tokenizer, text):

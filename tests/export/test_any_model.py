@@ -151,7 +151,7 @@ def test_another_model_does_not_pass_the_gate(tmp_path, monkeypatch):
 
 def _write_changed(exporter, folder, batch, run):
     module = tf.Module()
-    student = exporter.any_student
+    student = exporter.student
     module.weights = [v.value for v in student.model.variables]
     function = tf.function(
         lambda x: {"output": run(student, x)["output"] + 1.0},
@@ -159,7 +159,7 @@ def _write_changed(exporter, folder, batch, run):
         input_signature=student.specs(batch),
     )
     tf.saved_model.save(
-        module, folder, signatures={any_model.SIGNATURE: function}
+        module, folder, signatures={any_model.SERVING_DEFAULT: function}
     )
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import keras_distil
 from keras_distil import export, losses, models
-from keras_distil.export import parity, saved_model
+from keras_distil.export import parity, saved_model, signatures
 from keras_distil.export.student import make_student
 
 KINDS = {
@@ -267,11 +267,11 @@ def test_a_student_in_bfloat16_is_exported_in_float32(bert, tmp_path):
 def perturbing(write, layer):
     """A writer that changes one layer's weights for as long as it writes."""
 
-    def wrong(*args):
+    def wrong(*args, **options):
         kernel = layer.weights[0]
         before = kernel.numpy()
         kernel.assign(before + 0.3)
-        write(*args)
+        write(*args, **options)
         kernel.assign(before)
 
     return wrong
@@ -312,7 +312,7 @@ def test_a_tokenizer_that_reads_otherwise_is_found(
 
 
 def test_wrong_outputs_of_texts_are_found(student, tokenizer, masked_lm):
-    runner = saved_model.load_signatures(masked_lm.path)["texts"]
+    runner = signatures.load_signatures(masked_lm.path)["texts"]
 
     def off(inputs):
         found = dict(runner(inputs))

@@ -165,7 +165,7 @@ def test_a_preset_takes_no_byte_level_tokenizer(byte_level, reader, tmp_path):
 def test_a_saved_model_takes_ids_of_byte_level_tokenizers(
     byte_level, reader, tmp_path, caplog
 ):
-    from keras_distil.export.saved_model import load_signatures
+    from keras_distil.export.signatures import load_signatures
 
     made = export.export_saved_model(reader, tmp_path / "made", byte_level)
     assert made.note.startswith("This SavedModel takes token ids, not texts")

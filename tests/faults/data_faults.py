@@ -174,7 +174,7 @@ FAULTS = (
     ),
     Fault(
         "an export is kept whatever the gate says",
-        "Exporter.export",
+        "BaseExporter.export",
         "parity.check( comparison,",
         "(lambda *_, **__: None)( comparison,",
         (

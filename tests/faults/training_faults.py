@@ -54,9 +54,9 @@ FAULTS = (
     ),
     Fault(
         "a regression learns the absolute error",
-        "squared_error",
-        "ops.square",
-        "ops.abs",
+        "mean_squared_error",
+        "keras.losses.mean_squared_error",
+        "keras.losses.mean_absolute_error",
         ("tests/losses/test_label_losses.py",),
     ),
     Fault(

@@ -31,7 +31,8 @@ from keras_distil.data.corpus.tokenized import (
     tokenize_unit,
 )
 from keras_distil.data.special_tokens import SpecialTokens, unknown_token
-from keras_distil.data.tokenize import Encoder, vocabulary_size
+from keras_distil.data.tokenize import Encoder
+from keras_distil.data.vocabulary import vocabulary_size
 from keras_distil.utils.extras import names_package
 
 try:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keras_distil.data.tokenize import SpecialTokens
+from keras_distil.data.special_tokens import SpecialTokens
 
 
 def packed_count(stream_length: int, sequence_length: int) -> int:

@@ -40,11 +40,8 @@ from keras_distil.data.corpus.split import check_fraction
 from keras_distil.data.corpus.text_files import Source, Unit
 from keras_distil.data.corpus.tokenized import Part, make_parts, tokenize_unit
 from keras_distil.data.special_tokens import SpecialTokens, unknown_token
-from keras_distil.data.tokenize import (
-    token_dtype,
-    vocabulary_hash,
-    vocabulary_size,
-)
+from keras_distil.data.tokenize import token_dtype
+from keras_distil.data.vocabulary import vocabulary_hash, vocabulary_size
 from keras_distil.utils import disk
 
 _log = logging.getLogger(__name__)
@@ -128,8 +125,7 @@ def prepare_corpus(
         FileNotFoundError: if a source matches no file.
         OSError: if the disk is full or may not be written.
         ValueError: if the sources hold no usable training paragraph, too much
-            of them cannot be read, half of their tokens are unknown, or
-            an
+            of them cannot be read, half of their tokens are unknown, or an
             argument is out of range.
     """
     check_max_fraction(max_skipped_fraction)

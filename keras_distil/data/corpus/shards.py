@@ -13,7 +13,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from keras_distil.data.corpus.tokenized import Part
-from keras_distil.data.tokenize import SpecialTokens
+from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.utils import disk
 
 # One sequence per record, each in its own chunk: records are read in any

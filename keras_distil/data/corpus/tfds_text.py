@@ -16,6 +16,7 @@ from keras_distil.data.corpus.text_files import (
     CorpusReport,
 )
 from keras_distil.utils.checks import check_tfds_name
+from keras_distil.utils.error_text import first_line
 from keras_distil.utils.extras import names_package
 
 _MIN_WORDS = 5
@@ -175,7 +176,7 @@ field='text', data_dir=None)
         # TFDS asserts that a version exists.
         except (ValueError, AssertionError) as error:
             # TFDS first repeats the call, then may announce a list.
-            reason = _take_first_line(error).rpartition('": ')[2]
+            reason = first_line(error).rpartition('": ')[2]
             reason = reason.partition(" Here are ")[0]
             raise ValueError(
                 "`name` must be the name of a TFDS data set, "
@@ -195,7 +196,7 @@ field='text', data_dir=None)
             raise ConnectionError(
                 f"'{self.name}' is not in data_dir={_format(self.data_dir)} "
                 "and could not be downloaded and prepared: "
-                f"{_take_first_line(error)} "
+                f"{first_line(error)} "
                 "Check the network and the disk, or prepare it elsewhere "
                 f"with `tfds build {self.name}` and set its `data_dir`."
             ) from error
@@ -271,7 +272,7 @@ def _import_tfds() -> Any:
 def _import_error(name: str, error: ImportError) -> ImportError:
     return ImportError(
         f"Preparing '{name}' needs a package that is not installed: "
-        f"{_take_first_line(error)} Install it with pip."
+        f"{first_line(error)} Install it with pip."
     )
 
 
@@ -292,13 +293,6 @@ def _suggest_config(name: str) -> str:
     if not configs or match[2] in configs:
         return ""
     return f" Nearest config: {_find_nearest(match[2], configs)}."
-
-
-def _take_first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, ending in a full stop."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _split_paragraphs(

@@ -15,7 +15,8 @@ from keras_distil.data.corpus.lost_text import LostText
 from keras_distil.data.corpus.pack import pack_stream, packed_count
 from keras_distil.data.corpus.split import content_digest
 from keras_distil.data.corpus.text_files import CorpusReport, Unit
-from keras_distil.data.tokenize import Encoder, SpecialTokens
+from keras_distil.data.special_tokens import SpecialTokens
+from keras_distil.data.tokenize import Encoder
 
 # Tokens per shard, with padding and special tokens. Part of the format.
 SHARD_TOKENS = 2**24

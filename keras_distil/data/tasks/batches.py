@@ -9,9 +9,10 @@ import tensorflow as tf
 import tokenizers
 
 from keras_distil.data.order import shuffled
+from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.data.stream import Stream
 from keras_distil.data.tasks.squad_windows import SquadWindows
-from keras_distil.data.tokenize import Encoder, SpecialTokens
+from keras_distil.data.tokenize import Encoder
 
 Labels: TypeAlias = np.ndarray | dict[str, np.ndarray]
 

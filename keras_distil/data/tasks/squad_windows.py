@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tokenizers
 
+from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.data.tasks.squad import SquadExample
-from keras_distil.data.tokenize import SpecialTokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from keras_distil import edge
 from keras_distil.export import parity, plain_weights
 from keras_distil.export.litert import converter, graph
-from keras_distil.export.saved_model import Signature, write_module
+from keras_distil.export.signatures import Signature, write_module
 from keras_distil.export.student import Student
 from keras_distil.utils import disk
 
@@ -111,11 +111,10 @@ def convert(
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         source = Path(temporary)
         write_module(
-            plan.student,
+            plan.student.model.weights,
             signatures,
-            None,
             source / "saved_model",
-            plan.variables,
+            variables=plan.variables,
         )
         if fitted_to is not None and plan.precision == FULL_INT8:
             _write_inputs(plan, fitted_to, source)

@@ -14,7 +14,8 @@ import tokenizers
 
 from keras_distil import edge
 from keras_distil.export import parity
-from keras_distil.export.exporter import Exporter, export_as
+from keras_distil.export.export_as import export_as
+from keras_distil.export.exporter import Exporter
 from keras_distil.export.litert import converter, graph, int8_weights
 from keras_distil.export.litert.conversion import FULL_INT8, Plan, convert
 from keras_distil.export.report import ExportReport

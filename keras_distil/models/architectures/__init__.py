@@ -34,8 +34,9 @@ def pooler_of(model: TextClassifier) -> list[Any]:
     Args:
         model: a known family's classifier of texts.
     """
-    family = family_of(model)
-    assert family is not None
+    (family,) = (
+        x for x in FAMILIES.values() if isinstance(model, x.hub.text_classifier)
+    )
     return family.pooler(model)
 
 

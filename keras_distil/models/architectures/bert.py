@@ -14,7 +14,7 @@ from keras_distil.models.architectures.distil_bert import DISTIL_BERT
 from keras_distil.models.architectures.exact import (
     ExactEncoder,
     ExactMaskedLM,
-    check_not_cloned,
+    ExactTextClassifier,
 )
 from keras_distil.models.architectures.family import (
     ConfigKeys,
@@ -25,11 +25,11 @@ from keras_distil.models.architectures.weight_table import (
     Rule,
     WeightTable,
     dense,
-    merge,
+    masked_lm_head,
     norm,
-    split,
+    shown_sizes,
+    transformer_layer,
 )
-from keras_distil.models.labels import Labelled
 from keras_distil.models.weights import assign, merged_weights
 
 _EPSILON = 1e-12
@@ -91,7 +91,9 @@ class ExactBertMaskedLM(ExactMaskedLM, keras_hub.models.BertMaskedLM):
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class ExactBertTextClassifier(Labelled, keras_hub.models.BertTextClassifier):
+class ExactBertTextClassifier(
+    ExactTextClassifier, keras_hub.models.BertTextClassifier
+):
     """KerasHub's BERT for text classification, on the exact encoder.
 
     It keeps the names of its classes, see `Labelled`.
@@ -104,10 +106,6 @@ class ExactBertTextClassifier(Labelled, keras_hub.models.BertTextClassifier):
     """
 
     backbone_cls = ExactBertBackbone
-
-    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
-        check_not_cloned(type(self), args)
-        super().__init__(*args, compile=compile, **kwargs)
 
 
 def _pooler(model: Task) -> list[keras.layers.Layer]:
@@ -141,10 +139,29 @@ def _published(num_layers: int, width: int, **more: int) -> dict[str, int]:
     } | more
 
 
-_KERAS_LAYER = "transformer_layer_{i}"
-_KERAS_ATTENTION = f"{_KERAS_LAYER}/self_attention_layer"
-_LAYER = "bert.encoder.layer.{i}"
-_ATTENTION = f"{_LAYER}.attention"
+_TOKENS = "token_embedding/embeddings"
+_POSITIONS = "position_embedding/embeddings"
+_SEGMENTS = "segment_embedding/embeddings"
+
+
+def layer_rules(prefix: str) -> tuple[Rule, ...]:
+    """Rules of one layer, as BERT and those after it name its parts.
+
+    Args:
+        prefix: what stands before "encoder": "bert".
+    """
+    layer = f"{prefix}.encoder.layer.{{i}}"
+    return transformer_layer(
+        query=f"{layer}.attention.self.query",
+        key=f"{layer}.attention.self.key",
+        value=f"{layer}.attention.self.value",
+        attention_output=f"{layer}.attention.output.dense",
+        attention_norm=f"{layer}.attention.output.LayerNorm",
+        inner=f"{layer}.intermediate.dense",
+        outer=f"{layer}.output.dense",
+        feedforward_norm=f"{layer}.output.LayerNorm",
+    )
+
 
 BERT = Family(
     name="bert",
@@ -189,55 +206,17 @@ BERT = Family(
     weights=WeightTable(
         prefix="bert.",
         embeddings=(
-            Rule(
-                "token_embedding/embeddings",
-                "bert.embeddings.word_embeddings.weight",
-            ),
-            Rule(
-                "position_embedding/embeddings",
-                "bert.embeddings.position_embeddings.weight",
-            ),
-            Rule(
-                "segment_embedding/embeddings",
-                "bert.embeddings.token_type_embeddings.weight",
-            ),
+            Rule(_TOKENS, "bert.embeddings.word_embeddings.weight"),
+            Rule(_POSITIONS, "bert.embeddings.position_embeddings.weight"),
+            Rule(_SEGMENTS, "bert.embeddings.token_type_embeddings.weight"),
             *norm("embeddings_layer_norm", "bert.embeddings.LayerNorm"),
         ),
-        layer=(
-            *split(f"{_KERAS_ATTENTION}/query", f"{_ATTENTION}.self.query"),
-            *split(f"{_KERAS_ATTENTION}/key", f"{_ATTENTION}.self.key"),
-            *split(f"{_KERAS_ATTENTION}/value", f"{_ATTENTION}.self.value"),
-            *merge(
-                f"{_KERAS_ATTENTION}/attention_output",
-                f"{_ATTENTION}.output.dense",
-            ),
-            *norm(
-                f"{_KERAS_LAYER}/self_attention_layer_norm",
-                f"{_ATTENTION}.output.LayerNorm",
-            ),
-            *dense(
-                f"{_KERAS_LAYER}/feedforward_intermediate_dense",
-                f"{_LAYER}.intermediate.dense",
-            ),
-            *dense(
-                f"{_KERAS_LAYER}/feedforward_output_dense",
-                f"{_LAYER}.output.dense",
-            ),
-            *norm(
-                f"{_KERAS_LAYER}/feedforward_layer_norm",
-                f"{_LAYER}.output.LayerNorm",
-            ),
-        ),
+        layer=layer_rules("bert"),
         pooler=dense("pooled_dense", "bert.pooler.dense"),
-        masked_lm=(
-            *dense(
-                "mlm_head/intermediate_dense", "cls.predictions.transform.dense"
-            ),
-            *norm(
-                "mlm_head/intermediate_layer_norm",
-                "cls.predictions.transform.LayerNorm",
-            ),
-            Rule("mlm_head/output_bias", "cls.predictions.bias"),
+        masked_lm=masked_lm_head(
+            product="cls.predictions.transform.dense",
+            product_norm="cls.predictions.transform.LayerNorm",
+            bias="cls.predictions.bias",
         ),
         tasks={
             "classification": dense("logits", "classifier"),
@@ -253,16 +232,8 @@ BERT = Family(
         },
         ignored=re.compile(r"bert\.embeddings\.(position_ids|token_type_ids)"),
         sizes={
-            "token_embedding/embeddings": ("vocabulary_size", "hidden_dim"),
-            "position_embedding/embeddings": (
-                "max_sequence_length",
-                "hidden_dim",
-            ),
-            "segment_embedding/embeddings": ("num_segments", "hidden_dim"),
-            f"{_KERAS_LAYER}/feedforward_intermediate_dense/kernel": (
-                "hidden_dim",
-                "intermediate_dim",
-            ),
+            **shown_sizes(tokens=_TOKENS, positions=_POSITIONS),
+            _SEGMENTS: ("num_segments", "hidden_dim"),
         },
         head_prefixes=(
             "cls.predictions.",

@@ -14,7 +14,7 @@ from keras_distil.models.architectures.activations import DEFAULT
 from keras_distil.models.architectures.exact import (
     ExactEncoder,
     ExactMaskedLM,
-    check_not_cloned,
+    ExactTextClassifier,
     copy_layers,
 )
 from keras_distil.models.architectures.family import (
@@ -26,11 +26,11 @@ from keras_distil.models.architectures.weight_table import (
     Rule,
     WeightTable,
     dense,
-    merge,
+    masked_lm_head,
     norm,
-    split,
+    shown_sizes,
+    transformer_layer,
 )
-from keras_distil.models.labels import Labelled
 
 _EPSILON = 1e-12
 
@@ -86,7 +86,7 @@ class ExactDistilBertMaskedLM(
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class ExactDistilBertTextClassifier(
-    Labelled, keras_hub.models.DistilBertTextClassifier
+    ExactTextClassifier, keras_hub.models.DistilBertTextClassifier
 ):
     """KerasHub's DistilBERT for text classification, not compiled.
 
@@ -102,10 +102,6 @@ class ExactDistilBertTextClassifier(
     # As for `ExactDistilBertMaskedLM`.
     backbone_cls = None
 
-    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
-        check_not_cloned(type(self), args)
-        super().__init__(*args, compile=compile, **kwargs)
-
 
 def _pooler(model: Task) -> list[keras.layers.Layer]:
     return [model.pooled_dense]
@@ -115,9 +111,8 @@ def _copy_pooler(teacher: Task, student: Task) -> None:
     copy_layers(_pooler(teacher), _pooler(student))
 
 
-_KERAS_EMBEDDING = "token_and_position_embedding"
-_KERAS_LAYER = "transformer_layer_{i}"
-_KERAS_ATTENTION = f"{_KERAS_LAYER}/self_attention_layer"
+_TOKENS = "token_and_position_embedding/token_embedding/embeddings"
+_POSITIONS = "token_and_position_embedding/position_embedding/embeddings"
 _LAYER = "distilbert.transformer.layer.{i}"
 
 DISTIL_BERT = Family(
@@ -160,45 +155,27 @@ DISTIL_BERT = Family(
     weights=WeightTable(
         prefix="distilbert.",
         embeddings=(
+            Rule(_TOKENS, "distilbert.embeddings.word_embeddings.weight"),
             Rule(
-                f"{_KERAS_EMBEDDING}/token_embedding/embeddings",
-                "distilbert.embeddings.word_embeddings.weight",
-            ),
-            Rule(
-                f"{_KERAS_EMBEDDING}/position_embedding/embeddings",
-                "distilbert.embeddings.position_embeddings.weight",
+                _POSITIONS, "distilbert.embeddings.position_embeddings.weight"
             ),
             *norm("embeddings_layer_norm", "distilbert.embeddings.LayerNorm"),
         ),
-        layer=(
-            *split(f"{_KERAS_ATTENTION}/query", f"{_LAYER}.attention.q_lin"),
-            *split(f"{_KERAS_ATTENTION}/key", f"{_LAYER}.attention.k_lin"),
-            *split(f"{_KERAS_ATTENTION}/value", f"{_LAYER}.attention.v_lin"),
-            *merge(
-                f"{_KERAS_ATTENTION}/attention_output",
-                f"{_LAYER}.attention.out_lin",
-            ),
-            *norm(
-                f"{_KERAS_LAYER}/self_attention_layer_norm",
-                f"{_LAYER}.sa_layer_norm",
-            ),
-            *dense(
-                f"{_KERAS_LAYER}/feedforward_intermediate_dense",
-                f"{_LAYER}.ffn.lin1",
-            ),
-            *dense(
-                f"{_KERAS_LAYER}/feedforward_output_dense", f"{_LAYER}.ffn.lin2"
-            ),
-            *norm(
-                f"{_KERAS_LAYER}/feedforward_layer_norm",
-                f"{_LAYER}.output_layer_norm",
-            ),
+        layer=transformer_layer(
+            query=f"{_LAYER}.attention.q_lin",
+            key=f"{_LAYER}.attention.k_lin",
+            value=f"{_LAYER}.attention.v_lin",
+            attention_output=f"{_LAYER}.attention.out_lin",
+            attention_norm=f"{_LAYER}.sa_layer_norm",
+            inner=f"{_LAYER}.ffn.lin1",
+            outer=f"{_LAYER}.ffn.lin2",
+            feedforward_norm=f"{_LAYER}.output_layer_norm",
         ),
         pooler=(),
-        masked_lm=(
-            *dense("mlm_head/intermediate_dense", "vocab_transform"),
-            *norm("mlm_head/intermediate_layer_norm", "vocab_layer_norm"),
-            Rule("mlm_head/output_bias", "vocab_projector.bias"),
+        masked_lm=masked_lm_head(
+            product="vocab_transform",
+            product_norm="vocab_layer_norm",
+            bias="vocab_projector.bias",
         ),
         tasks={
             "classification": (
@@ -215,20 +192,7 @@ DISTIL_BERT = Family(
             ),
         },
         ignored=re.compile(r"distilbert\.embeddings\.position_ids"),
-        sizes={
-            f"{_KERAS_EMBEDDING}/token_embedding/embeddings": (
-                "vocabulary_size",
-                "hidden_dim",
-            ),
-            f"{_KERAS_EMBEDDING}/position_embedding/embeddings": (
-                "max_sequence_length",
-                "hidden_dim",
-            ),
-            f"{_KERAS_LAYER}/feedforward_intermediate_dense/kernel": (
-                "hidden_dim",
-                "intermediate_dim",
-            ),
-        },
+        sizes=shown_sizes(tokens=_TOKENS, positions=_POSITIONS),
         head_prefixes=(
             "vocab_transform.",
             "vocab_layer_norm.",

@@ -7,6 +7,7 @@ from keras_hub.models import Backbone
 
 from keras_distil.models import encoder_weights
 from keras_distil.models.architectures.activations import ACTIVATIONS, DEFAULT
+from keras_distil.models.labels import Labelled
 from keras_distil.models.weights import copy_weights
 
 
@@ -43,7 +44,7 @@ class ExactEncoder:
         ValueError: if the activation is unknown.
     """
 
-    # Of the family's checkpoints.
+    # Epsilon of the family's checkpoints.
     default_epsilon: float
 
     def __init__(
@@ -104,7 +105,7 @@ class ExactMaskedLM:
         **kwargs: keyword arguments of the KerasHub model.
     """
 
-    # Of a KerasHub encoder, which has no such setting.
+    # Epsilon of a KerasHub encoder, which has no such setting.
     default_epsilon: float
     has_own_activation = False
 
@@ -121,6 +122,24 @@ class ExactMaskedLM:
             if self.has_own_activation
             else ACTIVATIONS[activation_of(backbone)],
         )
+
+
+class ExactTextClassifier(Labelled):
+    """Gives a KerasHub classifier of texts the names of its classes.
+
+    KerasHub's classes compile by default, this one only on demand.
+
+    Args:
+        *args: arguments of the KerasHub model.
+        compile: bool, whether to compile with KerasHub's defaults.
+        **kwargs: keyword arguments of the KerasHub model, and of `Labelled`.
+    """
+
+    def __init__(
+        self, *args: Any, compile: bool = False, **kwargs: Any
+    ) -> None:
+        check_not_cloned(type(self), args)
+        super().__init__(*args, compile=compile, **kwargs)
 
 
 def epsilon_of(backbone: Backbone, default: float) -> float:

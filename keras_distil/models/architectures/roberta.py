@@ -4,20 +4,21 @@ Liu et al. 2019, arXiv:1907.11692. Its students are shaped as DistilRoBERTa is
 (Sanh et al. 2019, arXiv:1910.01108).
 """
 
+import dataclasses
 import re
 
 import keras
 import keras_hub
 from keras_hub.models import Task
 
+from keras_distil.models.architectures.bert import BERT, layer_rules
 from keras_distil.models.architectures.exact import (
     ExactEncoder,
     ExactMaskedLM,
-    check_not_cloned,
+    ExactTextClassifier,
     copy_layers,
 )
 from keras_distil.models.architectures.family import (
-    ConfigKeys,
     Family,
     KerasHubClasses,
 )
@@ -26,11 +27,10 @@ from keras_distil.models.architectures.weight_table import (
     WeightTable,
     after_rows,
     dense,
-    merge,
+    masked_lm_head,
     norm,
-    split,
+    shown_sizes,
 )
-from keras_distil.models.labels import Labelled
 
 _EPSILON = 1e-5
 # Positions are counted from the id of padding plus 1.
@@ -83,7 +83,7 @@ class ExactRobertaMaskedLM(ExactMaskedLM, keras_hub.models.RobertaMaskedLM):
 
 @keras.saving.register_keras_serializable(package="keras_distil")
 class ExactRobertaTextClassifier(
-    Labelled, keras_hub.models.RobertaTextClassifier
+    ExactTextClassifier, keras_hub.models.RobertaTextClassifier
 ):
     """KerasHub's RoBERTa for text classification, not compiled.
 
@@ -97,10 +97,6 @@ class ExactRobertaTextClassifier(
     """
 
     backbone_cls = ExactRobertaBackbone
-
-    def __init__(self, *args, compile: bool = False, **kwargs) -> None:
-        check_not_cloned(type(self), args)
-        super().__init__(*args, compile=compile, **kwargs)
 
 
 def _pooler(model: Task) -> list[keras.layers.Layer]:
@@ -122,12 +118,10 @@ def _published(num_layers: int, width: int) -> dict[str, int]:
     }
 
 
-_KERAS_LAYER = "transformer_layer_{i}"
-_KERAS_ATTENTION = f"{_KERAS_LAYER}/self_attention_layer"
+_TOKENS = "embeddings/token_embedding/embeddings"
+_POSITIONS = "embeddings/position_embedding/embeddings"
 _EMBEDDINGS = "roberta.embeddings"
-_POSITIONS = f"{_EMBEDDINGS}.position_embeddings.weight"
-_LAYER = "roberta.encoder.layer.{i}"
-_ATTENTION = f"{_LAYER}.attention"
+_POSITION_TABLE = f"{_EMBEDDINGS}.position_embeddings.weight"
 
 ROBERTA = Family(
     name="roberta",
@@ -146,25 +140,15 @@ ROBERTA = Family(
     masked_lm=ExactRobertaMaskedLM,
     text_classifier=ExactRobertaTextClassifier,
     pooler=_pooler,
-    config=ConfigKeys(
+    # In all else its config.json is BERT's.
+    config=dataclasses.replace(
+        BERT.config,
         class_stem="Roberta",
         sizes={
-            "vocab_size": "vocabulary_size",
-            "num_hidden_layers": "num_layers",
-            "num_attention_heads": "num_heads",
-            "hidden_size": "hidden_dim",
-            "intermediate_size": "intermediate_dim",
-            "max_position_embeddings": "max_sequence_length",
+            theirs: ours
+            for theirs, ours in BERT.config.sizes.items()
+            if ours != "num_segments"
         },
-        activation="hidden_act",
-        dropout="hidden_dropout_prob",
-        attention_dropout="attention_probs_dropout_prob",
-        epsilon="layer_norm_eps",
-        head_dropouts={
-            "classification": ("classifier_dropout", None),
-            "token_classification": ("classifier_dropout", None),
-        },
-        kinds_without_dropout=frozenset({"span"}),
         unused_positions=_UNUSED_POSITIONS,
         required={"type_vocab_size": (1,), "pad_token_id": (_PAD_ID,)},
         constants={"type_vocab_size": 1},
@@ -172,48 +156,17 @@ ROBERTA = Family(
     weights=WeightTable(
         prefix="roberta.",
         embeddings=(
-            Rule(
-                "embeddings/token_embedding/embeddings",
-                f"{_EMBEDDINGS}.word_embeddings.weight",
-            ),
-            Rule(
-                "embeddings/position_embedding/embeddings",
-                _POSITIONS,
-                after_rows(_UNUSED_POSITIONS),
-            ),
+            Rule(_TOKENS, f"{_EMBEDDINGS}.word_embeddings.weight"),
+            Rule(_POSITIONS, _POSITION_TABLE, after_rows(_UNUSED_POSITIONS)),
             *norm("embeddings_layer_norm", f"{_EMBEDDINGS}.LayerNorm"),
         ),
-        layer=(
-            *split(f"{_KERAS_ATTENTION}/query", f"{_ATTENTION}.self.query"),
-            *split(f"{_KERAS_ATTENTION}/key", f"{_ATTENTION}.self.key"),
-            *split(f"{_KERAS_ATTENTION}/value", f"{_ATTENTION}.self.value"),
-            *merge(
-                f"{_KERAS_ATTENTION}/attention_output",
-                f"{_ATTENTION}.output.dense",
-            ),
-            *norm(
-                f"{_KERAS_LAYER}/self_attention_layer_norm",
-                f"{_ATTENTION}.output.LayerNorm",
-            ),
-            *dense(
-                f"{_KERAS_LAYER}/feedforward_intermediate_dense",
-                f"{_LAYER}.intermediate.dense",
-            ),
-            *dense(
-                f"{_KERAS_LAYER}/feedforward_output_dense",
-                f"{_LAYER}.output.dense",
-            ),
-            *norm(
-                f"{_KERAS_LAYER}/feedforward_layer_norm",
-                f"{_LAYER}.output.LayerNorm",
-            ),
-        ),
+        layer=layer_rules("roberta"),
         # The encoder's own is read by none of its heads.
         pooler=(),
-        masked_lm=(
-            *dense("mlm_head/intermediate_dense", "lm_head.dense"),
-            *norm("mlm_head/intermediate_layer_norm", "lm_head.layer_norm"),
-            Rule("mlm_head/output_bias", "lm_head.bias"),
+        masked_lm=masked_lm_head(
+            product="lm_head.dense",
+            product_norm="lm_head.layer_norm",
+            bias="lm_head.bias",
         ),
         tasks={
             "classification": (
@@ -231,20 +184,7 @@ ROBERTA = Family(
         ignored=re.compile(
             r"roberta\.embeddings\.(position_ids|token_type_ids)"
         ),
-        sizes={
-            "embeddings/token_embedding/embeddings": (
-                "vocabulary_size",
-                "hidden_dim",
-            ),
-            "embeddings/position_embedding/embeddings": (
-                "max_sequence_length",
-                "hidden_dim",
-            ),
-            f"{_KERAS_LAYER}/feedforward_intermediate_dense/kernel": (
-                "hidden_dim",
-                "intermediate_dim",
-            ),
-        },
+        sizes=shown_sizes(tokens=_TOKENS, positions=_POSITIONS),
         head_prefixes=(
             "roberta.pooler.",
             "lm_head.",
@@ -253,7 +193,9 @@ ROBERTA = Family(
         ),
         usual_heads=frozenset({"roberta.pooler.*"}),
         # All tokens are of one type.
-        added_rows={_POSITIONS: f"{_EMBEDDINGS}.token_type_embeddings.weight"},
+        added_rows={
+            _POSITION_TABLE: f"{_EMBEDDINGS}.token_type_embeddings.weight"
+        },
     ),
     tokenizer_class="RobertaTokenizer",
     student=None,

@@ -210,3 +210,77 @@ def merge(keras: str, hugging_face: str) -> tuple[Rule, Rule]:
         Rule(f"{keras}/kernel", f"{hugging_face}.weight", MERGE_KERNEL),
         Rule(f"{keras}/bias", f"{hugging_face}.bias"),
     )
+
+
+# KerasHub's names of a transformer layer, whatever the family.
+_LAYER = "transformer_layer_{i}"
+_ATTENTION = f"{_LAYER}/self_attention_layer"
+
+
+def transformer_layer(
+    *,
+    query: str,
+    key: str,
+    value: str,
+    attention_output: str,
+    attention_norm: str,
+    inner: str,
+    outer: str,
+    feedforward_norm: str,
+) -> tuple[Rule, ...]:
+    """Rules of one transformer layer, with `{i}` for its index.
+
+    Args:
+        query: Hugging Face's name of the projection to queries.
+        key: the projection to keys.
+        value: the projection to values.
+        attention_output: the projection after attention.
+        attention_norm: the normalisation after attention.
+        inner: the first product of the feed-forward part.
+        outer: the second product.
+        feedforward_norm: the normalisation after the feed-forward part.
+    """
+    return (
+        *split(f"{_ATTENTION}/query", query),
+        *split(f"{_ATTENTION}/key", key),
+        *split(f"{_ATTENTION}/value", value),
+        *merge(f"{_ATTENTION}/attention_output", attention_output),
+        *norm(f"{_LAYER}/self_attention_layer_norm", attention_norm),
+        *dense(f"{_LAYER}/feedforward_intermediate_dense", inner),
+        *dense(f"{_LAYER}/feedforward_output_dense", outer),
+        *norm(f"{_LAYER}/feedforward_layer_norm", feedforward_norm),
+    )
+
+
+def masked_lm_head(
+    *, product: str, product_norm: str, bias: str
+) -> tuple[Rule, ...]:
+    """Rules of a masked-LM head.
+
+    Args:
+        product: Hugging Face's name of the product before the decoder.
+        product_norm: the normalisation after it.
+        bias: the bias of the logits.
+    """
+    return (
+        *dense("mlm_head/intermediate_dense", product),
+        *norm("mlm_head/intermediate_layer_norm", product_norm),
+        Rule("mlm_head/output_bias", bias),
+    )
+
+
+def shown_sizes(*, tokens: str, positions: str) -> dict[str, tuple[str, ...]]:
+    """Returns `WeightTable.sizes` for these two embeddings.
+
+    Args:
+        tokens: path of the token embedding.
+        positions: path of the position embedding.
+    """
+    return {
+        tokens: ("vocabulary_size", "hidden_dim"),
+        positions: ("max_sequence_length", "hidden_dim"),
+        f"{_LAYER}/feedforward_intermediate_dense/kernel": (
+            "hidden_dim",
+            "intermediate_dim",
+        ),
+    }

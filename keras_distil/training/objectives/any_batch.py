@@ -232,10 +232,10 @@ def _check_labels(y: Any, kind: str, outputs: tuple[int | None, ...]) -> Tensor:
     expected = outputs if y.shape.rank == len(outputs) else outputs[:-1]
     if not y.shape.is_compatible_with((None, *expected[1:])):
         raise BatchError(f"{_form(kind, outputs)} Received: {_shape(y)}.")
-    return check_fit_to(y, expected)
+    return _with_sizes(y, expected)
 
 
-def check_fit_to(y: Tensor, expected: tuple[int | None, ...]) -> Tensor:
+def _with_sizes(y: Tensor, expected: tuple[int | None, ...]) -> Tensor:
     """Gives labels the sizes that are known of the outputs."""
     return tf.ensure_shape(y, (y.shape[0], *expected[1:]))
 

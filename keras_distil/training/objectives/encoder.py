@@ -58,7 +58,7 @@ class EncoderObjective(Objective):
 
     @property
     def uses_pooler(self) -> bool:
-        """Whether the outputs depend on BERT's pooler."""
+        """Whether the outputs depend on the encoder's pooler."""
         return False
 
     def _make_hidden_losses(
