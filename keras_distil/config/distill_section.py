@@ -1,6 +1,5 @@
 """`distill`: how the student learns from the teacher on text."""
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -20,20 +19,26 @@ from keras_distil.utils.section import (
     StepCount,
 )
 
+# Keys of which one says how long the student trains.
+DURATIONS = ("steps", "epochs", "minutes")
+
 
 class DistillSection(Section):
     """`distill`: the training of the student with AdamW.
 
-    `batch_size` is the global batch: all replicas and all micro-batches
-    together. `jit_compile` lets XLA compile the optimizer's update and the
-    losses' operations on logits. `losses` names the losses and their settings,
-    and `schedules` replaces some of these settings with values that depend on
-    the step. With `baseline`, the same student is also trained without the
-    teacher.
+    One of `steps`, `epochs` and `minutes` says how long: `minutes` is the time
+    of the student and the baseline together, from which a run finds the number
+    of updates. `batch_size` is the global batch: all replicas and all
+    micro-batches together. `jit_compile` lets XLA compile the optimizer's
+    update and the losses' operations on logits. `losses` names the losses and
+    their settings, and `schedules` replaces some of these settings with values
+    that depend on the step. With `baseline`, the same student is also trained
+    without the teacher.
     """
 
     steps: Count | None = None
-    epochs: Annotated[Positive | None, Field(validate_default=True)] = None
+    epochs: Positive | None = None
+    minutes: Positive | None = None
     batch_size: Count
     micro_batches: Count = 1
     jit_compile: bool = True
@@ -119,20 +124,6 @@ class DistillSection(Section):
                     f"or remove `distill.balance.{name}`."
                 )
         return balance
-
-    @field_validator("epochs")
-    @classmethod
-    def _one_duration(
-        cls, epochs: float | None, info: ValidationInfo
-    ) -> float | None:
-        # Missing from `info.data` only if `steps` itself is invalid.
-        steps = info.data.get("steps", math.nan)
-        if (steps is None) == (epochs is None):
-            raise ValueError(
-                "set exactly one of `steps` and `epochs`, the other to null. "
-                f"Received: steps={steps}, epochs={epochs}."
-            )
-        return epochs
 
     @field_validator("micro_batches")
     @classmethod

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from keras_distil.config import earlier_form
+from keras_distil.config.distill_section import DURATIONS
 from keras_distil.config.schema import Recipe
 from keras_distil.config.search_section import replaced
 from keras_distil.losses import registry
@@ -32,6 +33,9 @@ _DEFAULT_LOSSES = {
     "distill.losses": registry.TEXT_DEFAULTS,
     "finetune.losses": registry.TASK_DEFAULTS,
 }
+
+# One of these says how long a recipe trains.
+_DURATIONS = {"minutes", *(f"distill.{name}" for name in DURATIONS)}
 
 # Similarity (0 to 1) from which one key is suggested in place of another.
 _NEAR = 0.65
@@ -126,7 +130,8 @@ def load_recipe(
         path: the YAML file.
         overrides: strings `key.path=value`, applied in order. The value is
             YAML; list entries are named by their index, counted from 0
-            (`data.sources.0.packages=[numpy]`).
+            (`data.sources.0.packages=[numpy]`). One that says how long to
+            train, such as `distill.steps`, replaces what the recipe says.
 
     Returns:
         The recipe, with every default filled in.
@@ -149,6 +154,7 @@ def load_recipe(
             f"{path}: a recipe must be a mapping of keys such as `name:`. "
             f"Received: a {type(values).__name__}."
         )
+    _drop_replaced_durations(values, overrides)
     for override in overrides:
         _apply_override(values, override)
     return _validated(values, where=str(path))
@@ -288,6 +294,19 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             node[index] = {name: {} for name in names}
         node = node[index]
     node[_entry(node, keys[-1], where)] = value
+
+
+def _drop_replaced_durations(
+    values: dict[str, Any], overrides: Sequence[str]
+) -> None:
+    """Removes how long the recipe trains if an override says it."""
+    named = {override.partition("=")[0].strip() for override in overrides}
+    distill = values.get("distill")
+    if not named & _DURATIONS or not isinstance(distill, dict):
+        return
+    for name in DURATIONS:
+        distill.pop(name, None)
+    values.pop("minutes", None)
 
 
 def _entry(node: Any, key: str, where: str) -> str | int:

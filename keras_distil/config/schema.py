@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from keras_distil.config.data_section import DataSection
-from keras_distil.config.distill_section import DistillSection
+from keras_distil.config.distill_section import DURATIONS, DistillSection
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.config.model_sections import StudentSection, TeacherSection
 from keras_distil.config.output_sections import (
@@ -25,14 +25,17 @@ from keras_distil.config.search_section import (
     SearchSection,
     check_space,
 )
-from keras_distil.utils.section import Count, Section
+from keras_distil.utils.section import Count, Positive, Section
 
 
 class Recipe(Section):
     """A whole recipe.
 
-    `checkpoint_steps` is the number of updates between two training states,
-    from which an interrupted run continues.
+    With `precision: auto` a run takes the precision in which its device
+    multiplies matrices faster. `minutes` is the duration of the whole run, in
+    place of the student's number of updates; `distill.minutes` is that of its
+    training alone. `checkpoint_steps` is the number of updates between two
+    training states, from which an interrupted run continues.
 
     A recipe without `distill` only trains its teacher and has no `student`; a
     `distill` without `student` trains a student of the default shape.
@@ -41,7 +44,8 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]
     # Seeds of TensorFlow's stateless random operations are int32.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
+    minutes: Positive | None = None
     checkpoint_steps: Count = 500
     teacher: TeacherSection
     student: StudentSection | None = None
@@ -89,6 +93,9 @@ class Recipe(Section):
                 )
             return None
         _check_sources(info)
+        # Missing if the key itself is invalid.
+        if "minutes" in info.data:
+            _check_duration(distill, info.data["minutes"])
         teacher = info.data.get("teacher")
         if teacher is not None and teacher.cache is not None:
             if distill.balance is not None:
@@ -119,6 +126,13 @@ class Recipe(Section):
         if "distill" not in info.data or "teacher" not in info.data:
             return finetune
         distill, student = info.data["distill"], info.data.get("student")
+        minutes = info.data.get("minutes")
+        if minutes is not None and (finetune is not None or distill is None):
+            raise ValueError(
+                "`minutes` of the whole recipe is for one that only distils "
+                "from text: how long tasks take is not known before. Remove "
+                "it, or set `distill.minutes`."
+            )
         if finetune is not None:
             _check_models(finetune, distill, student)
         elif distill is None and student is not None:
@@ -164,6 +178,12 @@ class Recipe(Section):
             return search
         if info.data["distill"] is None:
             raise ValueError("needs `distill`, whose values it searches.")
+        minutes = (info.data["distill"].minutes, info.data.get("minutes"))
+        if minutes != (None, None):
+            raise ValueError(
+                "needs `distill.steps` or `distill.epochs` in place of "
+                "`minutes`: all trials train for the same number of updates."
+            )
         if info.data["teacher"].cache is not None:
             raise ValueError(
                 "needs the teacher itself, whose kept outputs fit one setting; "
@@ -180,6 +200,21 @@ class Recipe(Section):
             search.space, {x: info.data[x] for x in ("student", "distill")}
         )
         return search
+
+
+def _check_duration(distill: DistillSection, minutes: float | None) -> None:
+    """Raises ValueError unless exactly one key says how long to train."""
+    given = {name: getattr(distill, name) for name in DURATIONS}
+    given = {f"`{name}`": x for name, x in given.items() if x is not None}
+    if minutes is not None:
+        given["the recipe's own `minutes`"] = minutes
+    if len(given) != 1:
+        raise ValueError(
+            "set exactly one of `steps`, `epochs` and `minutes` here, or "
+            "`minutes` of the whole recipe, and the others to null. Received: "
+            + (", ".join(f"{name} {x}" for name, x in given.items()) or "none")
+            + "."
+        )
 
 
 def _check_sources(info: ValidationInfo) -> None:

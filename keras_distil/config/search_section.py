@@ -28,6 +28,7 @@ _FIXED = (
     "student.baseline_source",
     "distill.steps",
     "distill.epochs",
+    "distill.minutes",
     "distill.baseline",
     "distill.strategy",
     "distill.micro_batches",

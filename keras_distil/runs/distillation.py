@@ -1,5 +1,6 @@
 """Training of the student, and of the baseline, on text."""
 
+import time
 from collections.abc import Mapping
 
 import keras
@@ -9,7 +10,7 @@ from keras_hub.models import MaskedLM
 from keras_distil import callbacks, config, data, losses, teachers
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.losses import registry
-from keras_distil.runs import comparison, trainers
+from keras_distil.runs import comparison, time_plan, trainers
 from keras_distil.runs.corpus import (
     load_tokenizer,
     make_training_batches,
@@ -21,8 +22,13 @@ from keras_distil.runs.run_folder import BASELINE_FILE, LOGS, STUDENT_FILE, Run
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.scores import score_on_text
 from keras_distil.runs.sections import distill_section
+from keras_distil.runs.settled import counts_minutes
 from keras_distil.runs.student import make_student
-from keras_distil.runs.teacher import TeacherInMemory, cache_teacher
+from keras_distil.runs.teacher import (
+    TeacherInMemory,
+    cache_teacher,
+    freeze_teacher,
+)
 from keras_distil.training.distiller import Distiller
 
 # Number of sequences on which the gradients of the losses are compared.
@@ -41,25 +47,40 @@ def distill(
     """Distils the student and trains the baseline; returns all scores."""
     recipe = run.recipe
     settings = distill_section(recipe)
-    steps = count_steps(settings, prepared)
+    in_minutes = counts_minutes(recipe)
     # Each stage sets its own seeds, so they do not depend on whether an earlier
     # stage was already done.
     keras.utils.set_random_seed(recipe.seed)
     student = make_student(recipe, teacher.model)
     rows = {
-        name: score_on_text(run, name, model, teacher.model, prepared)
-        for name, model in (
-            ("teacher", teacher.model),
-            ("student before", student),
+        "teacher": score_on_text(
+            run, "teacher", teacher.model, teacher.model, prepared
         )
     }
-    cached = cache_teacher(run, teacher, prepared, steps)
+    began = time.monotonic()
+    rows["student before"] = score_on_text(
+        run, "student before", student, teacher.model, prepared
+    )
+    score_s = time.monotonic() - began
+    cached = cache_teacher(
+        run,
+        teacher,
+        prepared,
+        None if in_minutes else count_steps(settings, prepared),
+    )
     batches = make_training_batches(
         recipe,
         prepared,
         batch_size=settings.batch_size,
         maskings=None if cached is None else cached.settings.maskings,
     )
+    if in_minutes:
+        _settle_steps(run, prepared, teacher, cached, batches, score_s)
+        # The updates that were timed must leave no trace.
+        keras.utils.set_random_seed(recipe.seed)
+        student = make_student(recipe, teacher.model)
+        settings = distill_section(run.recipe)
+    steps = count_steps(settings, prepared)
     train_student(run, prepared, teacher, cached, student, batches)
     rows["student"] = score_on_text(
         run, "student", student, teacher.model, prepared
@@ -140,18 +161,71 @@ def train_baseline(
     settings = distill_section(run.recipe)
     keras.utils.set_random_seed(run.recipe.seed)
     baseline = make_student(run.recipe, teacher)
-    trainer = trainers.masked_lm_trainer(
+    trainer = _make_baseline_trainer(baseline, settings, steps)
+    checkpoint = callbacks.StudentCheckpoint(run.folder / BASELINE_FILE)
+    fit_on_text(
+        run, "baseline", trainer, batches, settings, steps, [checkpoint]
+    )
+    return baseline
+
+
+def _make_baseline_trainer(
+    baseline: MaskedLM, settings: DistillSection, steps: int
+) -> Distiller:
+    return trainers.masked_lm_trainer(
         baseline,
         make_student_optimizer(settings, steps),
         clip_norm=settings.clip_norm,
         micro_batches=settings.micro_batches,
         jit_compile=settings.jit_compile,
     )
-    checkpoint = callbacks.StudentCheckpoint(run.folder / BASELINE_FILE)
-    fit_on_text(
-        run, "baseline", trainer, batches, settings, steps, [checkpoint]
+
+
+def _settle_steps(
+    run: Run,
+    prepared: data.PreparedCorpus,
+    teacher: TeacherInMemory,
+    cached: teachers.CachedTeacher | None,
+    batches: tf.data.Dataset,
+    score_s: float,
+) -> None:
+    """Finds how many updates the recipe's minutes are enough for.
+
+    Args:
+        run: the run; its recipe is replaced.
+        prepared: the corpus.
+        teacher: the teacher.
+        cached: the teacher's outputs on disk, if the recipe asks for them.
+        batches: batches of the corpus, without the teacher's outputs.
+        score_s: seconds that it takes to score a student.
+    """
+    began = time.monotonic()
+    recipe = run.recipe
+    settings = distill_section(recipe)
+    distilled = batches
+    if cached is not None:
+        distilled = cached.dataset(prepared, batch_size=settings.batch_size)
+
+    def make_student_training() -> time_plan.Training:
+        distiller = make_distiller(
+            recipe,
+            cached or freeze_teacher(recipe, teacher.model),
+            make_student(recipe, teacher.model),
+            steps=time_plan.ANY_STEPS,
+        )
+        return distiller, make_balancer(settings, batches)
+
+    def make_baseline_training() -> time_plan.Training:
+        baseline = make_student(recipe, teacher.model)
+        steps = time_plan.ANY_STEPS
+        return _make_baseline_trainer(baseline, settings, steps), []
+
+    trials = [time_plan.Trial(make_student_training, distilled)]
+    if settings.baseline:
+        trials.append(time_plan.Trial(make_baseline_training, batches))
+    time_plan.settle_steps(
+        run, trials, began=began, rest_s=len(trials) * score_s
     )
-    return baseline
 
 
 def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:

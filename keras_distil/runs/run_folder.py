@@ -26,6 +26,8 @@ METRICS_FILE = "metrics.jsonl"
 PAGE_FILE = "report.html"
 # Measurements of a run's first step, kept for the second.
 TEXT_REPORT = "held_out.json"
+# What the run settled on at its start.
+SETTLED_FILE = "settled.json"
 _COMMANDS_FILE = "commands.json"
 # Keys and sections that measure, export or check, but train nothing.
 MEASURING_KEYS = (
@@ -212,7 +214,7 @@ def forget_if_nothing_was_done(run: Run) -> None:
 
     This way a rejected recipe can be corrected and run in the same folder.
     """
-    own = {"environment.json", "recipe.yaml", _COMMANDS_FILE}
+    own = {"environment.json", "recipe.yaml", _COMMANDS_FILE, SETTLED_FILE}
     if not run.writes or not run.folder.is_dir():
         return
     if {path.name for path in run.folder.iterdir()} <= own:

@@ -12,7 +12,7 @@ from keras_distil import config
 from keras_distil.runs import preflight
 from keras_distil.runs.corpus import prepare_corpus
 from keras_distil.runs.costs import add_costs, measure_costs
-from keras_distil.runs.distillation import distill
+from keras_distil.runs.distillation import count_steps, distill
 from keras_distil.runs.exports import export_run
 from keras_distil.runs.finetuning import finetune
 from keras_distil.runs.report import model_card, result_table, write_page
@@ -31,6 +31,7 @@ from keras_distil.runs.scores import (
     score_on_text,
 )
 from keras_distil.runs.sections import distill_section, finetune_section
+from keras_distil.runs.settled import settle_precision, with_settled
 from keras_distil.runs.student import (
     load_given_students,
     load_students_of_run,
@@ -114,6 +115,7 @@ def _finish(run: Run, report: dict[str, Any]) -> None:
 
 def _train(run: Run, only: str | None) -> dict[str, Any]:
     started = time.perf_counter()
+    settle_precision(run)
     recipe = run.recipe
     if recipe.finetune is not None and distribution.worker_index()[1] > 1:
         raise ValueError(
@@ -148,6 +150,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
         run.write_json(run.folder / TEXT_REPORT, report)
     elif reads_text and found is not None:
         run.progress.say(f"Found distilled: {run.folder / STUDENT_FILE}")
+        run.recipe = with_settled(run.recipe, run.folder)
         report = {**found, "name": recipe.name}
         started -= report["duration_s"]
         if recipe.teacher.train is not None:
@@ -191,6 +194,7 @@ def _run_on_text(
         }
     else:
         rows = distill(run, prepared, teacher)
+        report["updates"] = count_steps(distill_section(run.recipe), prepared)
         add_costs(run, rows)
         report |= kept_share(run, rows, prepared)
     report["rows"] = rows

@@ -290,7 +290,7 @@ def cache_teacher(
     run: Run,
     teacher: TeacherInMemory,
     prepared: data.PreparedCorpus,
-    steps: int,
+    steps: int | None,
 ) -> teachers.CachedTeacher | None:
     """Writes the teacher's outputs to disk, or finds them there.
 
@@ -300,8 +300,8 @@ def cache_teacher(
         run: the run.
         teacher: the teacher.
         prepared: the corpus.
-        steps: updates of the student. Only as many maskings are written as it
-            will see.
+        steps: updates of the student, so that only as many maskings are
+            written as it will see; None if they are not known.
 
     Returns:
         The cached teacher; None if the recipe asks for a live one.
@@ -311,7 +311,11 @@ def cache_teacher(
     if settings is None:
         return None
     wanted = distill_section(recipe)
-    passes = math.ceil(steps * wanted.batch_size / prepared.train_sequences)
+    maskings = settings.maskings
+    if steps is not None:
+        sequences = steps * wanted.batch_size
+        passes = math.ceil(sequences / prepared.train_sequences)
+        maskings = min(maskings, passes)
     with run.progress.bar("Cache teacher (sequences)") as bar:
         cached = teachers.cache_teacher(
             teacher.model,
@@ -319,7 +323,7 @@ def cache_teacher(
             load_tokenizer(recipe),
             cache_dir=cache_folder() / "teacher_outputs",
             top_k=settings.top_k,
-            maskings=min(settings.maskings, passes),
+            maskings=maskings,
             positions=wanted.positions,
             temperature=wanted.temperature_range,
             hidden_states=registry.read_hidden_states(

@@ -264,6 +264,32 @@ def _start_message(error: str) -> str:
     )
 
 
+def take_from_chief(value: int) -> int:
+    """Returns the chief's value in every worker.
+
+    All workers must call it, in the scope of their strategy. With a single
+    process it returns `value`.
+
+    Args:
+        value: int, below 2^53 in size; used in the chief alone.
+    """
+    index, count = worker_index()
+    if count < 2:
+        return value
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    own = float(value) if index == 0 else 0.0
+
+    @tf.function
+    def add() -> Any:
+        values = strategy.run(lambda: tf.constant(own, tf.float64))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    replicas = strategy.num_replicas_in_sync // count
+    return round(float(add()) / replicas)
+
+
 def listening_addresses() -> list[str]:
     """Returns the TCP addresses at which this process listens, on Linux.
 

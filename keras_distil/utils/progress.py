@@ -95,6 +95,8 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        # When the command began, in seconds of `time.monotonic`.
+        self.started = time.monotonic()
         self.console = rich.console.Console(stderr=True, quiet=quiet)
 
     def say(self, text: str) -> None:

@@ -13,12 +13,13 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_distil.benchmark.matrix_products import matrix_product_flops
 from keras_distil.utils import quiet
 
 _STATUS = Path("/proc/self/status")
@@ -82,28 +83,19 @@ def rates() -> dict[str, float]:
     """
     import tensorflow as tf
 
-    def fastest(function: Callable, argument: Any) -> float:
-        times = []
-        for _ in range(_REPEATS + 1):
-            started = time.perf_counter()
-            function(argument).numpy()
-            times.append(time.perf_counter() - started)
-        return min(times[1:])
-
-    @tf.function
-    def product(matrix: Any) -> Any:
-        return tf.matmul(matrix, matrix)[0, 0]
-
     @tf.function
     def scale(values: Any) -> Any:
         return (values * 2.0)[0]
 
-    square = tf.fill((_MATRIX, _MATRIX), 0.01)
-    flop = 2.0 * _MATRIX**3
+    values = tf.ones(_TRAFFIC)
+    times = []
+    for _ in range(_REPEATS + 1):
+        started = time.perf_counter()
+        scale(values).numpy()
+        times.append(time.perf_counter() - started)
     return {
-        "float32": flop / fastest(product, square),
-        "mixed_bfloat16": flop / fastest(product, tf.cast(square, tf.bfloat16)),
-        "bandwidth": 8.0 * _TRAFFIC / fastest(scale, tf.ones(_TRAFFIC)),
+        **matrix_product_flops(_MATRIX),
+        "bandwidth": 8.0 * _TRAFFIC / min(times[1:]),
     }
 
 
