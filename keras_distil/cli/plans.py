@@ -62,7 +62,11 @@ def plan(
     quiet.import_tensorflow()
     from keras_distil.planning import estimate
 
+    resolved, precision = estimate.with_precision(
+        resolved, None if calibrate else found
+    )
     summary = estimate.summarise(resolved, devices=devices)
+    summary["recipe"]["precision"] = precision
     if not calibrate:
         planned = estimate.durations(
             resolved,
@@ -164,9 +168,11 @@ def search(
             changeable=("export", "benchmark", "data.max_skipped_fraction"),
         )
         quiet.import_tensorflow()
+        from keras_distil.runs import settled
         from keras_distil.search import processes as search_processes
         from keras_distil.search import results
 
+        settled.settle_precision(opened)
         found = search_processes.run_search(opened, count=processes, port=port)
     if found is None:
         return

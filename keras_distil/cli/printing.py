@@ -62,6 +62,8 @@ def _print_held_out(report: dict[str, Any]) -> None:
             name, *(metric.format(row[metric.name]) for metric in shown)
         )
     rich.console.Console().print(table)
+    if "updates" in report:
+        say(f"Updates of the student: {report['updates']:,}")
     if "kept_percent" in report:
         say(
             f"The student keeps {report['kept_percent']:.1f}% of the "

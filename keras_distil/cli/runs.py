@@ -39,6 +39,13 @@ def run(
     devices: Annotated[
         int, typer.Option(min=1, help="Devices to assume for --dry-run.")
     ] = 1,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="How long the whole command may take, in place of the "
+            "recipe's number of updates."
+        ),
+    ] = None,
     fresh: Fresh = False,
     workers: Annotated[
         str | None,
@@ -62,14 +69,18 @@ def run(
     json_: AsJson = False,
 ) -> None:
     """Run every stage of a recipe, and print what the student kept."""
-    resolved = load_recipe(recipe, set_)
+    if minutes is not None:
+        set_ = [*(set_ or []), f"minutes={minutes:g}"]
     progress = Progress(quiet=quiet_)
+    resolved = load_recipe(recipe, set_)
     if dry_run:
         quiet.import_tensorflow()
         from keras_distil.planning import estimate
         from keras_distil.runs import preflight
 
+        resolved, precision = estimate.with_precision(resolved)
         summary = estimate.summarise(resolved, devices=devices)
+        summary["recipe"]["precision"] = precision
         for line in preflight.open_inputs(resolved):
             progress.warn(line)
         printing.print_summary(summary, json_)

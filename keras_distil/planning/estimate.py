@@ -13,6 +13,7 @@ from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
 from keras_distil.planning.devices import Device
+from keras_distil.runs import settled
 from keras_distil.teachers.records import RecordLayout
 from keras_distil.teachers.writing import sequence_slots
 from keras_distil.utils.checks import check_count
@@ -22,6 +23,35 @@ _FLOAT32_BYTES = 4
 # their softened log-probabilities, the teacher's probabilities, their product,
 # the crossentropy's log-probabilities, and the gradient.
 _CHUNK_TABLES = 8
+
+
+def with_precision(
+    recipe: Recipe, device: Device | None = None
+) -> tuple[Recipe, str]:
+    """Replaces `precision: auto` with the precision that a run would take.
+
+    Args:
+        recipe: a checked recipe.
+        device: the device of the plan, whose published rates decide; None for
+            this machine, whose rates are measured.
+
+    Returns:
+        The recipe, and the precision to show.
+    """
+    if recipe.precision != "auto":
+        return recipe, recipe.precision
+    if device is None:
+        measured = settled.measure_precision()
+        precision: str = measured.value
+        shown = f"auto: {measured}"
+    else:
+        rates = {
+            each: device.peak_flops(each)
+            for each in ("float32", "mixed_bfloat16")
+        }
+        precision = max(rates, key=rates.__getitem__)
+        shown = f"auto: {precision} on a {device.name}"
+    return recipe.model_copy(update={"precision": precision}), shown
 
 
 def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
@@ -242,7 +272,11 @@ def time_of(
         "seconds_per_update": round(step_s, 4),
         "tokens_per_second": round(per_step / step_s),
     }
-    if settings.steps is None:
+    minutes = recipe.minutes or settings.minutes
+    if minutes is not None:
+        time["hours"] = round(minutes / 60, 2)
+        time["updates"] = "known once some are timed, when the run begins"
+    elif settings.steps is None:
         time["hours"] = "known once the corpus is prepared"
         time["hours_per_billion_tokens"] = round(
             1e9 / per_step * step_s / _HOUR, 2
@@ -295,7 +329,9 @@ def _tokens(recipe: Recipe) -> dict[str, Any]:
         return tokens
     per_step = settings.batch_size * length
     tokens["distill_per_step"] = per_step
-    if settings.steps is None:
+    if settings.minutes is not None or recipe.minutes is not None:
+        tokens["distill_total"] = "known once some updates are timed"
+    elif settings.steps is None:
         tokens["distill_total"] = (
             f"{settings.epochs:g} times the corpus, known once it is prepared"
         )

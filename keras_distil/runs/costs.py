@@ -13,24 +13,33 @@ from keras_distil.runs.student import make_elmo, make_student
 from keras_distil.runs.teacher import load_teacher
 
 
-def add_costs(run: Run, rows: dict[str, dict[str, float]]) -> None:
-    """Adds parameters, size and CPU latency (measured in float32)."""
+def measure_text_costs(run: Run) -> dict[str, dict[str, float]]:
+    """Measures parameters, size and CPU latency, in float32.
+
+    Returns:
+        Values by column of the table, for "teacher" and "student".
+    """
     run.progress.say("Measure latency")
     teacher = load_teacher(run.recipe, dtype="float32")
-    student = make_student(run.recipe, teacher, dtype="float32")
+    models = {
+        "teacher": teacher,
+        "student": make_student(run.recipe, teacher, dtype="float32"),
+    }
     length = run.recipe.evaluate.latency_length
     milliseconds = latency.measure_latency_ms(
         {
-            "teacher": latency.masked_lm_encoder_call(teacher, length),
-            "student": latency.masked_lm_encoder_call(student, length),
+            role: latency.masked_lm_encoder_call(model, length)
+            for role, model in models.items()
         }
     )
-    for name, row in rows.items():
-        role = "teacher" if name == "teacher" else "student"
-        model = teacher if role == "teacher" else student
-        row["parameters"] = size.parameter_count(model)
-        row["size_mb"] = round(size.size_mb(model), 1)
-        row["latency_ms"] = round(milliseconds[role], 2)
+    return {
+        role: {
+            "parameters": size.parameter_count(model),
+            "size_mb": round(size.size_mb(model), 1),
+            "latency_ms": round(milliseconds[role], 2),
+        }
+        for role, model in models.items()
+    }
 
 
 def measure_costs(

@@ -17,12 +17,13 @@ from keras_distil.runs.corpus import (
     take_examples,
     take_held_out,
 )
+from keras_distil.runs.exports import rehearse_export
 from keras_distil.runs.fit import fit_on_text
 from keras_distil.runs.run_folder import BASELINE_FILE, LOGS, STUDENT_FILE, Run
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.scores import score_on_text
 from keras_distil.runs.sections import distill_section
-from keras_distil.runs.settled import counts_minutes
+from keras_distil.runs.settled import counts_minutes, read_settled
 from keras_distil.runs.student import make_student
 from keras_distil.runs.teacher import (
     TeacherInMemory,
@@ -75,7 +76,9 @@ def distill(
         maskings=None if cached is None else cached.settings.maskings,
     )
     if in_minutes:
-        _settle_steps(run, prepared, teacher, cached, batches, score_s)
+        rest_s = _rehearse(run, teacher.model, student, prepared)
+        rest_s += score_s * (2 if settings.baseline else 1)
+        _settle_steps(run, prepared, teacher, cached, batches, rest_s)
         # The updates that were timed must leave no trace.
         keras.utils.set_random_seed(recipe.seed)
         student = make_student(recipe, teacher.model)
@@ -143,6 +146,7 @@ def train_student(
         steps,
         first,
         examples=examples,
+        after=(steps, "the baseline") if settings.baseline else None,
     )
 
 
@@ -181,13 +185,34 @@ def _make_baseline_trainer(
     )
 
 
+def _rehearse(
+    run: Run,
+    teacher: MaskedLM,
+    student: MaskedLM,
+    prepared: data.PreparedCorpus,
+) -> float:
+    """Returns the seconds that comparing and exporting a student take.
+
+    Both are done on the untrained student, for a recipe whose `minutes` are
+    those of the whole run.
+    """
+    settled = read_settled(run.folder).steps
+    if run.recipe.minutes is None or settled is not None or not run.writes:
+        return 0.0
+    run.progress.say("Rehearse what follows the training, to know its time")
+    began = time.monotonic()
+    _compare(run, teacher, student, prepared)
+    rehearse_export(run, student)
+    return time.monotonic() - began
+
+
 def _settle_steps(
     run: Run,
     prepared: data.PreparedCorpus,
     teacher: TeacherInMemory,
     cached: teachers.CachedTeacher | None,
     batches: tf.data.Dataset,
-    score_s: float,
+    rest_s: float,
 ) -> None:
     """Finds how many updates the recipe's minutes are enough for.
 
@@ -197,7 +222,7 @@ def _settle_steps(
         teacher: the teacher.
         cached: the teacher's outputs on disk, if the recipe asks for them.
         batches: batches of the corpus, without the teacher's outputs.
-        score_s: seconds that it takes to score a student.
+        rest_s: seconds that the stages after the training take.
     """
     began = time.monotonic()
     recipe = run.recipe
@@ -223,9 +248,7 @@ def _settle_steps(
     trials = [time_plan.Trial(make_student_training, distilled)]
     if settings.baseline:
         trials.append(time_plan.Trial(make_baseline_training, batches))
-    time_plan.settle_steps(
-        run, trials, began=began, rest_s=len(trials) * score_s
-    )
+    time_plan.settle_steps(run, trials, began=began, rest_s=rest_s)
 
 
 def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:
@@ -336,13 +359,22 @@ def _keep_comparison(
     if not run.writes:
         return
     run.progress.say("Compare the layers of teacher and student")
-    compared = comparison.compare(
+    compared = _compare(run, teacher, student, prepared)
+    run.write_json(
+        run.folder / comparison.SIDE_BY_SIDE_FILE, compared.model_dump()
+    )
+
+
+def _compare(
+    run: Run,
+    teacher: MaskedLM,
+    student: MaskedLM,
+    prepared: data.PreparedCorpus,
+) -> comparison.SideBySide:
+    return comparison.compare(
         teacher,
         student,
         take_held_out(run.recipe, prepared, _COMPARED),
         load_tokenizer(run.recipe),
         samples=run.recipe.evaluate.samples,
-    )
-    run.write_json(
-        run.folder / comparison.SIDE_BY_SIDE_FILE, compared.model_dump()
     )

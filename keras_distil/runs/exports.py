@@ -1,6 +1,7 @@
 """The last stage of a run: exporting students for other programs."""
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ def export_run(run: Run) -> list[dict[str, Any]]:
             shown = str(report.path.relative_to(run.folder))
             made.append({**report.to_json(), "path": shown})
     return made
+
+
+def rehearse_export(run: Run, student: MaskedLM) -> None:
+    """Exports a student as the run will do at its end, and keeps nothing."""
+    settings = run.recipe.export
+    if settings is None or not run.writes:
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, STUDENT_FILE)
+        student.save(path)
+        export_file(
+            run.recipe,
+            path,
+            path.parent,
+            settings.formats,
+            overwrite=False,
+            progress=Progress(quiet=True),
+        )
 
 
 def export_file(

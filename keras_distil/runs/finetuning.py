@@ -56,8 +56,10 @@ def finetune(
     metrics: dict[str, significance.Metric] = {}
     # ELMo appears in the table with its costs only.
     rows = [row for row in settings.rows if row != score_table.ELMO]
+    later = sum(_updates_left(run, x, encoders, rows) for x in tasks.values())
     for name, task in tasks.items():
-        train_rows(run, task, encoders, rows)
+        later -= _updates_left(run, task, encoders, rows)
+        train_rows(run, task, encoders, rows, later=later)
         for row in rows:
             trainings = [
                 plan_training(run, name, row, seed)
@@ -74,6 +76,8 @@ def train_rows(
     task: BuiltTask,
     encoders: Mapping[str, MaskedLM],
     rows: Sequence[str],
+    *,
+    later: int = 0,
 ) -> None:
     """Trains rows on one task with every seed, or reuses finished trainings.
 
@@ -83,14 +87,11 @@ def train_rows(
         encoders: by row, the models to start from, including the teacher if it
             augments the students' examples.
         rows: the rows to train. A student's teacher comes before it.
+        later: updates of trainings on later tasks.
     """
     settings = finetune_section(run.recipe)
-    left = [
-        planned
-        for seed in settings.of_task(task.name).seeds
-        for row in rows
-        if not (planned := plan_training(run, task.name, row, seed)).is_finished
-    ]
+    left = _trainings_left(run, task, rows)
+    later += _updates_left(run, task, encoders, rows)
     more = task.train
     if settings.augment_copies and any(
         planned.row == score_table.STUDENT for planned in left
@@ -98,7 +99,49 @@ def train_rows(
         more = augment(run, task, encoders[score_table.TEACHER])
     for planned in left:
         train = more if planned.row == score_table.STUDENT else task.train
-        _train(run, planned, encoders[planned.row], task, train)
+        encoder = encoders[planned.row]
+        later -= _count_updates(run, task, encoder)
+        _train(run, planned, encoder, task, train, later)
+
+
+def _trainings_left(
+    run: Run, task: BuiltTask, rows: Sequence[str]
+) -> list[TaskTraining]:
+    planned = [
+        plan_training(run, task.name, row, seed)
+        for seed in finetune_section(run.recipe).of_task(task.name).seeds
+        for row in rows
+    ]
+    return [training for training in planned if not training.is_finished]
+
+
+def _updates_left(
+    run: Run,
+    task: BuiltTask,
+    encoders: Mapping[str, MaskedLM],
+    rows: Sequence[str],
+) -> int:
+    """Counts the updates of a task's unfinished trainings, at most."""
+    return sum(
+        _count_updates(run, task, encoders[planned.row])
+        for planned in _trainings_left(run, task, rows)
+    )
+
+
+def _count_updates(run: Run, task: BuiltTask, encoder: MaskedLM) -> int:
+    settings = _settings_of(run, task, encoder)
+    return settings.epochs * -(-len(task.train) // settings.batch_size)
+
+
+def _settings_of(
+    run: Run, task: BuiltTask, encoder: MaskedLM | Task
+) -> trainers.TaskDefaults:
+    return task_settings(
+        run.recipe,
+        task.name,
+        examples=len(task.train),
+        width=encoder.backbone.hidden_dim,
+    )
 
 
 def _train(
@@ -107,6 +150,7 @@ def _train(
     encoder: MaskedLM,
     task: BuiltTask,
     train: data.EncodedExamples,
+    later: int,
 ) -> None:
     """Trains one model, scores its best epoch and writes both to disk."""
     started = time.perf_counter()
@@ -122,7 +166,7 @@ def _train(
     teacher = None
     if planned.row == score_table.STUDENT:
         teacher = load_task_model(planned.teacher_folder / MODEL_FILE)
-    best = _fit(run, planned, model, teacher, task, train)
+    best = _fit(run, planned, model, teacher, task, train, later)
     predictions = task.evaluator.predictions(
         load_task_model(planned.folder / MODEL_FILE)
     )
@@ -153,13 +197,9 @@ def _fit(
     teacher: Task | None,
     task: BuiltTask,
     train: data.EncodedExamples,
+    later: int,
 ) -> callbacks.BestEpoch:
-    settings = task_settings(
-        run.recipe,
-        planned.task,
-        examples=len(task.train),
-        width=model.backbone.hidden_dim,
-    )
+    settings = _settings_of(run, task, model)
     steps = -(-len(train) // settings.batch_size)
     trainer = make_task_trainer(
         finetune_section(run.recipe),
@@ -194,6 +234,7 @@ def _fit(
             "learning_rate": settings.learning_rate,
             "batch_size": settings.batch_size,
         },
+        after=(later, "the trainings that follow"),
     )
     return best
 

@@ -1,5 +1,6 @@
 """Calls `fit` with the callbacks that every training of a run has."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from keras_distil.config.model_sections import TeacherTraining
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.run_folder import CHECKPOINTS, LOGS, METRICS_FILE, Run
 from keras_distil.training.distiller import Distiller
+from keras_distil.utils.progress import Progress, duration
+
+
+# The first updates compile and fill caches.
+_WARM_UP_UPDATES = 2
+_TIMED_UPDATES = 10
 
 
 def fit_on_text(
@@ -25,6 +32,7 @@ def fit_on_text(
     first: Sequence[keras.callbacks.Callback] = (),
     *,
     examples: Any = None,
+    after: tuple[int, str] | None = None,
 ) -> None:
     """Trains a masked-LM model for a number of updates.
 
@@ -37,6 +45,7 @@ def fit_on_text(
         steps: int >= 1, updates.
         first: callbacks that come before those of every stage.
         examples: a batch to show in TensorBoard; None for nothing.
+        after: see `fit_steps`.
     """
     fit_steps(
         run,
@@ -53,6 +62,7 @@ def fit_on_text(
             "batch_size": settings.batch_size,
         },
         examples=examples,
+        after=after,
     )
 
 
@@ -68,6 +78,7 @@ def fit_steps(
     states: Path,
     hparams: dict[str, Any],
     examples: Any = None,
+    after: tuple[int, str] | None = None,
 ) -> None:
     """Trains for `epochs` times `steps` updates, from where it last stopped.
 
@@ -82,6 +93,8 @@ def fit_steps(
         states: folder for the training states.
         hparams: for TensorBoard's table of hyperparameters.
         examples: a batch to show in TensorBoard; None for nothing.
+        after: updates of trainings that follow, none of them slower, and what
+            these trainings are; for the estimate of the run's duration.
     """
     state = callbacks.TrainingState(
         states, every_steps=run.recipe.checkpoint_steps
@@ -105,6 +118,48 @@ def fit_steps(
                 board,
                 callbacks.MetricsLog(run.folder / METRICS_FILE, stage=stage),
                 callbacks.ProgressBar(bar, state),
+                _Forecast(run.progress, steps * epochs, state, after),
             ],
             verbose=0,
         )
+
+
+class _Forecast(keras.callbacks.Callback):
+    """Says once, after some timed updates, how long all of them take here."""
+
+    # What it says is counted from the model.
+    has_training_state = False
+
+    def __init__(
+        self,
+        progress: Progress,
+        steps: int,
+        state: callbacks.TrainingState,
+        after: tuple[int, str] | None,
+    ) -> None:
+        super().__init__()
+        self._progress = progress
+        self._steps = steps
+        self._state = state
+        self._after = after
+        self._times: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Times the updates."""
+        if len(self._times) > _WARM_UP_UPDATES + _TIMED_UPDATES:
+            return
+        self._times.append(time.monotonic())
+        if len(self._times) <= _WARM_UP_UPDATES + _TIMED_UPDATES:
+            return
+        each = (self._times[-1] - self._times[_WARM_UP_UPDATES]) / (
+            _TIMED_UPDATES
+        )
+        done = int(self.model.optimizer.iterations.numpy())
+        left = self._steps - (done - self._state.first_update)
+        text = f"An update takes {each:.3g} s here: {duration(each * left)} for"
+        text += f" the other {left:,}"
+        if self._after is not None and self._after[0]:
+            updates, what = self._after
+            text += f", then at most {duration(each * updates)} for {what}"
+        if left > _TIMED_UPDATES:
+            self._progress.say(text)

@@ -368,6 +368,7 @@ def check_report(path: Path) -> None:
         whole = isinstance(report["name"], str)
         whole = whole and ("rows" in report or "tasks" in report)
         values = [report["duration_s"], report.get("kept_percent", 0.0)]
+        values.append(report.get("updates", 0))
         rows = report.get("rows", {"teacher": {}})
         values += [rows[name][key] for name in rows for key in rows["teacher"]]
         whole = whole and all(

@@ -11,7 +11,7 @@ from keras_hub.models import MaskedLM
 from keras_distil import config
 from keras_distil.runs import preflight
 from keras_distil.runs.corpus import prepare_corpus
-from keras_distil.runs.costs import add_costs, measure_costs
+from keras_distil.runs.costs import measure_costs, measure_text_costs
 from keras_distil.runs.distillation import count_steps, distill
 from keras_distil.runs.exports import export_run
 from keras_distil.runs.finetuning import finetune
@@ -193,9 +193,13 @@ def _run_on_text(
             "teacher": score_on_text(run, "teacher", model, model, prepared)
         }
     else:
+        # Before the training, whose minutes may depend on it.
+        costs = measure_text_costs(run)
         rows = distill(run, prepared, teacher)
-        report["updates"] = count_steps(distill_section(run.recipe), prepared)
-        add_costs(run, rows)
+        for name, row in rows.items():
+            row |= costs["teacher" if name == "teacher" else "student"]
+        settings = distill_section(run.recipe)
+        report["updates"] = count_steps(settings, prepared)
         report |= kept_share(run, rows, prepared)
     report["rows"] = rows
     if run.recipe.distill is None:

@@ -15,6 +15,7 @@ from keras_distil.runs.report.html_page import (
     html_document,
 )
 from keras_distil.runs.report.learning import read_trainings
+from keras_distil.runs.settled import with_settled
 from keras_distil.utils import disk
 
 _QUOTED = (
@@ -86,8 +87,8 @@ def _sections(folder: Path, report: dict[str, Any]) -> Iterator[ReportSection]:
 
 def _recipe(folder: Path) -> config.Recipe | None:
     try:
-        return config.load_recipe(folder / "recipe.yaml")
-    except (config.RecipeError, OSError):
+        return with_settled(config.load_recipe(folder / "recipe.yaml"), folder)
+    except (ValueError, OSError):
         return None
 
 
@@ -105,8 +106,11 @@ def _summary(recipe: config.Recipe, report: dict[str, Any]) -> ReportSection:
             f"without the teacher, finds {baseline} of the masked words; the "
             f"student {student}.</p>"
         )
+    updates = ""
+    if "updates" in report:
+        updates = f"The student took {report['updates']:,} updates. "
     parts.append(
-        '<p class="notes">The whole run took '
+        f'<p class="notes">{updates}The whole run took '
         f"{report['duration_s']:,.0f} seconds.</p>"
     )
     return ReportSection("Summary", "\n".join(parts))
