@@ -38,7 +38,7 @@ class DistillSection(Section):
 
     steps: Count | None = None
     epochs: Positive | None = None
-    minutes: Positive | None = None
+    minutes: Annotated[Positive | None, Field(validate_default=True)] = None
     batch_size: Count
     micro_batches: Count = 1
     jit_compile: bool = True
@@ -124,6 +124,26 @@ class DistillSection(Section):
                     f"or remove `distill.balance.{name}`."
                 )
         return balance
+
+    @property
+    def duration(self) -> str | None:
+        """The key that says how long to train; None if none of them does."""
+        given = [x for x in DURATIONS if getattr(self, x) is not None]
+        return given[0] if given else None
+
+    @field_validator("minutes")
+    @classmethod
+    def _one_duration(
+        cls, minutes: float | None, info: ValidationInfo
+    ) -> float | None:
+        values = {**info.data, "minutes": minutes}
+        given = [f"{x}={values[x]}" for x in DURATIONS if values.get(x)]
+        if len(given) > 1:
+            raise ValueError(
+                "set only one of `steps`, `epochs` and `minutes`, the others "
+                f"to null. Received: {', '.join(given)}."
+            )
+        return minutes
 
     @field_validator("micro_batches")
     @classmethod

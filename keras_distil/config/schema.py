@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from keras_distil.config.data_section import DataSection
-from keras_distil.config.distill_section import DURATIONS, DistillSection
+from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.config.model_sections import StudentSection, TeacherSection
 from keras_distil.config.output_sections import (
@@ -203,17 +203,16 @@ class Recipe(Section):
 
 
 def _check_duration(distill: DistillSection, minutes: float | None) -> None:
-    """Raises ValueError unless exactly one key says how long to train."""
-    given = {name: getattr(distill, name) for name in DURATIONS}
-    given = {f"`{name}`": x for name, x in given.items() if x is not None}
-    if minutes is not None:
-        given["the recipe's own `minutes`"] = minutes
-    if len(given) != 1:
+    """Raises ValueError unless something says how long to train, once."""
+    if distill.duration is None and minutes is None:
         raise ValueError(
-            "set exactly one of `steps`, `epochs` and `minutes` here, or "
-            "`minutes` of the whole recipe, and the others to null. Received: "
-            + (", ".join(f"{name} {x}" for name, x in given.items()) or "none")
-            + "."
+            "set one of `steps`, `epochs` and `minutes` here, or `minutes` of "
+            "the whole recipe. Received: none of them."
+        )
+    if distill.duration is not None and minutes is not None:
+        raise ValueError(
+            f"remove `{distill.duration}`, or the `minutes` of the whole "
+            "recipe, which are in place of it."
         )
 
 

@@ -100,7 +100,7 @@ def train_rows(
     for planned in left:
         train = more if planned.row == score_table.STUDENT else task.train
         encoder = encoders[planned.row]
-        later -= _count_updates(run, task, encoder)
+        later -= _count_updates(run, task, encoder, planned.row)
         _train(run, planned, encoder, task, train, later)
 
 
@@ -123,14 +123,19 @@ def _updates_left(
 ) -> int:
     """Counts the updates of a task's unfinished trainings, at most."""
     return sum(
-        _count_updates(run, task, encoders[planned.row])
+        _count_updates(run, task, encoders[planned.row], planned.row)
         for planned in _trainings_left(run, task, rows)
     )
 
 
-def _count_updates(run: Run, task: BuiltTask, encoder: MaskedLM) -> int:
+def _count_updates(
+    run: Run, task: BuiltTask, encoder: MaskedLM, row: str
+) -> int:
     settings = _settings_of(run, task, encoder)
-    return settings.epochs * -(-len(task.train) // settings.batch_size)
+    examples = len(task.train)
+    if row == score_table.STUDENT:
+        examples *= 1 + finetune_section(run.recipe).augment_copies
+    return settings.epochs * -(-examples // settings.batch_size)
 
 
 def _settings_of(

@@ -16,7 +16,6 @@ from keras_distil.runs.run_folder import CHECKPOINTS, LOGS, METRICS_FILE, Run
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils.progress import Progress, duration
 
-
 # The first updates compile and fill caches.
 _WARM_UP_UPDATES = 2
 _TIMED_UPDATES = 10

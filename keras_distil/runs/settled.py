@@ -121,8 +121,8 @@ def with_steps(recipe: config.Recipe, steps: int) -> config.Recipe:
 
 def counts_minutes(recipe: config.Recipe) -> bool:
     """Whether a recipe says in minutes how long it trains."""
-    of_training = recipe.distill.minutes if recipe.distill else None
-    return recipe.minutes is not None or of_training is not None
+    distill = recipe.distill
+    return distill is not None and distill.duration in (None, "minutes")
 
 
 def keep(

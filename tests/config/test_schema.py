@@ -6,7 +6,7 @@ import pydantic
 import pytest
 import yaml
 
-from keras_distil.config import RecipeError, load_recipe
+from keras_distil.config import RecipeError, dump_recipe, load_recipe
 
 TRAIN = (
     "teacher.train={method: %s, steps: 1, batch_size: 1, learning_rate: 1%s}"
@@ -87,7 +87,7 @@ def errors_of(path, *overrides):
         ("evaluate.sequences=0", "evaluate.sequences: must be greater than or"),
         ("evaluate.latency_length=513", "evaluate.latency_length: must be les"),
         # Choices.
-        ("precision=fp16", "precision: must be 'float32' or 'mixed_bfloat16'."),
+        ("precision=fp16", "precision: must be 'auto', 'float32' or 'm"),
         (
             "precision=mixed_float16",
             "precision: needs loss scaling, which is not supported; use "
@@ -183,15 +183,12 @@ def errors_of(path, *overrides):
             "distill.losses.mlm: must be a mapping of keys. Received: 2.0.",
         ),
         (
-            "distill.epochs=1",
-            "distill.epochs: set exactly one of `steps` and `epochs`, the "
-            "other to null. Received: steps=4, epochs=1.0.",
-        ),
-        (
             "distill.steps=null",
-            "distill.epochs: set exactly one of `steps` and `epochs`, the "
-            "other to null. Received: steps=None, epochs=None.",
+            "distill: set one of `steps`, `epochs` and `minutes` here, or "
+            "`minutes` of the whole recipe. Received: none of them.",
         ),
+        ("distill.minutes=0", "distill.minutes: must be greater than 0."),
+        ("minutes=-1", "minutes: must be greater than 0."),
         (
             "distill.micro_batches=3",
             "distill.micro_batches: must divide `batch_size`. Received: "
@@ -428,12 +425,53 @@ def test_required_keys_are_all_reported(recipe_path, section, keys):
     ]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["distill.steps=4", "distill.epochs=1"],
+            "distill.minutes: set only one of `steps`, `epochs` and "
+            "`minutes`, the others to null. Received: steps=4, epochs=1.0.",
+        ),
+        (
+            ["distill.minutes=4", "minutes=5"],
+            "distill: remove `minutes`, or the `minutes` of the whole recipe, "
+            "which are in place of it.",
+        ),
+    ],
+)
+def test_one_key_says_how_long(overrides, message, recipe_path):
+    assert errors_of(recipe_path, *overrides) == [message]
+
+
+@pytest.mark.parametrize(
+    ("override", "given"),
+    [
+        ("distill.epochs=2", (None, 2.0, None, None)),
+        ("distill.minutes=3", (None, None, 3.0, None)),
+        ("minutes=1.5", (None, None, None, 1.5)),
+        ("distill.steps=7", (7, None, None, None)),
+    ],
+)
+def test_an_override_of_the_duration_replaces_it(override, given, recipe_path):
+    for before in ("distill.steps=4", "distill.minutes=9", "minutes=8"):
+        path = recipe_path.with_name("before.yaml")
+        path.write_text(dump_recipe(load_recipe(recipe_path, [before])))
+        recipe = load_recipe(path, [override])
+        distill = recipe.distill
+        assert given == (
+            *(distill.steps, distill.epochs, distill.minutes),
+            recipe.minutes,
+        )
+
+
 def test_all_errors_come_together(recipe_path):
     errors = errors_of(
         recipe_path,
         "seed=-1",
         "student.dropout=2",
         "distill.batch_size=x",
+        "distill.steps=1",
         "distill.epochs=1",
         "distill.temprature=1",
         "distill.losses.cosine.weight=-1",
@@ -444,8 +482,8 @@ def test_all_errors_come_together(recipe_path):
     assert sorted(paths) == [
         "data.sources.0.packages.0",
         "distill.batch_size",
-        "distill.epochs",
         "distill.losses.cosine.weight",
+        "distill.minutes",
         "distill.temprature",
         "evaluate.sequences",
         "seed",

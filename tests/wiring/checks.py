@@ -416,6 +416,16 @@ def _(runs, made):
     return wanted if steps == round(wanted * count / batch_size(fit)) else steps
 
 
+@seen("distill.minutes", "minutes", wanted=7)
+def _(runs, made):
+    return made.fit("distill").arguments["steps_per_epoch"]
+
+
+@seen("minutes", "whole_minutes", wanted=9)
+def _(runs, made):
+    return made.fit("distill").arguments["steps_per_epoch"]
+
+
 of_fit(
     "distill.losses.",
     "text",

@@ -15,6 +15,7 @@ import keras_distil.benchmark.latency
 import keras_distil.benchmark.race
 from keras_distil import data, export
 from keras_distil.losses import registry
+from keras_distil.runs import time_plan
 
 TEMPERATURE = "distill.losses.soft_target.temperature"
 TEXT_SOURCE = {"kind": "files", "pattern": "text/*.txt"}
@@ -202,6 +203,11 @@ def stop(*positional: Any, **named: Any) -> None:
     raise StopError
 
 
+def _minute_updates(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    """Every update takes a minute, and what is left is enough for the rest."""
+    patch.setattr(time_plan, "_time_updates", lambda trial: (60.0, 0.0))
+
+
 def _corpora(made: Recording, patch: pytest.MonkeyPatch) -> None:
     for name in ("prepare_corpus", "open_corpus", "masked_lm_dataset"):
         watch(made, patch, data, name)
@@ -345,6 +351,22 @@ class Runs:
             name,
             {"precision": "mixed_bfloat16", "distill": DISTILL},
             stop_at="distill",
+        )
+
+    def _minutes(self, name: str) -> Recording:
+        return self._start(
+            name,
+            {"distill": {**DISTILL, "steps": None, "minutes": 7.5}},
+            stop_at="distill",
+            watched=_minute_updates,
+        )
+
+    def _whole_minutes(self, name: str) -> Recording:
+        return self._start(
+            name,
+            {"minutes": 9.5, "distill": {**DISTILL, "steps": None}},
+            stop_at="distill",
+            watched=_minute_updates,
         )
 
     def _cache(self, name: str) -> Recording:

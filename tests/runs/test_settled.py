@@ -1,0 +1,117 @@
+"""What a run settles on its machine, and keeps."""
+
+import json
+
+import pytest
+from commands import run_command
+
+from keras_distil import config
+from keras_distil.runs import run_folder, settled, stages
+from keras_distil.utils.progress import Progress
+
+RATES = {"float32": 100e9, "mixed_bfloat16": 250e9}
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """The rates that a machine is found to have; a test may change them."""
+    found = dict(RATES)
+    monkeypatch.setattr(settled, "matrix_product_flops", lambda rows: found)
+    return found
+
+
+def open_run(recipe, folder):
+    return run_folder.open_run(recipe, folder, Progress(quiet=True))
+
+
+@pytest.fixture
+def auto(toy_recipe):
+    return config.load_recipe(toy_recipe, ["precision=auto"])
+
+
+@pytest.mark.parametrize(
+    ("half", "chosen"), [(250e9, "mixed_bfloat16"), (60e9, "float32")]
+)
+def test_the_faster_precision_is_taken(half, chosen, rates, auto, tmp_path):
+    rates["mixed_bfloat16"] = half
+    run = open_run(auto, tmp_path / "run")
+    settled.settle_precision(run)
+    assert run.recipe.precision == chosen
+    assert json.loads((run.folder / "settled.json").read_text()) == {
+        "precision": {
+            "value": chosen,
+            "gflops": {"float32": 100.0, "mixed_bfloat16": half / 1e9},
+        },
+        "steps": None,
+    }
+
+
+def test_it_is_kept_on_a_machine_that_has_changed(rates, auto, tmp_path):
+    settled.settle_precision(open_run(auto, tmp_path / "run"))
+    rates["mixed_bfloat16"] = 1e9
+    run = open_run(auto, tmp_path / "run")
+    settled.settle_precision(run)
+    assert run.recipe.precision == "mixed_bfloat16"
+
+
+def test_a_given_precision_is_not_measured(rates, toy_recipe, tmp_path):
+    rates.clear()
+    run = open_run(config.load_recipe(toy_recipe), tmp_path / "run")
+    settled.settle_precision(run)
+    assert run.recipe.precision == "float32"
+    assert not (run.folder / "settled.json").exists()
+
+
+def test_a_run_trains_in_it(rates, auto, tmp_path, quick_runs):
+    run = open_run(auto, tmp_path / "run")
+    stages.run_recipe(run)
+    card = (run.folder / "MODEL_CARD.md").read_text()
+    assert "Precision mixed_bfloat16" in card
+    assert config.load_recipe(run.folder / "recipe.yaml") == auto
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        '{"precision": {"value": "float64", "gflops": {}}}',
+        '{"steps": {"value": 0, "student_s": 1, "left_s": 1}}',
+        '{"steps": {"value": 5}}',
+    ],
+)
+def test_a_damaged_file_is_one_line(text, auto, tmp_path):
+    run = open_run(auto, tmp_path / "run")
+    (run.folder / "settled.json").write_text(text)
+    with pytest.raises(ValueError, match=r"settled.json is damaged.*--fresh"):
+        settled.settle_precision(run)
+
+
+def test_a_rejected_recipe_leaves_a_folder_to_run_in(
+    rates, auto, tmp_path, monkeypatch
+):
+    def reject(recipe):
+        raise ValueError("no")
+
+    monkeypatch.setattr(stages.preflight, "check_formats", reject)
+    run = open_run(auto, tmp_path / "run")
+    with pytest.raises(ValueError, match="^no$"):
+        stages.run_recipe(run)
+    open_run(
+        auto.model_copy(update={"seed": 3}), tmp_path / "run"
+    )  # not another recipe's run
+
+
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["plan"]])
+def test_a_plan_says_what_it_would_choose(command, rates, toy_recipe, capsys):
+    name, *options = command
+    changes = ["--set", "precision=auto", "--json"]
+    status = run_command(name, str(toy_recipe), *options, *changes)
+    assert status == 0
+    shown = json.loads(capsys.readouterr().out)["recipe"]["precision"]
+    measured = (
+        "auto: mixed_bfloat16 (matrix products, GFLOP/s: float32 100, "
+        "mixed_bfloat16 250)"
+    )
+    device = "auto: mixed_bfloat16 on a a100"
+    assert shown == (device if name == "plan" else measured)
