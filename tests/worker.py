@@ -34,6 +34,7 @@ def main(folder, steps, trainings):
         workers = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
         assert strategy.num_replicas_in_sync == replicas * len(workers)
         strategies = {replicas: strategy}
+        check_the_chief_is_followed(strategy)
     elif replicas > 1:
         strategies[replicas] = tf.distribute.MirroredStrategy(
             [f"CPU:{index}" for index in range(replicas)]
@@ -42,6 +43,14 @@ def main(folder, steps, trainings):
     for training in trainings:
         name, count = training.pop("name"), training.pop("replicas")
         train(folder / name, steps, strategies[count], **training)
+
+
+def check_the_chief_is_followed(strategy):
+    from keras_distil.training import distribution
+
+    index, _ = distribution.worker_index()
+    with strategy.scope():
+        assert distribution.take_from_chief(2**40 + 7 + 11 * index) == 2**40 + 7
 
 
 def train(

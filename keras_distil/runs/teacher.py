@@ -28,6 +28,7 @@ from keras_distil.runs.corpus import (
 from keras_distil.runs.fit import fit_on_text
 from keras_distil.runs.run_folder import Run, read_text
 from keras_distil.runs.sections import distill_section
+from keras_distil.training import distribution
 from keras_distil.utils import disk
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -143,10 +144,12 @@ def freeze_teacher(recipe: config.Recipe, teacher: MaskedLM) -> MaskedLM:
 
     Under mixed precision the teacher, which is not trained, needs no float32
     weights, which every step would have to copy. In float32 it is returned
-    unchanged.
+    unchanged, and so it is for several workers: TensorFlow cannot send them
+    weights in bfloat16.
     """
     policy = keras.dtype_policies.get(recipe.precision)
-    if policy.compute_dtype == policy.variable_dtype:
+    several = distribution.worker_index()[1] > 1
+    if several or policy.compute_dtype == policy.variable_dtype:
         return teacher
     return models.with_dtype(teacher, policy.compute_dtype)
 

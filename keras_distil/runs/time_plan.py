@@ -76,7 +76,8 @@ def settle_steps(
         run.progress.say("Time some updates on this machine")
         found = _plan(run, trials, began, rest_s)
         keep(run, steps=found)
-        run.progress.say(_describe(found))
+        if run.writes:
+            run.progress.say(_describe(found))
         steps = distribution.take_from_chief(found.value)
     run.recipe = with_steps(run.recipe, steps)
 
@@ -97,9 +98,9 @@ def _plan(
     if left < fewest * update_s and run.writes:
         more = duration(fewest * update_s - left)
         raise ValueError(
-            f"`minutes` leaves too little time here: one update takes "
-            f"{update_s:.2f} s, and at least {fewest} are needed, one more "
-            f"than `distill.warmup_steps`. Give at least {more} more."
+            "`minutes` leaves too little time to train here. One update takes "
+            f"{update_s:.2f} s, and the run needs at least {fewest}, "
+            f"`distill.warmup_steps` and one. Give at least {more} more."
         )
     return SettledSteps(
         value=max(1, int(left / update_s)),

@@ -53,7 +53,7 @@ FAULTS = (
     ),
     Fault(
         "the baseline is not clipped",
-        "train_baseline",
+        "_make_baseline_trainer",
         "clip_norm=settings.clip_norm",
         "clip_norm=None",
         (
@@ -227,8 +227,8 @@ FAULTS = (
     Fault(
         "the cache has one masking",
         "cache_teacher",
-        "maskings=min(settings.maskings, passes)",
-        "maskings=1",
+        "maskings = min(maskings, passes)",
+        "maskings = 1",
         _key("teacher.cache.maskings"),
     ),
     Fault(
@@ -353,7 +353,7 @@ FAULTS = (
     ),
     Fault(
         "costs of teacher and student are swapped",
-        "add_costs",
+        "_run_on_text",
         '"teacher" if name == "teacher" else "student"',
         '"student" if name == "teacher" else "teacher"',
         (f"{_WHOLE}::test_costs_are_each_model_s",),

@@ -63,7 +63,7 @@ def test_a_run_that_goes_on_keeps_its_updates(plan):
 
 def test_too_few_minutes(plan):
     """16 s are spent or needed to start; 4 updates take 3 s."""
-    message = r"one update takes 0.75 s.*at least 4 .*4 s more"
+    message = r"One update takes 0.75 s.*at least 4, .*4 s more"
     with pytest.raises(ValueError, match=message):
         plan("distill.minutes=0.25")
 
