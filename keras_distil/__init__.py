@@ -9,11 +9,13 @@ import importlib
 from typing import Any
 
 from keras_distil.utils.backend import check_backend, is_command
+from keras_distil.utils.saved_classes import register_with_keras
 from keras_distil.utils.version import __version__
 
 # The command line checks it too, and prints one line in place of a traceback.
 if not is_command():
     check_backend()
+    register_with_keras()
 
 _MODULES = (
     "callbacks",

@@ -197,11 +197,13 @@ def test_families_are_seen(source, words):
     assert all(a.startswith(b) for a, b in zip(found, words, strict=True))
 
 
-# Public names, and Hugging Face's tokenizer classes by their kind.
+# Public names, those in saved files, and Hugging Face's tokenizer classes by
+# their kind.
 NAMES_FAMILIES = {
     "models/__init__.py",
     "data/word_piece.py",
     "data/byte_level_bpe.py",
+    "utils/saved_classes.py",
 }
 # Parts of WordPiece in the library `tokenizers`, whatever model reads them.
 OF_TOKENIZERS = {"BertNormalizer", "BertPreTokenizer", "BertProcessing"}

@@ -1,7 +1,7 @@
 """Training of the student, and of the baseline, on text."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -25,11 +25,7 @@ from keras_distil.runs.scores import score_on_text
 from keras_distil.runs.sections import distill_section
 from keras_distil.runs.settled import counts_minutes, read_settled
 from keras_distil.runs.student import make_student
-from keras_distil.runs.teacher import (
-    TeacherInMemory,
-    cache_teacher,
-    freeze_teacher,
-)
+from keras_distil.runs.teacher import TeacherInMemory, cache_teacher
 from keras_distil.training.distiller import Distiller
 
 # Number of sequences on which the gradients of the losses are compared.
@@ -91,7 +87,7 @@ def distill(
     _keep_comparison(run, teacher.model, student, prepared)
     _tell_board(run, "distill", rows["student"], steps)
     if settings.baseline:
-        baseline = train_baseline(run, teacher.model, batches, steps)
+        baseline = train_baseline(run, prepared, teacher.model, batches)
         rows["baseline"] = score_on_text(
             run, "baseline", baseline, teacher.model, prepared
         )
@@ -106,6 +102,8 @@ def train_student(
     cached: teachers.CachedTeacher | None,
     student: MaskedLM,
     batches: tf.data.Dataset,
+    *,
+    watch: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Distils the student, in place.
 
@@ -116,6 +114,7 @@ def train_student(
         cached: the teacher's outputs on disk, if the recipe asks for them.
         student: the untrained student.
         batches: batches of the corpus, without the teacher's outputs.
+        watch: callbacks that only watch.
     """
     recipe = run.recipe
     settings = distill_section(recipe)
@@ -130,6 +129,7 @@ def train_student(
         *make_schedulers(settings),
         *make_balancer(settings, batches),
         callbacks.StudentCheckpoint(run.folder / STUDENT_FILE),
+        *watch,
     ]
     examples = None
     if cached is None:
@@ -151,38 +151,37 @@ def train_student(
 
 
 def train_baseline(
-    run: Run, teacher: MaskedLM, batches: tf.data.Dataset, steps: int
+    run: Run,
+    prepared: data.PreparedCorpus,
+    teacher: MaskedLM,
+    batches: tf.data.Dataset,
+    *,
+    watch: Sequence[keras.callbacks.Callback] = (),
 ) -> MaskedLM:
     """Trains a student on the same batches without the teacher.
 
     Args:
         run: the run.
+        prepared: the corpus.
         teacher: source of the student's initial weights.
         batches: the student's batches. The stream depends only on the recipe's
             seed.
-        steps: int >= 1, updates.
+        watch: callbacks that only watch.
     """
     settings = distill_section(run.recipe)
+    steps = count_steps(settings, prepared)
     keras.utils.set_random_seed(run.recipe.seed)
     baseline = make_student(run.recipe, teacher)
-    trainer = _make_baseline_trainer(baseline, settings, steps)
-    checkpoint = callbacks.StudentCheckpoint(run.folder / BASELINE_FILE)
-    fit_on_text(
-        run, "baseline", trainer, batches, settings, steps, [checkpoint]
-    )
-    return baseline
-
-
-def _make_baseline_trainer(
-    baseline: MaskedLM, settings: DistillSection, steps: int
-) -> Distiller:
-    return trainers.masked_lm_trainer(
+    trainer = trainers.masked_lm_trainer(
         baseline,
         make_student_optimizer(settings, steps),
         clip_norm=settings.clip_norm,
         micro_batches=settings.micro_batches,
         jit_compile=settings.jit_compile,
     )
+    first = [callbacks.StudentCheckpoint(run.folder / BASELINE_FILE), *watch]
+    fit_on_text(run, "baseline", trainer, batches, settings, steps, first)
+    return baseline
 
 
 def _rehearse(
@@ -226,29 +225,21 @@ def _settle_steps(
     """
     began = time.monotonic()
     recipe = run.recipe
-    settings = distill_section(recipe)
-    distilled = batches
-    if cached is not None:
-        distilled = cached.dataset(prepared, batch_size=settings.batch_size)
 
-    def make_student_training() -> time_plan.Training:
-        distiller = make_distiller(
-            recipe,
-            cached or freeze_teacher(recipe, teacher.model),
-            make_student(recipe, teacher.model),
-            steps=time_plan.ANY_STEPS,
+    def train(scratch: Run, clock: keras.callbacks.Callback) -> None:
+        student = make_student(recipe, teacher.model)
+        train_student(
+            *(scratch, prepared, teacher, cached, student, batches),
+            watch=[clock],
         )
-        return distiller, make_balancer(settings, batches)
 
-    def make_baseline_training() -> time_plan.Training:
-        baseline = make_student(recipe, teacher.model)
-        steps = time_plan.ANY_STEPS
-        return _make_baseline_trainer(baseline, settings, steps), []
+    def train_alone(scratch: Run, clock: keras.callbacks.Callback) -> None:
+        train_baseline(scratch, prepared, teacher.model, batches, watch=[clock])
 
-    trials = [time_plan.Trial(make_student_training, distilled)]
-    if settings.baseline:
-        trials.append(time_plan.Trial(make_baseline_training, batches))
-    time_plan.settle_steps(run, trials, began=began, rest_s=rest_s)
+    trainings = [train]
+    if distill_section(recipe).baseline:
+        trainings.append(train_alone)
+    time_plan.settle_steps(run, trainings, began=began, rest_s=rest_s)
 
 
 def count_steps(settings: DistillSection, prepared: data.PreparedCorpus) -> int:

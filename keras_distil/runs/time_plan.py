@@ -1,13 +1,13 @@
 """Finds how many updates fit into the minutes that a recipe gives."""
 
 import dataclasses
-import gc
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
-import tensorflow as tf
 
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import distill_section
@@ -18,36 +18,18 @@ from keras_distil.runs.settled import (
     with_steps,
 )
 from keras_distil.training import distribution
-from keras_distil.training.distiller import Distiller
-from keras_distil.utils.progress import duration
+from keras_distil.utils.progress import Progress, duration
 
 # The first update compiles, the next ones still fill caches.
 _WARM_UP_UPDATES = 2
 _TIMED_UPDATES = 10
 
-
-# For the schedules of models that are thrown away.
-ANY_STEPS = 1000
-
-# A compiled trainer, and the callbacks that take time.
-Training: TypeAlias = tuple[Distiller, list[keras.callbacks.Callback]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """Some updates of one training, on models that are thrown away.
-
-    Attributes:
-        make: makes the training.
-        batches: its batches.
-    """
-
-    make: Callable[[], Training]
-    batches: tf.data.Dataset
+# Trains as a run says, with one callback more.
+Training: TypeAlias = Callable[[Run, keras.callbacks.Callback], Any]
 
 
 def settle_steps(
-    run: Run, trials: list[Trial], *, began: float, rest_s: float
+    run: Run, trainings: Sequence[Training], *, began: float, rest_s: float
 ) -> None:
     """Replaces the minutes of a run's recipe with a number of updates.
 
@@ -55,14 +37,14 @@ def settle_steps(
         steps = floor((end - now - starts) / sum(seconds per update))
             end: `distill.minutes` after `began`, or the recipe's `minutes`
                 after the start of the command, less `rest_s`
-            starts: what each training takes before its first update, and
-                compiling
+            starts: what each training takes before and after its updates,
+                such as compiling
 
     A run that is continued keeps its number. Every worker takes the chief's.
 
     Args:
         run: the run; its recipe is replaced.
-        trials: of the student, and of the baseline if there is one.
+        trainings: the student's, and the baseline's if there is one.
         began: when the training began, in seconds of `time.monotonic`.
         rest_s: seconds that stages after the training take.
 
@@ -74,7 +56,7 @@ def settle_steps(
     steps = distribution.take_from_chief(known.value if known else 0)
     if steps == 0:
         run.progress.say("Time some updates on this machine")
-        found = _plan(run, trials, began, rest_s)
+        found = _plan(run, trainings, began, rest_s)
         keep(run, steps=found)
         if run.writes:
             run.progress.say(_describe(found))
@@ -83,9 +65,9 @@ def settle_steps(
 
 
 def _plan(
-    run: Run, trials: list[Trial], began: float, rest_s: float
+    run: Run, trainings: Sequence[Training], began: float, rest_s: float
 ) -> SettledSteps:
-    timed = [_time_updates(trial) for trial in trials]
+    timed = [_time_updates(run, training) for training in trainings]
     settings = distill_section(run.recipe)
     if settings.minutes is not None:
         end = began + 60 * settings.minutes
@@ -110,25 +92,25 @@ def _plan(
     )
 
 
-def _time_updates(trial: Trial) -> tuple[float, float]:
-    """Returns the seconds per update, and those before the first one."""
+def _time_updates(run: Run, training: Training) -> tuple[float, float]:
+    """Returns the seconds per update, and those of all else.
+
+    The training is that of the run, in a folder that is thrown away.
+    """
     began = time.monotonic()
-    trainer, callbacks = trial.make()
     clock = _Clock()
-    trainer.fit(
-        trial.batches,
-        steps_per_epoch=_WARM_UP_UPDATES + _TIMED_UPDATES,
-        callbacks=[*callbacks, clock],
-        verbose=0,
-    )
-    del trainer
-    # Keras models contain reference cycles.
-    gc.collect()
-    update_s = (clock.times[-1] - clock.times[_WARM_UP_UPDATES - 1]) / (
-        _TIMED_UPDATES
-    )
-    spent = clock.times[-1] - began
-    return update_s, spent - len(clock.times) * update_s
+    updates = _WARM_UP_UPDATES + _TIMED_UPDATES
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = dataclasses.replace(
+            run,
+            recipe=with_steps(run.recipe, updates),
+            folder=Path(folder),
+            progress=Progress(quiet=True),
+        )
+        training(scratch, clock)
+    timed_s = clock.times[-1] - clock.times[_WARM_UP_UPDATES - 1]
+    update_s = timed_s / _TIMED_UPDATES
+    return update_s, time.monotonic() - began - updates * update_s
 
 
 class _Clock(keras.callbacks.Callback):

@@ -42,10 +42,10 @@ FAULTS = (
     Fault(
         "the baseline sees another seed's batches",
         "distill",
-        "train_baseline(run, teacher.model, batches, steps)",
-        "train_baseline(run, teacher.model, make_training_batches("
+        "train_baseline(run, prepared, teacher.model, batches)",
+        "train_baseline(run, prepared, teacher.model, make_training_batches("
         'recipe.model_copy(update={"seed": 1}), prepared, '
-        "batch_size=settings.batch_size), steps)",
+        "batch_size=settings.batch_size))",
         (
             f"{_WHOLE}::test_the_baseline_differs_from_the_student_by_its_"
             "teacher_alone",
@@ -53,7 +53,7 @@ FAULTS = (
     ),
     Fault(
         "the baseline is not clipped",
-        "_make_baseline_trainer",
+        "train_baseline",
         "clip_norm=settings.clip_norm",
         "clip_norm=None",
         (

@@ -25,7 +25,9 @@ def plan(toy_recipe, tmp_path, monkeypatch):
         )
         run.progress.started = NOW - 30.0
         monkeypatch.setattr(time_plan.time, "monotonic", lambda: NOW)
-        monkeypatch.setattr(time_plan, "_time_updates", lambda trial: trial)
+        monkeypatch.setattr(
+            time_plan, "_time_updates", lambda run, trial: trial
+        )
         time_plan.settle_steps(run, trials, began=NOW - 10.0, rest_s=rest_s)
         return run
 

@@ -205,7 +205,7 @@ def stop(*positional: Any, **named: Any) -> None:
 
 def _minute_updates(made: Recording, patch: pytest.MonkeyPatch) -> None:
     """Every update takes a minute, and what is left is enough for the rest."""
-    patch.setattr(time_plan, "_time_updates", lambda trial: (60.0, 0.0))
+    patch.setattr(time_plan, "_time_updates", lambda run, trial: (60.0, 0.0))
 
 
 def _corpora(made: Recording, patch: pytest.MonkeyPatch) -> None:
