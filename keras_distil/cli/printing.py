@@ -48,6 +48,15 @@ def print_report(report: dict[str, Any]) -> None:
     say(f"Duration: {report['duration_s']:.0f} s")
 
 
+def print_search(found: dict[str, Any]) -> None:
+    """Prints the trials of a search, as `results.collect` returns them."""
+    from keras_distil.search import results
+
+    rich.console.Console().print(results.make_table(found))
+    for line in results.summary(found):
+        say(line)
+
+
 def _print_held_out(report: dict[str, Any]) -> None:
     from keras_distil.training.metrics import TABLE, find_metric
 
