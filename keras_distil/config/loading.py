@@ -33,7 +33,9 @@ _DEFAULT_LOSSES = {
     "finetune.losses": registry.TASK_DEFAULTS,
 }
 
-# Similarity (0 to 1) from which one key is suggested in place of another.
+# Similarity (0 to 1) from which one key is suggested in place of another, of
+# the same section or anywhere.
+_NEAR_HERE = 0.6
 _NEAR = 0.65
 
 
@@ -369,28 +371,38 @@ def _without_tags(
 
 
 def _unknown_key(location: _Location, values: dict[str, Any]) -> str:
-    """Says that the key is unknown, and names the nearest valid key."""
+    """Says that the key is unknown, and names the nearest valid key.
+
+    A key of the same section comes first, because a typo is likelier than a
+    wrong section; then one that is nearer, elsewhere in the recipe.
+    """
     *parents, unknown = location
     siblings = _keys_at(parents, values)
-    prefix = "".join(f"{parent}." for parent in parents)
     everywhere = list(_all_keys(Recipe))
     if _schema_path(location) in everywhere:  # the key of another `kind`
         return f"unknown key; valid keys for this kind: {', '.join(siblings)}"
-    candidates = [f"{prefix}{key}" for key in siblings] + everywhere
+    section = "".join(f"{parent}." for parent in parents)
 
-    def nearness(path: str) -> float:
-        leaf = path.removeprefix(prefix).rpartition(".")[2]
-        ratio = difflib.SequenceMatcher(None, str(unknown), leaf).ratio()
-        # Among equally near keys, one in the same section comes first, then one
-        # below it, then the nearest: a typo is likelier than a wrong section.
-        near = 0.1 if path == prefix + leaf else 0.05 * path.startswith(prefix)
-        shared = os.path.commonprefix([path, prefix])
-        return ratio + near + 0.001 * len(shared)
+    def similarity(path: str) -> float:
+        leaf = path.rpartition(".")[2]
+        return difflib.SequenceMatcher(None, str(unknown), leaf).ratio()
 
-    best = max(candidates, key=nearness)
-    if nearness(best) < _NEAR:
+    def nearness(path: str) -> tuple[float, int, int]:
+        # Among equals, that of the nearest section, then of the nearest to the
+        # top of the recipe.
+        shared = os.path.commonprefix([path.split("."), section.split(".")])
+        return similarity(path), len(shared), -path.count(".")
+
+    here = section + max(siblings, key=similarity)
+    away = max(everywhere, key=nearness)
+    near = [here] if similarity(here) >= _NEAR_HERE else []
+    if away != here and similarity(away) > max(
+        _NEAR, similarity(here) if near else 0.0
+    ):
+        near.append(away)
+    if not near:
         return f"unknown key; valid keys here: {', '.join(siblings)}"
-    return f"unknown key; nearest valid key: {best}"
+    return f"unknown key; nearest valid key: {', or '.join(near)}"
 
 
 def _keys_at(parents: Sequence[str | int], values: Any) -> list[str]:
