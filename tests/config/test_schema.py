@@ -423,6 +423,22 @@ def test_student_needs_distill(recipe_path):
         ),
         ("step=1", "step: unknown key; nearest valid key: distill.steps."),
         (
+            "distill.losses.soft_target.temp=1",
+            "distill.losses.soft_target.temp: unknown key; nearest valid key: "
+            "distill.losses.soft_target.temperature.",
+        ),
+        (
+            "data.length=64",
+            "data.length: unknown key; nearest valid key: "
+            "data.sequence_length, or export.lengths.",
+        ),
+        (
+            "student.layer_count=1",
+            "student.layer_count: unknown key; valid keys here: source, "
+            "baseline_source, num_layers, layers, initialization, hidden_dim, "
+            "intermediate_dim, num_heads, dropout.",
+        ),
+        (
             "evaluate.qqqqq=1",
             "evaluate.qqqqq: unknown key; valid keys here: sequences, "
             "batch_size, latency_length, samples.",

@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         "a key elsewhere hides the section's own",
-        "_unknown_key",
+        "describe_unknown_key",
         "[here] if",
         "[] if",
         ("tests/config/test_schema.py::test_unknown_key_names_the_nearest",),
