@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import rich.box
 import rich.console
 import rich.table
 
@@ -61,7 +62,13 @@ def _print_held_out(report: dict[str, Any]) -> None:
     from keras_distil.training.metrics import TABLE, find_metric
 
     rows = report["rows"]
-    table = rich.table.Table(title=f"{report['name']}, held-out text")
+    # Without lines between columns, the captions fit a terminal of 80.
+    table = rich.table.Table(
+        title=f"{report['name']}, held-out text",
+        box=rich.box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
     table.add_column("model", no_wrap=True)
     shown = [find_metric(name) for name in TABLE if name in rows["teacher"]]
     for metric in shown:

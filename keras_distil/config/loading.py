@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from keras_distil.config import earlier_form
+from keras_distil.config import earlier_form, shipped
 from keras_distil.config.schema import Recipe
 from keras_distil.config.search_section import replaced
 from keras_distil.config.unknown_keys import describe_unknown_key
@@ -138,17 +138,18 @@ def load_recipe(
         >>> recipe.distill.steps
         2
     """
-    values = read_yaml(_read(path), where=str(path))
+    where = shipped.shorten_path(path)
+    values = read_yaml(_read(path), where=where)
     if values is None:
-        raise RecipeError(f"{path}: the file is empty; it must hold a recipe.")
+        raise RecipeError(f"{where}: the file is empty; it must hold a recipe.")
     if not isinstance(values, dict):
         raise RecipeError(
-            f"{path}: a recipe must be a mapping of keys such as `name:`. "
+            f"{where}: a recipe must be a mapping of keys such as `name:`. "
             f"Received: a {type(values).__name__}."
         )
     for override in overrides:
         _apply_override(values, override)
-    return _validated(values, where=str(path))
+    return _validated(values, where=where)
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:

@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import re
+from os import PathLike
 from pathlib import Path
 
 # In a checkout a link to the folder `recipes/`, in a wheel a folder of copies.
@@ -52,6 +53,12 @@ def find_recipe(given: str, *, or_run: bool = False) -> Path:
         f"recipe{_nearest(given)}. Received: {given!r}, which does not "
         "exist. `keras-distil recipes` lists the names."
     )
+
+
+def shorten_path(path: str | PathLike[str]) -> str:
+    """Returns a recipe's path as messages show it: a shipped one's name."""
+    path = Path(path)
+    return path.stem if path.parent == FOLDER else str(path)
 
 
 def read_summary(name: str) -> str:

@@ -25,6 +25,8 @@ def test_a_run_ends_with_a_table_and_its_folder(finished):
     folder, out = finished.folder, finished.printed
     for name in ("teacher", "student before", "student", "baseline"):
         assert name in out
+    # Nothing of the table is cut off at 80 columns.
+    assert "…" not in out
     assert str(folder) in out.replace("\n", "")
     for name in (
         "recipe.yaml",
