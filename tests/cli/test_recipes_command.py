@@ -133,3 +133,16 @@ def test_a_recipe_says_which_other_one_comes_first(
     )
     # No folder is left that a later run would meet.
     assert list(empty_folder.iterdir()) == []
+
+
+def test_a_finished_run_is_shown_without_what_it_started_from(
+    capsys, toy_run, empty_folder
+):
+    toy_run.copy(empty_folder / "saved_models" / "glue")
+    status, _, err = keras_distil(capsys, "run", "glue")
+    assert status == 1
+    assert "holds a finished run of another recipe" in err
+    status, _, err = keras_distil(capsys, "run", "glue", "--fresh")
+    assert status == 1
+    assert "Run that one first" in err
+    assert (empty_folder / "saved_models" / "glue" / "report.json").is_file()

@@ -91,11 +91,12 @@ def test_other_sources_are_not_files(source, tmp_path, monkeypatch):
     )
 
 
-def test_it_is_told_before_tensorflow_is_loaded(tmp_path):
+@pytest.mark.parametrize("option", ["--dry-run", "--quiet"])
+def test_it_is_told_before_tensorflow_is_loaded(tmp_path, option):
     code = (
         "import sys\n"
         "from keras_distil.cli import app\n"
-        "sys.argv = ['keras-distil', 'run', 'glue']\n"
+        f"sys.argv = ['keras-distil', 'run', 'glue', '{option}']\n"
         "try:\n"
         "    app.main()\n"
         "finally:\n"
