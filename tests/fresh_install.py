@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 import venv
 import zipfile
 from pathlib import Path
@@ -58,6 +59,7 @@ class Environment:
         Raises:
             AssertionError: if it ends with another status than expected.
         """
+        started = time.monotonic()
         done = subprocess.run(
             [self._programs / program, *map(str, words)],
             cwd=self._work,
@@ -72,7 +74,7 @@ class Environment:
         )
         shown = f"{program} {shlex.join(map(str, words))}"
         assert done.returncode == status, f"{shown}\n{done.stdout}"
-        print(f"ok: {shown}", flush=True)
+        print(f"{time.monotonic() - started:3.0f} s: {shown}", flush=True)
         return done.stdout
 
     def install(self, *words: object) -> None:
