@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv quickstart test fuzz mutants lint types bench clean
+.PHONY: help .venv quickstart test wheel-test fuzz mutants lint types bench clean
 
 help:
 	@echo "make quickstart  install, then distil a small student on this machine"
 	@echo "make .venv       install into .venv"
 	@echo "make test        run the tests (PYTEST_ARGS='-m slow' and the like)"
+	@echo "make wheel-test  build the wheel, install it afresh, use it in an empty folder"
 	@echo "make fuzz        hostile files through every reader, hostile batches trained on"
 	@echo "make mutants     small faults in the code: the tests must notice each"
 	@echo "make lint        check rules and formatting"
@@ -36,7 +37,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 quickstart: $(VENV)/.installed
-	$(BIN)/keras-distil run recipes/quickstart.yaml
+	$(BIN)/keras-distil run quickstart
 
 # More processes than cores: tests of workers and of kills mostly wait. A process
 # that has nothing left takes half of what waits in another, in one piece: long
@@ -44,6 +45,9 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest \
 		--numprocesses 3 --dist worksteal $(PYTEST_ARGS)
+
+wheel-test:
+	$(PYTHON) tests/fresh_install.py
 
 fuzz: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)

@@ -30,7 +30,8 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["keras_distil", "keras_distil.*"]),
-    package_data={"keras_distil": ["assets/*"]},
+    # `keras_distil/recipes` is a link to `recipes/`; an archive has its files.
+    package_data={"keras_distil": ["assets/*", "recipes/*.yaml"]},
     install_requires=[
         # Runs exported students; the quantiser makes them small.
         "ai-edge-litert>=2.1",

@@ -18,13 +18,23 @@ def main() -> None:
     for number in _WORDS:
         signal.signal(number, _end)
     from keras_distil.utils.backend import check_backend
+    from keras_distil.utils.extras import names_package
 
     try:
         check_backend()
     except ImportError as error:
         sys.exit(f"keras-distil: {error}")
-    from keras_distil.cli import app
-
+    try:
+        from keras_distil.cli import app
+    except ModuleNotFoundError as error:
+        # Without its requirements, as `keras_distil.edge` is installed.
+        if names_package(error, "keras_distil"):
+            raise
+        sys.exit(
+            "keras-distil: the command needs all requirements of the package, "
+            f"but {error.name} is not installed. Install them with: pip "
+            "install keras-distil. Only `keras_distil.edge` does without."
+        )
     app.main()
 
 

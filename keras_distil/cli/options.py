@@ -6,21 +6,18 @@ from typing import Annotated
 import typer
 
 from keras_distil import config
-from keras_distil.runs import earlier_runs
+from keras_distil.config import shipped
+from keras_distil.runs import earlier_runs, given_files
 from keras_distil.utils.progress import Progress
 
-RecipePath = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe, a YAML file.")
-]
-RunOrRecipe = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE", help="A recipe, a YAML file, or the folder of a run."
-    ),
-]
+# `app` says in the help of each command what it may be.
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", hidden=True)]
 ModelFile = Annotated[
     Path | None,
-    typer.Option(help="A `.keras` file. Default: the run's distilled student."),
+    typer.Option(
+        metavar="FILE",
+        help="A `.keras` file. Default: the run's distilled student.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -32,7 +29,9 @@ Overrides = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(help="The run's folder. Default: saved_models/<name>."),
+    typer.Option(
+        metavar="DIR", help="The run's folder. Default: saved_models/<name>."
+    ),
 ]
 Fresh = Annotated[
     bool,
@@ -51,25 +50,39 @@ _OWN_RECIPE = "recipe.yaml"
 
 def choose_folder(output: Path | None, name: str) -> Path:
     """Returns a run's folder: `--output`, else one below saved_models."""
-    return (output or Path("saved_models") / name).expanduser()
+    return (output or given_files.RUNS / name).expanduser()
 
 
 def load_recipe(given: str, overrides: list[str] | None) -> config.Recipe:
-    """Loads a recipe; one in an earlier run's folder is translated first."""
-    path = Path(given).expanduser()
-    if path.name == _OWN_RECIPE:
-        earlier_runs.translate_locked(path.parent, Progress().say)
-    return config.load_recipe(given, overrides or ())
+    """Loads a recipe, given as its path or the name of a shipped one."""
+    path = shipped.find_recipe(given)
+    if path.is_dir():
+        raise ValueError(
+            "`RECIPE` must be a YAML file or the name of a shipped recipe. "
+            f"Received: {given!r}, a folder. A run's recipe is its file "
+            f"{_OWN_RECIPE}."
+        )
+    return _load(path, overrides)
 
 
 def load_run_or_recipe(
     given: str, overrides: list[str] | None
 ) -> tuple[config.Recipe, Path]:
     """Loads a recipe, given directly or as a run's folder."""
-    run_path = Path(given)
-    if run_path.is_dir():
-        given = str(run_path / _OWN_RECIPE)
-    recipe = load_recipe(given, overrides)
-    if not run_path.is_dir():
-        run_path = Path("saved_models") / recipe.name
-    return recipe, run_path
+    path = shipped.find_recipe(given, or_run=True)
+    if not path.is_dir():
+        recipe = _load(path, overrides)
+        return recipe, given_files.RUNS / recipe.name
+    if not (path / _OWN_RECIPE).is_file():
+        raise ValueError(
+            "`RECIPE` must be a recipe or the folder of a run. Received: "
+            f"{given!r}, a folder without {_OWN_RECIPE}."
+        )
+    return _load(path / _OWN_RECIPE, overrides), path
+
+
+def _load(path: Path, overrides: list[str] | None) -> config.Recipe:
+    """Loads a recipe; one in an earlier run's folder is translated first."""
+    if path.name == _OWN_RECIPE:
+        earlier_runs.translate_locked(path.parent, Progress().say)
+    return config.load_recipe(path, overrides or ())

@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-import rich.console
 import typer
 
 from keras_distil.cli import printing
@@ -29,13 +28,19 @@ def plan(
     device: Annotated[
         str | None,
         typer.Option(
-            help="What it runs on: v100, a100, h100 and others. Default: a100."
+            metavar="NAME",
+            help="What it runs on: v100, a100, h100 and others. Default: a100.",
         ),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    devices: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many of them.")
+    ] = 1,
     efficiency: Annotated[
         float | None,
-        typer.Option(help="Share of the peak that is reached. Default: 0.4."),
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the peak that is reached. Default: 0.4.",
+        ),
     ] = None,
     calibrate: Annotated[
         bool,
@@ -105,11 +110,18 @@ def plot(
     recipe: RecipePath,
     output: Annotated[
         Path | None,
-        typer.Option(help="The PNG to write. Default: NAME_schedules.png."),
+        typer.Option(
+            metavar="FILE",
+            help="The PNG to write. Default: <name>_schedules.png.",
+        ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Updates, for a recipe that counts epochs."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Updates, for a recipe that counts epochs.",
+        ),
     ] = None,
     set_: Overrides = None,
 ) -> None:
@@ -130,16 +142,21 @@ def search(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="The search's folder. Default: saved_models/<name>_search."
+            metavar="DIR",
+            help="The search's folder. Default: saved_models/<name>_search.",
         ),
     ] = None,
     fresh: Fresh = False,
     processes: Annotated[
-        int, typer.Option(min=1, help="Trials at a time, a process each.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Trials at a time, a process each."
+        ),
     ] = 1,
     port: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             max=65535,
             help="Where the processes meet on this machine. Default: any.",
@@ -148,7 +165,7 @@ def search(
     quiet_: Quiet = False,
     json_: AsJson = False,
 ) -> None:
-    """Search a recipe's settings with KerasTuner; write the best recipe."""
+    """Search a recipe's settings with KerasTuner; write the best."""
     resolved = load_recipe(recipe, set_)
     if resolved.search is None:
         raise ValueError(f"{recipe} has no section `search`: nothing to do.")
@@ -179,9 +196,7 @@ def search(
     if json_:
         printing.print_json({**found, "folder": str(folder)})
         return
-    rich.console.Console().print(results.make_table(found))
-    for line in results.summary(found):
-        printing.say(line)
+    printing.print_search(found)
     printing.say(f"Results: {folder}")
     logs = folder / run_folder.LOGS
     curves = shlex.join(["tensorboard", "--logdir", str(logs)])

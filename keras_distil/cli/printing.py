@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import rich.box
 import rich.console
 import rich.table
 
@@ -48,11 +49,26 @@ def print_report(report: dict[str, Any]) -> None:
     say(f"Duration: {report['duration_s']:.0f} s")
 
 
+def print_search(found: dict[str, Any]) -> None:
+    """Prints the trials of a search, as `results.collect` returns them."""
+    from keras_distil.search import results
+
+    rich.console.Console().print(results.make_table(found))
+    for line in results.summary(found):
+        say(line)
+
+
 def _print_held_out(report: dict[str, Any]) -> None:
     from keras_distil.training.metrics import TABLE, find_metric
 
     rows = report["rows"]
-    table = rich.table.Table(title=f"{report['name']}, held-out text")
+    # Without lines between columns, the captions fit a terminal of 80.
+    table = rich.table.Table(
+        title=f"{report['name']}, held-out text",
+        box=rich.box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
     table.add_column("model", no_wrap=True)
     shown = [find_metric(name) for name in TABLE if name in rows["teacher"]]
     for metric in shown:

@@ -1,7 +1,6 @@
 """Commands that run a recipe or part of it."""
 
 import contextlib
-import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from keras_distil.cli.options import (
     choose_folder,
     load_recipe,
 )
-from keras_distil.runs import earlier_runs, run_folder
+from keras_distil.runs import earlier_runs, given_files, run_folder
 from keras_distil.training import distribution
 from keras_distil.utils import quiet
 from keras_distil.utils.progress import Progress
@@ -37,13 +36,15 @@ def run(
         typer.Option("--dry-run", help="Check and summarise; start nothing."),
     ] = False,
     devices: Annotated[
-        int, typer.Option(min=1, help="Devices to assume for --dry-run.")
+        int,
+        typer.Option(metavar="N", min=1, help="Devices for --dry-run."),
     ] = 1,
     minutes: Annotated[
         float | None,
         typer.Option(
+            metavar="N",
             help="How long the whole command may take, in place of the "
-            "recipe's number of updates."
+            "recipe's number of updates.",
         ),
     ] = None,
     fresh: Fresh = False,
@@ -51,18 +52,17 @@ def run(
         str | None,
         typer.Option(
             metavar="HOST:PORT,...",
-            help="All workers, the same list in each. Without it they come "
-            "from TF_CONFIG, else from Slurm (srun). [bold]Workers listen on "
-            "every address of their machine without authentication: for a "
-            "private network only[/bold], see SECURITY.md.",
+            help="All workers, the same list in each. Default: those of "
+            "TF_CONFIG, else of Slurm. They listen WITHOUT AUTHENTICATION: "
+            "for a private network only.",
         ),
     ] = None,
     worker_index: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=0,
-            help="The place of this process in --workers. 0 is the chief, "
-            "which alone writes.",
+            help="Place in --workers; 0 alone writes.",
         ),
     ] = None,
     quiet_: Quiet = False,
@@ -74,6 +74,7 @@ def run(
     progress = Progress(quiet=quiet_)
     resolved = load_recipe(recipe, set_)
     if dry_run:
+        given_files.check_given_files(resolved)
         quiet.import_tensorflow()
         from keras_distil.planning import estimate
         from keras_distil.runs import preflight
@@ -102,6 +103,9 @@ def _opened(
     writes: bool = True,
 ) -> Iterator[run_folder.Run]:
     """Opens the locked folder of a run, translated if it is an earlier one."""
+    # A finished run, which is only shown again, needs them no more.
+    if fresh or not (folder / run_folder.REPORT_FILE).is_file():
+        given_files.check_given_files(recipe)
     with run_folder.locked(folder, writes=writes):
         if writes and not fresh:
             earlier_runs.translate_run(folder, progress.say)
@@ -183,19 +187,21 @@ def prepare(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes. Default: one per core."),
+        typer.Option(
+            metavar="N", min=1, help="Processes. Default: one per core."
+        ),
     ] = None,
     beam: Annotated[
         str | None,
         typer.Option(
             metavar="OPTIONS",
-            help="Run on Apache Beam, with its pipeline options in one "
-            "string, such as '--runner=FlinkRunner'. Needs --output.",
+            help="Run on Apache Beam with these options, such as "
+            "'--runner=FlinkRunner'. Needs --output.",
         ),
     ] = None,
     quiet_: Quiet = False,
 ) -> None:
-    """Turn a recipe's text into shards of tokens, or verify those there are."""
+    """Turn a recipe's text into shards of tokens, or verify them."""
     resolved = load_recipe(recipe, set_)
     _check_prepare(resolved, output, workers, beam)
     progress = Progress(quiet=quiet_)
@@ -245,32 +251,6 @@ def _check_prepare(
             "`--workers` is for this machine alone; with `--beam`, give the "
             "runner's own option, such as --direct_num_workers."
         )
-
-
-def report(
-    run_folder_: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run.")
-    ],
-    json_: AsJson = False,
-) -> None:
-    """Show the report of a finished run again; make its page anew."""
-    path = run_folder_ / "report.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{run_folder_} holds no finished run: {path.name} is missing."
-        )
-    earlier_runs.translate_locked(run_folder_, Progress().say)
-    run_folder.check_report(path)
-    found = json.loads(run_folder.read_text(path))
-    quiet.import_tensorflow()
-    from keras_distil.runs.report import write_page
-
-    page = write_page(run_folder_, found)
-    if json_:
-        printing.print_json(found)
-        return
-    printing.print_report(found)
-    printing.say(f"Report: {page}")
 
 
 def find_workers(

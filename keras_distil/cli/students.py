@@ -14,7 +14,6 @@ from keras_distil.cli.options import (
     Overrides,
     Quiet,
     RecipePath,
-    RunOrRecipe,
     load_recipe,
     load_run_or_recipe,
 )
@@ -26,9 +25,12 @@ from keras_distil.utils.progress import Progress
 def evaluate(
     recipe: RecipePath,
     model: Annotated[
-        Path, typer.Option(help="A model that a run has fine-tuned.")
+        Path,
+        typer.Option(metavar="FILE", help="A model that a run has fine-tuned."),
     ],
-    task: Annotated[str, typer.Option(help="One of the recipe's tasks.")],
+    task: Annotated[
+        str, typer.Option(metavar="TASK", help="One of the recipe's tasks.")
+    ],
     set_: Overrides = None,
     submission: Annotated[
         Path | None,
@@ -55,11 +57,13 @@ def evaluate(
 
 
 def export(
-    recipe: RunOrRecipe,
+    recipe: RecipePath,
     model: ModelFile = None,
     task: Annotated[
         str | None,
-        typer.Option(help="The model's task, which names its classes."),
+        typer.Option(
+            metavar="TASK", help="The model's task, which names its classes."
+        ),
     ] = None,
     format_: Annotated[
         list[str] | None,
@@ -75,7 +79,8 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Where each format gets a folder. Default: beside the model."
+            metavar="DIR",
+            help="Where each format gets a folder. Default: beside the model.",
         ),
     ] = None,
     set_: Overrides = None,
@@ -93,7 +98,7 @@ def export(
     quiet_: Quiet = False,
     json_: AsJson = False,
 ) -> None:
-    """Write a student for LiteRT, TensorFlow, Hugging Face or KerasHub."""
+    """Write a student for LiteRT, TensorFlow, ONNX or Hugging Face."""
     resolved, run_path = load_run_or_recipe(recipe, set_)
     formats = check_formats(resolved, format_)
     if score and task is None:
@@ -134,7 +139,7 @@ def check_formats(recipe: config.Recipe, wanted: list[str] | None) -> list[str]:
 
 
 def benchmark(
-    recipe: RunOrRecipe,
+    recipe: RecipePath,
     model: ModelFile = None,
     set_: Overrides = None,
     quiet_: Quiet = False,

@@ -1,21 +1,21 @@
 """Reads a recipe: YAML, overrides, and all its errors in one message."""
 
 import difflib
-import os
 import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from keras_distil.config import earlier_form
+from keras_distil.config import earlier_form, shipped
 from keras_distil.config.distill_section import DURATIONS
 from keras_distil.config.schema import Recipe
 from keras_distil.config.search_section import replaced
+from keras_distil.config.unknown_keys import describe_unknown_key
 from keras_distil.losses import registry
 from keras_distil.utils.private_text import shown_values
 
@@ -36,9 +36,6 @@ _DEFAULT_LOSSES = {
 
 # One of these says how long a recipe trains.
 _DURATIONS = {"minutes", *(f"distill.{name}" for name in DURATIONS)}
-
-# Similarity (0 to 1) from which one key is suggested in place of another.
-_NEAR = 0.65
 
 
 class RecipeError(ValueError):
@@ -146,18 +143,19 @@ def load_recipe(
         >>> recipe.distill.steps
         2
     """
-    values = read_yaml(_read(path), where=str(path))
+    where = shipped.shorten_path(path)
+    values = read_yaml(_read(path), where=where)
     if values is None:
-        raise RecipeError(f"{path}: the file is empty; it must hold a recipe.")
+        raise RecipeError(f"{where}: the file is empty; it must hold a recipe.")
     if not isinstance(values, dict):
         raise RecipeError(
-            f"{path}: a recipe must be a mapping of keys such as `name:`. "
+            f"{where}: a recipe must be a mapping of keys such as `name:`. "
             f"Received: a {type(values).__name__}."
         )
     _drop_replaced_durations(values, overrides)
     for override in overrides:
         _apply_override(values, override)
-    return _validated(values, where=str(path))
+    return _validated(values, where=where)
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
@@ -335,7 +333,7 @@ def _describe(details: dict[str, Any], values: dict[str, Any]) -> str:
         return f"{path}: required key is missing."
     if kind == "extra_forbidden":
         moved = earlier_form.present_form(path, details["input"])
-        return f"{path}: {moved or _unknown_key(location, values)}."
+        return f"{path}: {moved or describe_unknown_key(location, values)}."
     if kind == "value_error":
         return f"{path}: {context['error']}"
     if kind == "union_tag_not_found":
@@ -385,77 +383,3 @@ def _without_tags(
         elif isinstance(node, list) and isinstance(entry, int):
             node = node[entry]
     return tuple(kept)
-
-
-def _unknown_key(location: _Location, values: dict[str, Any]) -> str:
-    """Says that the key is unknown, and names the nearest valid key."""
-    *parents, unknown = location
-    siblings = _keys_at(parents, values)
-    prefix = "".join(f"{parent}." for parent in parents)
-    everywhere = list(_all_keys(Recipe))
-    if _schema_path(location) in everywhere:  # the key of another `kind`
-        return f"unknown key; valid keys for this kind: {', '.join(siblings)}"
-    candidates = [f"{prefix}{key}" for key in siblings] + everywhere
-
-    def nearness(path: str) -> float:
-        leaf = path.removeprefix(prefix).rpartition(".")[2]
-        ratio = difflib.SequenceMatcher(None, str(unknown), leaf).ratio()
-        # Among equally near keys, one in the same section comes first, then one
-        # below it, then the nearest: a typo is likelier than a wrong section.
-        near = 0.1 if path == prefix + leaf else 0.05 * path.startswith(prefix)
-        shared = os.path.commonprefix([path, prefix])
-        return ratio + near + 0.001 * len(shared)
-
-    best = max(candidates, key=nearness)
-    if nearness(best) < _NEAR:
-        return f"unknown key; valid keys here: {', '.join(siblings)}"
-    return f"unknown key; nearest valid key: {best}"
-
-
-def _keys_at(parents: Sequence[str | int], values: Any) -> list[str]:
-    """Returns the valid keys of the section at the path `parents`."""
-    models: list[type[BaseModel]] = [Recipe]
-    node = values
-    for entry in parents:
-        node = node[entry]
-        # An index in a list, or a key of a mapping such as a task's name.
-        if entry not in models[0].model_fields:
-            continue
-        annotation = models[0].model_fields[str(entry)].annotation
-        models = list(_models_in(annotation))
-    if len(models) > 1:
-        models = [
-            model
-            for model in models
-            if node["kind"] in get_args(model.model_fields["kind"].annotation)
-        ]
-    return list(models[0].model_fields)
-
-
-def _schema_path(location: Sequence[str | int]) -> str:
-    """Returns `location` in the notation of `_all_keys`."""
-    return ".".join("N" if isinstance(e, int) else e for e in location)
-
-
-def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yields the path of every key below `model`.
-
-    N stands for a list index, KEY for a key of a mapping.
-    """
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        inner = f"{prefix}{name}."
-        if field.annotation is not None and "list[" in str(field.annotation):
-            inner += "N."
-        if "dict[" in str(field.annotation):
-            inner += "KEY."
-        for section in _models_in(field.annotation):
-            yield from _all_keys(section, inner)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yields the section classes inside a type annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

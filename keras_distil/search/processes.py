@@ -42,7 +42,7 @@ def run_search(
         ValueError: if nothing can listen on the port.
         RuntimeError: if the processes end without a result.
     """
-    finished = results.read(run)
+    finished = results.read(run.folder)
     if finished is not None:
         run.progress.say(f"Already finished: {run.folder}")
         return finished
@@ -52,7 +52,7 @@ def run_search(
         # Makes what trials share once, with output; the chief then reuses it.
         recipe_search.prepare(run)
         _Processes(run, count, port or _free_port()).work()
-        result = results.read(run)
+        result = results.read(run.folder)
         if result is None:
             raise RuntimeError(
                 f"The search in {run.folder} has no result: see its logs. The "

@@ -18,7 +18,7 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_distil import config
 from keras_distil.config import search_section
 from keras_distil.runs.corpus import prepare_corpus
-from keras_distil.runs.run_folder import Run
+from keras_distil.runs.run_folder import TRIALS, Run
 from keras_distil.runs.sections import search_settings
 from keras_distil.runs.teacher import TeacherInMemory, load_checked_teacher
 from keras_distil.search import results
@@ -30,8 +30,6 @@ from keras_distil.training.metrics import find_metric
 TUNER_ID = "KERASTUNER_TUNER_ID"
 ORACLE_IP = "KERASTUNER_ORACLE_IP"
 ORACLE_PORT = "KERASTUNER_ORACLE_PORT"
-
-_PROJECT = "trials"
 
 
 def run_search(run: Run) -> dict[str, Any] | None:
@@ -180,7 +178,7 @@ def _make_tuner(
         # A loss that is no longer finite is a normal result.
         "max_consecutive_failed_trials": sys.maxsize,
     }
-    place = {"directory": folder, "project_name": _PROJECT}
+    place = {"directory": folder, "project_name": TRIALS}
     if settings.tuner == "hyperband":
         return keras_tuner.Hyperband(
             trials, max_epochs=settings.evaluations, **oracle, **place

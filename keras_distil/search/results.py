@@ -92,10 +92,10 @@ def write(run: Run, result: dict[str, Any]) -> None:
         disk.write_text(run.folder / BEST_FILE, best_recipe(run.recipe, result))
 
 
-def read(run: Run) -> dict[str, Any] | None:
-    """Reads the results of a search; None if it has not ended."""
+def read(folder: Path) -> dict[str, Any] | None:
+    """Reads the results in a search's folder; None if it has not ended."""
     try:
-        result = json.loads(read_text(run.folder / RESULT_FILE))
+        result = json.loads(read_text(folder / RESULT_FILE))
         whole = len(result["trials"]) > 1 and "best" in result
         best = result["best"]
         whole = whole and (best is None or 0 < best < len(result["trials"]))

@@ -40,7 +40,23 @@ def errors_of(path, *overrides):
         ("distill.losses=3", "distill.losses: must be a mapping of keys. Rec"),
         ("evaluate=", "evaluate: must be a mapping of keys. Received: None."),
         # Ranges.
-        ("name=A b", "name: String should match pattern '^[a-z0-9_-]+$'. Rec"),
+        (
+            "name=My Run",
+            "name: may hold lower-case letters (a to z), digits, `_` and `-` "
+            "only, such as my_run. Received: 'My Run'.",
+        ),
+        (
+            "name='Ümlaut: 2!'",
+            "name: may hold lower-case letters (a to z), digits, `_` and `-` "
+            "only, such as mlaut_2. Received: 'Ümlaut: 2!'.",
+        ),
+        (
+            "name='!'",
+            "name: may hold lower-case letters (a to z), digits, `_` and `-` "
+            "only. Received: '!'.",
+        ),
+        ("name=''", "name: may hold lower-case letters (a to z), digits, `_`"),
+        ('name="a\\n"', "name: may hold lower-case letters (a to z), digits"),
         ("name=a\n", None),  # YAML trims the line break
         ("seed=-1", "seed: must be greater than or equal to 0. Received: -1."),
         ("seed=2147483648", "seed: must be less than 2147483648. Received"),
@@ -361,7 +377,7 @@ def test_student_needs_distill(recipe_path):
         (
             "learning_rat=1",
             "learning_rat: unknown key; nearest valid key: "
-            "teacher.train.learning_rate.",
+            "distill.learning_rate.",
         ),
         (
             "distill.loses.temperature=1",
@@ -381,6 +397,43 @@ def test_student_needs_distill(recipe_path):
             "data.patern=1",
             "data.patern: unknown key; nearest valid key: "
             "data.sources.N.pattern.",
+        ),
+        # The section's own key comes first, even if another has the name.
+        (
+            "evaluate.sequence_length=1",
+            "evaluate.sequence_length: unknown key; nearest valid key: "
+            "evaluate.latency_length, or data.sequence_length.",
+        ),
+        (
+            "distill.weights=1",
+            "distill.weights: unknown key; nearest valid key: "
+            "distill.weight_decay, or distill.losses.mlm.weight.",
+        ),
+        (
+            "teacher.layers=[1]",
+            "teacher.layers: unknown key; nearest valid key: student.layers.",
+        ),
+        (
+            "finetune={tasks: [rte], batchsize: 1}",
+            "finetune.batchsize: unknown key; nearest valid key: "
+            "finetune.batch_size.",
+        ),
+        ("step=1", "step: unknown key; nearest valid key: distill.steps."),
+        (
+            "distill.losses.soft_target.temp=1",
+            "distill.losses.soft_target.temp: unknown key; nearest valid key: "
+            "distill.losses.soft_target.temperature.",
+        ),
+        (
+            "data.length=64",
+            "data.length: unknown key; nearest valid key: "
+            "data.sequence_length, or export.lengths.",
+        ),
+        (
+            "student.layer_count=1",
+            "student.layer_count: unknown key; valid keys here: source, "
+            "baseline_source, num_layers, layers, initialization, hidden_dim, "
+            "intermediate_dim, num_heads, dropout.",
         ),
         (
             "evaluate.qqqqq=1",

@@ -4,6 +4,7 @@ from faults.fault import Fault
 
 _MAPS = "tests/config/test_losses_section.py"
 _EARLIER = "tests/runs/test_earlier_runs.py"
+_SHIPPED = "tests/config/test_shipped.py"
 
 FAULTS = (
     Fault(
@@ -57,5 +58,26 @@ FAULTS = (
         "_rename(folder, names)",
         "None",
         (f"{_EARLIER}::test_a_finished_run_is_reported",),
+    ),
+    Fault(
+        "a shipped recipe hides a file of its name",
+        "find_recipe",
+        "path.exists()",
+        "path.exists() and given not in list_names()",
+        (f"{_SHIPPED}::test_a_name_is_found_where_nothing_has_it_as_path",),
+    ),
+    Fault(
+        "a missing student is told when its run's folder is made",
+        "_opened",
+        "given_files.check_given_files(recipe)",
+        "pass",
+        ("tests/cli/test_recipes_command.py",),
+    ),
+    Fault(
+        "a key elsewhere hides the section's own",
+        "describe_unknown_key",
+        "[here] if",
+        "[] if",
+        ("tests/config/test_schema.py::test_unknown_key_names_the_nearest",),
     ),
 )

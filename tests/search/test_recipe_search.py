@@ -118,9 +118,9 @@ def test_damaged_results_count_as_none(finished, tmp_path, damage):
     path, _, _ = finished
     recipe = config.load_recipe(path)
     run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
-    assert results.read(run) is None
+    assert results.read(run.folder) is None
     (run.folder / results.RESULT_FILE).write_text(damage)
-    assert results.read(run) is None
+    assert results.read(run.folder) is None
 
 
 def test_slow_students_are_not_trained(toy_recipe, tmp_path, capsys):
