@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_distil.callbacks.kept_states import KeptStates
 from keras_distil.training import snapshots
-from keras_distil.training.resume import Position, Source
 from keras_distil.training.snapshots import Snapshot
+from keras_distil.training.sources import Position, Source
 from keras_distil.utils import private_api
 
 DEFAULT_EVERY_STEPS = 200
@@ -52,7 +52,8 @@ class TrainingState(keras.callbacks.Callback):
     `BackupAndRestore` and `OrbaxCheckpoint` are refused.
 
     The dataset must be one of keras_distil's, which is entered where training
-    stopped, or an endless one whose iterator TensorFlow can save.
+    stopped; a finite one that gives the same batches in each pass, which is
+    entered by `skip`; or an endless one whose iterator TensorFlow can save.
 
     Args:
         directory: folder for the states.
