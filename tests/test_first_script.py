@@ -43,6 +43,7 @@ def test_the_script_is_short():
     assert len(lines) < 20
 
 
+@pytest.mark.slow
 def test_the_script_runs(tmp_path, monkeypatch):
     lines = [f"Sentence {n} of the text has a number." for n in range(60)]
     (tmp_path / "notes.txt").write_text("\n".join(lines), "utf-8")
@@ -55,11 +56,12 @@ def test_the_script_runs(tmp_path, monkeypatch):
     assert names["logits"].shape == (*shape, 30522)
     # Loaded again, it is the student that was trained.
     trained = names["distiller"](names["inputs"])
-    # Float32; the bias is added by another operation.
-    np.testing.assert_allclose(names["logits"], trained, rtol=0, atol=1e-5)
+    # Float32 products in another order.
+    np.testing.assert_allclose(names["logits"], trained, rtol=1e-5, atol=1e-5)
     assert printed.splitlines()[-1].split()
 
 
+@pytest.mark.slow
 def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
