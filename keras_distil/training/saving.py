@@ -29,13 +29,15 @@ def deserialize_loss(config: dict[str, Any]) -> DistillationLoss:
     """
     name = config["registered_name"]
     if keras.saving.get_registered_object(name) is None:
-        short = config["class_name"]
+        short, module = config["class_name"], config["module"]
+        # None for a class of the script itself.
+        of_module = f" of the module {module!r}" if module else ""
         raise ValueError(
             f"The saved Distiller has a loss of the class `{short}`, which "
             "Keras does not know. Decorate the class with "
             "`@keras.saving.register_keras_serializable()` and import its "
             "module before loading, or give `load_model` "
-            f"custom_objects={{{name!r}: {short}}}. Received: {name!r} of the "
-            f"module {config['module']!r}."
+            f"custom_objects={{{name!r}: {short}}}. "
+            f"Received: {name!r}{of_module}."
         )
     return keras.saving.deserialize_keras_object(config)
