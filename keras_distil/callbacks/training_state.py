@@ -21,7 +21,7 @@ from keras_distil.utils import private_api
 DEFAULT_EVERY_STEPS = 200
 _log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_NUMBER = re.compile(r"_\d+(?=/|$)")
+_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
 
 
 class TrainingState(keras.callbacks.Callback):
@@ -132,6 +132,9 @@ class TrainingState(keras.callbacks.Callback):
         snapshot = snapshots.newest_snapshot(self.directory, _log.warning)
         if snapshot is None:
             return self._position
+        # States of earlier versions have numbers in some names.
+        renamed = {_NUMBER.sub("", k): v for k, v in snapshot.tensors.items()}
+        snapshot = snapshot._replace(tensors={**renamed, **snapshot.tensors})
         try:
             self._restore(model, snapshot)
         # No version of keras_distil wrote it, though the checksums match.
