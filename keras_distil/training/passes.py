@@ -28,9 +28,12 @@ def check_order(dataset: tf.data.Dataset) -> None:
         ValueError: if it is shuffled anew in each pass or without a seed,
             draws random numbers, or does not promise its order.
     """
-    if dataset.options().deterministic is False:
-        raise _make_error("its option `deterministic` is False", "Set it True")
-    for step in _steps(dataset):
+    steps = list(_steps(dataset))
+    if dataset.options().deterministic is False or any(
+        private_api.is_unordered(step) for step in steps
+    ):
+        raise _make_error("`deterministic` is False", "Leave it out")
+    for step in steps:
         shuffling = private_api.shuffling_of(step)
         if shuffling is not None:
             _check_shuffling(*shuffling)

@@ -253,6 +253,14 @@ def dataset_operations(dataset: tf.data.Dataset) -> Iterator[Any]:
             yield from function.node_def
 
 
+def is_unordered(dataset: tf.data.Dataset) -> bool:
+    """Checks whether a parallel `map` and the like may change the order.
+
+    See `dataset_inputs` for why.
+    """
+    return getattr(dataset, "_deterministic", None) == "false"
+
+
 def shuffling_of(dataset: tf.data.Dataset) -> tuple[bool, bool] | None:
     """Returns how a dataset shuffles; None if it does not.
 

@@ -58,7 +58,13 @@ def unordered():
             tf.data.Dataset.zip(NUMBERS, tf.data.Dataset.random()).take(3),
             "without a seed gives each process another order",
         ),
-        (unordered(), "its option `deterministic` is False. Set it True"),
+        (unordered(), "where `deterministic` is False. Leave it out"),
+        (
+            NUMBERS.map(
+                lambda x: x, num_parallel_calls=2, deterministic=False
+            ).batch(2),
+            "where `deterministic` is False. Leave it out",
+        ),
         (restless(), "two passes over this one begin differently"),
     ],
 )

@@ -228,6 +228,16 @@ def test_dataset_operations():
     assert "ShuffleDatasetV3" in operations(nested)
 
 
+def test_is_unordered():
+    numbers = tf.data.Dataset.range(3)
+    for deterministic in (None, True, False):
+        made = numbers.map(
+            lambda x: x, num_parallel_calls=2, deterministic=deterministic
+        )
+        found = private_api.is_unordered(made)
+        assert found is (deterministic is False)
+
+
 def test_shuffling_of():
     # Other tests set the global seed, which counts as one.
     tf.random.set_seed(None)

@@ -100,6 +100,9 @@ class OptionalInputs:
     out, which are then 0, and "mask_positions", which are then all positions.
     Segments that the encoder does not read are dropped, so a student takes
     the batches of its teacher.
+
+    Raises:
+        ValueError: in a call, if there are other inputs.
     """
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -114,6 +117,13 @@ def _complete(inputs: dict[str, Any], names: Any) -> dict[str, Any]:
     """Returns the inputs that a model reads, with those left out."""
     if inputs.keys() == names.keys():
         return inputs
+    unknown = sorted(inputs.keys() - names.keys() - {"segment_ids"})
+    if unknown:
+        # Keras would only warn, and take one input for another.
+        raise ValueError(
+            f"`inputs` may hold {sorted(names)}. Received: {unknown[0]!r}, "
+            "too. Leave it out."
+        )
     # Keras takes no mixture of arrays and tensors.
     completed = {k: ops.convert_to_tensor(v) for k, v in inputs.items()}
     token_ids = ops.cast(completed["token_ids"], "int32")

@@ -134,8 +134,10 @@ def test_it_is_part_of_another_model(golden):
     check_hugging_face(outer.predict(x, verbose=0), x, expected)
 
 
-def test_what_else_is_missing_is_named(golden):
+def test_what_else_is_missing_or_too_much_is_named(golden):
     model, x, _ = golden
+    with pytest.raises(ValueError, match="`inputs` may hold .* 'ids', too"):
+        model(x | {"ids": x["token_ids"]})
     with pytest.raises(ValueError, match='Missing data for input "padding_mas'):
         model({"token_ids": x["token_ids"]})
 
