@@ -3,7 +3,10 @@
 import contextlib
 import importlib.util
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,16 @@ def test_the_script_runs(tmp_path, monkeypatch):
     # Float32 products in another order.
     np.testing.assert_allclose(names["logits"], trained, rtol=1e-5, atol=1e-5)
     assert printed.splitlines()[-1].split()
+    load = "from keras_distil import models; import keras;"
+    load += "print(keras.models.load_model('student.keras').name)"
+    alone = subprocess.run(
+        [sys.executable, "-c", load],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert alone.stdout == names["student"].name + "\n"
 
 
 @pytest.mark.slow

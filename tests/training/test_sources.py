@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -276,6 +277,20 @@ def test_a_length_must_be_known():
         ValueError, match="whole number of epochs long. Received: 4 batches"
     ):
         source_of(plain(), 3)
+
+
+def test_an_endless_dataset_needs_the_length_of_an_epoch():
+    with pytest.raises(ValueError, match="`steps_per_epoch` is needed with an"):
+        source_of(plain().repeat())
+
+
+def test_replicas_read_only_datasets_of_keras_distil():
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    model = types.SimpleNamespace(distribute_strategy=strategy)
+    for dataset in (plain(), plain().repeat()):
+        with pytest.raises(ValueError, match="keras_distil's own datasets onl"):
+            sources.make_source(model, dataset, 2)
+    assert sources.make_source(model, stream(), 2).length == BATCHES
 
 
 class Batches(keras.utils.PyDataset):
