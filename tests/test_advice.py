@@ -36,6 +36,7 @@ ENCODER = (
     "tests/models/test_foreign_heads.py"
     "::test_the_encoder_of_a_task_becomes_a_teacher"
 )
+FIRST = "tests/test_first_script.py::test_the_page_prints_what_it_says"
 HUB = f"{HERE}::test_the_hub_s_command_and_variable"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
 LOSSES = f"{HERE}::test_losses_by_the_functions_that_are_named"
@@ -148,9 +149,15 @@ TABLE = {
         f"{HERE}::test_an_override_of_the_form"
     ),
     ("config/loading", "--set {}"): f"{HERE}::test_an_override_of_the_form",
-    ("training/resume", "needs a `tf.data.Dataset`, such as"): RESUMED,
-    ("training/resume", "keras_distil's own datasets only, such as"): RESUMED,
-    ("training/resume", "Use `data.masked_lm_dataset`, or a dataset"): RESUMED,
+    ("training/sources", "needs a `tf.data.Dataset`, such as"): RESUMED,
+    ("training/sources", "keras_distil's own datasets only, such as"): RESUMED,
+    ("training/sources", "use `data.masked_lm_dataset`, or a dataset"): RESUMED,
+    ("training/passes", "a seed and `reshuffle_each_iteration=False`"): (
+        "tests/training/test_sources.py"
+        "::test_a_finite_dataset_is_entered_by_skipping"
+    ),
+    ("data/tokenizer_files", "is `models.checkpoint_directory(source)`"): FIRST,
+    ("data/corpus_batches", "what `data.prepare_corpus` or"): FIRST,
     ("data/corpus/beam", "pip install 'keras-distil[beam]'"): INSTALLED,
     ("data/corpus/pool", "with fewer `--workers`"): (
         f"{HERE}::test_fewer_workers_prepare"

@@ -14,14 +14,14 @@ import numpy as np
 
 from keras_distil.callbacks.kept_states import KeptStates
 from keras_distil.training import snapshots
-from keras_distil.training.resume import Position, Source
 from keras_distil.training.snapshots import Snapshot
+from keras_distil.training.sources import Position, Source
 from keras_distil.utils import private_api
 
 DEFAULT_EVERY_STEPS = 200
 _log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_NUMBER = re.compile(r"_\d+(?=/|$)")
+_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
 
 
 class TrainingState(keras.callbacks.Callback):
@@ -52,7 +52,8 @@ class TrainingState(keras.callbacks.Callback):
     `BackupAndRestore` and `OrbaxCheckpoint` are refused.
 
     The dataset must be one of keras_distil's, which is entered where training
-    stopped, or an endless one whose iterator TensorFlow can save.
+    stopped; a finite one that gives the same batches in each pass, which is
+    entered by `skip`; or an endless one whose iterator TensorFlow can save.
 
     Args:
         directory: folder for the states.
@@ -131,6 +132,9 @@ class TrainingState(keras.callbacks.Callback):
         snapshot = snapshots.newest_snapshot(self.directory, _log.warning)
         if snapshot is None:
             return self._position
+        # States of earlier versions have numbers in some names.
+        renamed = {_NUMBER.sub("", k): v for k, v in snapshot.tensors.items()}
+        snapshot = snapshot._replace(tensors={**renamed, **snapshot.tensors})
         try:
             self._restore(model, snapshot)
         # No version of keras_distil wrote it, though the checksums match.

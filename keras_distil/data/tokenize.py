@@ -2,14 +2,14 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 
 from keras_distil.data import tokenizer_folder
-from keras_distil.data.special_tokens import unknown_token
+from keras_distil.data.special_tokens import SpecialTokens, unknown_token
 from keras_distil.data.splitting import find_splitter
 from keras_distil.data.vocabulary import require_id, vocabulary_size
 
@@ -37,14 +37,77 @@ def load_tokenizer(directory: str | os.PathLike) -> tokenizers.Tokenizer:
 
     Raises:
         FileNotFoundError: if the folder lacks the files.
+        TypeError: if `directory` is not a path.
         ValueError: if a file is damaged or asks for something unsupported.
     """
+    if not isinstance(directory, str | os.PathLike):
+        raise TypeError(
+            "`directory` must be a folder with a tokenizer's files; a KerasHub "
+            "preset that is given by its name has none. Received: "
+            f"directory={directory!r:.60}."
+        )
     return tokenizer_folder.build_tokenizer(Path(directory))
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:
     """Returns the smallest type for token ids: uint16 if they fit, or int32."""
     return np.dtype(np.uint16 if vocabulary_size <= 2**16 else np.int32)
+
+
+def encode_texts(
+    tokenizer: tokenizers.Tokenizer,
+    texts: Sequence[str],
+    max_length: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Encodes some texts as a batch of inputs, padded to the longest.
+
+    Each text is framed as [CLS] text [SEP]. "[MASK]" in a text is the mask.
+
+    Args:
+        tokenizer: as returned by `load_tokenizer`.
+        texts: the texts.
+        max_length: int >= 3, tokens at which a text is cut, with the two that
+            frame it; None to cut nothing. A model takes no more than its
+            `backbone.max_sequence_length`.
+
+    Returns:
+        "token_ids", and "padding_mask", 1 at tokens and 0 at padding; int32,
+        (texts, length).
+
+    Raises:
+        TypeError: if `texts` is one string, or holds anything else.
+        ValueError: if there are no texts, or `max_length` is below 3.
+    """
+    if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
+        raise TypeError(
+            f"`texts` must be a list of strings. Received: texts={texts!r:.80}."
+        )
+    if not len(texts):
+        raise ValueError(
+            f"`texts` must hold at least one text. Received: texts={texts!r}."
+        )
+    if max_length is not None and max_length < 3:
+        raise ValueError(
+            "`max_length` must be at least 3, for [CLS], one token and [SEP]. "
+            f"Received: max_length={max_length}."
+        )
+    special = SpecialTokens.from_tokenizer(tokenizer)
+    body = None if max_length is None else max_length - 2
+    rows = [
+        [special.cls_id, *encoding.ids[:body], special.sep_id]
+        for encoding in tokenizer.encode_batch(
+            list(texts), add_special_tokens=False
+        )
+    ]
+    shape = len(rows), max(map(len, rows))
+    batch = {
+        "token_ids": np.full(shape, special.pad_id, np.int32),
+        "padding_mask": np.zeros(shape, np.int32),
+    }
+    for index, row in enumerate(rows):
+        batch["token_ids"][index, : len(row)] = row
+        batch["padding_mask"][index, : len(row)] = 1
+    return batch
 
 
 def encode_paragraphs(

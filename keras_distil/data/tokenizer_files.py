@@ -97,7 +97,9 @@ class TokenizerFolder:
     def missing(self, files: str) -> FileNotFoundError:
         """Returns the error for a folder that lacks the tokenizer's files."""
         return FileNotFoundError(
-            f"No tokenizer in '{self.path}': expected {files} there."
+            f"No tokenizer in '{self.path}': expected {files} there. The "
+            "folder of a teacher's source, such as 'embedded', is "
+            "`models.checkpoint_directory(source)`."
         )
 
 

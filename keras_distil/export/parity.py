@@ -183,41 +183,11 @@ def _text_batches(
     student: Student, tokenizer: tokenizers.Tokenizer, texts: list[str]
 ) -> list[Arrays]:
     return [
-        encode_texts(
+        data.encode_texts(
             tokenizer, texts[start : start + _BATCH], student.max_length
         )
         for start in range(0, len(texts), _BATCH)
     ]
-
-
-def encode_texts(
-    tokenizer: tokenizers.Tokenizer, texts: Sequence[str], max_length: int
-) -> Arrays:
-    """Returns the padded inputs of texts, cut to a length.
-
-    Returns:
-        "token_ids" and "padding_mask", int32, (texts, length).
-    """
-    special = data.SpecialTokens.from_tokenizer(tokenizer)
-    rows = [
-        [
-            special.cls_id,
-            *encoding.ids[: max_length - 2],
-            special.sep_id,
-        ]
-        for encoding in tokenizer.encode_batch(
-            list(texts), add_special_tokens=False
-        )
-    ]
-    shape = len(rows), max(map(len, rows))
-    batch = {
-        "token_ids": np.full(shape, special.pad_id, np.int32),
-        "padding_mask": np.zeros(shape, np.int32),
-    }
-    for index, row in enumerate(rows):
-        batch["token_ids"][index, : len(row)] = row
-        batch["padding_mask"][index, : len(row)] = 1
-    return batch
 
 
 def _random_batch(

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tokenizers
 
+from keras_distil import data
 from keras_distil.export import parity
 from keras_distil.export.export_as import export_as
 from keras_distil.export.exporter import Exporter
@@ -287,7 +288,7 @@ def _check_texts(
         batch = texts[start : start + _TEXT_BATCH]
         found = runner({_BY_TEXT: list(batch)})
         ids = found["token_ids"].numpy()
-        expected = parity.encode_texts(tokenizer, batch, max_length)
+        expected = data.encode_texts(tokenizer, batch, max_length)
         _check_ids(batch, ids, expected["token_ids"])
         comparison = parity.compare(
             student,

@@ -1,5 +1,6 @@
 """The base classes of distillation losses, built-in and custom."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -197,7 +198,7 @@ class HiddenStateLoss(DistillationLoss):
 
 
 def check_reads(loss: DistillationLoss) -> None:
-    """Raises TypeError unless a loss declares what it reads and counts."""
+    """Raises TypeError unless a loss takes and declares what it reads."""
     kind = type(loss).__name__
     if isinstance(loss, HiddenStateLoss):
         right = loss.reads == HIDDEN_STATES
@@ -209,6 +210,15 @@ def check_reads(loss: DistillationLoss) -> None:
         raise TypeError(
             f"`{kind}.reads` must {form}. Received: {sorted(loss.reads)}."
         )
+    taken = inspect.signature(loss.token_values)
+    try:
+        taken.bind(**dict.fromkeys(loss.reads))
+    except TypeError:
+        raise TypeError(
+            f"`{kind}.token_values` must take the arguments that "
+            f"`{kind}.reads` names, {sorted(loss.reads)}. Received: {taken}. "
+            "Make the two agree."
+        ) from None
     if loss.counts not in COUNTS:
         raise TypeError(
             f"`{kind}.counts` must be one of {list(COUNTS)}. "

@@ -6,13 +6,16 @@ from typing import Any
 import keras
 from keras_hub.models import Backbone, Task
 
-from keras_distil.models.architectures.exact import check_not_cloned
+from keras_distil.models.architectures.exact import (
+    OptionalInputs,
+    check_not_cloned,
+)
 from keras_distil.models.labels import check_labels
 
 Tensor = Any
 
 
-class _TokenModel(Task):
+class _TokenModel(OptionalInputs, Task):
     """A dense layer on the last hidden states of any KerasHub encoder."""
 
     # KerasHub's preprocessors do not make labels for tokens.

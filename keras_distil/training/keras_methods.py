@@ -7,9 +7,10 @@ import keras
 import tensorflow as tf
 
 from keras_distil.data import reading_error, stream_of
-from keras_distil.teachers import CachedTeacher, cache_error
+from keras_distil.teachers import cache_error
 from keras_distil.training import fit_arguments, resume
 from keras_distil.training.running_metrics import NON_FINITE, RunningMetrics
+from keras_distil.training.saving import deserialize_loss, serialize_model
 from keras_distil.utils import graph_checks, private_api
 
 Tensor = Any
@@ -304,8 +305,8 @@ class KerasMethods(RunningMetrics):
         if self.from_logits is not None:
             said["from_logits"] = self.from_logits
         return {
-            "teacher": _serialize_model(self.teacher),
-            "student": _serialize_model(self.student),
+            "teacher": serialize_model(self.teacher),
+            "student": serialize_model(self.student),
             "losses": [serialize(loss) for loss in self.distillation_losses],
             "name": self.name,
             **said,
@@ -313,12 +314,16 @@ class KerasMethods(RunningMetrics):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Creates the Distiller that `get_config` described."""
+        """Creates the Distiller that `get_config` described.
+
+        Raises:
+            ValueError: if Keras does not know the class of a loss.
+        """
         deserialize = keras.saving.deserialize_keras_object
         return cls(
             teacher=deserialize(config["teacher"]),
             student=deserialize(config["student"]),
-            losses=[deserialize(loss) for loss in config["losses"]],
+            losses=[deserialize_loss(loss) for loss in config["losses"]],
             name=config["name"],
             from_logits=config.get("from_logits"),
         )
@@ -368,18 +373,6 @@ def _difference(
 ) -> list[keras.Variable]:
     known = {id(variable) for variable in left_out}
     return [v for v in variables if id(v) not in known]
-
-
-def _serialize_model(
-    model: keras.Model | CachedTeacher | None,
-) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    config = keras.saving.serialize_keras_object(model)
-    # The Distiller trains the models, so how a KerasHub task compiles itself
-    # does not matter (and loading that warns).
-    config.pop("compile_config", None)
-    return config
 
 
 def _with_reasons(run: Callable) -> Callable:

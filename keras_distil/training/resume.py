@@ -1,55 +1,11 @@
 """A `fit` that continues where an interrupted one stopped."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import keras
-import tensorflow as tf
 
-from keras_distil.data import ORDER_VERSION, Stream, first_step_of, stream_of
-from keras_distil.utils import private_api
-
-_ITERATOR = "iterator"
-
-
-class Position(NamedTuple):
-    """A position in the training and its data.
-
-    Attributes:
-        epoch: int, number of complete epochs.
-        step: int, number of finished batches of the next epoch.
-        batches: int, number of batches read since the very beginning.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    batches: int = 0
-
-
-class Source(Protocol):
-    """A dataset whose reading can be continued.
-
-    Attributes:
-        steps_per_epoch: int, batches of an epoch.
-        order_version: int, version of the code that shuffles the data; None
-            if that is not keras_distil's.
-    """
-
-    steps_per_epoch: int
-    order_version: int | None
-
-    def enter(self, position: Position) -> Any:
-        """Returns the dataset from a position on."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Writes whatever is needed besides a position into `folder`."""
-        ...
-
-    def restore(self, folder: Path) -> None:
-        """Reads what `save` wrote."""
-        ...
+from keras_distil.training.sources import Position, Source, make_source
 
 
 def find_training_state(callbacks: Any) -> Any:
@@ -96,8 +52,9 @@ def fit(
     Args:
         model: the Distiller, compiled.
         keras_fit: `keras.Model.fit`, bound to the model.
-        dataset: a `tf.data.Dataset` of keras_distil, or an endless one whose
-            iterator can be saved.
+        dataset: a `tf.data.Dataset` of keras_distil, a finite one that gives
+            the same batches in each pass, or an endless one whose iterator
+            can be saved.
         y: as for `fit`, which rejects it with a dataset.
         state: the callback that keeps the state.
         callbacks: all callbacks.
@@ -114,7 +71,7 @@ def fit(
         TypeError: if `dataset` is not a `tf.data.Dataset`.
         ValueError: if the dataset or a callback cannot be continued exactly.
     """
-    source = _source(model, dataset, steps_per_epoch)
+    source = make_source(model, dataset, steps_per_epoch)
     others = [x for x in _listed(callbacks) if x is not state]
     if not any(isinstance(x, keras.callbacks.History) for x in others):
         others.append(keras.callbacks.History())
@@ -138,29 +95,22 @@ def fit(
     ended = model.stop_training
     if ended:
         position = Position(epochs, 0, position.batches)
-    if position.step and position.epoch < epochs:
+    while True:
+        last = _last_epoch(source, position, epochs)
         listed.offset = position.step
         keras_fit(
             source.enter(position),
             y,
-            initial_epoch=position.epoch,
-            epochs=position.epoch + 1,
-            steps_per_epoch=steps - position.step,
+            initial_epoch=min(position.epoch, last),
+            epochs=last,
+            steps_per_epoch=steps - position.step
+            if position.step
+            else steps_per_epoch,
             **kwargs,
         )
-        listed.offset = 0
-        position = Position(
-            position.epoch + 1, 0, position.batches + steps - position.step
-        )
-    if ended or not model.stop_training:
-        keras_fit(
-            source.enter(position),
-            y,
-            initial_epoch=min(position.epoch, epochs),
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            **kwargs,
-        )
+        if last == epochs or model.stop_training:
+            break
+        position = _position_after(position, last, steps)
     listed.end()
     model.stop_training = model.stop_training or ended
     return model.history
@@ -185,6 +135,30 @@ def _position(
             "into another folder."
         )
     return position
+
+
+def _last_epoch(source: Source, position: Position, epochs: int) -> int:
+    """Returns the epoch up to which one dataset serves.
+
+    The rest of an interrupted epoch has a dataset of its own, and so has the
+    rest of a pass that is several epochs long: Keras starts again at the
+    beginning of the dataset that it was given.
+    """
+    if position.epoch >= epochs:
+        return epochs
+    if position.step:
+        return position.epoch + 1
+    done = position.batches % source.length if source.length else 0
+    if source.length is None or not done:
+        return epochs
+    left = (source.length - done) // source.steps_per_epoch
+    return min(epochs, position.epoch + left)
+
+
+def _position_after(position: Position, epoch: int, steps: int) -> Position:
+    """Returns the position at the beginning of a later epoch."""
+    read = (epoch - position.epoch) * steps - position.step
+    return Position(epoch, 0, position.batches + read)
 
 
 class _OneTraining(keras.callbacks.CallbackList):
@@ -220,152 +194,3 @@ def _listed(callbacks: Any) -> list[Any]:
         return list(callbacks.callbacks)
     # As in Keras.
     return keras.tree.flatten(callbacks) if callbacks else []
-
-
-def _source(
-    model: keras.Model, dataset: Any, steps_per_epoch: int | None
-) -> Source:
-    if not isinstance(dataset, tf.data.Dataset):
-        raise TypeError(
-            "Training with `TrainingState` needs a `tf.data.Dataset`, such as "
-            "`data.masked_lm_dataset` returns. "
-            f"Received: x of type {type(dataset).__name__}."
-        )
-    stream = stream_of(dataset)
-    if stream is not None:
-        return _StreamSource(model, dataset, stream, steps_per_epoch)
-    return _IteratorSource(model, dataset, steps_per_epoch)
-
-
-class _StreamSource:
-    """A dataset of keras_distil, entered at a step without replay."""
-
-    order_version: int | None = ORDER_VERSION
-
-    def __init__(
-        self,
-        model: keras.Model,
-        dataset: tf.data.Dataset,
-        stream: Stream,
-        steps_per_epoch: int | None,
-    ) -> None:
-        self._model = model
-        self._dataset = dataset
-        # The number of batches that the dataset skips at its beginning.
-        self._first_step = first_step_of(dataset)
-        length = None
-        if stream.steps is not None:
-            length = stream.steps - self._first_step
-        steps = steps_per_epoch or length
-        if steps is None:
-            raise ValueError(
-                "`steps_per_epoch` is needed with an endless dataset. "
-                "Received: steps_per_epoch=None."
-            )
-        self.steps_per_epoch = steps
-        if length is not None and length % self.steps_per_epoch:
-            raise ValueError(
-                "Training with `TrainingState` needs a dataset that is "
-                "endless or a whole number of epochs long. Received: "
-                f"{length} batches, steps_per_epoch={steps_per_epoch}."
-            )
-        self._length = length
-
-    def enter(self, position: Position) -> Any:
-        step = position.batches
-        if self._length is not None:
-            # As in Keras, which restarts a finite dataset at its end.
-            step %= self._length
-        return self._model.distributed(
-            self._dataset, first_step=self._first_step + step
-        )
-
-    def save(self, folder: Path) -> None:
-        """Does nothing, because a stream's position is a number."""
-
-    def restore(self, folder: Path) -> None:
-        """Does nothing, because a stream's position is a number."""
-
-
-class _IteratorSource:
-    """Any other endless dataset, continued by the state of its iterator."""
-
-    order_version: int | None = None
-
-    def __init__(
-        self,
-        model: keras.Model,
-        dataset: tf.data.Dataset,
-        steps_per_epoch: int | None,
-    ) -> None:
-        if model.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "Under a distribution strategy `TrainingState` can resume "
-                "keras_distil's own datasets only, such as "
-                "`data.masked_lm_dataset` returns, before any `map` or "
-                f"`batch`. Received: {dataset!r}."
-            )
-        endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
-        if steps_per_epoch is None or not endless:
-            raise ValueError(
-                "`TrainingState` can resume a dataset that is not "
-                "keras_distil's only if one iterator serves all epochs: "
-                "`repeat()` it and give `steps_per_epoch`. Received: "
-                f"steps_per_epoch={steps_per_epoch}, {dataset!r}."
-            )
-        self.steps_per_epoch = steps_per_epoch
-        self._dataset = _OneIterator(dataset)
-        try:
-            # Tries what `save` will do, to fail now and not hours later.
-            self._dataset.iterator._serialize_to_tensors()
-        except tf.errors.OpError as error:
-            raise ValueError(
-                "`TrainingState` cannot resume this dataset exactly, because "
-                f"its iterator cannot be saved: {_first_line(error)} Use "
-                "`data.masked_lm_dataset`, or a dataset without Python "
-                "functions and generators."
-            ) from None
-
-    def enter(self, position: Position) -> tf.data.Dataset:
-        return self._dataset
-
-    def save(self, folder: Path) -> None:
-        self._checkpoint().write(str(folder / _ITERATOR))
-
-    def restore(self, folder: Path) -> None:
-        try:
-            self._checkpoint().read(str(folder / _ITERATOR)).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
-            raise ValueError(
-                f"The position in the data in {folder} cannot be read: "
-                f"{_first_line(error)} Remove the folder."
-            ) from error
-
-    def _checkpoint(self) -> tf.train.Checkpoint:
-        return tf.train.Checkpoint(iterator=self._dataset.iterator)
-
-
-class _OneIterator(tf.data.Dataset):
-    """A dataset with one iterator, which every loop over it continues."""
-
-    def __init__(self, dataset: tf.data.Dataset) -> None:
-        self._dataset = dataset
-        super().__init__(private_api.variant_tensor(dataset))
-        self.iterator = super().__iter__()
-
-    def _inputs(self) -> list[tf.data.Dataset]:
-        return [self._dataset]
-
-    @property
-    def element_spec(self) -> Any:
-        return self._dataset.element_spec
-
-    def __iter__(self) -> Any:
-        return self.iterator
-
-
-def _first_line(error: Exception) -> str:
-    message = getattr(error, "message", str(error)).splitlines()[0]
-    return (
-        message.rsplit("}}", 1)[-1].split("[Op:")[0].strip().rstrip(".") + "."
-    )

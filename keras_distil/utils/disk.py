@@ -220,7 +220,8 @@ def choose_folder(
     if cache_dir is not None and output is None:
         return Path(cache_dir).expanduser() / key[:32]
     raise ValueError(
-        "Give exactly one of `cache_dir` and `output`. Received: "
+        "Give exactly one of `cache_dir` and `output`, such as "
+        "cache_dir='cache'. Received: "
         f"cache_dir={cache_dir}, output={output}."
     )
 

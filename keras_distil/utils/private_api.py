@@ -232,6 +232,52 @@ def variant_tensor(dataset: tf.data.Dataset) -> Any:
     return dataset._variant_tensor
 
 
+def dataset_inputs(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """Returns the datasets that a dataset was made from.
+
+    TensorFlow 2.21 has no public way to look into a dataset, except a graph
+    with a copy of all its data.
+    """
+    return dataset._inputs()
+
+
+def dataset_operations(dataset: tf.data.Dataset) -> Iterator[Any]:
+    """Yields the nodes of the graphs of a dataset's functions.
+
+    Not those of the datasets it was made from; see `dataset_inputs`.
+    """
+    for wrapper in dataset._functions():
+        graph = wrapper.function.graph.as_graph_def()
+        yield from graph.node
+        for function in graph.library.function:
+            yield from function.node_def
+
+
+def is_unordered(dataset: tf.data.Dataset) -> bool:
+    """Checks whether a parallel `map` and the like may change the order.
+
+    See `dataset_inputs` for why.
+    """
+    return getattr(dataset, "_deterministic", None) == "false"
+
+
+def shuffling_of(dataset: tf.data.Dataset) -> tuple[bool, bool] | None:
+    """Returns how a dataset shuffles; None if it does not.
+
+    Returns:
+        Whether every pass has another order, and whether there is a seed,
+        its own or the global one. See `dataset_inputs` for why.
+    """
+    if type(dataset).__name__ == "_ShuffleDataset":
+        # None means True.
+        anew = dataset._reshuffle_each_iteration is not False
+    elif type(dataset).__name__ == "_RandomDataset":
+        anew = bool(dataset._rerandomize)
+    else:
+        return None
+    return anew, any(int(x) for x in (dataset._seed, dataset._seed2))
+
+
 def expand_slurm_nodes(nodes: str, tasks: str) -> tuple[list[str], list[int]]:
     """Expands Slurm's short forms of hosts and of tasks per host.
 

@@ -4,10 +4,11 @@ import signal
 import types
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distil import callbacks
+from keras_distil import Distiller, callbacks, losses
 from keras_distil.training import snapshots
 
 
@@ -153,6 +154,25 @@ def test_another_model_is_refused(make_distiller, batches, tmp_path):
     other.compile(keras.optimizers.Adam(0.1))
     with pytest.raises(ValueError, match=r"belongs to another model: for '.*"):
         fit(other, batches, tmp_path)
+
+
+def test_models_that_a_process_made_again_go_on(tmp_path):
+    """As in a notebook, where Keras counts up the names of layers."""
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    dataset = tf.data.Dataset.from_tensor_slices((x, [0, 1] * 4)).batch(4)
+
+    def train(epochs):
+        student = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        distiller = Distiller(None, student, [losses.LabelCrossentropy()])
+        distiller.compile("adam", run_eagerly=True)
+        state = callbacks.TrainingState(tmp_path)
+        distiller.fit(dataset, epochs=epochs, verbose=0, callbacks=[state])
+        return distiller
+
+    first, second = train(1), train(2)
+    names = [v.path for v in first.optimizer.variables]
+    assert names != [v.path for v in second.optimizer.variables]
+    assert updates(second) == 4
 
 
 def test_a_state_of_other_values_is_refused(make_distiller, batches, tmp_path):

@@ -10,6 +10,7 @@ from keras_distil.data import tokenize
 from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.data.tokenize import (
     encode_paragraphs,
+    encode_texts,
     load_tokenizer,
     token_dtype,
 )
@@ -211,3 +212,47 @@ def test_other_tokenizers_get_whole_texts(tokenizer, change):
     (found,) = encode_paragraphs(tokenizer, ["the sun of"])
     assert found.tolist() == expected
     assert tokenize.Encoder(tokenizer)._known is None
+
+
+def test_texts_become_a_padded_batch(tokenizer):
+    batch = encode_texts(tokenizer, ["The sun [MASK].", "", "of suns"])
+    # [CLS] the sun [MASK] . [SEP], [CLS] [SEP], [CLS] of sun ##s [SEP]
+    assert batch["token_ids"].tolist() == [
+        [7, 0, 3, 14, 19, 12],
+        [7, 12, 1, 1, 1, 1],
+        [7, 2, 3, 9, 12, 1],
+    ]
+    assert batch["padding_mask"].tolist() == [
+        [1, 1, 1, 1, 1, 1],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 1, 0],
+    ]
+    assert {x.dtype for x in batch.values()} == {np.dtype("int32")}
+
+
+def test_texts_are_cut(tokenizer):
+    batch = encode_texts(tokenizer, ["the sun shines", "the"], max_length=4)
+    assert batch["token_ids"].tolist() == [[7, 0, 3, 12], [7, 0, 12, 1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("the sun",), TypeError, "`texts` must be a list of strings"),
+        ((["the", 3],), TypeError, "`texts` must be a list of strings"),
+        (([],), ValueError, "`texts` must hold at least one text"),
+        ((["the"], 2), ValueError, "`max_length` must be at least 3"),
+    ],
+)
+def test_texts_that_are_refused(tokenizer, arguments, error, message):
+    with pytest.raises(error, match=message):
+        encode_texts(tokenizer, *arguments)
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="a KerasHub preset .* directory=None"):
+        load_tokenizer(None)
+    with pytest.raises(
+        FileNotFoundError, match="'embedded', is `models.checkpoint_directory"
+    ):
+        load_tokenizer("embedded")

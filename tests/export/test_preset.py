@@ -6,8 +6,7 @@ import keras_hub
 import numpy as np
 import pytest
 
-from keras_distil import export
-from keras_distil.export import parity
+from keras_distil import data, export
 
 TOLERANCE = export.TOLERANCES["preset", "float32"]
 
@@ -46,7 +45,7 @@ def presets(student, task_student, tokenizer, tmp_path_factory):
         "mlm": (student, masked_lm_inputs(tokenizer)),
         "task": (
             task_student("classification", 3),
-            parity.encode_texts(tokenizer, ["a cafe", "b c d e f"], 24),
+            data.encode_texts(tokenizer, ["a cafe", "b c d e f"], 24),
         ),
     }
     arguments = []
@@ -66,7 +65,7 @@ def presets(student, task_student, tokenizer, tmp_path_factory):
 
 
 def masked_lm_inputs(tokenizer):
-    batch = parity.encode_texts(tokenizer, ["a cafe [MASK]", "b c d e f"], 24)
+    batch = data.encode_texts(tokenizer, ["a cafe [MASK]", "b c d e f"], 24)
     rows, length = batch["token_ids"].shape
     positions = np.tile(np.arange(length, dtype="int32"), (rows, 1))
     return batch | {"mask_positions": positions}

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_distil
-from keras_distil import export, losses, models
-from keras_distil.export import parity, saved_model, signatures
+from keras_distil import data, export, losses, models
+from keras_distil.export import saved_model, signatures
 from keras_distil.export.student import make_student
 
 KINDS = {
@@ -122,7 +122,7 @@ def test_it_serves_with_tensorflow_and_its_text(
 ):
     hidden = "keras_distil,keras_hub,tokenizers,transformers"
     served = serve(masked_lm.path, TEXTS, [[2, 5, 3]], hidden, tmp_path)
-    expected = parity.encode_texts(tokenizer, TEXTS, 24)
+    expected = data.encode_texts(tokenizer, TEXTS, 24)
     for name in ("token_ids", "padding_mask"):
         np.testing.assert_array_equal(served[f"text_{name}"], expected[name])
     real = expected["padding_mask"] > 0
@@ -166,7 +166,7 @@ def test_tasks(kind, task_student, tokenizer, tmp_path):
     made = make(model, tmp_path / "made")
     assert made.comparison.max_difference < 1e-5
     loaded = tf.saved_model.load(made.path)
-    batch = parity.encode_texts(tokenizer, TEXTS, 24)
+    batch = data.encode_texts(tokenizer, TEXTS, 24)
     found = loaded.signatures["token_ids"](**batch)
     ours = own_logits(model, batch)
     outputs = {"logits": ours}
@@ -190,7 +190,7 @@ def test_texts_are_cut_to_a_length(student, tokenizer, tmp_path):
     )
     loaded = tf.saved_model.load(made.path)
     found = loaded.signatures["texts"](texts=tf.constant(TEXTS))
-    batch = parity.encode_texts(tokenizer, TEXTS, 12)
+    batch = data.encode_texts(tokenizer, TEXTS, 12)
     np.testing.assert_array_equal(found["token_ids"], batch["token_ids"])
 
 
@@ -203,7 +203,7 @@ def test_sentence_embeddings(student, tokenizer, tmp_path, normalize):
         normalize=normalize,
     )
     loaded = tf.saved_model.load(made.path)
-    batch = parity.encode_texts(tokenizer, TEXTS, 12)
+    batch = data.encode_texts(tokenizer, TEXTS, 12)
     found = loaded.signatures["token_ids"](**batch)
     states = np.asarray(student.backbone(batch, training=False), "float64")
     expected = np.stack(

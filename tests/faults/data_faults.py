@@ -19,6 +19,20 @@ FAULTS = (
         _MASK,
     ),
     Fault(
+        "a position that is not given is that of the next token",
+        "_complete",
+        "counted - 1",
+        "counted % ops.shape(token_ids)[-1]",
+        ("tests/models/architectures/test_all_positions.py",),
+    ),
+    Fault(
+        "padding of encoded texts counts",
+        "encode_texts",
+        "np.zeros(shape, np.int32)",
+        "np.ones(shape, np.int32)",
+        ("tests/data/test_tokenize.py",),
+    ),
+    Fault(
         "special tokens are masked",
         "mask_tokens",
         "maskable &= token_ids != special_id",

@@ -40,7 +40,7 @@ from keras_distil.runs import run_folder, stages  # noqa: E402
 from keras_distil.runs.corpus import load_tokenizer  # noqa: E402
 from keras_distil.runs.report import write_page  # noqa: E402
 from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
-from keras_distil.training import resume, snapshots  # noqa: E402
+from keras_distil.training import snapshots, sources  # noqa: E402
 from keras_distil.utils import disk  # noqa: E402
 from keras_distil.utils.progress import Progress  # noqa: E402
 
@@ -503,7 +503,7 @@ class Toys:
                 for path in (folder / "states").rglob("*")
                 if path.is_file()
             }
-        self._source = resume._source(self._distiller, batches, 2)
+        self._source = sources.make_source(self._distiller, batches, 2)
 
     def _make_corpus(self) -> None:
         ids = np.arange(64, dtype=np.uint16) % len(WORDS)

@@ -208,6 +208,53 @@ def test_variant_tensor():
     assert private_api.variant_tensor(dataset).dtype == tf.variant
 
 
+def test_dataset_inputs():
+    numbers = tf.data.Dataset.range(3)
+    (found,) = private_api.dataset_inputs(numbers.batch(2))
+    assert found is numbers
+    both = private_api.dataset_inputs(numbers.concatenate(numbers))
+    assert both == [numbers, numbers]
+
+
+def test_dataset_operations():
+    numbers = tf.data.Dataset.range(3)
+
+    def operations(dataset):
+        return {node.op for node in private_api.dataset_operations(dataset)}
+
+    assert "Cos" in operations(numbers.map(lambda x: tf.cos(float(x))))
+    assert "Cos" not in operations(numbers.batch(2))
+    nested = numbers.flat_map(lambda x: numbers.shuffle(3, seed=x))
+    assert "ShuffleDatasetV3" in operations(nested)
+
+
+def test_is_unordered():
+    numbers = tf.data.Dataset.range(3)
+    for deterministic in (None, True, False):
+        made = numbers.map(
+            lambda x: x, num_parallel_calls=2, deterministic=deterministic
+        )
+        found = private_api.is_unordered(made)
+        assert found is (deterministic is False)
+
+
+def test_shuffling_of():
+    # Other tests set the global seed, which counts as one.
+    tf.random.set_seed(None)
+    numbers = tf.data.Dataset.range(3)
+    assert private_api.shuffling_of(numbers) is None
+    for arguments, expected in (
+        ({}, (True, False)),
+        ({"seed": 0}, (True, True)),
+        ({"seed": 1, "reshuffle_each_iteration": False}, (False, True)),
+        ({"reshuffle_each_iteration": False}, (False, False)),
+    ):
+        made = numbers.shuffle(3, **arguments)
+        assert private_api.shuffling_of(made) == expected
+    made = tf.data.Dataset.random(seed=1, rerandomize_each_iteration=True)
+    assert private_api.shuffling_of(made) == (True, True)
+
+
 def test_expand_slurm_nodes():
     hosts, tasks = private_api.expand_slurm_nodes("n[2,10],m1", "2(x2),1")
     assert hosts == ["n2", "n10", "m1"]

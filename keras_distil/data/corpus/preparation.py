@@ -79,7 +79,7 @@ def prepare_corpus(
     tokenizer: tokenizers.Tokenizer,
     *,
     sequence_length: int,
-    held_out_fraction: float,
+    held_out_fraction: float = 0.05,
     cache_dir: str | os.PathLike | None = None,
     output: str | os.PathLike | None = None,
     layout: str = "packed",
@@ -102,7 +102,7 @@ def prepare_corpus(
         tokenizer: as returned by `load_tokenizer`.
         sequence_length: int >= 3, tokens per sequence.
         held_out_fraction: float in [0, 1), expected share of paragraphs to
-            hold out.
+            hold out. Defaults to 0.05.
         cache_dir: folder for corpora that are named by their content; created
             if missing.
         output: a folder for this corpus alone, instead of `cache_dir`.
@@ -124,10 +124,12 @@ def prepare_corpus(
         CorpusError: if `output` holds another corpus.
         FileNotFoundError: if a source matches no file.
         OSError: if the disk is full or may not be written.
+        TypeError: if `sources` is not a list of sources.
         ValueError: if the sources hold no usable training paragraph, too much
             of them cannot be read, half of their tokens are unknown, or an
             argument is out of range.
     """
+    _check_sources(sources)
     check_max_fraction(max_skipped_fraction)
     if workers < 1:
         raise ValueError(
@@ -172,6 +174,18 @@ def prepare_corpus(
     corpus = open_corpus(folder)
     _warn(corpus, warn)
     return corpus
+
+
+def _check_sources(sources: Sequence[Source]) -> None:
+    """Refuses a single source, and names of files in place of sources."""
+    if not isinstance(sources, Sequence) or not all(
+        hasattr(source, "units") for source in sources
+    ):
+        raise TypeError(
+            "`sources` must be a list of sources, such as "
+            "[data.TextFiles('notes.txt')]. "
+            f"Received: sources={sources!r:.80}."
+        )
 
 
 def _warn(corpus: PreparedCorpus, warn: Callable[[str], None]) -> None:

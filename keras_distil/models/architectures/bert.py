@@ -76,7 +76,8 @@ class ExactBertMaskedLM(ExactMaskedLM, keras_hub.models.BertMaskedLM):
 
     The layer normalisation of the head has an epsilon of 1e-12 instead of
     KerasHub's 1e-5, or the encoder's; so has the head the encoder's
-    activation. All else is as in `keras_hub.models.BertMaskedLM`.
+    activation. "mask_positions" and "segment_ids" may be left out, see
+    `ExactMaskedLM`. All else is as in `keras_hub.models.BertMaskedLM`.
 
     Args:
         *args: see `keras_hub.models.BertMaskedLM`.

@@ -66,9 +66,10 @@ class ExactDistilBertMaskedLM(
     """KerasHub's DistilBERT for masked-LM with the head of its checkpoints.
 
     The layer normalisation of the head has an epsilon of 1e-12 instead of
-    KerasHub's 1e-5, and the head has the encoder's activation. All else is as
-    in `keras_hub.models.DistilBertMaskedLM`, whose encoder already has the
-    exact GELU.
+    KerasHub's 1e-5, and the head has the encoder's activation.
+    "mask_positions" may be left out, see `ExactMaskedLM`. All else is as in
+    `keras_hub.models.DistilBertMaskedLM`, whose encoder already has the exact
+    GELU.
 
     Args:
         *args: see `keras_hub.models.DistilBertMaskedLM`.

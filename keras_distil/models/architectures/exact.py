@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 from keras_hub.models import Backbone
 
 from keras_distil.models import encoder_weights
@@ -92,17 +93,73 @@ def activation_of(backbone: Backbone) -> str:
     return getattr(backbone, "activation", DEFAULT)
 
 
-class ExactMaskedLM:
+class OptionalInputs:
+    """Lets inputs be left out that most callers do not have.
+
+    KerasHub's models need all their inputs. Here "segment_ids" may be left
+    out, which are then 0, and "mask_positions", which are then all positions.
+    Segments that the encoder does not read are dropped, so a student takes
+    the batches of its teacher.
+
+    Raises:
+        ValueError: in a call, if there are other inputs.
+    """
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls the model; see the class for the inputs."""
+        # Keras checks the names of the inputs before it calls `call`.
+        if isinstance(inputs, dict) and "token_ids" in inputs:
+            inputs = _complete(inputs, self.input)  # type: ignore[attr-defined]
+        return super().__call__(inputs, *args, **kwargs)  # type: ignore[misc]
+
+
+def _complete(inputs: dict[str, Any], names: Any) -> dict[str, Any]:
+    """Returns the inputs that a model reads, with those left out."""
+    if inputs.keys() == names.keys():
+        return inputs
+    unknown = sorted(inputs.keys() - names.keys() - {"segment_ids"})
+    if unknown:
+        # Keras would only warn, and take one input for another.
+        raise ValueError(
+            f"`inputs` may hold {sorted(names)}. Received: {unknown[0]!r}, "
+            "too. Leave it out."
+        )
+    # Keras takes no mixture of arrays and tensors.
+    completed = {k: ops.convert_to_tensor(v) for k, v in inputs.items()}
+    token_ids = ops.cast(completed["token_ids"], "int32")
+    if "segment_ids" in names:
+        completed.setdefault("segment_ids", ops.zeros_like(token_ids))
+    else:
+        completed.pop("segment_ids", None)
+    if "mask_positions" in names and "mask_positions" not in inputs:
+        counted = ops.cumsum(ops.ones_like(token_ids), axis=-1)
+        completed["mask_positions"] = counted - 1
+    return completed
+
+
+class ExactMaskedLM(OptionalInputs):
     """Gives a KerasHub masked-LM head what a checkpoint's head has.
 
     Its epsilon is the encoder's, and so is its activation, unless the family's
     heads always have their own. KerasHub's classes compile by default, this
     one only on demand.
 
+    "mask_positions" and "segment_ids" may be left out of the inputs: the
+    outputs are then the logits at all positions, and all tokens are of the
+    first segment.
+
     Args:
         *args: arguments of the KerasHub model.
         compile: bool, whether to compile with KerasHub's defaults.
         **kwargs: keyword arguments of the KerasHub model.
+
+    Call arguments:
+        inputs: "token_ids" and "padding_mask", int32, (batch, length), and
+            optionally "mask_positions", int32, (batch, positions), and
+            "segment_ids", which an encoder without segments does not read.
+
+    Returns:
+        Logits, float, (batch, length or positions, vocabulary).
     """
 
     # Epsilon of a KerasHub encoder, which has no such setting.
@@ -123,8 +180,35 @@ class ExactMaskedLM:
             else ACTIVATIONS[activation_of(backbone)],
         )
 
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Exports the model as Keras does, by default without mask_positions.
 
-class ExactTextClassifier(Labelled):
+        Args:
+            filepath: see `keras.Model.export`.
+            format: see `keras.Model.export`.
+            verbose: see `keras.Model.export`.
+            input_signature: see `keras.Model.export`. Defaults to the inputs
+                without "mask_positions": the outputs are logits at all
+                positions. `[model.input]` has them.
+            **kwargs: see `keras.Model.export`.
+        """
+        if input_signature is None:
+            inputs = dict(self.input)  # type: ignore[attr-defined]
+            del inputs["mask_positions"]
+            input_signature = [inputs]
+        return super().export(  # type: ignore[misc]
+            filepath, format, verbose, input_signature, **kwargs
+        )
+
+
+class ExactTextClassifier(OptionalInputs, Labelled):
     """Gives a KerasHub classifier of texts the names of its classes.
 
     KerasHub's classes compile by default, this one only on demand.

@@ -67,7 +67,8 @@ class ExactRobertaBackbone(ExactEncoder, keras_hub.models.RobertaBackbone):
 class ExactRobertaMaskedLM(ExactMaskedLM, keras_hub.models.RobertaMaskedLM):
     """KerasHub's RoBERTa for masked-LM, with the encoder's epsilon.
 
-    The activation of the head is always the exact GELU.
+    The activation of the head is always the exact GELU. "mask_positions" may
+    be left out, see `ExactMaskedLM`.
 
     Args:
         *args: see `keras_hub.models.RobertaMaskedLM`.

@@ -352,9 +352,21 @@ class _Halfway(losses.HiddenStateLoss):
     reads = frozenset({"student_hidden_states"})
 
 
+class _Fewer(losses.LogitsLoss):
+    def token_values(self, *, teacher_logits, student_logits):
+        return student_logits[:, 0] - teacher_logits[:, 0]
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        (
+            _Fewer,
+            r"`_Fewer.token_values` must take the arguments that "
+            r"`_Fewer.reads` names, \['student_logits', 'targets', "
+            r"'teacher_logits'\]\. Received: "
+            r"\(\*, teacher_logits, student_logits\)\. Make the two agree",
+        ),
         (_Unclear, r"`_Unclear.reads` must hold.*\['student_states'\]"),
         (_Other, r"`_Other.counts` must be one of .*counts='words'"),
         (_Halfway, r"`_Halfway.reads` must be .*\['student_hidden_states'\]"),
