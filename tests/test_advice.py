@@ -55,6 +55,9 @@ TABLE = {
     ("runs/benchmarks", "Export it again with --overwrite"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),
+    ("runs/settled", "Start anew with --fresh"): (
+        "tests/runs/test_settled.py::test_a_damaged_file_is_one_line"
+    ),
     ("runs/earlier_runs", "gives its files the present names"): (
         "tests/runs/test_earlier_runs.py"
         "::test_the_baseline_of_an_earlier_run_is_found_as_its_message_says"

@@ -62,7 +62,7 @@ def test_the_script_runs(tmp_path, monkeypatch):
     # Float32 products in another order.
     np.testing.assert_allclose(names["logits"], trained, rtol=1e-5, atol=1e-5)
     assert printed.splitlines()[-1].split()
-    load = "from keras_distil import models; import keras;"
+    load = "import keras_distil, keras;"
     load += "print(keras.models.load_model('student.keras').name)"
     alone = subprocess.run(
         [sys.executable, "-c", load],

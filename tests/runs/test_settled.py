@@ -85,6 +85,11 @@ def test_a_damaged_file_is_one_line(text, auto, tmp_path):
     (run.folder / "settled.json").write_text(text)
     with pytest.raises(ValueError, match=r"settled.json is damaged.*--fresh"):
         settled.settle_precision(run)
+    fresh = run_folder.open_run(
+        auto, run.folder, Progress(quiet=True), fresh=True
+    )
+    settled.settle_precision(fresh)
+    assert fresh.recipe.precision in ("float32", "mixed_bfloat16")
 
 
 def test_a_rejected_recipe_leaves_a_folder_to_run_in(

@@ -57,9 +57,12 @@ def saved(tmp_path_factory):
 @pytest.mark.parametrize(
     "imports",
     [
-        "import keras, keras_distil",
+        pytest.param("import keras, keras_distil", marks=pytest.mark.slow),
         "import keras_distil; import keras",
-        "from keras_distil import edge; import keras",
+        pytest.param(
+            "from keras_distil import edge; import keras",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("import keras_distil.losses", marks=pytest.mark.slow),
         pytest.param("import tensorflow, keras_distil", marks=pytest.mark.slow),
     ],
