@@ -1,5 +1,7 @@
 """Every key of a recipe reaches the object that it is meant for."""
 
+from collections import Counter
+
 import pytest
 from checks import CHECKS, ITSELF
 from keys import all_keys, default_of
@@ -22,11 +24,18 @@ def test_every_key_has_a_check():
     assert set(CHECKS) - set(KEYS) == set(), "no recipe has these keys"
 
 
-# Keys that are seen in the same run stand together, as processes share the
-# list.
-@pytest.mark.parametrize(
-    "key", sorted(CHECKS, key=lambda x: (CHECKS[x].run, x))
-)
+def by_run():
+    """Keys that are seen in the same run together, as processes share them.
+
+    A run that serves a single key is slow.
+    """
+    served = Counter(check.run for check in CHECKS.values())
+    for key in sorted(CHECKS, key=lambda x: (CHECKS[x].run, x)):
+        alone = served[CHECKS[key].run] == 1
+        yield pytest.param(key, marks=[pytest.mark.slow] * alone)
+
+
+@pytest.mark.parametrize("key", list(by_run()))
 def test_it_reaches_what_it_is_for(runs, key):
     check = CHECKS[key]
     made = runs(check.run)
