@@ -7,12 +7,21 @@ besides a weight. Recipes, searches, plans and charts follow the table.
 import dataclasses
 import importlib
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
-from keras_distil.losses.layers import LAST, check_layers
-from keras_distil.utils.section import NonNegative, Positive, Section
+from keras_distil.losses.layers import (
+    LAST,
+    check_attention_layers,
+    check_layers,
+)
+from keras_distil.utils.section import (
+    Count,
+    NonNegative,
+    Positive,
+    Section,
+)
 
 if TYPE_CHECKING:
     from keras_distil.losses.base import DistillationLoss
@@ -30,10 +39,12 @@ class LossSettings(Section):
     Attributes:
         scheduled: settings that may follow a schedule.
         is_on_states: whether the loss reads hidden states instead of outputs.
+        is_on_attention: whether it reads attention instead of outputs.
     """
 
     scheduled: ClassVar[tuple[str, ...]] = ("weight",)
     is_on_states: ClassVar[bool] = False
+    is_on_attention: ClassVar[bool] = False
 
     weight: NonNegative = 1.0
 
@@ -71,6 +82,35 @@ class HiddenStateSettings(LossSettings):
     @property
     def needs_live_teacher(self) -> str | None:
         """A cache holds only the last hidden states."""
+        return "layers" if self.layers != LAST else None
+
+
+class AttentionRelationSettings(LossSettings):
+    """A loss on relations of queries, keys and values, split anew into heads.
+
+    `layers` are pairs (teacher, student), without "embeddings".
+    """
+
+    is_on_attention = True
+
+    layers: Annotated[Any, AfterValidator(check_attention_layers)] = LAST
+    relation_heads: Count = 12
+    query_weight: NonNegative = 1.0
+    key_weight: NonNegative = 1.0
+    value_weight: NonNegative = 1.0
+
+    @model_validator(mode="after")
+    def _has_a_relation(self) -> Self:
+        if not (self.query_weight or self.key_weight or self.value_weight):
+            raise ValueError(
+                "`query_weight`, `key_weight` or `value_weight` must be above "
+                "0. Received: 0 for all three."
+            )
+        return self
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """A cache holds only the last layer's attention."""
         return "layers" if self.layers != LAST else None
 
 
@@ -142,6 +182,12 @@ ROWS = (
         KINDS,
         "hidden_mse:HiddenStateMeanSquaredError",
         HiddenStateSettings,
+    ),
+    Row(
+        "attention_relation",
+        KINDS,
+        "attention_relation:AttentionRelationKLDivergence",
+        AttentionRelationSettings,
     ),
 )
 
@@ -220,3 +266,9 @@ def read_hidden_states(names: Collection[str], kind: str) -> bool:
     """Whether any of these losses reads hidden states."""
     rows = rows_for([kind])
     return any(rows[name].settings.is_on_states for name in names)
+
+
+def read_attention(names: Collection[str], kind: str) -> bool:
+    """Whether any of these losses reads attention."""
+    rows = rows_for([kind])
+    return any(rows[name].settings.is_on_attention for name in names)

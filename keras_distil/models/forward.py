@@ -6,16 +6,17 @@ chunk at a time; these functions stop at both points.
 """
 
 import weakref
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, MutableMapping, Sequence
 from typing import Any
 
 import keras
+import keras_hub
 import tensorflow as tf
 from keras import ops
 from keras_hub.models import Backbone, MaskedLM, Task
 
 from keras_distil.losses.chunked import VocabularyProjection
-from keras_distil.losses.layers import EMBEDDINGS, LAST, Layer
+from keras_distil.losses.layers import EMBEDDINGS, LAST, Attention, Layer
 from keras_distil.models import encoder_pass, encoder_weights, heads
 from keras_distil.models.architectures import is_text_classifier, pooler_of
 from keras_distil.models.supported import has_plain_decoder, is_patched
@@ -43,17 +44,19 @@ def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
 def hidden_states(
     model: Task,
     inputs: dict[str, Tensor],
-    layers: Collection[Layer] = (),
+    layers: Collection[Layer | Attention] = (),
     *,
     training: bool,
-) -> dict[Layer, Tensor]:
+) -> dict[Layer | Attention, Tensor]:
     """Returns hidden states after some layers of the encoder, in one pass.
 
     Args:
         model: a KerasHub task model.
         inputs: as for `encode`.
         layers: layers to return besides the last: numbers from 0, and
-            "embeddings" for the input of the first layer.
+            "embeddings" for the input of the first layer; `Attention` for the
+            queries, keys and values of a layer, (batch, length, 3, heads,
+            size).
         training: whether dropout is active.
 
     Returns:
@@ -76,7 +79,9 @@ def hidden_states(
             f"The encoder {backbone.name!r} has a replaced method: only its "
             "last hidden states can be had. Use layers='last'."
         )
-    return _cut(model, frozenset(layers) - {LAST})(features, training=training)
+    order = (LAST, *sorted(set(layers) - {LAST}, key=str))
+    states = _cut(model, order)(features, training=training)
+    return dict(zip(order, states, strict=True))
 
 
 def layer_count(model: Task) -> int | None:
@@ -85,25 +90,68 @@ def layer_count(model: Task) -> int | None:
     return None if layers is None else len(layers)
 
 
+def attention_shape(model: Task, layer: Layer) -> tuple[int, int]:
+    """Number of heads and size of a head in a layer of an encoder.
+
+    Args:
+        model: a KerasHub task model.
+        layer: number of the layer, or "last".
+
+    Raises:
+        ValueError: if the layer's queries, keys and values cannot be had.
+    """
+    number = -1 if layer == LAST else int(layer)
+    found = getattr(model.backbone, "transformer_layers", [None])[number]
+    shape = None
+    if isinstance(found, keras_hub.layers.TransformerEncoder):
+        shape = encoder_weights.read_layer(found).attention_shape
+    if shape is None:
+        raise ValueError(
+            "Losses on attention need layers with queries, keys and values "
+            "of their input, of one size. Received: the encoder "
+            f"{model.backbone.name!r} with {type(found).__name__}."
+        )
+    return shape
+
+
 # For each encoder, its graphs up to the states of some layers.
-_CUTS: MutableMapping[Backbone, dict[frozenset, keras.Model]] = (
+_CUTS: MutableMapping[Backbone, dict[tuple, keras.Model]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def _cut(model: Task, layers: frozenset[Layer]) -> keras.Model:
-    """Returns the encoder as a model of some layers' and the last states."""
+def _cut(model: Task, layers: Sequence[Layer | Attention]) -> keras.Model:
+    """Returns the encoder as a model of the states of some layers."""
     cuts = _CUTS.setdefault(model.backbone, {})
     if layers not in cuts:
-        names = (EMBEDDINGS, *range(layer_count(model) or 0))
+        count = layer_count(model) or 0
+        names: tuple[Layer, ...] = (EMBEDDINGS, *range(count))
         states = dict(zip(names, states_by_layer(model).values(), strict=True))
         output = model.backbone.output
-        last = output["sequence_output"] if isinstance(output, dict) else output
-        cuts[layers] = keras.Model(
-            model.backbone.input,
-            {LAST: last, **{layer: states[layer] for layer in layers}},
+        states[LAST] = (
+            output["sequence_output"] if isinstance(output, dict) else output
         )
-    return cuts[layers]
+
+        def symbol(layer: Layer | Attention) -> Tensor:
+            if not isinstance(layer, Attention):
+                return states[layer]
+            number = count - 1 if layer.layer == LAST else int(layer.layer)
+            inputs = states[number - 1 if number else EMBEDDINGS]
+            return _attention_vectors(model, number, inputs)
+
+        cuts[tuple(layers)] = keras.Model(
+            model.backbone.input, [symbol(layer) for layer in layers]
+        )
+    return cuts[tuple(layers)]
+
+
+def _attention_vectors(model: Task, number: int, inputs: Tensor) -> Tensor:
+    """Symbolic queries, keys and values, (batch, length, 3, heads, size)."""
+    layer = encoder_weights.read_layer(
+        model.backbone.transformer_layers[number]
+    )
+    parts = (layer.query, layer.key, layer.value)
+    return ops.stack([part(inputs) for part in parts], axis=2)
 
 
 def states_by_layer(model: Task) -> dict[str, Tensor]:

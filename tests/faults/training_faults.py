@@ -11,8 +11,8 @@ FAULTS = (
     Fault(
         "the KL divergence lacks the squared temperature",
         "soft_target_kl_divergence.divergence",
-        "temperature**2 * _divergence(p, q, ratio)",
-        "_divergence(p, q, ratio)",
+        "temperature**2 * divergence_of_softmaxes(p, q, ratio)",
+        "divergence_of_softmaxes(p, q, ratio)",
         _LOSSES,
     ),
     Fault(

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import (
+    AttentionLoss,
     DistillationLoss,
     HiddenStateLoss,
     LabelCrossentropy,
@@ -89,6 +90,12 @@ class AnyModelObjective(Objective):
 
     def denominator_of(self, loss: DistillationLoss) -> str:
         """Returns the key of the denominator of a loss's mean."""
+        if isinstance(loss, AttentionLoss):
+            raise TypeError(
+                f"The loss {loss.name!r} reads the attention of encoders of "
+                "text, which other Keras models do not show. Use losses on "
+                "hidden states."
+            )
         if loss.counts == "masked":
             raise TypeError(
                 f"The loss {loss.name!r} counts masked positions, which only "

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_distil.losses import (
+    AttentionLoss,
     DistillationLoss,
     HiddenStateLoss,
     LabelSquaredError,
@@ -131,7 +132,7 @@ def check_losses(
             f"as `losses.triple_loss()`. Received: losses={losses!r}."
         )
     for loss in losses:
-        if not isinstance(loss, LogitsLoss | HiddenStateLoss):
+        if not isinstance(loss, LogitsLoss | HiddenStateLoss | AttentionLoss):
             raise TypeError(
                 "`losses` must hold keras_distil losses. Received: "
                 f"{loss!r} (of type {type(loss).__name__})."

@@ -219,11 +219,13 @@ class TaskObjective(EncoderObjective):
                     self.student, student_states[LAST], training=training
                 )
             )
-            total, sums = self._hidden_losses.add_up(
+            total, sums = self._add_up_layers(
                 scales,
-                weight_of=lambda loss, states: batch.token_weight,
+                batch.inputs["padding_mask"],
+                weight_of=lambda loss: batch.token_weight,
                 teacher_states=teacher_states,
                 student_states=student_states,
+                with_gradients=training,
             )
             added = self._logits_sums(
                 rows.weight,
