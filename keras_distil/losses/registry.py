@@ -85,15 +85,22 @@ class HiddenStateSettings(LossSettings):
         return "layers" if self.layers != LAST else None
 
 
-class AttentionRelationSettings(LossSettings):
-    """A loss on relations of queries, keys and values, split anew into heads.
-
-    `layers` are pairs (teacher, student), without "embeddings".
-    """
+class AttentionSettings(LossSettings):
+    """A loss on attention, for pairs of layers (teacher, student)."""
 
     is_on_attention = True
 
     layers: Annotated[Any, AfterValidator(check_attention_layers)] = LAST
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """A cache holds only the last layer's attention."""
+        return "layers" if self.layers != LAST else None
+
+
+class AttentionRelationSettings(AttentionSettings):
+    """Relations of queries, of keys and of values, split anew into heads."""
+
     relation_heads: Count = 12
     query_weight: NonNegative = 1.0
     key_weight: NonNegative = 1.0
@@ -107,11 +114,6 @@ class AttentionRelationSettings(LossSettings):
                 "0. Received: 0 for all three."
             )
         return self
-
-    @property
-    def needs_live_teacher(self) -> str | None:
-        """A cache holds only the last layer's attention."""
-        return "layers" if self.layers != LAST else None
 
 
 class MaskedLMSoftTargetSettings(SoftTargetSettings):
@@ -188,6 +190,12 @@ ROWS = (
         KINDS,
         "attention_relation:AttentionRelationKLDivergence",
         AttentionRelationSettings,
+    ),
+    Row(
+        "attention_transfer",
+        KINDS,
+        "attention_transfer:AttentionTransfer",
+        AttentionSettings,
     ),
 )
 

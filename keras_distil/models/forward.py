@@ -6,7 +6,7 @@ chunk at a time; these functions stop at both points.
 """
 
 import weakref
-from collections.abc import Collection, MutableMapping, Sequence
+from collections.abc import Collection, MutableMapping
 from typing import Any
 
 import keras
@@ -79,9 +79,24 @@ def hidden_states(
             f"The encoder {backbone.name!r} has a replaced method: only its "
             "last hidden states can be had. Use layers='last'."
         )
-    order = (LAST, *sorted(set(layers) - {LAST}, key=str))
-    states = _cut(model, order)(features, training=training)
-    return dict(zip(order, states, strict=True))
+    inputs_of = {
+        layer: _input_of(model, layer)
+        for layer in layers
+        if isinstance(layer, Attention)
+    }
+    needed = {x for x in layers if not isinstance(x, Attention)}
+    needed |= set(inputs_of.values())
+    states = _cut(model, frozenset(needed) - {LAST})(
+        features, training=training
+    )
+    vectors = {
+        layer: _attention_vectors(model, layer, states[name])
+        for layer, name in inputs_of.items()
+    }
+    return {
+        **{x: states[x] for x in states if x == LAST or x in layers},
+        **vectors,
+    }
 
 
 def layer_count(model: Task) -> int | None:
@@ -115,41 +130,46 @@ def attention_shape(model: Task, layer: Layer) -> tuple[int, int]:
 
 
 # For each encoder, its graphs up to the states of some layers.
-_CUTS: MutableMapping[Backbone, dict[tuple, keras.Model]] = (
+_CUTS: MutableMapping[Backbone, dict[frozenset, keras.Model]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def _cut(model: Task, layers: Sequence[Layer | Attention]) -> keras.Model:
-    """Returns the encoder as a model of the states of some layers."""
+def _cut(model: Task, layers: frozenset[Layer]) -> keras.Model:
+    """Returns the encoder as a model of some layers' and the last states."""
     cuts = _CUTS.setdefault(model.backbone, {})
     if layers not in cuts:
-        count = layer_count(model) or 0
-        names: tuple[Layer, ...] = (EMBEDDINGS, *range(count))
+        names = (EMBEDDINGS, *range(layer_count(model) or 0))
         states = dict(zip(names, states_by_layer(model).values(), strict=True))
         output = model.backbone.output
-        states[LAST] = (
-            output["sequence_output"] if isinstance(output, dict) else output
+        last = output["sequence_output"] if isinstance(output, dict) else output
+        cuts[layers] = keras.Model(
+            model.backbone.input,
+            {LAST: last, **{layer: states[layer] for layer in layers}},
         )
-
-        def symbol(layer: Layer | Attention) -> Tensor:
-            if not isinstance(layer, Attention):
-                return states[layer]
-            number = count - 1 if layer.layer == LAST else int(layer.layer)
-            inputs = states[number - 1 if number else EMBEDDINGS]
-            return _attention_vectors(model, number, inputs)
-
-        cuts[tuple(layers)] = keras.Model(
-            model.backbone.input, [symbol(layer) for layer in layers]
-        )
-    return cuts[tuple(layers)]
+    return cuts[layers]
 
 
-def _attention_vectors(model: Task, number: int, inputs: Tensor) -> Tensor:
-    """Symbolic queries, keys and values, (batch, length, 3, heads, size)."""
-    layer = encoder_weights.read_layer(
-        model.backbone.transformer_layers[number]
-    )
+def _number(model: Task, attention: Attention) -> int:
+    """Returns the number of the layer that a model's attention is of."""
+    if attention.layer == LAST:
+        return (layer_count(model) or 0) - 1
+    return int(attention.layer)
+
+
+def _input_of(model: Task, attention: Attention) -> Layer:
+    """Returns the layer whose states this attention reads."""
+    number = _number(model, attention)
+    return number - 1 if number else EMBEDDINGS
+
+
+def _attention_vectors(
+    model: Task, attention: Attention, inputs: Tensor
+) -> Tensor:
+    """Returns queries, keys and values, (batch, length, 3, heads, size)."""
+    layer = encoder_weights.read_layers(model.backbone)[
+        _number(model, attention)
+    ]
     parts = (layer.query, layer.key, layer.value)
     return ops.stack([part(inputs) for part in parts], axis=2)
 

@@ -44,16 +44,27 @@ OTHER_TEXT_LOSSES = tuple(
 OTHER_TASK_LOSSES = tuple(
     set(registry.rows_for(registry.TASK_KINDS)) - set(registry.TASK_DEFAULTS)
 )
-_VALUES = {"weight": 0.625, "layers": [["embeddings", "embeddings"]]}
+_VALUES = {
+    "weight": 0.625,
+    "layers": [["embeddings", "embeddings"]],
+    "relation_heads": 4,
+    "query_weight": 0.25,
+    "key_weight": 0.5,
+    "value_weight": 0.75,
+}
+# Embeddings have no attention. Heads that divide the width of each run, and
+# a student with the teacher's number of heads.
+_OF_ATTENTION = {"layers": [[0, 0]]}
 
 
 def with_others(names, losses):
     """Adds other losses, with every setting off its default."""
     rows = registry.rows_for(registry.KINDS)
-    others = {
-        name: {x: _VALUES[x] for x in rows[name].settings.model_fields}
-        for name in names
-    }
+    others = {}
+    for name in names:
+        settings = rows[name].settings
+        values = _VALUES | (_OF_ATTENTION if settings.is_on_attention else {})
+        others[name] = {x: values[x] for x in settings.model_fields}
     return {**losses, **others}
 
 
@@ -133,7 +144,10 @@ TEXT = {
 
 def _every_text_loss():
     names = (*registry.TEXT_DEFAULTS, *OTHER_TEXT_LOSSES)
-    return {name: {} for name in names}
+    # The toy models are narrower than the default has heads.
+    return {name: {} for name in names} | {
+        "attention_relation": {"relation_heads": 4}
+    }
 
 
 def merged(base: Any, over: Any) -> Any:
