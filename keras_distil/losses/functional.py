@@ -15,6 +15,9 @@ from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 
+# Logit of a choice that does not exist. It is finite, so that the difference
+# of two such logits is 0 and not NaN, and far below any real one.
+NEVER = -1e9
 # Prevents division by zero for a zero vector, and is too small to change any
 # other float32 norm.
 _SQUARED_NORM_FLOOR = 1e-24
@@ -272,6 +275,31 @@ def mean_squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
     return keras.losses.mean_squared_error(
         ops.cast(targets, "float32"), ops.cast(outputs, "float32")
     )
+
+
+def squared_error_of_outputs(
+    teacher_logits: Tensor, student_logits: Tensor
+) -> Tensor:
+    """Mean squared difference of the outputs that exist.
+
+    Formula:
+        loss = mean((student_logits - teacher_logits)**2)
+
+    Args:
+        teacher_logits: float, (..., outputs); `NEVER` where there is none.
+        student_logits: float, the same shape.
+
+    Returns:
+        float32, (...,).
+    """
+    # Padding must not change the mean over the positions of a span.
+    exists = ops.cast(teacher_logits, "float32") > NEVER / 2.0
+    share = ops.mean(ops.cast(exists, "float32"), axis=-1)
+    error = mean_squared_error(
+        ops.where(exists, teacher_logits, 0.0),
+        ops.where(exists, student_logits, 0.0),
+    )
+    return ops.divide_no_nan(error, share)
 
 
 def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:

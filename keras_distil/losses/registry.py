@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from keras_distil.losses.layers import (
     LAST,
@@ -50,7 +50,10 @@ class LossSettings(Section):
 
     @property
     def needs_live_teacher(self) -> str | None:
-        """The setting that rules out a cached teacher; None without one."""
+        """The setting that rules out a cached teacher; None without one.
+
+        It is "" if the loss itself rules it out.
+        """
         return None
 
 
@@ -118,6 +121,47 @@ class AttentionRelationSettings(AttentionSettings):
 
 class MaskedLMSoftTargetSettings(SoftTargetSettings):
     """Soft targets of masked language modelling, with their positions."""
+
+    positions: Literal["all", "masked"] = "all"
+
+
+class _OfAllLogits(LossSettings):
+    """Settings of a loss on all logits; a cache holds the largest only."""
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """The loss itself."""
+        return ""
+
+
+class ReverseKLSettings(_OfAllLogits):
+    """The reverse KL divergence of softened outputs."""
+
+    scheduled = ("temperature", "weight")
+
+    temperature: Positive = 2.0
+
+
+class MaskedLMReverseKLSettings(ReverseKLSettings):
+    """The reverse KL divergence, with the positions of its tokens."""
+
+    positions: Literal["all", "masked"] = "all"
+
+
+class JensenShannonSettings(ReverseKLSettings):
+    """The Jensen-Shannon divergence; the teacher's share in the mixture."""
+
+    teacher_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class MaskedLMJensenShannonSettings(JensenShannonSettings):
+    """The Jensen-Shannon divergence, with the positions of its tokens."""
+
+    positions: Literal["all", "masked"] = "all"
+
+
+class MaskedLMOutputSettings(_OfAllLogits):
+    """The squared error of logits, with the positions of its tokens."""
 
     positions: Literal["all", "masked"] = "all"
 
@@ -197,6 +241,37 @@ ROWS = (
         "attention_transfer:AttentionTransfer",
         AttentionSettings,
     ),
+    Row(
+        "reverse_kl",
+        (MASKED_LM,),
+        "soft_divergence:SoftTargetReverseKLDivergence",
+        MaskedLMReverseKLSettings,
+    ),
+    Row(
+        "reverse_kl",
+        _OF_CLASSES,
+        "soft_divergence:SoftTargetReverseKLDivergence",
+        ReverseKLSettings,
+    ),
+    Row(
+        "jensen_shannon",
+        (MASKED_LM,),
+        "soft_divergence:SoftTargetJensenShannonDivergence",
+        MaskedLMJensenShannonSettings,
+    ),
+    Row(
+        "jensen_shannon",
+        _OF_CLASSES,
+        "soft_divergence:SoftTargetJensenShannonDivergence",
+        JensenShannonSettings,
+    ),
+    Row(
+        "output_mse",
+        (MASKED_LM,),
+        "soft_target:SoftTargetSquaredError",
+        MaskedLMOutputSettings,
+    ),
+    Row("output_mse", TASK_KINDS, "soft_target:SoftTargetSquaredError"),
 )
 
 # The losses of a recipe without the key `losses`.
@@ -262,9 +337,10 @@ def make_losses(
     unknown = [name for name in settings if name not in rows]
     return [
         loss_class(name, kind)(
+            name=name,
             **settings[name].model_dump(
                 include=set(rows[name].settings.model_fields)
-            )
+            ),
         )
         for name in [*known, *unknown]
     ]

@@ -213,8 +213,15 @@ of_fit(
     num_layers=lambda fit: fit.student.backbone.num_layers,
     hidden_dim=lambda fit: fit.student.backbone.hidden_dim,
     intermediate_dim=lambda fit: fit.student.backbone.intermediate_dim,
-    num_heads=lambda fit: fit.student.backbone.num_heads,
     dropout=lambda fit: dropout_rates(fit.student.backbone),
+)
+
+
+of_fit(
+    "student.",
+    "cosine",
+    "distill",
+    num_heads=lambda fit: fit.student.backbone.num_heads,
 )
 
 

@@ -48,12 +48,14 @@ _VALUES = {
     "weight": 0.625,
     "layers": [["embeddings", "embeddings"]],
     "relation_heads": 4,
+    "temperature": 3.0,
+    "positions": "masked",
+    "teacher_share": 0.25,
     "query_weight": 0.25,
     "key_weight": 0.5,
     "value_weight": 0.75,
 }
-# Embeddings have no attention. Heads that divide the width of each run, and
-# a student with the teacher's number of heads.
+# Embeddings have no attention.
 _OF_ATTENTION = {"layers": [[0, 0]]}
 
 
@@ -107,7 +109,6 @@ TEXT = {
         "num_layers": 2,
         "hidden_dim": 12,
         "intermediate_dim": 20,
-        "num_heads": 3,
         "dropout": 0.35,
     },
     "data": {
@@ -334,6 +335,8 @@ class Runs:
         ramp = {"temperature": values}
         return self._start(
             name,
+            # Other heads than the teacher's, which no loss on attention reads.
+            {"student": {"hidden_dim": 12, "num_heads": 3}},
             {"distill": {**DISTILL, "schedules": {"soft_target": ramp}}},
             stop_at="distill",
         )

@@ -13,7 +13,9 @@ from keras_distil.losses import (
     HiddenStateLoss,
     LabelCrossentropy,
     LabelSquaredError,
+    SoftTargetJensenShannonDivergence,
     SoftTargetKLDivergence,
+    SoftTargetReverseKLDivergence,
     SoftTargetSquaredError,
     functional,
 )
@@ -35,8 +37,12 @@ from keras_distil.utils import graph_checks
 
 Tensor = Any
 
-_OF_CLASSES = (LabelCrossentropy, SoftTargetKLDivergence)
-_OF_NUMBERS = (LabelSquaredError, SoftTargetSquaredError)
+_OF_CLASSES = (
+    LabelCrossentropy,
+    SoftTargetKLDivergence,
+    SoftTargetReverseKLDivergence,
+    SoftTargetJensenShannonDivergence,
+)
 
 
 class AnyModelObjective(Objective):
@@ -353,7 +359,12 @@ def _spread(weight: Tensor, count: Tensor) -> Tensor:
 def _kind_of_outputs(losses: Sequence[DistillationLoss]) -> str:
     """Returns what the losses say of the outputs, classes or numbers."""
     of_classes = [x.name for x in losses if isinstance(x, _OF_CLASSES)]
-    of_numbers = [x.name for x in losses if isinstance(x, _OF_NUMBERS)]
+    of_numbers = [x.name for x in losses if isinstance(x, LabelSquaredError)]
+    if not of_classes:
+        # The squared error of outputs is for classes, too.
+        of_numbers += [
+            x.name for x in losses if isinstance(x, SoftTargetSquaredError)
+        ]
     if bool(of_classes) != bool(of_numbers):
         return CLASSIFICATION if of_classes else REGRESSION
     if of_classes:

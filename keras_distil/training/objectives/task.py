@@ -18,9 +18,6 @@ from keras_distil.utils import graph_checks
 
 Tensor = Any
 
-# Logit of positions that cannot be chosen. It is finite, so that the difference
-# of two such logits is 0 and not NaN, and far below any real one.
-_NEVER = -1e9
 # The outputs of a span.
 _SPAN = ("start", "end")
 
@@ -256,7 +253,7 @@ class TaskObjective(EncoderObjective):
             real = batch.inputs["padding_mask"] > 0
 
             def logits(outputs: Tensor) -> Tensor:
-                masked = tf.where(real[:, :, None], outputs, _NEVER)
+                masked = tf.where(real[:, :, None], outputs, functional.NEVER)
                 return tf.concat([masked[:, :, 0], masked[:, :, 1]], axis=0)
 
             return _Rows(
