@@ -59,9 +59,9 @@ _VALUES = {
 _OF_ATTENTION = {"layers": [[0, 0]]}
 
 
-def with_others(names, losses):
+def with_others(names, kinds, losses):
     """Adds other losses, with every setting off its default."""
-    rows = registry.rows_for(registry.KINDS)
+    rows = registry.rows_for(kinds)
     others = {}
     for name in names:
         settings = rows[name].settings
@@ -128,6 +128,7 @@ TEXT = {
         "clip_norm": 0.6,
         "losses": with_others(
             OTHER_TEXT_LOSSES,
+            [registry.MASKED_LM],
             {
                 "mlm": {"weight": 2.5},
                 "soft_target": {
@@ -141,6 +142,12 @@ TEXT = {
         ),
     },
 }
+
+
+def scheduled(name):
+    """The settings of a loss on text that may follow a schedule."""
+    rows = registry.rows_for([registry.MASKED_LM])
+    return rows[name].settings.scheduled
 
 
 def _every_text_loss():
@@ -322,7 +329,12 @@ class Runs:
                     "losses": _every_text_loss(),
                     "schedules": {
                         **RAMPS,
-                        **dict.fromkeys(OTHER_TEXT_LOSSES, RAMPS["cosine"]),
+                        **{
+                            name: dict.fromkeys(
+                                scheduled(name), RAMPS["cosine"]["weight"]
+                            )
+                            for name in OTHER_TEXT_LOSSES
+                        },
                     },
                 }
             },
@@ -494,6 +506,7 @@ class Runs:
             "dropout": 0.25,
             "losses": with_others(
                 OTHER_TASK_LOSSES,
+                registry.TASK_KINDS,
                 {
                     "label": {"weight": 0.7},
                     "soft_target": {
