@@ -71,7 +71,8 @@ def hidden_states(
     for index, layer in enumerate(encoder_weights.read_layers(backbone)):
         vectors = _attention_vectors(layer, states, packing)
         states = _transformer_layer(layer, states, vectors, packing, training)
-        packed[index], found[Attention(index)] = states, vectors
+        packed[index] = states
+        found[Attention(index)] = vectors
     packed[LAST], found[Attention(LAST)] = states, vectors
     wanted = {LAST, *layers}
     return {

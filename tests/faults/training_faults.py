@@ -168,7 +168,7 @@ FAULTS = (
     Fault(
         "a span may be answered from the padding",
         "TaskObjective._rows.logits",
-        "tf.where(real[:, :, None], outputs, _NEVER)",
+        "tf.where(real[:, :, None], outputs, functional.NEVER)",
         "outputs",
         (
             "tests/training/objectives/test_task_objective.py::test_logs_are_those_of_numpy",
