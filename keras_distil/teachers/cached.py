@@ -348,19 +348,19 @@ class CachedTeacher:
                 )
 
     def _check_layers(self, loss: HiddenStateLoss | AttentionLoss) -> None:
-        read, option, has_it = (
-            "hidden states",
-            "hidden_states",
-            self.settings.hidden_states,
-        )
+        """Raises ValueError unless the cache has what a loss reads."""
         if isinstance(loss, AttentionLoss):
-            read, option = "attention", "attention"
-            has_it = self.settings.attention_heads > 0
-        if not has_it:
+            if not self.settings.attention_heads:
+                raise ValueError(
+                    f"The loss {loss.name!r} needs the teacher's attention, "
+                    f"and {self.name} has none: leave the loss out, or make a "
+                    "cache with `attention=True`."
+                )
+        elif not self.settings.hidden_states:
             raise ValueError(
-                f"The loss {loss.name!r} needs the teacher's {read}, and "
-                f"{self.name} has none: leave the loss out, or make a cache "
-                f"with `{option}=True`."
+                f"The loss {loss.name!r} needs the teacher's hidden states, "
+                f"and {self.name} has none: leave the loss out, or make a "
+                "cache with `hidden_states=True`."
             )
         if loss.layers != LAST:
             raise ValueError(
