@@ -7,6 +7,7 @@ over the rounds, relative to the first value.
     python benchmarks/variants.py chunk_size --models bert_base minilm
     python benchmarks/variants.py micro_batches --batches 32
     python benchmarks/variants.py top_k
+    python benchmarks/variants.py added_loss --length 512
 """
 
 import argparse
@@ -26,6 +27,7 @@ VALUES = {
     "chunk_size": (256, 128, 512, 1024),
     "micro_batches": (1, 2, 4, 8),
     "top_k": (0, 8, 64),
+    "added_loss": ("none", "attention_relation", "attention_transfer"),
 }
 
 

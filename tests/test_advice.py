@@ -286,6 +286,10 @@ TABLE = {
     ("runs/stages", "Run `keras-distil distill` with the same recipe"): (
         "tests/runs/test_run_in_parts.py::test_the_parts_make_the_whole_run"
     ),
+    ("teachers/cached", "make a cache with `attention=True`"): (
+        "tests/teachers/test_cached_teacher.py"
+        "::test_losses_on_attention_are_those_of_the_live_teacher"
+    ),
     ("teachers/cached", "make a cache with `hidden_states=True`"): (
         "tests/teachers/test_cached_teacher.py"
         "::test_all_logits_give_the_step_of_the_live_teacher"

@@ -16,7 +16,9 @@ def run(*words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", ["chunk_size", "micro_batches", "top_k"])
+@pytest.mark.parametrize(
+    "choice", ["chunk_size", "micro_batches", "top_k", "added_loss"]
+)
 def test_every_value_is_measured(choice):
     model = "minilm" if choice == "top_k" else "toy"
     done = run(
@@ -33,6 +35,7 @@ def test_every_value_is_measured(choice):
         "chunk_size": ["256", "128", "512", "1024"],
         "micro_batches": ["1", "2", "4", "8"],
         "top_k": ["0", "8", "64"],
+        "added_loss": ["none", "attention_relation", "attention_transfer"],
     }[choice]
     assert float(rows[0][4]) == 1.0
 

@@ -45,7 +45,16 @@ def make_distiller(teacher: Any, student: Any, shape: Shape) -> Distiller:
         temperature=contestants.TEMPERATURE,
         positions=shape.positions,
     )
-    distiller = Distiller(teacher, student, triple_loss)
+    added = {
+        "none": [],
+        "attention_relation": [
+            losses.AttentionRelationKLDivergence(
+                relation_heads=shape.sizes.heads
+            )
+        ],
+        "attention_transfer": [losses.AttentionTransfer()],
+    }[shape.variant.added_loss]
+    distiller = Distiller(teacher, student, [*triple_loss, *added])
     distiller.compile(
         keras.optimizers.AdamW(contestants.LEARNING_RATE),
         micro_batches=shape.variant.micro_batches,

@@ -106,6 +106,23 @@ class FineTuneSection(Section):
             )
         return augment_copies
 
+    @field_validator("losses")
+    @classmethod
+    def _losses_fit_the_tasks(
+        cls, losses: TaskLosses, info: ValidationInfo
+    ) -> TaskLosses:
+        if "stsb" not in info.data.get("tasks", ()):
+            return losses
+        known = registry.rows_for(["regression"])
+        wrong = [name for name in losses.by_name if name not in known]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]} is for classes, and the task stsb predicts a "
+                f"number; leave one of them out. Received: {wrong[0]}. Losses "
+                f"for all tasks: {', '.join(known)}."
+            )
+        return losses
+
     def of_task(self, task: str) -> "FineTuneSection":
         """The settings used to train a task."""
         own = self.by_task.get(task)  # type: ignore[call-overload]

@@ -60,7 +60,10 @@ class LossMap(NamedSettings):
                 "at least one loss needs a weight above 0. "
                 f"Received: {shown}{' with weight 0' if self.by_name else ''}."
             )
-        if all(each.is_on_states for each in self.by_name.values()):
+        if all(
+            each.is_on_states or each.is_on_attention
+            for each in self.by_name.values()
+        ):
             raise ValueError(
                 "needs a loss on the outputs, such as soft_target, or the "
                 f"output layer would not be trained. Received: {shown}."

@@ -116,10 +116,12 @@ class Recipe(Section):
                     "`teacher.cache`."
                 )
             for name, settings in distill.losses.by_name.items():
-                if settings.needs_live_teacher is not None:
+                setting = settings.needs_live_teacher
+                if setting is not None:
+                    key = ".".join(["losses", name, *filter(None, [setting])])
                     raise ValueError(
-                        f"`losses.{name}.{settings.needs_live_teacher}` needs "
-                        "the teacher itself; remove it, or `teacher.cache`."
+                        f"`{key}` needs the teacher itself; remove it, or "
+                        "`teacher.cache`."
                     )
         student = info.data.get("student")
         if student is not None and student.source is not None:

@@ -11,6 +11,7 @@ from keras_distil.losses.registry import TASK_KINDS as TASK_KINDS
 from keras_distil.losses.registry import make_losses as make_losses
 
 _HOMES = {
+    "AttentionLoss": "base",
     "DistillationLoss": "base",
     "HiddenStateLoss": "base",
     "LogitsLoss": "base",

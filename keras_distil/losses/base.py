@@ -8,7 +8,13 @@ import tensorflow as tf
 from keras import ops
 
 from keras_distil.losses import functional
-from keras_distil.losses.layers import LAST, check_layers
+from keras_distil.losses.attention_tables import Table, divergence_sum
+from keras_distil.losses.layers import (
+    LAST,
+    Layers,
+    check_attention_layers,
+    check_layers,
+)
 from keras_distil.utils.checks import check_number
 from keras_distil.utils.graph_checks import BatchError
 
@@ -18,6 +24,7 @@ Tensor = Any
 # The arguments that losses on outputs and on hidden states may read.
 LOGITS = frozenset({"targets", "teacher_logits", "student_logits"})
 HIDDEN_STATES = frozenset({"teacher_hidden_states", "student_hidden_states"})
+ATTENTION = frozenset({"teacher_attention", "student_attention"})
 COUNTS = ("tokens", "masked", "examples")
 
 
@@ -186,15 +193,121 @@ class HiddenStateLoss(DistillationLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""
-        layers = self.layers
-        return {
-            **super().get_config(),
-            "layers": (
-                layers
-                if isinstance(layers, str)
-                else [list(pair) for pair in layers]
+        return {**super().get_config(), "layers": _listed(self.layers)}
+
+
+class AttentionLoss(DistillationLoss):
+    """A loss on the attention of one layer of each encoder.
+
+    It compares tables with one row and one column per token: the softmax of
+    products of queries, keys or values. A subclass names the tables and the
+    number of heads. The value of a token is the mean of its rows over the
+    heads; the value of the loss is the mean over all pairs of layers.
+
+    Tables are computed a few at a time, with their gradients, so that memory
+    does not grow with the square of the length; see
+    `losses.attention_tables`.
+
+    Args:
+        weight: float >= 0, no unit. Factor of this term in the total loss.
+        name: string. The log of this term is called `<name>_loss`.
+        layers: as for `HiddenStateLoss`, without "embeddings".
+
+    Attributes:
+        reads: "teacher_attention" and "student_attention", (batch, length, 3,
+            heads, size): queries, keys and values.
+
+    Raises:
+        ValueError: if `layers` has another form, or lists a pair twice.
+    """
+
+    reads = ATTENTION
+
+    def __init__(self, *, weight: float, name: str, layers: Any = LAST) -> None:
+        super().__init__(weight=weight, name=name)
+        self.layers = check_attention_layers(layers)
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables that are compared."""
+        raise NotImplementedError
+
+    def heads_for(
+        self, teacher: tuple[int, int], student: tuple[int, int]
+    ) -> int:
+        """Returns the number of heads that both models' vectors split into.
+
+        Args:
+            teacher: number and size of the teacher's own heads.
+            student: likewise.
+
+        Raises:
+            ValueError: if there is no such number.
+        """
+        raise NotImplementedError
+
+    def weighted_sum(
+        self,
+        teacher_attention: Tensor,
+        student_attention: Tensor,
+        *,
+        padding_mask: Tensor,
+        weight: Tensor,
+        with_gradient: bool = True,
+    ) -> Tensor:
+        """Returns the sum over tokens of their values times their weights.
+
+        Args:
+            teacher_attention: float, (batch, length, 3, heads, size).
+            student_attention: float, likewise, with its own heads.
+            padding_mask: (batch, length), above 0 at real tokens.
+            weight: float32, (batch, length); 0 at padding.
+            with_gradient: whether a gradient will be asked for.
+        """
+        return divergence_sum(
+            teacher_attention,
+            student_attention,
+            tables=self.tables,
+            heads=self.heads_for(
+                tuple(teacher_attention.shape[3:]),
+                tuple(student_attention.shape[3:]),
             ),
-        }
+            padding_mask=padding_mask,
+            weight=weight,
+            with_gradient=with_gradient,
+        )
+
+    def call(
+        self,
+        teacher_attention: Tensor,
+        student_attention: Tensor,
+        padding_mask: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the mean over the weighted tokens of one pair of layers."""
+        shape = ops.shape(student_attention)[:2]
+        if padding_mask is None:
+            padding_mask = ops.ones(shape)
+        weight = ops.cast(padding_mask, "float32")
+        if sample_weight is not None:
+            weight *= ops.cast(sample_weight, "float32")
+        total = self.weighted_sum(
+            ops.convert_to_tensor(teacher_attention),
+            ops.convert_to_tensor(student_attention),
+            padding_mask=ops.convert_to_tensor(padding_mask),
+            weight=weight,
+        )
+        return ops.divide_no_nan(total, ops.sum(weight))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal loss."""
+        return {**super().get_config(), "layers": _listed(self.layers)}
+
+
+def _listed(layers: Layers) -> Any:
+    if isinstance(layers, str):
+        return layers
+    return [list(pair) for pair in layers]
 
 
 def check_reads(loss: DistillationLoss) -> None:
@@ -203,6 +316,9 @@ def check_reads(loss: DistillationLoss) -> None:
     if isinstance(loss, HiddenStateLoss):
         right = loss.reads == HIDDEN_STATES
         form = f"be {sorted(HIDDEN_STATES)}"
+    elif isinstance(loss, AttentionLoss):
+        right = loss.reads == ATTENTION
+        form = f"be {sorted(ATTENTION)}"
     else:
         right = loss.is_on_logits and loss.reads <= LOGITS
         form = "hold 'student_logits', and may 'teacher_logits' and 'targets'"

@@ -10,20 +10,19 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distil.losses.divergences import divergence_of_softmaxes, softmax
 from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
 
+# Logit of a choice that does not exist. It is finite, so that the difference
+# of two such logits is 0 and not NaN, and far below any real one.
+NEVER = -1e9
 # Prevents division by zero for a zero vector, and is too small to change any
 # other float32 norm.
 _SQUARED_NORM_FLOOR = 1e-24
 # Keeps the log of a sum of exponentials finite when the sum underflows.
 _POWER_FLOOR = 1e-35
-# Below this log ratio, `exp(-r) - 1 + r` is computed from its series, because
-# the subtraction would leave only rounding noise. The ninth power is below
-# float32's resolution.
-_SMALL_LOG_RATIO = 0.5
-_SERIES = (1 / 2, -1 / 6, 1 / 24, -1 / 120, 1 / 720, -1 / 5040, 1 / 40320)
 
 
 def masked_lm_crossentropy(token_ids: Tensor, logits: Tensor) -> Tensor:
@@ -119,10 +118,10 @@ def soft_target_kl_divergence(
     def divergence(student: Tensor) -> tuple[Tensor, Any]:
         student = student / divisor
         teacher = ops.stop_gradient(teacher_logits) / divisor
-        p, teacher_normaliser = _softmax(teacher)
-        q, student_normaliser = _softmax(student)
+        p, teacher_normaliser = softmax(teacher)
+        q, student_normaliser = softmax(student)
         ratio = (teacher - student) - (teacher_normaliser - student_normaliser)
-        value = temperature**2 * _divergence(p, q, ratio)
+        value = temperature**2 * divergence_of_softmaxes(p, q, ratio)
 
         def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             (upstream,) = args if upstream is None else (upstream,)
@@ -220,9 +219,9 @@ def top_soft_target_kl_divergence(
             ours = ops.concatenate([ours, ops.log(rest)], axis=-1)
             q = ops.concatenate([q, rest], axis=-1)
         q /= total
-        p, normaliser = _softmax(ops.stop_gradient(teacher))
+        p, normaliser = softmax(ops.stop_gradient(teacher))
         ratio = (teacher - ours) - (normaliser - ops.log(total))
-        value = temperature**2 * _divergence(p, q, ratio)
+        value = temperature**2 * divergence_of_softmaxes(p, q, ratio)
 
         def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
             (upstream,) = args if upstream is None else (upstream,)
@@ -278,6 +277,31 @@ def mean_squared_error(targets: Tensor, outputs: Tensor) -> Tensor:
     )
 
 
+def squared_error_of_outputs(
+    teacher_logits: Tensor, student_logits: Tensor
+) -> Tensor:
+    """Mean squared difference of the outputs that exist.
+
+    Formula:
+        loss = mean((student_logits - teacher_logits)**2)
+
+    Args:
+        teacher_logits: float, (..., outputs); `NEVER` where there is none.
+        student_logits: float, the same shape.
+
+    Returns:
+        float32, (...,).
+    """
+    # Padding must not change the mean over the positions of a span.
+    exists = ops.cast(teacher_logits, "float32") > NEVER / 2.0
+    share = ops.mean(ops.cast(exists, "float32"), axis=-1)
+    error = mean_squared_error(
+        ops.where(exists, teacher_logits, 0.0),
+        ops.where(exists, student_logits, 0.0),
+    )
+    return ops.divide_no_nan(error, share)
+
+
 def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
     """Mean of `values` under `sample_weight`; 0 if the weights sum to 0.
 
@@ -323,33 +347,6 @@ def check_same_shape(
             f"The shapes of {name} and {other_name} must be equal. Received: "
             f"{sizes[0]} and {sizes[1]}."
         )
-
-
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over the last axis and its log normaliser, from a single exp."""
-    # `initial` only allows a batch without tokens.
-    largest = ops.max(logits, axis=-1, keepdims=True, initial=float("-inf"))
-    powers = ops.exp(logits - largest)
-    total = ops.sum(powers, axis=-1, keepdims=True)
-    return powers / total, largest + ops.log(total)
-
-
-def _divergence(p: Tensor, q: Tensor, ratio: Tensor) -> Tensor:
-    """Sum over the last axis of `p * ratio`, with `ratio = log p - log q`."""
-    terms = ops.where(
-        ops.abs(ratio) < _SMALL_LOG_RATIO,
-        p * _exp_remainder(ratio),
-        p * (ratio - 1.0) + q,
-    )
-    return ops.sum(terms, axis=-1)
-
-
-def _exp_remainder(ratio: Tensor) -> Tensor:
-    """`exp(-ratio) - 1 + ratio` for small ratios, by its series."""
-    series = 0.0 * ratio
-    for coefficient in reversed(_SERIES):
-        series = series * ratio + coefficient
-    return series * ratio * ratio
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
-"""Pairs of layers whose hidden states a loss compares, without TensorFlow."""
+"""Pairs of layers that a loss compares, without TensorFlow."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -16,19 +17,38 @@ EMBEDDINGS = "embeddings"
 UNIFORM = "uniform"
 LAST_PAIR: Pair = (LAST, LAST)
 
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """Stands for a layer's queries, keys and values among its model's states.
+
+    Attributes:
+        layer: number of the layer, or "last".
+    """
+
+    layer: Layer
+
+
 _FORM = (
     "`layers` must be 'last', 'uniform' or a list of pairs (teacher, student) "
     "of layer numbers from 0 or 'embeddings', such as [(1, 0), (3, 1)]"
 )
+_NO_ATTENTION = (
+    "The embeddings have no attention: `layers` must pair layers by their "
+    "numbers from 0. "
+)
 _NAMES = "; for models of other kinds, of names of layers"
 
 
-def check_layers(layers: Any, *, names: bool = False) -> Layers:
+def check_layers(
+    layers: Any, *, names: bool = False, embeddings: bool = True
+) -> Layers:
     """Checks the `layers` of a loss; returns them with pairs as tuples.
 
     Args:
         layers: the user's value.
         names: whether a pair may hold two names of Keras layers.
+        embeddings: whether a pair may hold the input of the first layer.
 
     Raises:
         ValueError: if it has another form, or a pair is listed twice.
@@ -42,6 +62,8 @@ def check_layers(layers: Any, *, names: bool = False) -> Layers:
     for pair in layers:
         if not _is_pair(pair, names=names):
             raise ValueError(f"{form}Received: the pair {pair!r}.")
+        if EMBEDDINGS in pair and not embeddings:
+            raise ValueError(f"{_NO_ATTENTION}Received: the pair {pair!r}.")
         if tuple(pair) in pairs:
             raise ValueError(
                 "`layers` must list each pair once. "
@@ -49,6 +71,11 @@ def check_layers(layers: Any, *, names: bool = False) -> Layers:
             )
         pairs.append((pair[0], pair[1]))
     return tuple(pairs)
+
+
+def check_attention_layers(layers: Any) -> Layers:
+    """Checks the `layers` of a loss on attention, as `check_layers` does."""
+    return check_layers(layers, embeddings=False)
 
 
 def _is_pair(pair: Any, *, names: bool) -> bool:

@@ -7,12 +7,21 @@ besides a weight. Recipes, searches, plans and charts follow the table.
 import dataclasses
 import importlib
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, model_validator
 
-from keras_distil.losses.layers import LAST, check_layers
-from keras_distil.utils.section import NonNegative, Positive, Section
+from keras_distil.losses.layers import (
+    LAST,
+    check_attention_layers,
+    check_layers,
+)
+from keras_distil.utils.section import (
+    Count,
+    NonNegative,
+    Positive,
+    Section,
+)
 
 if TYPE_CHECKING:
     from keras_distil.losses.base import DistillationLoss
@@ -30,16 +39,21 @@ class LossSettings(Section):
     Attributes:
         scheduled: settings that may follow a schedule.
         is_on_states: whether the loss reads hidden states instead of outputs.
+        is_on_attention: whether it reads attention instead of outputs.
     """
 
     scheduled: ClassVar[tuple[str, ...]] = ("weight",)
     is_on_states: ClassVar[bool] = False
+    is_on_attention: ClassVar[bool] = False
 
     weight: NonNegative = 1.0
 
     @property
     def needs_live_teacher(self) -> str | None:
-        """The setting that rules out a cached teacher; None without one."""
+        """The setting that rules out a cached teacher; None without one.
+
+        It is "" if the loss itself rules it out.
+        """
         return None
 
 
@@ -74,8 +88,80 @@ class HiddenStateSettings(LossSettings):
         return "layers" if self.layers != LAST else None
 
 
+class AttentionSettings(LossSettings):
+    """A loss on attention, for pairs of layers (teacher, student)."""
+
+    is_on_attention = True
+
+    layers: Annotated[Any, AfterValidator(check_attention_layers)] = LAST
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """A cache holds only the last layer's attention."""
+        return "layers" if self.layers != LAST else None
+
+
+class AttentionRelationSettings(AttentionSettings):
+    """Relations of queries, of keys and of values, split anew into heads."""
+
+    relation_heads: Count = 12
+    query_weight: NonNegative = 1.0
+    key_weight: NonNegative = 1.0
+    value_weight: NonNegative = 1.0
+
+    @model_validator(mode="after")
+    def _has_a_relation(self) -> Self:
+        if not (self.query_weight or self.key_weight or self.value_weight):
+            raise ValueError(
+                "`query_weight`, `key_weight` or `value_weight` must be above "
+                "0. Received: 0 for all three."
+            )
+        return self
+
+
 class MaskedLMSoftTargetSettings(SoftTargetSettings):
     """Soft targets of masked language modelling, with their positions."""
+
+    positions: Literal["all", "masked"] = "all"
+
+
+class _OfAllLogits(LossSettings):
+    """Settings of a loss on all logits; a cache holds the largest only."""
+
+    @property
+    def needs_live_teacher(self) -> str | None:
+        """The loss itself."""
+        return ""
+
+
+class ReverseKLSettings(_OfAllLogits):
+    """The reverse KL divergence of softened outputs."""
+
+    scheduled = ("temperature", "weight")
+
+    temperature: Positive = 2.0
+
+
+class MaskedLMReverseKLSettings(ReverseKLSettings):
+    """The reverse KL divergence, with the positions of its tokens."""
+
+    positions: Literal["all", "masked"] = "all"
+
+
+class JensenShannonSettings(ReverseKLSettings):
+    """The Jensen-Shannon divergence; the teacher's share in the mixture."""
+
+    teacher_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class MaskedLMJensenShannonSettings(JensenShannonSettings):
+    """The Jensen-Shannon divergence, with the positions of its tokens."""
+
+    positions: Literal["all", "masked"] = "all"
+
+
+class MaskedLMOutputSettings(_OfAllLogits):
+    """The squared error of logits, with the positions of its tokens."""
 
     positions: Literal["all", "masked"] = "all"
 
@@ -143,6 +229,49 @@ ROWS = (
         "hidden_mse:HiddenStateMeanSquaredError",
         HiddenStateSettings,
     ),
+    Row(
+        "attention_relation",
+        KINDS,
+        "attention_relation:AttentionRelationKLDivergence",
+        AttentionRelationSettings,
+    ),
+    Row(
+        "attention_transfer",
+        KINDS,
+        "attention_transfer:AttentionTransfer",
+        AttentionSettings,
+    ),
+    Row(
+        "reverse_kl",
+        (MASKED_LM,),
+        "soft_divergence:SoftTargetReverseKLDivergence",
+        MaskedLMReverseKLSettings,
+    ),
+    Row(
+        "reverse_kl",
+        _OF_CLASSES,
+        "soft_divergence:SoftTargetReverseKLDivergence",
+        ReverseKLSettings,
+    ),
+    Row(
+        "jensen_shannon",
+        (MASKED_LM,),
+        "soft_divergence:SoftTargetJensenShannonDivergence",
+        MaskedLMJensenShannonSettings,
+    ),
+    Row(
+        "jensen_shannon",
+        _OF_CLASSES,
+        "soft_divergence:SoftTargetJensenShannonDivergence",
+        JensenShannonSettings,
+    ),
+    Row(
+        "output_mse",
+        (MASKED_LM,),
+        "soft_target:SoftTargetSquaredError",
+        MaskedLMOutputSettings,
+    ),
+    Row("output_mse", TASK_KINDS, "soft_target:SoftTargetSquaredError"),
 )
 
 # The losses of a recipe without the key `losses`.
@@ -208,9 +337,10 @@ def make_losses(
     unknown = [name for name in settings if name not in rows]
     return [
         loss_class(name, kind)(
+            name=name,
             **settings[name].model_dump(
                 include=set(rows[name].settings.model_fields)
-            )
+            ),
         )
         for name in [*known, *unknown]
     ]
@@ -220,3 +350,9 @@ def read_hidden_states(names: Collection[str], kind: str) -> bool:
     """Whether any of these losses reads hidden states."""
     rows = rows_for([kind])
     return any(rows[name].settings.is_on_states for name in names)
+
+
+def read_attention(names: Collection[str], kind: str) -> bool:
+    """Whether any of these losses reads attention."""
+    rows = rows_for([kind])
+    return any(rows[name].settings.is_on_attention for name in names)

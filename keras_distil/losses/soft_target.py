@@ -20,6 +20,20 @@ _BOUND = 4.0
 _MOMENTUM = 0.9
 
 
+def check_positions(positions: str) -> str:
+    """Returns what a loss counts at these positions.
+
+    Raises:
+        ValueError: if they are not one of `POSITIONS`.
+    """
+    if positions not in POSITIONS:
+        raise ValueError(
+            f"`positions` must be one of {list(POSITIONS)}. "
+            f"Received: positions={positions!r}."
+        )
+    return "masked" if positions == "masked" else "tokens"
+
+
 @keras.saving.register_keras_serializable(package="keras_distil")
 class SoftTargetKLDivergence(LogitsLoss):
     """KL divergence of temperature-softened distributions.
@@ -93,11 +107,7 @@ class SoftTargetKLDivergence(LogitsLoss):
         name: str = "soft_target",
     ) -> None:
         super().__init__(weight=weight, name=name)
-        if positions not in POSITIONS:
-            raise ValueError(
-                f"`positions` must be one of {list(POSITIONS)}. "
-                f"Received: positions={positions!r}."
-            )
+        self.counts = check_positions(positions)
         self.temperature = self.add_scalar("temperature", temperature)
         if temperature <= 0:
             raise ValueError(
@@ -105,7 +115,6 @@ class SoftTargetKLDivergence(LogitsLoss):
                 f"Received: temperature={temperature}."
             )
         self.positions = positions
-        self.counts = "masked" if positions == "masked" else "tokens"
         self.confidence_slope = check_number(
             "confidence_slope", confidence_slope
         )
@@ -200,11 +209,14 @@ class SoftTargetSquaredError(LogitsLoss):
     Formula:
         loss = (student - teacher)**2         # squared unit of the labels
 
-    Of several outputs, the mean over them.
+    Of several outputs, such as the logits of classes or of a vocabulary, the
+    mean over them; of a span, over its real positions.
 
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
         name: string. The log is `<name>_loss`.
+        positions: "all" for every non-padding position, "masked" for the
+            positions chosen for masked language modelling.
 
     Call arguments:
         teacher_logits: float, (batch, outputs), the teacher's outputs.
@@ -217,7 +229,8 @@ class SoftTargetSquaredError(LogitsLoss):
 
     Raises:
         TypeError: if `weight` is not a number.
-        ValueError: if `weight` is negative or not finite.
+        ValueError: if `weight` is negative or not finite, or `positions`
+            unknown.
 
     Example:
         >>> import numpy as np
@@ -227,14 +240,23 @@ class SoftTargetSquaredError(LogitsLoss):
 
     Reference:
         Ba and Caruana 2014, arXiv:1312.6184, section 2, on logits; here on
-        the outputs of a regression. Differs: no factor of a half.
+        the outputs of a regression, too. Differs: no factor of a half, and
+        the mean over outputs instead of the sum.
     """
 
     reads = _SOFT_TARGETS
-    caption = "soft-target loss"
+    caption = "squared error of outputs"
 
-    def __init__(self, weight: float = 1.0, name: str = "soft_target") -> None:
+    def __init__(
+        self,
+        weight: float = 1.0,
+        name: str = "soft_target",
+        *,
+        positions: str = "all",
+    ) -> None:
         super().__init__(weight=weight, name=name)
+        self.counts = check_positions(positions)
+        self.positions = positions
 
     def call(
         self,
@@ -252,4 +274,10 @@ class SoftTargetSquaredError(LogitsLoss):
         self, *, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
         """Returns the squared difference of each example."""
-        return functional.mean_squared_error(teacher_logits, student_logits)
+        return functional.squared_error_of_outputs(
+            teacher_logits, student_logits
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal loss."""
+        return {**super().get_config(), "positions": self.positions}

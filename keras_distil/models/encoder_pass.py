@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 from keras_hub.models import Backbone
 
-from keras_distil.losses.layers import EMBEDDINGS, LAST, Layer
+from keras_distil.losses.layers import EMBEDDINGS, LAST, Attention, Layer
 from keras_distil.models import compact_ops, encoder_weights
 from keras_distil.models.encoder_weights import Embeddings, TransformerLayer
 from keras_distil.models.supported import unknown_to_pass
@@ -40,10 +40,10 @@ def sequence_output(
 def hidden_states(
     backbone: Backbone,
     features: dict[str, Tensor],
-    layers: Collection[Layer],
+    layers: Collection[Layer | Attention],
     *,
     training: bool,
-) -> dict[Layer, Tensor]:
+) -> dict[Layer | Attention, Tensor]:
     """Returns hidden states, equal to those of the encoder itself.
 
     Args:
@@ -51,12 +51,14 @@ def hidden_states(
         features: "token_ids", "padding_mask" and, if the encoder has token
             types, "segment_ids", int32, (batch, length).
         layers: layers to return besides the last: numbers from 0, and
-            "embeddings" for the input of the first layer.
+            "embeddings" for the input of the first layer; `Attention` for the
+            queries, keys and values of a layer.
         training: whether dropout is active.
 
     Returns:
         States by layer, the last as "last": float in the compute precision,
-        (batch, length, width). Values at padding are meaningless.
+        (batch, length, width), and (batch, length, 3, heads, size) of
+        attention. Values at padding are meaningless.
     """
     packing = _Packing(features["padding_mask"])
     embeddings = encoder_weights.read_embeddings(backbone)
@@ -64,14 +66,22 @@ def hidden_states(
     states = _normalized(embeddings.norm, states)
     states = embeddings.dropout(states, training=training)
     packed: dict[Layer, Tensor] = {EMBEDDINGS: states}
+    found: dict[Layer | Attention, Tensor] = {}
+    vectors = None
     for index, layer in enumerate(encoder_weights.read_layers(backbone)):
-        states = _transformer_layer(layer, states, packing, training)
+        vectors = _attention_vectors(layer, states, packing)
+        states = _transformer_layer(layer, states, vectors, packing, training)
         packed[index] = states
-    packed[LAST] = states
+        found[Attention(index)] = vectors
+    packed[LAST], found[Attention(LAST)] = states, vectors
+    wanted = {LAST, *layers}
     return {
-        layer: packing.unpack(rows)
-        for layer, rows in packed.items()
-        if layer == LAST or layer in layers
+        **{name: found[name] for name in found if name in wanted},
+        **{
+            name: packing.unpack(packed[name])
+            for name in packed
+            if name in wanted
+        },
     }
 
 
@@ -110,9 +120,13 @@ def _embedded(embeddings: Embeddings, features: dict[str, Tensor]) -> Tensor:
 
 
 def _transformer_layer(
-    layer: TransformerLayer, states: Tensor, packing: _Packing, training: bool
+    layer: TransformerLayer,
+    states: Tensor,
+    vectors: Tensor,
+    packing: _Packing,
+    training: bool,
 ) -> Tensor:
-    attended = _attention(layer, states, packing, training)
+    attended = _attention(layer, vectors, packing, training)
     attended = layer.attention_dropout(attended, training=training)
     states = _normalized(layer.attention_norm, attended + states)
     inner, outer = layer.inner, layer.outer
@@ -124,12 +138,10 @@ def _transformer_layer(
     return _normalized(layer.norm, hidden + states)
 
 
-def _attention(
-    layer: TransformerLayer,
-    states: Tensor,
-    packing: _Packing,
-    training: bool,
+def _attention_vectors(
+    layer: TransformerLayer, states: Tensor, packing: _Packing
 ) -> Tensor:
+    """Queries, keys and values, (batch, length, 3, heads, size)."""
     width, heads, size = layer.projection_shape
     parts = (layer.query, layer.key, layer.value)
     kernel = tf.concat(
@@ -138,11 +150,19 @@ def _attention(
     bias = tf.concat([tf.reshape(part.bias, [-1]) for part in parts], 0)
     projected = packing.unpack(_dense(states, kernel, bias))
     batch, length = packing.shape[0], packing.shape[1]
-    # (3, batch, heads, length, size)
-    split = tf.transpose(
-        tf.reshape(projected, [batch, length, 3, heads, size]), [2, 0, 3, 1, 4]
-    )
-    query, key, value = tf.unstack(split, axis=0)
+    return tf.reshape(projected, [batch, length, 3, heads, size])
+
+
+def _attention(
+    layer: TransformerLayer,
+    vectors: Tensor,
+    packing: _Packing,
+    training: bool,
+) -> Tensor:
+    width, heads, size = layer.projection_shape
+    batch, length = packing.shape[0], packing.shape[1]
+    # Each (batch, heads, length, size).
+    query, key, value = tf.unstack(tf.transpose(vectors, [2, 0, 3, 1, 4]))
     query *= tf.cast(1.0 / math.sqrt(size), query.dtype)
     scores = tf.matmul(query, key, transpose_b=True)
     weights = tf.nn.softmax(scores + tf.cast(packing.score_bias, scores.dtype))

@@ -90,6 +90,18 @@ class TransformerLayer:
         width, heads, size = self.query.kernel.shape
         return width, heads, size
 
+    @property
+    def attention_shape(self) -> tuple[int, int] | None:
+        """Number of heads and size of a head; None without the usual form.
+
+        In that form, the layer's input itself is projected, and queries, keys
+        and values are of one size.
+        """
+        size = self.attention.key_dim
+        if self.layer.normalize_first or self.attention.value_dim != size:
+            return None
+        return self.attention.num_heads, size
+
     def drop_weights(self, weights: Any, *, training: bool) -> Any:
         """Applies the dropout of attention weights."""
         if self.attention._dropout > 0:

@@ -10,12 +10,13 @@ from collections.abc import Collection, MutableMapping
 from typing import Any
 
 import keras
+import keras_hub
 import tensorflow as tf
 from keras import ops
 from keras_hub.models import Backbone, MaskedLM, Task
 
 from keras_distil.losses.chunked import VocabularyProjection
-from keras_distil.losses.layers import EMBEDDINGS, LAST, Layer
+from keras_distil.losses.layers import EMBEDDINGS, LAST, Attention, Layer
 from keras_distil.models import encoder_pass, encoder_weights, heads
 from keras_distil.models.architectures import is_text_classifier, pooler_of
 from keras_distil.models.supported import has_plain_decoder, is_patched
@@ -43,17 +44,19 @@ def encode(model: Task, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
 def hidden_states(
     model: Task,
     inputs: dict[str, Tensor],
-    layers: Collection[Layer] = (),
+    layers: Collection[Layer | Attention] = (),
     *,
     training: bool,
-) -> dict[Layer, Tensor]:
+) -> dict[Layer | Attention, Tensor]:
     """Returns hidden states after some layers of the encoder, in one pass.
 
     Args:
         model: a KerasHub task model.
         inputs: as for `encode`.
         layers: layers to return besides the last: numbers from 0, and
-            "embeddings" for the input of the first layer.
+            "embeddings" for the input of the first layer; `Attention` for the
+            queries, keys and values of a layer, (batch, length, 3, heads,
+            size).
         training: whether dropout is active.
 
     Returns:
@@ -76,13 +79,54 @@ def hidden_states(
             f"The encoder {backbone.name!r} has a replaced method: only its "
             "last hidden states can be had. Use layers='last'."
         )
-    return _cut(model, frozenset(layers) - {LAST})(features, training=training)
+    inputs_of = {
+        layer: _input_of(model, layer)
+        for layer in layers
+        if isinstance(layer, Attention)
+    }
+    needed = {x for x in layers if not isinstance(x, Attention)}
+    needed |= set(inputs_of.values())
+    states = _cut(model, frozenset(needed) - {LAST})(
+        features, training=training
+    )
+    vectors = {
+        layer: _attention_vectors(model, layer, states[name])
+        for layer, name in inputs_of.items()
+    }
+    return {
+        **{x: states[x] for x in states if x == LAST or x in layers},
+        **vectors,
+    }
 
 
 def layer_count(model: Task) -> int | None:
     """Number of layers with available states; None if only the last."""
     layers = getattr(model.backbone, "transformer_layers", None)
     return None if layers is None else len(layers)
+
+
+def attention_shape(model: Task, layer: Layer) -> tuple[int, int]:
+    """Number of heads and size of a head in a layer of an encoder.
+
+    Args:
+        model: a KerasHub task model.
+        layer: number of the layer, or "last".
+
+    Raises:
+        ValueError: if the layer's queries, keys and values cannot be had.
+    """
+    number = -1 if layer == LAST else int(layer)
+    found = getattr(model.backbone, "transformer_layers", [None])[number]
+    shape = None
+    if isinstance(found, keras_hub.layers.TransformerEncoder):
+        shape = encoder_weights.read_layer(found).attention_shape
+    if shape is None:
+        raise ValueError(
+            "Losses on attention need layers with queries, keys and values "
+            "of their input, of one size. Received: the encoder "
+            f"{model.backbone.name!r} with {type(found).__name__}."
+        )
+    return shape
 
 
 # For each encoder, its graphs up to the states of some layers.
@@ -104,6 +148,30 @@ def _cut(model: Task, layers: frozenset[Layer]) -> keras.Model:
             {LAST: last, **{layer: states[layer] for layer in layers}},
         )
     return cuts[layers]
+
+
+def _number(model: Task, attention: Attention) -> int:
+    """Returns the number of the layer that a model's attention is of."""
+    if attention.layer == LAST:
+        return (layer_count(model) or 0) - 1
+    return int(attention.layer)
+
+
+def _input_of(model: Task, attention: Attention) -> Layer:
+    """Returns the layer whose states this attention reads."""
+    number = _number(model, attention)
+    return number - 1 if number else EMBEDDINGS
+
+
+def _attention_vectors(
+    model: Task, attention: Attention, inputs: Tensor
+) -> Tensor:
+    """Returns queries, keys and values, (batch, length, 3, heads, size)."""
+    layer = encoder_weights.read_layers(model.backbone)[
+        _number(model, attention)
+    ]
+    parts = (layer.query, layer.key, layer.value)
+    return ops.stack([part(inputs) for part in parts], axis=2)
 
 
 def states_by_layer(model: Task) -> dict[str, Tensor]:

@@ -359,6 +359,9 @@ def _cache(
     reads_states = registry.read_hidden_states(
         distill.weighted_losses, registry.MASKED_LM
     )
+    reads_attention = registry.read_attention(
+        distill.weighted_losses, registry.MASKED_LM
+    )
     tails = len(tail_temperatures(*distill.temperature_range))
     layout = RecordLayout(
         length=length,
@@ -367,12 +370,14 @@ def _cache(
         temperatures=tails if settings.top_k < teacher.vocabulary_size else 0,
         hidden_dim=teacher.hidden_dim if reads_states else 0,
         vocabulary_size=teacher.vocabulary_size,
+        attention=(1, teacher.hidden_dim) if reads_attention else (0, 0),
     )
     a_token = layout.record_bytes / length
     found: dict[str, Any] = {
         "top_k": settings.top_k,
         "maskings": settings.maskings,
         "hidden_states": reads_states,
+        "attention": reads_attention,
         "bytes_per_token": round(a_token, 1),
         "gb_per_million_tokens_of_text": round(
             settings.maskings * a_token / 1e3, 3

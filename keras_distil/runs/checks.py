@@ -1,8 +1,11 @@
 """Checks of a recipe against the models that it names."""
 
-from keras_distil import config, data, models
+from typing import Any
+
+from keras_distil import config, data, losses, models
+from keras_distil.losses import registry
 from keras_distil.losses.layers import find_pairs
-from keras_distil.losses.registry import HiddenStateSettings
+from keras_distil.losses.registry import AttentionSettings, HiddenStateSettings
 
 
 def check_lengths(
@@ -82,26 +85,39 @@ def check_vocabulary(source: str, students: int, teachers: int) -> None:
         )
 
 
-def check_layers(
-    recipe: config.Recipe, teacher_layers: int, student_layers: int
-) -> None:
-    """Raises ValueError if a loss pairs layers that do not exist.
+def check_layers(recipe: config.Recipe, teacher: Any, student: Any) -> None:
+    """Raises ValueError if a loss pairs layers that do not exist or fit.
 
     Args:
         recipe: the recipe with the losses.
-        teacher_layers: number of the teacher's layers.
-        student_layers: number of the student's layers.
+        teacher: an `EncoderShape`, or an encoder, which has its sizes.
+        student: likewise.
     """
     sections = {"distill": recipe.distill, "finetune": recipe.finetune}
     for section, settings in sections.items():
         if settings is None:
             continue
         for name, loss in settings.losses.by_name.items():
-            if not isinstance(loss, HiddenStateSettings):
+            if not isinstance(loss, HiddenStateSettings | AttentionSettings):
                 continue
+            key = f"{section}.losses.{name}"
             try:
-                find_pairs(loss.layers, teacher_layers, student_layers)
+                find_pairs(loss.layers, teacher.num_layers, student.num_layers)
             except ValueError as error:
-                raise ValueError(
-                    f"{section}.losses.{name}.layers: {error}"
-                ) from None
+                raise ValueError(f"{key}.layers: {error}") from None
+            if isinstance(loss, AttentionSettings):
+                _check_heads(key, name, loss, teacher, student)
+
+
+def _check_heads(
+    key: str, name: str, settings: AttentionSettings, teacher: Any, student: Any
+) -> None:
+    (loss,) = losses.make_losses({name: settings}, registry.MASKED_LM)
+    shapes = [
+        (each.num_heads, each.hidden_dim // each.num_heads)
+        for each in (teacher, student)
+    ]
+    try:
+        loss.heads_for(*shapes)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None

@@ -302,14 +302,14 @@ def _without_uncached(
 ) -> dict[str, registry.LossSettings]:
     """Drops losses whose inputs are not in the cache.
 
-    Hidden states are not cached for losses whose weight is always 0.
+    Hidden states and attention are not cached for losses whose weight is
+    always 0.
     """
     weighted = settings.weighted_losses
     return {
         name: each
         for name, each in named.items()
-        if name in weighted
-        or not registry.read_hidden_states([name], registry.MASKED_LM)
+        if name in weighted or not (each.is_on_states or each.is_on_attention)
     }
 
 

@@ -59,7 +59,7 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     check_lengths(recipe, teacher.max_sequence_length)
     if recipe.distill is not None and recipe.student is not None:
         student = student_shape(teacher, **recipe.student.shape())
-        check_layers(recipe, teacher.num_layers, student.num_layers)
+        check_layers(recipe, teacher, student)
     _open_students(recipe, teacher)
     if not recipe.teacher.source.startswith(HUB_SCHEME):
         load_tokenizer(recipe)
@@ -76,7 +76,7 @@ def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
     for source in given_students(recipe).values():
         shape, _ = encoder_shape(source)
         check_vocabulary(source, shape.vocabulary_size, teacher.vocabulary_size)
-        check_layers(recipe, teacher.num_layers, shape.num_layers)
+        check_layers(recipe, teacher, shape)
         check_lengths(
             recipe, shape.max_sequence_length, f"the student in {source}"
         )

@@ -33,15 +33,8 @@ def make_student(
         dtype=dtype or recipe.precision,
         seed=recipe.seed,
     )
-    _check_layers(recipe, teacher, student)
+    check_layers(recipe, teacher.backbone, student.backbone)
     return student
-
-
-def _check_layers(
-    recipe: config.Recipe, teacher: MaskedLM, student: MaskedLM
-) -> None:
-    counts = (len(x.backbone.transformer_layers) for x in (teacher, student))
-    check_layers(recipe, *counts)
 
 
 def load_student(
@@ -63,7 +56,7 @@ def load_student(
         student.backbone.vocabulary_size,
         teacher.backbone.vocabulary_size,
     )
-    _check_layers(recipe, teacher, student)
+    check_layers(recipe, teacher.backbone, student.backbone)
     return student
 
 

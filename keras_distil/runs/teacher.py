@@ -332,6 +332,9 @@ def cache_teacher(
             hidden_states=registry.read_hidden_states(
                 wanted.weighted_losses, registry.MASKED_LM
             ),
+            attention=registry.read_attention(
+                wanted.weighted_losses, registry.MASKED_LM
+            ),
             seed=recipe.seed,
             rate=recipe.data.masking.rate,
             rare_token_exponent=recipe.data.masking.rare_token_exponent,

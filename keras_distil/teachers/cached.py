@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distil import data
-from keras_distil.losses import DistillationLoss, HiddenStateLoss
+from keras_distil.losses import AttentionLoss, DistillationLoss, HiddenStateLoss
 from keras_distil.losses.layers import LAST
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.teachers import manifest
@@ -34,12 +34,14 @@ class CachedOutputs(NamedTuple):
         logits: float32, (batch, slots, k), minus the largest.
         tails: float32, (batch, slots, temperatures); see `TopLogits`.
         states: float16, (batch, length, width), or None.
+        attention: float16, (batch, length, 3, heads, size), or None.
     """
 
     token_ids: Tensor
     logits: Tensor
     tails: Tensor
     states: Tensor | None
+    attention: Tensor | None = None
 
     def part(self, start: Tensor, stop: Tensor) -> "CachedOutputs":
         """Returns the outputs for some sequences of the batch."""
@@ -113,6 +115,11 @@ class CachedTeacher:
     def hidden_dim(self) -> int:
         """Width of the teacher's hidden states."""
         return self.settings.teacher.hidden_dim
+
+    @property
+    def attention_shape(self) -> tuple[int, int]:
+        """Number and size of the heads whose vectors are kept, or (0, 0)."""
+        return _attention_shape(self.settings)
 
     @property
     def size_bytes(self) -> int:
@@ -197,6 +204,8 @@ class CachedTeacher:
         names = ["token_ids", "logits", "tails"]
         if self.settings.hidden_states:
             names.append("states")
+        if self.settings.attention_heads:
+            names.append("attention")
         if not isinstance(x, dict) or not all(
             f"{_PREFIX}{name}" in x for name in names
         ):
@@ -213,6 +222,7 @@ class CachedTeacher:
             logits=tf.cast(x[f"{_PREFIX}logits"], tf.float32),
             tails=x[f"{_PREFIX}tails"],
             states=x.get(f"{_PREFIX}states"),
+            attention=x.get(f"{_PREFIX}attention"),
         )
 
     def without_outputs(self, x: Any) -> Any:
@@ -322,20 +332,8 @@ class CachedTeacher:
     def check_losses(self, losses: Sequence[DistillationLoss]) -> None:
         """Raises ValueError unless the cache has what the losses read."""
         for loss in losses:
-            if isinstance(loss, HiddenStateLoss):
-                if not self.settings.hidden_states:
-                    raise ValueError(
-                        f"The loss {loss.name!r} needs the teacher's hidden "
-                        f"states, and {self.name} has none: leave the loss "
-                        "out, or make a cache with `hidden_states=True`."
-                    )
-                if loss.layers != LAST:
-                    raise ValueError(
-                        f"The loss {loss.name!r} needs the teacher's layers "
-                        f"{loss.layers!r}, and {self.name} has the states of "
-                        "the last one only: give the loss `layers='last'`, or "
-                        "the Distiller the teacher itself."
-                    )
+            if isinstance(loss, HiddenStateLoss | AttentionLoss):
+                self._check_layers(loss)
             elif loss.needs_teacher and not loss.takes_top_logits:
                 raise ValueError(
                     f"The loss {loss.name!r} needs all of the teacher's "
@@ -348,6 +346,29 @@ class CachedTeacher:
                     "`positions='masked'`, or make a cache with "
                     "`positions='all'`."
                 )
+
+    def _check_layers(self, loss: HiddenStateLoss | AttentionLoss) -> None:
+        """Raises ValueError unless the cache has what a loss reads."""
+        if isinstance(loss, AttentionLoss):
+            if not self.settings.attention_heads:
+                raise ValueError(
+                    f"The loss {loss.name!r} needs the teacher's attention, "
+                    f"and {self.name} has none: leave the loss out, or make a "
+                    "cache with `attention=True`."
+                )
+        elif not self.settings.hidden_states:
+            raise ValueError(
+                f"The loss {loss.name!r} needs the teacher's hidden states, "
+                f"and {self.name} has none: leave the loss out, or make a "
+                "cache with `hidden_states=True`."
+            )
+        if loss.layers != LAST:
+            raise ValueError(
+                f"The loss {loss.name!r} needs the teacher's layers "
+                f"{loss.layers!r}, and {self.name} has those of the last one "
+                "only: give the loss `layers='last'`, or the Distiller the "
+                "teacher itself."
+            )
 
     # === Saving ===
 
@@ -382,7 +403,13 @@ def layout_of(
             settings.teacher.hidden_dim if settings.hidden_states else 0
         ),
         vocabulary_size=settings.teacher.vocabulary_size,
+        attention=_attention_shape(settings),
     )
+
+
+def _attention_shape(settings: manifest.CacheSettings) -> tuple[int, int]:
+    heads = settings.attention_heads
+    return heads, settings.teacher.hidden_dim // heads if heads else 0
 
 
 def masking_arguments(

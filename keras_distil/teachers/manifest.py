@@ -50,6 +50,9 @@ class CacheSettings(Section):
     """Everything that a teacher's outputs depend on, and what is kept.
 
     `temperatures` are those with tails; empty if all logits are kept.
+    `attention_heads` is the number of the teacher's heads if its last
+    queries, keys and values are kept, else 0, which is not written, so that
+    such a cache keeps the name that it had before there were any.
     """
 
     teacher: TeacherSettings
@@ -63,6 +66,14 @@ class CacheSettings(Section):
         pydantic.Field(max_length=64),
     ]
     hidden_states: bool
+    attention_heads: Annotated[int, pydantic.Field(ge=0, lt=2**20)] = 0
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_zero(self, serialize: Any) -> dict[str, Any]:
+        values = serialize(self)
+        if not self.attention_heads:
+            del values["attention_heads"]
+        return values
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "CacheSettings":
@@ -72,6 +83,9 @@ class CacheSettings(Section):
             self.temperatures
         ):
             raise ValueError("`temperatures` do not fit `top_k`")
+        heads = self.attention_heads
+        if heads and self.teacher.hidden_dim % heads:
+            raise ValueError("`attention_heads` do not divide the width")
         return self
 
     @property

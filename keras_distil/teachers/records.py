@@ -25,6 +25,8 @@ class RecordLayout:
         top_k: number of logits per position.
         temperatures: number of tails per position.
         hidden_dim: width of the last hidden states, 0 if they are left out.
+        attention: number and size of heads of the last layer's queries, keys
+            and values; (0, 0) if they are left out.
         vocabulary_size: upper bound of token ids.
     """
 
@@ -34,6 +36,7 @@ class RecordLayout:
     temperatures: int
     hidden_dim: int
     vocabulary_size: int
+    attention: tuple[int, int] = (0, 0)
 
     @property
     def _fields(self) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -46,6 +49,7 @@ class RecordLayout:
             ("logits", "float16", (self.slots, self.top_k)),
             ("tails", "float32", (self.slots, self.temperatures)),
             ("states", "float16", (self.length, self.hidden_dim)),
+            ("attention", "float16", (self.length, 3, *self.attention)),
         ]
 
     @property
@@ -65,8 +69,8 @@ class RecordLayout:
         """Converts arrays to records.
 
         Args:
-            arrays: "token_ids", "logits", "tails" and, if `hidden_dim` is not
-                0, "states", each (sequences, ...).
+            arrays: "token_ids", "logits", "tails" and, if they are not left
+                out, "states" and "attention", each (sequences, ...).
 
         Returns:
             uint8, (sequences, record_bytes).
@@ -87,13 +91,12 @@ class RecordLayout:
             records: uint8, (sequences, record_bytes).
 
         Returns:
-            The arrays given to `encode`; "states" only if `hidden_dim` is not
-            0.
+            The arrays given to `encode`.
         """
         found, start = {}, 0
         count = tf.shape(records)[0]
         for name, dtype, shape in self._fields:
-            if name == "states" and not self.hidden_dim:
+            if name in ("states", "attention") and not math.prod(shape):
                 continue
             size = _size(dtype, shape)
             part = records[:, start : start + size]

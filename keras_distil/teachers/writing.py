@@ -15,6 +15,7 @@ from keras_hub.models import MaskedLM
 
 from keras_distil import data
 from keras_distil.data.corpus.shards import write_shard
+from keras_distil.losses.layers import LAST, Attention
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models import forward
 from keras_distil.teachers import manifest
@@ -32,6 +33,8 @@ _SHARD_BYTES = 2**26
 # Positions whose logits are computed at a time.
 _CHUNK = 512
 _PROBED = 16
+# The name of attention vectors beside the last states.
+_VECTORS = "attention"
 
 
 def cache_teacher(
@@ -46,6 +49,7 @@ def cache_teacher(
     positions: str = "all",
     temperature: float | tuple[float, float] = 2.0,
     hidden_states: bool = True,
+    attention: bool = False,
     seed: int = 0,
     rate: float = 0.15,
     rare_token_exponent: float = 0.0,
@@ -58,7 +62,8 @@ def cache_teacher(
     The teacher sees every training sequence under `maskings` different masks.
     For each position, its `top_k` largest logits are kept in 16 bits, with the
     total weight of all others at the temperatures of the soft targets, and
-    the last hidden states in 16 bits. Everything that these depend on is part
+    the last hidden states in 16 bits; on request, the last layer's queries,
+    keys and values, too. Everything that these depend on is part
     of the cache's name or compared with it: weights, precision, corpus, masks
     and options.
 
@@ -79,6 +84,8 @@ def cache_teacher(
             highest temperature of a schedule.
         hidden_states: whether to keep the last hidden states; a loss on them
             needs them.
+        attention: whether to keep the last layer's queries, keys and values;
+            a loss on attention needs them.
         seed: int, determines the masks, as for `data.masked_lm_dataset`.
         rate: float in (0, 1], share of tokens to predict.
         rare_token_exponent: float >= 0, see `data.rare_token_weights`; 0
@@ -112,6 +119,7 @@ def cache_teacher(
         positions=positions,
         temperature=temperature,
         hidden_states=hidden_states,
+        attention=attention,
         seed=seed,
         rate=rate,
         rare_token_exponent=rare_token_exponent,
@@ -138,6 +146,7 @@ def cache_settings(
     positions: str,
     temperature: float | tuple[float, float],
     hidden_states: bool,
+    attention: bool,
     seed: int,
     rate: float,
     rare_token_exponent: float,
@@ -180,6 +189,9 @@ def cache_settings(
         positions="all" if positions == "all" else "masked",
         temperatures=temperatures,
         hidden_states=hidden_states,
+        attention_heads=(
+            forward.attention_shape(teacher, LAST)[0] if attention else 0
+        ),
     )
 
 
@@ -417,7 +429,8 @@ class _Job:
                 f"The teacher's cache needs {_size(missing)} more, and "
                 f"{self._folder.parent} has {_size(free)} free. Lower "
                 "`top_k` or `maskings`, keep only the masked positions, leave "
-                "out the loss on hidden states, or use another disk."
+                "out losses on hidden states and attention, or use another "
+                "disk."
             )
 
     def _write(
@@ -478,7 +491,8 @@ class _TeacherPass:
         self, x: dict[str, Tensor], masked: Tensor, slots: int
     ) -> dict[str, np.ndarray]:
         """Returns the arrays of `RecordLayout.encode` for one batch."""
-        states = self._encode(x["token_ids"], x["padding_mask"])
+        by_layer = self._encode(x["token_ids"], x["padding_mask"])
+        states = by_layer[LAST]
         batch, length = states.shape[:2]
         needed = x["padding_mask"] > 0
         if self._settings.positions == "masked":
@@ -502,16 +516,29 @@ class _TeacherPass:
             filled = np.zeros((batch, slots, joined.shape[1]), joined.dtype)
             filled[sequences, places] = joined
             arrays[name] = filled
+        # Values at padding are meaningless; 0 is finite.
+        real = x["padding_mask"].numpy()[..., None] > 0
         if self._settings.hidden_states:
-            # States at padding are meaningless; 0 is finite.
-            real = x["padding_mask"].numpy()[..., None] > 0
             arrays["states"] = np.where(real, states.numpy(), 0)
+        if self._settings.attention_heads:
+            vectors = by_layer[_VECTORS].numpy()
+            arrays["attention"] = np.where(real[..., None, None], vectors, 0)
         self._check_finite(arrays)
         return arrays
 
-    def _states(self, token_ids: Tensor, padding_mask: Tensor) -> Tensor:
+    def _states(
+        self, token_ids: Tensor, padding_mask: Tensor
+    ) -> dict[str, Tensor]:
+        """Returns the last states and, if they are kept, its vectors."""
         inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
-        return forward.encode(self._teacher, inputs, training=False)
+        vectors = [Attention(LAST)] if self._settings.attention_heads else []
+        found = forward.hidden_states(
+            self._teacher, inputs, vectors, training=False
+        )
+        return {
+            _VECTORS if isinstance(layer, Attention) else LAST: values
+            for layer, values in found.items()
+        }
 
     def _top_logits(self, hidden_rows: Tensor) -> tuple[Tensor, ...]:
         """Returns ids, logits and tails of some positions."""
@@ -537,7 +564,7 @@ class _TeacherPass:
     def _check_finite(self, arrays: dict[str, np.ndarray]) -> None:
         for name, values in arrays.items():
             stored = values
-            if name in ("logits", "states"):
+            if name in ("logits", "states", "attention"):
                 with np.errstate(over="ignore"):
                     stored = values.astype(np.float16)
             if not np.isfinite(stored).all():

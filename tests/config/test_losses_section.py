@@ -204,6 +204,49 @@ def test_layers_of_hidden_states(recipe_path):
     ).startswith("distill: `losses.cosine.layers` needs the teacher itself")
 
 
+@pytest.mark.parametrize(
+    ("losses", "key"),
+    [
+        ("attention_relation: {layers: [[1, 0]]}", "attention_relation.layers"),
+        ("attention_transfer: {layers: uniform}", "attention_transfer.layers"),
+        ("reverse_kl: {}", "reverse_kl"),
+        ("jensen_shannon: {}", "jensen_shannon"),
+        ("output_mse: {}", "output_mse"),
+    ],
+)
+def test_what_a_cache_lacks(recipe_path, losses, key):
+    found = error_of(
+        recipe_path,
+        "teacher.cache={}",
+        f"distill.losses={{soft_target: {{}}, {losses}}}",
+    )
+    assert found == (
+        f"distill: `losses.{key}` needs the teacher itself; remove it, or "
+        "`teacher.cache`."
+    )
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "jensen_shannon"])
+def test_a_regression_has_no_classes(recipe_path, name):
+    def section(tasks):
+        return (
+            f"finetune={{tasks: [{tasks}], rows: [teacher], losses: "
+            f"{{label: {{}}, {name}: {{}}}}}}"
+        )
+
+    assert error_of(recipe_path, section("rte, stsb")).startswith(
+        f"finetune.losses: {name} is for classes, and the task stsb predicts "
+        f"a number; leave one of them out. Received: {name}. Losses for all "
+        "tasks: label, soft_target, cosine,"
+    )
+    load(recipe_path, section("rte"))
+
+
+def test_losses_on_attention_alone(recipe_path):
+    found = error_of(recipe_path, "distill.losses={attention_relation: {}}")
+    assert "needs a loss on the outputs, such as soft_target" in found
+
+
 # === Keys of earlier recipes ===
 
 

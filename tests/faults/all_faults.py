@@ -4,6 +4,7 @@ from faults import (
     any_model_faults,
     data_faults,
     fit_faults,
+    layer_loss_faults,
     mended_faults,
     recipe_faults,
     tokenizer_faults,
@@ -21,4 +22,5 @@ FAULTS: tuple[Fault, ...] = (
     *recipe_faults.FAULTS,
     *tokenizer_faults.FAULTS,
     *any_model_faults.FAULTS,
+    *layer_loss_faults.FAULTS,
 )

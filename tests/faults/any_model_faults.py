@@ -88,7 +88,7 @@ FAULTS = (
     Fault(
         "several numbers are summed up",
         "SoftTargetSquaredError.token_values",
-        "functional.mean_squared_error(teacher_logits, student_logits)",
+        "functional.squared_error_of_outputs(teacher_logits, student_logits)",
         "ops.sum(ops.square(student_logits - teacher_logits), axis=-1)",
         (f"{_OBJECTIVE}::test_numbers",),
     ),

@@ -11,8 +11,8 @@ FAULTS = (
     Fault(
         "the KL divergence lacks the squared temperature",
         "soft_target_kl_divergence.divergence",
-        "temperature**2 * _divergence(p, q, ratio)",
-        "_divergence(p, q, ratio)",
+        "temperature**2 * divergence_of_softmaxes(p, q, ratio)",
+        "divergence_of_softmaxes(p, q, ratio)",
         _LOSSES,
     ),
     Fault(
@@ -168,7 +168,7 @@ FAULTS = (
     Fault(
         "a span may be answered from the padding",
         "TaskObjective._rows.logits",
-        "tf.where(real[:, :, None], outputs, _NEVER)",
+        "tf.where(real[:, :, None], outputs, functional.NEVER)",
         "outputs",
         (
             "tests/training/objectives/test_task_objective.py::test_logs_are_those_of_numpy",

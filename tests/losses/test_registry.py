@@ -35,7 +35,8 @@ def test_every_loss_can_be_made_and_is_named_as_in_the_table(row):
         (loss,) = losses.make_losses({row.name: row.settings()}, kind)
         assert loss.name == row.name
         assert type(loss) is getattr(losses, row.class_name)
-        assert row.settings.is_on_states == (not loss.is_on_logits)
+        on_layers = row.settings.is_on_states or row.settings.is_on_attention
+        assert on_layers == (not loss.is_on_logits)
         config = loss.get_config()
         # The defaults of a recipe are those of the class.
         assert row.settings().model_dump() == {
@@ -91,6 +92,18 @@ def test_a_loss_for_other_tasks_is_refused():
 def test_who_reads_hidden_states():
     assert registry.read_hidden_states(["mlm", "cosine"], "masked_lm")
     assert not registry.read_hidden_states(["mlm", "soft_target"], "masked_lm")
+
+
+def test_who_reads_attention():
+    assert registry.read_attention(["mlm", "attention_relation"], "masked_lm")
+    assert not registry.read_attention(["label", "cosine"], "span")
+    assert not registry.read_hidden_states(["attention_relation"], "span")
+
+
+def test_layers_of_attention_need_the_teacher_itself():
+    settings = registry.AttentionRelationSettings
+    assert settings().needs_live_teacher is None
+    assert settings(layers=[[1, 0]]).needs_live_teacher == "layers"
 
 
 def test_a_confidence_needs_the_teacher_itself():

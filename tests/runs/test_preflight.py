@@ -33,6 +33,21 @@ LATE = [
         "distill.losses.cosine.layers: The teacher has 2 layers, 0 to 1. "
         "Received: layer 7.",
     ),
+    (
+        "distill.losses={mlm: {}, attention_relation: {layers: [[7, 0]]}}",
+        "distill.losses.attention_relation.layers: The teacher has 2 layers, ",
+    ),
+    (
+        "distill.losses={mlm: {}, attention_relation: {relation_heads: 5}}",
+        "distill.losses.attention_relation: `relation_heads` must divide the "
+        "widths of teacher and student, 16 and 16. Received: relation_heads=5",
+    ),
+    (
+        "distill.losses={mlm: {}, attention_transfer: {}, "
+        "output_mse: {weight: 0}}\nstudent.num_heads=4",
+        "distill.losses.attention_transfer: Teacher and student must have as "
+        "many attention heads. Received: 2 and 4 heads; use AttentionRelation",
+    ),
     ("evaluate.latency_length=13", "`evaluate.latency_length` is 13, but the"),
     (
         "export={formats: [preset], max_length: 13}",
@@ -55,7 +70,8 @@ def test_a_late_failure_is_told_before_the_first_update(
     capsys, toy_recipe, tmp_path, change, message, monkeypatch
 ):
     monkeypatch.setattr("keras_distil.runs.preflight.load_corpus", None)
-    command = ["run", toy_recipe, "--set", change]
+    sets = [x for each in change.split("\n") for x in ("--set", each)]
+    command = ["run", toy_recipe, *sets]
     status, _, err = keras_distil(capsys, *command, "--dry-run")
     assert status == 1
     assert last_line(err).startswith(f"keras-distil: {message}")

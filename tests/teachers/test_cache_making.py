@@ -136,6 +136,7 @@ class _Settings:
     """The settings that `layout_of` reads."""
 
     top_k, hidden_states, temperatures = 64, False, (2.0,)
+    attention_heads = 0
     Teacher = collections.namedtuple("Teacher", "vocabulary_size hidden_dim")
     teacher = Teacher(30522, 768)
 

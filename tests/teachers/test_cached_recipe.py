@@ -112,6 +112,23 @@ def test_settings_of_the_cache_are_the_recipe_s(
     assert masking.seed == 7
 
 
+def test_a_loss_on_attention_is_trained_from_the_cache(toy_recipe, tmp_path):
+    changes = [
+        CACHE,
+        "distill.losses={soft_target: {}, attention_relation: "
+        "{relation_heads: 4}, attention_transfer: {weight: 0}}",
+    ]
+    plan = estimate.summarise(config.load_recipe(toy_recipe, changes))
+    rows, _ = run(toy_recipe, tmp_path / "run", *changes)
+    assert rows["student"]["mlm_loss"] > 0
+    (folder,) = caches(tmp_path)
+    settings = manifest.read_manifest(folder).settings
+    assert (settings.attention_heads, settings.hidden_states) == (2, False)
+    # 8 logits, one tail, and three vectors of 16 numbers in 16 bits.
+    assert plan["teacher_cache"]["attention"] is True
+    assert plan["teacher_cache"]["bytes_per_token"] == 4 * 8 + 4 + 3 * 16 * 2
+
+
 @pytest.mark.slow
 def test_the_teacher_leaves_memory_while_the_student_learns(
     toy_recipe, tmp_path, monkeypatch

@@ -22,6 +22,7 @@ from keras_distil import (
     teachers,
 )
 from keras_distil.data.corpus.shards import CorpusError
+from keras_distil.losses.layers import Attention
 from keras_distil.models import forward
 from keras_distil.teachers import manifest, writing
 from keras_distil.teachers.cached import masking_arguments
@@ -538,7 +539,7 @@ def test_layers_that_the_cache_does_not_have(cache):
         with pytest.raises(
             ValueError,
             match=r"The loss 'cosine' needs the teacher's layers .*, and the "
-            r"cache in .* has the states of the last one only: give the loss "
+            r"cache in .* has those of the last one only: give the loss "
             r"`layers='last'`, or",
         ):
             make_distiller(cached, [*triple()[:2], loss])
@@ -592,3 +593,76 @@ def test_masking_is_stored_by_role(make_corpus, unknown):
     )
     arguments = masking_arguments(read, make_corpus())
     assert arguments["special"] == data.SpecialTokens(0, unknown, 2, 3, 4)
+
+
+# === Attention ===
+
+
+def test_the_last_layers_attention_is_kept(
+    cache, teacher, tokenizer, make_corpus
+):
+    corpus = make_corpus()
+    cached = cache(corpus, attention=True, hidden_states=False)
+    assert cached.attention_shape == (2, 8)
+    (batch,) = cached.dataset(corpus, batch_size=4, steps=1)
+    x, _, _ = batch
+    assert x["teacher_attention"].dtype == tf.float16
+    found = np.array(x["teacher_attention"], "float64")
+    (plain,) = live_dataset(corpus, tokenizer, steps=1).as_numpy_iterator()
+    vectors = forward.hidden_states(
+        teacher, plain[0], [Attention("last")], training=False
+    )[Attention("last")]
+    np.testing.assert_allclose(found, vectors, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_losses_on_attention_are_those_of_the_live_teacher(
+    cache, teacher, tokenizer, make_corpus, bucketed
+):
+    corpus = make_corpus(bucketed=bucketed)
+    cached = cache(corpus, attention=True)
+    both = [
+        losses.AttentionRelationKLDivergence(relation_heads=4),
+        losses.AttentionTransfer(),
+    ]
+    made = [
+        make_distiller(which, [*triple()[:1], *both])
+        for which in (teacher, cached)
+    ]
+    expected = logs_of_a_step(made[0], live_dataset(corpus, tokenizer))
+    logs = logs_of_a_step(made[1], cached.dataset(corpus, batch_size=4))
+    for name in ("attention_relation_loss", "attention_transfer_loss"):
+        # Vectors of 16 bits.
+        assert logs[name] == pytest.approx(expected[name], rel=1e-3), name
+        assert expected[name] > 1e-3
+
+
+def test_attention_that_the_cache_does_not_have(cache):
+    loss = losses.AttentionRelationKLDivergence(relation_heads=4)
+    with pytest.raises(
+        ValueError,
+        match="The loss 'attention_relation' needs the teacher's attention, "
+        "and the cache in .* has none: leave the loss out, or make a cache "
+        "with `attention=True`",
+    ):
+        make_distiller(cache(), [*triple()[:1], loss])
+    cached = cache(attention=True)
+    loss = losses.AttentionTransfer(layers=[(0, 0)])
+    with pytest.raises(
+        ValueError,
+        match=r"'attention_transfer' needs the teacher's layers .* has those "
+        "of the last one only: give",
+    ):
+        make_distiller(cached, [*triple()[:1], loss])
+    loss = losses.AttentionRelationKLDivergence(relation_heads=3)
+    with pytest.raises(ValueError, match="must divide the widths .* 16 and 16"):
+        make_distiller(cached, [*triple()[:1], loss])
+
+
+def test_a_cache_without_attention_has_the_name_it_had_before(cache):
+    settings = cache().settings
+    assert settings.attention_heads == 0
+    assert "attention_heads" not in settings.model_dump()
+    kept = settings.model_copy(update={"attention_heads": 2})
+    assert kept.model_dump()["attention_heads"] == 2
+    assert kept.digest != settings.digest

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from recording import Recording, encoder_weights, same, same_batches
-from runs import DISTILL, OTHER_TASK_LOSSES, OTHER_TEXT_LOSSES, Runs
+from runs import (
+    DISTILL,
+    OTHER_TASK_LOSSES,
+    OTHER_TEXT_LOSSES,
+    Runs,
+    scheduled,
+)
 from safetensors.numpy import load_file
 from toys import EXAMPLES
 
@@ -213,8 +219,15 @@ of_fit(
     num_layers=lambda fit: fit.student.backbone.num_layers,
     hidden_dim=lambda fit: fit.student.backbone.hidden_dim,
     intermediate_dim=lambda fit: fit.student.backbone.intermediate_dim,
-    num_heads=lambda fit: fit.student.backbone.num_heads,
     dropout=lambda fit: dropout_rates(fit.student.backbone),
+)
+
+
+of_fit(
+    "student.",
+    "cosine",
+    "distill",
+    num_heads=lambda fit: fit.student.backbone.num_heads,
 )
 
 
@@ -447,9 +460,11 @@ of_fit(
 )
 
 
-def of_others(prefix: str, run: str, stage: str, names: Any) -> None:
+def of_others(
+    prefix: str, run: str, stage: str, names: Any, kinds: Any
+) -> None:
     """Checks the settings of losses that are not named above."""
-    rows = registry.rows_for(registry.KINDS)
+    rows = registry.rows_for(kinds)
     for name in names:
         for key in rows[name].settings.model_fields:
             seen(f"{prefix}{name}.{key}", run)(
@@ -459,18 +474,24 @@ def of_others(prefix: str, run: str, stage: str, names: Any) -> None:
             )
 
 
-of_others("distill.losses.", "text", "distill", OTHER_TEXT_LOSSES)
+of_others(
+    "distill.losses.",
+    "text",
+    "distill",
+    OTHER_TEXT_LOSSES,
+    [registry.MASKED_LM],
+)
 
 
 def curve(made: Recording, name: str, *steps: int) -> list[float]:
     """Values of a schedule at some updates."""
-    if name == "temperature":
+    if name.endswith("temperature"):
+        loss = name.rpartition(".")[0] or "soft_target"
         fit = made.fit("distill")
         (found,) = (
             x
             for x in fit.arguments["callbacks"]
-            if isinstance(x, callbacks.TemperatureScheduler)
-            and x.loss == "soft_target"
+            if isinstance(x, callbacks.TemperatureScheduler) and x.loss == loss
         )
     else:
         (found,) = (
@@ -535,13 +556,14 @@ of_curve(
     {0: 0.375, 50: 0.375},
 )
 for other in OTHER_TEXT_LOSSES:
-    of_curve(
-        f"distill.schedules.{other}.weight",
-        "schedules",
-        f"{other}.weight",
-        other,
-        {0: 0.375, 50: 0.375},
-    )
+    for setting in scheduled(other):
+        of_curve(
+            f"distill.schedules.{other}.{setting}",
+            "schedules",
+            f"{other}.{setting}",
+            other if setting == "weight" else f"{other}.{setting}",
+            {0: 0.375, 50: 0.375},
+        )
 
 of_fit(
     "distill.balance.",
@@ -702,7 +724,13 @@ of_fit(
         "cosine.layers": lambda fit: fit.loss("cosine").get_config()["layers"],
     },
 )
-of_others("finetune.losses.", "tasks", "rte/student/seed_5", OTHER_TASK_LOSSES)
+of_others(
+    "finetune.losses.",
+    "tasks",
+    "rte/student/seed_5",
+    OTHER_TASK_LOSSES,
+    registry.TASK_KINDS,
+)
 of_fit(
     "finetune.losses.soft_target.",
     "tasks",

@@ -44,16 +44,29 @@ OTHER_TEXT_LOSSES = tuple(
 OTHER_TASK_LOSSES = tuple(
     set(registry.rows_for(registry.TASK_KINDS)) - set(registry.TASK_DEFAULTS)
 )
-_VALUES = {"weight": 0.625, "layers": [["embeddings", "embeddings"]]}
+_VALUES = {
+    "weight": 0.625,
+    "layers": [["embeddings", "embeddings"]],
+    "relation_heads": 4,
+    "temperature": 3.0,
+    "positions": "masked",
+    "teacher_share": 0.25,
+    "query_weight": 0.25,
+    "key_weight": 0.5,
+    "value_weight": 0.75,
+}
+# Embeddings have no attention.
+_OF_ATTENTION = {"layers": [[0, 0]]}
 
 
-def with_others(names, losses):
+def with_others(names, kinds, losses):
     """Adds other losses, with every setting off its default."""
-    rows = registry.rows_for(registry.KINDS)
-    others = {
-        name: {x: _VALUES[x] for x in rows[name].settings.model_fields}
-        for name in names
-    }
+    rows = registry.rows_for(kinds)
+    others = {}
+    for name in names:
+        settings = rows[name].settings
+        values = _VALUES | (_OF_ATTENTION if settings.is_on_attention else {})
+        others[name] = {x: values[x] for x in settings.model_fields}
     return {**losses, **others}
 
 
@@ -96,7 +109,6 @@ TEXT = {
         "num_layers": 2,
         "hidden_dim": 12,
         "intermediate_dim": 20,
-        "num_heads": 3,
         "dropout": 0.35,
     },
     "data": {
@@ -116,6 +128,7 @@ TEXT = {
         "clip_norm": 0.6,
         "losses": with_others(
             OTHER_TEXT_LOSSES,
+            [registry.MASKED_LM],
             {
                 "mlm": {"weight": 2.5},
                 "soft_target": {
@@ -131,9 +144,18 @@ TEXT = {
 }
 
 
+def scheduled(name):
+    """The settings of a loss on text that may follow a schedule."""
+    rows = registry.rows_for([registry.MASKED_LM])
+    return rows[name].settings.scheduled
+
+
 def _every_text_loss():
     names = (*registry.TEXT_DEFAULTS, *OTHER_TEXT_LOSSES)
-    return {name: {} for name in names}
+    # The toy models are narrower than the default has heads.
+    return {name: {} for name in names} | {
+        "attention_relation": {"relation_heads": 4}
+    }
 
 
 def merged(base: Any, over: Any) -> Any:
@@ -307,7 +329,12 @@ class Runs:
                     "losses": _every_text_loss(),
                     "schedules": {
                         **RAMPS,
-                        **dict.fromkeys(OTHER_TEXT_LOSSES, RAMPS["cosine"]),
+                        **{
+                            name: dict.fromkeys(
+                                scheduled(name), RAMPS["cosine"]["weight"]
+                            )
+                            for name in OTHER_TEXT_LOSSES
+                        },
                     },
                 }
             },
@@ -320,6 +347,8 @@ class Runs:
         ramp = {"temperature": values}
         return self._start(
             name,
+            # Other heads than the teacher's, which no loss on attention reads.
+            {"student": {"hidden_dim": 12, "num_heads": 3}},
             {"distill": {**DISTILL, "schedules": {"soft_target": ramp}}},
             stop_at="distill",
         )
@@ -477,6 +506,7 @@ class Runs:
             "dropout": 0.25,
             "losses": with_others(
                 OTHER_TASK_LOSSES,
+                registry.TASK_KINDS,
                 {
                     "label": {"weight": 0.7},
                     "soft_target": {

@@ -8,11 +8,14 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import (
+    AttentionLoss,
     DistillationLoss,
     HiddenStateLoss,
     LabelCrossentropy,
     LabelSquaredError,
+    SoftTargetJensenShannonDivergence,
     SoftTargetKLDivergence,
+    SoftTargetReverseKLDivergence,
     SoftTargetSquaredError,
     functional,
 )
@@ -34,8 +37,12 @@ from keras_distil.utils import graph_checks
 
 Tensor = Any
 
-_OF_CLASSES = (LabelCrossentropy, SoftTargetKLDivergence)
-_OF_NUMBERS = (LabelSquaredError, SoftTargetSquaredError)
+_OF_CLASSES = (
+    LabelCrossentropy,
+    SoftTargetKLDivergence,
+    SoftTargetReverseKLDivergence,
+    SoftTargetJensenShannonDivergence,
+)
 
 
 class AnyModelObjective(Objective):
@@ -89,6 +96,12 @@ class AnyModelObjective(Objective):
 
     def denominator_of(self, loss: DistillationLoss) -> str:
         """Returns the key of the denominator of a loss's mean."""
+        if isinstance(loss, AttentionLoss):
+            raise TypeError(
+                f"The loss {loss.name!r} reads the attention of encoders of "
+                "text, which other Keras models do not show. Use losses on "
+                "hidden states."
+            )
         if loss.counts == "masked":
             raise TypeError(
                 f"The loss {loss.name!r} counts masked positions, which only "
@@ -346,7 +359,12 @@ def _spread(weight: Tensor, count: Tensor) -> Tensor:
 def _kind_of_outputs(losses: Sequence[DistillationLoss]) -> str:
     """Returns what the losses say of the outputs, classes or numbers."""
     of_classes = [x.name for x in losses if isinstance(x, _OF_CLASSES)]
-    of_numbers = [x.name for x in losses if isinstance(x, _OF_NUMBERS)]
+    of_numbers = [x.name for x in losses if isinstance(x, LabelSquaredError)]
+    if not of_classes:
+        # The squared error of outputs is for classes, too.
+        of_numbers += [
+            x.name for x in losses if isinstance(x, SoftTargetSquaredError)
+        ]
     if bool(of_classes) != bool(of_numbers):
         return CLASSIFICATION if of_classes else REGRESSION
     if of_classes:

@@ -1,15 +1,16 @@
 """The base class of the objectives of transformer encoders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_distil.losses import DistillationLoss, HiddenStateLoss
-from keras_distil.losses.layers import Layer
+from keras_distil.losses import AttentionLoss, DistillationLoss, HiddenStateLoss
+from keras_distil.losses.layers import Attention, Layer
 from keras_distil.models import forward
 from keras_distil.teachers import CachedTeacher
 from keras_distil.training.objectives import shared
+from keras_distil.training.objectives.attention import AttentionLosses
 from keras_distil.training.objectives.base import Objective
 from keras_distil.training.objectives.batch_checks import limits_of
 from keras_distil.training.objectives.hidden_states import (
@@ -44,6 +45,11 @@ class EncoderObjective(Objective):
     ) -> None:
         shared.check_vocabularies(teacher, student)
         super().__init__(teacher, student, losses, trains=trains)
+        self._attention_losses = AttentionLosses(
+            teacher,
+            student,
+            [x for x in losses if isinstance(x, AttentionLoss)],
+        )
         self._limits = limits_of([teacher, student])
 
     @property
@@ -66,24 +72,53 @@ class EncoderObjective(Objective):
     ) -> HiddenStateLosses:
         return of_encoders(self.teacher, self.student, losses)
 
-    def _teacher_states(self, batch: Any) -> dict[Layer, Tensor]:
-        """Returns the teacher's hidden states that losses read, if any."""
+    def _teacher_states(self, batch: Any) -> dict[Layer | Attention, Tensor]:
+        """Returns the teacher's states and attention that losses read."""
         if not isinstance(self.teacher, keras.Model):
             return {}
         return forward.hidden_states(
             self.teacher,
             batch.inputs,
-            self._hidden_losses.teacher_layers,
+            self._hidden_losses.teacher_layers
+            | self._attention_losses.teacher_layers,
             training=False,
         )
 
     def _student_states(
         self, batch: Any, *, training: bool
-    ) -> dict[Layer, Tensor]:
-        """Returns the student's hidden states that losses read."""
+    ) -> dict[Layer | Attention, Tensor]:
+        """Returns the student's states and attention that losses read."""
         return forward.hidden_states(
             self.student,
             batch.inputs,
-            self._hidden_losses.student_layers,
+            self._hidden_losses.student_layers
+            | self._attention_losses.student_layers,
             training=training,
         )
+
+    def _add_up_layers(
+        self,
+        scales: dict[str, Tensor],
+        padding_mask: Tensor,
+        *,
+        weight_of: Callable[[DistillationLoss], Tensor],
+        teacher_states: Mapping[Layer | Attention, Tensor],
+        student_states: Mapping[Layer | Attention, Tensor],
+        with_gradients: bool,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the scaled total and the sums of losses on layers."""
+        states = {
+            "teacher_states": teacher_states,
+            "student_states": student_states,
+        }
+        total, sums = self._hidden_losses.add_up(
+            scales, weight_of=lambda loss, _: weight_of(loss), **states
+        )
+        of_attention, more = self._attention_losses.add_up(
+            scales,
+            padding_mask=padding_mask,
+            weight_of=weight_of,
+            with_gradients=with_gradients,
+            **states,
+        )
+        return total + of_attention, sums | more

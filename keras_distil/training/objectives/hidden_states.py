@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import HiddenStateLoss, loss_values
-from keras_distil.losses.layers import LAST_PAIR, Layer, Pair, find_pairs
+from keras_distil.losses.base import AttentionLoss, HiddenStateLoss, loss_values
+from keras_distil.losses.layers import LAST_PAIR, Pair, find_pairs
 from keras_distil.models import forward
 from keras_distil.teachers import CachedTeacher
 
@@ -49,8 +49,8 @@ class HiddenStateLosses:
         scales: dict[str, Tensor],
         *,
         weight_of: Callable[[HiddenStateLoss, Tensor], Tensor],
-        teacher_states: Mapping[Layer, Tensor],
-        student_states: Mapping[Layer, Tensor],
+        teacher_states: Mapping[Any, Tensor],
+        student_states: Mapping[Any, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the scaled total and the sum of each loss.
 
@@ -132,18 +132,24 @@ def of_encoders(
     Raises:
         ValueError: if a loss pairs layers that a model does not have.
     """
-    pairs = {loss.name: _find_pairs(loss, teacher, student) for loss in losses}
+    pairs = {
+        loss.name: find_layer_pairs(loss, teacher, student) for loss in losses
+    }
     return HiddenStateLosses(
         losses, pairs, _make_projections(teacher, student, list_pairs(pairs))
     )
 
 
-def _find_pairs(
-    loss: HiddenStateLoss,
+def find_layer_pairs(
+    loss: HiddenStateLoss | AttentionLoss,
     teacher: keras.Model | CachedTeacher | None,
     student: keras.Model,
 ) -> tuple[Pair, ...]:
-    """Returns the pairs of layers that a loss compares."""
+    """Returns the pairs of layers of two encoders that a loss compares.
+
+    Raises:
+        ValueError: if a model does not have a layer.
+    """
     of_teacher = None
     if isinstance(teacher, keras.Model):
         of_teacher = forward.layer_count(teacher)

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, chunked
-from keras_distil.losses.layers import LAST
+from keras_distil.losses.layers import LAST, Attention
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.models import forward
 from keras_distil.teachers import CachedOutputs, CachedTeacher
@@ -194,7 +194,10 @@ class MaskedLMObjective(EncoderObjective):
         """Returns sums and gradients; passes the masked rows to `observe`."""
         teacher_states = self._teacher_states(batch)
         if batch.teacher is not None:
-            teacher_states = {LAST: batch.teacher.states}
+            teacher_states = {
+                LAST: batch.teacher.states,
+                Attention(LAST): batch.teacher.attention,
+            }
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
         scales = self._scales(denominators)
@@ -204,11 +207,13 @@ class MaskedLMObjective(EncoderObjective):
             projection = forward.project(
                 self.student, forward.gather_rows(student_states[LAST], rows)
             )
-            hidden_total, sums = self._hidden_losses.add_up(
+            layers_total, sums = self._add_up_layers(
                 scales,
-                weight_of=lambda loss, states: weights[loss.counts],
+                batch.padding_mask,
+                weight_of=lambda loss: weights[loss.counts],
                 teacher_states=teacher_states,
                 student_states=student_states,
+                with_gradients=training,
             )
         vocabulary = self._vocabulary_losses(
             batch,
@@ -224,7 +229,7 @@ class MaskedLMObjective(EncoderObjective):
         sums |= self._vocabulary_sums(vocabulary)
         if not training:
             return sums, []
-        return sums, self._gradients(tape, projection, vocabulary, hidden_total)
+        return sums, self._gradients(tape, projection, vocabulary, layers_total)
 
     def _vocabulary_sums(
         self, vocabulary: chunked.ChunkedResult
@@ -328,14 +333,14 @@ class MaskedLMObjective(EncoderObjective):
         tape: tf.GradientTape,
         projection: chunked.VocabularyProjection,
         vocabulary: chunked.ChunkedResult,
-        hidden_total: Tensor,
+        layers_total: Tensor,
     ) -> list[Tensor]:
         """Returns the gradients of the weighted total for `variables`."""
         variables = self.variables
         targets = [projection.features]
         upstream = [vocabulary.feature_gradient]
-        if self._hidden_losses.losses:
-            targets.append(hidden_total)
+        if self._hidden_losses.losses or self._attention_losses.losses:
+            targets.append(layers_total)
             upstream.append(tf.ones([]))
         table = self.student.masked_lm_head.token_embedding
         kernel = projection.kernel

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_distil.losses import (
+    AttentionLoss,
     DistillationLoss,
     HiddenStateLoss,
     LabelSquaredError,
@@ -131,7 +132,7 @@ def check_losses(
             f"as `losses.triple_loss()`. Received: losses={losses!r}."
         )
     for loss in losses:
-        if not isinstance(loss, LogitsLoss | HiddenStateLoss):
+        if not isinstance(loss, LogitsLoss | HiddenStateLoss | AttentionLoss):
             raise TypeError(
                 "`losses` must hold keras_distil losses. Received: "
                 f"{loss!r} (of type {type(loss).__name__})."
@@ -184,9 +185,11 @@ def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
 
 def check_outputs(kind: str, losses: Sequence[DistillationLoss]) -> None:
     """Raises an error for a loss that does not fit the kind of output."""
-    of_numbers = (LabelSquaredError, SoftTargetSquaredError)
     for loss in losses:
-        if isinstance(loss, of_numbers) != (kind == "regression"):
+        # The squared error of outputs fits all kinds.
+        if isinstance(loss, SoftTargetSquaredError):
+            continue
+        if isinstance(loss, LabelSquaredError) != (kind == "regression"):
             raise TypeError(
                 f"{type(loss).__name__} is not for a {kind.replace('_', ' ')}. "
                 "`losses.task_loss` makes the losses of each kind."

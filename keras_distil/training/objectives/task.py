@@ -18,9 +18,6 @@ from keras_distil.utils import graph_checks
 
 Tensor = Any
 
-# Logit of positions that cannot be chosen. It is finite, so that the difference
-# of two such logits is 0 and not NaN, and far below any real one.
-_NEVER = -1e9
 # The outputs of a span.
 _SPAN = ("start", "end")
 
@@ -219,11 +216,13 @@ class TaskObjective(EncoderObjective):
                     self.student, student_states[LAST], training=training
                 )
             )
-            total, sums = self._hidden_losses.add_up(
+            total, sums = self._add_up_layers(
                 scales,
-                weight_of=lambda loss, states: batch.token_weight,
+                batch.inputs["padding_mask"],
+                weight_of=lambda loss: batch.token_weight,
                 teacher_states=teacher_states,
                 student_states=student_states,
+                with_gradients=training,
             )
             added = self._logits_sums(
                 rows.weight,
@@ -254,7 +253,7 @@ class TaskObjective(EncoderObjective):
             real = batch.inputs["padding_mask"] > 0
 
             def logits(outputs: Tensor) -> Tensor:
-                masked = tf.where(real[:, :, None], outputs, _NEVER)
+                masked = tf.where(real[:, :, None], outputs, functional.NEVER)
                 return tf.concat([masked[:, :, 0], masked[:, :, 1]], axis=0)
 
             return _Rows(
