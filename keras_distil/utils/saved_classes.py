@@ -19,10 +19,16 @@ _PACKAGE = "keras_distil"
 _KERAS = "keras"
 # Registered classes, by module.
 CLASSES = {
+    "losses.attention_relation": ("AttentionRelationKLDivergence",),
+    "losses.attention_transfer": ("AttentionTransfer",),
     "losses.hidden_mse": ("HiddenStateMeanSquaredError",),
     "losses.hidden_state": ("HiddenStateCosineDistance",),
     "losses.label": ("LabelCrossentropy", "LabelSquaredError"),
     "losses.masked_lm": ("MaskedLMCrossentropy",),
+    "losses.soft_divergence": (
+        "SoftTargetJensenShannonDivergence",
+        "SoftTargetReverseKLDivergence",
+    ),
     "losses.soft_target": ("SoftTargetKLDivergence", "SoftTargetSquaredError"),
     "models.architectures.bert": (
         "ExactBertBackbone",
