@@ -11,7 +11,10 @@ from typing import Literal
 from pydantic import ValidationError
 
 from keras_distil import config
-from keras_distil.benchmark.matrix_products import matrix_product_flops
+from keras_distil.benchmark.matrix_products import (
+    PRECISIONS,
+    matrix_product_flops,
+)
 from keras_distil.runs.run_folder import SETTLED_FILE, Run, read_text
 from keras_distil.training import distribution
 from keras_distil.utils.section import Count, Positive, Section
@@ -26,7 +29,7 @@ class SettledPrecision(Section):
     Attributes:
         value: the precision.
         gflops: 1e9 FLOP per second of a product of large matrices, by
-            precision.
+            precision; one that the device lacks is left out.
     """
 
     value: Literal["float32", "mixed_bfloat16"]
@@ -34,7 +37,10 @@ class SettledPrecision(Section):
 
     def __str__(self) -> str:
         """The choice and its reason, in one line."""
-        rates = ", ".join(f"{x} {y:,.0f}" for x, y in self.gflops.items())
+        rates = ", ".join(
+            f"{x} {self.gflops[x]:,.0f}" if x in self.gflops else f"{x} fails"
+            for x in PRECISIONS
+        )
         return f"{self.value} (matrix products, GFLOP/s: {rates})"
 
 
@@ -79,10 +85,9 @@ def settle_precision(run: Run) -> None:
     if precision is None:
         precision = measure_precision()
         keep(run, precision=precision)
-    names = sorted(precision.gflops)
-    chosen = distribution.take_from_chief(names.index(precision.value))
+    chosen = distribution.take_from_chief(PRECISIONS.index(precision.value))
     run.progress.say(f"Precision: {precision}")
-    run.recipe = run.recipe.model_copy(update={"precision": names[chosen]})
+    run.recipe = run.recipe.model_copy(update={"precision": PRECISIONS[chosen]})
 
 
 def measure_precision() -> SettledPrecision:

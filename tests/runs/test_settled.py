@@ -46,6 +46,16 @@ def test_the_faster_precision_is_taken(half, chosen, rates, auto, tmp_path):
     }
 
 
+def test_a_precision_that_fails_is_not_taken(rates, auto, tmp_path):
+    del rates["mixed_bfloat16"]
+    run = open_run(auto, tmp_path / "run")
+    settled.settle_precision(run)
+    assert run.recipe.precision == "float32"
+    assert str(settled.read_settled(run.folder).precision) == (
+        "float32 (matrix products, GFLOP/s: float32 100, mixed_bfloat16 fails)"
+    )
+
+
 def test_it_is_kept_on_a_machine_that_has_changed(rates, auto, tmp_path):
     settled.settle_precision(open_run(auto, tmp_path / "run"))
     rates["mixed_bfloat16"] = 1e9
