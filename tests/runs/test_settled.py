@@ -72,6 +72,7 @@ def test_a_given_precision_is_not_measured(rates, toy_recipe, tmp_path):
     assert not (run.folder / "settled.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_trains_in_it(rates, auto, tmp_path, quick_runs):
     run = open_run(auto, tmp_path / "run")
     stages.run_recipe(run)

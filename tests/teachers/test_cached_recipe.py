@@ -112,6 +112,7 @@ def test_settings_of_the_cache_are_the_recipe_s(
     assert masking.seed == 7
 
 
+@pytest.mark.slow
 def test_a_loss_on_attention_is_trained_from_the_cache(toy_recipe, tmp_path):
     changes = [
         CACHE,

@@ -416,10 +416,8 @@ for name, value in logs.items():
 """
 
 
-# Refused cases take most of the time.
-@pytest.mark.parametrize(
-    "refused", [[], pytest.param(["unfit"], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("refused", [[], ["unfit"]])
 def test_two_replicas_equal_one(refused):
     # The devices must be set before TensorFlow starts.
     result = subprocess.run(

@@ -119,8 +119,16 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("case", UNFIT)
-@pytest.mark.parametrize("mode", ["graph", "eager"])
-@pytest.mark.parametrize("how", ["fit", "evaluate"])
+@pytest.mark.parametrize(
+    ("how", "mode"),
+    [
+        # Tracing a step takes ten seconds.
+        pytest.param("fit", "graph", marks=pytest.mark.slow),
+        ("fit", "eager"),
+        ("evaluate", "graph"),
+        ("evaluate", "eager"),
+    ],
+)
 def test_an_unfit_batch_changes_nothing(distillers, mode, case, how):
     distiller = distillers[mode]
     change, message = UNFIT[case]

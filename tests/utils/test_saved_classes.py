@@ -54,17 +54,15 @@ def saved(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [
-        pytest.param("import keras, keras_distil", marks=pytest.mark.slow),
+        "import keras, keras_distil",
         "import keras_distil; import keras",
-        pytest.param(
-            "from keras_distil import edge; import keras",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("import keras_distil.losses", marks=pytest.mark.slow),
-        pytest.param("import tensorflow, keras_distil", marks=pytest.mark.slow),
+        "from keras_distil import edge; import keras",
+        "import keras_distil.losses",
+        "import tensorflow, keras_distil",
     ],
 )
 def test_a_new_process_loads_it(imports, saved):
