@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_distil import data
+from keras_distil.benchmark.matrix_products import PRECISIONS
 from keras_distil.config import Recipe
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.model_sections import TeacherCache
@@ -45,10 +46,7 @@ def with_precision(
         precision: str = measured.value
         shown = f"auto: {measured}"
     else:
-        rates = {
-            each: device.peak_flops(each)
-            for each in ("float32", "mixed_bfloat16")
-        }
+        rates = {each: device.peak_flops(each) for each in PRECISIONS}
         precision = max(rates, key=rates.__getitem__)
         shown = f"auto: {precision} on a {device.name}"
     return recipe.model_copy(update={"precision": precision}), shown
