@@ -65,6 +65,7 @@ def modes():
         yield pytest.param(path, False, marks=pytest.mark.slow, id=path.stem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "eager"), list(modes()))
 def test_it_trains_two_steps(
     path,

@@ -43,6 +43,7 @@ class Seen(keras.callbacks.Callback):
         self.weights.append(weights(self.model))
 
 
+@pytest.mark.slow
 def test_weighted_norms_get_the_ratios(make_distiller, triple):
     distiller = make_distiller()
     norms = distiller.gradient_norms(triple).measure()
@@ -119,6 +120,7 @@ def test_smoothing_is_a_mean_of_logarithms(make_distiller, triple):
     assert list(seen.weights[0].values()) == pytest.approx(list(expected))
 
 
+@pytest.mark.slow
 def test_it_looks_again_after_so_many_updates(make_distiller, triple):
     distiller = make_distiller(run_eagerly=False)
     seen = Seen()

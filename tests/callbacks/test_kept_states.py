@@ -153,6 +153,7 @@ def whole(make_distiller, triple, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @each_end
 @pytest.mark.parametrize("group", GROUPS)
 def test_resumed_equals_uninterrupted(

@@ -145,6 +145,7 @@ def monitored(distiller, triple, path, monitor, **arguments):
     return checkpoint
 
 
+@pytest.mark.slow
 def test_epochs_without_validation_are_waited_for(
     make_distiller, triple, tmp_path
 ):
@@ -167,6 +168,7 @@ def test_epochs_without_validation_are_waited_for(
     assert [checkpoint.best] == history["val_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("monitor", "options", "message"),
     [

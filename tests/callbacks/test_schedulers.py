@@ -40,6 +40,7 @@ def test_temperature_and_weight_follow_the_step(
     assert [x["mlm_weight"] for x in lines] == [1.0, 1.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_a_schedule_ends_with_its_fit(make_distiller, triple):
     distiller = make_distiller(run_eagerly=False)
     fit(

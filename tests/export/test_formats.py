@@ -158,6 +158,7 @@ def test_a_new_format_is_a_class_and_its_line(
 # === Tokenizers of loaded models ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["teacher", "student", "task", "float16"])
 def test_the_tokenizer_it_was_loaded_with(toy_teacher, tmp_path, through):
     """It need not be passed: a student reads texts as its teacher does."""

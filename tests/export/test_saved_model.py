@@ -117,6 +117,7 @@ def test_the_report(masked_lm, student):
     assert str(masked_lm.path) in str(masked_lm)
 
 
+@pytest.mark.slow
 def test_it_serves_with_tensorflow_and_its_text(
     masked_lm, student, tokenizer, tmp_path
 ):

@@ -176,6 +176,7 @@ def test_between_temperatures_the_tail_is_interpolated():
 # === In chunks ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk_size", "jit_compile"),
     [(24, False), (7, False), (1, False), (8, True), (7, True)],

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 import toy
 
@@ -40,6 +41,7 @@ def test_every_weight_has_the_precision_and_the_value():
         )
 
 
+@pytest.mark.slow
 def test_a_teacher_in_bfloat16_teaches_as_a_mixed_one():
     exact = toy.make_teacher()
     student = models.initialize_student(

@@ -150,6 +150,7 @@ def batch_of_probabilities():
     return x, np.eye(3, dtype="float32")[y], weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["norm", "parts", "said", "positions"])
 def test_a_step_compiled_by_xla_is_the_same(kind):
     """With what a pass updates, in parts, with checks of its own."""

@@ -79,6 +79,7 @@ def given(kind):
     return {"metrics": [first, second(**options)], "weighted_metrics": weighted}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batches", [1, 2])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("kind", METRICS)

@@ -827,6 +827,7 @@ def test_one_model_cannot_be_both():
         Distiller(teacher, teacher, losses.triple_loss())
 
 
+@pytest.mark.slow
 def test_an_update_compiled_by_xla_is_the_same():
     weights = []
     for jit_compile in (False, True):

@@ -167,6 +167,7 @@ def lines(folder):
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_updates_are_the_same(trained):
     (one, of_one, _), (four, of_four, _) = trained[1], trained[4]
     assert int(four.optimizer.iterations.numpy()) == 20

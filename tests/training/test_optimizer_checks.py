@@ -80,6 +80,7 @@ def sgd():
     return keras.optimizers.SGD(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_optimizer", "change"),
     [

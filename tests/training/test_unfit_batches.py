@@ -118,6 +118,7 @@ UNFIT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", UNFIT)
 @pytest.mark.parametrize(
     ("how", "mode"),
