@@ -197,7 +197,8 @@ field='text', encoding='utf-8', allow_outside_root=True)
         if not files:
             raise FileNotFoundError(
                 f"No file matches pattern '{self.pattern}' under root "
-                f"'{root}'. Check both; '**/' in a pattern crosses folders."
+                f"'{root}'. Check the pattern and the root, which is "
+                "`data.root` in a recipe; '**/' in a pattern crosses folders."
             )
         for path in files:
             self._check(path)
