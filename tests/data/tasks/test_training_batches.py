@@ -133,7 +133,7 @@ def set_of(names):
 
 
 def test_every_batch_has_its_share_of_each_set(mixture):
-    batches = read(mixture, 400)
+    batches = read(mixture, 200)
     counts = np.array(
         [np.bincount(set_of(names_of(x)), minlength=3) for x, _, _ in batches]
     )
@@ -142,7 +142,7 @@ def test_every_batch_has_its_share_of_each_set(mixture):
     assert {tuple(x) for x in counts} <= {
         *[(1, 2, 1), (2, 2, 0), (1, 3, 0), (2, 1, 1), (1, 1, 2), (0, 3, 1)]
     }
-    assert counts.sum(axis=0).tolist() == [480, 800, 320]
+    assert counts.sum(axis=0).tolist() == [240, 400, 160]
 
 
 def test_shares_are_in_proportion_unless_they_are_given(
@@ -158,7 +158,7 @@ def test_shares_are_in_proportion_unless_they_are_given(
 
 
 def test_each_set_has_epochs_of_its_own(mixture):
-    names = np.concatenate([names_of(x) for x, _, _ in read(mixture, 1000)])
+    names = np.concatenate([names_of(x) for x, _, _ in read(mixture, 600)])
     for number, count in enumerate((101, 150, 40)):
         own = names[set_of(names) == number]
         for begin in range(0, len(own) - 4 * count, count):
@@ -167,11 +167,11 @@ def test_each_set_has_epochs_of_its_own(mixture):
             assert len(found) == count
         assert not np.array_equal(own[:count], own[count : 2 * count])
     whole = np.bincount(names)
-    assert whole[:101].min() == 1200 // 101
+    assert whole[:101].min() == 720 // 101
 
 
 def test_labels_are_those_of_their_examples(mixture):
-    for x, y, weight in read(mixture, 60):
+    for x, y, weight in read(mixture, 20):
         names = names_of(x)
         labelled = set_of(names) < 2
         assert list(weight) == [1.0] * 4
@@ -202,12 +202,11 @@ def test_spans_without_labels_have_zeros(examples, unlabelled):
 
 
 def test_a_mixed_stream_is_entered_at_any_step(mixture):
-    whole = read(mixture, 120)
-    for first in (1, 51, 99):
-        for one, other in zip(
-            whole[first:], read(mixture, 120, first), strict=True
-        ):
-            tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+    # In the middle of what is sorted together, for the second time.
+    for one, other in zip(
+        read(mixture, 90)[75:], read(mixture, 90, 75), strict=True
+    ):
+        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
 def test_shares_of_replicas_are_the_whole_batch(mixture):
