@@ -9,6 +9,7 @@ from keras_distil.losses import registry
 from keras_distil.utils.section import (
     Count,
     Length,
+    NonEmptyText,
     NonNegative,
     Positive,
     Section,
@@ -38,13 +39,23 @@ Seeds: TypeAlias = Annotated[
 ]
 
 
+# A share of each batch; others have the rest.
+_BatchShare: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
 class TaskOverrides(Section):
-    """`finetune.by_task.TASK`: replaces settings for a single task."""
+    """`finetune.by_task.TASK`: replaces settings for a single task.
+
+    `unlabelled` names files under `data.root` with text of the task that has
+    no labels, by a path or a glob pattern. The student learns from it by its
+    teacher alone.
+    """
 
     seeds: Seeds | None = None
     epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
+    unlabelled: NonEmptyText | None = None
 
 
 class FineTuneSection(Section):
@@ -62,7 +73,11 @@ class FineTuneSection(Section):
     overlap by `stride`, after at most `max_question` tokens of the question.
     `jit_compile` lets XLA compile the optimizer's update. The student also sees
     `augment_copies` copies of every example, with words replaced by ones that
-    the untuned teacher expects there.
+    the untuned teacher expects there, and the `unlabelled` text of a task.
+    Null shares are in proportion to the numbers of examples;
+    `augmented_share` and `unlabelled_share` replace them by shares of every
+    batch. An epoch is a pass over the labelled examples in any case, and the
+    baseline has as many updates as the student.
 
     Defaults for null depend on the task: see `training.task_defaults`. A
     training ends early after `patience` epochs without a better score on the
@@ -92,6 +107,8 @@ class FineTuneSection(Section):
     jit_compile: bool = True
     losses: TaskLosses = default_losses(TaskLosses, registry.TASK_DEFAULTS)
     augment_copies: StepCount = 0
+    augmented_share: _BatchShare | None = None
+    unlabelled_share: _BatchShare | None = None
 
     @field_validator("augment_copies")
     @classmethod
@@ -105,6 +122,70 @@ class FineTuneSection(Section):
                 f"parts of the text; use 0. Received: {augment_copies}."
             )
         return augment_copies
+
+    @field_validator("by_task")
+    @classmethod
+    def _a_student_reads_what_has_no_label(
+        cls, by_task: dict[Task, TaskOverrides], info: ValidationInfo
+    ) -> dict[Task, TaskOverrides]:
+        named = [name for name, own in by_task.items() if own.unlabelled]
+        if named and "student" not in info.data.get("rows", ["student"]):
+            raise ValueError(
+                f"`{named[0]}.unlabelled` is read by the student alone; add "
+                "student to `rows`, or leave it out. Received: "
+                f"{info.data['rows']}."
+            )
+        return by_task
+
+    @field_validator("augmented_share")
+    @classmethod
+    def _something_is_augmented(
+        cls, augmented_share: float | None, info: ValidationInfo
+    ) -> float | None:
+        if augmented_share and info.data.get("augment_copies") == 0:
+            raise ValueError(
+                "needs `augment_copies`, whose share of a batch it is; add "
+                f"them, or leave it out. Received: {augmented_share}."
+            )
+        return augmented_share
+
+    @field_validator("unlabelled_share")
+    @classmethod
+    def _something_is_unlabelled(
+        cls, unlabelled_share: float | None, info: ValidationInfo
+    ) -> float | None:
+        if unlabelled_share is None or "by_task" not in info.data:
+            return unlabelled_share
+        if not _unlabelled_tasks(info):
+            raise ValueError(
+                "needs `by_task.TASK.unlabelled`, whose share of a batch it "
+                "is; add it for a task, or leave this out. Received: "
+                f"{unlabelled_share}."
+            )
+        augmented_share = info.data.get("augmented_share") or 0.0
+        if augmented_share + unlabelled_share >= 1:
+            raise ValueError(
+                "must leave something of a batch for the labelled examples: "
+                "its sum with `augmented_share` must be below 1. Received: "
+                f"{augmented_share} and {unlabelled_share}."
+            )
+        return unlabelled_share
+
+    @field_validator("losses")
+    @classmethod
+    def _the_teacher_labels_what_has_no_label(
+        cls, losses: TaskLosses, info: ValidationInfo
+    ) -> TaskLosses:
+        named = losses.by_name
+        if _unlabelled_tasks(info) and not any(
+            settings.weight for x, settings in named.items() if x != "label"
+        ):
+            raise ValueError(
+                f"`by_task.{_unlabelled_tasks(info)[0]}.unlabelled` needs a "
+                "loss besides label, because only the teacher labels it; "
+                f"add soft_target. Received: {', '.join(named)}."
+            )
+        return losses
 
     @field_validator("losses")
     @classmethod
@@ -128,7 +209,13 @@ class FineTuneSection(Section):
         own = self.by_task.get(task)  # type: ignore[call-overload]
         if own is None:
             return self
-        return self.model_copy(update=own.model_dump(exclude_none=True))
+        values = own.model_dump(exclude_none=True, exclude={"unlabelled"})
+        return self.model_copy(update=values)
+
+    def unlabelled_of(self, task: str) -> str | None:
+        """The pattern of a task's unlabelled files; None if it has none."""
+        own = self.by_task.get(task)  # type: ignore[call-overload]
+        return None if own is None else own.unlabelled
 
     @field_validator("tasks", "rows")
     @classmethod
@@ -144,3 +231,9 @@ class FineTuneSection(Section):
                 f"Received: {rows}."
             )
         return rows
+
+
+def _unlabelled_tasks(info: ValidationInfo) -> list[str]:
+    """Returns the tasks with unlabelled text."""
+    by_task = info.data.get("by_task", {})
+    return [name for name, own in by_task.items() if own.unlabelled]

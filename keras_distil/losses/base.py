@@ -88,6 +88,11 @@ class DistillationLoss(keras.layers.Layer):
         """Whether it reads the student's logits."""
         return "student_logits" in self.reads
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it reads labels, or the original tokens."""
+        return "targets" in self.reads
+
     def add_scalar(self, name: str, value: float) -> keras.Variable:
         """Adds a number that callbacks may change and that is saved.
 

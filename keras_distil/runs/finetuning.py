@@ -15,6 +15,10 @@ from keras_distil.models import load_task_model, task_model
 from keras_distil.runs import score_table, trainers
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.fit import fit_steps
+from keras_distil.runs.more_text import (
+    count_epoch_steps,
+    student_examples,
+)
 from keras_distil.runs.run_folder import LOGS, Run
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.table_making import make_table
@@ -25,7 +29,7 @@ from keras_distil.runs.task_results import (
     read_task_result,
     write_result,
 )
-from keras_distil.runs.tasks import BuiltTask, augment
+from keras_distil.runs.tasks import BuiltTask
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils import disk
 
@@ -89,14 +93,11 @@ def train_rows(
         rows: the rows to train. A student's teacher comes before it.
         later: updates of trainings on later tasks.
     """
-    settings = finetune_section(run.recipe)
     left = _trainings_left(run, task, rows)
     later += _updates_left(run, task, encoders, rows)
-    more = task.train
-    if settings.augment_copies and any(
-        planned.row == score_table.STUDENT for planned in left
-    ):
-        more = augment(run, task, encoders[score_table.TEACHER])
+    more: data.EncodedExamples | data.Mixture = task.train
+    if any(planned.row == score_table.STUDENT for planned in left):
+        more = student_examples(run, task, encoders)
     for planned in left:
         train = more if planned.row == score_table.STUDENT else task.train
         encoder = encoders[planned.row]
@@ -132,10 +133,9 @@ def _count_updates(
     run: Run, task: BuiltTask, encoder: MaskedLM, row: str
 ) -> int:
     settings = _settings_of(run, task, encoder)
-    examples = len(task.train)
-    if row == score_table.STUDENT:
-        examples *= 1 + finetune_section(run.recipe).augment_copies
-    return settings.epochs * -(-examples // settings.batch_size)
+    return settings.epochs * count_epoch_steps(
+        run.recipe, task, row, settings.batch_size
+    )
 
 
 def _settings_of(
@@ -154,7 +154,7 @@ def _train(
     planned: TaskTraining,
     encoder: MaskedLM,
     task: BuiltTask,
-    train: data.EncodedExamples,
+    train: data.EncodedExamples | data.Mixture,
     later: int,
 ) -> None:
     """Trains one model, scores its best epoch and writes both to disk."""
@@ -201,11 +201,13 @@ def _fit(
     model: Task,
     teacher: Task | None,
     task: BuiltTask,
-    train: data.EncodedExamples,
+    train: data.EncodedExamples | data.Mixture,
     later: int,
 ) -> callbacks.BestEpoch:
     settings = _settings_of(run, task, model)
-    steps = -(-len(train) // settings.batch_size)
+    steps = count_epoch_steps(
+        run.recipe, task, planned.row, settings.batch_size
+    )
     trainer = make_task_trainer(
         finetune_section(run.recipe),
         model,

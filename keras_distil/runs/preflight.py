@@ -19,6 +19,7 @@ from keras_distil.runs.checks import (
 )
 from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
 from keras_distil.runs.given_files import check_given_files, given_students
+from keras_distil.runs.more_text import read_unlabelled_files
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import read_task, task_root
 
@@ -116,7 +117,9 @@ def _find_tfds(source: data.TfdsText) -> list[str]:
 
 
 def _open_tasks(recipe: config.Recipe) -> list[str]:
-    """Reads the tasks' files."""
+    """Reads the tasks' files, and those without labels."""
+    for name in finetune_section(recipe).tasks:
+        read_unlabelled_files(recipe, name)
     root = task_root(recipe)
     if root is None:
         return ["The tasks come from TFDS: a run would download what it lacks."]

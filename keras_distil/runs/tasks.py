@@ -4,11 +4,10 @@ import dataclasses
 
 import numpy as np
 import tokenizers
-from keras_hub.models import MaskedLM
 
 from keras_distil import config, data, evaluation
+from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.evaluation import significance, spans
-from keras_distil.models import augmentation
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
@@ -29,6 +28,8 @@ class BuiltTask:
         labels: class names; None if the task has no classes.
         unknown: numbers of unknown tokens and of all in the training set.
         unknown_token: the tokenizer's unknown token; None if it has none.
+        unlabelled: examples that only the teacher labels; None if there are
+            none, or before `more_text.add_unlabelled`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class BuiltTask:
     unknown: tuple[int, int] = (0, 0)
     unknown_token: str | None = "[UNK]"
     labels: tuple[str, ...] | None = None
+    unlabelled: data.EncodedExamples | None = None
 
 
 def load_tasks(run: Run) -> dict[str, BuiltTask]:
@@ -85,18 +87,25 @@ def load_task(
         built = _squad_task(recipe, name, tokenizer)
     else:
         built = _glue_task(recipe, name, tokenizer)
-    special = data.SpecialTokens.from_tokenizer(tokenizer)
-    ids = built.train.token_ids
-    frame = np.isin(ids, [special.cls_id, special.sep_id])
-    unknown = 0
-    if special.unknown_id is not None:
-        unknown = int(np.count_nonzero((ids == special.unknown_id) & ~frame))
-    total = int(len(ids) - np.count_nonzero(frame))
+    unknown, total = count_unknown(built.train.token_ids, tokenizer)
     token = data.unknown_token(tokenizer)
     data.check_unknown(unknown, total, f"the task {name}", token=token)
     return dataclasses.replace(
         built, unknown=(unknown, total), unknown_token=token
     )
+
+
+def count_unknown(
+    token_ids: np.ndarray, tokenizer: tokenizers.Tokenizer
+) -> tuple[int, int]:
+    """Counts the unknown tokens, and all but those that frame a text."""
+    special = data.SpecialTokens.from_tokenizer(tokenizer)
+    frame = np.isin(token_ids, [special.cls_id, special.sep_id])
+    unknown = 0
+    if special.unknown_id is not None:
+        found = (token_ids == special.unknown_id) & ~frame
+        unknown = int(np.count_nonzero(found))
+    return unknown, int(len(token_ids) - np.count_nonzero(frame))
 
 
 def read_task(recipe: config.Recipe, name: str) -> None:
@@ -164,10 +173,7 @@ def _squad_task(
 ) -> BuiltTask:
     settings, root = finetune_section(recipe), task_root(recipe)
     version = _squad_version(name)
-    lengths = {
-        name: getattr(settings, name)
-        for name in ("max_length", "stride", "max_question")
-    }
+    lengths = squad_lengths(settings)
     train, dev = (
         data.load_squad(split, root=root, version=version)
         for split in ("train", "dev")
@@ -186,20 +192,11 @@ def _squad_task(
     )
 
 
+def squad_lengths(settings: FineTuneSection) -> dict[str, int]:
+    """The lengths of SQuAD's windows."""
+    names = ("max_length", "stride", "max_question")
+    return {name: getattr(settings, name) for name in names}
+
+
 def _squad_version(name: str) -> str:
     return "2.0" if name == "squad_v2" else "1.1"
-
-
-def augment(
-    run: Run, task: BuiltTask, masked_lm: MaskedLM
-) -> data.EncodedExamples:
-    """Adds copies of a task's examples with some words replaced by a model."""
-    with run.progress.bar(f"Augment {task.name} (words)") as bar:
-        return augmentation.augment_examples(
-            task.train,
-            masked_lm,
-            load_tokenizer(run.recipe),
-            copies=finetune_section(run.recipe).augment_copies,
-            seed=run.recipe.seed,
-            progress=bar.update_of,
-        )

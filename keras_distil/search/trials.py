@@ -28,6 +28,7 @@ from keras_distil.runs.corpus import (
 )
 from keras_distil.runs.distillation import make_balancer, make_distiller
 from keras_distil.runs.finetuning import train_rows
+from keras_distil.runs.more_text import add_unlabelled
 from keras_distil.runs.run_folder import LOGS, Run, read_text, write_json
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section, search_settings
@@ -283,7 +284,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         """The data of the objective's task."""
         name = search_settings(self.recipe).objective
         self._run.progress.say(f"Read task: {name}")
-        return load_task(self.recipe, name)
+        return add_unlabelled(self._run, load_task(self.recipe, name))
 
 
 class _HeldOutScores(keras.callbacks.Callback):

@@ -262,6 +262,9 @@ def test_wrong_value_is_one_error(recipe_path, override, message):
 
 
 TASKS = "finetune={tasks: [rte], rows: %s}"
+UNLABELLED = (
+    "finetune={tasks: [rte], rows: %s, by_task: {rte: {unlabelled: x.tsv}}"
+)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +323,46 @@ TASKS = "finetune={tasks: [rte], rows: %s}"
                 "augment_copies: 1}"
             ],
             "finetune.augment_copies: is not for squad, whose answers",
+        ),
+        (
+            ["finetune={tasks: [rte], rows: [teacher], augmented_share: 0.5}"],
+            "finetune.augmented_share: needs `augment_copies`, whose share",
+        ),
+        (
+            ["finetune={tasks: [rte], rows: [teacher], augmented_share: 1.0}"],
+            "finetune.augmented_share: must be less than 1. Received: 1.0.",
+        ),
+        (
+            ["finetune={tasks: [rte], rows: [teacher], unlabelled_share: 0.5}"],
+            "finetune.unlabelled_share: needs `by_task.TASK.unlabelled`, whose",
+        ),
+        (
+            [UNLABELLED % "[teacher]" + "}"],
+            "finetune.by_task: `rte.unlabelled` is read by the student alone",
+        ),
+        (
+            [
+                UNLABELLED
+                % "[teacher, student]"
+                + ", augment_copies: 2, augmented_share: 0.5, "
+                "unlabelled_share: 0.5}"
+            ],
+            "finetune.unlabelled_share: must leave something of a batch for "
+            "the labelled examples: its sum with `augmented_share` must be "
+            "below 1. Received: 0.5 and 0.5.",
+        ),
+        (
+            [
+                UNLABELLED % "[teacher, student]"
+                + ", losses: {label: {}, soft_target: {weight: 0}}}"
+            ],
+            "finetune.losses: `by_task.rte.unlabelled` needs a loss besides "
+            "label, because only the teacher labels it; add soft_target. "
+            "Received: label, soft_target.",
+        ),
+        (
+            [UNLABELLED % "[teacher, student]" + ", unlabelled_share: 0.9}"],
+            None,
         ),
         (["data.sources=[]"], "distill: there is no text to train on"),
         (

@@ -7,6 +7,7 @@ from faults import (
     layer_loss_faults,
     mended_faults,
     recipe_faults,
+    text_faults,
     tokenizer_faults,
     training_faults,
     wiring_faults,
@@ -23,4 +24,5 @@ FAULTS: tuple[Fault, ...] = (
     *tokenizer_faults.FAULTS,
     *any_model_faults.FAULTS,
     *layer_loss_faults.FAULTS,
+    *text_faults.FAULTS,
 )

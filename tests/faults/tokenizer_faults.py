@@ -117,10 +117,10 @@ FAULTS = (
     ),
     Fault(
         "pieces of words are replaced",
-        "_classify_tokens",
-        'text[0].isalnum() or text[0] == "\\ufffd"',
+        "WordFinder.__init__",
+        "text[:1].isalnum() or text[:1] == _HALF",
         "False",
-        ("tests/models/test_augmentation.py",),
+        ("tests/models/test_replaceable_words.py",),
     ),
     Fault(
         "a byte-level word is shown as its bytes",

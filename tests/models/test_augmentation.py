@@ -1,14 +1,16 @@
-"""Augmentation against a model that is run for one word at a time."""
+"""Augmentation against counting and replacing by hand."""
+
+import dataclasses
 
 import numpy as np
 import pytest
-from toy import byte_level_tokenizer, randomize
 
 from keras_distil import data, models
-from keras_distil.data.tasks.batches import EncodedExamples
-from keras_distil.models.augmentation import augment_examples
+from keras_distil.models import augmentation
+from keras_distil.models.augmentation import Augmenter, check_text
+from keras_distil.models.replaceable_words import WordFinder
 
-TEXTS = ["a b c", "de f", "g", "h, i j"]
+TEXTS = ["ab c 12", "de f", "g", "h, i jk"]
 
 
 @pytest.fixture
@@ -25,103 +27,145 @@ def teacher(toy_teacher):
 def examples(tokenizer):
     labels = np.array([0, 1, 2, 3], "int32")
     return data.encode_examples(
-        tokenizer, TEXTS, ["k", "l m", "n", "o"], labels, max_length=12
+        tokenizer, TEXTS, ["k", "lm m", "n", "o"], labels, max_length=12
     )
 
 
-def words_of(tokenizer, ids):
-    """Places of words of one token, by looking at the tokens."""
-    tokens = [tokenizer.id_to_token(int(i)) for i in ids] + ["[SEP]"]
+def rows(examples):
     return [
-        place
-        for place in range(len(ids))
-        if tokens[place].isalpha() and not tokens[place + 1].startswith("##")
+        [int(i) for i in row]
+        for row in np.split(examples.token_ids, examples.starts[1:-1])
     ]
 
 
-def candidates_of(teacher, tokenizer, row, first, place, count):
-    masked = row.copy()
-    masked[place] = tokenizer.token_to_id("[MASK]")
-    logits = np.array(
-        teacher(
-            {
-                "token_ids": masked[None],
-                "padding_mask": np.ones((1, len(row)), "int32"),
-                "segment_ids": (np.arange(len(row)) >= first)[None].astype(int),
-                "mask_positions": np.array([[place]]),
-            }
-        )
-    )[0, 0]
-    order = [
-        i
-        for i in np.argsort(-logits)
-        if i < tokenizer.get_vocab_size()
-        and tokenizer.id_to_token(int(i)).isalpha()
-        and i != row[place]
-    ]
-    return set(order[:count])
+def pieces_of(tokenizer, ids):
+    """Groups tokens into words, and tells which are words of letters."""
+    groups = []
+    for number in ids:
+        token = tokenizer.id_to_token(int(number))
+        if token.startswith("##"):
+            groups[-1].append(token)
+        else:
+            groups.append([token])
+    return groups
 
 
-def test_words_become_what_the_model_expects(examples, teacher, tokenizer):
-    found = augment_examples(
-        examples,
-        teacher,
-        tokenizer,
-        copies=40,
-        probability=1.0,
-        candidates=3,
-        seed=1,
+def is_word(group):
+    return "".join(token.removeprefix("##") for token in group).isalpha()
+
+
+def test_whole_words_become_other_words_and_nothing_else_changes(
+    examples, teacher, tokenizer
+):
+    augmenter = Augmenter(
+        teacher, tokenizer, copies=20, probability=1.0, candidates=3, seed=1
     )
-    assert len(found) == 41 * 4
-    np.testing.assert_array_equal(found.labels, [0, 1, 2, 3] * 41)
-    rows = np.split(found.token_ids, found.starts[1:-1])
-    for number in range(4):
-        original = rows[number]
-        first = examples.first_lengths[number]
-        copies = np.stack(rows[number + 4 :: 4])
-        assert set(found.first_lengths[number::4]) == {first}
-        places = words_of(tokenizer, original)
-        assert places
-        for place in range(len(original)):
-            seen = set(copies[:, place])
-            if place not in places:
-                assert seen == {original[place]}
-                continue
-            expected = candidates_of(
-                teacher, tokenizer, original, first, place, 3
-            )
-            # 40 draws from 3 miss one of them once in 3 million times.
-            assert seen == expected
+    copies = list(augmenter.copies_of(examples, 0))
+    assert len(copies) == 20
+    for copy in copies:
+        np.testing.assert_array_equal(copy.labels, [0, 1, 2, 3])
+        for number, (old, new) in enumerate(
+            zip(rows(examples), rows(copy), strict=True)
+        ):
+            before = pieces_of(tokenizer, old)
+            after = pieces_of(tokenizer, new)
+            assert len(before) == len(after)
+            for one, other in zip(before, after, strict=True):
+                if is_word(one):
+                    assert len(other) == 1 and other[0].isalpha()
+                    assert one != other
+                else:
+                    assert one == other
+            # The first segment still ends with its [SEP].
+            first = copy.first_lengths[number]
+            assert tokenizer.id_to_token(new[first - 1]) == "[SEP]"
+            assert new[:first].count(3) == 1
+
+
+def test_all_candidates_are_drawn_alike(examples, teacher, tokenizer):
+    augmenter = Augmenter(
+        teacher, tokenizer, copies=600, probability=1.0, candidates=3
+    )
+    # The only word of the third example's first text.
+    drawn = [rows(x)[2][1] for x in augmenter.copies_of(examples, 0)]
+    counts = np.unique(drawn, return_counts=True)[1]
+    assert len(counts) == 3
+    # Five standard errors of 600 draws.
+    assert np.abs(counts - 200).max() < 5 * np.sqrt(600 * 2 / 9)
 
 
 def test_words_are_replaced_at_the_rate_that_is_asked_for(
     examples, teacher, tokenizer
 ):
-    found = augment_examples(
-        examples, teacher, tokenizer, copies=500, probability=0.4, candidates=2
+    augmenter = Augmenter(
+        teacher, tokenizer, copies=500, probability=0.4, candidates=2
     )
-    whole = len(examples.token_ids)
-    copies = found.token_ids.reshape(501, whole)
-    changed = (copies[1:] != copies[0]).mean(axis=0)
-    rates = changed[changed > 0]
+    copies = [x.token_ids for x in augmenter.copies_of(examples, 0)]
+    original = rows(examples)
+    words = [
+        (number, place)
+        for number, row in enumerate(original)
+        for place, group in enumerate(pieces_of(tokenizer, row))
+        if is_word(group)
+    ]
+    assert len(words) == 13
+    changed = np.zeros((500, len(words)), bool)
+    for place, copy in enumerate(augmenter.copies_of(examples, 0)):
+        groups = [pieces_of(tokenizer, row) for row in rows(copy)]
+        before = [pieces_of(tokenizer, row) for row in original]
+        changed[place] = [groups[n][w] != before[n][w] for n, w in words]
+    rates = changed.mean(axis=0)
     # Five standard errors of 500 draws.
     assert rates.min() > 0.29 and rates.max() < 0.51
-    again = augment_examples(
-        examples, teacher, tokenizer, copies=500, probability=0.4, candidates=2
-    )
-    np.testing.assert_array_equal(found.token_ids, again.token_ids)
+    # Words are replaced independently of one another.
+    related = np.corrcoef(changed.T) - np.eye(len(words))
+    assert np.abs(related).max() < 5 / np.sqrt(500)
+    again = augmenter.copies_of(examples, 0)
+    for one, other in zip(copies, again, strict=True):
+        np.testing.assert_array_equal(one, other.token_ids)
+
+
+def test_a_part_depends_on_nothing_but_its_number(
+    examples, teacher, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(augmentation, "PART_EXAMPLES", 2)
+    assert augmentation.count_parts(examples) == 2
+    made = {
+        seed: Augmenter(
+            teacher,
+            tokenizer,
+            copies=2,
+            candidates=9,
+            probability=0.9,
+            seed=seed,
+        )
+        for seed in (0, 1)
+    }
+    assert made[0].count_words(examples) == [7, 6]
+    second = [rows(x) for x in made[0].copies_of(examples, 1)]
+    first = [rows(x) for x in made[0].copies_of(examples, 0)]
+    assert [len(x) for x in (*first, *second)] == [2] * 4
+    assert second == [rows(x) for x in made[0].copies_of(examples, 1)]
+    other = [rows(x) for x in made[1].copies_of(examples, 1)]
+    assert second != other and second[0] != second[1]
+    labels = [x.labels.tolist() for x in made[0].copies_of(examples, 1)]
+    assert labels == [[2, 3], [2, 3]]
+
+
+def test_the_time_is_estimated(examples, teacher, tokenizer):
+    augmenter = Augmenter(teacher, tokenizer, copies=1, candidates=1)
+    once = augmenter.estimate_seconds(examples, 10)
+    # Timed anew, so other by the noise of a short pass.
+    assert 0 < once < augmenter.estimate_seconds(examples, 10**6)
+    numbers = data.encode_examples(tokenizer, ["1"], labels=np.zeros(1))
+    assert augmenter.estimate_seconds(numbers, 0) == 0
 
 
 def test_progress_is_reported(examples, teacher, tokenizer):
     calls = []
-    augment_examples(
-        examples,
-        teacher,
-        tokenizer,
-        copies=1,
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    assert calls[-1][0] == calls[-1][1] > 0
+    augmenter = Augmenter(teacher, tokenizer, copies=1)
+    list(augmenter.copies_of(examples, 0, calls.append))
+    assert calls == augmenter.count_words(examples) == [13]
 
 
 @pytest.mark.parametrize(
@@ -133,48 +177,39 @@ def test_progress_is_reported(examples, teacher, tokenizer):
         ({"copies": 1, "probability": 0.0}, "probability=0.0"),
     ],
 )
-def test_wrong_arguments_are_refused(
-    examples, teacher, tokenizer, arguments, message
-):
+def test_wrong_arguments_are_refused(teacher, tokenizer, arguments, message):
     with pytest.raises(ValueError, match=message):
-        augment_examples(examples, teacher, tokenizer, **arguments)
+        Augmenter(teacher, tokenizer, **arguments)
 
 
 def test_spans_are_refused(examples, teacher, tokenizer):
-    spans = EncodedExamples(**{**vars(examples), "labels": {"start": 1}})
+    spans = dataclasses.replace(examples, labels={"start": examples.labels})
+    augmenter = Augmenter(teacher, tokenizer, copies=1)
     with pytest.raises(ValueError, match="one label each. Received: dict"):
-        augment_examples(spans, teacher, tokenizer, copies=1)
+        next(augmenter.copies_of(spans, 0))
 
 
-def test_words_of_a_byte_level_tokenizer(tmp_path):
-    tokenizer = byte_level_tokenizer(tmp_path)
-    text = "the student's way is here: a naïve, a\tb <mask> of"
-    labels = np.array([0], "int32")
-    examples = data.encode_examples(tokenizer, [text], None, labels)
-    backbone = models.ExactBertBackbone(
-        vocabulary_size=701,
-        num_layers=1,
-        num_heads=1,
-        hidden_dim=4,
-        intermediate_dim=4,
-        max_sequence_length=64,
+def test_an_empty_text_is_refused(tokenizer):
+    labels = np.zeros(4, "int32")
+    texts = ["a", "", "b", " "]
+    examples = data.encode_examples(tokenizer, texts, labels=labels)
+    with pytest.raises(
+        ValueError,
+        match="must have text to augment. Received: 2 of 4 without any, the "
+        "first is number 2. Remove them from the training set, or set",
+    ):
+        check_text(examples, tokenizer)
+    # One text of a pair may be empty.
+    check_text(
+        data.encode_examples(tokenizer, texts, ["", "c", "", "d"], labels),
+        tokenizer,
     )
-    model = randomize(models.ExactBertMaskedLM(backbone), seed=1)
-    found = augment_examples(
-        examples, model, tokenizer, copies=40, probability=1.0, candidates=4
-    )
-    rows = found.token_ids.reshape(41, -1)
-    replaced = {
-        tokenizer.decode([int(rows[0, place])])
-        for place in range(rows.shape[1])
-        if (rows[1:, place] != rows[0, place]).any()
-    }
-    # Whole words after a space; the others are pieces of longer ones.
-    whole = {" is", " a", " of"}
-    assert whole <= replaced
-    for word in replaced:
-        assert f"{word} " in f"{text} " or f"{word}'" in text
-    for place in range(rows.shape[1]):
-        for token in set(rows[1:, place]) - {rows[0, place]}:
-            word = tokenizer.decode([int(token)])
-            assert word[0] == " " and word[1:].isalpha()
+
+
+def test_a_task_without_words_is_refused(tokenizer):
+    examples = data.encode_examples(tokenizer, ["1", "2, 3"])
+    with pytest.raises(
+        ValueError, match="words of letters to replace. Received: 2 without"
+    ):
+        check_text(examples, tokenizer)
+    assert not len(WordFinder(tokenizer).find(examples))

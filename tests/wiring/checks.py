@@ -21,7 +21,7 @@ from runs import (
     scheduled,
 )
 from safetensors.numpy import load_file
-from toys import EXAMPLES
+from toys import EXAMPLES, UNLABELLED
 
 from keras_distil import callbacks
 from keras_distil.losses import registry
@@ -741,14 +741,56 @@ of_fit(
 )
 
 
-@seen("finetune.augment_copies", "tasks", wanted=(4, 10))
+@seen("finetune.augment_copies", "tasks", wanted=(4, 10, EXAMPLES))
 def _(runs, made):
     """Batches of six from 20 examples, and from the student's 60."""
     assert EXAMPLES == 20
-    return tuple(
-        made.fit(f"rte/{row}/seed_5").arguments["steps_per_epoch"]
-        for row in ("teacher", "student")
-    )
+    fits = [made.fit(f"rte/{row}/seed_5") for row in ("teacher", "student")]
+    texts = {tuple(ids) for x, *_ in fits[0].batches for ids in texts_of(x)}
+    return *(fit.arguments["steps_per_epoch"] for fit in fits), len(texts)
+
+
+def texts_of(x: dict[str, np.ndarray]) -> list[list[int]]:
+    """The token ids of each example, without padding."""
+    return [[int(i) for i in row if i] for row in x["token_ids"]]
+
+
+@seen("finetune.unlabelled_share", "more_text")
+def _(runs, made):
+    batches = made.fit("rte/student/seed_0").batches
+    (share,) = {float(1 - x["label_weight"].mean()) for x, *_ in batches}
+    return share
+
+
+@seen("finetune.augmented_share", "more_text")
+def _(runs, made):
+    """What is left by the unlabelled half, and by the labelled quarter.
+
+    An epoch of it holds each labelled example once.
+    """
+    fit = made.fit("rte/student/seed_0")
+    in_batch = EXAMPLES / fit.arguments["steps_per_epoch"]
+    return 0.5 - in_batch / batch_size(fit)
+
+
+@seen(
+    "TaskOverrides.unlabelled",
+    "more_text",
+    wanted=UNLABELLED,
+    at="finetune.by_task.rte.unlabelled",
+)
+def _(runs, made):
+    """The unlabelled texts of the first batches, read back."""
+    found = set()
+    for x, *_ in made.fit("rte/student/seed_0").batches:
+        for ids, weight in zip(texts_of(x), x["label_weight"], strict=True):
+            if not weight:
+                letters = "".join(
+                    chr(ord("a") + i - 5) if i > 4 else "|" for i in ids
+                )
+                _, first, second, _ = letters.split("|")
+                found.add((" ".join(first), " ".join(second)))
+    return found
 
 
 # === Uses of a student ===

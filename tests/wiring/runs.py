@@ -541,6 +541,24 @@ class Runs:
             stop_at="",
         )
 
+    def _more_text(self, name: str) -> Recording:
+        """A student of copies and of unlabelled text."""
+        toys.write_unlabelled(self.home.root / "data" / "more")
+        settings = {
+            "rows": ["teacher", "student"],
+            "batch_size": 8,
+            "by_task": {"rte": {"unlabelled": "more/*.tsv"}},
+            "augment_copies": 3,
+            "augmented_share": 0.25,
+            "unlabelled_share": 0.5,
+        }
+        return self._start(
+            name,
+            {"student": {"source": str(self.home.student)}},
+            {"finetune": {**FINETUNE, **settings}},
+            stop_at="rte/student/seed_0",
+        )
+
     def _squad(self, name: str) -> Recording:
         own = {"tasks": ["squad"], "stride": 2, "max_question": 2}
         return self._start(name, {"finetune": {**FINETUNE, **own}}, stop_at="")

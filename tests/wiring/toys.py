@@ -71,6 +71,19 @@ def write_glue(root: Path) -> None:
     )
 
 
+# Pairs that no other task has, all of three words.
+UNLABELLED = {("v", "w x"), ("w", "x v"), ("x v", "w"), ("v v", "x")}
+
+
+def write_unlabelled(folder: Path) -> None:
+    """Writes pairs without labels, in two files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = sorted(UNLABELLED)
+    for name, rows in (("1", pairs[:1]), ("2", pairs[1:])):
+        lines = ["sentence1\tsentence2", *map("\t".join, rows)]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+
+
 def _write(folder, splits, header, line):
     for split in splits:
         generator = random.Random(folder.name)

@@ -59,7 +59,7 @@ class _Reading:
                 break
 
 
-_reading = _Reading()
+reading = _Reading()
 
 
 class CorpusError(ValueError):
@@ -134,7 +134,7 @@ class ShardedSequences:
     def _read_shard(self, shard: int, numbers: list[int]) -> np.ndarray:
         path = self._paths[shard]
         try:
-            with _reading:
+            with reading:
                 records = self._reader(path).read(numbers)
             stored = self.dtype.newbyteorder("<")
             rows = np.frombuffer(b"".join(records), stored)

@@ -2,7 +2,6 @@
 
 import codecs
 import dataclasses
-import glob
 import gzip
 import itertools
 import json
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 from keras_distil.data.corpus import lost_text
+from keras_distil.data.corpus.find_files import find_files
 from keras_distil.data.corpus.lost_text import LostText, Place
 from keras_distil.data.corpus.unknown import (
     USUAL,
@@ -182,37 +182,14 @@ field='text', encoding='utf-8', allow_outside_root=True)
             ValueError: if a file has an unknown extension, is .jsonl while no
                 field is given, or is outside of the root without permission.
         """
-        root = Path(self.root or ".").expanduser()
-        pattern = os.path.expanduser(self.pattern)
-        if not self.allow_outside_root and (
-            os.path.isabs(pattern) or ".." in Path(pattern).parts
-        ):
-            raise ValueError(
-                f"The pattern '{self.pattern}' leaves the root '{root}'. Give "
-                "one below it, another root, or set `allow_outside_root: true`."
-            )
-        names = glob.glob(pattern, root_dir=root, recursive=True)
-        files = [root / name for name in sorted(names)]
-        files = [path for path in files if path.is_file()]
-        if not files:
-            raise FileNotFoundError(
-                f"No file matches pattern '{self.pattern}' under root "
-                f"'{root}'. Check the pattern and the root, which is "
-                "`data.root` in a recipe; '**/' in a pattern crosses folders."
-            )
+        files = find_files(
+            self.pattern, self.root, allow_outside_root=self.allow_outside_root
+        )
         for path in files:
             self._check(path)
         return files
 
     def _check(self, path: Path) -> None:
-        root = Path(self.root or ".").expanduser().resolve()
-        if not self.allow_outside_root and not path.resolve().is_relative_to(
-            root
-        ):
-            raise ValueError(
-                f"'{path}' is a link out of the root '{root}'. Copy the file, "
-                "or set `allow_outside_root: true`."
-            )
         if not path.name.endswith(_EXTENSIONS):
             raise ValueError(
                 f"'{path}' has an unsupported extension. Supported: "

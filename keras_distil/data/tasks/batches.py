@@ -1,28 +1,20 @@
-"""Examples of a task as token ids, in batches of similar length."""
+"""Examples of a task as token ids, of any length, and padded."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import tensorflow as tf
 import tokenizers
 
-from keras_distil.data.order import shuffled
 from keras_distil.data.special_tokens import SpecialTokens
-from keras_distil.data.stream import Stream
 from keras_distil.data.tasks.squad_windows import SquadWindows
 from keras_distil.data.tokenize import Encoder
 
 Labels: TypeAlias = np.ndarray | dict[str, np.ndarray]
 
-# The number of batches whose examples are sorted by length together.
-_WINDOW_BATCHES = 50
 # Lengths are rounded up to multiples of this, to limit the shapes.
 _LENGTH_STEP = 8
-# Keep the two orders of one seed independent.
-_EXAMPLE_ORDER = 0
-_BATCH_ORDER = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +47,22 @@ class EncodedExamples:
     def lengths(self) -> np.ndarray:
         """int64, (examples,), tokens of each example."""
         return np.diff(self.starts)
+
+    def part(self, begin: int, end: int) -> "EncodedExamples":
+        """Returns the examples from one number to before another."""
+        first, last = self.starts[begin], self.starts[end]
+        labels = self.labels
+        if isinstance(labels, dict):
+            labels = {name: x[begin:end] for name, x in labels.items()}
+        elif labels is not None:
+            labels = labels[begin:end]
+        return dataclasses.replace(
+            self,
+            token_ids=self.token_ids[first:last],
+            starts=self.starts[begin : end + 1] - first,
+            first_lengths=self.first_lengths[begin:end],
+            labels=labels,
+        )
 
 
 def encode_examples(
@@ -172,105 +180,6 @@ def _truncate(
     )
 
 
-def task_dataset(
-    examples: EncodedExamples,
-    *,
-    batch_size: int,
-    seed: int,
-    steps: int | None = None,
-) -> tf.data.Dataset:
-    """Builds an endless stream of training batches of similar length.
-
-    Each epoch has a different order. The examples of about fifty batches at a
-    time are sorted by length, and these batches are shuffled. Batches cross
-    the ends of epochs, so no example is left out. A batch is a function of
-    its step, so the stream can be entered at any step.
-
-    Args:
-        examples: with labels.
-        batch_size: int >= 1, examples per batch.
-        seed: int, determines the order.
-        steps: int, number of batches in the stream; endless if None.
-
-    Returns:
-        A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
-        weights)`: int32 (batch_size, length), the labels, and float32 ones.
-
-    Raises:
-        ValueError: if `examples` have no labels, or `batch_size` is below 1.
-    """
-    if examples.labels is None:
-        raise ValueError("`examples` must have labels to train on.")
-    if batch_size < 1:
-        raise ValueError(
-            "`batch_size` must be at least 1. "
-            f"Received: batch_size={batch_size}."
-        )
-    gather = _Gather(examples)
-    count = len(examples)
-    in_window = min(_WINDOW_BATCHES, -(-count // batch_size))
-    window = in_window * batch_size
-
-    def batch(step: tf.Tensor, places: tf.Tensor):
-        number = step // in_window
-        place = tf.range(window, dtype=tf.int64) + number * window
-        rows = shuffled(
-            place % count, seed, place // count, count, _EXAMPLE_ORDER
-        )
-        by_length = tf.argsort(tf.gather(gather.lengths, rows), stable=True)
-        within = shuffled(
-            (step % in_window)[tf.newaxis],
-            seed,
-            number[tf.newaxis],
-            in_window,
-            _BATCH_ORDER,
-        )[0]
-        chosen = tf.gather(by_length, within * batch_size + places)
-        return gather(tf.gather(rows, chosen))
-
-    return Stream(batch, batch_size=batch_size, steps=steps).dataset()
-
-
-class _Gather:
-    """Gathers encoded examples into padded batches, in the graph."""
-
-    def __init__(self, examples: EncodedExamples) -> None:
-        # Captured as inputs of the mapped function; see `_BatchMaker`.
-        with tf.device("cpu"):
-            self._tokens = tf.convert_to_tensor(examples.token_ids)
-            self._starts = tf.convert_to_tensor(examples.starts)
-            self._first = tf.convert_to_tensor(examples.first_lengths)
-            self._labels = tf.nest.map_structure(
-                tf.convert_to_tensor, examples.labels
-            )
-            self.lengths = tf.convert_to_tensor(examples.lengths)
-        self._pad_id = examples.pad_id
-        self._max_length = examples.max_length
-
-    def __call__(self, rows: tf.Tensor) -> Any:
-        lengths = tf.gather(self.lengths, rows)[:, tf.newaxis]
-        longest = -(-tf.reduce_max(lengths) // _LENGTH_STEP) * _LENGTH_STEP
-        longest = tf.minimum(longest, self._max_length)
-        place = tf.range(longest)[tf.newaxis]
-        real = place < lengths
-        index = tf.gather(self._starts, rows)[:, tf.newaxis] + place
-        index = tf.where(real, index, 0)
-        first = tf.cast(tf.gather(self._first, rows), tf.int64)
-        x = {
-            "token_ids": tf.where(
-                real, tf.gather(self._tokens, index), self._pad_id
-            ),
-            "padding_mask": tf.cast(real, tf.int32),
-            "segment_ids": tf.cast(
-                real & (place >= first[:, tf.newaxis]), tf.int32
-            ),
-        }
-        labels = tf.nest.map_structure(
-            lambda values: tf.gather(values, rows), self._labels
-        )
-        return x, labels, tf.ones(tf.shape(rows)[:1])
-
-
 def padded_batches(
     examples: EncodedExamples, *, batch_size: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -302,11 +211,12 @@ def padded(
     Returns:
         "token_ids", "padding_mask" and "segment_ids", int32, (batch, length).
     """
-    lengths = examples.lengths[rows][:, np.newaxis]
+    starts = examples.starts[rows][:, np.newaxis]
+    lengths = examples.starts[rows + 1][:, np.newaxis] - starts
     longest = -(-int(lengths.max()) // _LENGTH_STEP) * _LENGTH_STEP
     place = np.arange(min(longest, examples.max_length))[np.newaxis]
     real = place < lengths
-    index = np.where(real, examples.starts[rows][:, np.newaxis] + place, 0)
+    index = np.where(real, starts + place, 0)
     segment = real & (place >= examples.first_lengths[rows][:, np.newaxis])
     token_ids = np.where(real, examples.token_ids[index], examples.pad_id)
     return {

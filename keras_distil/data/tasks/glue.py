@@ -266,7 +266,7 @@ def load_glue(
 
 def _load_tsv(task: GLUETask, split: str, root: Path) -> TaskExamples:
     path = _find_tsv_file(task, split, root)
-    rows = _read_rows(path)
+    rows = read_rows(path)
     columns = task.headless_columns
     if columns is None or split in task.test:
         columns = tuple(next(rows, (1, []))[1])
@@ -309,8 +309,14 @@ def _find_tsv_file(task: GLUETask, split: str, root: Path) -> Path:
     return path
 
 
-def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number, columns); accepts Windows line endings too."""
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line number, columns) of a file with tabs between columns.
+
+    Windows line endings are accepted, too.
+
+    Raises:
+        ValueError: if the file is not UTF-8.
+    """
     with path.open("rb") as file:
         # Bytes are split only at line feeds; text would be split elsewhere.
         for number, raw in enumerate(file, 1):

@@ -9,6 +9,7 @@ from typing import Any
 from keras_distil import config, models
 from keras_distil.config import data_section
 from keras_distil.config.distill_section import DistillSection
+from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.losses import registry
 from keras_distil.runs import score_table
 from keras_distil.runs.report import result_table
@@ -187,10 +188,29 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
             "tfds": "from TensorFlow Datasets",
         }[recipe.finetune.source]
         yield f"Tasks: {', '.join(recipe.finetune.tasks)}, {origin}."
+        yield from _more_text(recipe.finetune)
         yield (
             "The best epoch of every training, the teacher's as well as the "
             "student's, was chosen on the development set that scores it."
         )
+
+
+def _more_text(settings: FineTuneSection) -> Iterator[str]:
+    """What students of tasks read besides the training sets."""
+    if "student" not in settings.rows:
+        return
+    if settings.augment_copies:
+        yield (
+            f"Students also learned from {settings.augment_copies:,} copies of "
+            "every example, with words that the teacher expects in their place."
+        )
+    for name in settings.tasks:
+        pattern = settings.unlabelled_of(name)
+        if pattern is not None:
+            yield (
+                f"The student of {name} also learned from the text without "
+                f"labels in {code(shown_text(pattern))}."
+            )
 
 
 def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:

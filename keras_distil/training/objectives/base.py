@@ -195,24 +195,31 @@ class Objective(abc.ABC):
     # === For the tasks ===
 
     def _logits_sums(
-        self, weight: Tensor, **inputs: Tensor
+        self,
+        weight: Tensor,
+        *,
+        labelled: Tensor | None = None,
+        **inputs: Tensor,
     ) -> dict[str, Tensor]:
         """Returns the sums of the losses on logits and of their statistics.
 
         Args:
             weight: float32, (rows,), the weight of each decision.
+            labelled: float32, (rows,), the same for losses that read labels;
+                None if it is equal.
             **inputs: what losses on logits read, with `rows` first.
         """
         sums = {}
+        of_labels = weight if labelled is None else labelled
         for loss in self._logits_losses:
-            values = loss_values(loss, weight, **inputs)
-            sums[f"{loss.name}_sum"] = functional.weighted_sum(values, weight)
+            counted = of_labels if loss.reads_labels else weight
+            values = loss_values(loss, counted, **inputs)
+            sums[f"{loss.name}_sum"] = functional.weighted_sum(values, counted)
             if loss.statistic is not None:
-                observed = checked_values(
-                    loss, loss.token_statistic(inputs["student_logits"]), weight
-                )
+                statistic = loss.token_statistic(inputs["student_logits"])
+                observed = checked_values(loss, statistic, counted)
                 sums[f"{loss.name}_statistic"] = functional.weighted_sum(
-                    observed, weight
+                    observed, counted
                 )
         return sums
 
@@ -223,21 +230,22 @@ class Objective(abc.ABC):
         targets: Tensor,
         teacher_logits: Tensor | None,
         student_logits: Tensor,
+        labelled: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Returns the weight of choices that are correct, or the teacher's."""
         best = tf.argmax(student_logits, axis=-1, output_type=tf.int32)
 
-        def share(others: Tensor) -> Tensor:
+        def share(others: Tensor, weight: Tensor) -> Tensor:
             equal = tf.cast(best == others, tf.float32)
             return functional.weighted_sum(equal, weight)
 
         if targets.shape.rank == 2:
             targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
-        sums = {"correct": share(targets)}
+        correct = share(targets, weight if labelled is None else labelled)
+        sums = {"correct": correct}
         if teacher_logits is not None:
-            sums["agreeing"] = share(
-                tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
-            )
+            choices = tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
+            sums["agreeing"] = share(choices, weight)
         return sums
 
     def _scales(self, denominators: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ _MASKED_LM = (
 )
 _TASK = (
     "A batch must be `({'token_ids', 'padding_mask'}, labels)`, with "
-    "'segment_ids' if needed and with weights as a third part."
+    "'segment_ids' if needed, 'label_weight' if some examples have no label, "
+    "and with weights as a third part."
 )
 _CALL = (
     "The inputs must be {'token_ids', 'padding_mask'}, with 'segment_ids' if "
@@ -32,6 +33,7 @@ _CALL = (
 )
 _SEGMENTS = ("segment_ids",)
 _MASKED = ("segment_ids", "mask_positions")
+LABEL_WEIGHT = "label_weight"
 
 
 class Parts(NamedTuple):
@@ -45,12 +47,15 @@ class Parts(NamedTuple):
         weight: float32, (batch, length) for masked language modelling; for
             tasks as in `TaskBatch`.
         checks: see `graph_checks.after`.
+        labelled: for tasks, the weight of the labels, in the shape of
+            `weight`; None if it is equal to that.
     """
 
     inputs: dict[str, Tensor]
     targets: Tensor
     weight: Tensor
     checks: list[Tensor]
+    labelled: Tensor | None = None
 
 
 def call_inputs(
@@ -192,7 +197,8 @@ def task_parts(
     """
     x, y, sample_weight = parts_of(data)
     checks = BatchChecks()
-    inputs = checks.inputs(x, limits, optional=_SEGMENTS, form=_TASK)
+    optional = (*_SEGMENTS, LABEL_WEIGHT)
+    inputs = checks.inputs(x, limits, optional=optional, form=_TASK)
     if y is None:
         raise BatchError(
             "A batch must hold the labels as `y`. Received: y=None."
@@ -203,8 +209,32 @@ def task_parts(
             f"Received: y={sorted(y)}."
         )
     weight = _task_weight(checks, kind, sample_weight, inputs)
+    of_label = _label_weight(checks, x, inputs)
+    parts = _targets(
+        checks, kind, y, weight, inputs, of_label=of_label, classes=classes
+    )
+    if kind in ("classification", "regression"):
+        checks.first_tokens(
+            inputs["padding_mask"], parts.weight, class_position
+        )
+    if of_label is None:
+        return parts
+    return parts._replace(labelled=_times(parts.weight, of_label))
+
+
+def _targets(
+    checks: BatchChecks,
+    kind: str,
+    y: Any,
+    weight: Tensor,
+    inputs: dict[str, Tensor],
+    *,
+    of_label: Tensor | None,
+    classes: int,
+) -> Parts:
+    """Returns the parts with checked labels, and weights where they count."""
     if kind == "span":
-        return _span(checks, y, weight, inputs)
+        return _span(checks, y, weight, inputs, of_label)
     if kind == "token_classification":
         y = check_shape("y", y, "batch", "length", squeezed=True)
         y = check_fit("y", y, "token_ids", inputs["token_ids"])
@@ -217,11 +247,32 @@ def task_parts(
     if kind == "regression":
         y = check_shape("y", y, "batch", squeezed=True)
         y = check_fit("y", y, "token_ids", inputs["token_ids"])
-        targets = checks.finite(y, weight)
+        targets = checks.finite(y, _times(weight, of_label))
     else:
-        targets, weight = _classes(checks, y, weight, inputs, classes)
-    checks.first_tokens(inputs["padding_mask"], weight, class_position)
+        targets, weight = _classes(
+            checks, y, weight, inputs, of_label=of_label, classes=classes
+        )
     return Parts(inputs, targets, weight, checks.made)
+
+
+def _label_weight(
+    checks: BatchChecks, x: Any, inputs: dict[str, Tensor]
+) -> Tensor | None:
+    """Returns the factors of the labels' weights, (batch,); None if all 1."""
+    if LABEL_WEIGHT not in x:
+        return None
+    value = check_shape(LABEL_WEIGHT, x[LABEL_WEIGHT], "batch", squeezed=True)
+    value = check_fit(LABEL_WEIGHT, value, "token_ids", inputs["token_ids"])
+    return checks.weights(LABEL_WEIGHT, value)
+
+
+def _times(weight: Tensor, of_label: Tensor | None) -> Tensor:
+    """Returns the weight of the labels, in the shape of `weight`."""
+    if of_label is None:
+        return weight
+    if weight.shape.rank == 2:
+        of_label = of_label[:, tf.newaxis]
+    return weight * of_label
 
 
 def _task_weight(
@@ -265,6 +316,8 @@ def _classes(
     y: Any,
     weight: Tensor,
     inputs: dict[str, Tensor],
+    *,
+    of_label: Tensor | None,
     classes: int,
 ) -> tuple[Tensor, Tensor]:
     """Returns a classification's labels, ids or probabilities, and weights."""
@@ -274,7 +327,7 @@ def _classes(
         y = check_fit(
             "y", _check_columns(y, classes), "token_ids", token_ids, 1
         )
-        return checks.probabilities(y, weight), weight
+        return checks.probabilities(y, _times(weight, of_label)), weight
     y = check_shape("y", y, "batch", squeezed=True)
     y = check_fit("y", y, "token_ids", token_ids)
     targets, ignored = checks.numbers(
@@ -303,7 +356,11 @@ def _check_columns(y: Tensor, classes: int) -> Tensor:
 
 
 def _span(
-    checks: BatchChecks, y: Any, weight: Tensor, inputs: dict[str, Tensor]
+    checks: BatchChecks,
+    y: Any,
+    weight: Tensor,
+    inputs: dict[str, Tensor],
+    of_label: Tensor | None,
 ) -> Parts:
     """Returns starts and ends of spans."""
     if not isinstance(y, dict) or set(y) != {"start", "end"}:
@@ -324,5 +381,7 @@ def _span(
         weight = tf.where(ignored, 0.0, weight)
         places.append(place)
     for name, place in zip(("start", "end"), places, strict=True):
-        checks.span(name, place, inputs["padding_mask"], weight)
+        checks.span(
+            name, place, inputs["padding_mask"], _times(weight, of_label)
+        )
     return Parts(inputs, tf.stack(places, axis=1), weight, checks.made)

@@ -12,7 +12,11 @@ from keras_distil.models import forward
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.base import dense_gradient
 from keras_distil.training.objectives.batch_checks import IGNORED, limits_of
-from keras_distil.training.objectives.batch_parts import call_inputs, task_parts
+from keras_distil.training.objectives.batch_parts import (
+    Parts,
+    call_inputs,
+    task_parts,
+)
 from keras_distil.training.objectives.encoder import EncoderObjective
 from keras_distil.utils import graph_checks
 
@@ -36,8 +40,11 @@ class TaskBatch(NamedTuple):
             classification; 0 excludes an example or a token.
         checks: assertions that must hold before an update or a log; see
             `graph_checks.after`. A part of a batch has none.
-        ignored: bool, the shape of `weight`, True where a label was -100; None
-            if the task has no such labels.
+        ignored: bool, the shape of `weight`, True where there is no label;
+            None if the task has no such examples.
+        labelled: float32, the shape of `weight`, the weight of the labels: 0
+            for an example that only the teacher labels; None if it is equal
+            to `weight`.
     """
 
     inputs: dict[str, Tensor]
@@ -45,6 +52,12 @@ class TaskBatch(NamedTuple):
     weight: Tensor
     checks: Sequence[Tensor] = ()
     ignored: Tensor | None = None
+    labelled: Tensor | None = None
+
+    @property
+    def label_weight(self) -> Tensor:
+        """float32, the weight of the labels, in the shape of `weight`."""
+        return self.weight if self.labelled is None else self.labelled
 
     @property
     def real(self) -> Tensor:
@@ -68,11 +81,10 @@ class TaskBatch(NamedTuple):
         """Returns one of `parts` consecutive, nearly equal micro-batches."""
         size = tf.shape(self.targets)[0]
         start, stop = index * size // parts, (index + 1) * size // parts
-        inputs, targets, weight, ignored = tf.nest.map_structure(
+        return tf.nest.map_structure(
             lambda value: None if value is None else value[start:stop],
-            (self.inputs, self.targets, self.weight, self.ignored),
+            self._replace(checks=()),
         )
-        return TaskBatch(inputs, targets, weight, ignored=ignored)
 
 
 class _Rows(NamedTuple):
@@ -82,11 +94,13 @@ class _Rows(NamedTuple):
         targets: (rows,), the correct choices, or (rows, choices), the
             probability of each choice.
         weight: float32, (rows,).
+        labelled: float32, (rows,), the weight of `targets`.
         logits: function from a model's outputs to (rows, choices).
     """
 
     targets: Tensor
     weight: Tensor
+    labelled: Tensor
     logits: Any
 
 
@@ -94,8 +108,9 @@ class TaskObjective(EncoderObjective):
     """The losses of one batch of a task and their gradients.
 
     Losses on logits divide by the weight of the decisions: texts, tokens with
-    a label, or two per span. Losses on hidden states divide by the weight of
-    the tokens. An example of weight 0 counts in neither.
+    a label, or two per span; those that read labels divide by the weight of
+    the labels. Losses on hidden states divide by the weight of the tokens. An
+    example of weight 0 counts in none of them.
 
     Args:
         teacher: a model for the same task, or None.
@@ -129,7 +144,7 @@ class TaskObjective(EncoderObjective):
                 f"{self.kind.replace('_', ' ')} has none."
             )
         if loss.is_on_logits:
-            return "examples"
+            return "labelled" if loss.reads_labels else "examples"
         if loss.counts == "examples":
             raise TypeError(
                 f"The loss {loss.name!r} on hidden states must count tokens. "
@@ -146,8 +161,8 @@ class TaskObjective(EncoderObjective):
     def score_terms(self) -> dict[str, tuple[str, str]]:
         """Accuracy and, with a teacher, agreement; errors for a regression."""
         if self.kind == "regression":
-            return {"mean_absolute_error": ("error", "examples")}
-        terms = {"accuracy": ("correct", "examples")}
+            return {"mean_absolute_error": ("error", "labelled")}
+        terms = {"accuracy": ("correct", "labelled")}
         if self.teacher is not None:
             terms["teacher_agreement"] = ("agreeing", "examples")
         return terms
@@ -166,8 +181,8 @@ class TaskObjective(EncoderObjective):
             class_position=getattr(self.student.backbone, "cls_token_index", 0),
         )
         _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        ignored = _ignored(self.kind, y, parts.weight)
-        return TaskBatch(*parts, ignored=ignored)
+        ignored = _ignored(self.kind, y, parts)
+        return TaskBatch(**parts._asdict(), ignored=ignored)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         """Returns the student's outputs, float32; see `forward.encode_task`."""
@@ -184,8 +199,10 @@ class TaskObjective(EncoderObjective):
 
         "tokens" counts all tokens that were read, whatever their weight.
         """
+        rows = self._rows(batch)
         return {
-            "examples": tf.reduce_sum(self._rows(batch).weight),
+            "examples": tf.reduce_sum(rows.weight),
+            "labelled": tf.reduce_sum(rows.labelled),
             "weighted_tokens": tf.reduce_sum(batch.token_weight),
             "tokens": tf.reduce_sum(batch.real),
         }
@@ -226,6 +243,7 @@ class TaskObjective(EncoderObjective):
             )
             added = self._logits_sums(
                 rows.weight,
+                labelled=rows.labelled,
                 targets=rows.targets,
                 teacher_logits=teacher_logits,
                 student_logits=student_logits,
@@ -247,6 +265,7 @@ class TaskObjective(EncoderObjective):
             return _Rows(
                 tf.reshape(batch.targets, [-1]),
                 tf.reshape(batch.weight, [-1]),
+                tf.reshape(batch.label_weight, [-1]),
                 lambda outputs: tf.reshape(outputs, [-1, outputs.shape[-1]]),
             )
         if self.kind == "span":
@@ -259,9 +278,15 @@ class TaskObjective(EncoderObjective):
             return _Rows(
                 tf.concat([batch.targets[:, 0], batch.targets[:, 1]], axis=0),
                 tf.concat([batch.weight, batch.weight], axis=0),
+                tf.concat([batch.label_weight, batch.label_weight], axis=0),
                 logits,
             )
-        return _Rows(batch.targets, batch.weight, lambda outputs: outputs)
+        return _Rows(
+            batch.targets,
+            batch.weight,
+            batch.label_weight,
+            lambda outputs: outputs,
+        )
 
     @property
     def metric_outputs(self) -> dict[str, Any]:
@@ -300,14 +325,14 @@ class TaskObjective(EncoderObjective):
         student_logits: Tensor,
     ) -> None:
         """Passes the outputs to an observer, as Keras's trainer shapes them."""
-        targets, weight = rows.targets, rows.weight
+        targets, weight = rows.targets, rows.labelled
         outputs: Any = student_logits
         if self.kind == "regression":
             targets = targets[:, None]
         elif self.kind == "span":
             targets = dict(zip(_SPAN, tf.split(targets, 2), strict=True))
             outputs = dict(zip(_SPAN, tf.split(outputs, 2), strict=True))
-            weight = batch.weight
+            weight = batch.label_weight
         if batch.ignored is not None:
             seen = ~batch.ignored
             if self.kind == "token_classification":
@@ -326,21 +351,28 @@ class TaskObjective(EncoderObjective):
         """Returns the sums of the scores in `score_terms`."""
         if self.kind == "regression":
             error = tf.abs(student_logits[:, 0] - rows.targets)
-            return {"error": functional.weighted_sum(error, rows.weight)}
+            return {"error": functional.weighted_sum(error, rows.labelled)}
         return self._choices(
             rows.weight,
+            labelled=rows.labelled,
             targets=rows.targets,
             teacher_logits=teacher_logits,
             student_logits=student_logits,
         )
 
 
-def _ignored(kind: str, y: Any, weight: Tensor) -> Tensor | None:
-    """Marks labels of -100, in the shape of the weights."""
+def _ignored(kind: str, y: Any, parts: Parts) -> Tensor | None:
+    """Marks labels of -100 or without weight, in the shape of the weights."""
+    unlabelled = None
+    if parts.labelled is not None:
+        unlabelled = (parts.labelled == 0.0) & (parts.weight > 0.0)
     labels = [y[name] for name in _SPAN] if kind == "span" else [y]
     labels = [tf.convert_to_tensor(part) for part in labels]
     one_hot = labels[0].shape.rank == 2 and labels[0].shape[-1] != 1
     if kind == "regression" or (kind == "classification" and one_hot):
-        return None
-    found = [tf.reshape(x == IGNORED, tf.shape(weight)) for x in labels]
+        return unlabelled
+    shape = tf.shape(parts.weight)
+    found = [tf.reshape(x == IGNORED, shape) for x in labels]
+    if unlabelled is not None:
+        found.append(unlabelled)
     return tf.reduce_any(tf.stack(found), axis=0)

@@ -1,5 +1,6 @@
 """Batches of tasks, against the tokenizer and against sorting by hand."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,7 +9,6 @@ import tokenizers
 from toy import byte_level_tokenizer
 
 from keras_distil import data
-from keras_distil.data.tasks.batches import EncodedExamples
 
 
 @pytest.fixture(scope="module")
@@ -61,89 +61,9 @@ def test_a_long_text_is_cut(tokenizer):
     assert list(found.token_ids) == [2, 5, 6, 7, 8, 9, 10, 3]
 
 
-@pytest.fixture(scope="module")
-def examples():
-    """101 examples, the i-th of 2 + i % 23 tokens, all of them i."""
-    lengths = [2 + i % 23 for i in range(101)]
-    return EncodedExamples(
-        token_ids=np.repeat(np.arange(101), lengths).astype("int32"),
-        starts=np.cumsum([0, *lengths]),
-        first_lengths=np.array(
-            [1 + length // 2 for length in lengths], "int32"
-        ),
-        labels=np.arange(101, dtype="int32"),
-        pad_id=0,
-        max_length=128,
-    )
-
-
-def read(examples, steps, first=0, **arguments):
-    made = data.task_dataset(
-        examples, batch_size=4, seed=5, steps=steps, **arguments
-    )
-    stream = data.stream_of(made)
-    return list(stream.dataset(first).as_numpy_iterator())
-
-
-def test_every_epoch_has_each_example_once_in_another_order(examples):
-    # 26 batches are sorted together, across the ends of epochs; the two come
-    # out even after 101 times 26 batches.
-    labels = np.concatenate([y for _, y, _ in read(examples, 101 * 26)])
-    assert np.array_equal(np.bincount(labels), [104] * 101)
-    first = np.bincount(labels[:104], minlength=101)
-    assert first.min() == 1 and first.max() == 2
-    assert not np.array_equal(labels[:101], labels[101:202])
-
-
-def test_batches_hold_what_belongs_to_their_labels(examples):
-    for x, y, weight in read(examples, 60):
-        assert list(weight) == [1.0] * 4
-        length = x["token_ids"].shape[1]
-        assert length % 8 == 0
-        expected = [2 + i % 23 for i in y]
-        assert length - max(expected) < 8
-        for row, (i, count) in enumerate(zip(y, expected, strict=True)):
-            assert list(x["padding_mask"][row]) == [1] * count + [0] * (
-                length - count
-            )
-            assert set(x["token_ids"][row][:count]) == {i}
-            assert not x["token_ids"][row][count:].any()
-            first = 1 + count // 2
-            assert list(x["segment_ids"][row]) == [0] * first + [1] * (
-                count - first
-            ) + [0] * (length - count)
-
-
-def test_batches_have_like_lengths(examples):
-    padding = np.concatenate(
-        [1 - x["padding_mask"].ravel() for x, _, _ in read(examples, 260)]
-    )
-    # Rounding up to 8 alone gives 22%; random batches would have 43%.
-    assert padding.mean() < 0.3
-
-
-def test_a_stream_is_entered_at_any_step(examples):
-    whole = read(examples, 70)
-    for first in (1, 26, 53):
-        for (x, y, _), (x_part, y_part, _) in zip(
-            whole[first:], read(examples, 70, first), strict=True
-        ):
-            np.testing.assert_array_equal(y, y_part)
-            np.testing.assert_array_equal(x["token_ids"], x_part["token_ids"])
-
-
-def test_no_batch_is_longer_than_a_model_reads(examples):
+def test_no_padded_batch_is_longer_than_a_model_reads(examples):
     # The longest has 24 tokens; of 22, rounding up would make 24.
-    shorter = EncodedExamples(
-        token_ids=examples.token_ids[: examples.starts[21]],
-        starts=examples.starts[:22],
-        first_lengths=examples.first_lengths[:21],
-        labels=examples.labels[:21],
-        pad_id=0,
-        max_length=22,
-    )
-    lengths = {x["token_ids"].shape[1] for x, _, _ in read(shorter, 60)}
-    assert max(lengths) == 22
+    shorter = dataclasses.replace(examples.part(0, 21), max_length=22)
     padded = data.padded_batches(shorter, batch_size=8)
     assert max(x["token_ids"].shape[1] for _, x in padded) == 22
 
@@ -167,17 +87,6 @@ def test_padded_batches_hold_every_example_once(examples):
     assert sorted(seen) == list(range(101))
 
 
-def test_labels_of_spans_stay_together(examples):
-    spans = EncodedExamples(
-        **{
-            **vars(examples),
-            "labels": {"start": examples.labels, "end": examples.labels + 1},
-        }
-    )
-    for _, y, _ in read(spans, 3):
-        np.testing.assert_array_equal(y["end"], y["start"] + 1)
-
-
 def test_wrong_arguments_are_refused(tokenizer, examples):
     with pytest.raises(ValueError, match="at least one example.*: 0 and none"):
         data.encode_examples(tokenizer, [])
@@ -185,11 +94,6 @@ def test_wrong_arguments_are_refused(tokenizer, examples):
         data.encode_examples(tokenizer, ["a"], ["a", "b"])
     with pytest.raises(ValueError, match="at least 8. Received: 7"):
         data.encode_examples(tokenizer, ["a"], max_length=7)
-    with pytest.raises(ValueError, match="batch_size=0"):
-        data.task_dataset(examples, batch_size=0, seed=0)
-    unlabelled = EncodedExamples(**{**vars(examples), "labels": None})
-    with pytest.raises(ValueError, match="must have labels"):
-        data.task_dataset(unlabelled, batch_size=4, seed=0)
 
 
 def test_pairs_are_cut_as_the_tokenizers_library_does(tokenizer):
@@ -244,3 +148,20 @@ def test_byte_level_pairs_are_those_of_the_library(byte_level, length):
 def test_byte_level_texts_are_framed_once(byte_level):
     found = data.encode_examples(byte_level, ["a b"], max_length=8)
     assert found.token_ids.tolist() == byte_level.encode("a b").ids
+
+
+def test_a_part_of_examples_stands_alone(examples):
+    part = examples.part(20, 45)
+    assert len(part) == 25 and part.starts[0] == 0
+    for number, row in enumerate(rows(part)):
+        assert set(row) == {20 + number}
+        assert len(row) == part.lengths[number] == 2 + (20 + number) % 23
+    np.testing.assert_array_equal(part.labels, np.arange(20, 45))
+    np.testing.assert_array_equal(
+        part.first_lengths, examples.first_lengths[20:45]
+    )
+    labels = {"start": examples.labels, "end": examples.labels + 1}
+    spans = dataclasses.replace(examples, labels=labels).part(3, 5)
+    assert spans.labels["end"].tolist() == [4, 5]
+    unlabelled = dataclasses.replace(examples, labels=None)
+    assert unlabelled.part(3, 5).labels is None

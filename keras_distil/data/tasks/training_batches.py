@@ -1,0 +1,243 @@
+"""Training batches of a task, from one or several sets of examples."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_distil.data.corpus.shards import reading
+from keras_distil.data.order import shuffled
+from keras_distil.data.stream import Stream
+from keras_distil.data.tasks import mixing
+from keras_distil.data.tasks.batches import EncodedExamples, padded
+
+# The number of batches whose examples are sorted by length together.
+_WINDOW_BATCHES = 50
+# Keep the orders of one seed independent.
+_EXAMPLE_ORDERS = (0, 2, 3)
+_BATCH_ORDER = 1
+_INPUTS = ("token_ids", "padding_mask", "segment_ids")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Sets of examples that every batch has its share of.
+
+    Attributes:
+        labelled: examples with labels. An epoch is one pass over them.
+        augmented: more examples with labels, such as copies with other words;
+            None for none.
+        unlabelled: examples without labels, from which a student learns by its
+            teacher alone; None for none.
+        augmented_share: float in (0, 1), share of augmented examples in a
+            batch; None for a share in proportion to their number.
+        unlabelled_share: the same of unlabelled examples.
+    """
+
+    labelled: EncodedExamples
+    augmented: EncodedExamples | None = None
+    unlabelled: EncodedExamples | None = None
+    augmented_share: float | None = None
+    unlabelled_share: float | None = None
+
+    @property
+    def parts(self) -> list[EncodedExamples]:
+        """The sets that there are, the labelled one first."""
+        sets = (self.labelled, self.augmented, self.unlabelled)
+        return [examples for examples in sets if examples is not None]
+
+    @property
+    def given_shares(self) -> list[float | None]:
+        """The given shares of `parts`."""
+        given: list[float | None] = [None]
+        if self.augmented is not None:
+            given.append(self.augmented_share)
+        if self.unlabelled is not None:
+            given.append(self.unlabelled_share)
+        return given
+
+
+def task_dataset(
+    examples: EncodedExamples | Mixture,
+    *,
+    batch_size: int,
+    seed: int,
+    steps: int | None = None,
+) -> tf.data.Dataset:
+    """Builds an endless stream of training batches of similar length.
+
+    Each epoch has a different order. The examples of about fifty batches at a
+    time are sorted by length, and these batches are shuffled. Batches cross
+    the ends of epochs, so no example is left out. A batch is a function of
+    its step, so the stream can be entered at any step.
+
+    In a mixture, every batch has its share of each set, rounded to whole
+    examples so that the shares of all batches together are exact, and each set
+    has its own order and epochs. Examples on disk are read from there when
+    their batch is made.
+
+    Args:
+        examples: with labels; or a mixture.
+        batch_size: int >= 1, examples per batch.
+        seed: int, determines the order.
+        steps: int, number of batches in the stream; endless if None.
+
+    Returns:
+        A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
+        weights)`: int32 (batch_size, length), the labels, and float32 ones.
+        If some examples have no labels, there is also "label_weight", float32
+        (batch_size,): 0 for these, whose labels are zeros, and 1 for others.
+
+    Raises:
+        ValueError: if examples have no labels where they need some, or
+            `batch_size` is below 1.
+    """
+    mixture = examples
+    if isinstance(mixture, EncodedExamples):
+        mixture = Mixture(mixture)
+    for part in (mixture.labelled, mixture.augmented):
+        if part is not None and part.labels is None:
+            raise ValueError("`examples` must have labels to train on.")
+    if batch_size < 1:
+        raise ValueError(
+            "`batch_size` must be at least 1. "
+            f"Received: batch_size={batch_size}."
+        )
+    parts = mixture.parts
+    counts = [len(part) for part in parts]
+    shares = mixing.find_shares(counts, mixture.given_shares)
+    reader = _Reader(parts)
+    in_window = min(
+        _WINDOW_BATCHES,
+        mixing.count_steps(counts, mixture.given_shares, batch_size),
+    )
+
+    def rows_of(number: int, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        """Returns the examples at some places of a set's own stream."""
+        place, count = tf.range(first, last), counts[number]
+        return shuffled(
+            place % count, seed, place // count, count, _EXAMPLE_ORDERS[number]
+        )
+
+    def batch(step: tf.Tensor, places: tf.Tensor):
+        number = step // in_window
+        within = shuffled(
+            (step % in_window)[tf.newaxis],
+            seed,
+            number[tf.newaxis],
+            in_window,
+            _BATCH_ORDER,
+        )[0]
+        first = number * in_window
+        # The numbers of a set's examples before the window, before and after
+        # the batch, and after the window.
+        ends = [
+            mixing.split_examples(batches * batch_size, shares)
+            for batches in (
+                first,
+                first + within,
+                first + within + 1,
+                first + in_window,
+            )
+        ]
+        windows = [
+            (rows_of(part, begin, end), start - begin, stop - begin)
+            for part, (begin, start, stop, end) in enumerate(
+                zip(*ends, strict=True)
+            )
+        ]
+        return reader(places, windows)
+
+    return Stream(batch, batch_size=batch_size, steps=steps).dataset()
+
+
+class _Reader:
+    """Reads padded batches of several sets of examples.
+
+    By NumPy and not in the graph, since examples may be on disk.
+    """
+
+    def __init__(self, parts: Sequence[EncodedExamples]) -> None:
+        self._parts = parts
+        self._form = tf.nest.map_structure(np.asarray, parts[0].labels)
+        self._all_labelled = all(part.labels is not None for part in parts)
+
+    def __call__(
+        self, places: tf.Tensor, windows: Sequence[tuple[tf.Tensor, ...]]
+    ) -> Any:
+        """Returns examples of one batch.
+
+        Args:
+            places: int64, (n,), places in the batch.
+            windows: for each set, the examples of the window, int64, and from
+                which of them to which, sorted by length, the batch has its
+                own.
+        """
+        labels = tf.nest.flatten(self._form)
+        count = places.shape[0]
+        shapes = [[count, None]] * len(_INPUTS)
+        shapes += [[count, *array.shape[1:]] for array in labels]
+        # Marked stateless: under deterministic operations it may still run in
+        # parallel.
+        arrays = tf.numpy_function(
+            self._read,
+            [places, *tf.nest.flatten(list(windows))],
+            [
+                *[tf.int32] * len(_INPUTS),
+                *[array.dtype for array in labels],
+                tf.float32,
+            ],
+            stateful=False,
+        )
+        for array, shape in zip(arrays, [*shapes, [count]], strict=True):
+            array.set_shape(shape)
+        x = dict(zip(_INPUTS, arrays, strict=False))
+        if not self._all_labelled:
+            x["label_weight"] = arrays[-1]
+        y = tf.nest.pack_sequence_as(self._form, arrays[len(_INPUTS) : -1])
+        return x, y, tf.ones(tf.shape(places))
+
+    def _read(self, places: np.ndarray, *windows: Any) -> list[np.ndarray]:
+        with reading:
+            sets, rows = self._choose(windows)
+            return self._gather(sets[places], rows[places])
+
+    def _choose(self, windows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the set and the number of each example of a batch."""
+        sets, chosen = [], []
+        for number, part in enumerate(self._parts):
+            rows, start, stop = windows[3 * number : 3 * number + 3]
+            lengths = part.starts[rows + 1] - part.starts[rows]
+            by_length = np.argsort(lengths, kind="stable")
+            chosen.append(rows[by_length[start:stop]])
+            sets.append(np.full(stop - start, number))
+        return np.concatenate(sets), np.concatenate(chosen)
+
+    def _gather(self, sets: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+        """Returns the arrays of some examples, padded to the longest."""
+        labels = [
+            np.zeros((len(rows), *array.shape[1:]), array.dtype)
+            for array in tf.nest.flatten(self._form)
+        ]
+        label_weight = np.zeros(len(rows), np.float32)
+        pieces = []
+        for number in np.unique(sets):
+            part, own = self._parts[number], np.flatnonzero(sets == number)
+            pieces.append((own, padded(part, rows[own])))
+            if part.labels is not None:
+                label_weight[own] = 1.0
+                for array, values in zip(
+                    labels, tf.nest.flatten(part.labels), strict=True
+                ):
+                    array[own] = values[rows[own]]
+        longest = max(x["token_ids"].shape[1] for _, x in pieces)
+        inputs = []
+        for name in _INPUTS:
+            empty = self._parts[0].pad_id if name == "token_ids" else 0
+            array = np.full((len(rows), longest), empty, np.int32)
+            for own, x in pieces:
+                array[own, : x[name].shape[1]] = x[name]
+            inputs.append(array)
+        return [*inputs, *labels, label_weight]
