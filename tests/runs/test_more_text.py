@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_finetuning import write_recipe
 
-from keras_distil import config, data, models
+from keras_distil import callbacks, config, data, models
 from keras_distil.runs import more_text, preflight, run_folder, stages, tasks
 from keras_distil.utils.progress import Progress
 
@@ -236,17 +236,25 @@ def test_student_and_baseline_have_as_many_updates(
     assert more_text.count_epoch_steps(alone.recipe, task, "baseline", 4) == 2
 
 
-@pytest.mark.slow
-def test_a_whole_run_learns_from_all_of_it(recipe_path, tmp_path, monkeypatch):
+MIXED = (
+    UNLABELLED,
+    *("finetune.augment_copies=5", "finetune.augmented_share=0.25"),
+    *("finetune.unlabelled_share=0.25", "finetune.epochs=2"),
+    "checkpoint_steps=1",
+)
+
+
+@pytest.fixture
+def finished(recipe_path, tmp_path, monkeypatch):
+    """A finished run, and its report."""
     monkeypatch.setenv("KERAS_DISTIL_CACHE", str(tmp_path / "cache"))
-    run = make_run(
-        recipe_path,
-        tmp_path / "run",
-        UNLABELLED,
-        *["finetune.augment_copies=5", "finetune.augmented_share=0.25"],
-        *["finetune.unlabelled_share=0.25", "finetune.epochs=2"],
-    )
-    report = stages.run_recipe(run)
+    run = make_run(recipe_path, tmp_path / "run", *MIXED)
+    return run, stages.run_recipe(run)
+
+
+@pytest.mark.slow
+def test_a_whole_run_learns_from_all_of_it(finished):
+    run, report = finished
     assert [row["name"] for row in report["tasks"]["rows"]] == [
         "teacher",
         "student",
@@ -260,3 +268,40 @@ def test_a_whole_run_learns_from_all_of_it(recipe_path, tmp_path, monkeypatch):
     card = (run.folder / "MODEL_CARD.md").read_text()
     assert "learned from 5 copies of every example" in card
     assert "rte also learned from the text without labels in `more.tsv`" in card
+
+
+@pytest.mark.slow
+def test_a_student_goes_on_within_an_epoch(
+    finished, recipe_path, tmp_path, monkeypatch
+):
+    """It ends with the weights of a training that was not interrupted."""
+    end = callbacks.MetricsLog.on_train_batch_end
+
+    def stop(self, batch, logs=None):
+        end(self, batch, logs)
+        # The second update of the second epoch of four.
+        if "student" in self.stage and self.model.optimizer.iterations == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.MetricsLog, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            stages.run_recipe(make_run(recipe_path, tmp_path / "2", *MIXED))
+    kept = "tasks/rte/student/seed_3"
+    assert not (tmp_path / "2" / kept / "result.json").is_file()
+    stages.run_recipe(make_run(recipe_path, tmp_path / "2", *MIXED))
+    whole, again = (
+        models.load_task_model(folder / kept / "model.keras").get_weights()
+        for folder in (finished[0].folder, tmp_path / "2")
+    )
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    steps = [
+        line["step"]
+        for line in map(
+            json.loads,
+            (tmp_path / "2" / "metrics.jsonl").read_text().splitlines(),
+        )
+        if line["stage"] == "rte/student/seed_3"
+    ]
+    assert steps[-1] == 8
