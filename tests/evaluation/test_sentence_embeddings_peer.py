@@ -29,16 +29,17 @@ TEXTS = [
 def peer(request, toy_teacher, tmp_path):
     """A folder that sentence-transformers wrote, and its own model."""
     import torch
+    from sentence_transformers.sentence_transformer import modules
 
     config = json.loads((toy_teacher / "config.json").read_text())
     (toy_teacher / "config.json").write_text(
         json.dumps({**config, "architectures": ["BertModel"]})
     )
     parts = [
-        st.models.Transformer(str(toy_teacher), max_seq_length=10),
-        st.models.Pooling(16, pooling_mode=request.param),
-        st.models.Dense(16, 6, activation_function=torch.nn.Tanh()),
-        st.models.Normalize(),
+        modules.Transformer(str(toy_teacher), max_seq_length=10),
+        modules.Pooling(16, pooling_mode=request.param),
+        modules.Dense(16, 6, activation_function=torch.nn.Tanh()),
+        modules.Normalize(),
     ]
     model = st.SentenceTransformer(
         modules=parts,
@@ -66,7 +67,9 @@ def test_vectors_are_the_same(peer):
 
 
 def test_correlations_are_the_same(peer, tmp_path):
-    from sentence_transformers import evaluation as their_evaluation
+    from sentence_transformers.sentence_transformer import (
+        evaluation as their_evaluation,
+    )
 
     theirs, folder = peer
     scores = [4.0, 1.0, 2.5, 3.0, 0.0, 2.0]
@@ -87,7 +90,9 @@ def test_correlations_are_the_same(peer, tmp_path):
 
 
 def test_retrieval_is_the_same(tmp_path):
-    from sentence_transformers import evaluation as their_evaluation
+    from sentence_transformers.sentence_transformer import (
+        evaluation as their_evaluation,
+    )
 
     generator = np.random.default_rng(0)
     names = [f"t{number}" for number in range(150)]

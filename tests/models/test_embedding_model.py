@@ -187,6 +187,18 @@ def test_prompts_are_put_before_texts(reader):
         reader.encode_text("ab", "none")
 
 
+def test_queries_without_a_prompt_do_not_get_the_default(reader):
+    model = models.embedding_model(
+        reader, prompts={"other": "o "}, default_prompt_name="other"
+    )
+    plain = model.predict(["ab"], verbose=0)
+    for encode_as in (model.encode_query, model.encode_documents):
+        np.testing.assert_allclose(encode_as("ab"), plain, atol=1e-6)
+        with pytest.raises(ValueError, match="`prompt_name` must be one of"):
+            encode_as("ab", prompt_name="query")
+    assert np.abs(model.encode_text("ab") - plain).max() > 1e-3
+
+
 def test_predict_takes_texts_and_ids(reader):
     texts = reader.predict(["ab cd", "x"], verbose=0)
     ids = reader.predict(

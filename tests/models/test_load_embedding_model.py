@@ -165,6 +165,7 @@ def test_a_dense_layer_and_prompts(tmp_path, toy_teacher, activation, bias):
     for found in (model.encode_query(TEXTS), model.encode_text(TEXTS)):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert np.abs(model.encode_documents(TEXTS) - expected).max() > 1e-3
+    assert model.prompts == {"query": "q: ", "document": ""}
 
 
 def test_lengths_that_are_not_said_or_too_large(tmp_path, toy_teacher):

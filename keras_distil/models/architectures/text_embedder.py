@@ -286,49 +286,45 @@ class ExactTextEmbedder(OptionalInputs):
             ValueError: if a text is empty, there are none, the prompt is
                 unknown, or the model has no tokenizer.
         """
-        texts = [text] if isinstance(text, str) else list(text)
-        kwargs = {"verbose": 0, **kwargs}
-        batch_size = check_count("batch_size", batch_size)
         prompt = self._prompt(prompt_name or self.default_prompt_name)
-        preprocessor = self.preprocessor or TextPreprocessor()
-        if not isinstance(preprocessor, TextPreprocessor):
-            prompted = [f"{prompt}{each}" for each in texts]
-            return self.predict(  # type: ignore[attr-defined]
-                prompted, batch_size=batch_size, **kwargs
-            )
-        examples = preprocessor.encode(texts, prompt=prompt)
-        batches = list(padded_batches(examples, batch_size=batch_size))
-        found = self.predict(  # type: ignore[attr-defined]
-            dataset_of([inputs for _, inputs in batches]), **kwargs
-        )
-        vectors = np.empty_like(found)
-        vectors[np.concatenate([rows for rows, _ in batches])] = found
-        return vectors
+        return self._encode(text, prompt, batch_size=batch_size, **kwargs)
 
     def encode_query(
-        self, query: str | Sequence[str], **kwargs: Any
+        self,
+        query: str | Sequence[str],
+        prompt_name: str | None = None,
+        **kwargs: Any,
     ) -> np.ndarray:
         """Returns vectors of texts to search for, with the prompt "query".
 
+        A model without it puts nothing before them, not even its default.
+
         Args:
             query: a text, or a list of them.
+            prompt_name: another prompt.
             **kwargs: arguments of `encode_text`.
         """
-        return self._encode_as(_QUERY_PROMPTS, query, kwargs)
+        prompt = self._prompt(prompt_name, _QUERY_PROMPTS)
+        return self._encode(query, prompt, **kwargs)
 
     def encode_documents(
-        self, documents: str | Sequence[str], **kwargs: Any
+        self,
+        documents: str | Sequence[str],
+        prompt_name: str | None = None,
+        **kwargs: Any,
     ) -> np.ndarray:
         """Returns vectors of texts to be found.
 
         The prompt is the first of "document", "passage" and "corpus" that the
-        model has.
+        model has; a model without them puts nothing before the texts.
 
         Args:
             documents: a text, or a list of them.
+            prompt_name: another prompt.
             **kwargs: arguments of `encode_text`.
         """
-        return self._encode_as(_DOCUMENT_PROMPTS, documents, kwargs)
+        prompt = self._prompt(prompt_name, _DOCUMENT_PROMPTS)
+        return self._encode(documents, prompt, **kwargs)
 
     def similarity(
         self, query_embeddings: Tensor, document_embeddings: Tensor
@@ -347,16 +343,37 @@ class ExactTextEmbedder(OptionalInputs):
             ops.convert_to_tensor(query_embeddings), ops.transpose(documents)
         )
 
-    def _encode_as(
-        self, names: Sequence[str], texts: Any, kwargs: dict[str, Any]
+    def _encode(
+        self,
+        text: str | Sequence[str],
+        prompt: str,
+        *,
+        batch_size: int = 32,
+        **kwargs: Any,
     ) -> np.ndarray:
-        found = [name for name in names if name in self.prompts]
-        name = found[0] if found else None
-        return self.encode_text(texts, **{"prompt_name": name, **kwargs})
+        texts = [text] if isinstance(text, str) else list(text)
+        kwargs = {"verbose": 0, **kwargs}
+        batch_size = check_count("batch_size", batch_size)
+        preprocessor = self.preprocessor or TextPreprocessor()
+        if not isinstance(preprocessor, TextPreprocessor):
+            prompted = [f"{prompt}{each}" for each in texts]
+            return self.predict(  # type: ignore[attr-defined]
+                prompted, batch_size=batch_size, **kwargs
+            )
+        examples = preprocessor.encode(texts, prompt=prompt)
+        batches = list(padded_batches(examples, batch_size=batch_size))
+        found = self.predict(  # type: ignore[attr-defined]
+            dataset_of([inputs for _, inputs in batches]), **kwargs
+        )
+        vectors = np.empty_like(found)
+        vectors[np.concatenate([rows for rows, _ in batches])] = found
+        return vectors
 
-    def _prompt(self, name: str | None) -> str:
+    def _prompt(self, name: str | None, usual: Sequence[str] = ()) -> str:
+        """Returns the prompt of a name, or else the first usual one."""
         if name is None:
-            return ""
+            found = [self.prompts[key] for key in usual if key in self.prompts]
+            return found[0] if found else ""
         if name not in self.prompts:
             raise ValueError(
                 f"`prompt_name` must be one of {sorted(self.prompts)}, the "
