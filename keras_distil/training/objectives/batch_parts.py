@@ -356,7 +356,8 @@ def embedding_parts(
     inputs = checks.inputs(x, limits, optional=_SEGMENTS, form=_TEXTS)
     weight = _task_weight(checks, "embedding", sample_weight, inputs)
     checks.made += require_tokens(inputs["padding_mask"], weight, pooling)
-    if y is None:
+    # Replicas cannot take None, and get vectors without a coordinate.
+    if y is None or tf.convert_to_tensor(y).shape[1:] == (0,):
         return Parts(inputs, None, weight, checks.made)
     if width is None:
         raise BatchError(

@@ -208,7 +208,13 @@ def test_texts_without_weight_count_nowhere(pair):
 
 
 @pytest.mark.parametrize(
-    "form", [lambda x: x, lambda x: (x,), lambda x: (x, None, None)]
+    "form",
+    [
+        lambda x: x,
+        lambda x: (x,),
+        lambda x: (x, None, None),
+        lambda x: (x, np.zeros((5, 0))),
+    ],
 )
 def test_weights_and_targets_may_be_left_out(form):
     objective = make_objective(*toy.make_embedders(), make_losses())
@@ -391,18 +397,21 @@ sys.path[:0] = ["tests", "tests/training/objectives"]
 import keras
 import numpy as np
 import toy
-from keras_distil import Distiller
+from keras_distil import Distiller, models
 from test_embedding_objective import make_losses, make_batch
 
-def train(micro_batches, **options):
+def train(micro_batches, dropout=0.0, **options):
     teacher, student = toy.make_embedders()
+    if dropout:
+        student = models.initialize_student(student, 1, dropout=dropout)
     distiller = Distiller(teacher, student, make_losses())
     distiller.compile(
         keras.optimizers.SGD(0.5), micro_batches=micro_batches, **options
     )
     x, _, weight = make_batch()
-    data = tf.data.Dataset.from_tensor_slices((x, weight)).batch(5)
-    data = data.map(lambda x, weight: (x, None, weight)).repeat(3)
+    none = np.zeros((5, 0), "float32")
+    data = tf.data.Dataset.from_tensor_slices((x, none, weight))
+    data = data.batch(5).repeat(3)
     logs = distiller.fit(data, verbose=0).history
     logs.update(distiller.evaluate(data, verbose=0, return_dict=True))
     return toy.weights_of(student), logs
@@ -421,6 +430,10 @@ for micro_batches in (1, 2):
         np.testing.assert_allclose(
             mirrored_logs[name], value, rtol=1e-4, err_msg=name
         )
+# The states of dropout are set back on replicas, too.
+with strategy.scope():
+    _, dropped = train(2, dropout=0.5)
+assert np.isfinite(dropped["loss"]).all()
 """
 
 
