@@ -38,6 +38,9 @@ ENCODER = (
 )
 FIRST = "tests/test_first_script.py::test_the_page_prints_what_it_says"
 HUB = f"{HERE}::test_the_hub_s_command_and_variable"
+EMBEDDERS = "tests/models/test_load_embedding_model.py"
+POOLING = f"{EMBEDDERS}::test_the_advice_for_an_unknown_pooling_helps"
+READS_TEXTS = f"{EMBEDDERS}::test_a_folder_of_a_mean"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
 LOSSES = f"{HERE}::test_losses_by_the_functions_that_are_named"
 RESUMED = "tests/training/test_resume.py::test_resumed_equals_uninterrupted"
@@ -225,6 +228,26 @@ TABLE = {
     ("models/hub", "or set HF_HOME to a folder"): HUB,
     ("models/hub", " --revision {}"): HUB,
     ("models/load_teacher", "`models.load_task_model` loads it"): ENCODER,
+    ("models/embedding_model", "`models.load_embedding_model` loads"): (
+        READS_TEXTS
+    ),
+    ("models/embedding_model", "such as `models.embedding_model`"): POOLING,
+    ("models/load_embedding_model", "choose a pooling with"): POOLING,
+    ("models/load_embedding_model", "choose one with `models."): POOLING,
+    ("models/static_embedding", "as from `models.load_embedding_model`"): (
+        READS_TEXTS
+    ),
+    ("models/text_preprocessor", "tokenizer=data.load_tokenizer(FOLDER)"): (
+        "tests/models/test_embedding_model.py"
+        "::test_a_tokenizer_may_be_given_as_the_message_says"
+    ),
+    ("training/objectives/shared", "`models.embedding_model` makes one"): (
+        POOLING
+    ),
+    ("training/objectives/vector_losses", "projection='learned', make the"): (
+        "tests/training/objectives/test_embedding_objective.py"
+        "::test_the_advice_for_two_sizes_helps"
+    ),
     ("models/load_teacher", "or pass allow_new_head=True"): ENCODER,
     ("models/model_paths", "must be downloaded first: `hf download"): HUB,
     ("models/supported", "as `models.initialize_student` does"): LOSSES,

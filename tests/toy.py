@@ -196,3 +196,59 @@ def roberta_folder(folder):
     tokenizer = byte_level_tokenizer(folder.with_name("tokenizer"))
     export.export_hugging_face(model, folder, tokenizer)
     return folder
+
+
+def make_embedders(student_width=16, teacher_dimension=None, **settings):
+    """A teacher of sentence embeddings, and a student of one layer."""
+    encoder = make_teacher()
+    teacher = models.embedding_model(
+        encoder, dimension=teacher_dimension, **settings
+    )
+    if teacher_dimension is not None:
+        randomize(teacher.sentence_embedding, seed=4)
+    student = make_student(
+        encoder, hidden_dim=student_width, intermediate_dim=24
+    )
+    return teacher, models.embedding_model(student, **settings)
+
+
+def make_texts(lengths=(7, 4, 2, 6), seed=3):
+    """Inputs of texts; row i holds `lengths[i]` tokens."""
+    x, targets, _ = make_batch(lengths, seed)
+    return {**x, "token_ids": targets}
+
+
+def squad_file(path, paragraphs):
+    """A SQuAD file; each paragraph with the ids of its questions."""
+    path.write_text(
+        json.dumps(
+            {
+                "version": "1.1",
+                "data": [
+                    {
+                        "title": "t",
+                        "paragraphs": [
+                            {
+                                "context": context,
+                                "qas": [
+                                    {
+                                        "id": key,
+                                        "question": f"what is {key}?",
+                                        "answers": [
+                                            {
+                                                "text": context[:3],
+                                                "answer_start": 0,
+                                            }
+                                        ],
+                                    }
+                                    for key in keys
+                                ],
+                            }
+                            for context, keys in paragraphs
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+    return path

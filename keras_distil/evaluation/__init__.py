@@ -11,13 +11,17 @@ from keras_distil.evaluation.retention import (
     kept_percent,
     most_frequent_share,
 )
+from keras_distil.evaluation.retrieval import RetrievalEvaluator
 from keras_distil.evaluation.spans import SpanEvaluator
 from keras_distil.evaluation.squad import SQuADEvaluator
+from keras_distil.evaluation.sts import STSEvaluator
 
 __all__ = [
     "GLUEEvaluator",
     "MaskedLMScores",
+    "RetrievalEvaluator",
     "SQuADEvaluator",
+    "STSEvaluator",
     "SpanEvaluator",
     "chance_score",
     "expected_calibration_error",

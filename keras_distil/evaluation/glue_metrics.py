@@ -315,13 +315,15 @@ def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     return metrics.f1_score(labels, predictions, pos_label=1, zero_division=0.0)
 
 
-def _pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
+def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns Pearson's correlation; 0 if either is constant."""
     if _is_constant(labels) or _is_constant(predictions):
         return 0.0
     return stats.pearsonr(labels, predictions).statistic
 
 
-def _spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
+def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns Spearman's rank correlation; 0 if either is constant."""
     if _is_constant(labels) or _is_constant(predictions):
         return 0.0
     return stats.spearmanr(labels, predictions).statistic
@@ -331,6 +333,6 @@ _METRICS = {
     "accuracy": metrics.accuracy_score,
     "f1": _f1,
     "matthews_correlation": _matthews,
-    "pearson": _pearson,
-    "spearman": _spearman,
+    "pearson": pearson,
+    "spearman": spearman,
 }

@@ -15,6 +15,7 @@ _HOMES = {
     "DistillationLoss": "base",
     "HiddenStateLoss": "base",
     "LogitsLoss": "base",
+    "VectorLoss": "vectors",
     "task_loss": "combinations",
     "triple_loss": "combinations",
     **{row.class_name: row.module for row in ROWS},

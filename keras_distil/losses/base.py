@@ -25,7 +25,9 @@ Tensor = Any
 LOGITS = frozenset({"targets", "teacher_logits", "student_logits"})
 HIDDEN_STATES = frozenset({"teacher_hidden_states", "student_hidden_states"})
 ATTENTION = frozenset({"teacher_attention", "student_attention"})
+VECTORS = frozenset({"teacher_vectors", "student_vectors"})
 COUNTS = ("tokens", "masked", "examples")
+VECTOR_COUNTS = ("examples", "pairs")
 
 
 class DistillationLoss(keras.layers.Layer):
@@ -324,6 +326,9 @@ def check_reads(loss: DistillationLoss) -> None:
     elif isinstance(loss, AttentionLoss):
         right = loss.reads == ATTENTION
         form = f"be {sorted(ATTENTION)}"
+    elif loss.reads & VECTORS:
+        right = loss.reads == VECTORS
+        form = f"be {sorted(VECTORS)}"
     else:
         right = loss.is_on_logits and loss.reads <= LOGITS
         form = "hold 'student_logits', and may 'teacher_logits' and 'targets'"
@@ -340,9 +345,10 @@ def check_reads(loss: DistillationLoss) -> None:
             f"`{kind}.reads` names, {sorted(loss.reads)}. Received: {taken}. "
             "Make the two agree."
         ) from None
-    if loss.counts not in COUNTS:
+    counts = VECTOR_COUNTS if loss.reads & VECTORS else COUNTS
+    if loss.counts not in counts:
         raise TypeError(
-            f"`{kind}.counts` must be one of {list(COUNTS)}. "
+            f"`{kind}.counts` must be one of {list(counts)}. "
             f"Received: counts={loss.counts!r}."
         )
 

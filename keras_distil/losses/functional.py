@@ -254,7 +254,7 @@ def cosine_distance(
         float32, (...,).
     """
     return 1.0 - ops.sum(
-        _unit(teacher_hidden_states) * _unit(student_hidden_states), axis=-1
+        unit(teacher_hidden_states) * unit(student_hidden_states), axis=-1
     )
 
 
@@ -349,7 +349,15 @@ def check_same_shape(
         )
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def unit(vectors: Tensor) -> Tensor:
+    """Scales vectors to length 1; zero stays zero, with a zero gradient.
+
+    Args:
+        vectors: float, (..., width).
+
+    Returns:
+        float32, (..., width).
+    """
     vectors = ops.cast(vectors, "float32")
     squared_norm = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     return vectors * ops.rsqrt(ops.maximum(squared_norm, _SQUARED_NORM_FLOOR))

@@ -21,6 +21,7 @@ from keras_distil.utils.section import (
     NonNegative,
     Positive,
     Section,
+    each_once,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 MASKED_LM = "masked_lm"
 TASK_KINDS = ("classification", "regression", "token_classification", "span")
-KINDS = (MASKED_LM, *TASK_KINDS)
+EMBEDDING = "embedding"
+KINDS = (MASKED_LM, *TASK_KINDS, EMBEDDING)
 # Tasks whose outputs are logits of classes.
 _OF_CLASSES = tuple(kind for kind in TASK_KINDS if kind != "regression")
 
@@ -40,11 +42,13 @@ class LossSettings(Section):
         scheduled: settings that may follow a schedule.
         is_on_states: whether the loss reads hidden states instead of outputs.
         is_on_attention: whether it reads attention instead of outputs.
+        is_on_vectors: whether it reads the vectors of texts.
     """
 
     scheduled: ClassVar[tuple[str, ...]] = ("weight",)
     is_on_states: ClassVar[bool] = False
     is_on_attention: ClassVar[bool] = False
+    is_on_vectors: ClassVar[bool] = False
 
     weight: NonNegative = 1.0
 
@@ -166,6 +170,38 @@ class MaskedLMOutputSettings(_OfAllLogits):
     positions: Literal["all", "masked"] = "all"
 
 
+class SimilaritySettings(LossSettings):
+    """A loss on the similarities of texts."""
+
+    is_on_vectors = True
+
+
+class SimilarityKLSettings(SimilaritySettings):
+    """The KL divergence of similarities."""
+
+    scheduled = ("temperature", "weight")
+
+    temperature: Positive = 0.0625
+
+
+class VectorSettings(LossSettings):
+    """A distance of two vectors; a projection for vectors of two sizes."""
+
+    is_on_vectors = True
+
+    projection: Literal["learned"] | None = None
+
+
+class MatryoshkaSettings(LossSettings):
+    """The other losses on vectors, for their first coordinates."""
+
+    is_on_vectors = True
+
+    dimensions: Annotated[
+        list[Count], Field(min_length=1), AfterValidator(each_once)
+    ] = [256, 128, 64]
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A loss in recipes.
@@ -272,6 +308,36 @@ ROWS = (
         MaskedLMOutputSettings,
     ),
     Row("output_mse", TASK_KINDS, "soft_target:SoftTargetSquaredError"),
+    Row(
+        "vector_cosine",
+        (EMBEDDING,),
+        "vector_distance:VectorCosineDistance",
+        VectorSettings,
+    ),
+    Row(
+        "vector_mse",
+        (EMBEDDING,),
+        "vector_distance:VectorMeanSquaredError",
+        VectorSettings,
+    ),
+    Row(
+        "similarity_kl",
+        (EMBEDDING,),
+        "similarity:SimilarityKLDivergence",
+        SimilarityKLSettings,
+    ),
+    Row(
+        "similarity_mse",
+        (EMBEDDING,),
+        "similarity:SimilarityMeanSquaredError",
+        SimilaritySettings,
+    ),
+    Row(
+        "matryoshka",
+        (EMBEDDING,),
+        "matryoshka:Matryoshka",
+        MatryoshkaSettings,
+    ),
 )
 
 # The losses of a recipe without the key `losses`.

@@ -22,6 +22,12 @@ from keras_distil.models.elmo.language_model import ElmoEncoder as ElmoEncoder
 from keras_distil.models.embedded import (
     embedded_directory as embedded_directory,
 )
+from keras_distil.models.embedding_model import (
+    embedding_model as embedding_model,
+)
+from keras_distil.models.embedding_model import (
+    with_principal_components as with_principal_components,
+)
 from keras_distil.models.hub import commit_of as commit_of
 from keras_distil.models.initialize_student import (
     initialize_student as initialize_student,
@@ -29,12 +35,21 @@ from keras_distil.models.initialize_student import (
 from keras_distil.models.initialize_student import (
     student_layer_indices as student_layer_indices,
 )
+from keras_distil.models.load_embedding_model import (
+    load_embedding_model as load_embedding_model,
+)
 from keras_distil.models.load_teacher import (
     checkpoint_directory as checkpoint_directory,
 )
 from keras_distil.models.load_teacher import load_teacher as load_teacher
+from keras_distil.models.static_embedding import (
+    static_embedding_model as static_embedding_model,
+)
 from keras_distil.models.task_model import load_task_model as load_task_model
 from keras_distil.models.task_model import task_model as task_model
+from keras_distil.models.text_preprocessor import (
+    TextPreprocessor as TextPreprocessor,
+)
 from keras_distil.models.token_models import SpanExtractor as SpanExtractor
 from keras_distil.models.token_models import TokenClassifier as TokenClassifier
 from keras_distil.models.weights import with_dtype as with_dtype

@@ -18,6 +18,11 @@ from keras_distil.models.architectures import (
 )
 from keras_distil.models.architectures.activations import DEFAULT
 from keras_distil.models.architectures.exact import activation_of, epsilon_of
+from keras_distil.models.embedding_model import (
+    embedding_settings,
+    is_embedder,
+    put_embedding,
+)
 from keras_distil.models.encoder_weights import (
     MaskedLMHead,
     read_embeddings,
@@ -72,8 +77,9 @@ def initialize_student(
     with new ones, and a warning says so.
 
     Args:
-        teacher: a `keras_hub` masked-LM model of a supported family, or a
-            model of a task, as from `load_task_model` or `task_model`.
+        teacher: a `keras_hub` masked-LM model of a supported family, a model
+            of a task, as from `load_task_model` or `task_model`, or an
+            embedding model, as from `load_embedding_model`.
         num_layers: int, from 1 to the teacher's. Defaults to the length of
             `layers` if it is a list, else to half the teacher's.
         layers: which of the teacher's layers to copy, see
@@ -91,7 +97,8 @@ def initialize_student(
 
     Returns:
         A masked-LM model, or a model of the teacher's task with equally many
-        outputs, which are logits. Not compiled.
+        outputs, which are logits, or an embedding model with the teacher's
+        pooling, dense layer, prompts and tokenizer. Not compiled.
 
     Raises:
         TypeError: if `teacher` is not of a supported family and one of these
@@ -283,12 +290,13 @@ def _check_teacher(
     is_masked_lm = family is not None and isinstance(
         teacher, family.hub.masked_lm
     )
-    if family is None or not (is_masked_lm or kind_of(teacher) is not None):
+    is_known = is_masked_lm or is_embedder(teacher)
+    if family is None or not (is_known or kind_of(teacher) is not None):
         raise TypeError(
             f"`teacher` must be a `keras_hub` model of a supported family "
-            f"({titles()}) for masked language modelling or a task. "
-            f"Received: {type(teacher).__name__}. `load_teacher` and "
-            "`load_task_model` make one."
+            f"({titles()}) for masked language modelling, a task or sentence "
+            f"embeddings. Received: {type(teacher).__name__}. `load_teacher`, "
+            "`load_task_model` and `load_embedding_model` make one."
         )
     return teacher.backbone, family.of_students
 
@@ -321,6 +329,10 @@ def _put_head(
     dropout: float,
 ) -> keras_hub.models.Task:
     """Builds the student: the encoder with a head of the teacher's kind."""
+    if is_embedder(teacher):
+        return put_embedding(
+            backbone, teacher.preprocessor, **embedding_settings(teacher)
+        )
     kind = kind_of(teacher)
     if kind is None:
         return family.masked_lm(backbone)
@@ -386,6 +398,11 @@ def _copy_embeddings(source: Backbone, target: Backbone) -> None:
 def _copy_head(
     teacher: keras_hub.models.Task, student: keras_hub.models.Task
 ) -> None:
+    if is_embedder(teacher):
+        # KerasHub's own class has nothing to copy.
+        if embedding_settings(teacher)["dimension"] is not None:
+            copy_weights(teacher.sentence_embedding, student.sentence_embedding)
+        return
     if kind_of(teacher) is None:
         _copy_masked_lm_head(*map(read_masked_lm_head, (teacher, student)))
         return

@@ -19,6 +19,8 @@ _WEIGHTS = "model.weights.h5"
 # Keras stores members uncompressed. The slack allows for empty HDF5 space.
 _MOST_EXPANSION = 20
 _SLACK_BYTES = 2**20
+# Keras identifies objects that are there twice by a number.
+_NO_SIZES = ("seed", "shared_object_id")
 # Each of these is a side of a matrix whose other side is the width.
 _SIDES = (
     "vocabulary_size",
@@ -128,7 +130,7 @@ def check_sizes(path: Path, config: Any, weights_bytes: int) -> None:
     for node in _mappings(config):
         width = node.get("hidden_dim")
         for name, value in node.items():
-            if name == "seed" or type(value) is not int:
+            if name in _NO_SIZES or type(value) is not int:
                 continue
             factor = width if name in _SIDES and type(width) is int else 1
             if abs(value) * max(abs(factor), 1) > most:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import keras
 import keras_hub
+from keras_hub.models import Backbone
 
 from keras_distil.models.adapters import merge_adapter
 from keras_distil.models.checkpoints import HuggingFaceCheckpoint
@@ -23,19 +24,13 @@ from keras_distil.models.hub import (
     check_download,
     download_checkpoint,
 )
-from keras_distil.models.keras_archive import (
-    ClaimedSizeError,
-    check_preset,
-    check_sizes,
-    load_archive,
-)
+from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.model_paths import is_preset
 from keras_distil.models.origin import remember_folder
 from keras_distil.models.presets import (
     check_family,
-    is_of_network,
-    known_presets,
-    nearest_preset,
+    preset_is_for,
+    read_preset,
 )
 from keras_distil.models.weights import (
     assign,
@@ -44,13 +39,10 @@ from keras_distil.models.weights import (
     with_dtype,
 )
 from keras_distil.utils import private_api
-from keras_distil.utils.disk import read_json
-from keras_distil.utils.error_text import first_line
 
 _LOGGER = logging.getLogger("keras_distil")
 
 _TASKS = ("masked_lm",)
-_KAGGLE_SCHEME = "kaggle://"
 _UNSAFE_SUFFIXES = (
     ".h5",
     ".hdf5",
@@ -197,13 +189,48 @@ def _load_hugging_face(
     checkpoint = HuggingFaceCheckpoint(directory)
     if not (checkpoint.has_masked_lm_head or allow_new_head or adapter):
         raise _no_head_error(directory, checkpoint.config.task)
+    model = _read_model(checkpoint, dtype=dtype, seed=seed)
+    if adapter is not None:
+        merge_adapter(model, adapter, base_sha256=EMBEDDED_SHA256)
+    elif not checkpoint.has_masked_lm_head:
+        _log_new_head(directory)
+    return model
+
+
+def load_encoder(
+    directory: Path, *, dtype: str | keras.DTypePolicy | None, seed: int
+) -> Backbone:
+    """Loads the encoder of a local Hugging Face directory, without a head.
+
+    Args:
+        directory: the folder; of sentence-transformers' layout, that of the
+            encoder.
+        dtype: as for `load_teacher`.
+        seed: int, determines the dropout layers.
+
+    Raises:
+        ValueError: if the folder is broken or unsupported.
+    """
+    checkpoint = HuggingFaceCheckpoint(directory)
+    model = _read_model(checkpoint, dtype=dtype, seed=seed)
+    remember_folder(model.backbone, directory)
+    return model.backbone
+
+
+def _read_model(
+    checkpoint: HuggingFaceCheckpoint,
+    *,
+    dtype: str | keras.DTypePolicy | None,
+    seed: int,
+) -> keras_hub.models.MaskedLM:
+    """Builds the model of a checkpoint and reads all weights it has."""
+    family = checkpoint.config.family
     with seeded_build(seed):
-        family = checkpoint.config.family
         backbone = family.make_encoder(
             **checkpoint.config.backbone, dtype=dtype
         )
         model = family.masked_lm(backbone)
-    remember_folder(model, directory)
+    remember_folder(model, checkpoint.directory)
     variables = variables_by_path(model)
     shapes = {path: tuple(v.shape) for path, v in variables.items()}
     for path, value in checkpoint.read(shapes):
@@ -212,14 +239,10 @@ def _load_hugging_face(
         _LOGGER.info(
             "%s has no pooler: its weights are set to zero. Masked-LM does "
             "not use it.",
-            directory,
+            checkpoint.directory,
         )
         for variable in backbone.pooled_dense.weights:
             variable.assign(keras.ops.zeros_like(variable))
-    if adapter is not None:
-        merge_adapter(model, adapter, base_sha256=EMBEDDED_SHA256)
-    elif not checkpoint.has_masked_lm_head:
-        _log_new_head(directory)
     return model
 
 
@@ -230,42 +253,15 @@ def _load_preset(
     dtype: str | keras.DTypePolicy | None,
     seed: int,
 ) -> keras_hub.models.MaskedLM:
-    is_remote = source.startswith((_KAGGLE_SCHEME, HUB_SCHEME))
-    is_local = Path(source).is_dir()
-    if not is_remote and not is_local and source not in known_presets():
-        raise ValueError(
-            f"`source` must be {_ACCEPTED}. Received: {source!r}, which is "
-            "neither an existing path nor a known preset."
-            f"{nearest_preset(source)}"
-        )
-    if source.startswith(HUB_SCHEME) and "@" in source:
-        raise ValueError(
-            "KerasHub takes presets on the Hugging Face Hub only from their "
-            f"main branch: remove the revision. Received: {source!r}."
-        )
-    if is_local:
-        check_family(source)
-        check_preset(Path(source), read_json(Path(source) / "config.json"))
-    try:
-        if is_remote:
-            _check_remote_preset(source)
-        # `preprocessor=None`, because batches already hold token ids.
-        with seeded_build(seed):
-            model = keras_hub.models.MaskedLM.from_preset(
-                source, dtype=dtype, preprocessor=None
-            )
-    except ClaimedSizeError:
-        raise
-    # The download clients' errors share no class.
-    except Exception as error:
-        if is_local or not is_of_network(error):
-            raise ValueError(
-                f"The preset `{source}` cannot be loaded: {first_line(error)}"
-            ) from error
-        raise ConnectionError(
-            f"Could not load the preset {source!r}: {first_line(error)} Check "
-            "the name and the network, or pass a local directory."
-        ) from error
+    model = read_preset(
+        keras_hub.models.MaskedLM,
+        source,
+        accepted=_ACCEPTED,
+        dtype=dtype,
+        seed=seed,
+        # Batches already hold token ids.
+        preprocessor=None,
+    )
     if _preset_has_head(source):
         return model
     if not allow_new_head:
@@ -274,34 +270,13 @@ def _load_preset(
     return model
 
 
-def _check_remote_preset(source: str) -> None:
-    """Raises ValueError if a preset claims more weights than it has."""
-    preset_utils = private_api.preset_files()
-
-    try:
-        config, weights = (
-            Path(preset_utils.get_file(source, name))
-            for name in (
-                preset_utils.CONFIG_FILE,
-                preset_utils.MODEL_WEIGHTS_FILE,
-            )
-        )
-    # If a file cannot be fetched, `from_preset` raises the error.
-    except Exception:
-        return
-    check_sizes(Path(source), read_json(config), weights.stat().st_size)
-
-
 def _preset_has_head(source: str) -> bool:
     """Checks whether a preset has weights for a masked-LM head."""
     # KerasHub silently leaves the head random.
-    preset_utils = private_api.preset_files()
-    for name in ("task.json", "task.weights.h5"):
-        if not preset_utils.check_file_exists(source, name):
-            return False
-    task = preset_utils.load_json(source, "task.json")
-    task_class = preset_utils.check_config_class(task)
-    return issubclass(task_class, keras_hub.models.MaskedLM)
+    files = private_api.preset_files()
+    return preset_is_for(keras_hub.models.MaskedLM, source) and (
+        files.check_file_exists(source, "task.weights.h5")
+    )
 
 
 def _load_keras_file(

@@ -1,21 +1,32 @@
-"""KerasHub presets: their family, and whether it is supported."""
+"""KerasHub presets: their family, whether it is supported, reading them."""
 
 import difflib
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_hub
-from keras_hub.models import Backbone
+from keras_hub.models import Backbone, Task
 
 from keras_distil.models.architectures import FAMILIES, titles
+from keras_distil.models.hub import HUB_SCHEME
+from keras_distil.models.keras_archive import (
+    ClaimedSizeError,
+    check_preset,
+    check_sizes,
+)
+from keras_distil.models.weights import seeded_build
+from keras_distil.utils import private_api
 from keras_distil.utils.disk import read_json
+from keras_distil.utils.error_text import first_line
 
 _ENCODERS = tuple(family.hub.encoder for family in FAMILIES.values())
 # Not their subclasses in KerasHub, which are families of their own.
 _SUPPORTED = {encoder for x in FAMILIES.values() for encoder in x.encoders}
 # Clients whose errors share no class, except for errors of the system.
 _CLIENTS = ("httpcore", "httpx", "huggingface_hub", "kagglehub", "kagglesdk")
+_KAGGLE_SCHEME = "kaggle://"
 # The address of KerasHub's presets, with or without a version.
 _HANDLE = re.compile(r"(?:kaggle://keras/\w+/keras/|hf://keras/)([\w.-]+).*")
 
@@ -70,6 +81,91 @@ def is_of_network(error: BaseException | None) -> bool:
             return True
         error = error.__context__
     return False
+
+
+def read_preset(
+    base: type[Task],
+    source: str,
+    *,
+    accepted: str,
+    dtype: str | keras.DTypePolicy | None,
+    seed: int,
+    **options: Any,
+) -> Any:
+    """Reads a KerasHub preset of a supported family as a task's model.
+
+    Args:
+        base: KerasHub's class of the task.
+        source: a preset's name, handle or folder.
+        accepted: the sources that the caller takes, for the message.
+        dtype: as for `load_teacher`.
+        seed: int, determines new weights.
+        **options: arguments of `from_preset`.
+
+    Raises:
+        ValueError: if there is no such preset, or it is broken.
+        ConnectionError: if a download fails.
+    """
+    is_remote = source.startswith((_KAGGLE_SCHEME, HUB_SCHEME))
+    is_local = Path(source).is_dir()
+    if not is_remote and not is_local and source not in known_presets():
+        raise ValueError(
+            f"`source` must be {accepted}. Received: {source!r}, which is "
+            "neither an existing path nor a known preset."
+            f"{nearest_preset(source)}"
+        )
+    if source.startswith(HUB_SCHEME) and "@" in source:
+        raise ValueError(
+            "KerasHub takes presets on the Hugging Face Hub only from their "
+            f"main branch: remove the revision. Received: {source!r}."
+        )
+    if is_local:
+        check_family(source)
+        check_preset(Path(source), read_json(Path(source) / "config.json"))
+    try:
+        if is_remote:
+            _check_remote_preset(source)
+        with seeded_build(seed):
+            return base.from_preset(source, dtype=dtype, **options)
+    except ClaimedSizeError:
+        raise
+    # The download clients' errors share no class.
+    except Exception as error:
+        if is_local or not is_of_network(error):
+            raise ValueError(
+                f"The preset `{source}` cannot be loaded: {first_line(error)}"
+            ) from error
+        raise ConnectionError(
+            f"Could not load the preset {source!r}: {first_line(error)} Check "
+            "the name and the network, or pass a local directory."
+        ) from error
+
+
+def preset_is_for(base: type[Task], source: str) -> bool:
+    """Checks whether a preset was saved as a model of a task."""
+    files = private_api.preset_files()
+    if not files.check_file_exists(source, "task.json"):
+        return False
+    task = files.load_json(source, "task.json")
+    return issubclass(files.check_config_class(task), base)
+
+
+def _check_remote_preset(source: str) -> None:
+    """Raises ValueError if a preset claims more weights than it has."""
+    preset_utils = private_api.preset_files()
+
+    try:
+        config, weights = (
+            Path(preset_utils.get_file(source, name))
+            for name in (
+                preset_utils.CONFIG_FILE,
+                preset_utils.MODEL_WEIGHTS_FILE,
+            )
+        )
+    # If a file cannot be fetched, `from_preset` raises the error.
+    except Exception:
+        return
+    check_sizes(Path(source), read_json(config), weights.stat().st_size)
 
 
 def _find_encoder(source: str) -> type[Backbone] | None:

@@ -210,7 +210,7 @@ def check_task_model(model: Task, role: str) -> None:
     Raises:
         TypeError: naming what is not supported.
     """
-    _check_inputs(model, role)
+    check_inputs(model, role)
     head = _head(model)
     known_ids = {id(model.backbone), *(id(layer) for layer in head)}
     strange = [
@@ -233,7 +233,8 @@ def check_task_model(model: Task, role: str) -> None:
         )
 
 
-def _check_inputs(model: Task, role: str) -> None:
+def check_inputs(model: Task, role: str) -> None:
+    """Raises TypeError unless an encoder reads only what batches have."""
     inputs = model.backbone.input
     names = sorted(inputs) if isinstance(inputs, dict) else [repr(inputs)]
     if not set(names) <= _INPUTS or "token_ids" not in names:

@@ -178,6 +178,8 @@ def with_logits(model: AnyTask) -> AnyTask:
 
 def _rebuild(model: AnyTask, config: dict[str, Any]) -> AnyTask:
     """Rebuilds a model with another configuration and the same weights."""
+    # A tokenizer in it is not part of the configuration.
+    config["preprocessor"] = model.preprocessor
     with seeded_build(0):
         converted = type(model).from_config(config)
     copy_weights(model, converted)

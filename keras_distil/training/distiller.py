@@ -44,9 +44,10 @@ class Distiller(KerasMethods):
 
     Args:
         teacher: a KerasHub masked-LM task model, a model of
-            `models.task_model`, or any Keras model with the inputs and
-            outputs of the student; a `teachers.CachedTeacher`; None if no
-            loss needs a teacher (plain training with the same step).
+            `models.task_model`, an embedding model, or any Keras model with
+            the inputs and outputs of the student; a `teachers.CachedTeacher`;
+            None if no loss needs a teacher (plain training with the same
+            step).
         student: a model for the same task over the same vocabulary, or any
             other Keras model.
         losses: the losses to add up; see `losses.triple_loss` and

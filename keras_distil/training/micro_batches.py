@@ -29,6 +29,7 @@ def accumulate(
     evaluate = functools.partial(objective.compute_gradients, observe=observe)
     if parts == 1:
         return evaluate(batch, denominators, training=True)
+    batch = objective.before_parts(batch, denominators, parts)
 
     def body(index: Tensor, totals: Any) -> tuple[Tensor, Any]:
         found = evaluate(batch.part(index, parts), denominators, training=True)

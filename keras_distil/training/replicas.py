@@ -6,7 +6,7 @@ private method of `keras.Model`, with the problem in Keras that it fixes.
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -177,6 +177,43 @@ def all_reduce(values: Any) -> Any:
         return values
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+class GatheredRows(NamedTuple):
+    """The rows of all replicas, one replica after the other.
+
+    Attributes:
+        values: the tensors of all replicas, concatenated.
+        first: int32 scalar, where this replica's rows begin.
+    """
+
+    values: list[Tensor]
+    first: Tensor
+
+
+def gather_rows(values: Sequence[Tensor]) -> GatheredRows:
+    """Concatenates tensors over all replicas, which may have unequal rows.
+
+    Args:
+        values: float32, equally many rows each.
+    """
+    if replica_count() == 1:
+        return GatheredRows(list(values), tf.constant(0))
+    context = tf.distribute.get_replica_context()
+    number, count = context.replica_id_in_sync_group, replica_count()
+    rows = tf.shape(values[0])[0]
+    # Every sum has a single term that is not 0, so it is exact.
+    sizes = tf.cast(
+        all_reduce(tf.one_hot(number, count) * tf.cast(rows, tf.float32)),
+        tf.int32,
+    )
+    first = tf.reduce_sum(sizes[:number])
+    rest = tf.reduce_sum(sizes) - first - rows
+    placed = [
+        tf.pad(x, [[first, rest], *([[0, 0]] * (x.shape.rank - 1))])
+        for x in values
+    ]
+    return GatheredRows(all_reduce(placed), first)
 
 
 def check_scope(

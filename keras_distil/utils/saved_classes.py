@@ -25,26 +25,39 @@ CLASSES = {
     "losses.hidden_state": ("HiddenStateCosineDistance",),
     "losses.label": ("LabelCrossentropy", "LabelSquaredError"),
     "losses.masked_lm": ("MaskedLMCrossentropy",),
+    "losses.matryoshka": ("Matryoshka",),
+    "losses.similarity": (
+        "SimilarityKLDivergence",
+        "SimilarityMeanSquaredError",
+    ),
     "losses.soft_divergence": (
         "SoftTargetJensenShannonDivergence",
         "SoftTargetReverseKLDivergence",
     ),
     "losses.soft_target": ("SoftTargetKLDivergence", "SoftTargetSquaredError"),
+    "losses.vector_distance": (
+        "VectorCosineDistance",
+        "VectorMeanSquaredError",
+    ),
     "models.architectures.bert": (
         "ExactBertBackbone",
         "ExactBertMaskedLM",
         "ExactBertTextClassifier",
+        "ExactBertTextEmbedder",
     ),
     "models.architectures.distil_bert": (
         "ExactDistilBertBackbone",
         "ExactDistilBertMaskedLM",
         "ExactDistilBertTextClassifier",
+        "ExactDistilBertTextEmbedder",
     ),
     "models.architectures.roberta": (
         "ExactRobertaBackbone",
         "ExactRobertaMaskedLM",
         "ExactRobertaTextClassifier",
+        "ExactRobertaTextEmbedder",
     ),
+    "models.architectures.text_embedder": ("SentenceEmbedding",),
     "models.elmo.character_encoder": ("CharacterEncoder",),
     "models.elmo.language_model": (
         "ElmoClassifier",
@@ -53,6 +66,12 @@ CLASSES = {
         "ScalarMix",
     ),
     "models.elmo.projected_lstm": ("ProjectedLSTM", "ProjectedLSTMCell"),
+    "models.static_embedding": (
+        "StaticBackbone",
+        "StaticTextEmbedder",
+        "StaticTokens",
+    ),
+    "models.text_preprocessor": ("TextPreprocessor",),
     "models.token_models": ("SpanExtractor", "TokenClassifier"),
     "schedules": (
         "Constant",

@@ -3,6 +3,7 @@
 from faults import (
     any_model_faults,
     data_faults,
+    embedding_faults,
     fit_faults,
     layer_loss_faults,
     mended_faults,
@@ -25,4 +26,5 @@ FAULTS: tuple[Fault, ...] = (
     *any_model_faults.FAULTS,
     *layer_loss_faults.FAULTS,
     *text_faults.FAULTS,
+    *embedding_faults.FAULTS,
 )

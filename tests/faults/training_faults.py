@@ -47,7 +47,7 @@ FAULTS = (
     ),
     Fault(
         "the cosine is not normalised",
-        "_unit",
+        "unit",
         "vectors * ops.rsqrt(ops.maximum(squared_norm, _SQUARED_NORM_FLOOR))",
         "vectors",
         _LOSSES,

@@ -35,8 +35,10 @@ def test_every_loss_can_be_made_and_is_named_as_in_the_table(row):
         (loss,) = losses.make_losses({row.name: row.settings()}, kind)
         assert loss.name == row.name
         assert type(loss) is getattr(losses, row.class_name)
-        on_layers = row.settings.is_on_states or row.settings.is_on_attention
-        assert on_layers == (not loss.is_on_logits)
+        settings = row.settings
+        on_layers = settings.is_on_states or settings.is_on_attention
+        assert settings.is_on_vectors == isinstance(loss, losses.VectorLoss)
+        assert loss.is_on_logits != (on_layers or settings.is_on_vectors)
         config = loss.get_config()
         # The defaults of a recipe are those of the class.
         assert row.settings().model_dump() == {

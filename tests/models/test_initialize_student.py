@@ -301,7 +301,7 @@ def test_errors(toy_bert, options, error, message):
 
 
 def test_teacher_of_another_kind(toy_bert):
-    message = "for masked language modelling or a task. Received: ExactBertBack"
+    message = "a task or sentence embeddings. Received: ExactBertBackbone"
     with pytest.raises(TypeError, match=message):
         models.initialize_student(toy_bert.backbone)
 

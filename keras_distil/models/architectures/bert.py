@@ -21,6 +21,9 @@ from keras_distil.models.architectures.family import (
     Family,
     KerasHubClasses,
 )
+from keras_distil.models.architectures.text_embedder import (
+    ExactTextEmbedder,
+)
 from keras_distil.models.architectures.weight_table import (
     Rule,
     WeightTable,
@@ -109,6 +112,22 @@ class ExactBertTextClassifier(
     backbone_cls = ExactBertBackbone
 
 
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactBertTextEmbedder(
+    ExactTextEmbedder, keras_hub.models.BertTextEmbedder
+):
+    """KerasHub's BERT for sentence embeddings, with what folders add to it.
+
+    See `ExactTextEmbedder`: a dense layer, prompts, exact tokenizers.
+
+    Args:
+        *args: see `ExactTextEmbedder`.
+        **kwargs: see `ExactTextEmbedder`.
+    """
+
+    backbone_cls = ExactBertBackbone
+
+
 def _pooler(model: Task) -> list[keras.layers.Layer]:
     return [model.backbone.pooled_dense]
 
@@ -174,6 +193,7 @@ BERT = Family(
         keras_hub.models.BertMaskedLMPreprocessor,
         keras_hub.models.BertTextClassifier,
         keras_hub.models.BertTextClassifierPreprocessor,
+        keras_hub.models.BertTextEmbedder,
         # Its GELU is the approximate one.
         computes_alike=False,
     ),
@@ -182,6 +202,7 @@ BERT = Family(
     epsilon=_EPSILON,
     masked_lm=ExactBertMaskedLM,
     text_classifier=ExactBertTextClassifier,
+    text_embedder=ExactBertTextEmbedder,
     pooler=_pooler,
     config=ConfigKeys(
         class_stem="Bert",

@@ -22,6 +22,9 @@ from keras_distil.models.architectures.family import (
     Family,
     KerasHubClasses,
 )
+from keras_distil.models.architectures.text_embedder import (
+    ExactTextEmbedder,
+)
 from keras_distil.models.architectures.weight_table import (
     Rule,
     WeightTable,
@@ -104,6 +107,23 @@ class ExactDistilBertTextClassifier(
     backbone_cls = None
 
 
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactDistilBertTextEmbedder(
+    ExactTextEmbedder, keras_hub.models.TextEmbedder
+):
+    """DistilBERT for sentence embeddings, which KerasHub lacks.
+
+    See `ExactTextEmbedder`.
+
+    Args:
+        *args: see `ExactTextEmbedder`.
+        **kwargs: see `ExactTextEmbedder`.
+    """
+
+    # KerasHub has no other class for this encoder's presets.
+    backbone_cls = keras_hub.models.DistilBertBackbone
+
+
 def _pooler(model: Task) -> list[keras.layers.Layer]:
     return [model.pooled_dense]
 
@@ -132,6 +152,7 @@ DISTIL_BERT = Family(
     epsilon=_EPSILON,
     masked_lm=ExactDistilBertMaskedLM,
     text_classifier=ExactDistilBertTextClassifier,
+    text_embedder=ExactDistilBertTextEmbedder,
     pooler=_pooler,
     config=ConfigKeys(
         class_stem="DistilBert",

@@ -5,7 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-from keras_hub.models import Backbone, MaskedLM, Task, TextClassifier
+from keras_hub.models import (
+    Backbone,
+    MaskedLM,
+    Task,
+    TextClassifier,
+    TextEmbedder,
+)
 
 from keras_distil.models.architectures.weight_table import WeightTable
 
@@ -61,6 +67,7 @@ class KerasHubClasses:
         masked_lm_preprocessor: its preprocessor.
         text_classifier: class of the classifier of texts.
         text_classifier_preprocessor: its preprocessor.
+        text_embedder: class of the sentence embedder; None if there is none.
         computes_alike: whether these classes compute what checkpoints of the
             family were trained with, except for the head's epsilon.
     """
@@ -71,6 +78,7 @@ class KerasHubClasses:
     masked_lm_preprocessor: Any
     text_classifier: type[TextClassifier]
     text_classifier_preprocessor: Any
+    text_embedder: Any = None
     computes_alike: bool = True
 
 
@@ -91,6 +99,7 @@ class Family:
             says otherwise.
         masked_lm: class of the masked-LM model.
         text_classifier: class of the classifier of texts.
+        text_embedder: class of the sentence embedder.
         pooler: returns the layers of a classifier between the first token's
             state and the dropout before its output, in order.
         config: how its `config.json` names things.
@@ -111,6 +120,7 @@ class Family:
     epsilon: float
     masked_lm: type[MaskedLM]
     text_classifier: type[TextClassifier]
+    text_embedder: type[TextEmbedder]
     pooler: Callable[[Task], list[keras.layers.Layer]]
     config: ConfigKeys
     weights: WeightTable

@@ -22,6 +22,9 @@ from keras_distil.models.architectures.family import (
     Family,
     KerasHubClasses,
 )
+from keras_distil.models.architectures.text_embedder import (
+    ExactTextEmbedder,
+)
 from keras_distil.models.architectures.weight_table import (
     Rule,
     WeightTable,
@@ -100,6 +103,22 @@ class ExactRobertaTextClassifier(
     backbone_cls = ExactRobertaBackbone
 
 
+@keras.saving.register_keras_serializable(package="keras_distil")
+class ExactRobertaTextEmbedder(
+    ExactTextEmbedder, keras_hub.models.TextEmbedder
+):
+    """RoBERTa for sentence embeddings, which KerasHub lacks.
+
+    See `ExactTextEmbedder`.
+
+    Args:
+        *args: see `ExactTextEmbedder`.
+        **kwargs: see `ExactTextEmbedder`.
+    """
+
+    backbone_cls = ExactRobertaBackbone
+
+
 def _pooler(model: Task) -> list[keras.layers.Layer]:
     return [model.pooled_dropout, model.pooled_dense]
 
@@ -140,6 +159,7 @@ ROBERTA = Family(
     epsilon=_EPSILON,
     masked_lm=ExactRobertaMaskedLM,
     text_classifier=ExactRobertaTextClassifier,
+    text_embedder=ExactRobertaTextEmbedder,
     pooler=_pooler,
     # In all else its config.json is BERT's.
     config=dataclasses.replace(

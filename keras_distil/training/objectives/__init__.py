@@ -6,11 +6,16 @@ import keras
 from keras_hub.models import MaskedLM
 
 from keras_distil.losses import DistillationLoss
+from keras_distil.models.embedding_model import is_embedder
 from keras_distil.models.task_model import kind_of
 from keras_distil.teachers import CachedTeacher
 from keras_distil.training.objectives.any_batch import AnyBatch
 from keras_distil.training.objectives.any_model import AnyModelObjective
 from keras_distil.training.objectives.base import Objective
+from keras_distil.training.objectives.embedding import (
+    EmbeddingBatch,
+    EmbeddingObjective,
+)
 from keras_distil.training.objectives.gradient_norms import GradientNorms
 from keras_distil.training.objectives.masked_lm import (
     MaskedLMBatch,
@@ -21,6 +26,8 @@ from keras_distil.training.objectives.task import TaskBatch, TaskObjective
 __all__ = [
     "AnyBatch",
     "AnyModelObjective",
+    "EmbeddingBatch",
+    "EmbeddingObjective",
     "GradientNorms",
     "MaskedLMBatch",
     "MaskedLMObjective",
@@ -44,8 +51,8 @@ def make_objective(
     Args:
         teacher: a model for the same task, a cached teacher for masked
             language modelling, or None.
-        student: a masked-LM task model, a model of `models.task_model`, or
-            any other Keras model.
+        student: a masked-LM task model, a model of `models.task_model`, an
+            embedding model, or any other Keras model.
         losses: the losses to add up.
         from_logits: for any other Keras model; see `AnyModelObjective`.
         trains: whether the student is trained, not only scored.
@@ -64,7 +71,8 @@ def make_objective(
             "A cached teacher is for masked language modelling; any other "
             f"task needs a live one. Received: teacher={teacher.name!r}."
         )
-    if kind is None and not is_masked_lm:
+    embeds = is_embedder(student)
+    if kind is None and not is_masked_lm and not embeds:
         return AnyModelObjective(
             teacher, student, losses, from_logits=from_logits, trains=trains
         )
@@ -74,5 +82,7 @@ def make_objective(
             f"student are known. Leave it out. Received: student="
             f"{student.name!r}, from_logits={from_logits!r}."
         )
+    if embeds:
+        return EmbeddingObjective(teacher, student, losses, trains=trains)
     objective = TaskObjective if kind is not None else MaskedLMObjective
     return objective(teacher, student, losses, trains=trains)

@@ -51,6 +51,8 @@ class Objective(abc.ABC):
 
     chunk_size = chunked.DEFAULT_CHUNK_SIZE
     jit_compile = False
+    # Whether the outputs are vectors of texts.
+    has_vectors = False
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Objective(abc.ABC):
         trains: bool = True,
     ) -> None:
         shared.check_pair(teacher, student, trains=trains)
-        shared.check_losses(losses, teacher)
+        shared.check_losses(losses, teacher, vectors=self.has_vectors)
         self.teacher = teacher
         self.student = student
         self.losses = list(losses)
@@ -191,6 +193,23 @@ class Objective(abc.ABC):
 
     def check_micro_batches(self, parts: int) -> None:  # noqa: B027
         """Raises ValueError if parts of a batch do not add up to the whole."""
+
+    def before_parts(
+        self,
+        batch: Any,
+        denominators: dict[str, Tensor],  # noqa: ARG002
+        parts: int,  # noqa: ARG002
+    ) -> Any:
+        """Returns the batch with what its parts need to know of the whole.
+
+        Called before a batch is processed in micro-batches, in training.
+
+        Args:
+            batch: this replica's batch.
+            denominators: denominators for the whole global batch.
+            parts: int >= 2, number of micro-batches.
+        """
+        return batch
 
     # === For the tasks ===
 

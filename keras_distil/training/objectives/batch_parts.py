@@ -1,5 +1,6 @@
 """The parts of a batch for each task, checked and in a uniform form."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -27,6 +28,10 @@ _TASK = (
     "'segment_ids' if needed, 'label_weight' if some examples have no label, "
     "and with weights as a third part."
 )
+_TEXTS = (
+    "A batch must be {'token_ids', 'padding_mask'}, with 'segment_ids' if "
+    "needed, or a triple of it, the teacher's vectors or None, and weights."
+)
 _CALL = (
     "The inputs must be {'token_ids', 'padding_mask'}, with 'segment_ids' if "
     "needed, and for masked language modelling with 'mask_positions'."
@@ -43,7 +48,8 @@ class Parts(NamedTuple):
         inputs: "token_ids", "padding_mask" and perhaps "segment_ids", int32,
             (batch, length).
         targets: int32 (batch, length) for masked language modelling; for
-            tasks as in `TaskBatch`.
+            tasks as in `TaskBatch`; for embeddings the teacher's vectors,
+            float32, (batch, dimension), or None.
         weight: float32, (batch, length) for masked language modelling; for
             tasks as in `TaskBatch`.
         checks: see `graph_checks.after`.
@@ -385,3 +391,78 @@ def _span(
             name, place, inputs["padding_mask"], _times(weight, of_label)
         )
     return Parts(inputs, tf.stack(places, axis=1), weight, checks.made)
+
+
+# === Sentence embeddings ===
+
+
+def embedding_parts(
+    data: Any, limits: Limits, *, width: int | None, pooling: Collection[str]
+) -> Parts:
+    """Returns the checked parts of a batch of texts.
+
+    Args:
+        data: the user's batch.
+        limits: limits of the models.
+        width: size of the teacher's vectors; None without a teacher.
+        pooling: the pooling modes of the models.
+
+    Raises:
+        BatchError: if the parts do not match each other or `limits`.
+    """
+    x, y, sample_weight = parts_of(data)
+    checks = BatchChecks()
+    inputs = checks.inputs(x, limits, optional=_SEGMENTS, form=_TEXTS)
+    weight = _task_weight(checks, "embedding", sample_weight, inputs)
+    checks.made += require_tokens(inputs["padding_mask"], weight, pooling)
+    # Replicas cannot take None, and get vectors without a coordinate.
+    if y is None or tf.convert_to_tensor(y).shape[1:] == (0,):
+        return Parts(inputs, None, weight, checks.made)
+    if width is None:
+        raise BatchError(
+            "A batch without a teacher has no use for vectors. Received: y."
+        )
+    vectors = check_shape("y", y, "batch", "dimension")
+    if vectors.shape[1] not in (None, width):
+        raise BatchError(
+            f"`y` must hold the teacher's vectors, (batch, {width}), or be "
+            f"None. Received: shape {vectors.shape}."
+        )
+    vectors = check_fit("y", vectors, "token_ids", inputs["token_ids"], 1)
+    vectors = tf.ensure_shape(tf.cast(vectors, tf.float32), [None, width])
+    good = tf.reduce_all(tf.math.is_finite(vectors), axis=1)
+    checks.require(
+        tf.reduce_all(good | (weight == 0.0)),
+        "`y` must be finite where the weight is not 0. Received: others in "
+        "row {}.",
+        lambda: (tf.where(~good & (weight > 0.0))[0, 0],),
+    )
+    return Parts(inputs, vectors, weight, checks.made)
+
+
+def require_tokens(
+    padding_mask: Tensor, weight: Tensor | None, pooling: Collection[str]
+) -> list[Tensor]:
+    """Asserts that every text has a token that its vector can be made of.
+
+    Args:
+        padding_mask: int32, (batch, length).
+        weight: float32, (batch,), 0 for texts that may be padding; None for
+            none of them.
+        pooling: the pooling modes of the models.
+
+    Returns:
+        As `graph_checks.require`.
+    """
+    real = padding_mask > 0
+    good = real[:, 0] if "cls" in pooling else tf.reduce_any(real, axis=1)
+    if weight is not None:
+        good |= weight == 0.0
+    where = " at position 0" if "cls" in pooling else ""
+    return graph_checks.require(
+        tf.reduce_all(good),
+        f"Every text must have a token{where}, where `padding_mask` is 1: "
+        "padding has no vector. Leave the text out, or give it the weight 0. "
+        "Received: padding in row {}.",
+        lambda: (tf.where(~good)[0, 0],),
+    )

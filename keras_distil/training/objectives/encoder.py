@@ -43,7 +43,7 @@ class EncoderObjective(Objective):
         *,
         trains: bool = True,
     ) -> None:
-        shared.check_vocabularies(teacher, student)
+        self._check_vocabularies(teacher, student, losses)
         super().__init__(teacher, student, losses, trains=trains)
         self._attention_losses = AttentionLosses(
             teacher,
@@ -66,6 +66,15 @@ class EncoderObjective(Objective):
     def uses_pooler(self) -> bool:
         """Whether the outputs depend on the encoder's pooler."""
         return False
+
+    def _check_vocabularies(
+        self,
+        teacher: keras.Model | CachedTeacher | None,
+        student: keras.Model,
+        losses: Sequence[DistillationLoss],  # noqa: ARG002
+    ) -> None:
+        """Raises ValueError if the models read different token ids."""
+        shared.check_vocabularies(teacher, student)
 
     def _make_hidden_losses(
         self, losses: Sequence[HiddenStateLoss]

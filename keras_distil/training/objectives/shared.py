@@ -12,6 +12,7 @@ from keras_distil.losses import (
     LabelSquaredError,
     LogitsLoss,
     SoftTargetSquaredError,
+    VectorLoss,
 )
 from keras_distil.losses.base import check_reads
 from keras_distil.models import heads, supported
@@ -116,12 +117,19 @@ def check_vocabularies(
 def check_losses(
     losses: Sequence[DistillationLoss],
     teacher: keras.Model | CachedTeacher | None,
+    *,
+    vectors: bool = False,
 ) -> None:
     """Raises an error unless `losses` can be added up.
 
+    Args:
+        losses: the losses.
+        teacher: a model, a cached teacher or None.
+        vectors: whether the outputs are vectors of texts, not logits.
+
     Raises:
-        TypeError: if one is not a distillation loss, or does not declare what
-            it reads.
+        TypeError: if one is not a distillation loss, does not declare what it
+            reads, or reads outputs of another kind.
         ValueError: if there are no losses or none on logits, if names repeat,
             or if a loss needs a teacher and there is none, or needs outputs
             that a cached teacher lacks.
@@ -132,12 +140,15 @@ def check_losses(
             f"as `losses.triple_loss()`. Received: losses={losses!r}."
         )
     for loss in losses:
-        if not isinstance(loss, LogitsLoss | HiddenStateLoss | AttentionLoss):
+        if not isinstance(
+            loss, LogitsLoss | HiddenStateLoss | AttentionLoss | VectorLoss
+        ):
             raise TypeError(
                 "`losses` must hold keras_distil losses. Received: "
                 f"{loss!r} (of type {type(loss).__name__})."
             )
         check_reads(loss)
+        _check_outputs_read(loss, vectors=vectors)
         if teacher is None and loss.needs_teacher:
             raise ValueError(
                 f"The loss {loss.name!r} needs a teacher. "
@@ -149,13 +160,28 @@ def check_losses(
             "Every loss needs its own name, as logs are called after it. "
             f"Received: names {names}."
         )
-    if not any(loss.is_on_logits for loss in losses):
+    if not vectors and not any(loss.is_on_logits for loss in losses):
         raise ValueError(
             "`losses` must hold a loss on logits, or the output layer would "
             f"not be trained. Received: names {names}."
         )
     if isinstance(teacher, CachedTeacher):
         teacher.check_losses(losses)
+
+
+def _check_outputs_read(loss: DistillationLoss, *, vectors: bool) -> None:
+    if isinstance(loss, VectorLoss) and not vectors:
+        raise TypeError(
+            f"The loss {loss.name!r} reads the vectors of texts, which only "
+            "embedding models return. `models.embedding_model` makes one of "
+            "an encoder."
+        )
+    if loss.is_on_logits and vectors:
+        raise TypeError(
+            f"The loss {loss.name!r} reads logits, and embedding models return "
+            "vectors. Use losses on vectors, such as VectorCosineDistance, on "
+            "hidden states or on attention."
+        )
 
 
 def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:

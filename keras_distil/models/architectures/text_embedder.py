@@ -1,0 +1,415 @@
+"""Sentence embedders: an encoder, a pooling, and what follows it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from keras_hub.models import Backbone
+
+from keras_distil.data import padded_batches
+from keras_distil.losses import functional
+from keras_distil.models.architectures.exact import (
+    OptionalInputs,
+    check_not_cloned,
+)
+from keras_distil.models.text_preprocessor import TextPreprocessor
+from keras_distil.utils.checks import check_count
+
+Tensor = Any
+
+POOLING_MODES = ("mean", "cls", "max")
+# Of the dense layer, by name, as sentence-transformers' folders have them.
+DENSE_ACTIVATIONS = {
+    "linear": keras.activations.linear,
+    "tanh": keras.activations.tanh,
+}
+# Prompts by the names that sentence-transformers looks for, in this order.
+_QUERY_PROMPTS = ("query",)
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+def pool(states: Tensor, padding_mask: Tensor, pooling_mode: str) -> Tensor:
+    """Returns one vector per text from the states of its tokens.
+
+    Args:
+        states: float, (batch, length, width). Values at padding do not matter.
+        padding_mask: int, (batch, length), above 0 at tokens.
+        pooling_mode: "mean" or "max" over the tokens, or "cls", the state of
+            the first one.
+
+    Returns:
+        float32, (batch, width); 0 for a text without tokens.
+    """
+    states = ops.cast(states, "float32")
+    real = ops.expand_dims(ops.cast(padding_mask, "bool"), axis=-1)
+    if pooling_mode == "cls":
+        return ops.where(real[:, 0], states[:, 0], 0.0)
+    if pooling_mode == "max":
+        largest = ops.max(ops.where(real, states, float("-inf")), axis=1)
+        return ops.where(ops.any(real, axis=1), largest, 0.0)
+    total = ops.sum(ops.where(real, states, 0.0), axis=1)
+    count = ops.sum(ops.cast(real, "float32"), axis=1)
+    return total / ops.maximum(count, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class SentenceEmbedding(keras.layers.Layer):
+    """From the states of tokens to a text's vector, in float32.
+
+    Formula:
+        v = pool(states)
+        v = activation(v @ kernel + bias)         # with a dimension
+        v = v / |v|                               # with normalize
+
+    Args:
+        pooling_mode: "mean" or "max" over the tokens, or "cls", the first
+            token's state.
+        normalize: bool, whether vectors are scaled to length 1.
+        dimension: int >= 1, size of the vectors by a dense layer; None for
+            the encoder's width, without one.
+        activation: "linear" or "tanh", of that layer.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        states: float, (batch, length, width).
+        padding_mask: int, (batch, length), above 0 at tokens.
+
+    Returns:
+        float32, (batch, dimension or width).
+
+    Raises:
+        TypeError: if `dimension` is not an integer.
+        ValueError: if it is below 1, or a name is unknown.
+
+    Reference:
+        Reimers and Gurevych 2019, arXiv:1908.10084, section 3. Differs: none.
+    """
+
+    def __init__(
+        self,
+        pooling_mode: str = "mean",
+        normalize: bool = True,
+        dimension: int | None = None,
+        activation: str = "linear",
+        **kwargs: Any,
+    ) -> None:
+        # Few numbers, whose rounding would be that of every similarity.
+        super().__init__(autocast=False, **kwargs)
+        if pooling_mode not in POOLING_MODES:
+            raise ValueError(
+                f"`pooling_mode` must be one of {list(POOLING_MODES)}. "
+                f"Received: pooling_mode={pooling_mode!r:.60}."
+            )
+        if activation not in DENSE_ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {list(DENSE_ACTIVATIONS)}. "
+                f"Received: activation={activation!r:.60}."
+            )
+        if dimension is not None:
+            dimension = check_count("dimension", dimension)
+        self.pooling_mode = pooling_mode
+        self.normalize = bool(normalize)
+        self.dimension = dimension
+        self.activation = activation
+
+    def build(self, states_shape: Sequence[int | None]) -> None:
+        """Makes the weights of the dense layer, if there is one."""
+        if self.dimension is None:
+            return
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(states_shape[-1], self.dimension),
+            initializer="glorot_uniform",
+            autocast=False,
+        )
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(self.dimension,),
+            initializer="zeros",
+            autocast=False,
+        )
+
+    def call(self, states: Tensor, padding_mask: Tensor) -> Tensor:
+        """Returns the vectors of texts; see the class."""
+        vectors = pool(states, padding_mask, self.pooling_mode)
+        if self.dimension is not None:
+            product = ops.matmul(vectors, ops.cast(self.kernel, "float32"))
+            product += ops.cast(self.bias, "float32")
+            vectors = DENSE_ACTIVATIONS[self.activation](product)
+        return functional.unit(vectors) if self.normalize else vectors
+
+    def compute_output_spec(
+        self, states: Any, padding_mask: Any
+    ) -> keras.KerasTensor:
+        """Returns the shape of the vectors, which are always float32."""
+        width = self.dimension or states.shape[-1]
+        return keras.KerasTensor((states.shape[0], width), "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the layer."""
+        return {
+            **super().get_config(),
+            "pooling_mode": self.pooling_mode,
+            "normalize": self.normalize,
+            "dimension": self.dimension,
+            "activation": self.activation,
+        }
+
+
+class ExactTextEmbedder(OptionalInputs):
+    """A KerasHub `TextEmbedder` with the words of `BertTextEmbedder`.
+
+    Vectors are float32 in any precision of the encoder. KerasHub's classes
+    compile by default, this one only on demand.
+
+    Args:
+        backbone: the encoder.
+        preprocessor: a `TextPreprocessor` or one of KerasHub's; None if the
+            model will not read texts.
+        pooling_mode: "mean", "cls" or "max"; see `SentenceEmbedding`.
+        normalize: bool, whether vectors are scaled to length 1.
+        *others: none.
+        dimension: int >= 1, size of the vectors by a dense layer; None for
+            the encoder's width.
+        activation: "linear" or "tanh", of that layer.
+        prompts: by name, what is put before a text: "query" for
+            `encode_query`; "document", "passage" or "corpus" for
+            `encode_documents`.
+        default_prompt_name: the prompt of texts without another; None for
+            none.
+        compile: bool, whether to compile with KerasHub's defaults.
+        **kwargs: arguments of `keras_hub.models.Task`.
+
+    Call arguments:
+        inputs: the encoder's inputs, (batch, length) each; "segment_ids" may
+            be left out.
+
+    Returns:
+        Vectors, float32, (batch, dimension or width).
+
+    Raises:
+        TypeError: if prompts are not strings, or there are other arguments.
+        ValueError: if a name is unknown.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        preprocessor: Any = None,
+        pooling_mode: str = "mean",
+        normalize: bool = True,
+        *others: Any,
+        dimension: int | None = None,
+        activation: str = "linear",
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        compile: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        check_not_cloned(type(self), (backbone,))
+        if others:
+            raise TypeError(
+                f"{type(self).__name__} takes further arguments by keyword "
+                f"only. Received: {others!r:.80}."
+            )
+        # === Layers ===
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.sentence_embedding = SentenceEmbedding(
+            pooling_mode,
+            normalize,
+            dimension,
+            activation,
+            dtype=backbone.dtype_policy,
+            name="sentence_embedding",
+        )
+
+        # === Functional Model ===
+        inputs = backbone.input
+        states = backbone(inputs)
+        if isinstance(states, dict):
+            states = states["sequence_output"]
+        vectors = self.sentence_embedding(states, inputs["padding_mask"])
+        # Not `super`: a family's class in KerasHub would pool once more.
+        keras_hub.models.TextEmbedder.__init__(
+            self, inputs=inputs, outputs=vectors, compile=compile, **kwargs
+        )
+
+        # === Config ===
+        self.pooling_mode = pooling_mode
+        self.normalize = bool(normalize)
+        self.dimension = dimension
+        self.activation = activation
+        self.prompts = check_prompts(prompts, default_prompt_name)
+        self.default_prompt_name = default_prompt_name
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the model."""
+        return {
+            **super().get_config(),  # type: ignore[misc]
+            "pooling_mode": self.pooling_mode,
+            "normalize": self.normalize,
+            "dimension": self.dimension,
+            "activation": self.activation,
+            "prompts": dict(self.prompts),
+            "default_prompt_name": self.default_prompt_name,
+        }
+
+    # === Texts ===
+
+    def encode_text(
+        self,
+        text: str | Sequence[str],
+        prompt_name: str | None = None,
+        *,
+        batch_size: int = 32,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Returns the vectors of texts.
+
+        Args:
+            text: a text, or a list of them.
+            prompt_name: which of `prompts` is put before each; None for the
+                default prompt, if there is one.
+            batch_size: int >= 1, texts per batch, which have similar lengths.
+            **kwargs: arguments of `predict`, such as verbose=1.
+
+        Returns:
+            float32, (texts, dimension or width).
+
+        Raises:
+            TypeError: if a text is not a string.
+            ValueError: if a text is empty, there are none, the prompt is
+                unknown, or the model has no tokenizer.
+        """
+        prompt = self._prompt(prompt_name or self.default_prompt_name)
+        return self._encode(text, prompt, batch_size=batch_size, **kwargs)
+
+    def encode_query(
+        self,
+        query: str | Sequence[str],
+        prompt_name: str | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Returns vectors of texts to search for, with the prompt "query".
+
+        A model without it puts nothing before them, not even its default.
+
+        Args:
+            query: a text, or a list of them.
+            prompt_name: another prompt.
+            **kwargs: arguments of `encode_text`.
+        """
+        prompt = self._prompt(prompt_name, _QUERY_PROMPTS)
+        return self._encode(query, prompt, **kwargs)
+
+    def encode_documents(
+        self,
+        documents: str | Sequence[str],
+        prompt_name: str | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Returns vectors of texts to be found.
+
+        The prompt is the first of "document", "passage" and "corpus" that the
+        model has; a model without them puts nothing before the texts.
+
+        Args:
+            documents: a text, or a list of them.
+            prompt_name: another prompt.
+            **kwargs: arguments of `encode_text`.
+        """
+        prompt = self._prompt(prompt_name, _DOCUMENT_PROMPTS)
+        return self._encode(documents, prompt, **kwargs)
+
+    def similarity(
+        self, query_embeddings: Tensor, document_embeddings: Tensor
+    ) -> Tensor:
+        """Returns dot products, which are cosines with `normalize`.
+
+        Args:
+            query_embeddings: float, (queries, dimension).
+            document_embeddings: float, (documents, dimension).
+
+        Returns:
+            float, (queries, documents).
+        """
+        documents = ops.convert_to_tensor(document_embeddings)
+        return ops.matmul(
+            ops.convert_to_tensor(query_embeddings), ops.transpose(documents)
+        )
+
+    def _encode(
+        self,
+        text: str | Sequence[str],
+        prompt: str,
+        *,
+        batch_size: int = 32,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        texts = [text] if isinstance(text, str) else list(text)
+        kwargs = {"verbose": 0, **kwargs}
+        batch_size = check_count("batch_size", batch_size)
+        preprocessor = self.preprocessor or TextPreprocessor()
+        if not isinstance(preprocessor, TextPreprocessor):
+            prompted = [f"{prompt}{each}" for each in texts]
+            return self.predict(  # type: ignore[attr-defined]
+                prompted, batch_size=batch_size, **kwargs
+            )
+        examples = preprocessor.encode(texts, prompt=prompt)
+        batches = list(padded_batches(examples, batch_size=batch_size))
+        found = self.predict(  # type: ignore[attr-defined]
+            dataset_of([inputs for _, inputs in batches]), **kwargs
+        )
+        vectors = np.empty_like(found)
+        vectors[np.concatenate([rows for rows, _ in batches])] = found
+        return vectors
+
+    def _prompt(self, name: str | None, usual: Sequence[str] = ()) -> str:
+        """Returns the prompt of a name, or else the first usual one."""
+        if name is None:
+            found = [self.prompts[key] for key in usual if key in self.prompts]
+            return found[0] if found else ""
+        if name not in self.prompts:
+            raise ValueError(
+                f"`prompt_name` must be one of {sorted(self.prompts)}, the "
+                f"model's prompts. Received: prompt_name={name!r:.60}."
+            )
+        return self.prompts[name]
+
+
+def check_prompts(
+    prompts: Mapping[str, str] | None, default: str | None
+) -> dict[str, str]:
+    """Returns prompts by name, after checking them.
+
+    Raises:
+        TypeError: if they are not strings.
+        ValueError: if the default is not one of them.
+    """
+    checked = dict(prompts or {})
+    if not all(isinstance(x, str) for pair in checked.items() for x in pair):
+        raise TypeError(
+            "`prompts` must be strings by name, such as {'query': 'query: '}. "
+            f"Received: prompts={checked!r:.80}."
+        )
+    if default is not None and default not in checked:
+        raise ValueError(
+            f"`default_prompt_name` must be one of {sorted(checked)}, the "
+            f"prompts. Received: default_prompt_name={default!r:.60}."
+        )
+    return checked
+
+
+def dataset_of(batches: list[dict[str, np.ndarray]]) -> tf.data.Dataset:
+    """Returns batches of an encoder's inputs as a dataset."""
+    matrix = tf.TensorSpec([None, None], tf.int32)
+    made = tf.data.Dataset.from_generator(
+        lambda: iter(batches),
+        output_signature=dict.fromkeys(batches[0], matrix),
+    )
+    return made.apply(tf.data.experimental.assert_cardinality(len(batches)))
