@@ -257,6 +257,9 @@ def _fitting(rng: random.Random, kind: str) -> tuple[Any, Any, Any]:
         weight = None
     elif kind == "span" and form == 3:
         weight = {"start": weight, "end": weight}
+    elif kind != "masked_lm" and form == 4:
+        factors = generator.choice([0.0, 1.0, 0.5], len(x["token_ids"]))
+        x = {**x, "label_weight": factors.astype("float32")}
     return x, y, weight
 
 
@@ -358,8 +361,7 @@ def _weights(array: np.ndarray) -> np.ndarray:
 
 def _inputs(x: Any, masked_lm: bool) -> dict[str, np.ndarray]:
     allowed = {"token_ids", "padding_mask", "segment_ids"}
-    if masked_lm:
-        allowed |= {"mask_positions"}
+    allowed |= {"mask_positions"} if masked_lm else {"label_weight"}
     if not isinstance(x, dict) or not (
         {"token_ids", "padding_mask"} <= set(x) <= allowed
     ):
@@ -398,6 +400,7 @@ def _expected(distiller: Distiller, kind: str, batch: Any) -> dict[str, float]:
     real = inputs["padding_mask"]
     find = _masked_lm if kind == "masked_lm" else _task
     targets, weight, counted = find(kind, x, y, weight, inputs)
+    labelled = _labelled(x, weight)
     teacher, student = _states(distiller, inputs)
     logs = {
         "cosine_loss": reference.cosine_distance(teacher, student, counted)[0]
@@ -410,21 +413,34 @@ def _expected(distiller: Distiller, kind: str, batch: Any) -> dict[str, float]:
         )
     ]
     if kind == "regression":
-        error = (pair[1][:, 0] - np.where(weight > 0, targets, 0.0)) ** 2
-        logs["label_loss"] = _mean(error, weight)
+        error = (pair[1][:, 0] - np.where(labelled > 0, targets, 0.0)) ** 2
+        logs["label_loss"] = _mean(error, labelled)
         soft = (pair[1][:, 0] - pair[0][:, 0]) ** 2
         return logs | {"soft_target_loss": _mean(soft, weight)}
     if kind == "span":
         weight = np.concatenate([weight, weight])
+        labelled = np.concatenate([labelled, labelled])
     log_q = reference.log_softmax(pair[1])
     if targets.ndim < log_q.ndim:
         targets = np.eye(log_q.shape[-1])[targets]
-    value = _mean(-(targets * log_q).sum(-1), weight)
+    value = _mean(-(targets * log_q).sum(-1), labelled)
     soft = reference.kl_divergence(
         *pair, TEMPERATURE, counted if kind == "masked_lm" else weight
     )[0]
     name = "mlm_loss" if kind == "masked_lm" else "label_loss"
     return logs | {name: value, "soft_target_loss": soft}
+
+
+def _labelled(x: dict, weight: np.ndarray) -> np.ndarray:
+    """The weight of the labels, in the shape of the weight."""
+    if "label_weight" not in x:
+        return weight
+    factors = _weights(_shaped(x["label_weight"], (len(weight),)))
+    if weight.ndim == 2:
+        factors = factors[:, None]
+    with np.errstate(over="ignore"):
+        product = weight.astype("float32") * factors.astype("float32")
+    return product.astype("float64")
 
 
 def _mean(values: np.ndarray, weight: np.ndarray) -> float:
@@ -504,9 +520,8 @@ def _task(
         ]
         weight = weight * (pair[0] != IGNORED) * (pair[1] != IGNORED)
         pair = [np.where(p == IGNORED, 0, p) for p in pair]
-        if any(
-            (weight > 0)[~(real[np.arange(rows), p] > 0)].any() for p in pair
-        ):
+        counts = _labelled(x, weight) > 0
+        if any(counts[~(real[np.arange(rows), p] > 0)].any() for p in pair):
             raise Unfit
         return np.concatenate(pair), weight, weight[:, None] * real
     if kind == "token_classification":
@@ -518,18 +533,19 @@ def _task(
     if kind == "regression":
         with np.errstate(over="ignore"):
             y = _shaped(y, shape).astype("float32")
-        if not np.isfinite(y[weight > 0]).all():
+        if not np.isfinite(y[_labelled(x, weight) > 0]).all():
             raise Unfit
     elif y.ndim == 2 and y.shape[1] != 1:
         if y.dtype.kind != "f" or y.shape != (rows, 3):
             raise Unfit
-        chosen = y[weight > 0].astype("float64")
+        counts = _labelled(x, weight) > 0
+        chosen = y[counts].astype("float64")
         if not (
             (chosen >= 0).all()
             and np.allclose(chosen.sum(1), 1.0, rtol=0, atol=1e-3)
         ):
             raise Unfit
-        y = np.where(weight[:, None] > 0, y, 0.0)
+        y = np.where(counts[:, None], y, 0.0)
     else:
         y = _whole(_shaped(y, shape), 3, ignored=True)
         weight = weight * (y != IGNORED)
