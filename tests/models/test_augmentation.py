@@ -152,6 +152,17 @@ def test_a_part_depends_on_nothing_but_its_number(
     assert labels == [[2, 3], [2, 3]]
 
 
+def test_parts_of_equal_text_become_different_copies(
+    teacher, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(augmentation, "PART_EXAMPLES", 2)
+    labels = np.zeros(4, "int32")
+    alike = data.encode_examples(tokenizer, ["a b c d e f"] * 4, labels=labels)
+    augmenter = Augmenter(teacher, tokenizer, copies=2)
+    parts = [[rows(x) for x in augmenter.copies_of(alike, n)] for n in (0, 1)]
+    assert parts[0] != parts[1]
+
+
 def test_the_time_is_estimated(examples, teacher, tokenizer):
     augmenter = Augmenter(teacher, tokenizer, copies=1, candidates=1)
     once = augmenter.estimate_seconds(examples, 10)
