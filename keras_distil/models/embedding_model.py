@@ -41,7 +41,9 @@ def embedding_model(
 
     Args:
         encoder: a KerasHub encoder of a supported family, or a task model
-            whose encoder is used. It is not changed.
+            whose encoder is used. It is not changed. Of an embedding model,
+            tokenizer, length and prompts are taken over unless others are
+            given.
         pooling_mode: "mean" or "max" over the tokens' last states, or "cls",
             the first token's state.
         normalize: bool, whether vectors are scaled to length 1.
@@ -93,6 +95,12 @@ def embedding_model(
         )
     if tokenizer is None:
         tokenizer = own_tokenizer(encoder)
+    if sequence_length is None:
+        preprocessor = getattr(encoder, "preprocessor", None)
+        sequence_length = getattr(preprocessor, "sequence_length", None)
+    if prompts is None and default_prompt_name is None:
+        prompts = getattr(encoder, "prompts", None)
+        default_prompt_name = getattr(encoder, "default_prompt_name", None)
     with seeded_build(seed):
         model = put_embedding(
             _copy_encoder(backbone, dtype),

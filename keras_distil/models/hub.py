@@ -12,7 +12,14 @@ from keras_distil.utils.error_text import first_line
 HUB_SCHEME = "hf://"
 
 # Configuration, weights and vocabulary; never a pickle.
-_PATTERNS = ["*.json", "model*.safetensors", "vocab.txt"]
+# Folders of sentence-transformers have some of them in folders of their own.
+_PATTERNS = [
+    "*.json",
+    "model*.safetensors",
+    "vocab.txt",
+    "*/model.safetensors",
+    "*/vocab.txt",
+]
 
 
 # A Git commit, which names a folder in the Hub's cache.

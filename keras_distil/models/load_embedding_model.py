@@ -109,8 +109,10 @@ def load_embedding_model(
     check_family(source)
     if source.startswith(HUB_SCHEME):
         directory = download_checkpoint(source)
-        if not (directory / MODULES_FILE).is_file():
-            check_download(source, directory)
+        encoder = directory
+        if (directory / MODULES_FILE).is_file():
+            encoder = read_sentence_transformer(directory).encoder
+        check_download(source, encoder)
         return _load_directory(directory, **options)
     return _load_preset(source, **options)
 

@@ -103,13 +103,6 @@ FAULTS = (
         ),
     ),
     Fault(
-        "replicas put their vectors on top of one another",
-        "gather_rows",
-        "tf.reduce_sum(sizes[:number])",
-        "tf.constant(0)",
-        (f"{_OBJECTIVE}::test_two_replicas_equal_one",),
-    ),
-    Fault(
         "cut vectors are not scaled again",
         "VectorLosses._cut",
         "functional.unit(vectors) if scaled else vectors",

@@ -54,8 +54,9 @@ def pooled(states, mask, mode):
     return np.stack([reduce[mode](row) for row in rows])
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+@pytest.mark.parametrize(
+    ("mode", "normalize"), [("mean", True), ("cls", False), ("max", True)]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_are_those_of_numpy(family, mode, normalize):
     encoder = make_encoder(family)
@@ -197,6 +198,16 @@ def test_queries_without_a_prompt_do_not_get_the_default(reader):
         with pytest.raises(ValueError, match="`prompt_name` must be one of"):
             encode_as("ab", prompt_name="query")
     assert np.abs(model.encode_text("ab") - plain).max() > 1e-3
+
+
+def test_an_embedder_of_an_embedder_takes_over_what_is_not_given(reader):
+    model = models.embedding_model(
+        models.embedding_model(reader, "max", sequence_length=9), "cls"
+    )
+    assert model.prompts == reader.prompts
+    assert model.default_prompt_name == "other"
+    assert model.preprocessor.sequence_length == 9
+    assert model.dimension is None
 
 
 def test_predict_takes_texts_and_ids(reader):

@@ -281,6 +281,9 @@ def test_the_hub(tmp_path, toy_teacher, monkeypatch):
     )
     model = models.load_embedding_model("hf://someone/tiny")
     assert model.pooling_mode == "mean"
+    os.remove(folder / "model.safetensors")
+    with pytest.raises(ValueError, match="has no weights as safetensors on th"):
+        models.load_embedding_model("hf://someone/tiny")
 
 
 def test_the_wheel_is_taken_without_its_adapter():
