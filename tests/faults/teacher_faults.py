@@ -5,6 +5,7 @@ from faults.fault import Fault
 _MIXTURES = ("tests/losses/test_mixtures.py",)
 _OBJECTIVE = "tests/training/objectives/test_teachers.py"
 _DISTILLER = "tests/training/test_several_teachers.py"
+_RUN = "tests/runs/test_finetuning.py"
 
 FAULTS = (
     Fault(
@@ -76,5 +77,19 @@ FAULTS = (
         'live_teachers(getattr(self, "teacher", None))',
         'live_teachers(getattr(self, "teacher", None))[:1]',
         (f"{_DISTILLER}::test_teachers_are_not_changed_and_not_trained",),
+    ),
+    Fault(
+        "students are trained before the teachers of later seeds",
+        "_trainings_left",
+        "each.row != score_table.TEACHER",
+        "False",
+        (f"{_RUN}::test_the_teachers_of_all_seeds_come_first",),
+    ),
+    Fault(
+        "a student of all teachers has only its own",
+        "plan_teachers",
+        'settings.teacher_seeds == "all"',
+        "False",
+        (f"{_RUN}::test_the_teachers_of_all_seeds_come_first",),
     ),
 )
