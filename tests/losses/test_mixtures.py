@@ -85,7 +85,7 @@ def test_the_first_choice_is_that_of_the_probabilities():
     sure = np.array([[8.0, 0.0, 0.0]], "float32")
     other = np.array([[-20.0, 0.0, -1.0]], "float32")
     assert np.argmax(sure + other) == 1
-    joint = mixtures.joint_logits(mixtures.one_or_several([sure, other]))
+    joint = mixtures.joint_logits(mixtures.one_or_several([other, sure]))
     assert np.argmax(joint) == 0
     assert mixtures.joint_logits(sure) is sure
     assert mixtures.one_or_several([sure]) is sure
