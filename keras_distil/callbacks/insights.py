@@ -15,6 +15,7 @@ from keras_distil.data.special_tokens import framing_ids
 from keras_distil.models import forward
 from keras_distil.training.objectives import MaskedLMBatch
 from keras_distil.training.objectives.batch_checks import limits_of
+from keras_distil.training.objectives.teachers import list_teachers
 from keras_distil.utils import token_roles
 from keras_distil.utils.markdown import escape
 
@@ -69,7 +70,9 @@ class Examples:
     """A batch of masked text on which teacher and student are compared.
 
     Args:
-        teacher: a masked-LM model.
+        teacher: a masked-LM model, or a list of several: their predictions
+            are the mean of their probabilities, and the layers are those of
+            the first.
         student: a masked-LM model with the same vocabulary.
         triple: inputs, original tokens, and weights that are positive at
             masked positions; (batch, length).
@@ -79,7 +82,7 @@ class Examples:
 
     def __init__(
         self,
-        teacher: keras.Model,
+        teacher: keras.Model | Sequence[keras.Model],
         student: keras.Model,
         triple: tuple[dict[str, Any], Any, Any],
         tokenizer: tokenizers.Tokenizer,
@@ -87,8 +90,11 @@ class Examples:
         samples: int = SEQUENCES,
     ) -> None:
         self._samples = samples
-        self._models = {"teacher": teacher, "student": student}
-        batch = MaskedLMBatch.from_triple(triple, limits_of([teacher, student]))
+        teachers = list_teachers(teacher)
+        self._models = {"teacher": teachers, "student": [student]}
+        batch = MaskedLMBatch.from_triple(
+            triple, limits_of([*teachers, student])
+        )
         self._inputs = {k: np.asarray(v) for k, v in batch.inputs.items()}
         self._targets = np.asarray(batch.targets)
         self._masked = np.asarray(batch.mask_weight) > 0
@@ -96,10 +102,10 @@ class Examples:
         self._frame = framing_ids(tokenizer)
         self._cut = {
             name: keras.Model(
-                model.backbone.input,
-                list(forward.states_by_layer(model).values()),
+                first.backbone.input,
+                list(forward.states_by_layer(first).values()),
             )
-            for name, model in self._models.items()
+            for name, (first, *_) in self._models.items()
         }
         counts = [len(cut.outputs) - 1 for cut in self._cut.values()]
         self.pairs = matched_layers(*counts)
@@ -149,7 +155,7 @@ class Examples:
 
     def _states(self, name: str) -> list[np.ndarray]:
         """Returns the hidden states of real tokens after every layer."""
-        inputs = forward.encoder_inputs(self._models[name], self._inputs)
+        inputs = forward.encoder_inputs(self._models[name][0], self._inputs)
         real = self._inputs["padding_mask"] > 0
         return [
             tf.cast(states, tf.float32).numpy()[real]
@@ -158,7 +164,12 @@ class Examples:
 
     def _log_probabilities(self, name: str, places: np.ndarray) -> np.ndarray:
         """Log probabilities at (row, place), float32, (words, vocabulary)."""
-        model = self._models[name]
+        each = [self._predict(model, places) for model in self._models[name]]
+        if len(each) == 1:
+            return each[0]
+        return np.logaddexp.reduce(each, axis=0) - np.float32(np.log(len(each)))
+
+    def _predict(self, model: keras.Model, places: np.ndarray) -> np.ndarray:
         states = forward.encode(model, self._inputs, training=False)
         rows = np.ravel_multi_index(places.T, self._masked.shape)
         projection = forward.project(

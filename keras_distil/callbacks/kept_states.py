@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import keras
 import numpy as np
 
+from keras_distil.training.objectives import live_teachers
 from keras_distil.utils import disk
 
 _log = logging.getLogger(__name__)
@@ -351,9 +352,11 @@ def _insert_teacher(
 
 
 def _list_frozen(model: keras.Model) -> set[int]:
-    if not isinstance(model.teacher, keras.Model):
-        return set()
-    return {id(variable) for variable in model.teacher.weights}
+    return {
+        id(variable)
+        for teacher in live_teachers(model.teacher)
+        for variable in teacher.weights
+    }
 
 
 def _read(path: Path) -> str:

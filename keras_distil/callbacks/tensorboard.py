@@ -25,7 +25,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 from keras_distil.callbacks import insights
 from keras_distil.callbacks.step_record import StepRecorder
 from keras_distil.training.metrics import find_metric
-from keras_distil.training.objectives import GradientNorms
+from keras_distil.training.objectives import GradientNorms, live_teachers
 from keras_distil.utils import disk
 
 # The charts of the custom-scalars page, with the patterns of their scalars.
@@ -145,9 +145,10 @@ class TensorBoard(keras.callbacks.Callback):
                     f"Received: student={self.model.student.name!r} (of type "
                     f"{type(self.model.student).__name__})."
                 )
-            if isinstance(self.model.teacher, keras.Model):
+            teachers = live_teachers(self.model.teacher)
+            if teachers:
                 self._examples = insights.Examples(
-                    self.model.teacher,
+                    teachers,
                     self.model.student,
                     self._triple,
                     self._tokenizer,
@@ -267,12 +268,12 @@ class TensorBoard(keras.callbacks.Callback):
         return self.model.distribute_strategy.extended.should_checkpoint
 
     def _model_texts(self) -> dict[str, str]:
-        models = {"teacher": self.model.teacher, "student": self.model.student}
-        return {
-            name: _summary(model)
-            for name, model in models.items()
-            if isinstance(model, keras.Model)
+        teachers = live_teachers(self.model.teacher)
+        texts = {
+            f"teacher {number}" if len(teachers) > 1 else "teacher": _summary(x)
+            for number, x in enumerate(teachers)
         }
+        return {**texts, "student": _summary(self.model.student)}
 
     def _claim_folder(self, texts: dict[str, str]) -> None:
         """Marks the folder as that of this training.

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_distil.callbacks.kept_states import KeptStates
 from keras_distil.training import snapshots
+from keras_distil.training.objectives import live_teachers
 from keras_distil.training.snapshots import Snapshot
 from keras_distil.training.sources import Position, Source
 from keras_distil.utils import private_api
@@ -308,8 +309,8 @@ def _list_variables(model: keras.Model) -> dict[str, keras.Variable]:
     The teacher is frozen and can be loaded again.
     """
     left_out = {id(v) for v in _list_metrics(model).values()}
-    if isinstance(model.teacher, keras.Model):
-        left_out |= {id(v) for v in model.teacher.variables}
+    for teacher in live_teachers(model.teacher):
+        left_out |= {id(v) for v in teacher.variables}
     variables = [v for v in model.variables if id(v) not in left_out]
     names = [f"model/{v.path}" for v in variables]
     variables += model.optimizer.variables

@@ -63,11 +63,12 @@ class FineTuneSection(Section):
 
     Every row is trained on every task with every seed: the teacher and the
     baseline on the labels, the student from the teacher of the same task and
-    seed, by `losses`. `by_task` replaces settings of single tasks, such as the
-    seeds of large tasks that are trained only once. The row `elmo`, the biLSTM
-    model of the paper's table, is not trained: it only has parameters and
-    latency. `source: files` reads the tasks' official files under `data.root`;
-    `tfds` takes them from TensorFlow Datasets.
+    seed, by `losses`. With `teacher_seeds: all`, every student learns from the
+    teachers of all seeds of its task together. `by_task` replaces settings of
+    single tasks, such as the seeds of large tasks that are trained only once.
+    The row `elmo`, the biLSTM model of the paper's table, is not trained: it
+    only has parameters and latency. `source: files` reads the tasks' official
+    files under `data.root`; `tfds` takes them from TensorFlow Datasets.
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
     overlap by `stride`, after at most `max_question` tokens of the question.
@@ -93,6 +94,7 @@ class FineTuneSection(Section):
     ]
     seeds: Seeds = [0]
     by_task: dict[Task, TaskOverrides] = {}
+    teacher_seeds: Literal["own", "all"] = "own"
     max_length: Length = 128
     stride: Count = 128
     max_question: Count = 64
@@ -202,6 +204,32 @@ class FineTuneSection(Section):
                 f"number; leave one of them out. Received: {wrong[0]}. Losses "
                 f"for all tasks: {', '.join(known)}."
             )
+        return losses
+
+    @field_validator("losses")
+    @classmethod
+    def _teachers_exist(
+        cls, losses: TaskLosses, info: ValidationInfo
+    ) -> TaskLosses:
+        given = info.data
+        # The other keys have errors of their own.
+        if not {"tasks", "seeds", "by_task", "teacher_seeds"} <= set(given):
+            return losses
+        count = 1
+        if given["teacher_seeds"] == "all":
+            own = [given["by_task"].get(task) for task in given["tasks"]]
+            count = min(
+                len((each and each.seeds) or given["seeds"]) for each in own
+            )
+        for name, settings in losses.by_name.items():
+            number = getattr(settings, "teacher", 0)
+            if number >= count:
+                raise ValueError(
+                    f"{name}.teacher must be below {count}, the number of a "
+                    "student's teachers: one, or with `teacher_seeds: all` one "
+                    "for each of the task's seeds. Received: "
+                    f"{name}.teacher={number}."
+                )
         return losses
 
     def of_task(self, task: str) -> "FineTuneSection":

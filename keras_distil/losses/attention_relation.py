@@ -39,6 +39,7 @@ class AttentionRelationKLDivergence(AttentionLoss):
             `losses.AttentionLoss`. The last is the paper's choice for
             teachers of 12 layers; for those of 24 layers, it is the 19th or
             the 21st.
+        teacher: int >= 0. Which of several teachers it learns from.
         relation_heads: int >= 1, which divides both widths. More heads tell
             more of the teacher.
         query_weight: float >= 0, no unit. Factor of the relations of queries.
@@ -86,12 +87,15 @@ class AttentionRelationKLDivergence(AttentionLoss):
         name: str = "attention_relation",
         *,
         layers: Any = LAST,
+        teacher: int = 0,
         relation_heads: int = 12,
         query_weight: float = 1.0,
         key_weight: float = 1.0,
         value_weight: float = 1.0,
     ) -> None:
-        super().__init__(weight=weight, name=name, layers=layers)
+        super().__init__(
+            weight=weight, name=name, layers=layers, teacher=teacher
+        )
         self.relation_heads = check_count("relation_heads", relation_heads)
         self.query_weight = _check_weight("query_weight", query_weight)
         self.key_weight = _check_weight("key_weight", key_weight)

@@ -23,6 +23,7 @@ class AttentionTransfer(AttentionLoss):
         name: string. The log is `<name>_loss`.
         layers: the pairs of layers, over which the mean is taken; see
             `losses.AttentionLoss`.
+        teacher: int >= 0. Which of several teachers it learns from.
 
     Call arguments:
         teacher_attention: float, (batch, length, 3, heads, size): queries,
@@ -64,8 +65,11 @@ class AttentionTransfer(AttentionLoss):
         name: str = "attention_transfer",
         *,
         layers: Any = LAST,
+        teacher: int = 0,
     ) -> None:
-        super().__init__(weight=weight, name=name, layers=layers)
+        super().__init__(
+            weight=weight, name=name, layers=layers, teacher=teacher
+        )
 
     @property
     def tables(self) -> list[Table]:

@@ -1,6 +1,7 @@
 """The base classes of distillation losses, built-in and custom."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,11 +12,11 @@ from keras_distil.losses import functional
 from keras_distil.losses.attention_tables import Table, divergence_sum
 from keras_distil.losses.layers import (
     LAST,
-    Layers,
     check_attention_layers,
     check_layers,
 )
-from keras_distil.utils.checks import check_number
+from keras_distil.losses.mixtures import SeveralLogits
+from keras_distil.utils.checks import check_count, check_number
 from keras_distil.utils.graph_checks import BatchError
 
 Tensor = Any
@@ -126,6 +127,19 @@ class DistillationLoss(keras.layers.Layer):
         """Receives the statistic's mean over a batch, after its update."""
         raise NotImplementedError
 
+    def join_teachers(
+        self, teacher_logits: Sequence[Tensor], student_logits: Tensor
+    ) -> Tensor:
+        """Returns the logits that `token_values` gets for several teachers.
+
+        A loss without this method takes a single teacher only.
+
+        Args:
+            teacher_logits: each teacher's logits, (rows, outputs).
+            student_logits: the student's.
+        """
+        raise NotImplementedError
+
     def token_values(self, *args: Any, **inputs: Any) -> Tensor:
         """Returns the unweighted loss of each token, float32.
 
@@ -169,6 +183,8 @@ class HiddenStateLoss(DistillationLoss):
             with the teacher's layer (i + 1) * T / S - 1, for T and S layers.
             For models other than encoders of text, pairs of layers' names,
             such as [("conv3", "conv1")].
+        teacher: int >= 0. Which of several teachers it learns from, by its
+            place in the list. Defaults to 0.
 
     Attributes:
         reads: "teacher_hidden_states" and "student_hidden_states", (batch,
@@ -176,14 +192,18 @@ class HiddenStateLoss(DistillationLoss):
             come with all of their positions along `length`.
 
     Raises:
-        ValueError: if `layers` has another form, or lists a pair twice.
+        ValueError: if `layers` has another form, or lists a pair twice, or
+            `teacher` is negative.
     """
 
     reads = HIDDEN_STATES
 
-    def __init__(self, *, weight: float, name: str, layers: Any = LAST) -> None:
+    def __init__(
+        self, *, weight: float, name: str, layers: Any = LAST, teacher: int = 0
+    ) -> None:
         super().__init__(weight=weight, name=name)
         self.layers = check_layers(layers, names=True)
+        self.teacher = check_count("teacher", teacher, least=0)
 
     def call(
         self,
@@ -200,7 +220,7 @@ class HiddenStateLoss(DistillationLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""
-        return {**super().get_config(), "layers": _listed(self.layers)}
+        return {**super().get_config(), **_places(self)}
 
 
 class AttentionLoss(DistillationLoss):
@@ -219,20 +239,25 @@ class AttentionLoss(DistillationLoss):
         weight: float >= 0, no unit. Factor of this term in the total loss.
         name: string. The log of this term is called `<name>_loss`.
         layers: as for `HiddenStateLoss`, without "embeddings".
+        teacher: as for `HiddenStateLoss`.
 
     Attributes:
         reads: "teacher_attention" and "student_attention", (batch, length, 3,
             heads, size): queries, keys and values.
 
     Raises:
-        ValueError: if `layers` has another form, or lists a pair twice.
+        ValueError: if `layers` has another form, or lists a pair twice, or
+            `teacher` is negative.
     """
 
     reads = ATTENTION
 
-    def __init__(self, *, weight: float, name: str, layers: Any = LAST) -> None:
+    def __init__(
+        self, *, weight: float, name: str, layers: Any = LAST, teacher: int = 0
+    ) -> None:
         super().__init__(weight=weight, name=name)
         self.layers = check_attention_layers(layers)
+        self.teacher = check_count("teacher", teacher, least=0)
 
     @property
     def tables(self) -> list[Table]:
@@ -308,13 +333,16 @@ class AttentionLoss(DistillationLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""
-        return {**super().get_config(), "layers": _listed(self.layers)}
+        return {**super().get_config(), **_places(self)}
 
 
-def _listed(layers: Layers) -> Any:
-    if isinstance(layers, str):
-        return layers
-    return [list(pair) for pair in layers]
+def _places(loss: HiddenStateLoss | AttentionLoss) -> dict[str, Any]:
+    layers: Any = loss.layers
+    if not isinstance(layers, str):
+        layers = [list(pair) for pair in layers]
+    # A loss written for a single teacher has no such argument.
+    of_another = {"teacher": loss.teacher} if loss.teacher else {}
+    return {"layers": layers, **of_another}
 
 
 def check_reads(loss: DistillationLoss) -> None:
@@ -363,7 +391,13 @@ def loss_values(
         weight: the weights, as `like` of `checked_values`.
         **inputs: all available inputs.
     """
-    values = loss.token_values(**{name: inputs[name] for name in loss.reads})
+    read = {name: inputs[name] for name in loss.reads}
+    several = read.get("teacher_logits")
+    if isinstance(several, SeveralLogits):
+        read["teacher_logits"] = loss.join_teachers(
+            several.logits, inputs["student_logits"]
+        )
+    values = loss.token_values(**read)
     return checked_values(loss, values, weight)
 
 

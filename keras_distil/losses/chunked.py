@@ -7,7 +7,7 @@ so that only the gradients for the features and the vocabulary matrix leave it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -16,6 +16,11 @@ from keras_distil.losses.base import (
     DistillationLoss,
     checked_values,
     loss_values,
+)
+from keras_distil.losses.mixtures import (
+    SeveralLogits,
+    joint_logits,
+    one_or_several,
 )
 from keras_distil.losses.top_logits import TopLogits
 
@@ -53,6 +58,12 @@ class VocabularyProjection(NamedTuple):
         return tf.matmul(rows, self.kernel, transpose_b=True)
 
 
+# The teacher's side of the losses.
+Teacher: TypeAlias = (
+    VocabularyProjection | Sequence[VocabularyProjection] | TopLogits | None
+)
+
+
 class ChunkedResult(NamedTuple):
     """Sums over the rows and the gradients of the weighted total.
 
@@ -81,7 +92,7 @@ def chunked_losses(
     scales: Sequence[Tensor],
     *,
     student: VocabularyProjection,
-    teacher: VocabularyProjection | TopLogits | None,
+    teacher: Teacher,
     token_ids: Tensor,
     row_weights: Sequence[Tensor],
     metric_weight: Tensor,
@@ -97,8 +108,10 @@ def chunked_losses(
         scales: float32 scalars, one per loss: the factor of its summed value
             in the total whose gradient is taken (weight over global count).
         student: the student's rows, for which gradients are taken.
-        teacher: the teacher's rows, same number and vocabulary, or the
-            largest logits of each row; None if no loss needs them.
+        teacher: the teacher's rows, same number and vocabulary; a list of
+            those of several teachers, whose logits exist for one chunk at a
+            time as well; or the largest logits of each row. None if no loss
+            needs them.
         token_ids: int32, (rows,), the original tokens.
         row_weights: float32, (rows,), one per loss.
         metric_weight: float32, (rows,), weights for accuracy and agreement.
@@ -189,8 +202,8 @@ class _Chunk(NamedTuple):
 
     student_product: Tensor
     student_bias: Tensor
-    teacher_product: Tensor | None
-    teacher_bias: Tensor | None
+    teacher_products: list[Tensor]
+    teacher_biases: list[Tensor]
     teacher_top: TopLogits | None
     token_ids: Tensor
     row_weights: list[Tensor]
@@ -198,21 +211,26 @@ class _Chunk(NamedTuple):
 
 
 def _teacher_part(
-    teacher: VocabularyProjection | TopLogits | None,
+    teacher: Teacher,
     part: Callable[[Tensor], Tensor],
     fill: Callable[[Tensor], Tensor],
 ) -> dict[str, Any]:
     """The teacher's part of a `_Chunk`."""
-    found = dict.fromkeys(("teacher_product", "teacher_bias", "teacher_top"))
+    top = None
+    several: Sequence[VocabularyProjection] = ()
     if isinstance(teacher, TopLogits):
-        return {
-            **found,
-            "teacher_top": teacher.of_rows(lambda x: fill(part(x))),
-        }
-    if teacher is None:
-        return found
-    product = fill(teacher.products(part(teacher.features)))
-    return {**found, "teacher_product": product, "teacher_bias": teacher.bias}
+        top = teacher.of_rows(lambda x: fill(part(x)))
+    elif isinstance(teacher, VocabularyProjection):
+        several = [teacher]
+    elif teacher is not None:
+        several = teacher
+    return {
+        "teacher_products": [
+            fill(each.products(part(each.features))) for each in several
+        ],
+        "teacher_biases": [each.bias for each in several],
+        "teacher_top": top,
+    }
 
 
 def _filled(tensor: Tensor, size: int) -> Tensor:
@@ -293,9 +311,12 @@ def _evaluate_chunk(
     The sums are those of the losses, of two metrics and of the statistics.
     """
     student_logits = _logits(chunk.student_product, chunk.student_bias)
+    teacher_logits: Tensor | SeveralLogits | TopLogits | None
     teacher_logits = chunk.teacher_top
-    if chunk.teacher_product is not None:
-        teacher_logits = _logits(chunk.teacher_product, chunk.teacher_bias)
+    if chunk.teacher_products:
+        teacher_logits = one_or_several(
+            list(map(_logits, chunk.teacher_products, chunk.teacher_biases))
+        )
     sums, statistics = [], []
     total = tf.zeros([])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -340,7 +361,7 @@ def _logits(product: Tensor, bias: Tensor) -> Tensor:
 
 def _argmax_metrics(
     student_logits: Tensor,
-    teacher_logits: Tensor | TopLogits | None,
+    teacher_logits: Tensor | SeveralLogits | TopLogits | None,
     chunk: _Chunk,
 ) -> list[Tensor]:
     best = tf.argmax(student_logits, axis=-1, output_type=tf.int32)
@@ -351,6 +372,8 @@ def _argmax_metrics(
     if isinstance(teacher_logits, TopLogits):
         teacher_best = teacher_logits.token_ids[:, 0]
     else:
-        teacher_best = tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
+        teacher_best = tf.argmax(
+            joint_logits(teacher_logits), axis=-1, output_type=tf.int32
+        )
     agreeing = tf.cast(best == teacher_best, tf.float32)
     return [correct_sum, tf.reduce_sum(agreeing * chunk.metric_weight)]

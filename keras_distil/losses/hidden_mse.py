@@ -23,6 +23,7 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
         name: string. The log is `<name>_loss`.
         layers: the pairs of layers, over which the mean is taken; see
             `losses.HiddenStateLoss`.
+        teacher: int >= 0. Which of several teachers it learns from.
 
     Call arguments:
         teacher_hidden_states: float, (batch, length, width).
@@ -35,8 +36,8 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
 
     Raises:
         TypeError: if `weight` is not a number.
-        ValueError: if `weight` is negative or not finite, or `layers` has
-            another form.
+        ValueError: if `weight` or `teacher` is negative, `weight` not finite,
+            or `layers` has another form.
 
     Example:
         >>> import numpy as np
@@ -58,8 +59,11 @@ class HiddenStateMeanSquaredError(HiddenStateLoss):
         name: str = "hidden_mse",
         *,
         layers: Any = LAST,
+        teacher: int = 0,
     ) -> None:
-        super().__init__(weight=weight, name=name, layers=layers)
+        super().__init__(
+            weight=weight, name=name, layers=layers, teacher=teacher
+        )
 
     def token_values(
         self, *, teacher_hidden_states: Tensor, student_hidden_states: Tensor

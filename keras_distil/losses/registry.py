@@ -21,6 +21,7 @@ from keras_distil.utils.section import (
     NonNegative,
     Positive,
     Section,
+    StepCount,
     each_once,
 )
 
@@ -33,6 +34,8 @@ EMBEDDING = "embedding"
 KINDS = (MASKED_LM, *TASK_KINDS, EMBEDDING)
 # Tasks whose outputs are logits of classes.
 _OF_CLASSES = tuple(kind for kind in TASK_KINDS if kind != "regression")
+# Kinds that have one teacher in a recipe.
+_OF_TEXT = (MASKED_LM, EMBEDDING)
 
 
 class LossSettings(Section):
@@ -121,6 +124,27 @@ class AttentionRelationSettings(AttentionSettings):
                 "0. Received: 0 for all three."
             )
         return self
+
+
+class _OfOneTeacher(LossSettings):
+    """Settings of a loss on the layers of one of several teachers.
+
+    `teacher` is its place among the seeds of the task, from 0.
+    """
+
+    teacher: StepCount = 0
+
+
+class TaskHiddenStateSettings(_OfOneTeacher, HiddenStateSettings):
+    """A loss on hidden states in a task."""
+
+
+class TaskAttentionSettings(_OfOneTeacher, AttentionSettings):
+    """A loss on attention in a task."""
+
+
+class TaskAttentionRelationSettings(_OfOneTeacher, AttentionRelationSettings):
+    """Relations of queries, of keys and of values in a task."""
 
 
 class MaskedLMSoftTargetSettings(SoftTargetSettings):
@@ -255,27 +279,51 @@ ROWS = (
     ),
     Row(
         "cosine",
-        KINDS,
+        _OF_TEXT,
         "hidden_state:HiddenStateCosineDistance",
         HiddenStateSettings,
     ),
     Row(
+        "cosine",
+        TASK_KINDS,
+        "hidden_state:HiddenStateCosineDistance",
+        TaskHiddenStateSettings,
+    ),
+    Row(
         "hidden_mse",
-        KINDS,
+        _OF_TEXT,
         "hidden_mse:HiddenStateMeanSquaredError",
         HiddenStateSettings,
     ),
     Row(
+        "hidden_mse",
+        TASK_KINDS,
+        "hidden_mse:HiddenStateMeanSquaredError",
+        TaskHiddenStateSettings,
+    ),
+    Row(
         "attention_relation",
-        KINDS,
+        _OF_TEXT,
         "attention_relation:AttentionRelationKLDivergence",
         AttentionRelationSettings,
     ),
     Row(
+        "attention_relation",
+        TASK_KINDS,
+        "attention_relation:AttentionRelationKLDivergence",
+        TaskAttentionRelationSettings,
+    ),
+    Row(
         "attention_transfer",
-        KINDS,
+        _OF_TEXT,
         "attention_transfer:AttentionTransfer",
         AttentionSettings,
+    ),
+    Row(
+        "attention_transfer",
+        TASK_KINDS,
+        "attention_transfer:AttentionTransfer",
+        TaskAttentionSettings,
     ),
     Row(
         "reverse_kl",

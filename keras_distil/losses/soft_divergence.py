@@ -1,5 +1,6 @@
 """Soft-target losses other than the KL divergence from the teacher."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras_distil.losses.divergences import (
     soft_target_jensen_shannon_divergence,
     soft_target_reverse_kl_divergence,
 )
+from keras_distil.losses.mixtures import mixture_logits
 from keras_distil.losses.soft_target import check_positions
 from keras_distil.utils.checks import check_number
 
@@ -47,6 +49,12 @@ class _SoftDivergence(LogitsLoss):
         )
         return functional.weighted_mean(values, sample_weight)
 
+    def join_teachers(
+        self, teacher_logits: Sequence[Tensor], student_logits: Tensor
+    ) -> Tensor:
+        """Returns logits of the mean of the softened distributions."""
+        return mixture_logits(teacher_logits, self.temperature)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""
         return {
@@ -62,6 +70,9 @@ class SoftTargetReverseKLDivergence(_SoftDivergence):
 
     The student is punished for what the teacher finds improbable, more than
     for what it leaves out, so it prefers a part of the teacher's choices.
+
+    With several teachers, `p` is the mean of their softmaxes; see
+    `losses.mixtures`.
 
     Formula:
         p = softmax(teacher_logits / temperature)
@@ -133,6 +144,9 @@ class SoftTargetJensenShannonDivergence(_SoftDivergence):
 
     It is bounded, and lies between the two KL divergences: divided by
     `teacher_share`, it approaches the soft-target loss where this is small.
+
+    With several teachers, `p` is the mean of their softmaxes; see
+    `losses.mixtures`.
 
     Formula:
         p = softmax(teacher_logits / temperature)

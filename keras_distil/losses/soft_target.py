@@ -1,5 +1,6 @@
 """The soft-target losses, which match the teacher's outputs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from keras_distil.losses import functional
 from keras_distil.losses.base import LogitsLoss, _number
+from keras_distil.losses.mixtures import mean_outputs, mixture_logits
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.utils.checks import check_number
 
@@ -52,6 +54,11 @@ class SoftTargetKLDivergence(LogitsLoss):
 
     clipped to between a quarter and four times `temperature`. The mean is a
     running mean over earlier updates.
+
+    With several teachers, `p` is the mean of their softmaxes, so that the
+    loss is the mean divergence from the teachers up to a constant. The mean of
+    their logits would be a product of experts, sharper than any of them; see
+    `losses.mixtures`.
 
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
@@ -174,6 +181,14 @@ class SoftTargetKLDivergence(LogitsLoss):
             sample_weight,
         )
 
+    def join_teachers(
+        self, teacher_logits: Sequence[Tensor], student_logits: Tensor
+    ) -> Tensor:
+        """Returns logits of the mean of the softened distributions."""
+        return mixture_logits(
+            teacher_logits, self.token_temperature(student_logits)
+        )
+
     def token_values(
         self, *, teacher_logits: Tensor | TopLogits, student_logits: Tensor
     ) -> Tensor:
@@ -210,7 +225,8 @@ class SoftTargetSquaredError(LogitsLoss):
         loss = (student - teacher)**2         # squared unit of the labels
 
     Of several outputs, such as the logits of classes or of a vocabulary, the
-    mean over them; of a span, over its real positions.
+    mean over them; of a span, over its real positions. With several teachers,
+    `teacher` is the mean of their outputs.
 
     Args:
         weight: float >= 0, no unit. Factor in the total loss.
@@ -269,6 +285,12 @@ class SoftTargetSquaredError(LogitsLoss):
             teacher_logits=teacher_logits, student_logits=student_logits
         )
         return functional.weighted_mean(values, sample_weight)
+
+    def join_teachers(
+        self, teacher_logits: Sequence[Tensor], student_logits: Tensor
+    ) -> Tensor:
+        """Returns the mean of the teachers' outputs."""
+        return mean_outputs(teacher_logits)
 
     def token_values(
         self, *, teacher_logits: Tensor, student_logits: Tensor

@@ -80,15 +80,33 @@ def meaning_of(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def share_labels(teacher: keras.Model, student: keras.Model) -> None:
-    """Copies the teacher's labels to a student without labels.
+def share_labels(teachers: Sequence[keras.Model], student: keras.Model) -> None:
+    """Copies the teachers' labels to a student without labels.
+
+    Args:
+        teachers: models, of which some may have no labels.
+        student: a model.
 
     Raises:
-        ValueError: if the student's labels or their order differ: it would
-            learn each class from the probability of another one.
+        ValueError: if labels or their order differ: the student would learn
+            each class from the probability of another one.
     """
-    theirs = labels_of(teacher)
-    if theirs is None or not isinstance(student, Labelled):
+    named = [
+        (number, labels)
+        for number, each in enumerate(teachers)
+        if isinstance(labels := labels_of(each), tuple)
+    ]
+    if not named:
+        return
+    first, theirs = named[0]
+    for number, labels in named[1:]:
+        if labels != theirs:
+            raise ValueError(
+                "Teachers must have the same labels in the same order. "
+                f"Received: {list(theirs)} of teacher[{first}] and "
+                f"{list(labels)} of teacher[{number}]."
+            )
+    if not (hasattr(student, "labels") and hasattr(student, "num_classes")):
         return
     if student.labels is None and student.num_classes == len(theirs):
         student.labels = theirs

@@ -25,6 +25,7 @@ from keras_distil.runs.table_making import make_table
 from keras_distil.runs.task_results import (
     MODEL_FILE,
     TaskTraining,
+    plan_teachers,
     plan_training,
     read_task_result,
     write_result,
@@ -113,6 +114,9 @@ def _trainings_left(
         for seed in finetune_section(run.recipe).of_task(task.name).seeds
         for row in rows
     ]
+    if finetune_section(run.recipe).teacher_seeds == "all":
+        # Each student learns from the teachers of all seeds.
+        planned.sort(key=lambda each: each.row != score_table.TEACHER)
     return [training for training in planned if not training.is_finished]
 
 
@@ -133,9 +137,20 @@ def _count_updates(
     run: Run, task: BuiltTask, encoder: MaskedLM, row: str
 ) -> int:
     settings = _settings_of(run, task, encoder)
-    return settings.epochs * count_epoch_steps(
-        run.recipe, task, row, settings.batch_size
-    )
+    steps = count_epoch_steps(run.recipe, task, row, settings.batch_size)
+    return settings.epochs * steps * _slowness(run, task.name, row)
+
+
+def _slowness(run: Run, task: str, row: str) -> int:
+    """How many updates of a teacher an update takes at most.
+
+    The teacher's forward pass is a third of its update, and a student is not
+    larger.
+    """
+    settings = finetune_section(run.recipe)
+    if row != score_table.STUDENT or settings.teacher_seeds == "own":
+        return 1
+    return -(-(2 + len(settings.of_task(task).seeds)) // 3)
 
 
 def _settings_of(
@@ -168,10 +183,13 @@ def _train(
         labels=task.labels,
         seed=planned.seed,
     )
-    teacher = None
+    teachers = []
     if planned.row == score_table.STUDENT:
-        teacher = load_task_model(planned.teacher_folder / MODEL_FILE)
-    best = _fit(run, planned, model, teacher, task, train, later)
+        teachers = [
+            load_task_model(each.folder / MODEL_FILE)
+            for each in plan_teachers(run, planned)
+        ]
+    best = _fit(run, planned, model, teachers, task, train, later)
     predictions = task.evaluator.predictions(
         load_task_model(planned.folder / MODEL_FILE)
     )
@@ -199,7 +217,7 @@ def _fit(
     run: Run,
     planned: TaskTraining,
     model: Task,
-    teacher: Task | None,
+    teachers: Sequence[Task],
     task: BuiltTask,
     train: data.EncodedExamples | data.Mixture,
     later: int,
@@ -212,7 +230,7 @@ def _fit(
         finetune_section(run.recipe),
         model,
         task.kind,
-        teacher=teacher,
+        teacher=teachers or None,
         learning_rate=settings.learning_rate,
         steps=steps * settings.epochs,
     )
@@ -265,7 +283,7 @@ def make_task_trainer(
     student: Task,
     kind: str,
     *,
-    teacher: Task | None,
+    teacher: Task | Sequence[Task] | None,
     learning_rate: float,
     steps: int,
 ) -> Distiller:

@@ -40,17 +40,23 @@ class TaskTraining:
         """Whether the result, which is written last, exists."""
         return (self.folder / RESULT_FILE).is_file()
 
-    @property
-    def teacher_folder(self) -> Path:
-        """Folder of the teacher with the same task and seed."""
-        row = self.folder.parents[1] / score_table.TEACHER
-        return row / self.folder.name
-
 
 def plan_training(run: Run, task: str, row: str, seed: int) -> TaskTraining:
     """Names a training and its folder."""
     folder = run.folder / "tasks" / task / row / f"seed_{seed}"
     return TaskTraining(task, row, seed, folder)
+
+
+def plan_teachers(run: Run, planned: TaskTraining) -> list[TaskTraining]:
+    """Names the trainings of the teachers that a student learns from."""
+    settings = finetune_section(run.recipe)
+    seeds = [planned.seed]
+    if settings.teacher_seeds == "all":
+        seeds = settings.of_task(planned.task).seeds
+    return [
+        plan_training(run, planned.task, score_table.TEACHER, seed)
+        for seed in seeds
+    ]
 
 
 def read_dev_scores(run: Run, task: str, row: str) -> list[float]:

@@ -117,7 +117,7 @@ def task_trainer(
     optimizer: keras.optimizers.Optimizer,
     task_losses: Sequence[losses.DistillationLoss],
     *,
-    teacher: Task | None = None,
+    teacher: Task | Sequence[Task] | None = None,
     clip_norm: float | None,
     jit_compile: bool = False,
 ) -> Distiller:
@@ -127,7 +127,7 @@ def task_trainer(
         student: the model to train, from `models.task_model`.
         optimizer: an unused optimizer.
         task_losses: from `losses.task_loss`.
-        teacher: a teacher fine-tuned on the same task, or None.
+        teacher: a teacher fine-tuned on the same task, several, or None.
         clip_norm: bound on the global gradient norm, or None.
         jit_compile: see `Distiller.compile`.
 

@@ -18,7 +18,13 @@ from keras_distil.training.compile_arguments import (
 )
 from keras_distil.training.keras_methods import KerasMethods
 from keras_distil.training.micro_batches import accumulate
-from keras_distil.training.objectives import GradientNorms, make_objective
+from keras_distil.training.objectives import (
+    GradientNorms,
+    Teacher,
+    check_teacher,
+    live_teachers,
+    make_objective,
+)
 from keras_distil.training.optimizer_checks import (
     check_known_variables,
     check_optimizer,
@@ -36,16 +42,18 @@ Tensor = Any
 class Distiller(KerasMethods):
     """Trains a student on a teacher's outputs.
 
-    The teacher is never changed, not even its `trainable`: its weights are
-    not among the Distiller's trainable ones. It runs once per step, in
-    inference mode and outside the gradient tape; the student runs once per
-    step (or per micro-batch). All means divide by counts over the whole global
-    batch, and vocabulary logits exist only one chunk at a time.
+    A teacher is never changed, not even its `trainable`: its weights are not
+    among the Distiller's trainable ones. It runs once per step, in inference
+    mode and outside the gradient tape; the student runs once per step (or per
+    micro-batch). All means divide by counts over the whole global batch, and
+    vocabulary logits exist only one chunk at a time.
 
     Args:
         teacher: a KerasHub masked-LM task model, a model of
             `models.task_model`, an embedding model, or any Keras model with
-            the inputs and outputs of the student; a `teachers.CachedTeacher`;
+            the inputs and outputs of the student; a list of such models
+            (without vectors), whose mean probabilities (or outputs, for
+            squared errors) the student learns; a `teachers.CachedTeacher`;
             None if no loss needs a teacher (plain training with the same
             step).
         student: a model for the same task over the same vocabulary, or any
@@ -65,12 +73,12 @@ class Distiller(KerasMethods):
     Raises:
         TypeError: if the models are not for the same task, or a loss does not
             apply to it.
-        ValueError: if the vocabularies, classes or shapes differ, if loss
-            names repeat, if a loss needs a teacher and there is none, if the
-            student cannot be trained exactly (quantised, in half precision or
-            float64, with regularisers, without trainable weights, or with
-            weights of the teacher), or a model was not created in the scope
-            of the distribution strategy.
+        ValueError: if the vocabularies, classes, labels or shapes differ, if
+            loss names repeat, if a loss needs a teacher that there is not, if
+            the student cannot be trained exactly (quantised, in half
+            precision or float64, with regularisers, without trainable
+            weights, or with weights of the teacher), or a model was not
+            created in the scope of the distribution strategy.
 
     Example:
         >>> distiller = Distiller(
@@ -93,7 +101,7 @@ class Distiller(KerasMethods):
 
     def __init__(
         self,
-        teacher: keras.Model | CachedTeacher | None,
+        teacher: Teacher,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         name: str = "distiller",
@@ -103,6 +111,7 @@ class Distiller(KerasMethods):
         # In float32 whatever Keras's global policy, because it only adds up.
         super().__init__(name=name, dtype="float32")
         check_floatx()
+        teacher = check_teacher(teacher)
         objective = make_objective(
             teacher,
             student,
@@ -119,8 +128,7 @@ class Distiller(KerasMethods):
         self.projection = objective.projection
         self.layer_projections = objective.layer_projections
         self._objective = objective
-        if isinstance(teacher, keras.Model):
-            share_labels(teacher, student)
+        share_labels(live_teachers(teacher), student)
         self.tokens_seen = self.add_weight(
             name="tokens_seen",
             shape=(),
@@ -399,9 +407,10 @@ class Distiller(KerasMethods):
 
 
 def _variables_by_role(objective: Any) -> dict[str, list[keras.Variable]]:
-    models = {"teacher": objective.teacher, "student": objective.student}
-    return {
-        f"{role} {model.name!r}": model.variables
-        for role, model in models.items()
-        if isinstance(model, keras.Model)
-    }
+    models = [("teacher", x) for x in live_teachers(objective.teacher)]
+    models.append(("student", objective.student))
+    found: dict[str, list[keras.Variable]] = {}
+    for role, model in models:
+        # Teachers may have the same name.
+        found.setdefault(f"{role} {model.name!r}", []).extend(model.variables)
+    return found

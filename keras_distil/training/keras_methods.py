@@ -9,8 +9,14 @@ import tensorflow as tf
 from keras_distil.data import reading_error, stream_of
 from keras_distil.teachers import cache_error
 from keras_distil.training import fit_arguments, resume
+from keras_distil.training.objectives import live_teachers
 from keras_distil.training.running_metrics import NON_FINITE, RunningMetrics
-from keras_distil.training.saving import deserialize_loss, serialize_model
+from keras_distil.training.saving import (
+    deserialize_loss,
+    deserialize_teacher,
+    serialize_model,
+    serialize_teacher,
+)
 from keras_distil.utils import graph_checks, private_api
 
 Tensor = Any
@@ -49,7 +55,7 @@ class KerasMethods(RunningMetrics):
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
-        """The variables that training changes, without the teacher's."""
+        """The variables that training changes, without any teacher's."""
         return self._without_teacher(super().trainable_variables)
 
     @property
@@ -70,10 +76,9 @@ class KerasMethods(RunningMetrics):
     def _without_teacher(
         self, variables: list[keras.Variable]
     ) -> list[keras.Variable]:
-        teacher = getattr(self, "teacher", None)
-        if not isinstance(teacher, keras.Model):
-            return variables
-        return _difference(variables, teacher.variables)
+        for teacher in live_teachers(getattr(self, "teacher", None)):
+            variables = _difference(variables, teacher.variables)
+        return variables
 
     # === Training and scoring ===
 
@@ -299,13 +304,13 @@ class KerasMethods(RunningMetrics):
     # === Saving ===
 
     def get_config(self) -> dict[str, Any]:
-        """Returns both models and the losses, serialised."""
+        """Returns all models and the losses, serialised."""
         serialize = keras.saving.serialize_keras_object
         said = {}
         if self.from_logits is not None:
             said["from_logits"] = self.from_logits
         return {
-            "teacher": serialize_model(self.teacher),
+            "teacher": serialize_teacher(self.teacher),
             "student": serialize_model(self.student),
             "losses": [serialize(loss) for loss in self.distillation_losses],
             "name": self.name,
@@ -321,7 +326,7 @@ class KerasMethods(RunningMetrics):
         """
         deserialize = keras.saving.deserialize_keras_object
         return cls(
-            teacher=deserialize(config["teacher"]),
+            teacher=deserialize_teacher(config["teacher"]),
             student=deserialize(config["student"]),
             losses=[deserialize_loss(loss) for loss in config["losses"]],
             name=config["name"],

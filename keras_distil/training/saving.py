@@ -6,6 +6,7 @@ import keras
 
 from keras_distil.losses import DistillationLoss
 from keras_distil.teachers import CachedTeacher
+from keras_distil.training.objectives import Teacher
 
 
 def serialize_model(
@@ -19,6 +20,21 @@ def serialize_model(
     # does not matter (and loading that warns).
     config.pop("compile_config", None)
     return config
+
+
+def serialize_teacher(teacher: Teacher) -> Any:
+    """Returns the configuration of a teacher, or a list of several."""
+    if isinstance(teacher, list):
+        return [serialize_model(each) for each in teacher]
+    return serialize_model(teacher)
+
+
+def deserialize_teacher(config: Any) -> Any:
+    """Creates the teacher or teachers that a configuration describes."""
+    deserialize = keras.saving.deserialize_keras_object
+    if isinstance(config, list):
+        return [deserialize(each) for each in config]
+    return deserialize(config)
 
 
 def deserialize_loss(config: dict[str, Any]) -> DistillationLoss:

@@ -7,9 +7,9 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 from tensorboard.util import tensor_util
-from toy import byte_level_tokenizer, full_logits, hidden_states
+from toy import byte_level_tokenizer, full_logits, hidden_states, randomize
 
-from keras_distil import callbacks, data
+from keras_distil import Distiller, callbacks, data, losses
 from keras_distil.callbacks import insights
 from keras_distil.utils.markdown import escape
 
@@ -213,3 +213,42 @@ def test_words_of_a_byte_level_tokenizer(make_distiller, tmp_path):
     # What frames the texts is left out.
     assert word.after == spelt[2] + spelt[3]
     assert len(word.teacher) == 5
+
+
+def test_several_teachers_choose_words_together(
+    make_distiller, triple, tokenizer
+):
+    """By the mean of their probabilities; layers are those of the first."""
+    distiller = make_distiller()
+    other = randomize(make_distiller().teacher, seed=3, scale=0.5)
+    teachers, student = [distiller.teacher, other], distiller.student
+    found = insights.Examples(teachers, student, triple, tokenizer)
+    masked = triple[2] > 0
+    p, q = [], []
+    for made, model in ((p, teachers[0]), (p, other), (q, student)):
+        z = np.float64(full_logits(model, triple[0]))[masked]
+        z = np.exp(z - z.max(-1, keepdims=True))
+        made.append(z / z.sum(-1, keepdims=True))
+    p, q = np.mean(p, axis=0), q[0]
+    look = found.look()
+    np.testing.assert_allclose(look.confidence, p.max(-1), rtol=1e-4)
+    expected = np.sum(p * np.log(p / q), axis=-1)
+    np.testing.assert_allclose(look.divergence, expected, rtol=1e-3, atol=1e-6)
+    alone = insights.Examples(teachers[0], student, triple, tokenizer).look()
+    assert (look.cka, look.cosine) == (alone.cka, alone.cosine)
+    assert not np.allclose(look.confidence, alone.confidence)
+
+
+def test_each_teacher_has_its_summary(make_distiller, triple, tmp_path):
+    distiller = make_distiller()
+    teachers = [distiller.teacher, make_distiller().teacher]
+    several = Distiller(
+        teachers, distiller.student, [losses.SoftTargetKLDivergence()]
+    )
+    for each, names in (
+        (distiller, {"teacher", "student"}),
+        (several, {"teacher 0", "teacher 1", "student"}),
+    ):
+        board = callbacks.TensorBoard(tmp_path / str(len(names)))
+        board.set_model(each)
+        assert board._model_texts().keys() == names

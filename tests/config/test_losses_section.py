@@ -394,3 +394,62 @@ def test_a_weight_of_zero_is_translated_to_what_it_did(recipe_path):
     assert found.finetune.rows == ["teacher", "baseline"]
     (key,) = found.search.space
     assert key == "distill.losses.soft_target.temperature"
+
+
+# === Several teachers of a task ===
+
+
+def finetune(*settings):
+    keys = ", ".join(["tasks: [rte, cola]", "rows: [teacher]", *settings])
+    return f"finetune={{{keys}}}"
+
+
+def test_a_loss_names_one_of_the_teachers(recipe_path):
+    losses = "losses: {label: {}, cosine: {teacher: 1}, hidden_mse: {}}"
+    seeds = ["seeds: [4, 2, 7]", "teacher_seeds: all"]
+    section = load(recipe_path, finetune(*seeds, losses)).finetune
+    assert section.teacher_seeds == "all"
+    assert section.losses.cosine.teacher == 1
+    assert section.losses.hidden_mse.teacher == 0
+    assert load(recipe_path, finetune()).finetune.teacher_seeds == "own"
+    load(recipe_path, finetune(*seeds, losses.replace("1", "2")))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "number", "count"),
+    [
+        ("seeds: [4, 2, 7]", "cosine", 1, 1),
+        ("seeds: [4, 2], teacher_seeds: all", "hidden_mse", 2, 2),
+        (
+            "seeds: [4, 2], teacher_seeds: all, by_task: {cola: {seeds: [1]}}",
+            "attention_relation",
+            1,
+            1,
+        ),
+        (
+            "by_task: {rte: {seeds: [1, 2]}, cola: {seeds: [4, 2, 1]}}, "
+            "teacher_seeds: all",
+            "attention_transfer",
+            3,
+            2,
+        ),
+    ],
+)
+def test_a_teacher_that_is_not_there(
+    recipe_path, settings, name, number, count
+):
+    losses = f"losses: {{label: {{}}, {name}: {{teacher: {number}}}}}"
+    assert error_of(recipe_path, finetune(settings, losses)) == (
+        f"finetune.losses: {name}.teacher must be below {count}, the number "
+        "of a student's teachers: one, or with `teacher_seeds: all` one for "
+        f"each of the task's seeds. Received: {name}.teacher={number}."
+    )
+
+
+def test_general_text_has_one_teacher(recipe_path):
+    found = error_of(recipe_path, "distill.losses.cosine.teacher=1")
+    assert found.startswith(
+        "distill.losses.cosine.teacher: unknown key; nearest valid key: "
+    )
+    found = error_of(recipe_path, finetune("teacher_seeds: each"))
+    assert found.startswith("finetune.teacher_seeds: ")

@@ -8,6 +8,7 @@ from faults import (
     layer_loss_faults,
     mended_faults,
     recipe_faults,
+    teacher_faults,
     text_faults,
     tokenizer_faults,
     training_faults,
@@ -27,4 +28,5 @@ FAULTS: tuple[Fault, ...] = (
     *layer_loss_faults.FAULTS,
     *text_faults.FAULTS,
     *embedding_faults.FAULTS,
+    *teacher_faults.FAULTS,
 )

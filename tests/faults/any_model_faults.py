@@ -11,8 +11,8 @@ FAULTS = (
     Fault(
         "the teacher of any model runs in training mode",
         "AnyModelObjective._evaluate",
-        "self._pair.teacher(inputs, training=False)",
-        "self._pair.teacher(inputs, training=training)",
+        "teacher(inputs, training=False)",
+        "teacher(inputs, training=training)",
         (f"{_DISTILLER}::test_a_teacher_teaches_what_it_predicts",),
     ),
     Fault(

@@ -116,8 +116,8 @@ FAULTS = (
     Fault(
         "a task's teacher drops some of what its head reads",
         "TaskObjective.compute_gradients",
-        "self.teacher, teacher_states[LAST], training=False",
-        "self.teacher, teacher_states[LAST], training=training",
+        "teacher, states[LAST], training=False",
+        "teacher, states[LAST], training=training",
         (
             "tests/training/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
         ),

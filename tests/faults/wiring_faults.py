@@ -63,9 +63,9 @@ FAULTS = (
     ),
     Fault(
         "a student learns from the teacher of another seed",
-        "_train",
-        "planned.teacher_folder / MODEL_FILE",
-        "sorted(planned.teacher_folder.parent.iterdir())[0] / MODEL_FILE",
+        "plan_teachers",
+        "seeds = [planned.seed]",
+        "seeds = settings.of_task(planned.task).seeds[:1]",
         (
             f"{_WHOLE}::test_students_learn_from_their_teachers_and_no_other_"
             "from_any",

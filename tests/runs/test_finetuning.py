@@ -17,6 +17,7 @@ from keras_distil.runs import (
     run_folder,
     stages,
     task_evaluation,
+    task_results,
     tasks,
 )
 from keras_distil.training import distribution
@@ -218,6 +219,103 @@ def test_the_student_alone_sees_augmented_examples(finished):
     # Twice 8 examples in batches of 4, and 16 more.
     assert stages_of.count("rte/teacher/seed_3") == 4
     assert stages_of.count("rte/student/seed_3") == 12
+
+
+def planned(recipe_path, folder, *overrides):
+    source = config.load_recipe(recipe_path).student.source
+    recipe = config.load_recipe(
+        recipe_path,
+        [
+            "finetune.tasks=[rte]",
+            "finetune.seeds=[3, 1]",
+            f"student.baseline_source={source}",
+            "finetune.rows=[teacher, student, baseline]",
+            *overrides,
+        ],
+    )
+    run = run_folder.open_run(recipe, folder, Progress(quiet=True))
+    task = tasks.load_task(recipe, "rte")
+    rows = recipe.finetune.rows
+    return run, task, finetuning._trainings_left(run, task, rows)
+
+
+def test_the_teachers_of_all_seeds_come_first(recipe_path, tmp_path):
+    run, task, trainings = planned(
+        recipe_path, tmp_path / "all", "finetune.teacher_seeds=all"
+    )
+    assert [each.name for each in trainings] == [
+        "rte/teacher/seed_3",
+        "rte/teacher/seed_1",
+        "rte/student/seed_3",
+        "rte/baseline/seed_3",
+        "rte/student/seed_1",
+        "rte/baseline/seed_1",
+    ]
+    teachers = [x.name for x in task_results.plan_teachers(run, trainings[2])]
+    assert teachers == ["rte/teacher/seed_3", "rte/teacher/seed_1"]
+    # Two forward passes of a teacher are two thirds of its update.
+    assert finetuning._slowness(run, "rte", "student") == 2
+    assert finetuning._slowness(run, "rte", "teacher") == 1
+    # Each row has one epoch of two batches, and a student counts twice.
+    encoder = models.load_teacher(run.recipe.teacher.source)
+    rows = run.recipe.finetune.rows
+    encoders = dict.fromkeys(rows, encoder)
+    assert finetuning._updates_left(run, task, encoders, rows) == 2 * (
+        2 + 2 * 2 + 2
+    )
+    run, _, trainings = planned(recipe_path, tmp_path / "own")
+    names = [each.name.removeprefix("rte/") for each in trainings]
+    assert names[:3] == ["teacher/seed_3", "student/seed_3", "baseline/seed_3"]
+    teachers = [x.name for x in task_results.plan_teachers(run, trainings[4])]
+    assert teachers == ["rte/teacher/seed_1"]
+
+
+@pytest.mark.slow
+def test_a_run_with_the_teachers_of_all_seeds(
+    recipe_path, tmp_path, monkeypatch
+):
+    """It goes on after a fault; with one seed it is the usual run."""
+    both = [
+        "finetune.tasks=[rte]",
+        "finetune.seeds=[3, 1]",
+        "finetune.teacher_seeds=all",
+        "finetune.losses={label: {}, soft_target: {}, cosine: {teacher: 1}}",
+    ]
+    folder = tmp_path / "both"
+    make, given = finetuning.make_task_trainer, []
+
+    def watch(settings, student, kind, *, teacher, **arguments):
+        given.append(len(teacher or ()))
+        if len(given) == 4:
+            raise OSError("the machine went away")
+        return make(settings, student, kind, teacher=teacher, **arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(finetuning, "make_task_trainer", watch)
+        with pytest.raises(OSError, match="went away"):
+            start(recipe_path, folder, *both)
+    assert given == [0, 0, 2, 2]
+    report = start(recipe_path, folder, *both)
+    whole = start(recipe_path, tmp_path / "whole", *both)
+    scores = [
+        [row["tasks"] for row in each["tasks"]["rows"]]
+        for each in (report, whole)
+    ]
+    assert scores[0] == scores[1]
+    assert len(list((folder / "tasks").glob("*/*/*/result.json"))) == 4
+    found = []
+    for teachers in ("all", "own"):
+        start(
+            recipe_path,
+            tmp_path / teachers,
+            "finetune.tasks=[rte]",
+            f"finetune.teacher_seeds={teachers}",
+        )
+        kept = tmp_path / teachers / "tasks" / "rte" / "student" / "seed_3"
+        model = models.load_task_model(kept / "model.keras")
+        found.append([v.numpy() for v in model.weights])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_damaged_results_are_named(finished, tmp_path):

@@ -610,12 +610,20 @@ def _(runs, made):
     return len(found)
 
 
-@seen("finetune.rows", "tasks", wanted=["teacher", "student"])
+@seen("finetune.rows", "tasks", wanted=["teacher", "teacher", "student"])
 def _(runs, made):
     return [fit.stage.split("/")[1] for fit in made.fits]
 
 
-@seen("finetune.seeds", "tasks", wanted={"seed_5"})
+@seen("finetune.teacher_seeds", "tasks", wanted=True)
+def _(runs, made):
+    """A student has the teachers of both seeds, in the order of the seeds."""
+    teachers = [made.fit(f"rte/teacher/seed_{seed}").after for seed in (5, 8)]
+    student = made.fit("rte/student/seed_5")
+    return same(student.teacher, [x for each in teachers for x in each])
+
+
+@seen("finetune.seeds", "tasks", wanted={"seed_5", "seed_8"})
 def _(runs, made):
     return {fit.stage.split("/")[2] for fit in made.fits}
 
@@ -722,6 +730,7 @@ of_fit(
         "label.weight": lambda fit: float(fit.loss("label").weight),
         "cosine.weight": lambda fit: float(fit.loss("cosine").weight),
         "cosine.layers": lambda fit: fit.loss("cosine").get_config()["layers"],
+        "cosine.teacher": lambda fit: fit.loss("cosine").teacher,
     },
 )
 of_others(

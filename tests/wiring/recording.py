@@ -26,6 +26,7 @@ import tensorflow as tf
 import keras_distil
 from keras_distil import __main__ as command
 from keras_distil import callbacks
+from keras_distil.training.objectives import live_teachers
 
 # Callbacks that only watch a training, of which there is none here.
 _WATCHERS = (
@@ -52,7 +53,7 @@ class Fit:
         distiller: the Distiller as it was built.
         before: the student's weights before the call.
         after: the student's weights after the call.
-        teacher: the teacher's weights; None without a teacher.
+        teacher: the weights of all teachers; None without a teacher.
         batches: the first batches, as NumPy arrays.
         arguments: keyword arguments of the call.
     """
@@ -173,12 +174,12 @@ def recorded(
         given = arguments["callbacks"] = list(arguments.get("callbacks") or ())
         logs = [c for c in given if isinstance(c, callbacks.MetricsLog)]
         stage = logs[0].stage if logs else ""
-        teacher = self.teacher
+        teachers = live_teachers(self.teacher)
         found = Fit(
             stage,
             self,
             weights_of(self.student),
-            weights_of(teacher) if isinstance(teacher, keras.Model) else None,
+            [x for each in teachers for x in weights_of(each)] or None,
             first(x, batches),
             arguments,
         )

@@ -47,6 +47,7 @@ OTHER_TASK_LOSSES = tuple(
 _VALUES = {
     "weight": 0.625,
     "layers": [["embeddings", "embeddings"]],
+    "teacher": 1,
     "relation_heads": 4,
     "temperature": 3.0,
     "positions": "masked",
@@ -495,7 +496,8 @@ class Runs:
     def _tasks(self, name: str) -> Recording:
         settings = {
             "rows": ["teacher", "student"],
-            "seeds": [5],
+            "seeds": [5, 8],
+            "teacher_seeds": "all",
             "epochs": 3,
             "patience": 4,
             "batch_size": 6,
@@ -514,7 +516,11 @@ class Runs:
                         "temperature": 3.0,
                         "confidence_slope": 0.2,
                     },
-                    "cosine": {"weight": 0.4, "layers": "uniform"},
+                    "cosine": {
+                        "weight": 0.4,
+                        "layers": "uniform",
+                        "teacher": 1,
+                    },
                 },
             ),
             "augment_copies": 2,

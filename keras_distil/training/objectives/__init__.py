@@ -22,6 +22,11 @@ from keras_distil.training.objectives.masked_lm import (
     MaskedLMObjective,
 )
 from keras_distil.training.objectives.task import TaskBatch, TaskObjective
+from keras_distil.training.objectives.teachers import (
+    Teacher,
+    check_teacher,
+    live_teachers,
+)
 
 __all__ = [
     "AnyBatch",
@@ -34,12 +39,15 @@ __all__ = [
     "Objective",
     "TaskBatch",
     "TaskObjective",
+    "Teacher",
+    "check_teacher",
+    "live_teachers",
     "make_objective",
 ]
 
 
 def make_objective(
-    teacher: keras.Model | CachedTeacher | None,
+    teacher: Teacher,
     student: keras.Model,
     losses: Sequence[DistillationLoss],
     *,
@@ -49,8 +57,8 @@ def make_objective(
     """Makes the objective for the student, by its class.
 
     Args:
-        teacher: a model for the same task, a cached teacher for masked
-            language modelling, or None.
+        teacher: a model for the same task, a list of them, a cached teacher
+            for masked language modelling, or None.
         student: a masked-LM task model, a model of `models.task_model`, an
             embedding model, or any other Keras model.
         losses: the losses to add up.
@@ -64,6 +72,7 @@ def make_objective(
         TypeError: if the models are not for the same task.
         ValueError: as the objectives do.
     """
+    teacher = check_teacher(teacher)
     kind = kind_of(student)
     is_masked_lm = isinstance(student, MaskedLM)
     if isinstance(teacher, CachedTeacher) and not is_masked_lm:
@@ -83,6 +92,12 @@ def make_objective(
             f"{student.name!r}, from_logits={from_logits!r}."
         )
     if embeds:
+        if isinstance(teacher, list):
+            raise TypeError(
+                "A sentence embedder learns from one teacher: the vectors of "
+                "several have no coordinates in common. Received: a list of "
+                f"{len(teacher)} teachers."
+            )
         return EmbeddingObjective(teacher, student, losses, trains=trains)
     objective = TaskObjective if kind is not None else MaskedLMObjective
     return objective(teacher, student, losses, trains=trains)

@@ -1,4 +1,4 @@
-"""Distillation of one batch by any two Keras models of equal outputs."""
+"""Distillation of one batch by any Keras models of equal outputs."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from keras_distil.losses import (
     SoftTargetSquaredError,
     functional,
 )
+from keras_distil.losses.mixtures import one_or_several
 from keras_distil.models.any_model import Outputs, check_built
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.any_batch import (
@@ -28,10 +29,15 @@ from keras_distil.training.objectives.any_batch import (
     check_inputs,
     make_batch,
 )
-from keras_distil.training.objectives.any_pair import ModelPair, named_pairs
+from keras_distil.training.objectives.any_pair import ModelPair, named_links
 from keras_distil.training.objectives.base import Objective, dense_gradient
 from keras_distil.training.objectives.batch_checks import check_fit
 from keras_distil.training.objectives.hidden_states import HiddenStateLosses
+from keras_distil.training.objectives.teachers import (
+    Teacher,
+    check_each,
+    list_teachers,
+)
 from keras_distil.training.replicas import replica_count
 from keras_distil.utils import graph_checks
 
@@ -46,7 +52,7 @@ _OF_CLASSES = (
 
 
 class AnyModelObjective(Objective):
-    """The losses of one batch of any two models, and their gradients.
+    """The losses of one batch of any models, and their gradients.
 
     An example is one row of the batch. If outputs or hidden states have more
     axes before the last (pixels, time steps), the value of an example is the
@@ -54,7 +60,8 @@ class AnyModelObjective(Objective):
     an example of weight 0 counts nowhere.
 
     Args:
-        teacher: a Keras model with the student's inputs and outputs, or None.
+        teacher: a Keras model with the student's inputs and outputs, a list of
+            them, or None.
         student: a Keras model with one output, classes or numbers.
         losses: the losses to add up. They tell whether outputs are classes or
             numbers.
@@ -72,7 +79,7 @@ class AnyModelObjective(Objective):
 
     def __init__(
         self,
-        teacher: keras.Model | None,
+        teacher: Teacher,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         *,
@@ -80,9 +87,9 @@ class AnyModelObjective(Objective):
         trains: bool = True,
     ) -> None:
         check_built(student, "student")
-        if teacher is not None:
-            check_built(teacher, "teacher")
-        shared.check_losses(losses, teacher)
+        teachers = list_teachers(teacher)
+        check_each(teachers, lambda each: check_built(each, "teacher"))
+        shared.check_losses(losses, teachers)
         self._outputs_are = _kind_of_outputs(losses)
         self._from_logits = from_logits
         super().__init__(teacher, student, losses, trains=trains)
@@ -206,26 +213,26 @@ class AnyModelObjective(Objective):
         *,
         training: bool,
     ) -> tuple[Any, ...]:
-        """Runs both models and the losses, without any side effect.
+        """Runs all models and the losses, without any side effect.
 
         Returns:
             Sums, gradients, the student's own outputs, the new values of
             variables, which are added to `updated`, and `Outputs.off` of each
             model.
         """
-        teacher = None
-        if self._pair.teacher is not None:
-            teacher = self._pair.teacher(inputs, training=False)
+        teachers = [
+            teacher(inputs, training=False) for teacher in self._pair.teachers
+        ]
         with tf.GradientTape() as tape:
             student = self._pair.student(inputs, training=training)
-            row_weight, rows = _rows(targets, weight, teacher, student)
-            total, sums = self._add_up_states(scales, weight, teacher, student)
+            row_weight, rows = _rows(targets, weight, teachers, student)
+            total, sums = self._add_up_states(scales, weight, teachers, student)
             added = self._logits_sums(row_weight, **rows)
             for loss in self._logits_losses:
                 total += scales[loss.name] * added[f"{loss.name}_sum"]
         sums |= added | self._scores(row_weight, **rows)
         outputs = tf.cast(student.own, tf.float32)
-        offs = [each.off for each in (student, teacher) if each is not None]
+        offs = [each.off for each in (student, *teachers)]
         if not training:
             return sums, [], outputs, [], offs
         variables = self.variables
@@ -280,27 +287,27 @@ class AnyModelObjective(Objective):
     def _make_hidden_losses(
         self, losses: Sequence[HiddenStateLoss]
     ) -> HiddenStateLosses:
-        """Finds the layers; traces both models once without running them."""
+        """Finds the layers; traces all models once without running them."""
         self._pair = ModelPair(
-            self.teacher,
+            self.teachers,
             self.student,
-            pairs={loss.name: named_pairs(loss) for loss in losses},
+            links={loss.name: named_links(loss) for loss in losses},
             kind=self._outputs_are,
             from_logits=self._from_logits,
         )
         return HiddenStateLosses(
-            losses, self._pair.pairs, self._pair.projections
+            losses, self._pair.links, self._pair.projections
         )
 
     def _add_up_states(
         self,
         scales: dict[str, Tensor],
         weight: Tensor,
-        teacher: Outputs | None,
+        teachers: Sequence[Outputs],
         student: Outputs,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the scaled total and the sums of losses on hidden states."""
-        theirs, ours = self._pair.states(teacher, student)
+        theirs, ours = self._pair.states(teachers, student)
         return self._hidden_losses.add_up(
             scales,
             weight_of=lambda loss, states: _spread(weight, tf.shape(states)[1]),
@@ -308,7 +315,7 @@ class AnyModelObjective(Objective):
             student_states=ours,
         )
 
-    def _scores(self, weight: Tensor, **rows: Tensor) -> dict[str, Tensor]:
+    def _scores(self, weight: Tensor, **rows: Any) -> dict[str, Tensor]:
         """Returns the sums of the scores in `score_terms`."""
         if self._outputs_are == CLASSIFICATION:
             return self._choices(weight, **rows)
@@ -320,27 +327,27 @@ class AnyModelObjective(Objective):
 def _rows(
     targets: Tensor,
     weight: Tensor,
-    teacher: Outputs | None,
+    teachers: Sequence[Outputs],
     student: Outputs,
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, dict[str, Any]]:
     """Returns the weight of every position, and what losses read there."""
     logits = student.logits
-    theirs = None if teacher is None else teacher.logits
+    theirs = [each.logits for each in teachers]
     if logits.shape.rank > 2:
         axes = logits.shape.rank - 1
         targets = check_fit("y", targets, "the outputs", logits, axes)
-        if theirs is not None:
-            theirs = check_fit(
-                "the teacher's outputs", theirs, "the student's", logits
-            )
+        theirs = [
+            check_fit("the teacher's outputs", each, "the student's", logits)
+            for each in theirs
+        ]
         count = tf.reduce_prod(tf.shape(logits)[1:-1])
         weight = tf.reshape(_spread(weight, count), [-1])
     last = logits.shape[-1]
     wide = targets.shape.rank == logits.shape.rank
     return weight, {
         "targets": tf.reshape(targets, [-1, last] if wide else [-1]),
-        "teacher_logits": (
-            None if theirs is None else tf.reshape(theirs, [-1, last])
+        "teacher_logits": one_or_several(
+            [tf.reshape(each, [-1, last]) for each in theirs]
         ),
         "student_logits": tf.reshape(logits, [-1, last]),
     }

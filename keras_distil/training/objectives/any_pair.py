@@ -1,4 +1,4 @@
-"""Two Keras models that are called on the same inputs, and their layers."""
+"""Keras models that are called on the same inputs, and their layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,14 +7,15 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import HiddenStateLoss
-from keras_distil.losses.layers import Pair
 from keras_distil.models import last_layers
 from keras_distil.models.any_model import ModelPass, Outputs, input_spec
 from keras_distil.training.objectives.any_batch import CLASSIFICATION
 from keras_distil.training.objectives.batch_checks import check_fit
 from keras_distil.training.objectives.hidden_states import (
-    list_pairs,
+    Link,
+    list_links,
     make_projection,
+    projection_name,
 )
 from keras_distil.utils import private_api
 
@@ -22,22 +23,22 @@ Tensor = Any
 
 
 class ModelPair:
-    """A student, perhaps a teacher, and pairs of their layers.
+    """A student, perhaps teachers, and pairs of their layers.
 
     Args:
-        teacher: a Keras model, or None.
+        teachers: Keras models.
         student: a Keras model.
-        pairs: by name of the loss, pairs of layers' names.
+        links: by name of the loss, the teacher and the layers' names.
         kind: "classification" or "regression".
         from_logits: see `AnyModelObjective`.
 
     Attributes:
         student: the student's forward pass.
-        teacher: the teacher's forward pass, or None.
-        passes: both, the student's first.
+        teachers: the teachers' forward passes.
+        passes: all of them, the student's first.
         inputs: the inputs that the models take, as `keras.KerasTensor`s.
         shape: shape of the outputs, (batch, ..., outputs), None if unknown.
-        pairs: the given pairs.
+        links: the given links.
         projections: learned projections by pair of layers.
 
     Raises:
@@ -46,31 +47,28 @@ class ModelPair:
 
     def __init__(
         self,
-        teacher: keras.Model | None,
+        teachers: Sequence[keras.Model],
         student: keras.Model,
         *,
-        pairs: Mapping[str, Sequence[Pair]],
+        links: Mapping[str, Sequence[Link]],
         kind: str,
         from_logits: bool | None,
     ) -> None:
-        models = {"student": student}
-        if teacher is not None:
-            models["teacher"] = teacher
+        roles = teacher_roles(len(teachers))
+        models = {"student": student, **dict(zip(roles, teachers, strict=True))}
         _check_from_logits(models, kind, from_logits)
-        self.pairs = pairs
-        every = list_pairs(pairs)
+        self.links = links
+        every = list_links(links)
+        layers: dict[str, set[str]] = {role: set() for role in models}
+        for number, of_teacher, of_student in every:
+            layers[roles[number]].add(str(of_teacher))
+            layers["student"].add(str(of_student))
         passes = {
-            role: _make_pass(
-                model,
-                role,
-                {str(pair[role == "student"]) for pair in every},
-                kind,
-                from_logits,
-            )
+            role: _make_pass(model, role, layers[role], kind, from_logits)
             for role, model in models.items()
         }
         self.student = passes["student"]
-        self.teacher = passes.get("teacher")
+        self.teachers = [passes[role] for role in roles]
         self.passes = list(passes.values())
         self._traced = _find_inputs(models)
         self.inputs = _accepted_inputs(models, self._traced)
@@ -80,7 +78,7 @@ class ModelPair:
         }
         self.shape = tuple(specs["student"].logits.shape)
         _check_outputs(models, specs, kind)
-        self.projections = _make_projections(passes, specs, every)
+        self.projections = _make_projections(passes, specs, every, roles)
 
     def updated(self) -> list[keras.Variable]:
         """Returns the variables that the student's forward pass changes."""
@@ -88,35 +86,43 @@ class ModelPair:
         return [variable for variable, _ in found.updates]
 
     def states(
-        self, teacher: Outputs | None, student: Outputs
-    ) -> tuple[dict[Any, Tensor], dict[Any, Tensor]]:
+        self, teachers: Sequence[Outputs], student: Outputs
+    ) -> tuple[list[dict[Any, Tensor]], dict[Any, Tensor]]:
         """Returns the layers' outputs, (batch, positions, channels), by name.
 
         Args:
-            teacher: what the teacher's forward pass returned.
+            teachers: what the teachers' forward passes returned.
             student: what the student's forward pass returned.
         """
-        if teacher is None:
-            return {}, {}
-        theirs, ours = dict(teacher.states), student.states
-        for of_teacher, of_student in list_pairs(self.pairs):
+        theirs, ours = [dict(each.states) for each in teachers], student.states
+        for number, of_teacher, of_student in list_links(self.links):
             state = ours[of_student]
             if state.shape.rank > 2:
-                theirs[of_teacher] = check_fit(
+                theirs[number][of_teacher] = check_fit(
                     f"the teacher's layer {of_teacher!r}",
-                    theirs[of_teacher],
+                    theirs[number][of_teacher],
                     f"the student's layer {of_student!r}",
                     state,
                     state.shape.rank - 1,
                 )
         return (
-            {name: _flat(state) for name, state in theirs.items()},
+            [
+                {name: _flat(state) for name, state in each.items()}
+                for each in theirs
+            ],
             {name: _flat(state) for name, state in ours.items()},
         )
 
 
-def named_pairs(loss: HiddenStateLoss) -> tuple[Pair, ...]:
-    """Returns the pairs of names of a loss.
+def teacher_roles(count: int) -> list[str]:
+    """Returns the names of teachers in messages."""
+    if count == 1:
+        return ["teacher"]
+    return [f"teacher[{number}]" for number in range(count)]
+
+
+def named_links(loss: HiddenStateLoss) -> tuple[Link, ...]:
+    """Returns the teacher and the pairs of names of a loss.
 
     Raises:
         ValueError: if it has numbers, "last" or "uniform" instead.
@@ -125,7 +131,7 @@ def named_pairs(loss: HiddenStateLoss) -> tuple[Pair, ...]:
     if not isinstance(layers, str) and all(
         isinstance(name, str) for pair in layers for name in pair
     ):
-        return layers
+        return tuple((loss.teacher, *pair) for pair in layers)
     raise ValueError(
         f"The loss {loss.name!r} needs pairs (teacher, student) of layers' "
         "names, such as layers=[('conv3', 'conv1')]; numbers, 'last' and "
@@ -227,27 +233,27 @@ def _check_outputs(
             "soft targets. Received: student="
             f"{models['student'].name!r} with outputs of shape {shape}."
         )
-    if "teacher" not in specs:
-        return
-    theirs = tuple(specs["teacher"].logits.shape)
-    if not tf.TensorShape(shape).is_compatible_with(theirs):
-        raise ValueError(
-            "Teacher and student must have outputs of the same shape. "
-            f"Received: {theirs} of {models['teacher'].name!r}, {shape} of "
-            f"{models['student'].name!r}."
-        )
+    for role in [each for each in specs if each != "student"]:
+        theirs = tuple(specs[role].logits.shape)
+        if not tf.TensorShape(shape).is_compatible_with(theirs):
+            raise ValueError(
+                "Teacher and student must have outputs of the same shape. "
+                f"Received: {theirs} of {models[role].name!r}, {shape} of "
+                f"{models['student'].name!r}."
+            )
 
 
 def _make_projections(
     passes: Mapping[str, ModelPass],
     specs: Mapping[str, Outputs],
-    pairs: Sequence[Pair],
-) -> dict[Pair, keras.layers.Layer]:
+    links: Sequence[Link],
+    roles: Sequence[str],
+) -> dict[Link, keras.layers.Layer]:
     """Makes a projection per pair of layers with different last axes."""
-    projections: dict[Pair, keras.layers.Layer] = {}
-    for seed, pair in enumerate(pairs, start=1):
-        of_teacher, of_student = str(pair[0]), str(pair[1])
-        theirs = tf.TensorShape(specs["teacher"].states[of_teacher].shape)
+    projections: dict[Link, keras.layers.Layer] = {}
+    for seed, link in enumerate(links, start=1):
+        of_teacher, of_student = str(link[1]), str(link[2])
+        theirs = tf.TensorShape(specs[roles[link[0]]].states[of_teacher].shape)
         ours = tf.TensorShape(specs["student"].states[of_student].shape)
         if not ours[:-1].is_compatible_with(theirs[:-1]):
             raise ValueError(
@@ -259,8 +265,8 @@ def _make_projections(
         if ours[-1] != theirs[-1]:
             layer = passes["student"].layers[of_student]
             half = layer.compute_dtype == "bfloat16"
-            projections[pair] = make_projection(
-                f"hidden_state_projection_{of_teacher}_{of_student}",
+            projections[link] = make_projection(
+                projection_name(link),
                 student_width=ours[-1],
                 teacher_width=theirs[-1],
                 seed=seed,

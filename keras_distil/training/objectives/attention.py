@@ -10,22 +10,21 @@ from keras_distil.losses.base import AttentionLoss
 from keras_distil.losses.layers import Attention, Layer
 from keras_distil.models import forward
 from keras_distil.teachers import CachedTeacher
-from keras_distil.training.objectives.hidden_states import find_layer_pairs
+from keras_distil.training.objectives.hidden_states import describe, find_links
 
 Tensor = Any
 
 
 class AttentionLosses:
-    """The losses on the attention of two encoders.
+    """The losses on the attention of encoders.
 
     Args:
-        teacher: a model, a cached teacher or None.
+        teachers: models, a cached teacher or nothing.
         student: a model.
         losses: losses on attention, or none.
 
     Attributes:
         losses: the given losses.
-        teacher_layers: the teacher's layers whose attention the losses read.
         student_layers: the student's layers whose attention they read.
 
     Raises:
@@ -35,7 +34,7 @@ class AttentionLosses:
 
     def __init__(
         self,
-        teacher: keras.Model | CachedTeacher | None,
+        teachers: Sequence[keras.Model | CachedTeacher],
         student: keras.Model,
         losses: Sequence[AttentionLoss],
     ) -> None:
@@ -43,16 +42,25 @@ class AttentionLosses:
         self._pairs = {
             loss.name: [
                 (Attention(upper), Attention(lower))
-                for upper, lower in find_layer_pairs(loss, teacher, student)
+                for _, upper, lower in find_links(loss, teachers, student)
             ]
             for loss in losses
         }
         for loss in losses:
             for of_teacher, of_student in self._pairs[loss.name]:
-                _check_heads(loss, teacher, of_teacher, student, of_student)
-        every = [pair for pairs in self._pairs.values() for pair in pairs]
-        self.teacher_layers = frozenset(layer for layer, _ in every)
-        self.student_layers = frozenset(layer for _, layer in every)
+                _check_heads(loss, teachers, of_teacher, student, of_student)
+        self.student_layers = frozenset(
+            layer for pairs in self._pairs.values() for _, layer in pairs
+        )
+
+    def teacher_layers(self, number: int) -> frozenset[Attention]:
+        """Returns the layers of a teacher whose attention the losses read."""
+        return frozenset(
+            layer
+            for loss in self.losses
+            for layer, _ in self._pairs[loss.name]
+            if loss.teacher == number
+        )
 
     def add_up(
         self,
@@ -60,7 +68,7 @@ class AttentionLosses:
         *,
         padding_mask: Tensor,
         weight_of: Callable[[AttentionLoss], Tensor],
-        teacher_states: Mapping[Layer | Attention, Tensor],
+        teacher_states: Sequence[Mapping[Layer | Attention, Tensor]],
         student_states: Mapping[Layer | Attention, Tensor],
         with_gradients: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -71,7 +79,7 @@ class AttentionLosses:
             padding_mask: (batch, length), above 0 at real tokens.
             weight_of: function from a loss to the weight of each token,
                 float32, (batch, length).
-            teacher_states: the teacher's attention by layer.
+            teacher_states: each teacher's attention by layer.
             student_states: the student's.
             with_gradients: whether gradients will be asked for.
 
@@ -83,7 +91,7 @@ class AttentionLosses:
             pairs = self._pairs[loss.name]
             parts = [
                 loss.weighted_sum(
-                    teacher_states[of_teacher],
+                    teacher_states[loss.teacher][of_teacher],
                     student_states[of_student],
                     padding_mask=padding_mask,
                     weight=weight_of(loss),
@@ -98,11 +106,12 @@ class AttentionLosses:
 
 def _check_heads(
     loss: AttentionLoss,
-    teacher: Any,
+    teachers: Sequence[keras.Model | CachedTeacher],
     of_teacher: Attention,
     student: keras.Model,
     of_student: Attention,
 ) -> None:
+    teacher = teachers[loss.teacher]
     try:
         ours = forward.attention_shape(student, of_student.layer)
         if isinstance(teacher, CachedTeacher):
@@ -111,4 +120,4 @@ def _check_heads(
             theirs = forward.attention_shape(teacher, of_teacher.layer)
         loss.heads_for(theirs, ours)
     except ValueError as error:
-        raise ValueError(f"The loss {loss.name!r}: {error}") from None
+        raise ValueError(f"{describe(loss, teachers)}: {error}") from None

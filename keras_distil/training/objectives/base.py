@@ -14,10 +14,13 @@ from keras_distil.losses import (
     functional,
 )
 from keras_distil.losses.base import checked_values, loss_values
-from keras_distil.losses.layers import LAST_PAIR
-from keras_distil.teachers import CachedTeacher
+from keras_distil.losses.mixtures import SeveralLogits, joint_logits
 from keras_distil.training.objectives import shared
-from keras_distil.training.objectives.hidden_states import HiddenStateLosses
+from keras_distil.training.objectives.hidden_states import (
+    LAST_LINK,
+    HiddenStateLosses,
+)
+from keras_distil.training.objectives.teachers import Teacher, list_teachers
 
 Tensor = Any
 
@@ -31,12 +34,14 @@ class Objective(abc.ABC):
     its share.
 
     Args:
-        teacher: a model for the same task, a cached teacher, or None.
+        teacher: a model for the same task, a list of them, a cached teacher, or
+            None.
         student: the model that learns.
         losses: the losses to add up.
         trains: whether the student is trained, not only scored.
 
     Attributes:
+        teachers: the teachers as a list.
         chunk_size: tokens per chunk of vocabulary logits; set by
             `Distiller.compile`.
         jit_compile: whether XLA compiles the operations on logits; set by
@@ -56,14 +61,15 @@ class Objective(abc.ABC):
 
     def __init__(
         self,
-        teacher: keras.Model | CachedTeacher | None,
+        teacher: Teacher,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         *,
         trains: bool = True,
     ) -> None:
-        shared.check_pair(teacher, student, trains=trains)
-        shared.check_losses(losses, teacher, vectors=self.has_vectors)
+        self.teachers = list_teachers(teacher)
+        shared.check_models(self.teachers, student, trains=trains)
+        shared.check_losses(losses, self.teachers, vectors=self.has_vectors)
         self.teacher = teacher
         self.student = student
         self.losses = list(losses)
@@ -77,16 +83,16 @@ class Objective(abc.ABC):
 
     @property
     def projection(self) -> keras.layers.Layer | None:
-        """The projection for the pair of last layers, or None."""
-        return self._hidden_losses.projections.get(LAST_PAIR)
+        """The projection for the last layers of student and first teacher."""
+        return self._hidden_losses.projections.get(LAST_LINK)
 
     @property
     def layer_projections(self) -> list[keras.layers.Layer]:
         """The projections for other pairs of layers."""
         return [
             projection
-            for pair, projection in self._hidden_losses.projections.items()
-            if pair != LAST_PAIR
+            for link, projection in self._hidden_losses.projections.items()
+            if link != LAST_LINK
         ]
 
     @property
@@ -247,11 +253,11 @@ class Objective(abc.ABC):
         weight: Tensor,
         *,
         targets: Tensor,
-        teacher_logits: Tensor | None,
+        teacher_logits: Tensor | SeveralLogits | None,
         student_logits: Tensor,
         labelled: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Returns the weight of choices that are correct, or the teacher's."""
+        """Returns the weight of choices that are correct, or the teachers'."""
         best = tf.argmax(student_logits, axis=-1, output_type=tf.int32)
 
         def share(others: Tensor, weight: Tensor) -> Tensor:
@@ -263,7 +269,9 @@ class Objective(abc.ABC):
         correct = share(targets, weight if labelled is None else labelled)
         sums = {"correct": correct}
         if teacher_logits is not None:
-            choices = tf.argmax(teacher_logits, axis=-1, output_type=tf.int32)
+            choices = tf.argmax(
+                joint_logits(teacher_logits), axis=-1, output_type=tf.int32
+            )
             sums["agreeing"] = share(choices, weight)
         return sums
 

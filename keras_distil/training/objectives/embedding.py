@@ -146,7 +146,7 @@ class EmbeddingObjective(EncoderObjective):
         }
         self._reads_alike = len(sizes) == 1
         if not all(isinstance(loss, VectorLoss) for loss in losses):
-            shared.check_vocabularies(teacher, student)
+            super()._check_vocabularies(teacher, student, losses)
 
     def denominator_of(self, loss: DistillationLoss) -> str:
         """Returns the key of the denominator of a loss's mean."""
@@ -374,25 +374,23 @@ class EmbeddingObjective(EncoderObjective):
 
     # === The forward passes ===
 
-    def _states_of_teacher(self, batch: EmbeddingBatch) -> dict[Any, Tensor]:
+    def _states_of_teacher(
+        self, batch: EmbeddingBatch
+    ) -> list[dict[Any, Tensor]]:
         """Returns the teacher's states, unless nothing reads them."""
-        layers = (
-            self._hidden_losses.teacher_layers
-            | self._attention_losses.teacher_layers
-        )
-        if batch.teacher_vectors is not None and not layers:
-            return {}
+        if batch.teacher_vectors is not None and not self._teacher_layers(0):
+            return []
         return self._teacher_states(batch)
 
     def _teacher_vectors(
-        self, batch: EmbeddingBatch, states: dict[Any, Tensor] | None
+        self, batch: EmbeddingBatch, states: list[dict[Any, Tensor]] | None
     ) -> Tensor | None:
         if batch.teacher_vectors is not None or self.teacher is None:
             return batch.teacher_vectors
         if states is None:
             return _embed(self.teacher, batch.inputs, training=False)
         return vectors_of(
-            self.teacher, states[LAST], batch.inputs["padding_mask"]
+            self.teacher, states[0][LAST], batch.inputs["padding_mask"]
         )
 
     def _poolings(self) -> set[str]:

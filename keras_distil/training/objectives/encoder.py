@@ -8,7 +8,6 @@ import keras
 from keras_distil.losses import AttentionLoss, DistillationLoss, HiddenStateLoss
 from keras_distil.losses.layers import Attention, Layer
 from keras_distil.models import forward
-from keras_distil.teachers import CachedTeacher
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.attention import AttentionLosses
 from keras_distil.training.objectives.base import Objective
@@ -16,6 +15,12 @@ from keras_distil.training.objectives.batch_checks import limits_of
 from keras_distil.training.objectives.hidden_states import (
     HiddenStateLosses,
     of_encoders,
+)
+from keras_distil.training.objectives.teachers import (
+    Teacher,
+    check_each,
+    list_teachers,
+    live_teachers,
 )
 
 Tensor = Any
@@ -25,7 +30,8 @@ class EncoderObjective(Objective):
     """An objective whose models are an encoder and a head.
 
     Args:
-        teacher: a model for the same task, a cached teacher, or None.
+        teacher: a model for the same task, a list of them, a cached teacher, or
+            None.
         student: the model that learns.
         losses: the losses to add up.
         trains: whether the student is trained, not only scored.
@@ -37,7 +43,7 @@ class EncoderObjective(Objective):
 
     def __init__(
         self,
-        teacher: keras.Model | CachedTeacher | None,
+        teacher: Teacher,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         *,
@@ -46,11 +52,11 @@ class EncoderObjective(Objective):
         self._check_vocabularies(teacher, student, losses)
         super().__init__(teacher, student, losses, trains=trains)
         self._attention_losses = AttentionLosses(
-            teacher,
+            self.teachers,
             student,
             [x for x in losses if isinstance(x, AttentionLoss)],
         )
-        self._limits = limits_of([teacher, student])
+        self._limits = limits_of([*self.teachers, student])
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -69,29 +75,39 @@ class EncoderObjective(Objective):
 
     def _check_vocabularies(
         self,
-        teacher: keras.Model | CachedTeacher | None,
+        teacher: Teacher,
         student: keras.Model,
         losses: Sequence[DistillationLoss],  # noqa: ARG002
     ) -> None:
         """Raises ValueError if the models read different token ids."""
-        shared.check_vocabularies(teacher, student)
+        check_each(
+            list_teachers(teacher),
+            lambda each: shared.check_vocabulary(each, student),
+        )
 
     def _make_hidden_losses(
         self, losses: Sequence[HiddenStateLoss]
     ) -> HiddenStateLosses:
-        return of_encoders(self.teacher, self.student, losses)
+        return of_encoders(self.teachers, self.student, losses)
 
-    def _teacher_states(self, batch: Any) -> dict[Layer | Attention, Tensor]:
-        """Returns the teacher's states and attention that losses read."""
-        if not isinstance(self.teacher, keras.Model):
-            return {}
-        return forward.hidden_states(
-            self.teacher,
-            batch.inputs,
-            self._hidden_losses.teacher_layers
-            | self._attention_losses.teacher_layers,
-            training=False,
-        )
+    def _teacher_layers(self, number: int) -> frozenset[Layer | Attention]:
+        """Returns the states and attention of a teacher that losses read."""
+        states = self._hidden_losses.teacher_layers(number)
+        return states | self._attention_losses.teacher_layers(number)
+
+    def _teacher_states(
+        self, batch: Any
+    ) -> list[dict[Layer | Attention, Tensor]]:
+        """Returns each live teacher's states and attention that losses read."""
+        return [
+            forward.hidden_states(
+                teacher,
+                batch.inputs,
+                self._teacher_layers(number),
+                training=False,
+            )
+            for number, teacher in enumerate(live_teachers(self.teacher))
+        ]
 
     def _student_states(
         self, batch: Any, *, training: bool
@@ -111,12 +127,12 @@ class EncoderObjective(Objective):
         padding_mask: Tensor,
         *,
         weight_of: Callable[[DistillationLoss], Tensor],
-        teacher_states: Mapping[Layer | Attention, Tensor],
+        teacher_states: Sequence[Mapping[Layer | Attention, Tensor]],
         student_states: Mapping[Layer | Attention, Tensor],
         with_gradients: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the scaled total and the sums of losses on layers."""
-        states = {
+        states: dict[str, Any] = {
             "teacher_states": teacher_states,
             "student_states": student_states,
         }

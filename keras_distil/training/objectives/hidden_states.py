@@ -1,18 +1,22 @@
 """Computes losses on hidden states: pairs of layers, projections and sums."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from keras_distil.losses import functional
 from keras_distil.losses.base import AttentionLoss, HiddenStateLoss, loss_values
-from keras_distil.losses.layers import LAST_PAIR, Pair, find_pairs
+from keras_distil.losses.layers import LAST, Layer, find_pairs
 from keras_distil.models import forward
 from keras_distil.teachers import CachedTeacher
 
 Tensor = Any
+
+# The number of a teacher, one of its layers, and one of the student's.
+Link: TypeAlias = tuple[int, Layer, Layer]
+LAST_LINK: Link = (0, LAST, LAST)
 
 
 class HiddenStateLosses:
@@ -20,13 +24,12 @@ class HiddenStateLosses:
 
     Args:
         losses: losses on hidden states, or none.
-        pairs: by name of the loss, the pairs of layers that it compares.
+        links: by name of the loss, the pairs of layers that it compares.
         projections: learned projections of the student's states to the
             teacher's width, by pair of layers; none if the widths are equal.
 
     Attributes:
         losses: the given losses.
-        teacher_layers: the teacher's layers whose states the losses read.
         student_layers: the student's layers whose states the losses read.
         projections: the given projections.
     """
@@ -34,22 +37,26 @@ class HiddenStateLosses:
     def __init__(
         self,
         losses: Sequence[HiddenStateLoss],
-        pairs: Mapping[str, Sequence[Pair]],
-        projections: Mapping[Pair, keras.layers.Layer],
+        links: Mapping[str, Sequence[Link]],
+        projections: Mapping[Link, keras.layers.Layer],
     ) -> None:
         self.losses = list(losses)
-        self._pairs = dict(pairs)
-        every = list_pairs(pairs)
-        self.teacher_layers = frozenset(layer for layer, _ in every)
-        self.student_layers = frozenset(layer for _, layer in every)
+        self._links = dict(links)
+        self.student_layers = frozenset(x for _, _, x in list_links(links))
         self.projections = dict(projections)
+
+    def teacher_layers(self, number: int) -> frozenset[Layer]:
+        """Returns the layers of a teacher whose states the losses read."""
+        return frozenset(
+            layer for of, layer, _ in list_links(self._links) if of == number
+        )
 
     def add_up(
         self,
         scales: dict[str, Tensor],
         *,
         weight_of: Callable[[HiddenStateLoss, Tensor], Tensor],
-        teacher_states: Mapping[Any, Tensor],
+        teacher_states: Sequence[Mapping[Any, Tensor]],
         student_states: Mapping[Any, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the scaled total and the sum of each loss.
@@ -58,7 +65,8 @@ class HiddenStateLosses:
             scales: factor of each loss's sum in the total, by name.
             weight_of: function from a loss and a teacher's states to the
                 weight of each token, float, (batch, length).
-            teacher_states: by layer, (batch, length, width of the teacher).
+            teacher_states: for each teacher, by layer, (batch, length, width
+                of the teacher).
             student_states: by layer, (batch, length, width of the student).
 
         Returns:
@@ -66,19 +74,20 @@ class HiddenStateLosses:
         """
         total, sums = tf.zeros([]), {}
         projected = {
-            pair: projection(student_states[pair[1]])
-            for pair, projection in self.projections.items()
+            link: projection(student_states[link[2]])
+            for link, projection in self.projections.items()
         }
         for loss in self.losses:
             parts = []
-            for pair in self._pairs[loss.name]:
-                weight = weight_of(loss, teacher_states[pair[0]])
+            for link in self._links[loss.name]:
+                states = teacher_states[link[0]][link[1]]
+                weight = weight_of(loss, states)
                 values = loss_values(
                     loss,
                     weight,
-                    teacher_hidden_states=teacher_states[pair[0]],
+                    teacher_hidden_states=states,
                     student_hidden_states=projected.get(
-                        pair, student_states[pair[1]]
+                        link, student_states[link[2]]
                     ),
                 )
                 parts.append(functional.weighted_sum(values, weight))
@@ -90,9 +99,18 @@ class HiddenStateLosses:
         return total, sums
 
 
-def list_pairs(pairs: Mapping[str, Sequence[Pair]]) -> list[Pair]:
-    """Returns the pairs of all losses, each once, in order."""
-    return list(dict.fromkeys(pair for each in pairs.values() for pair in each))
+def list_links(links: Mapping[str, Sequence[Link]]) -> list[Link]:
+    """Returns the links of all losses, each once, in order."""
+    return list(dict.fromkeys(link for each in links.values() for link in each))
+
+
+def projection_name(link: Link) -> str:
+    """Returns the name of the projection of a link."""
+    number, of_teacher, of_student = link
+    if link == LAST_LINK:
+        return "hidden_state_projection"
+    of_another = f"{number}_" if number else ""
+    return f"hidden_state_projection_{of_another}{of_teacher}_{of_student}"
 
 
 def make_projection(
@@ -118,73 +136,79 @@ def make_projection(
 
 
 def of_encoders(
-    teacher: keras.Model | CachedTeacher | None,
+    teachers: Sequence[keras.Model | CachedTeacher],
     student: keras.Model,
     losses: Sequence[HiddenStateLoss],
 ) -> HiddenStateLosses:
-    """Returns the losses on hidden states of two encoders.
+    """Returns the losses on hidden states of encoders.
 
     Args:
-        teacher: a model, a cached teacher or None.
+        teachers: models, or a cached teacher.
         student: a model.
         losses: losses on hidden states, or none.
 
     Raises:
         ValueError: if a loss pairs layers that a model does not have.
     """
-    pairs = {
-        loss.name: find_layer_pairs(loss, teacher, student) for loss in losses
-    }
+    links = {loss.name: find_links(loss, teachers, student) for loss in losses}
     return HiddenStateLosses(
-        losses, pairs, _make_projections(teacher, student, list_pairs(pairs))
+        losses, links, _make_projections(teachers, student, list_links(links))
     )
 
 
-def find_layer_pairs(
+def find_links(
     loss: HiddenStateLoss | AttentionLoss,
-    teacher: keras.Model | CachedTeacher | None,
+    teachers: Sequence[keras.Model | CachedTeacher],
     student: keras.Model,
-) -> tuple[Pair, ...]:
+) -> tuple[Link, ...]:
     """Returns the pairs of layers of two encoders that a loss compares.
 
     Raises:
         ValueError: if a model does not have a layer.
     """
+    teacher = teachers[loss.teacher]
     of_teacher = None
     if isinstance(teacher, keras.Model):
         of_teacher = forward.layer_count(teacher)
     try:
-        return find_pairs(loss.layers, of_teacher, forward.layer_count(student))
+        pairs = find_pairs(
+            loss.layers, of_teacher, forward.layer_count(student)
+        )
     except ValueError as error:
-        raise ValueError(f"The loss {loss.name!r}: {error}") from None
+        raise ValueError(f"{describe(loss, teachers)}: {error}") from None
+    return tuple((loss.teacher, *pair) for pair in pairs)
+
+
+def describe(
+    loss: HiddenStateLoss | AttentionLoss, teachers: Sequence[Any]
+) -> str:
+    """Returns a loss's name for messages, with its teacher among several."""
+    one_of = f" (teacher={loss.teacher})" if len(teachers) > 1 else ""
+    return f"The loss {loss.name!r}{one_of}"
 
 
 def _make_projections(
-    teacher: keras.Model | CachedTeacher | None,
+    teachers: Sequence[keras.Model | CachedTeacher],
     student: keras.Model,
-    pairs: Sequence[Pair],
-) -> dict[Pair, keras.layers.Layer]:
-    """Makes a projection per pair, if the teacher's width differs."""
-    if teacher is None or not pairs:
-        return {}
-    teacher_width = (
-        teacher if isinstance(teacher, CachedTeacher) else teacher.backbone
-    ).hidden_dim
+    links: Sequence[Link],
+) -> dict[Link, keras.layers.Layer]:
+    """Makes a projection for each link to a teacher of another width."""
     student_width = student.backbone.hidden_dim
-    if teacher_width == student_width:
-        return {}
-    projections: dict[Pair, keras.layers.Layer] = {}
+    projections: dict[Link, keras.layers.Layer] = {}
     others = 0
-    for pair in pairs:
-        name, seed = "hidden_state_projection", 0
-        if pair != LAST_PAIR:
-            others += 1
-            name, seed = f"{name}_{pair[0]}_{pair[1]}", others
-        projections[pair] = make_projection(
-            name,
+    for link in links:
+        teacher = teachers[link[0]]
+        teacher_width = (
+            teacher if isinstance(teacher, CachedTeacher) else teacher.backbone
+        ).hidden_dim
+        if teacher_width == student_width:
+            continue
+        others += link != LAST_LINK
+        projections[link] = make_projection(
+            projection_name(link),
             student_width=student_width,
             teacher_width=teacher_width,
-            seed=seed,
+            seed=0 if link == LAST_LINK else others,
             dtype=student.backbone.dtype_policy,
         )
     return projections

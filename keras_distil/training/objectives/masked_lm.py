@@ -1,14 +1,13 @@
 """Masked-LM distillation of one batch: forwards, losses, gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, chunked
-from keras_distil.losses.layers import LAST, Attention
-from keras_distil.losses.top_logits import TopLogits
+from keras_distil.losses.layers import LAST, Attention, Layer
 from keras_distil.models import forward
 from keras_distil.teachers import CachedOutputs, CachedTeacher
 from keras_distil.training.objectives import shared
@@ -24,6 +23,11 @@ from keras_distil.training.objectives.batch_parts import (
     masked_lm_parts,
 )
 from keras_distil.training.objectives.encoder import EncoderObjective
+from keras_distil.training.objectives.teachers import (
+    Teacher,
+    check_each,
+    list_teachers,
+)
 from keras_distil.utils import graph_checks
 
 Tensor = Any
@@ -111,7 +115,8 @@ class MaskedLMObjective(EncoderObjective):
     The losses count the masked positions or all non-padding tokens.
 
     Args:
-        teacher: a KerasHub masked-LM task model, a cached teacher, or None.
+        teacher: a KerasHub masked-LM task model, a list of them, a cached
+            teacher, or None.
         student: a KerasHub masked-LM task model over the same vocabulary.
         losses: the losses to add up.
         trains: whether the student is trained, not only scored.
@@ -124,15 +129,18 @@ class MaskedLMObjective(EncoderObjective):
 
     def __init__(
         self,
-        teacher: keras.Model | CachedTeacher | None,
+        teacher: Teacher,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         *,
         trains: bool = True,
     ) -> None:
         forward.check_masked_lm(student, "student")
-        if teacher is not None and not isinstance(teacher, CachedTeacher):
-            forward.check_masked_lm(teacher, "teacher")
+        if not isinstance(teacher, CachedTeacher):
+            check_each(
+                list_teachers(teacher),
+                lambda each: forward.check_masked_lm(each, "teacher"),
+            )
         super().__init__(teacher, student, losses, trains=trains)
 
     def denominator_of(self, loss: DistillationLoss) -> str:
@@ -194,10 +202,12 @@ class MaskedLMObjective(EncoderObjective):
         """Returns sums and gradients; passes the masked rows to `observe`."""
         teacher_states = self._teacher_states(batch)
         if batch.teacher is not None:
-            teacher_states = {
-                LAST: batch.teacher.states,
-                Attention(LAST): batch.teacher.attention,
-            }
+            teacher_states = [
+                {
+                    LAST: batch.teacher.states,
+                    Attention(LAST): batch.teacher.attention,
+                }
+            ]
         masked_rows, other_rows = self._rows(batch)
         rows = tf.concat([masked_rows, other_rows], axis=0)
         scales = self._scales(denominators)
@@ -221,7 +231,7 @@ class MaskedLMObjective(EncoderObjective):
             masked=tf.shape(masked_rows)[0],
             rows=rows,
             projection=projection,
-            teacher_states=teacher_states.get(LAST),
+            teacher_states=teacher_states,
             with_gradients=training,
         )
         if observe is not None:
@@ -262,11 +272,11 @@ class MaskedLMObjective(EncoderObjective):
         masked: Tensor,
         rows: Tensor,
         projection: chunked.VocabularyProjection,
-        teacher_states: Tensor | None,
+        teacher_states: Sequence[Mapping[Layer | Attention, Tensor]],
         with_gradients: bool,
     ) -> chunked.ChunkedResult:
         """Computes the losses on logits; the masked rows come first."""
-        teacher: chunked.VocabularyProjection | TopLogits | None = None
+        teacher: chunked.Teacher
         if batch.teacher is not None and isinstance(
             self.teacher, CachedTeacher
         ):
@@ -276,10 +286,13 @@ class MaskedLMObjective(EncoderObjective):
                 masked=batch.mask_weight,
                 losses=self._logits_losses,
             )
-        elif self.teacher is not None:
-            teacher = forward.project(
-                self.teacher, forward.gather_rows(teacher_states, rows)
-            )
+        else:
+            teacher = [
+                forward.project(each, forward.gather_rows(states[LAST], rows))
+                for each, states in zip(
+                    self.teachers, teacher_states, strict=True
+                )
+            ]
         targets = tf.gather(tf.reshape(batch.targets, [-1]), rows)
         weights = tf.gather(tf.reshape(batch.mask_weight, [-1]), rows)
         ones = tf.ones_like(weights)

@@ -1,5 +1,6 @@
 """Checks of models and losses, and descriptions of the metrics' inputs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from keras_distil.losses.base import check_reads
 from keras_distil.models import heads, supported
 from keras_distil.models.task_model import kind_of
 from keras_distil.teachers import CachedTeacher
+from keras_distil.training.objectives.teachers import check_each
 
 Tensor = Any
 
@@ -70,16 +72,16 @@ def _sizes(model: keras.Model | CachedTeacher) -> Any:
     return model if isinstance(model, CachedTeacher) else model.backbone
 
 
-def check_pair(
-    teacher: keras.Model | CachedTeacher | None,
+def check_models(
+    teachers: Sequence[keras.Model | CachedTeacher],
     student: keras.Model,
     *,
     trains: bool = True,
 ) -> None:
-    """Raises ValueError unless one model can teach the other.
+    """Raises ValueError unless each teacher can teach the student.
 
     Args:
-        teacher: a model, a cached teacher or None.
+        teachers: models, a cached teacher or nothing.
         student: a model.
         trains: whether the student is trained, not only scored.
 
@@ -89,23 +91,23 @@ def check_pair(
     """
     if trains:
         supported.check_student(student)
-    if teacher is None:
-        return
-    if teacher is student:
-        raise ValueError(
-            "`teacher` and `student` must be two models: the teacher is "
-            f"never changed. Received: {student.name!r} for both."
-        )
-    if trains and isinstance(teacher, keras.Model):
-        supported.check_nothing_shared(teacher, student)
+
+    def check(teacher: keras.Model | CachedTeacher) -> None:
+        if teacher is student:
+            raise ValueError(
+                "`teacher` and `student` must be two models: the teacher is "
+                f"never changed. Received: {student.name!r} for both."
+            )
+        if trains and isinstance(teacher, keras.Model):
+            supported.check_nothing_shared(teacher, student)
+
+    check_each(teachers, check)
 
 
-def check_vocabularies(
-    teacher: keras.Model | CachedTeacher | None, student: keras.Model
+def check_vocabulary(
+    teacher: keras.Model | CachedTeacher, student: keras.Model
 ) -> None:
     """Raises ValueError unless two encoders read the same vocabulary."""
-    if teacher is None:
-        return
     sizes = [_sizes(m).vocabulary_size for m in (teacher, student)]
     if sizes[0] != sizes[1]:
         raise ValueError(
@@ -116,7 +118,7 @@ def check_vocabularies(
 
 def check_losses(
     losses: Sequence[DistillationLoss],
-    teacher: keras.Model | CachedTeacher | None,
+    teachers: Sequence[keras.Model | CachedTeacher],
     *,
     vectors: bool = False,
 ) -> None:
@@ -124,14 +126,15 @@ def check_losses(
 
     Args:
         losses: the losses.
-        teacher: a model, a cached teacher or None.
+        teachers: models, a cached teacher or nothing.
         vectors: whether the outputs are vectors of texts, not logits.
 
     Raises:
         TypeError: if one is not a distillation loss, does not declare what it
-            reads, or reads outputs of another kind.
+            reads or how it joins several teachers, or reads outputs of
+            another kind.
         ValueError: if there are no losses or none on logits, if names repeat,
-            or if a loss needs a teacher and there is none, or needs outputs
+            or if a loss needs a teacher that there is not, or needs outputs
             that a cached teacher lacks.
     """
     if isinstance(losses, DistillationLoss) or not losses:
@@ -149,11 +152,7 @@ def check_losses(
             )
         check_reads(loss)
         _check_outputs_read(loss, vectors=vectors)
-        if teacher is None and loss.needs_teacher:
-            raise ValueError(
-                f"The loss {loss.name!r} needs a teacher. "
-                "Received: teacher=None."
-            )
+        _check_teachers_of(loss, len(teachers))
     names = [loss.name for loss in losses]
     if len(set(names)) != len(names):
         raise ValueError(
@@ -165,8 +164,9 @@ def check_losses(
             "`losses` must hold a loss on logits, or the output layer would "
             f"not be trained. Received: names {names}."
         )
-    if isinstance(teacher, CachedTeacher):
-        teacher.check_losses(losses)
+    for teacher in teachers:
+        if isinstance(teacher, CachedTeacher):
+            teacher.check_losses(losses)
 
 
 def _check_outputs_read(loss: DistillationLoss, *, vectors: bool) -> None:
@@ -184,8 +184,33 @@ def _check_outputs_read(loss: DistillationLoss, *, vectors: bool) -> None:
         )
 
 
-def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
-    """Returns the kind of task; raises an error unless both models match."""
+def _check_teachers_of(loss: DistillationLoss, count: int) -> None:
+    """Raises an error unless a loss can learn from this many teachers."""
+    if not count and loss.needs_teacher:
+        raise ValueError(
+            f"The loss {loss.name!r} needs a teacher. Received: teacher=None."
+        )
+    if isinstance(loss, HiddenStateLoss | AttentionLoss):
+        if loss.teacher >= count:
+            allowed = f"from 0 to {count - 1}" if count > 1 else "0"
+            there = f"are {count} teachers" if count > 1 else "is one teacher"
+            raise ValueError(
+                f"The loss {loss.name!r}: `teacher` must be {allowed}, as "
+                f"there {there}. Received: teacher={loss.teacher}."
+            )
+        return
+    joins = type(loss).join_teachers is not DistillationLoss.join_teachers
+    if count > 1 and "teacher_logits" in loss.reads and not joins:
+        kind = type(loss).__name__
+        raise TypeError(
+            f"The loss {loss.name!r} must tell how it joins the logits of "
+            f"several teachers: define `{kind}.join_teachers`. "
+            f"Received: {count} teachers."
+        )
+
+
+def check_kinds(teachers: Sequence[keras.Model], student: keras.Model) -> str:
+    """Returns the kind of task; raises an error unless all models match."""
     kind = kind_of(student)
     if kind is None:
         raise TypeError(
@@ -193,8 +218,13 @@ def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
             f"Received: {type(student).__name__}."
         )
     heads.check_task_head(student, "student")
-    if teacher is None:
-        return kind
+    check_each(
+        teachers, functools.partial(_check_kind, student=student, kind=kind)
+    )
+    return kind
+
+
+def _check_kind(teacher: keras.Model, student: keras.Model, kind: str) -> None:
     if kind_of(teacher) != kind:
         raise TypeError(
             "Teacher and student must be for the same kind of task. Received: "
@@ -206,7 +236,6 @@ def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
             "Teacher and student must have the same classes. Received: "
             f"{teacher.num_classes} and {student.num_classes}."
         )
-    return kind
 
 
 def check_outputs(kind: str, losses: Sequence[DistillationLoss]) -> None:

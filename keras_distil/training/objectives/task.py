@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, functional
 from keras_distil.losses.layers import LAST
+from keras_distil.losses.mixtures import SeveralLogits, one_or_several
 from keras_distil.models import forward
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.base import dense_gradient
@@ -18,6 +19,7 @@ from keras_distil.training.objectives.batch_parts import (
     task_parts,
 )
 from keras_distil.training.objectives.encoder import EncoderObjective
+from keras_distil.training.objectives.teachers import Teacher, list_teachers
 from keras_distil.utils import graph_checks
 
 Tensor = Any
@@ -113,7 +115,7 @@ class TaskObjective(EncoderObjective):
     example of weight 0 counts in none of them.
 
     Args:
-        teacher: a model for the same task, or None.
+        teacher: a model for the same task, a list of them, or None.
         student: a model of `models.task_model`.
         losses: the losses to add up.
         trains: whether the student is trained, not only scored.
@@ -126,13 +128,13 @@ class TaskObjective(EncoderObjective):
 
     def __init__(
         self,
-        teacher: keras.Model | None,
+        teacher: Teacher,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         *,
         trains: bool = True,
     ) -> None:
-        self.kind = shared.check_kinds(teacher, student)
+        self.kind = shared.check_kinds(list_teachers(teacher), student)
         super().__init__(teacher, student, losses, trains=trains)
         shared.check_outputs(self.kind, self._logits_losses)
 
@@ -219,13 +221,16 @@ class TaskObjective(EncoderObjective):
         rows = self._rows(batch)
         scales = self._scales(denominators)
         teacher_states = self._teacher_states(batch)
-        teacher_logits = None
-        if self.teacher is not None:
-            teacher_logits = rows.logits(
-                forward.task_outputs(
-                    self.teacher, teacher_states[LAST], training=False
+        teacher_logits = one_or_several(
+            [
+                rows.logits(
+                    forward.task_outputs(teacher, states[LAST], training=False)
                 )
-            )
+                for teacher, states in zip(
+                    self.teachers, teacher_states, strict=True
+                )
+            ]
+        )
         with tf.GradientTape() as tape:
             student_states = self._student_states(batch, training=training)
             student_logits = rows.logits(
@@ -346,7 +351,10 @@ class TaskObjective(EncoderObjective):
         observe(targets, outputs, weight)
 
     def _metrics(
-        self, rows: _Rows, teacher_logits: Tensor, student_logits: Tensor
+        self,
+        rows: _Rows,
+        teacher_logits: Tensor | SeveralLogits | None,
+        student_logits: Tensor,
     ) -> dict[str, Tensor]:
         """Returns the sums of the scores in `score_terms`."""
         if self.kind == "regression":
