@@ -80,8 +80,11 @@ class FineTuneSection(Section):
     baseline has as many updates as the student.
 
     Defaults for null depend on the task: see `training.task_defaults`. A
-    training ends early after `patience` epochs without a better score on the
-    development set; the best epoch is kept.
+    training ends early after `patience` epochs without a better score; the
+    best epoch is kept. `selection` says what scores the epochs: the development
+    set (`dev`), or a tenth of the training set (`train`), which is taken out
+    for all rows by a hash of its text. The development set is then read once,
+    with the epoch that was chosen.
     """
 
     tasks: Annotated[list[Task], Field(min_length=1)]
@@ -98,6 +101,7 @@ class FineTuneSection(Section):
     max_question: Count = 64
     epochs: Count | None = None
     patience: Count | None = None
+    selection: Literal["dev", "train"] = "dev"
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -72,7 +72,13 @@ def finetune(
             results[row][name] = read_task_result(trainings, task)
         if task.metric is not None:
             metrics[name] = task.metric
-    return make_table(results, costs, score_table.PUBLISHED, metrics=metrics)
+    return make_table(
+        results,
+        costs,
+        score_table.PUBLISHED,
+        metrics=metrics,
+        selection=settings.selection,
+    )
 
 
 def train_rows(
@@ -175,24 +181,40 @@ def _train(
     predictions = task.evaluator.predictions(
         load_task_model(planned.folder / MODEL_FILE)
     )
+    metrics = task.evaluator.metrics(predictions)
     result = {
-        "metrics": task.evaluator.metrics(predictions),
-        "dev_scores": best.scores,
+        "metrics": metrics,
+        f"{task.score_name}s": best.scores,
         "best_epoch": best.best_epoch + 1,
         "duration_s": round(time.perf_counter() - started, 1),
         "tokenizer": data.tokenizer_hash(load_tokenizer(run.recipe)),
     }
     write_result(run, planned, predictions, result)
+    _tell_scores(run, planned, task, best, metrics)
+
+
+def _tell_scores(
+    run: Run,
+    planned: TaskTraining,
+    task: BuiltTask,
+    best: callbacks.BestEpoch,
+    metrics: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Logs and says the scores of the best epoch."""
+    chosen_by, epoch = max(best.scores), best.best_epoch + 1
+    scores = {task.score_name: chosen_by}
+    told = f"{100 * chosen_by:.1f} in epoch {epoch}"
+    if task.selection is not None:
+        scores["dev_score"] = task.evaluator.main_score(metrics)
+        told += (
+            " on the part of the training set that chooses, "
+            f"{100 * scores['dev_score']:.1f} on the development set"
+        )
     if run.writes:
         callbacks.write_scores(
-            run.folder / LOGS / planned.name,
-            {"dev_score": max(best.scores)},
-            step=best.best_epoch + 1,
+            run.folder / LOGS / planned.name, scores, step=epoch
         )
-    run.progress.say(
-        f"{planned.name}: {100 * max(best.scores):.1f} in epoch "
-        f"{result['best_epoch']}"
-    )
+    run.progress.say(f"{planned.name}: {told}")
 
 
 def _fit(
@@ -220,8 +242,9 @@ def _fit(
         planned.folder.mkdir(parents=True, exist_ok=True)
     best = callbacks.BestEpoch(
         planned.folder / MODEL_FILE,
-        task.evaluator.score,
+        task.chooser.score,
         patience=settings.patience,
+        log_name=task.score_name,
     )
     fit_steps(
         run,

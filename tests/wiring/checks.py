@@ -659,6 +659,27 @@ def development_inputs(fit: Any) -> list[dict[str, np.ndarray]]:
     return list(evaluator.inputs())
 
 
+@seen("finetune.selection", "selection", wanted=[(18, 2, 0)] * 4 + [1])
+def _(runs, made):
+    """Examples to train on, those that choose the epoch, and common ones.
+
+    They are alike in all trainings.
+    """
+    found = []
+    for fit in made.fits:
+        batches = ([x for x, *_ in fit.batches], development_inputs(fit))
+        found.append(
+            tuple(
+                frozenset(
+                    tuple(row[row > 0]) for x in each for row in x["token_ids"]
+                )
+                for each in batches
+            )
+        )
+    counts = [(len(a), len(b), len(a & b)) for a, b in found]
+    return [*counts, len(set(found))]
+
+
 def windows(rows: np.ndarray) -> list[str]:
     """The parts of SQuAD's context in each window, as letters."""
     found = []

@@ -563,6 +563,21 @@ class Runs:
         own = {"tasks": ["squad"], "stride": 2, "max_question": 2}
         return self._start(name, {"finetune": {**FINETUNE, **own}}, stop_at="")
 
+    def _selection(self, name: str) -> Recording:
+        """Every row and seed, up to the last one."""
+        own = {
+            "rows": ["teacher", "student"],
+            "seeds": [3, 4],
+            "selection": "train",
+            "batch_size": 6,
+        }
+        return self._start(
+            name,
+            {"student": {"source": str(self.home.student)}},
+            {"finetune": {**FINETUNE, **own}},
+            stop_at="rte/student/seed_4",
+        )
+
     # === Uses of a student ===
 
     def _export(self, name: str) -> Recording:

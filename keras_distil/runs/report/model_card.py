@@ -189,9 +189,14 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
         }[recipe.finetune.source]
         yield f"Tasks: {', '.join(recipe.finetune.tasks)}, {origin}."
         yield from _more_text(recipe.finetune)
+        where = {
+            "dev": "the development set that scores it",
+            "train": "a tenth of the training set, on which no model trained; "
+            "the development set was read once, with the chosen epoch",
+        }[recipe.finetune.selection]
         yield (
             "The best epoch of every training, the teacher's as well as the "
-            "student's, was chosen on the development set that scores it."
+            f"student's, was chosen on {where}."
         )
 
 
