@@ -29,6 +29,12 @@ from keras_distil.runs.task_results import (
     read_task_result,
     write_result,
 )
+from keras_distil.runs.task_stages import (
+    TaskStage,
+    freeze_unreached,
+    list_unfinished,
+    plan_stages,
+)
 from keras_distil.runs.tasks import BuiltTask
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils import disk
@@ -230,14 +236,6 @@ def _fit(
     steps = count_epoch_steps(
         run.recipe, task, planned.row, settings.batch_size
     )
-    trainer = make_task_trainer(
-        finetune_section(run.recipe),
-        model,
-        task.kind,
-        teacher=teacher,
-        learning_rate=settings.learning_rate,
-        steps=steps * settings.epochs,
-    )
     with disk.writing(planned.folder):
         planned.folder.mkdir(parents=True, exist_ok=True)
     best = callbacks.BestEpoch(
@@ -246,27 +244,77 @@ def _fit(
         patience=settings.patience,
         log_name=task.score_name,
     )
-    fit_steps(
-        run,
-        planned.name,
-        trainer,
-        data.task_dataset(
-            train, batch_size=settings.batch_size, seed=planned.seed
-        ),
-        steps=steps,
-        epochs=settings.epochs,
-        first=[best],
-        states=planned.folder / "checkpoints",
-        hparams={
-            "task": planned.task,
-            "row": planned.row,
-            "seed": planned.seed,
-            "learning_rate": settings.learning_rate,
-            "batch_size": settings.batch_size,
-        },
-        after=(later, "the trainings that follow"),
+    own = finetune_section(run.recipe).of_task(task.name)
+    stages = plan_stages(
+        own.split_stages() if planned.row == score_table.STUDENT else [own],
+        settings,
+        planned.folder / "checkpoints",
     )
+    for stage in list_unfinished(stages):
+        _fit_stage(
+            run,
+            planned,
+            stage,
+            model,
+            teacher,
+            train,
+            kind=task.kind,
+            batch_size=settings.batch_size,
+            steps=steps,
+            first=[best] if stage.is_last else [],
+            later=later,
+        )
     return best
+
+
+def _fit_stage(
+    run: Run,
+    planned: TaskTraining,
+    stage: TaskStage,
+    model: Task,
+    teacher: Task | None,
+    train: data.EncodedExamples | data.Mixture,
+    *,
+    kind: str,
+    batch_size: int,
+    steps: int,
+    first: Sequence[keras.callbacks.Callback],
+    later: int,
+) -> None:
+    batches = data.task_dataset(
+        train,
+        batch_size=batch_size,
+        seed=planned.seed,
+        first_step=steps * stage.before,
+    )
+    with freeze_unreached(teacher, model, kind, stage, batches):
+        fit_steps(
+            run,
+            planned.name,
+            make_task_trainer(
+                stage.settings,
+                model,
+                kind,
+                teacher=teacher,
+                learning_rate=stage.learning_rate,
+                steps=steps * stage.epochs,
+            ),
+            batches,
+            steps=steps,
+            epochs=stage.epochs,
+            first=first,
+            states=stage.states,
+            hparams={
+                "task": planned.task,
+                "row": planned.row,
+                "seed": planned.seed,
+                "learning_rate": stage.learning_rate,
+                "batch_size": batch_size,
+            },
+            after=(later + steps * stage.after, "the trainings that follow"),
+            before=steps * stage.before,
+            part=stage.part,
+        )
 
 
 def task_settings(

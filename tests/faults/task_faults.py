@@ -1,9 +1,14 @@
-"""Faults in what chooses epochs of tasks."""
+"""Faults in what chooses epochs of tasks, and in their stages."""
 
 from faults.fault import Fault
 
 _DATA = ("tests/data/tasks/test_selection.py",)
 _RUN = "tests/runs/test_task_selection.py"
+_STAGES = "tests/runs/test_task_stages.py"
+_SECTION = ("tests/config/test_stages_section.py",)
+_FOLLOW = (f"{_STAGES}::test_stages_follow_one_another",)
+_KILLED = (f"{_STAGES}::test_a_student_killed_anywhere_ends_with_equal_bits",)
+_UNREACHED = ("tests/training/objectives/test_unreached.py",)
 
 FAULTS = (
     # === The part of a training set that chooses ===
@@ -48,5 +53,83 @@ FAULTS = (
         "keys = [article[context] for context in contexts]",
         "pass",
         _DATA,
+    ),
+    # === Stages ===
+    Fault(
+        "all stages have the losses of the section",
+        "FineTuneSection.split_stages",
+        '"losses": stage.losses',
+        '"losses": self.losses',
+        _SECTION,
+    ),
+    Fault(
+        "a stage's learning rate is ignored",
+        "FineTuneSection.split_stages",
+        "stage.learning_rate or rate",
+        "rate",
+        _SECTION,
+    ),
+    Fault(
+        "the other rows train for the last stage's epochs",
+        "FineTuneSection.of_task",
+        "sum(stage.epochs for stage in stages)",
+        "stages[-1].epochs",
+        _SECTION,
+    ),
+    Fault(
+        "every stage begins with the first batch",
+        "_fit_stage",
+        "first_step=steps * stage.before",
+        "first_step=0",
+        _FOLLOW,
+    ),
+    Fault(
+        "all stages are scored",
+        "_fit",
+        "first=[best] if stage.is_last else []",
+        "first=[best]",
+        _FOLLOW,
+    ),
+    Fault(
+        "later stages do not count in estimates",
+        "_fit_stage",
+        "later + steps * stage.after",
+        "later",
+        _FOLLOW,
+    ),
+    Fault(
+        "the steps of every stage begin at 1",
+        "StepRecorder.step",
+        "self._before + int",
+        "int",
+        ("tests/callbacks/test_recording.py",),
+    ),
+    Fault(
+        "a training goes on in its first stage",
+        "list_unfinished",
+        "max(begun, default=0)",
+        "0",
+        _KILLED,
+    ),
+    Fault(
+        "a training goes on in its last stage",
+        "list_unfinished",
+        "max(begun, default=0)",
+        "max(begun, default=len(stages) - 1)",
+        _KILLED,
+    ),
+    Fault(
+        "what no loss reaches stays frozen",
+        "unreached_frozen",
+        "_set_trainable(frozen, True)",
+        "pass",
+        _UNREACHED,
+    ),
+    Fault(
+        "looking for unreached variables draws dropout",
+        "_find_unreached",
+        "assign_all(random, kept)",
+        "pass",
+        _UNREACHED,
     ),
 )

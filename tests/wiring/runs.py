@@ -70,6 +70,19 @@ def with_others(names, kinds, losses):
     return {**losses, **others}
 
 
+EVERY_TASK_LOSS = with_others(
+    OTHER_TASK_LOSSES,
+    registry.TASK_KINDS,
+    {
+        "label": {"weight": 0.7},
+        "soft_target": {
+            "weight": 1.3,
+            "temperature": 3.0,
+            "confidence_slope": 0.2,
+        },
+        "cosine": {"weight": 0.4, "layers": "uniform"},
+    },
+)
 RAMPS = {
     "mlm": {
         "weight": {
@@ -504,19 +517,7 @@ class Runs:
             "weight_decay": 0.15,
             "clip_norm": 0.8,
             "dropout": 0.25,
-            "losses": with_others(
-                OTHER_TASK_LOSSES,
-                registry.TASK_KINDS,
-                {
-                    "label": {"weight": 0.7},
-                    "soft_target": {
-                        "weight": 1.3,
-                        "temperature": 3.0,
-                        "confidence_slope": 0.2,
-                    },
-                    "cosine": {"weight": 0.4, "layers": "uniform"},
-                },
-            ),
+            "losses": EVERY_TASK_LOSS,
             "augment_copies": 2,
         }
         return self._start(
@@ -563,19 +564,24 @@ class Runs:
         own = {"tasks": ["squad"], "stride": 2, "max_question": 2}
         return self._start(name, {"finetune": {**FINETUNE, **own}}, stop_at="")
 
-    def _selection(self, name: str) -> Recording:
-        """Every row and seed, up to the last one."""
+    def _stages(self, name: str) -> Recording:
+        """Every row and seed of two tasks, up to the last one."""
+        plain = {"losses": {"label": {}}, "epochs": 3}
+        every = {"losses": EVERY_TASK_LOSS, "epochs": 2, "learning_rate": 0.003}
         own = {
+            "tasks": ["rte", "mrpc"],
             "rows": ["teacher", "student"],
             "seeds": [3, 4],
             "selection": "train",
             "batch_size": 6,
+            "stages": [every, plain],
+            "by_task": {"mrpc": {"stages": [{**plain, "epochs": 4}]}},
         }
         return self._start(
             name,
             {"student": {"source": str(self.home.student)}},
             {"finetune": {**FINETUNE, **own}},
-            stop_at="rte/student/seed_4",
+            stop_at="mrpc/student/seed_4",
         )
 
     # === Uses of a student ===

@@ -13,6 +13,7 @@ from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.losses import registry
 from keras_distil.runs import score_table
 from keras_distil.runs.report import result_table
+from keras_distil.runs.report.stage_text import describe_stages
 from keras_distil.runs.run_folder import read_text
 from keras_distil.training.metrics import (
     TABLE,
@@ -233,6 +234,7 @@ def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
             f"Fine-tuned with the seeds {_joined(recipe.finetune.seeds)}; the "
             "score is the median over the seeds."
         )
+    yield from describe_stages(recipe)
     yield f"The whole run took {report.get('duration_s', 0):,.0f} seconds."
     yield "Everything else is in `recipe.yaml`."
 

@@ -119,6 +119,7 @@ def check_losses(
     teacher: keras.Model | CachedTeacher | None,
     *,
     vectors: bool = False,
+    trains_outputs: bool = True,
 ) -> None:
     """Raises an error unless `losses` can be added up.
 
@@ -126,6 +127,8 @@ def check_losses(
         losses: the losses.
         teacher: a model, a cached teacher or None.
         vectors: whether the outputs are vectors of texts, not logits.
+        trains_outputs: whether the output layer is to be trained, for which a
+            loss on logits is needed.
 
     Raises:
         TypeError: if one is not a distillation loss, does not declare what it
@@ -160,7 +163,8 @@ def check_losses(
             "Every loss needs its own name, as logs are called after it. "
             f"Received: names {names}."
         )
-    if not vectors and not any(loss.is_on_logits for loss in losses):
+    needs_logits = trains_outputs and not vectors
+    if needs_logits and not any(loss.is_on_logits for loss in losses):
         raise ValueError(
             "`losses` must hold a loss on logits, or the output layer would "
             f"not be trained. Received: names {names}."
@@ -182,6 +186,12 @@ def _check_outputs_read(loss: DistillationLoss, *, vectors: bool) -> None:
             "vectors. Use losses on vectors, such as VectorCosineDistance, on "
             "hidden states or on attention."
         )
+
+
+def trained_after_encoder(student: keras.Model) -> list[keras.Variable]:
+    """Returns the trainable variables of the layers after the encoder."""
+    inside = {id(variable) for variable in student.backbone.variables}
+    return [v for v in student.trainable_variables if id(v) not in inside]
 
 
 def check_kinds(teacher: keras.Model | None, student: keras.Model) -> str:
