@@ -12,14 +12,15 @@ from keras_distil.utils import disk
 class BestEpoch(keras.callbacks.Callback):
     """Scores the student after every epoch and keeps the best on disk.
 
-    The score is added to the logs as `dev_score`. Of equal epochs the first
-    is kept. The file is replaced atomically.
+    Of equal epochs the first is kept. The file is replaced atomically.
 
     Args:
         filepath: where to save the student, ending in `.keras`.
         score: function from the student to a number; more is better.
         patience: int >= 1, or None. Training ends after this many epochs
             without a better score.
+        log_name: name of the score in the logs, which says on what data it is
+            computed.
 
     Raises:
         ValueError: if `filepath` does not end in `.keras`, or `patience` is
@@ -35,6 +36,7 @@ class BestEpoch(keras.callbacks.Callback):
         score: Callable[[keras.Model], float],
         *,
         patience: int | None = None,
+        log_name: str = "dev_score",
     ) -> None:
         super().__init__()
         self.filepath = Path(filepath)
@@ -49,6 +51,7 @@ class BestEpoch(keras.callbacks.Callback):
             )
         self.score = score
         self.patience = patience
+        self.log_name = log_name
         self.scores: list[float] = []
 
     @property
@@ -65,7 +68,7 @@ class BestEpoch(keras.callbacks.Callback):
         """Scores, saves if it is better, and may end the training."""
         self.scores.append(float(self.score(self.model.student)))
         if logs is not None:
-            logs["dev_score"] = self.scores[-1]
+            logs[self.log_name] = self.scores[-1]
         if self.best_epoch == len(self.scores) - 1:
             partial = self.filepath.with_name(f".{self.filepath.name}")
             with disk.replacing(self.filepath, partial):

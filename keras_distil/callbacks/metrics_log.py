@@ -23,6 +23,8 @@ class MetricsLog(keras.callbacks.Callback):
     Args:
         filepath: the file; created if missing.
         stage: string, added to every line to distinguish the stages of a run.
+        before: int >= 0, updates of an earlier training of the same stage,
+            whose lines these ones continue.
 
     Example:
         >>> log = MetricsLog("metrics.jsonl", stage="distill")
@@ -31,14 +33,17 @@ class MetricsLog(keras.callbacks.Callback):
     # The file is corrected when training continues.
     has_training_state = False
 
-    def __init__(self, filepath: str | os.PathLike, *, stage: str) -> None:
+    def __init__(
+        self, filepath: str | os.PathLike, *, stage: str, before: int = 0
+    ) -> None:
         super().__init__()
         self.filepath = Path(filepath)
         self.stage = stage
+        self.before = before
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the file."""
-        self._recorder = StepRecorder(self.model)
+        self._recorder = StepRecorder(self.model, self.before)
         self._file = None
         if not self.model.distribute_strategy.extended.should_checkpoint:
             return

@@ -11,10 +11,13 @@ class StepRecorder:
 
     Args:
         model: the Distiller, compiled.
+        before: int >= 0, updates that earlier trainings made of the student,
+            from which this one goes on counting.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, before: int = 0) -> None:
         self._model = model
+        self._before = before
         self._seen = self.step
         self._time = time.perf_counter()
         self._tokens = self._tokens_seen()
@@ -22,7 +25,7 @@ class StepRecorder:
     @property
     def step(self) -> int:
         """Updates made so far."""
-        return int(self._model.optimizer.iterations.numpy())
+        return self._before + int(self._model.optimizer.iterations.numpy())
 
     def new_updates(self) -> Sequence[int]:
         """Returns the numbers, from 1, of the updates since the last call.
@@ -47,9 +50,10 @@ class StepRecorder:
         now, tokens = time.perf_counter(), self._tokens_seen()
         speed = (tokens - self._tokens) / max(now - self._time, 1e-9)
         self._time, self._tokens = now, tokens
+        own = [number - self._before for number in updates]
         return [
             {**values, "tokens_per_second": speed}
-            for values in self._model.update_record.read(updates)
+            for values in self._model.update_record.read(own)
         ]
 
     def restart_clock(self) -> None:

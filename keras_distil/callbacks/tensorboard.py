@@ -75,6 +75,9 @@ class TensorBoard(keras.callbacks.Callback):
         tokenizer: the `tokenizers.Tokenizer` of the vocabulary.
         examples_every: int >= 1, number of updates between looks at them.
         samples: int >= 0, number of examples with masked words shown as text.
+        before: int >= 0, updates of an earlier training of the same student,
+            whose curves in `log_dir` this one continues. Its texts and
+            hyperparameters stay.
 
     Raises:
         ValueError: if a number is too small, or only one of `examples` and
@@ -96,12 +99,14 @@ class TensorBoard(keras.callbacks.Callback):
         tokenizer: tokenizers.Tokenizer | None = None,
         examples_every: int = 200,
         samples: int = insights.SEQUENCES,
+        before: int = 0,
     ) -> None:
         super().__init__()
         for name, value, least in (
             ("every_steps", every_steps, 1),
             ("examples_every", examples_every, 1),
             ("samples", samples, 0),
+            ("before", before, 0),
         ):
             if value < least:
                 raise ValueError(
@@ -114,6 +119,7 @@ class TensorBoard(keras.callbacks.Callback):
             )
         self.log_dir = Path(log_dir)
         self.every_steps = every_steps
+        self.before = before
         self._texts = dict(texts or {})
         self._hparams = dict(hparams or {})
         self._triple, self._tokenizer = examples, tokenizer
@@ -129,14 +135,15 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the training run."""
-        self._recorder = StepRecorder(self.model)
+        self._recorder = StepRecorder(self.model, self.before)
         self._first_step = self._last = self._recorder.step
         if not self._chief:
             return
-        texts = {**self._model_texts(), **self._texts}
-        self._claim_folder(texts)
-        with self._writing("train"), self._writer("train").as_default():
-            self._write_overview(texts)
+        if not self.before:
+            texts = {**self._model_texts(), **self._texts}
+            self._claim_folder(texts)
+            with self._writing("train"), self._writer("train").as_default():
+                self._write_overview(texts)
         if self._triple is not None and self._tokenizer is not None:
             if not isinstance(self.model.student, MaskedLM):
                 raise TypeError(

@@ -1,10 +1,16 @@
 """`finetune`: the tasks of a recipe, and what is trained on them."""
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from keras_distil.config.losses_section import TaskLosses, default_losses
+from keras_distil.config.losses_section import (
+    AnyLossMap,
+    StageLosses,
+    TaskLosses,
+    default_losses,
+)
 from keras_distil.losses import registry
 from keras_distil.utils.section import (
     Count,
@@ -31,6 +37,9 @@ Task: TypeAlias = Literal[
     "squad_v2",
 ]
 TaskRow: TypeAlias = Literal["teacher", "student", "baseline", "elmo"]
+# The task that predicts a number.
+_NUMBERS = "stsb"
+_DEFAULT_LOSSES = default_losses(TaskLosses, registry.TASK_DEFAULTS)
 
 Seeds: TypeAlias = Annotated[
     list[Annotated[int, Field(ge=0, lt=2**31)]],
@@ -41,6 +50,35 @@ Seeds: TypeAlias = Annotated[
 
 # A share of each batch; others have the rest.
 _BatchShare: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
+class FineTuneStage(Section):
+    """One of `finetune.stages`, with losses of its own.
+
+    Without a `learning_rate` it has that of the task.
+    """
+
+    losses: StageLosses
+    epochs: Count
+    learning_rate: Positive | None = None
+
+
+def _ends_on_outputs(stages: list[FineTuneStage]) -> list[FineTuneStage]:
+    last = stages[-1].losses
+    if not last.read_outputs:
+        raise ValueError(
+            f"the last stage, `stages.{len(stages) - 1}.losses`, needs a loss "
+            "on the outputs, such as soft_target: its epochs are scored. "
+            f"Received: {', '.join(last.by_name)}."
+        )
+    return stages
+
+
+Stages: TypeAlias = Annotated[
+    list[FineTuneStage],
+    Field(min_length=1),
+    AfterValidator(_ends_on_outputs),
+]
 
 
 class TaskOverrides(Section):
@@ -56,6 +94,69 @@ class TaskOverrides(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     unlabelled: NonEmptyText | None = None
+    stages: Annotated[Stages | None, Field(validate_default=True)] = None
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_have_the_epochs(
+        cls, stages: list[FineTuneStage] | None, info: ValidationInfo
+    ) -> list[FineTuneStage] | None:
+        return _epochs_once(stages, info.data.get("epochs"))
+
+
+def _epochs_once(
+    stages: list[FineTuneStage] | None, epochs: int | None
+) -> list[FineTuneStage] | None:
+    if stages is not None and epochs is not None:
+        raise ValueError(
+            "every stage has its own epochs, and all rows train for their sum; "
+            f"remove `epochs`. Received: epochs: {epochs}."
+        )
+    return stages
+
+
+def _count_teachers(task: str, given: Mapping[str, Any]) -> int:
+    """Counts the teachers of a student, from valid settings."""
+    if given["teacher_seeds"] == "own":
+        return 1
+    own = given["by_task"].get(task)
+    return len((own and own.seeds) or given["seeds"])
+
+
+def _check_teachers(losses: AnyLossMap, count: int, prefix: str) -> None:
+    """Raises ValueError if a loss names a teacher that does not exist."""
+    for name, settings in losses.by_name.items():
+        number = getattr(settings, "teacher", 0)
+        if number >= count:
+            raise ValueError(
+                f"{prefix}{name}.teacher must be below {count}, the number of "
+                "a student's teachers: one, or with `teacher_seeds: all` one "
+                "for each of the task's seeds. Received: "
+                f"{prefix}{name}.teacher={number}."
+            )
+
+
+def _check_for_numbers(losses: AnyLossMap, prefix: str) -> None:
+    """Raises ValueError if a loss is not for a task that predicts a number."""
+    known = registry.rows_for(["regression"])
+    wrong = [name for name in losses.by_name if name not in known]
+    if wrong:
+        raise ValueError(
+            f"{prefix}{wrong[0]} is for classes, and the task {_NUMBERS} "
+            "predicts a number; leave one of them out. Received: "
+            f"{wrong[0]}. Losses for all tasks: {', '.join(known)}."
+        )
+
+
+def _check_teacher_labels(losses: AnyLossMap, task: str, where: str) -> None:
+    """Raises ValueError if losses learn nothing from unlabelled text."""
+    named = losses.by_name
+    if not any(each.weight for x, each in named.items() if x != "label"):
+        raise ValueError(
+            f"`by_task.{task}.unlabelled` needs a loss besides label{where}, "
+            "because only the teacher labels it; add soft_target. Received: "
+            f"{', '.join(named)}."
+        )
 
 
 class FineTuneSection(Section):
@@ -63,8 +164,11 @@ class FineTuneSection(Section):
 
     Every row is trained on every task with every seed: the teacher and the
     baseline on the labels, the student from the teacher of the same task and
-    seed, by `losses`. With `teacher_seeds: all`, every student learns from the
-    teachers of all seeds of its task together. `by_task` replaces settings of
+    seed, by `losses`, or in `stages` with losses of their own, after one
+    another. The other rows then train for as many epochs as all stages have,
+    and the epoch is chosen within the last one. With `teacher_seeds: all`,
+    every student learns from the teachers of all seeds of its task together.
+    `by_task` replaces settings of
     single tasks, such as the seeds of large tasks that are trained only once.
     The row `elmo`, the biLSTM model of the paper's table, is not trained: it
     only has parameters and latency. `source: files` reads the tasks' official
@@ -81,8 +185,11 @@ class FineTuneSection(Section):
     baseline has as many updates as the student.
 
     Defaults for null depend on the task: see `training.task_defaults`. A
-    training ends early after `patience` epochs without a better score on the
-    development set; the best epoch is kept.
+    training ends early after `patience` epochs without a better score; the
+    best epoch is kept. `selection` says what scores the epochs: the development
+    set (`dev`), or a tenth of the training set (`train`), which is taken out
+    for all rows by a hash of its text. The development set is then read once,
+    with the epoch that was chosen.
     """
 
     tasks: Annotated[list[Task], Field(min_length=1)]
@@ -100,6 +207,7 @@ class FineTuneSection(Section):
     max_question: Count = 64
     epochs: Count | None = None
     patience: Count | None = None
+    selection: Literal["dev", "train"] = "dev"
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -107,10 +215,11 @@ class FineTuneSection(Section):
     clip_norm: Positive | None = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     jit_compile: bool = True
-    losses: TaskLosses = default_losses(TaskLosses, registry.TASK_DEFAULTS)
+    losses: TaskLosses = _DEFAULT_LOSSES
     augment_copies: StepCount = 0
     augmented_share: _BatchShare | None = None
     unlabelled_share: _BatchShare | None = None
+    stages: Annotated[Stages | None, Field(validate_default=True)] = None
 
     @field_validator("augment_copies")
     @classmethod
@@ -178,15 +287,8 @@ class FineTuneSection(Section):
     def _the_teacher_labels_what_has_no_label(
         cls, losses: TaskLosses, info: ValidationInfo
     ) -> TaskLosses:
-        named = losses.by_name
-        if _unlabelled_tasks(info) and not any(
-            settings.weight for x, settings in named.items() if x != "label"
-        ):
-            raise ValueError(
-                f"`by_task.{_unlabelled_tasks(info)[0]}.unlabelled` needs a "
-                "loss besides label, because only the teacher labels it; "
-                f"add soft_target. Received: {', '.join(named)}."
-            )
+        for task in _unlabelled_tasks(info)[:1]:
+            _check_teacher_labels(losses, task, "")
         return losses
 
     @field_validator("losses")
@@ -194,16 +296,8 @@ class FineTuneSection(Section):
     def _losses_fit_the_tasks(
         cls, losses: TaskLosses, info: ValidationInfo
     ) -> TaskLosses:
-        if "stsb" not in info.data.get("tasks", ()):
-            return losses
-        known = registry.rows_for(["regression"])
-        wrong = [name for name in losses.by_name if name not in known]
-        if wrong:
-            raise ValueError(
-                f"{wrong[0]} is for classes, and the task stsb predicts a "
-                f"number; leave one of them out. Received: {wrong[0]}. Losses "
-                f"for all tasks: {', '.join(known)}."
-            )
+        if _NUMBERS in info.data.get("tasks", ()):
+            _check_for_numbers(losses, "")
         return losses
 
     @field_validator("losses")
@@ -215,30 +309,81 @@ class FineTuneSection(Section):
         # The other keys have errors of their own.
         if not {"tasks", "seeds", "by_task", "teacher_seeds"} <= set(given):
             return losses
-        count = 1
-        if given["teacher_seeds"] == "all":
-            own = [given["by_task"].get(task) for task in given["tasks"]]
-            count = min(
-                len((each and each.seeds) or given["seeds"]) for each in own
-            )
-        for name, settings in losses.by_name.items():
-            number = getattr(settings, "teacher", 0)
-            if number >= count:
-                raise ValueError(
-                    f"{name}.teacher must be below {count}, the number of a "
-                    "student's teachers: one, or with `teacher_seeds: all` one "
-                    "for each of the task's seeds. Received: "
-                    f"{name}.teacher={number}."
-                )
+        count = min(_count_teachers(task, given) for task in given["tasks"])
+        _check_teachers(losses, count, "")
         return losses
 
+    @field_validator("stages")
+    @classmethod
+    def _stages_replace_losses_and_epochs(
+        cls, stages: list[FineTuneStage] | None, info: ValidationInfo
+    ) -> list[FineTuneStage] | None:
+        # Missing if they are invalid themselves.
+        by_task = info.data.get("by_task", {})
+        for task in info.data.get("tasks", ()):
+            own = by_task.get(task, TaskOverrides()).stages
+            key = "stages" if own is None else f"by_task.{task}.stages"
+            for number, stage in enumerate(own or stages or ()):
+                at = f"{key}.{number}.losses"
+                if {"seeds", "teacher_seeds"} <= set(info.data):
+                    count = _count_teachers(task, info.data)
+                    _check_teachers(stage.losses, count, f"{at}.")
+                if task == _NUMBERS:
+                    _check_for_numbers(stage.losses, f"{at}.")
+                if task in _unlabelled_tasks(info):
+                    _check_teacher_labels(stage.losses, task, f" in `{at}`")
+        if stages is None:
+            return None
+        losses = info.data.get("losses", _DEFAULT_LOSSES)
+        if losses != _DEFAULT_LOSSES:
+            raise ValueError(
+                "every stage has its own losses; remove `losses`. Received: "
+                f"losses: {', '.join(losses.by_name)}."
+            )
+        for task, own in by_task.items():
+            if own.epochs is not None:
+                raise ValueError(
+                    "every stage has its own epochs, and all rows train for "
+                    f"their sum; remove `by_task.{task}.epochs`, or give "
+                    f"`by_task.{task}.stages`. Received: {own.epochs}."
+                )
+        return _epochs_once(stages, info.data.get("epochs"))
+
     def of_task(self, task: str) -> "FineTuneSection":
-        """The settings used to train a task."""
+        """The settings used to train a task.
+
+        With stages, `epochs` is the sum of theirs.
+        """
         own = self.by_task.get(task)  # type: ignore[call-overload]
-        if own is None:
-            return self
-        values = own.model_dump(exclude_none=True, exclude={"unlabelled"})
-        return self.model_copy(update=values)
+        changed = {
+            name: value
+            for name, value in (own or ())
+            if value is not None and name != "unlabelled"
+        }
+        stages = changed.get("stages", self.stages)
+        if stages is not None:
+            changed["epochs"] = sum(stage.epochs for stage in stages)
+        return self.model_copy(update=changed)
+
+    def split_stages(self) -> list["FineTuneSection"]:
+        """The settings of each stage of a student's training, in order.
+
+        Without stages these are the settings themselves.
+        """
+        if self.stages is None:
+            return [self]
+        rate = self.learning_rate
+        return [
+            self.model_copy(
+                update={
+                    "losses": stage.losses,
+                    "epochs": stage.epochs,
+                    "learning_rate": stage.learning_rate or rate,
+                    "stages": None,
+                }
+            )
+            for stage in self.stages
+        ]
 
     def unlabelled_of(self, task: str) -> str | None:
         """The pattern of a task's unlabelled files; None if it has none."""

@@ -34,13 +34,21 @@ class NamedSettings(Section):
         return {k: v for k, v in found.items() if v is not None}
 
 
-class LossMap(NamedSettings):
-    """The losses by name; a loss that is not named is off."""
+class AnyLossMap(NamedSettings):
+    """Losses by name, of which none need be on the outputs."""
 
     @property
     def by_name(self) -> dict[str, LossSettings]:
         """Settings of the losses, in the order of the registry."""
         return super().by_name
+
+    @property
+    def read_outputs(self) -> bool:
+        """Whether any of the losses is on the outputs."""
+        return not all(
+            each.is_on_states or each.is_on_attention
+            for each in self.by_name.values()
+        )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -60,13 +68,19 @@ class LossMap(NamedSettings):
                 "at least one loss needs a weight above 0. "
                 f"Received: {shown}{' with weight 0' if self.by_name else ''}."
             )
-        if all(
-            each.is_on_states or each.is_on_attention
-            for each in self.by_name.values()
-        ):
+        return self
+
+
+class LossMap(AnyLossMap):
+    """The losses by name; a loss that is not named is off."""
+
+    @model_validator(mode="after")
+    def _outputs_are_learned(self) -> Self:
+        if not self.read_outputs:
             raise ValueError(
                 "needs a loss on the outputs, such as soft_target, or the "
-                f"output layer would not be trained. Received: {shown}."
+                "output layer would not be trained. Received: "
+                f"{', '.join(self.by_name)}."
             )
         return self
 
@@ -95,9 +109,11 @@ def _map_of(
     )
 
 
-def _loss_map(name: str, kinds: Collection[str]) -> Any:
+def _loss_map(
+    name: str, kinds: Collection[str], base: type[AnyLossMap] = LossMap
+) -> Any:
     rows = registry.rows_for(kinds)
-    return _map_of(name, LossMap, {x: rows[x].settings for x in rows})
+    return _map_of(name, base, {x: rows[x].settings for x in rows})
 
 
 def _schedules_of(name: str, settings: type[LossSettings]) -> Any:
@@ -114,11 +130,13 @@ _TEXT_ROWS = registry.rows_for([registry.MASKED_LM])
 if TYPE_CHECKING:
     TextLosses = LossMap
     TaskLosses = LossMap
+    StageLosses = AnyLossMap
     TextSchedules = LossSchedules
     _Shares = NamedSettings
 else:
     TextLosses = _loss_map("TextLosses", [registry.MASKED_LM])
     TaskLosses = _loss_map("TaskLosses", registry.TASK_KINDS)
+    StageLosses = _loss_map("StageLosses", registry.TASK_KINDS, AnyLossMap)
     TextSchedules = _map_of(
         "TextSchedules",
         LossSchedules,

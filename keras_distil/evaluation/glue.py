@@ -43,6 +43,8 @@ class GLUEEvaluator:
         task: the task, or its name, such as "cola".
         tokenizer: the tokenizer of the models.
         root: folder of GLUE's official files, or None for TensorFlow Datasets.
+        examples: labelled examples by the name of their split, in place of the
+            development sets, such as a part of the training set.
         max_length: int, maximum tokens per example.
         batch_size: int, examples per batch.
 
@@ -71,6 +73,7 @@ class GLUEEvaluator:
         tokenizer: tokenizers.Tokenizer,
         *,
         root: str | Path | None = None,
+        examples: Mapping[str, TaskExamples] | None = None,
         max_length: int = 128,
         batch_size: int = 64,
     ) -> None:
@@ -79,10 +82,12 @@ class GLUEEvaluator:
         self._tokenizer = tokenizer
         self._root = root
         self._max_length = max_length
-        self.examples = {
-            split: load_glue(self.task, split, root=root)
-            for split in self.task.dev
-        }
+        if examples is None:
+            examples = {
+                split: load_glue(self.task, split, root=root)
+                for split in self.task.dev
+            }
+        self.examples = dict(examples)
         self._encoded = {
             split: self._encode(examples)
             for split, examples in self.examples.items()
@@ -133,10 +138,8 @@ class GLUEEvaluator:
     ) -> dict[str, dict[str, float]]:
         """Returns the metrics of each split, 0 to 1, from predictions."""
         return {
-            split: score_glue(
-                self.task, self.examples[split].labels, predictions[split]
-            )
-            for split in self.task.dev
+            split: score_glue(self.task, examples.labels, predictions[split])
+            for split, examples in self.examples.items()
         }
 
     def evaluate(
@@ -147,7 +150,11 @@ class GLUEEvaluator:
 
     def score(self, model: Task | OutputFunction) -> float:
         """Returns the mean of all metrics of all development splits, 0 to 1."""
-        return main_score(*self.evaluate(model).values())
+        return self.main_score(self.evaluate(model))
+
+    def main_score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """Returns the score of a model from its metrics, 0 to 1."""
+        return main_score(*metrics.values())
 
     def write_submission(self, model: Task, folder: str | Path) -> list[Path]:
         """Writes predictions of the test splits for GLUE's server.

@@ -85,7 +85,11 @@ class SpanEvaluator:
 
     def score(self, model: Task | OutputFunction) -> float:
         """Returns the F1 of a model, 0 to 1."""
-        return self.evaluate(model)[_SPLIT]["f1"]
+        return self.main_score(self.evaluate(model))
+
+    def main_score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """Returns the F1 of a model from its metrics, 0 to 1."""
+        return metrics[_SPLIT]["f1"]
 
 
 def mean_f1(labels: np.ndarray, predictions: np.ndarray) -> float:

@@ -1,8 +1,10 @@
 """Checks of a recipe against the models that it names."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from keras_distil import config, data, losses, models
+from keras_distil.config.losses_section import AnyLossMap
 from keras_distil.losses import registry
 from keras_distil.losses.layers import find_pairs
 from keras_distil.losses.registry import AttentionSettings, HiddenStateSettings
@@ -93,20 +95,33 @@ def check_layers(recipe: config.Recipe, teacher: Any, student: Any) -> None:
         teacher: an `EncoderShape`, or an encoder, which has its sizes.
         student: likewise.
     """
-    sections = {"distill": recipe.distill, "finetune": recipe.finetune}
-    for section, settings in sections.items():
-        if settings is None:
-            continue
-        for name, loss in settings.losses.by_name.items():
+    for section, named in _losses(recipe):
+        for name, loss in named.by_name.items():
             if not isinstance(loss, HiddenStateSettings | AttentionSettings):
                 continue
-            key = f"{section}.losses.{name}"
+            key = f"{section}.{name}"
             try:
                 find_pairs(loss.layers, teacher.num_layers, student.num_layers)
             except ValueError as error:
                 raise ValueError(f"{key}.layers: {error}") from None
             if isinstance(loss, AttentionSettings):
                 _check_heads(key, name, loss, teacher, student)
+
+
+def _losses(recipe: config.Recipe) -> Iterator[tuple[str, AnyLossMap]]:
+    """All maps of losses that a run trains by, with their keys."""
+    if recipe.distill is not None:
+        yield "distill.losses", recipe.distill.losses
+    settings = recipe.finetune
+    if settings is None:
+        return
+    yield "finetune.losses", settings.losses
+    stages = {"finetune": settings.stages}
+    for task, own in settings.by_task.items():
+        stages[f"finetune.by_task.{task}"] = own.stages
+    for section, listed in stages.items():
+        for number, stage in enumerate(listed or ()):
+            yield f"{section}.stages.{number}.losses", stage.losses
 
 
 def _check_heads(

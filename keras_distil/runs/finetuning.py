@@ -30,6 +30,12 @@ from keras_distil.runs.task_results import (
     read_task_result,
     write_result,
 )
+from keras_distil.runs.task_stages import (
+    TaskStage,
+    freeze_unreached,
+    list_unfinished,
+    plan_stages,
+)
 from keras_distil.runs.tasks import BuiltTask
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils import disk
@@ -73,7 +79,13 @@ def finetune(
             results[row][name] = read_task_result(trainings, task)
         if task.metric is not None:
             metrics[name] = task.metric
-    return make_table(results, costs, score_table.PUBLISHED, metrics=metrics)
+    return make_table(
+        results,
+        costs,
+        score_table.PUBLISHED,
+        metrics=metrics,
+        selection=settings.selection,
+    )
 
 
 def train_rows(
@@ -193,24 +205,40 @@ def _train(
     predictions = task.evaluator.predictions(
         load_task_model(planned.folder / MODEL_FILE)
     )
+    metrics = task.evaluator.metrics(predictions)
     result = {
-        "metrics": task.evaluator.metrics(predictions),
-        "dev_scores": best.scores,
+        "metrics": metrics,
+        f"{task.score_name}s": best.scores,
         "best_epoch": best.best_epoch + 1,
         "duration_s": round(time.perf_counter() - started, 1),
         "tokenizer": data.tokenizer_hash(load_tokenizer(run.recipe)),
     }
     write_result(run, planned, predictions, result)
+    _tell_scores(run, planned, task, best, metrics)
+
+
+def _tell_scores(
+    run: Run,
+    planned: TaskTraining,
+    task: BuiltTask,
+    best: callbacks.BestEpoch,
+    metrics: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Logs and says the scores of the best epoch."""
+    chosen_by, epoch = max(best.scores), best.best_epoch + 1
+    scores = {task.score_name: chosen_by}
+    told = f"{100 * chosen_by:.1f} in epoch {epoch}"
+    if task.selection is not None:
+        scores["dev_score"] = task.evaluator.main_score(metrics)
+        told += (
+            " on the part of the training set that chooses, "
+            f"{100 * scores['dev_score']:.1f} on the development set"
+        )
     if run.writes:
         callbacks.write_scores(
-            run.folder / LOGS / planned.name,
-            {"dev_score": max(best.scores)},
-            step=best.best_epoch + 1,
+            run.folder / LOGS / planned.name, scores, step=epoch
         )
-    run.progress.say(
-        f"{planned.name}: {100 * max(best.scores):.1f} in epoch "
-        f"{result['best_epoch']}"
-    )
+    run.progress.say(f"{planned.name}: {told}")
 
 
 def _fit(
@@ -226,42 +254,85 @@ def _fit(
     steps = count_epoch_steps(
         run.recipe, task, planned.row, settings.batch_size
     )
-    trainer = make_task_trainer(
-        finetune_section(run.recipe),
-        model,
-        task.kind,
-        teacher=teachers or None,
-        learning_rate=settings.learning_rate,
-        steps=steps * settings.epochs,
-    )
     with disk.writing(planned.folder):
         planned.folder.mkdir(parents=True, exist_ok=True)
     best = callbacks.BestEpoch(
         planned.folder / MODEL_FILE,
-        task.evaluator.score,
+        task.chooser.score,
         patience=settings.patience,
+        log_name=task.score_name,
     )
-    fit_steps(
-        run,
-        planned.name,
-        trainer,
-        data.task_dataset(
-            train, batch_size=settings.batch_size, seed=planned.seed
-        ),
-        steps=steps,
-        epochs=settings.epochs,
-        first=[best],
-        states=planned.folder / "checkpoints",
-        hparams={
-            "task": planned.task,
-            "row": planned.row,
-            "seed": planned.seed,
-            "learning_rate": settings.learning_rate,
-            "batch_size": settings.batch_size,
-        },
-        after=(later, "the trainings that follow"),
+    own = finetune_section(run.recipe).of_task(task.name)
+    stages = plan_stages(
+        own.split_stages() if planned.row == score_table.STUDENT else [own],
+        settings,
+        planned.folder / "checkpoints",
     )
+    for stage in list_unfinished(stages):
+        _fit_stage(
+            run,
+            planned,
+            stage,
+            model,
+            teachers,
+            train,
+            kind=task.kind,
+            batch_size=settings.batch_size,
+            steps=steps,
+            first=[best] if stage.is_last else [],
+            later=later,
+        )
     return best
+
+
+def _fit_stage(
+    run: Run,
+    planned: TaskTraining,
+    stage: TaskStage,
+    model: Task,
+    teachers: Sequence[Task],
+    train: data.EncodedExamples | data.Mixture,
+    *,
+    kind: str,
+    batch_size: int,
+    steps: int,
+    first: Sequence[keras.callbacks.Callback],
+    later: int,
+) -> None:
+    batches = data.task_dataset(
+        train,
+        batch_size=batch_size,
+        seed=planned.seed,
+        first_step=steps * stage.before,
+    )
+    with freeze_unreached(teachers, model, kind, stage, batches):
+        fit_steps(
+            run,
+            planned.name,
+            make_task_trainer(
+                stage.settings,
+                model,
+                kind,
+                teacher=teachers or None,
+                learning_rate=stage.learning_rate,
+                steps=steps * stage.epochs,
+            ),
+            batches,
+            steps=steps,
+            epochs=stage.epochs,
+            first=first,
+            states=stage.states,
+            hparams={
+                "task": planned.task,
+                "row": planned.row,
+                "seed": planned.seed,
+                "learning_rate": stage.learning_rate,
+                "batch_size": batch_size,
+            },
+            after=(later + steps * stage.after, "the trainings that follow"),
+            before=steps * stage.before,
+            part=stage.part,
+        )
 
 
 def task_settings(

@@ -78,6 +78,8 @@ def fit_steps(
     hparams: dict[str, Any],
     examples: Any = None,
     after: tuple[int, str] | None = None,
+    before: int = 0,
+    part: str = "",
 ) -> None:
     """Trains for `epochs` times `steps` updates, from where it last stopped.
 
@@ -94,6 +96,9 @@ def fit_steps(
         examples: a batch to show in TensorBoard; None for nothing.
         after: updates of trainings that follow, none of them slower, and what
             these trainings are; for the estimate of the run's duration.
+        before: updates of earlier parts of the stage, after which its logs go
+            on.
+        part: which part of the stage this is, for the progress.
     """
     state = callbacks.TrainingState(
         states, every_steps=run.recipe.checkpoint_steps
@@ -105,8 +110,10 @@ def fit_steps(
         examples=examples,
         tokenizer=None if examples is None else load_tokenizer(run.recipe),
         samples=run.recipe.evaluate.samples,
+        before=before,
     )
-    with run.progress.bar(f"Train {stage} (steps)", steps * epochs) as bar:
+    title = f"Train {stage}{part} (steps)"
+    with run.progress.bar(title, steps * epochs) as bar:
         trainer.fit(
             batches,
             steps_per_epoch=steps,
@@ -115,7 +122,9 @@ def fit_steps(
                 *first,
                 state,
                 board,
-                callbacks.MetricsLog(run.folder / METRICS_FILE, stage=stage),
+                callbacks.MetricsLog(
+                    run.folder / METRICS_FILE, stage=stage, before=before
+                ),
                 callbacks.ProgressBar(bar, state),
                 _Forecast(run.progress, steps * epochs, state, after),
             ],

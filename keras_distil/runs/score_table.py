@@ -233,6 +233,7 @@ class ResultTable(Section):
         published: published scores of other models.
         level: confidence level of all intervals.
         resamples: number of bootstrap draws.
+        selection: where the epochs were chosen, as in `finetune.selection`.
     """
 
     format_version: Literal[1] = 1
@@ -242,6 +243,7 @@ class ResultTable(Section):
     published: tuple[PublishedRow, ...] = ()
     level: Share
     resamples: Count
+    selection: Literal["dev", "train"] = "dev"
 
     @pydantic.model_validator(mode="after")
     def _check_names(self) -> "ResultTable":

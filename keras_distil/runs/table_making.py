@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,7 @@ def make_table(
     published: Iterable[PublishedRow] | None = None,
     *,
     metrics: Mapping[str, Metric] | None = None,
+    selection: Literal["dev", "train"] = "dev",
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -57,6 +58,7 @@ def make_table(
         metrics: by task, the main score, 0 to 1, as a function of labels and
             the predictions of one seed. For other tasks it is the mean of their
             single metrics, recomputed from the examples.
+        selection: where the epochs were chosen, for the notes of the table.
         level: float between 0 and 1, confidence level of the intervals.
         resamples: int >= 1, number of bootstrap draws.
         seed: int >= 0, seed of the draws.
@@ -96,6 +98,7 @@ def make_table(
         published=tuple(published or ()),
         level=level,
         resamples=resamples,
+        selection=selection,
     )
 
 

@@ -59,8 +59,11 @@ def plan_teachers(run: Run, planned: TaskTraining) -> list[TaskTraining]:
     ]
 
 
-def read_dev_scores(run: Run, task: str, row: str) -> list[float]:
-    """Reads a row's best development score on a task, for every seed.
+def read_best_scores(run: Run, task: str, row: str) -> list[float]:
+    """Reads the score that chose a row's epoch on a task, for every seed.
+
+    It is of the development set, or of the part of the training set that
+    `finetune.selection` takes out.
 
     Raises:
         ValueError: if a result is missing or damaged.
@@ -72,13 +75,16 @@ def read_dev_scores(run: Run, task: str, row: str) -> list[float]:
 def _best_score(planned: TaskTraining) -> float:
     try:
         result = json.loads(read_text(planned.folder / RESULT_FILE))
-        return float(max(result["dev_scores"]))
+        own = "selection_scores"
+        return float(max(result[own if own in result else "dev_scores"]))
     except (FileNotFoundError, ValueError, LookupError, TypeError) as error:
         raise _damaged(planned) from error
 
 
 def find_best_student(run: Run, task: str) -> Path:
-    """Finds the file of a task's student with the best development score.
+    """Finds the file of a task's student with the best score.
+
+    The score is the one that chose its epoch.
 
     Args:
         run: a run with finished tasks.

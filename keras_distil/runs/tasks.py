@@ -7,6 +7,10 @@ import tokenizers
 
 from keras_distil import config, data, evaluation
 from keras_distil.config.finetune_section import FineTuneSection
+from keras_distil.data.tasks.selection import (
+    split_examples,
+    split_questions,
+)
 from keras_distil.evaluation import significance, spans
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.run_folder import Run
@@ -23,6 +27,8 @@ class BuiltTask:
         outputs: number of the models' outputs.
         train: the training set.
         evaluator: scores models on the development set.
+        selection: scores models on a part of the training set, to choose their
+            epoch; None if the development set chooses it.
         metric: score of a row for the table; None for the mean of the
             evaluator's metrics.
         labels: class names; None if the task has no classes.
@@ -37,11 +43,22 @@ class BuiltTask:
     outputs: int
     train: data.EncodedExamples
     evaluator: evaluation.GLUEEvaluator | evaluation.SpanEvaluator
+    selection: evaluation.GLUEEvaluator | evaluation.SpanEvaluator | None = None
     metric: significance.Metric | None = None
     unknown: tuple[int, int] = (0, 0)
     unknown_token: str | None = "[UNK]"
     labels: tuple[str, ...] | None = None
     unlabelled: data.EncodedExamples | None = None
+
+    @property
+    def chooser(self) -> evaluation.GLUEEvaluator | evaluation.SpanEvaluator:
+        """Scores models to choose their epoch."""
+        return self.evaluator if self.selection is None else self.selection
+
+    @property
+    def score_name(self) -> str:
+        """Name of the chooser's score in logs."""
+        return "dev_score" if self.selection is None else "selection_score"
 
 
 def load_tasks(run: Run) -> dict[str, BuiltTask]:
@@ -54,6 +71,7 @@ def load_tasks(run: Run) -> dict[str, BuiltTask]:
         share = data.describe_share(*task.unknown, task.unknown_token)
         run.progress.say(
             f"{name}: {len(task.train):,} training examples"
+            + _describe_selection(task)
             + (f", {share}" if share else "")
         )
         for line in data.unknown_warnings(
@@ -61,6 +79,16 @@ def load_tasks(run: Run) -> dict[str, BuiltTask]:
         ):
             run.progress.warn(line)
     return tasks
+
+
+def _describe_selection(task: BuiltTask) -> str:
+    if task.selection is None:
+        return ""
+    count = sum(map(len, task.selection.labels.values()))
+    return (
+        f", and {count:,} more that choose the epoch: the development set is "
+        "read once, at the end"
+    )
 
 
 def load_task(
@@ -117,10 +145,11 @@ def read_task(recipe: config.Recipe, name: str) -> None:
     """
     root = task_root(recipe)
     if name.startswith("squad"):
-        for split in ("train", "dev"):
-            data.load_squad(split, root=root, version=_squad_version(name))
+        _read_questions(recipe, name)
+        data.load_squad("dev", root=root, version=_squad_version(name))
         return
-    for split in ("train", *data.glue_task(name).dev):
+    _read_examples(recipe, name)
+    for split in data.glue_task(name).dev:
         data.load_glue(name, split, root=root)
 
 
@@ -144,14 +173,14 @@ def _glue_task(
     recipe: config.Recipe, name: str, tokenizer: tokenizers.Tokenizer
 ) -> BuiltTask:
     root, length = task_root(recipe), finetune_section(recipe).max_length
-    examples = data.load_glue(name, "train", root=root)
+    examples, taken = _read_examples(recipe, name)
     evaluator = evaluation.GLUEEvaluator(
         name, tokenizer, root=root, max_length=length
     )
     labels = evaluator.task.labels
     # MNLI's two development sets have nearly the same size.
     pooled = significance.ACCURACY if name == "mnli" else None
-    return BuiltTask(
+    built = BuiltTask(
         name=name,
         kind="regression" if labels is None else "classification",
         outputs=1 if labels is None else len(labels),
@@ -166,19 +195,36 @@ def _glue_task(
         metric=pooled,
         labels=labels,
     )
+    if taken is None:
+        return built
+    selection = evaluation.GLUEEvaluator(
+        name, tokenizer, examples={"selection": taken}, max_length=length
+    )
+    return dataclasses.replace(built, selection=selection)
+
+
+def _read_examples(
+    recipe: config.Recipe, name: str
+) -> tuple[data.TaskExamples, data.TaskExamples | None]:
+    """The examples to train on, and those that choose the epoch, if any do."""
+    examples = data.load_glue(name, "train", root=task_root(recipe))
+    if finetune_section(recipe).selection == "dev":
+        return examples, None
+    rest, taken = split_examples(examples)
+    # Equal labels give every epoch the same correlation.
+    if not len(taken) or len(set(np.asarray(taken.labels))) < 2:
+        raise _too_small(name, f"{len(examples)} examples")
+    return rest, taken
 
 
 def _squad_task(
     recipe: config.Recipe, name: str, tokenizer: tokenizers.Tokenizer
 ) -> BuiltTask:
     settings, root = finetune_section(recipe), task_root(recipe)
-    version = _squad_version(name)
     lengths = squad_lengths(settings)
-    train, dev = (
-        data.load_squad(split, root=root, version=version)
-        for split in ("train", "dev")
-    )
-    return BuiltTask(
+    train, taken = _read_questions(recipe, name)
+    dev = data.load_squad("dev", root=root, version=_squad_version(name))
+    built = BuiltTask(
         name=name,
         kind="span",
         outputs=1,
@@ -189,6 +235,34 @@ def _squad_task(
         ),
         evaluator=evaluation.SpanEvaluator(dev, tokenizer, **lengths),
         metric=spans.mean_f1,
+    )
+    if taken is None:
+        return built
+    return dataclasses.replace(
+        built, selection=evaluation.SpanEvaluator(taken, tokenizer, **lengths)
+    )
+
+
+def _read_questions(
+    recipe: config.Recipe, name: str
+) -> tuple[list[data.SquadExample], list[data.SquadExample] | None]:
+    """The questions to train on, and those that choose the epoch, if any do."""
+    questions = data.load_squad(
+        "train", root=task_root(recipe), version=_squad_version(name)
+    )
+    if finetune_section(recipe).selection == "dev":
+        return questions, None
+    rest, taken = split_questions(questions)
+    if not taken:
+        raise _too_small(name, f"{len(questions)} questions on one paragraph")
+    return rest, taken
+
+
+def _too_small(name: str, received: str) -> ValueError:
+    return ValueError(
+        "`finetune.selection: train` takes a tenth out of the training set of "
+        f"{name}, with more than one text and label. Received: {received}. Add "
+        "some, or use `selection: dev`."
     )
 
 

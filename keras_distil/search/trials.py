@@ -33,7 +33,7 @@ from keras_distil.runs.run_folder import LOGS, Run, read_text, write_json
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section, search_settings
 from keras_distil.runs.student import make_student
-from keras_distil.runs.task_results import read_dev_scores
+from keras_distil.runs.task_results import read_best_scores
 from keras_distil.runs.tasks import BuiltTask, load_task
 from keras_distil.search import hypermodel
 from keras_distil.search.graph_memory import forget_trial
@@ -267,7 +267,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             score_table.TEACHER: self.teacher,
         }
         train_rows(run, self._task, encoders, [score_table.STUDENT])
-        scores = read_dev_scores(run, name, score_table.STUDENT)
+        scores = read_best_scores(run, name, score_table.STUDENT)
         shutil.rmtree(trial.folder / "tasks", ignore_errors=True)
         return statistics.median(scores)
 

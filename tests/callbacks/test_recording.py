@@ -1,9 +1,11 @@
 import json
 import re
+import time
 
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
@@ -320,3 +322,52 @@ def test_curves_of_another_training_are_not_mixed(
     (folder / "training.sha256").write_bytes(b"\xff")
     with pytest.raises(ValueError, match="curves of another training"):
         fit(make_distiller(), triple, board(hparams={"rate": 1.0}))
+
+
+def test_a_second_training_goes_on_with_the_curves_of_the_first(
+    make_distiller, triple, tmp_path
+):
+    """It has a new optimizer, whose updates begin at 0."""
+    log = tmp_path / "log.jsonl"
+
+    def train(before):
+        fit(
+            make_distiller(),
+            triple,
+            callbacks.TensorBoard(tmp_path, before=before),
+            callbacks.MetricsLog(log, stage="a", before=before),
+        )
+
+    train(0)
+    train(4)
+    # The second one again, as after a kill: its points are replaced. Event
+    # files are read in the order of the seconds in their names.
+    time.sleep(1.1)
+    train(4)
+    # What TensorBoard itself reads with; the other one keeps replaced points.
+    events = plugin_event_accumulator.EventAccumulator(
+        str(tmp_path / "train"), tensor_size_guidance={"scalars": 0}
+    )
+    events.Reload()
+    points = {
+        name: [
+            (event.step, tensor_util.make_ndarray(event.tensor_proto).item())
+            for event in events.Tensors(name)
+        ]
+        for name in ("step/mlm_loss", "step/learning_rate", "epoch/loss")
+    }
+    steps = {name: [step for step, _ in each] for name, each in points.items()}
+    assert steps == {
+        "step/mlm_loss": list(range(1, 9)),
+        "step/learning_rate": list(range(1, 9)),
+        "epoch/loss": [4, 8],
+    }
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    np.testing.assert_allclose(
+        [line["mlm_loss"] for line in lines],
+        [value for _, value in points["step/mlm_loss"]],
+        rtol=1e-6,
+    )
+    with pytest.raises(ValueError, match="`before` must be at least 0"):
+        callbacks.TensorBoard(tmp_path, before=-1)

@@ -161,7 +161,7 @@ FAULTS = (
     Fault(
         "gradient norms are compared under different dropout",
         "GradientNorms.measure",
-        "_assign(random, kept)\nnorms[chosen.name] = float(self._norm())",
+        "assign_all(random, kept)\nnorms[chosen.name] = float(self._norm())",
         "norms[chosen.name] = float(self._norm())",
         ("tests/training/objectives/test_gradient_norms.py",),
     ),

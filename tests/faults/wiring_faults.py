@@ -73,9 +73,9 @@ FAULTS = (
     ),
     Fault(
         "the order of a task's examples ignores the seed",
-        "_fit",
-        "batch_size=settings.batch_size, seed=planned.seed",
-        "batch_size=settings.batch_size, seed=0",
+        "_fit_stage",
+        "batch_size=batch_size, seed=planned.seed",
+        "batch_size=batch_size, seed=0",
         (f"{_WHOLE}::test_the_order_of_examples_is_the_seeds_own",),
     ),
     Fault(

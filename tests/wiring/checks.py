@@ -667,6 +667,72 @@ def development_inputs(fit: Any) -> list[dict[str, np.ndarray]]:
     return list(evaluator.inputs())
 
 
+@seen("finetune.selection", "stages", wanted=[(18, 2, 0)] * 4 + [1])
+def _(runs, made):
+    """Examples to train on, those that choose the epoch, and common ones.
+
+    They are alike in all trainings, of which the last stages choose.
+    """
+    found = []
+    for fit in made.fits[:6]:
+        if not any(
+            isinstance(x, callbacks.BestEpoch)
+            for x in fit.arguments["callbacks"]
+        ):
+            continue
+        batches = ([x for x, *_ in fit.batches], development_inputs(fit))
+        found.append(
+            tuple(
+                frozenset(
+                    tuple(row[row > 0]) for x in each for row in x["token_ids"]
+                )
+                for each in batches
+            )
+        )
+    counts = [(len(a), len(b), len(a & b)) for a, b in found]
+    return [*counts, len(set(found))]
+
+
+def stages_of(made: Recording, task: str) -> list[Any]:
+    """The trainings of the first seed's student, in order."""
+    return [fit for fit in made.fits if fit.stage == f"{task}/student/seed_3"]
+
+
+@seen("finetune.stages", "stages", wanted=2)
+def _(runs, made):
+    return len(stages_of(made, "rte"))
+
+
+seen(
+    "TaskOverrides.stages",
+    "stages",
+    wanted=[4],
+    at="finetune.by_task.mrpc.stages",
+)(
+    lambda runs, made: [
+        fit.arguments["epochs"] for fit in stages_of(made, "mrpc")
+    ]
+)
+
+
+def of_stage(key: str, see: Callable[[Any], Any]) -> None:
+    """Checks a key of the first stage."""
+    seen(f"FineTuneStage.{key}", "stages", at=f"finetune.stages.0.{key}")(
+        lambda runs, made: see(stages_of(made, "rte")[0])
+    )
+
+
+of_stage("epochs", lambda fit: fit.arguments["epochs"])
+# Two epochs of three batches.
+of_stage("learning_rate", lambda fit: max(fit.rate(step) for step in range(6)))
+for name, row in registry.rows_for(registry.TASK_KINDS).items():
+    for key in row.settings.model_fields:
+        of_stage(
+            f"losses.{name}.{key}",
+            lambda fit, name=name, key=key: fit.loss(name).get_config()[key],
+        )
+
+
 def windows(rows: np.ndarray) -> list[str]:
     """The parts of SQuAD's context in each window, as letters."""
     found = []

@@ -71,6 +71,19 @@ def with_others(names, kinds, losses):
     return {**losses, **others}
 
 
+EVERY_TASK_LOSS = with_others(
+    OTHER_TASK_LOSSES,
+    registry.TASK_KINDS,
+    {
+        "label": {"weight": 0.7},
+        "soft_target": {
+            "weight": 1.3,
+            "temperature": 3.0,
+            "confidence_slope": 0.2,
+        },
+        "cosine": {"weight": 0.4, "layers": "uniform", "teacher": 1},
+    },
+)
 RAMPS = {
     "mlm": {
         "weight": {
@@ -506,23 +519,7 @@ class Runs:
             "weight_decay": 0.15,
             "clip_norm": 0.8,
             "dropout": 0.25,
-            "losses": with_others(
-                OTHER_TASK_LOSSES,
-                registry.TASK_KINDS,
-                {
-                    "label": {"weight": 0.7},
-                    "soft_target": {
-                        "weight": 1.3,
-                        "temperature": 3.0,
-                        "confidence_slope": 0.2,
-                    },
-                    "cosine": {
-                        "weight": 0.4,
-                        "layers": "uniform",
-                        "teacher": 1,
-                    },
-                },
-            ),
+            "losses": EVERY_TASK_LOSS,
             "augment_copies": 2,
         }
         return self._start(
@@ -568,6 +565,27 @@ class Runs:
     def _squad(self, name: str) -> Recording:
         own = {"tasks": ["squad"], "stride": 2, "max_question": 2}
         return self._start(name, {"finetune": {**FINETUNE, **own}}, stop_at="")
+
+    def _stages(self, name: str) -> Recording:
+        """Every row and seed of two tasks, up to the last one."""
+        plain = {"losses": {"label": {}}, "epochs": 3}
+        every = {"losses": EVERY_TASK_LOSS, "epochs": 2, "learning_rate": 0.003}
+        own = {
+            "tasks": ["rte", "mrpc"],
+            "rows": ["teacher", "student"],
+            "seeds": [3, 4],
+            "teacher_seeds": "all",
+            "selection": "train",
+            "batch_size": 6,
+            "stages": [every, plain],
+            "by_task": {"mrpc": {"stages": [{**plain, "epochs": 4}]}},
+        }
+        return self._start(
+            name,
+            {"student": {"source": str(self.home.student)}},
+            {"finetune": {**FINETUNE, **own}},
+            stop_at="mrpc/student/seed_4",
+        )
 
     # === Uses of a student ===
 

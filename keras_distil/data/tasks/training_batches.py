@@ -65,6 +65,7 @@ def task_dataset(
     batch_size: int,
     seed: int,
     steps: int | None = None,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
     """Builds an endless stream of training batches of similar length.
 
@@ -83,6 +84,7 @@ def task_dataset(
         batch_size: int >= 1, examples per batch.
         seed: int, determines the order.
         steps: int, number of batches in the stream; endless if None.
+        first_step: int >= 0, number of batches to skip.
 
     Returns:
         A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
@@ -150,7 +152,8 @@ def task_dataset(
         ]
         return reader(places, windows)
 
-    return Stream(batch, batch_size=batch_size, steps=steps).dataset()
+    stream = Stream(batch, batch_size=batch_size, steps=steps)
+    return stream.dataset(first_step)
 
 
 class _Reader:

@@ -13,6 +13,7 @@ from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.losses import registry
 from keras_distil.runs import score_table
 from keras_distil.runs.report import result_table
+from keras_distil.runs.report.stage_text import describe_stages
 from keras_distil.runs.run_folder import read_text
 from keras_distil.training.metrics import (
     TABLE,
@@ -189,9 +190,14 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
         }[recipe.finetune.source]
         yield f"Tasks: {', '.join(recipe.finetune.tasks)}, {origin}."
         yield from _more_text(recipe.finetune)
+        where = {
+            "dev": "the development set that scores it",
+            "train": "a tenth of the training set, on which no model trained; "
+            "the development set was read once, with the chosen epoch",
+        }[recipe.finetune.selection]
         yield (
             "The best epoch of every training, the teacher's as well as the "
-            "student's, was chosen on the development set that scores it."
+            f"student's, was chosen on {where}."
         )
 
 
@@ -228,6 +234,7 @@ def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
             f"Fine-tuned with the seeds {_joined(recipe.finetune.seeds)}; the "
             "score is the median over the seeds."
         )
+    yield from describe_stages(recipe)
     yield f"The whole run took {report.get('duration_s', 0):,.0f} seconds."
     yield "Everything else is in `recipe.yaml`."
 

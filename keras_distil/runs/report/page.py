@@ -15,6 +15,7 @@ from keras_distil.runs.report.html_page import (
     html_document,
 )
 from keras_distil.runs.report.learning import read_trainings
+from keras_distil.runs.report.stage_text import describe_stages
 from keras_distil.runs.settled import with_settled
 from keras_distil.utils import disk
 
@@ -106,6 +107,9 @@ def _summary(recipe: config.Recipe, report: dict[str, Any]) -> ReportSection:
             f"without the teacher, finds {baseline} of the masked words; the "
             f"student {student}.</p>"
         )
+    stages = describe_stages(recipe)
+    if stages:
+        parts.append(f"<p>{escape(' '.join(stages))}</p>")
     updates = ""
     if "updates" in report:
         updates = f"The student took {report['updates']:,} updates. "

@@ -304,6 +304,12 @@ def _notes(table: ResultTable) -> list[str]:
         "the time of one input, CPU ratio that of the teacher's. Bold is the "
         "best model of the student's size."
     ]
+    if table.selection == "train":
+        notes.append(
+            "A tenth of every training set, on which no model trained, chose "
+            "the epochs. The development sets chose nothing: they were read "
+            "once, with the chosen epoch."
+        )
     if table.comparisons:
         notes.append(
             f"{_DAGGER} The difference to the teacher is inside the noise: "

@@ -30,7 +30,7 @@ from keras_distil.training.objectives.any_batch import (
     make_batch,
 )
 from keras_distil.training.objectives.any_pair import ModelPair, named_links
-from keras_distil.training.objectives.base import Objective, dense_gradient
+from keras_distil.training.objectives.base import Objective, dense_gradients
 from keras_distil.training.objectives.batch_checks import check_fit
 from keras_distil.training.objectives.hidden_states import HiddenStateLosses
 from keras_distil.training.objectives.teachers import (
@@ -240,7 +240,7 @@ class AnyModelObjective(Objective):
         updated.extend(variable for variable, _ in student.updates)
         return (
             sums,
-            list(map(dense_gradient, variables, gradients)),
+            dense_gradients(variables, gradients),
             outputs,
             [value for _, value in student.updates],
             offs,

@@ -69,7 +69,12 @@ class Objective(abc.ABC):
     ) -> None:
         self.teachers = list_teachers(teacher)
         shared.check_models(self.teachers, student, trains=trains)
-        shared.check_losses(losses, self.teachers, vectors=self.has_vectors)
+        shared.check_losses(
+            losses,
+            self.teachers,
+            vectors=self.has_vectors,
+            trains_outputs=self._trains_outputs(student),
+        )
         self.teacher = teacher
         self.student = student
         self.losses = list(losses)
@@ -189,6 +194,10 @@ class Objective(abc.ABC):
             for `variables` (none without `training`).
         """
 
+    def _trains_outputs(self, student: keras.Model) -> bool:
+        """Whether the student's output layer is to be trained."""
+        return True
+
     # Most tasks have nothing to do in these two.
 
     def commit(self, batch: Any) -> None:  # noqa: B027
@@ -286,6 +295,37 @@ class Objective(abc.ABC):
         }
 
 
+class UnreachedError(ValueError):
+    """No loss reaches some trainable variables.
+
+    Attributes:
+        variables: these variables.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable]) -> None:
+        super().__init__(
+            f"No loss reaches the trainable variable {variables[0].path!r}. "
+            "Set the layer's `trainable` to False."
+        )
+        self.variables = list(variables)
+
+
+def dense_gradients(
+    variables: Sequence[keras.Variable],
+    gradients: Sequence[Tensor | tf.IndexedSlices | None],
+) -> list[Tensor]:
+    """Returns dense gradients.
+
+    Raises:
+        UnreachedError: if variables have no gradient; it names them all.
+    """
+    pairs = list(zip(variables, gradients, strict=True))
+    unreached = [variable for variable, found in pairs if found is None]
+    if unreached:
+        raise UnreachedError(unreached)
+    return [dense_gradient(variable, found) for variable, found in pairs]
+
+
 def dense_gradient(
     variable: keras.Variable,
     through_encoder: Tensor | tf.IndexedSlices | None,
@@ -294,7 +334,7 @@ def dense_gradient(
     """Returns the dense sum of gradients through the encoder and the decoder.
 
     Raises:
-        ValueError: if there is no gradient.
+        UnreachedError: if there is no gradient.
     """
     if through_decoder is not None and isinstance(
         through_encoder, tf.IndexedSlices
@@ -310,8 +350,5 @@ def dense_gradient(
         if gradient is not None
     ]
     if not gradients:
-        raise ValueError(
-            f"No loss reaches the trainable variable {variable.path!r}. "
-            "Set the layer's `trainable` to False."
-        )
+        raise UnreachedError([variable])
     return tf.add_n(gradients)

@@ -44,7 +44,7 @@ class GradientNorms:
     def measure(self) -> dict[str, float]:
         """Returns, by loss, the norm of its gradient at weight 1."""
         losses = self._objective.losses
-        random = _random_states(self._objective.student)
+        random = random_states(self._objective.student)
         kept = [v.numpy() for v in random]
         weights = [float(loss.weight.numpy()) for loss in losses]
         norms = {}
@@ -53,12 +53,12 @@ class GradientNorms:
                 for loss in losses:
                     loss.weight.assign(1.0 if loss is chosen else 0.0)
                 # Uses the same dropout for all losses.
-                _assign(random, kept)
+                assign_all(random, kept)
                 norms[chosen.name] = float(self._norm())
         finally:
             for loss, weight in zip(losses, weights, strict=True):
                 loss.weight.assign(weight)
-            _assign(random, kept)
+            assign_all(random, kept)
         return norms
 
 
@@ -66,11 +66,13 @@ def _tensor(value: Any) -> Any:
     return None if value is None else tf.convert_to_tensor(value)
 
 
-def _random_states(model: keras.Model) -> list[keras.Variable]:
+def random_states(model: keras.Model) -> list[keras.Variable]:
+    """Returns a model's random generators, among all that is not trained."""
     trainable = {id(v) for v in model.trainable_variables}
     return [v for v in model.variables if id(v) not in trainable]
 
 
-def _assign(variables: list[keras.Variable], values: list[Any]) -> None:
+def assign_all(variables: list[keras.Variable], values: list[Any]) -> None:
+    """Assigns a value to each variable."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

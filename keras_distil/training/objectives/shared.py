@@ -121,6 +121,7 @@ def check_losses(
     teachers: Sequence[keras.Model | CachedTeacher],
     *,
     vectors: bool = False,
+    trains_outputs: bool = True,
 ) -> None:
     """Raises an error unless `losses` can be added up.
 
@@ -128,6 +129,8 @@ def check_losses(
         losses: the losses.
         teachers: models, a cached teacher or nothing.
         vectors: whether the outputs are vectors of texts, not logits.
+        trains_outputs: whether the output layer is to be trained, for which a
+            loss on logits is needed.
 
     Raises:
         TypeError: if one is not a distillation loss, does not declare what it
@@ -159,7 +162,8 @@ def check_losses(
             "Every loss needs its own name, as logs are called after it. "
             f"Received: names {names}."
         )
-    if not vectors and not any(loss.is_on_logits for loss in losses):
+    needs_logits = trains_outputs and not vectors
+    if needs_logits and not any(loss.is_on_logits for loss in losses):
         raise ValueError(
             "`losses` must hold a loss on logits, or the output layer would "
             f"not be trained. Received: names {names}."
@@ -207,6 +211,12 @@ def _check_teachers_of(loss: DistillationLoss, count: int) -> None:
             f"several teachers: define `{kind}.join_teachers`. "
             f"Received: {count} teachers."
         )
+
+
+def trained_after_encoder(student: keras.Model) -> list[keras.Variable]:
+    """Returns the trainable variables of the layers after the encoder."""
+    inside = {id(variable) for variable in student.backbone.variables}
+    return [v for v in student.trainable_variables if id(v) not in inside]
 
 
 def check_kinds(teachers: Sequence[keras.Model], student: keras.Model) -> str:

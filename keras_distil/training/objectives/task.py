@@ -11,7 +11,7 @@ from keras_distil.losses.layers import LAST
 from keras_distil.losses.mixtures import SeveralLogits, one_or_several
 from keras_distil.models import forward
 from keras_distil.training.objectives import shared
-from keras_distil.training.objectives.base import dense_gradient
+from keras_distil.training.objectives.base import dense_gradients
 from keras_distil.training.objectives.batch_checks import IGNORED, limits_of
 from keras_distil.training.objectives.batch_parts import (
     Parts,
@@ -159,6 +159,9 @@ class TaskObjective(EncoderObjective):
         """Whether BERT's pooler is used; outputs per token do not need it."""
         return self.kind not in ("span", "token_classification")
 
+    def _trains_outputs(self, student: keras.Model) -> bool:
+        return bool(shared.trained_after_encoder(student))
+
     @property
     def score_terms(self) -> dict[str, tuple[str, str]]:
         """Accuracy and, with a teacher, agreement; errors for a regression."""
@@ -263,7 +266,7 @@ class TaskObjective(EncoderObjective):
             return sums, []
         variables = self.variables
         gradients = tape.gradient(total, variables)
-        return sums, list(map(dense_gradient, variables, gradients))
+        return sums, dense_gradients(variables, gradients)
 
     def _rows(self, batch: TaskBatch) -> _Rows:
         if self.kind == "token_classification":

@@ -64,6 +64,9 @@ def test_a_stream_is_entered_at_any_step(examples):
         ):
             np.testing.assert_array_equal(y, y_part)
             np.testing.assert_array_equal(x["token_ids"], x_part["token_ids"])
+    later = data.task_dataset(examples, batch_size=4, seed=5, first_step=69)
+    y = next(later.as_numpy_iterator())[1]
+    np.testing.assert_array_equal(y, whole[69][1])
 
 
 def test_no_batch_is_longer_than_a_model_reads(examples):
