@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,7 @@ class _Manifest(Section):
     format_version: int
     settings: dict[str, Any]
     dtypes: dict[str, _Dtype]
+    label_shape: list[FileCount]
     pad_id: int
     max_length: int
     shards: list[_Shard]
@@ -67,8 +69,8 @@ class ExampleWriter:
         folder: the folder to write to; what complete shards of the same
             settings it holds are kept.
         settings: JSON data on which the examples depend.
-        like: examples whose padding, maximum length and labels' data type
-            apply to what is written.
+        like: examples whose padding, maximum length, and labels' data type and
+            shape apply to what is written.
         token_dtype: data type of the token ids.
 
     Raises:
@@ -84,11 +86,12 @@ class ExampleWriter:
         token_dtype: np.dtype,
     ) -> None:
         self._folder = folder
+        labels = np.asarray(like.labels)
         dtypes = {
             "token_ids": np.dtype(token_dtype),
             "starts": np.dtype(np.int64),
             "first_lengths": np.dtype(np.int32),
-            "labels": np.asarray(like.labels).dtype,
+            "labels": labels.dtype,
         }
         self._manifest = _Manifest(
             format_version=FORMAT_VERSION,
@@ -97,6 +100,7 @@ class ExampleWriter:
                 name: dtype.newbyteorder("<").str
                 for name, dtype in dtypes.items()
             },
+            label_shape=list(labels.shape[1:]),
             pad_id=like.pad_id,
             max_length=like.max_length,
             shards=[],
@@ -121,6 +125,7 @@ class ExampleWriter:
         """Returns the bytes of copies that are as long as the originals."""
         counts = dict.fromkeys(_ARRAYS, len(examples))
         counts["token_ids"] = len(examples.token_ids)
+        counts["labels"] *= math.prod(self._manifest.label_shape)
         each = sum(self._itemsize(name) * x for name, x in counts.items())
         return copies * each + self._itemsize("starts")
 
@@ -267,7 +272,7 @@ def open_examples(folder: Path, settings: Mapping[str, Any]) -> EncodedExamples:
             f"{_REMEDY}"
         )
     sizes = _totals(manifest.shards, manifest)
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.memmap(
             folder / f"{name}.bin",
             dtype,
@@ -276,6 +281,7 @@ def open_examples(folder: Path, settings: Mapping[str, Any]) -> EncodedExamples:
         )
         for name, dtype in manifest.dtypes.items()
     }
+    arrays["labels"] = arrays["labels"].reshape(-1, *manifest.label_shape)
     return EncodedExamples(
         **arrays, pad_id=manifest.pad_id, max_length=manifest.max_length
     )

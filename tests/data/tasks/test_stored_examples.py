@@ -55,6 +55,17 @@ def test_what_is_read_is_what_was_written(examples, stored):
     assert (found.pad_id, found.max_length) == (0, 128)
 
 
+def test_several_labels_of_each_example_are_kept(examples, tmp_path):
+    labels = np.arange(303, dtype="float32").reshape(101, 3)
+    several = dataclasses.replace(examples, labels=labels)
+    writer = make_writer(tmp_path / "partial", several)
+    write_all(writer, several)
+    assert writer.bytes == writer.most_bytes(several, 1)
+    writer.finish(tmp_path / "whole")
+    found = open_examples(tmp_path / "whole", SETTINGS)
+    np.testing.assert_array_equal(found.labels, labels)
+
+
 def test_batches_are_those_of_examples_in_memory(examples, stored):
     batches = [
         list(
@@ -127,6 +138,7 @@ def test_a_damaged_shard_is_written_again_with_those_after_it(
         {"settings": {**SETTINGS, "copies": 3}},
         {"pad_id": 1},
         {"labels": np.zeros(101, np.float32)},
+        {"labels": np.zeros((101, 2), np.int32)},
     ],
 )
 def test_nothing_of_other_settings_is_kept(examples, tmp_path, other):
