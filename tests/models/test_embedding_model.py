@@ -172,6 +172,21 @@ def test_texts_become_their_vectors_in_order(reader, toy_teacher):
     assert found.dtype == np.float32
 
 
+def test_vectors_follow_a_model_that_changes(reader):
+    before = reader.encode_text(TEXTS)
+    dense = reader.backbone.transformer_layers[0]._feedforward_output_dense
+    dense.enable_lora(2)
+    np.testing.assert_allclose(reader.encode_text(TEXTS), before, atol=1e-6)
+    # Not equal in all outputs, which the normalisation would take back.
+    toy.randomize(dense, seed=5)
+    after = reader.encode_text(TEXTS, verbose=0)
+    assert np.abs(after - before).max() > 1e-3
+    prompted = [f"o {text}" for text in TEXTS]
+    np.testing.assert_allclose(
+        after, reader.predict(prompted, verbose=0), atol=1e-5
+    )
+
+
 def test_prompts_are_put_before_texts(reader):
     def plain(text):
         return reader.predict([text], verbose=0)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 from keras_hub.models import Backbone
 
-from keras_distil.data import padded_batches
+from keras_distil.data import EncodedExamples, padded_batches
 from keras_distil.losses import functional
 from keras_distil.models.architectures.exact import (
     OptionalInputs,
@@ -27,6 +27,7 @@ DENSE_ACTIVATIONS = {
     "linear": keras.activations.linear,
     "tanh": keras.activations.tanh,
 }
+_INPUTS = ("token_ids", "padding_mask", "segment_ids")
 # Prompts by the names that sentence-transformers looks for, in this order.
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -267,7 +268,7 @@ class ExactTextEmbedder(OptionalInputs):
         prompt_name: str | None = None,
         *,
         batch_size: int = 32,
-        **kwargs: Any,
+        verbose: int = 0,
     ) -> np.ndarray:
         """Returns the vectors of texts.
 
@@ -276,7 +277,7 @@ class ExactTextEmbedder(OptionalInputs):
             prompt_name: which of `prompts` is put before each; None for the
                 default prompt, if there is one.
             batch_size: int >= 1, texts per batch, which have similar lengths.
-            **kwargs: arguments of `predict`, such as verbose=1.
+            verbose: int, 1 for a progress bar, as in `predict`.
 
         Returns:
             float32, (texts, dimension or width).
@@ -287,7 +288,9 @@ class ExactTextEmbedder(OptionalInputs):
                 unknown, or the model has no tokenizer.
         """
         prompt = self._prompt(prompt_name or self.default_prompt_name)
-        return self._encode(text, prompt, batch_size=batch_size, **kwargs)
+        return self._encode(
+            text, prompt, batch_size=batch_size, verbose=verbose
+        )
 
     def encode_query(
         self,
@@ -302,7 +305,7 @@ class ExactTextEmbedder(OptionalInputs):
         Args:
             query: a text, or a list of them.
             prompt_name: another prompt.
-            **kwargs: arguments of `encode_text`.
+            **kwargs: batch_size and verbose, as for `encode_text`.
         """
         prompt = self._prompt(prompt_name, _QUERY_PROMPTS)
         return self._encode(query, prompt, **kwargs)
@@ -321,7 +324,7 @@ class ExactTextEmbedder(OptionalInputs):
         Args:
             documents: a text, or a list of them.
             prompt_name: another prompt.
-            **kwargs: arguments of `encode_text`.
+            **kwargs: batch_size and verbose, as for `encode_text`.
         """
         prompt = self._prompt(prompt_name, _DOCUMENT_PROMPTS)
         return self._encode(documents, prompt, **kwargs)
@@ -343,31 +346,76 @@ class ExactTextEmbedder(OptionalInputs):
             ops.convert_to_tensor(query_embeddings), ops.transpose(documents)
         )
 
+    def encode_tokens(
+        self, examples: EncodedExamples, *, batch_size: int, verbose: int = 0
+    ) -> np.ndarray:
+        """Returns the vectors of texts that are token ids already.
+
+        Args:
+            examples: the texts, as from `data.encode_examples`.
+            batch_size: int >= 1, texts per batch, which have similar lengths.
+            verbose: int, 1 for a progress bar, as in `predict`.
+
+        Returns:
+            float32, (texts, dimension or width), in the order of the texts.
+        """
+        batch_size = check_count("batch_size", batch_size)
+        bar = keras.utils.Progbar(
+            -(-len(examples) // batch_size), verbose=verbose
+        )
+        run = self._vector_function()
+        places, vectors = [], []
+        for rows, inputs in padded_batches(examples, batch_size=batch_size):
+            found = run(tf.nest.map_structure(tf.constant, inputs))
+            places.append(rows)
+            vectors.append(found.numpy())
+            bar.add(1)
+        found = np.concatenate(vectors)
+        in_order = np.empty_like(found)
+        in_order[np.concatenate(places)] = found
+        return in_order
+
     def _encode(
         self,
         text: str | Sequence[str],
         prompt: str,
         *,
         batch_size: int = 32,
-        **kwargs: Any,
+        verbose: int = 0,
     ) -> np.ndarray:
         texts = [text] if isinstance(text, str) else list(text)
-        kwargs = {"verbose": 0, **kwargs}
-        batch_size = check_count("batch_size", batch_size)
         preprocessor = self.preprocessor or TextPreprocessor()
-        if not isinstance(preprocessor, TextPreprocessor):
-            prompted = [f"{prompt}{each}" for each in texts]
-            return self.predict(  # type: ignore[attr-defined]
-                prompted, batch_size=batch_size, **kwargs
+        if isinstance(preprocessor, TextPreprocessor):
+            return self.encode_tokens(
+                preprocessor.encode(texts, prompt=prompt),
+                batch_size=batch_size,
+                verbose=verbose,
             )
-        examples = preprocessor.encode(texts, prompt=prompt)
-        batches = list(padded_batches(examples, batch_size=batch_size))
-        found = self.predict(  # type: ignore[attr-defined]
-            dataset_of([inputs for _, inputs in batches]), **kwargs
+        return self.predict(  # type: ignore[attr-defined]
+            [f"{prompt}{each}" for each in texts],
+            batch_size=batch_size,
+            verbose=verbose,
         )
-        vectors = np.empty_like(found)
-        vectors[np.concatenate([rows for rows, _ in batches])] = found
-        return vectors
+
+    def _vector_function(self) -> Any:
+        """Returns the model as a function that is traced for all shapes."""
+        # Others, once the model was quantised or a layer was changed.
+        variables = [id(v) for v in self.variables]  # type: ignore[attr-defined]
+        kept = getattr(self, "_kept_function", None)
+        if kept is None or kept[0] != variables:
+            matrix = tf.TensorSpec([None, None], tf.int32)
+
+            @tf.function(
+                autograph=False,
+                input_signature=[dict.fromkeys(_INPUTS, matrix)],
+            )
+            def run(inputs: dict[str, Tensor]) -> Tensor:
+                return self(inputs, training=False)
+
+            kept = variables, run
+            # Keras would track it and save it with the model.
+            object.__setattr__(self, "_kept_function", kept)
+        return kept[1]
 
     def _prompt(self, name: str | None, usual: Sequence[str] = ()) -> str:
         """Returns the prompt of a name, or else the first usual one."""
@@ -403,13 +451,3 @@ def check_prompts(
             f"prompts. Received: default_prompt_name={default!r:.60}."
         )
     return checked
-
-
-def dataset_of(batches: list[dict[str, np.ndarray]]) -> tf.data.Dataset:
-    """Returns batches of an encoder's inputs as a dataset."""
-    matrix = tf.TensorSpec([None, None], tf.int32)
-    made = tf.data.Dataset.from_generator(
-        lambda: iter(batches),
-        output_signature=dict.fromkeys(batches[0], matrix),
-    )
-    return made.apply(tf.data.experimental.assert_cardinality(len(batches)))
