@@ -8,10 +8,10 @@ import tensorflow as tf
 import toy
 
 from keras_distil import data, models
-from keras_distil.models.architectures.text_embedder import (
-    ExactTextEmbedder,
+from keras_distil.models.architectures.sentence_embedding import (
     SentenceEmbedding,
 )
+from keras_distil.models.architectures.text_embedder import ExactTextEmbedder
 from keras_distil.models.embedding_model import (
     check_embedder,
     vector_width,
