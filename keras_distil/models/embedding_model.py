@@ -11,10 +11,10 @@ from keras_hub.models import Backbone, TextEmbedder
 
 from keras_distil.data import load_tokenizer
 from keras_distil.models.architectures import family_of, titles
-from keras_distil.models.architectures.text_embedder import (
-    ExactTextEmbedder,
+from keras_distil.models.architectures.sentence_embedding import (
     SentenceEmbedding,
 )
+from keras_distil.models.architectures.text_embedder import ExactTextEmbedder
 from keras_distil.models.origin import folder_of, inherit_folder
 from keras_distil.models.supported import check_inputs, is_patched
 from keras_distil.models.text_preprocessor import TextPreprocessor

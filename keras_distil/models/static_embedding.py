@@ -16,12 +16,8 @@ from keras_distil.data import (
     EncodedExamples,
     Encoder,
     SpecialTokens,
-    padded_batches,
 )
-from keras_distil.models.architectures.text_embedder import (
-    ExactTextEmbedder,
-    dataset_of,
-)
+from keras_distil.models.architectures.text_embedder import ExactTextEmbedder
 from keras_distil.models.embedding_model import (
     check_embedder,
     principal_directions,
@@ -333,12 +329,8 @@ def _token_vectors(
         pad_id=special.pad_id,
         max_length=int(lengths.max()),
     )
-    batches = list(padded_batches(examples, batch_size=batch_size))
-    found = teacher.predict(
-        dataset_of([inputs for _, inputs in batches]), verbose=0
-    )
-    vectors = np.empty_like(found, np.float64)
-    vectors[np.concatenate([places for places, _ in batches])] = found
+    vectors = teacher.encode_tokens(examples, batch_size=batch_size)
+    vectors = vectors.astype(np.float64)
     special_ids = list(special.ids)
     # Never looked up, so they must not move the mean.
     ordinary = np.delete(vectors, special_ids, axis=0)

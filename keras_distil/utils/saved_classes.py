@@ -57,7 +57,7 @@ CLASSES = {
         "ExactRobertaTextClassifier",
         "ExactRobertaTextEmbedder",
     ),
-    "models.architectures.text_embedder": ("SentenceEmbedding",),
+    "models.architectures.sentence_embedding": ("SentenceEmbedding",),
     "models.elmo.character_encoder": ("CharacterEncoder",),
     "models.elmo.language_model": (
         "ElmoClassifier",

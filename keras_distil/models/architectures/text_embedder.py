@@ -1,4 +1,4 @@
-"""Sentence embedders: an encoder, a pooling, and what follows it."""
+"""Sentence embedders: an encoder, its sentence embedding, and texts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,154 +10,23 @@ import tensorflow as tf
 from keras import ops
 from keras_hub.models import Backbone
 
-from keras_distil.data import padded_batches
-from keras_distil.losses import functional
+from keras_distil.data import EncodedExamples, padded_batches
 from keras_distil.models.architectures.exact import (
     OptionalInputs,
     check_not_cloned,
+)
+from keras_distil.models.architectures.sentence_embedding import (
+    SentenceEmbedding,
 )
 from keras_distil.models.text_preprocessor import TextPreprocessor
 from keras_distil.utils.checks import check_count
 
 Tensor = Any
 
-POOLING_MODES = ("mean", "cls", "max")
-# Of the dense layer, by name, as sentence-transformers' folders have them.
-DENSE_ACTIVATIONS = {
-    "linear": keras.activations.linear,
-    "tanh": keras.activations.tanh,
-}
+_INPUTS = ("token_ids", "padding_mask", "segment_ids")
 # Prompts by the names that sentence-transformers looks for, in this order.
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-
-
-def pool(states: Tensor, padding_mask: Tensor, pooling_mode: str) -> Tensor:
-    """Returns one vector per text from the states of its tokens.
-
-    Args:
-        states: float, (batch, length, width). Values at padding do not matter.
-        padding_mask: int, (batch, length), above 0 at tokens.
-        pooling_mode: "mean" or "max" over the tokens, or "cls", the state of
-            the first one.
-
-    Returns:
-        float32, (batch, width); 0 for a text without tokens.
-    """
-    states = ops.cast(states, "float32")
-    real = ops.expand_dims(ops.cast(padding_mask, "bool"), axis=-1)
-    if pooling_mode == "cls":
-        return ops.where(real[:, 0], states[:, 0], 0.0)
-    if pooling_mode == "max":
-        largest = ops.max(ops.where(real, states, float("-inf")), axis=1)
-        return ops.where(ops.any(real, axis=1), largest, 0.0)
-    total = ops.sum(ops.where(real, states, 0.0), axis=1)
-    count = ops.sum(ops.cast(real, "float32"), axis=1)
-    return total / ops.maximum(count, 1.0)
-
-
-@keras.saving.register_keras_serializable(package="keras_distil")
-class SentenceEmbedding(keras.layers.Layer):
-    """From the states of tokens to a text's vector, in float32.
-
-    Formula:
-        v = pool(states)
-        v = activation(v @ kernel + bias)         # with a dimension
-        v = v / |v|                               # with normalize
-
-    Args:
-        pooling_mode: "mean" or "max" over the tokens, or "cls", the first
-            token's state.
-        normalize: bool, whether vectors are scaled to length 1.
-        dimension: int >= 1, size of the vectors by a dense layer; None for
-            the encoder's width, without one.
-        activation: "linear" or "tanh", of that layer.
-        **kwargs: arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        states: float, (batch, length, width).
-        padding_mask: int, (batch, length), above 0 at tokens.
-
-    Returns:
-        float32, (batch, dimension or width).
-
-    Raises:
-        TypeError: if `dimension` is not an integer.
-        ValueError: if it is below 1, or a name is unknown.
-
-    Reference:
-        Reimers and Gurevych 2019, arXiv:1908.10084, section 3. Differs: none.
-    """
-
-    def __init__(
-        self,
-        pooling_mode: str = "mean",
-        normalize: bool = True,
-        dimension: int | None = None,
-        activation: str = "linear",
-        **kwargs: Any,
-    ) -> None:
-        # Few numbers, whose rounding would be that of every similarity.
-        super().__init__(autocast=False, **kwargs)
-        if pooling_mode not in POOLING_MODES:
-            raise ValueError(
-                f"`pooling_mode` must be one of {list(POOLING_MODES)}. "
-                f"Received: pooling_mode={pooling_mode!r:.60}."
-            )
-        if activation not in DENSE_ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {list(DENSE_ACTIVATIONS)}. "
-                f"Received: activation={activation!r:.60}."
-            )
-        if dimension is not None:
-            dimension = check_count("dimension", dimension)
-        self.pooling_mode = pooling_mode
-        self.normalize = bool(normalize)
-        self.dimension = dimension
-        self.activation = activation
-
-    def build(self, states_shape: Sequence[int | None]) -> None:
-        """Makes the weights of the dense layer, if there is one."""
-        if self.dimension is None:
-            return
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(states_shape[-1], self.dimension),
-            initializer="glorot_uniform",
-            autocast=False,
-        )
-        self.bias = self.add_weight(
-            name="bias",
-            shape=(self.dimension,),
-            initializer="zeros",
-            autocast=False,
-        )
-
-    def call(self, states: Tensor, padding_mask: Tensor) -> Tensor:
-        """Returns the vectors of texts; see the class."""
-        vectors = pool(states, padding_mask, self.pooling_mode)
-        if self.dimension is not None:
-            product = ops.matmul(vectors, ops.cast(self.kernel, "float32"))
-            product += ops.cast(self.bias, "float32")
-            vectors = DENSE_ACTIVATIONS[self.activation](product)
-        return functional.unit(vectors) if self.normalize else vectors
-
-    def compute_output_spec(
-        self, states: Any, padding_mask: Any
-    ) -> keras.KerasTensor:
-        """Returns the shape of the vectors, which are always float32."""
-        width = self.dimension or states.shape[-1]
-        return keras.KerasTensor((states.shape[0], width), "float32")
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that rebuild the layer."""
-        return {
-            **super().get_config(),
-            "pooling_mode": self.pooling_mode,
-            "normalize": self.normalize,
-            "dimension": self.dimension,
-            "activation": self.activation,
-        }
 
 
 class ExactTextEmbedder(OptionalInputs):
@@ -267,7 +136,7 @@ class ExactTextEmbedder(OptionalInputs):
         prompt_name: str | None = None,
         *,
         batch_size: int = 32,
-        **kwargs: Any,
+        verbose: int = 0,
     ) -> np.ndarray:
         """Returns the vectors of texts.
 
@@ -276,7 +145,7 @@ class ExactTextEmbedder(OptionalInputs):
             prompt_name: which of `prompts` is put before each; None for the
                 default prompt, if there is one.
             batch_size: int >= 1, texts per batch, which have similar lengths.
-            **kwargs: arguments of `predict`, such as verbose=1.
+            verbose: int, 1 for a progress bar, as in `predict`.
 
         Returns:
             float32, (texts, dimension or width).
@@ -287,7 +156,9 @@ class ExactTextEmbedder(OptionalInputs):
                 unknown, or the model has no tokenizer.
         """
         prompt = self._prompt(prompt_name or self.default_prompt_name)
-        return self._encode(text, prompt, batch_size=batch_size, **kwargs)
+        return self._encode(
+            text, prompt, batch_size=batch_size, verbose=verbose
+        )
 
     def encode_query(
         self,
@@ -302,7 +173,7 @@ class ExactTextEmbedder(OptionalInputs):
         Args:
             query: a text, or a list of them.
             prompt_name: another prompt.
-            **kwargs: arguments of `encode_text`.
+            **kwargs: batch_size and verbose, as for `encode_text`.
         """
         prompt = self._prompt(prompt_name, _QUERY_PROMPTS)
         return self._encode(query, prompt, **kwargs)
@@ -321,7 +192,7 @@ class ExactTextEmbedder(OptionalInputs):
         Args:
             documents: a text, or a list of them.
             prompt_name: another prompt.
-            **kwargs: arguments of `encode_text`.
+            **kwargs: batch_size and verbose, as for `encode_text`.
         """
         prompt = self._prompt(prompt_name, _DOCUMENT_PROMPTS)
         return self._encode(documents, prompt, **kwargs)
@@ -343,31 +214,76 @@ class ExactTextEmbedder(OptionalInputs):
             ops.convert_to_tensor(query_embeddings), ops.transpose(documents)
         )
 
+    def encode_tokens(
+        self, examples: EncodedExamples, *, batch_size: int, verbose: int = 0
+    ) -> np.ndarray:
+        """Returns the vectors of texts that are token ids already.
+
+        Args:
+            examples: the texts, as from `data.encode_examples`.
+            batch_size: int >= 1, texts per batch, which have similar lengths.
+            verbose: int, 1 for a progress bar, as in `predict`.
+
+        Returns:
+            float32, (texts, dimension or width), in the order of the texts.
+        """
+        batch_size = check_count("batch_size", batch_size)
+        bar = keras.utils.Progbar(
+            -(-len(examples) // batch_size), verbose=verbose
+        )
+        run = self._vector_function()
+        places, vectors = [], []
+        for rows, inputs in padded_batches(examples, batch_size=batch_size):
+            found = run(tf.nest.map_structure(tf.constant, inputs))
+            places.append(rows)
+            vectors.append(found.numpy())
+            bar.add(1)
+        found = np.concatenate(vectors)
+        in_order = np.empty_like(found)
+        in_order[np.concatenate(places)] = found
+        return in_order
+
     def _encode(
         self,
         text: str | Sequence[str],
         prompt: str,
         *,
         batch_size: int = 32,
-        **kwargs: Any,
+        verbose: int = 0,
     ) -> np.ndarray:
         texts = [text] if isinstance(text, str) else list(text)
-        kwargs = {"verbose": 0, **kwargs}
-        batch_size = check_count("batch_size", batch_size)
         preprocessor = self.preprocessor or TextPreprocessor()
-        if not isinstance(preprocessor, TextPreprocessor):
-            prompted = [f"{prompt}{each}" for each in texts]
-            return self.predict(  # type: ignore[attr-defined]
-                prompted, batch_size=batch_size, **kwargs
+        if isinstance(preprocessor, TextPreprocessor):
+            return self.encode_tokens(
+                preprocessor.encode(texts, prompt=prompt),
+                batch_size=batch_size,
+                verbose=verbose,
             )
-        examples = preprocessor.encode(texts, prompt=prompt)
-        batches = list(padded_batches(examples, batch_size=batch_size))
-        found = self.predict(  # type: ignore[attr-defined]
-            dataset_of([inputs for _, inputs in batches]), **kwargs
+        return self.predict(  # type: ignore[attr-defined]
+            [f"{prompt}{each}" for each in texts],
+            batch_size=batch_size,
+            verbose=verbose,
         )
-        vectors = np.empty_like(found)
-        vectors[np.concatenate([rows for rows, _ in batches])] = found
-        return vectors
+
+    def _vector_function(self) -> Any:
+        """Returns the model as a function that is traced for all shapes."""
+        # Others, once the model was quantised or a layer was changed.
+        variables = [id(v) for v in self.variables]  # type: ignore[attr-defined]
+        kept = getattr(self, "_kept_function", None)
+        if kept is None or kept[0] != variables:
+            matrix = tf.TensorSpec([None, None], tf.int32)
+
+            @tf.function(
+                autograph=False,
+                input_signature=[dict.fromkeys(_INPUTS, matrix)],
+            )
+            def run(inputs: dict[str, Tensor]) -> Tensor:
+                return self(inputs, training=False)
+
+            kept = variables, run
+            # Keras would track it and save it with the model.
+            object.__setattr__(self, "_kept_function", kept)
+        return kept[1]
 
     def _prompt(self, name: str | None, usual: Sequence[str] = ()) -> str:
         """Returns the prompt of a name, or else the first usual one."""
@@ -403,13 +319,3 @@ def check_prompts(
             f"prompts. Received: default_prompt_name={default!r:.60}."
         )
     return checked
-
-
-def dataset_of(batches: list[dict[str, np.ndarray]]) -> tf.data.Dataset:
-    """Returns batches of an encoder's inputs as a dataset."""
-    matrix = tf.TensorSpec([None, None], tf.int32)
-    made = tf.data.Dataset.from_generator(
-        lambda: iter(batches),
-        output_signature=dict.fromkeys(batches[0], matrix),
-    )
-    return made.apply(tf.data.experimental.assert_cardinality(len(batches)))

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_distil.models.architectures.text_embedder import POOLING_MODES
+from keras_distil.models.architectures.sentence_embedding import (
+    POOLING_MODES,
+)
 from keras_distil.models.checkpoints.safetensors_files import list_tensors
 from keras_distil.utils import disk
 
