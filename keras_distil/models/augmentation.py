@@ -176,7 +176,7 @@ def check_text(
 def check_labels(examples: EncodedExamples) -> None:
     """Raises ValueError unless there is one array with a label for each."""
     labels = examples.labels
-    if isinstance(labels, dict) or np.shape(labels) != (len(examples),):
+    if isinstance(labels, dict) or np.shape(labels)[:1] != (len(examples),):
         raise ValueError(
             "`examples` must have one label each. Received: "
             f"{type(labels).__name__} of shape {np.shape(labels)}."
