@@ -12,6 +12,7 @@ from pydantic import (
     field_validator,
 )
 
+from keras_distil.utils.checks import check_tfds_name
 from keras_distil.utils.section import (
     Count,
     NonEmptyText,
@@ -133,6 +134,13 @@ class OwnTask(Section):
                 f"only. Received: {name!r}."
             )
         return name
+
+    @field_validator("tfds")
+    @classmethod
+    def _name_runs_no_code(cls, tfds: str | None) -> str | None:
+        if tfds is not None:
+            check_tfds_name(tfds)
+        return tfds
 
     @field_validator("columns")
     @classmethod

@@ -89,6 +89,10 @@ BAD = {
         "are for classes, and a regression has none",
     ),
     "a label twice": (section(entry(labels=["a", "a"])), "name each once"),
+    "a data set that would run code": (
+        section(entry(tfds="huggingface:imdb")),
+        "Namespaces are refused: TFDS would download and run code",
+    ),
     "another encoding": (
         section(entry(encoding="utf9")),
         "must be the name of an encoding, such as utf-8.*Received: 'utf9'",

@@ -15,6 +15,8 @@ from keras_distil.utils import disk
 
 # Written beside the other arrays, which are small.
 TOKENS_FILE = "token_ids.int32"
+# A large table has more words than are worth forgetting: some 150 MB.
+_WORDS_KNOWN = 2**20
 
 
 class TextEncoder:
@@ -40,7 +42,7 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._stride = stride
-        self._encoder = Encoder(tokenizer)
+        self._encoder = Encoder(tokenizer, most_words=_WORDS_KNOWN)
         self._special = SpecialTokens.from_tokenizer(tokenizer)
         if stride is not None and not 0 < stride < max_length - 2:
             raise ValueError(

@@ -17,7 +17,8 @@ from keras_distil.data.tasks.text_lines import LONGEST_LINE, read_lines
 # Number of a row's line (or of a data set's example), and its values.
 Row: TypeAlias = tuple[int, Sequence[Any]]
 
-_BATCH_ROWS = 4096
+# Few enough that Python's garbage collector does not go through them.
+_BATCH_ROWS = 256
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OBJECTS = (".jsonl", ".ndjson")
 TABLE_SUFFIXES = (*_DELIMITERS, *_OBJECTS)
@@ -43,6 +44,10 @@ class Table:
         """Names a row in a message."""
         return f"{self.name}, {self.unit} {place}"
 
+    def places(self, numbers: Sequence[int]) -> "Places":
+        """Names rows in messages, each only when it is asked for."""
+        return Places(self, numbers)
+
     def first_row(self) -> list[Any]:
         """Returns the first row; empty if there is none."""
         return list(next(self.rows(), (0, ()))[1])
@@ -61,10 +66,30 @@ class Table:
         indices = [self.columns.index(name) for name in columns]
         rows = self.rows()
         while batch := list(itertools.islice(rows, _BATCH_ROWS)):
-            yield (
-                [place for place, _ in batch],
-                [[row[i] for _, row in batch] for i in indices],
-            )
+            places, values = zip(*batch, strict=True)
+            by_column = list(zip(*values, strict=True))
+            yield list(places), [list(by_column[i]) for i in indices]
+
+
+class Places(Sequence[str]):
+    """The names of some rows of a table, made when they are needed.
+
+    Args:
+        table: the table.
+        numbers: the numbers of the rows.
+    """
+
+    def __init__(self, table: Table, numbers: Sequence[int]) -> None:
+        self._table = table
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Names a row."""
+        return self._table.where(self._numbers[index])
 
 
 def suffix_of(path: Path) -> str:
@@ -108,11 +133,13 @@ def open_table(path: Path, encoding: str = "utf-8") -> Table:
 
     else:
         delimiter = _DELIMITERS[suffix]
-        header = next(_fields(path, encoding, delimiter), (0, ()))
+        header = next(_records(path, encoding, delimiter), (0, ()))
         columns = tuple(header[1])
 
         def rows() -> Iterator[Row]:
-            return _records(path, encoding, delimiter)
+            return itertools.islice(
+                _records(path, encoding, delimiter), 1, None
+            )
 
     if next(rows(), None) is None:
         raise ValueError(f"'{path}' has no rows. Give a file with some.")
@@ -173,37 +200,25 @@ def _plain(value: Any, feature: Any) -> Any:
 
 
 def _records(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
-    """Yields the rows after the line of names, all equally long."""
-    fields = _fields(path, encoding, delimiter)
-    header = next(fields, (0, ()))[1]
-    width = len(header)
-    for place, row in fields:
-        if len(row) != width:
-            raise ValueError(
-                f"'{path}', line {place}: a row must have {width} fields, as "
-                f"the first line has. Received: {len(row)} fields, "
-                f"{reprlib.repr(row)}. A field with a "
-                f"{'tab' if delimiter == chr(9) else 'comma'} must be in "
-                "double quotes."
-            )
-        yield place, row
-
-
-def _fields(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
-    """Yields the fields of every row that is not blank."""
+    """Yields the rows that are not blank, all as long as the first."""
     csv.field_size_limit(LONGEST_LINE)
     ended: list[bool] = []
     lines = _marked(read_lines(path, encoding), ended)
     reader = csv.reader(lines, delimiter=delimiter)
-    before = 0
+    before, width = 0, 0
     try:
         for row in reader:
             place, before = before + 1, reader.line_num
-            if ended:
-                # It asked for another line in the middle of a row.
-                raise ValueError(_unclosed(path, place))
-            if row:
-                yield place, row
+            if len(row) != width or ended:
+                if ended:
+                    # It asked for another line in the middle of a row.
+                    raise ValueError(_unclosed(path, place))
+                if not row:
+                    continue
+                if width:
+                    raise ValueError(_uneven(path, place, row, width))
+                width = len(row)
+            yield place, row
     except csv.Error as error:
         if "field limit" in str(error):
             raise ValueError(_unclosed(path, before + 1)) from error
@@ -211,6 +226,15 @@ def _fields(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
             f"'{path}', line {before + 1}: the row cannot be read ({error}). "
             "End lines with line feeds."
         ) from error
+
+
+def _uneven(path: Path, place: int, row: list[str], width: int) -> str:
+    what = "tab" if _DELIMITERS[suffix_of(path)] == "\t" else "comma"
+    return (
+        f"'{path}', line {place}: a row must have {width} fields, as the first "
+        f"line has. Received: {len(row)} fields, {reprlib.repr(row)}. A field "
+        f"with a {what} must be in double quotes."
+    )
 
 
 def _marked(lines: Iterable[str], ended: list[bool]) -> Iterator[str]:

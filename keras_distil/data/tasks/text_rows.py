@@ -182,7 +182,7 @@ class _Reader:
             self._label = self._make_label(labels)
         used = []
         for places, values in table.batches([*texts, *labels, *ids]):
-            where = [table.where(place) for place in places]
+            where = table.places(places)
             of_texts = values[: len(texts)]
             _check_texts(of_texts, texts, where)
             keep = self._without_empty(of_texts)
@@ -192,8 +192,10 @@ class _Reader:
                 keep &= self._with_label(codes, keep)
                 self._label.keep([codes[i] for i in np.flatnonzero(keep)])
             chosen = np.flatnonzero(keep)
-            kept = [[column[i] for i in chosen] for column in of_texts]
-            self._add_digests(kept, [where[i] for i in chosen])
+            kept = of_texts
+            if len(chosen) < len(keep):
+                kept = [[column[i] for i in chosen] for column in of_texts]
+            self._add_digests(kept, table.places([places[i] for i in chosen]))
             if ids:
                 self._ids.append(
                     digests_of([str(values[-1][i]) for i in chosen])
@@ -238,7 +240,9 @@ class _Reader:
             self._left_out["have no label"] += missing
         return has_label
 
-    def _add_digests(self, texts: list[list[str]], where: list[str]) -> None:
+    def _add_digests(
+        self, texts: list[list[str]], where: Sequence[str]
+    ) -> None:
         second = texts[1] if len(texts) == 2 else None
         try:
             self._digests.append(text_digests(texts[0], second))
@@ -306,10 +310,12 @@ class _Reader:
 
 
 def _check_texts(
-    texts: list[list[Any]], columns: list[str], where: list[str]
+    texts: list[list[Any]], columns: list[str], where: Sequence[str]
 ) -> None:
     """Replaces missing texts by empty ones; refuses what is no text."""
     for column, name in zip(texts, columns, strict=True):
+        if set(map(type, column)) == {str}:
+            continue
         for i, value in enumerate(column):
             if value is None or value != value:
                 column[i] = ""

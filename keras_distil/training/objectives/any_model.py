@@ -362,7 +362,7 @@ def _kind_of_outputs(losses: Sequence[DistillationLoss]) -> str:
     if several:
         raise TypeError(
             f"The loss {several[0]!r} is for labels that do not exclude each "
-            "other, which models of `models.task_model` have. Received: "
+            "other, which only task models of encoders have. Received: "
             f"{several}. Use LabelCrossentropy or LabelSquaredError."
         )
     of_classes = [x.name for x in losses if isinstance(x, _OF_CLASSES)]

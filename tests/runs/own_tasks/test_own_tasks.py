@@ -179,7 +179,14 @@ def start(path, folder, progress=None):
     return stages.run_recipe(run)
 
 
-@pytest.mark.parametrize("name", KINDS)
+def kinds():
+    """Some are slow, since each trains two models."""
+    for name in KINDS:
+        slow = name in ("losses", "pairs", "numbers")
+        yield pytest.param(name, marks=[pytest.mark.slow] * slow)
+
+
+@pytest.mark.parametrize("name", kinds())
 def test_a_run_of_every_kind(name, toy_teacher, tmp_path):
     entry = entry_of(name, tmp_path)
     path = write_recipe(tmp_path, toy_teacher, entry)
