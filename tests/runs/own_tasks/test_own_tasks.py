@@ -186,7 +186,7 @@ def kinds():
         yield pytest.param(name, marks=[pytest.mark.slow] * slow)
 
 
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", list(kinds()))
 def test_a_run_of_every_kind(name, toy_teacher, tmp_path):
     entry = entry_of(name, tmp_path)
     path = write_recipe(tmp_path, toy_teacher, entry)
