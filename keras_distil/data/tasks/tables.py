@@ -230,10 +230,15 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
 
 def _uneven(path: Path, place: int, row: list[str], width: int) -> str:
     what = "tab" if _DELIMITERS[suffix_of(path)] == "\t" else "comma"
+    advice = f"A field with a {what} must be in double quotes"
+    if len(row) < width:
+        advice = (
+            "A field that begins with a double quote goes on to the next one: "
+            "put it into quotes, and double those inside"
+        )
     return (
         f"'{path}', line {place}: a row must have {width} fields, as the first "
-        f"line has. Received: {len(row)} fields, {reprlib.repr(row)}. A field "
-        f"with a {what} must be in double quotes."
+        f"line has. Received: {len(row)} fields, {reprlib.repr(row)}. {advice}."
     )
 
 
