@@ -292,6 +292,14 @@ class FineTuneSection(Section):
                 f"is not for {', '.join(sorted(parts))}, whose answers are "
                 f"parts of the text; use 0. Received: {augment_copies}."
             )
+        own = [x for x in info.data.get("tasks", ()) if isinstance(x, OwnTask)]
+        weighted = [x.name for x in own if x.has_weights]
+        if augment_copies and weighted:
+            raise ValueError(
+                f"is not for {weighted[0]}, a task of several labels, class "
+                "weights or windows, which copies do not keep; use 0. "
+                f"Received: {augment_copies}."
+            )
         return augment_copies
 
     @field_validator("by_task")
@@ -481,7 +489,16 @@ class FineTuneSection(Section):
         cls, by_task: dict[str, TaskOverrides], info: ValidationInfo
     ) -> dict[str, TaskOverrides]:
         # A recipe may override tasks that `--set finetune.tasks` leaves out.
-        known = [*map(_name, info.data.get("tasks", ())), *NAMES]
+        tasks = info.data.get("tasks", ())
+        for own in (x for x in tasks if isinstance(x, OwnTask)):
+            settings = by_task.get(own.name)
+            if settings and settings.unlabelled and "text" not in own.columns:
+                raise ValueError(
+                    f"`{own.name}.unlabelled` is for tasks of whole texts that "
+                    "name their columns: add `columns: {text: NAME}` to the "
+                    f"task, or leave it out. Received: {settings.unlabelled!r}."
+                )
+        known = [*map(_name, tasks), *NAMES]
         for name in by_task:
             if name not in known and "tasks" in info.data:
                 near = difflib.get_close_matches(name, known, 1, 0.0)

@@ -125,6 +125,15 @@ class OwnTask(Section):
     class_weights: Any = None
     stride: Count | None = None
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether examples have weights or several labels."""
+        return (
+            self.kind == "multi_label"
+            or self.class_weights is not None
+            or self.stride is not None
+        )
+
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:

@@ -132,6 +132,18 @@ BAD = {
         section(entry(kind="token_classification"), augment_copies=1),
         "is not for mine, whose answers are parts of the text",
     ),
+    "copies of weighted examples": (
+        section(entry(class_weights="balanced"), augment_copies=1),
+        "is not for mine, a task of several labels, class weights or windows",
+    ),
+    "unlabelled text of columns without names": (
+        section(
+            entry(),
+            rows=["teacher", "student"],
+            by_task={"mine": {"unlabelled": "more.jsonl"}},
+        ),
+        r"`mine.unlabelled` is for tasks of whole texts that name their colum",
+    ),
     "no files": (section(entry(train=[])), "at least 1 item"),
 }
 

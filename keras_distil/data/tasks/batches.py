@@ -64,10 +64,9 @@ class EncodedExamples:
         labels, weights = self.labels, self.weights
         if isinstance(labels, dict):
             labels = {name: x[begin:end] for name, x in labels.items()}
-        elif self.has_token_labels:
-            labels = self.labels[first:last]
         elif labels is not None:
-            labels = labels[begin:end]
+            by_token = self.has_token_labels
+            labels = labels[first:last] if by_token else labels[begin:end]
         return dataclasses.replace(
             self,
             token_ids=self.token_ids[first:last],

@@ -267,7 +267,7 @@ def open_examples(folder: Path, settings: Mapping[str, Any]) -> EncodedExamples:
             f"{_REMEDY}"
         )
     sizes = _totals(manifest.shards, manifest)
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.memmap(
             folder / f"{name}.bin",
             dtype,
