@@ -81,7 +81,11 @@ class TaskEvaluator(abc.ABC):
 
     def score(self, model: Task | OutputFunction) -> float:
         """Returns the metric on the development set; negative for errors."""
-        found = self.evaluate(model)[DEV][self.metric]
+        return self.main_score(self.evaluate(model))
+
+    def main_score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """Returns the score of a model from its metrics."""
+        found = metrics[DEV][self.metric]
         return -found if self.metric in task_metrics.ERRORS else found
 
 

@@ -144,6 +144,10 @@ BAD = {
         ),
         r"`mine.unlabelled` is for tasks of whole texts that name their colum",
     ),
+    "an epoch chosen on training rows": (
+        section(entry(), selection="train"),
+        "must be dev with the task mine, whose `dev` chooses the epoch; give",
+    ),
     "no files": (section(entry(train=[])), "at least 1 item"),
 }
 
