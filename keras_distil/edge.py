@@ -43,6 +43,7 @@ _CARD: dict[str, tuple[type, type | None]] = {
 _KINDS = (
     *BY_TOKEN,
     "classification",
+    "multi_label",
     "regression",
     "sentence_embedding",
 )
@@ -298,6 +299,12 @@ class Student:
         best = _best(_softmax(outputs["logits"]), top)
         return [Answer(self._label(index), score) for index, score in best]
 
+    def _multi_label(
+        self, outputs: Mapping[str, np.ndarray], _: Any, __: str, top: int
+    ) -> list[Answer]:
+        best = _best(_sigmoid(outputs["logits"]), top)
+        return [Answer(self._label(index), score) for index, score in best]
+
     def _label(self, index: int) -> str:
         if index >= len(self.labels):
             raise ValueError(
@@ -461,6 +468,11 @@ def padded(values: np.ndarray, length: int) -> np.ndarray:
     row = np.zeros((1, length), np.int32)
     row[0, : len(values)] = values
     return row
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    # This form does not overflow.
+    return (1.0 + np.tanh(logits.astype(np.float64) / 2.0)) / 2.0
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

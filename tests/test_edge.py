@@ -235,6 +235,18 @@ def test_choices_are_counted(exported, top, error):
         student("who", "the cat", top=top)
 
 
+def test_several_labels(exported):
+    folder, model = exported("multi_label", 3, ["cat", "dog", "neither"])
+    student = edge.Student(folder)
+    answers = student("the cat")
+    found = outputs_of(model, [2, 5, 6, 3])
+    expected = np.sort(1 / (1 + np.exp(-found)))[::-1]
+    scores = [answer.score for answer in answers]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    names = np.array(["cat", "dog", "neither"])[np.argsort(-found)]
+    assert [answer.text for answer in answers] == list(names)
+
+
 def test_embeddings(exported):
     folder, _ = exported("sentence_embedding")
     found = edge.Student(folder / "student.tflite")("the cat")

@@ -1,9 +1,17 @@
 """`finetune`: the tasks of a recipe, and what is trained on them."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
 from keras_distil.config.losses_section import (
     AnyLossMap,
@@ -11,6 +19,7 @@ from keras_distil.config.losses_section import (
     TaskLosses,
     default_losses,
 )
+from keras_distil.config.own_task import OwnTask
 from keras_distil.losses import registry
 from keras_distil.utils.section import (
     Count,
@@ -36,10 +45,30 @@ Task: TypeAlias = Literal[
     "squad",
     "squad_v2",
 ]
+# Tags of the two forms of an entry, for `loading`, which leaves them out.
+FORMS = ("<name>", "<mapping>")
+
+
+def _form(entry: Any) -> str:
+    return FORMS[isinstance(entry, dict | OwnTask)]
+
+
+TaskEntry: TypeAlias = Annotated[
+    Annotated[Task, Tag(FORMS[0])] | Annotated[OwnTask, Tag(FORMS[1])],
+    Discriminator(_form),
+]
 TaskRow: TypeAlias = Literal["teacher", "student", "baseline", "elmo"]
-# The task that predicts a number.
-_NUMBERS = "stsb"
 _DEFAULT_LOSSES = default_losses(TaskLosses, registry.TASK_DEFAULTS)
+
+NAMES: tuple[str, ...] = get_args(Task)
+# The other known tasks are classifications.
+_KNOWN_KINDS = {"stsb": "regression", "squad": "span", "squad_v2": "span"}
+# Kinds whose answers are parts of the text.
+_OF_PARTS = ("span", "token_classification")
+_OUTPUTS = {
+    "regression": "predicts a number",
+    "multi_label": "has labels that do not exclude each other",
+}
 
 Seeds: TypeAlias = Annotated[
     list[Annotated[int, Field(ge=0, lt=2**31)]],
@@ -136,15 +165,16 @@ def _check_teachers(losses: AnyLossMap, count: int, prefix: str) -> None:
             )
 
 
-def _check_for_numbers(losses: AnyLossMap, prefix: str) -> None:
-    """Raises ValueError if a loss is not for a task that predicts a number."""
-    known = registry.rows_for(["regression"])
+def _check_kind(losses: AnyLossMap, task: str, kind: str, prefix: str) -> None:
+    """Raises ValueError if a loss is not for a task's kind."""
+    known = registry.rows_for([kind])
     wrong = [name for name in losses.by_name if name not in known]
     if wrong:
+        outputs = _OUTPUTS.get(kind, f"is a {kind}")
         raise ValueError(
-            f"{prefix}{wrong[0]} is for classes, and the task {_NUMBERS} "
-            "predicts a number; leave one of them out. Received: "
-            f"{wrong[0]}. Losses for all tasks: {', '.join(known)}."
+            f"{prefix}{wrong[0]} is for classes, and the task {task} "
+            f"{outputs}; leave one of them out. Received: {wrong[0]}. "
+            f"Losses for all tasks: {', '.join(known)}."
         )
 
 
@@ -172,7 +202,8 @@ class FineTuneSection(Section):
     single tasks, such as the seeds of large tasks that are trained only once.
     The row `elmo`, the biLSTM model of the paper's table, is not trained: it
     only has parameters and latency. `source: files` reads the tasks' official
-    files under `data.root`; `tfds` takes them from TensorFlow Datasets.
+    files under `data.root`; `tfds` takes them from TensorFlow Datasets. A task
+    of one's own is a mapping, see `OwnTask`.
 
     Longer contexts of SQuAD are read in windows of `max_length` tokens that
     overlap by `stride`, after at most `max_question` tokens of the question.
@@ -192,7 +223,7 @@ class FineTuneSection(Section):
     with the epoch that was chosen.
     """
 
-    tasks: Annotated[list[Task], Field(min_length=1)]
+    tasks: Annotated[list[TaskEntry], Field(min_length=1)]
     source: Literal["files", "tfds"] = "tfds"
     rows: Annotated[list[TaskRow], Field(min_length=1)] = [
         "teacher",
@@ -200,9 +231,9 @@ class FineTuneSection(Section):
         "baseline",
     ]
     seeds: Seeds = [0]
-    by_task: dict[Task, TaskOverrides] = {}
+    by_task: dict[str, TaskOverrides] = {}
     teacher_seeds: Literal["own", "all"] = "own"
-    max_length: Length = 128
+    max_length: Annotated[Length, Field(validate_default=True)] = 128
     stride: Count = 128
     max_question: Count = 64
     epochs: Count | None = None
@@ -221,24 +252,61 @@ class FineTuneSection(Section):
     unlabelled_share: _BatchShare | None = None
     stages: Annotated[Stages | None, Field(validate_default=True)] = None
 
+    @field_validator("max_length")
+    @classmethod
+    def _windows_are_longer_than_they_share(
+        cls, max_length: int, info: ValidationInfo
+    ) -> int:
+        for task in info.data.get("tasks", ()):
+            stride = getattr(task, "stride", None)
+            if stride is not None and stride > max_length - 3:
+                raise ValueError(
+                    f"must be longer than the `stride` of {task.name}, "
+                    f"{stride}, and two tokens more. Received: {max_length}."
+                )
+        return max_length
+
+    @field_validator("selection")
+    @classmethod
+    def _own_tasks_have_a_test_set(
+        cls, selection: str, info: ValidationInfo
+    ) -> str:
+        own = [x for x in info.data.get("tasks", ()) if isinstance(x, OwnTask)]
+        if selection == "train" and own:
+            raise ValueError(
+                f"must be dev with the task {own[0].name}, whose `dev` chooses "
+                "the epoch; give it a `test` for a score that chooses nothing. "
+                f"Received: {selection!r}."
+            )
+        return selection
+
     @field_validator("augment_copies")
     @classmethod
-    def _spans_are_not_augmented(
+    def _whole_texts_are_augmented(
         cls, augment_copies: int, info: ValidationInfo
     ) -> int:
-        spans = {"squad", "squad_v2"} & set(info.data.get("tasks", ()))
-        if augment_copies and spans:
+        kinds = _kinds(info.data.get("tasks", ()))
+        parts = [k for k, v in kinds.items() if v in _OF_PARTS]
+        if augment_copies and parts:
             raise ValueError(
-                f"is not for {', '.join(sorted(spans))}, whose answers are "
+                f"is not for {', '.join(sorted(parts))}, whose answers are "
                 f"parts of the text; use 0. Received: {augment_copies}."
+            )
+        own = [x for x in info.data.get("tasks", ()) if isinstance(x, OwnTask)]
+        weighted = [x.name for x in own if x.has_weights]
+        if augment_copies and weighted:
+            raise ValueError(
+                f"is not for {weighted[0]}, a task of several labels, class "
+                "weights or windows, which copies do not keep; use 0. "
+                f"Received: {augment_copies}."
             )
         return augment_copies
 
     @field_validator("by_task")
     @classmethod
     def _a_student_reads_what_has_no_label(
-        cls, by_task: dict[Task, TaskOverrides], info: ValidationInfo
-    ) -> dict[Task, TaskOverrides]:
+        cls, by_task: dict[str, TaskOverrides], info: ValidationInfo
+    ) -> dict[str, TaskOverrides]:
         named = [name for name, own in by_task.items() if own.unlabelled]
         if named and "student" not in info.data.get("rows", ["student"]):
             raise ValueError(
@@ -296,8 +364,8 @@ class FineTuneSection(Section):
     def _losses_fit_the_tasks(
         cls, losses: TaskLosses, info: ValidationInfo
     ) -> TaskLosses:
-        if _NUMBERS in info.data.get("tasks", ()):
-            _check_for_numbers(losses, "")
+        for task, kind in _kinds(info.data.get("tasks", ())).items():
+            _check_kind(losses, task, kind, "")
         return losses
 
     @field_validator("losses")
@@ -309,7 +377,8 @@ class FineTuneSection(Section):
         # The other keys have errors of their own.
         if not {"tasks", "seeds", "by_task", "teacher_seeds"} <= set(given):
             return losses
-        count = min(_count_teachers(task, given) for task in given["tasks"])
+        names = map(_name, given["tasks"])
+        count = min(_count_teachers(name, given) for name in names)
         _check_teachers(losses, count, "")
         return losses
 
@@ -320,7 +389,7 @@ class FineTuneSection(Section):
     ) -> list[FineTuneStage] | None:
         # Missing if they are invalid themselves.
         by_task = info.data.get("by_task", {})
-        for task in info.data.get("tasks", ()):
+        for task, kind in _kinds(info.data.get("tasks", ())).items():
             own = by_task.get(task, TaskOverrides()).stages
             key = "stages" if own is None else f"by_task.{task}.stages"
             for number, stage in enumerate(own or stages or ()):
@@ -328,8 +397,7 @@ class FineTuneSection(Section):
                 if {"seeds", "teacher_seeds"} <= set(info.data):
                     count = _count_teachers(task, info.data)
                     _check_teachers(stage.losses, count, f"{at}.")
-                if task == _NUMBERS:
-                    _check_for_numbers(stage.losses, f"{at}.")
+                _check_kind(stage.losses, task, kind, f"{at}.")
                 if task in _unlabelled_tasks(info):
                     _check_teacher_labels(stage.losses, task, f" in `{at}`")
         if stages is None:
@@ -349,12 +417,24 @@ class FineTuneSection(Section):
                 )
         return _epochs_once(stages, info.data.get("epochs"))
 
+    @property
+    def task_names(self) -> list[str]:
+        """The names of all tasks, in order."""
+        return [_name(entry) for entry in self.tasks]
+
+    def own_task(self, task: str) -> OwnTask | None:
+        """The entry of a task of one's own files; None for a known task."""
+        for entry in self.tasks:
+            if isinstance(entry, OwnTask) and entry.name == task:
+                return entry
+        return None
+
     def of_task(self, task: str) -> "FineTuneSection":
         """The settings used to train a task.
 
         With stages, `epochs` is the sum of theirs.
         """
-        own = self.by_task.get(task)  # type: ignore[call-overload]
+        own = self.by_task.get(task)
         changed = {
             name: value
             for name, value in (own or ())
@@ -387,10 +467,48 @@ class FineTuneSection(Section):
 
     def unlabelled_of(self, task: str) -> str | None:
         """The pattern of a task's unlabelled files; None if it has none."""
-        own = self.by_task.get(task)  # type: ignore[call-overload]
+        own = self.by_task.get(task)
         return None if own is None else own.unlabelled
 
-    @field_validator("tasks", "rows")
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_are_different(cls, tasks: list) -> list:
+        taken = [x for x in tasks if isinstance(x, OwnTask) and x.name in NAMES]
+        if taken:
+            raise ValueError(
+                f"the name {taken[0].name!r} is that of a known task; give "
+                f"your own another one, such as my_{taken[0].name}. "
+                f"Received: {taken[0].name!r}."
+            )
+        each_once([_name(entry) for entry in tasks])
+        return tasks
+
+    @field_validator("by_task")
+    @classmethod
+    def _overrides_have_a_task(
+        cls, by_task: dict[str, TaskOverrides], info: ValidationInfo
+    ) -> dict[str, TaskOverrides]:
+        # A recipe may override tasks that `--set finetune.tasks` leaves out.
+        tasks = info.data.get("tasks", ())
+        for own in (x for x in tasks if isinstance(x, OwnTask)):
+            settings = by_task.get(own.name)
+            if settings and settings.unlabelled and "text" not in own.columns:
+                raise ValueError(
+                    f"`{own.name}.unlabelled` is for tasks of whole texts that "
+                    "name their columns: add `columns: {text: NAME}` to the "
+                    f"task, or leave it out. Received: {settings.unlabelled!r}."
+                )
+        known = [*map(_name, tasks), *NAMES]
+        for name in by_task:
+            if name not in known and "tasks" in info.data:
+                near = difflib.get_close_matches(name, known, 1, 0.0)
+                raise ValueError(
+                    f"must name tasks. Received: {name!r}; the nearest is "
+                    f"{near[0]!r}."
+                )
+        return by_task
+
+    @field_validator("rows")
     @classmethod
     def _names_are_different(cls, values: list) -> list:
         return each_once(values)
@@ -410,3 +528,17 @@ def _unlabelled_tasks(info: ValidationInfo) -> list[str]:
     """Returns the tasks with unlabelled text."""
     by_task = info.data.get("by_task", {})
     return [name for name, own in by_task.items() if own.unlabelled]
+
+
+def _name(entry: str | OwnTask) -> str:
+    return entry.name if isinstance(entry, OwnTask) else entry
+
+
+def _kinds(tasks: Iterable[str | OwnTask]) -> dict[str, str]:
+    """The kind of each task, by name."""
+    return {
+        _name(task): task.kind
+        if isinstance(task, OwnTask)
+        else _KNOWN_KINDS.get(task, "classification")
+        for task in tasks
+    }

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from keras_distil.config import earlier_form, shipped
+from keras_distil.config import earlier_form, finetune_section, shipped
 from keras_distil.config.distill_section import DURATIONS
 from keras_distil.config.schema import Recipe
 from keras_distil.config.search_section import replaced
@@ -372,6 +372,8 @@ def _without_tags(
     node: Any = values
     tagged = False
     for entry in location:
+        if entry in finetune_section.FORMS:
+            continue
         is_mapping = isinstance(node, Mapping)
         if is_mapping and not tagged and node.get("kind") == entry:
             tagged = True

@@ -203,7 +203,8 @@ class Recipe(Section):
                 "needs the teacher itself, whose kept outputs fit one setting; "
                 "remove `teacher.cache`."
             )
-        tasks = info.data["finetune"].tasks if info.data["finetune"] else []
+        finetune = info.data["finetune"]
+        tasks = finetune.task_names if finetune else []
         computed = [*HELD_OUT_OBJECTIVES, *tasks]
         if search.objective not in computed:
             raise ValueError(

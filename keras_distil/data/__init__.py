@@ -14,6 +14,7 @@ _HOMES = {
     "TextFiles": "corpus.text_files",
     "InstalledDocumentation": "corpus.documentation",
     "TfdsText": "corpus.tfds_text",
+    "GLUE_TASKS": "tasks.glue",
     "GLUETask": "tasks.glue",
     "TaskExamples": "tasks.glue",
     "glue_task": "tasks.glue",

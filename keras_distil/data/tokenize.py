@@ -133,6 +133,8 @@ class Encoder:
 
     Args:
         tokenizer: as returned by `load_tokenizer`.
+        most_words: words that are remembered at a time, of 150 bytes each.
+            Defaults to 262,144.
 
     Attributes:
         dtype: data type of the token ids.
@@ -140,7 +142,12 @@ class Encoder:
         unknown_token: the unknown token; None if there is none.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        *,
+        most_words: int | None = None,
+    ) -> None:
         # If unset, the library warns at every later fork of the process.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         self._tokenizer = tokenizer
@@ -149,6 +156,7 @@ class Encoder:
         self.unknown_id = -1
         if self.unknown_token is not None:
             self.unknown_id = require_id(tokenizer, self.unknown_token)
+        self._most_words = most_words
         self._known: dict[str, bytes] | None = None
         self._split = find_splitter(tokenizer)
         if self._split is not None:
@@ -177,9 +185,13 @@ class Encoder:
                 yield np.frombuffer(joined, self.dtype)
 
     def _learn(self, texts: Iterable[list[str]]) -> None:
-        if self._known is None or len(self._known) > _WORDS_KNOWN:
+        if self._known is None or len(self._known) > (
+            self._most_words or _WORDS_KNOWN
+        ):
             self._known = {}
-        new = list({w for words in texts for w in words} - self._known.keys())
+        # A difference of sets would go through all known words each time.
+        found = set(itertools.chain.from_iterable(texts))
+        new = [word for word in found if word not in self._known]
         for word, encoding in zip(new, self._encode_texts(new), strict=True):
             self._known[word] = self._array(encoding).tobytes()
 

@@ -101,6 +101,11 @@ class GLUEEvaluator:
             for split, examples in self.examples.items()
         }
 
+    @property
+    def classes(self) -> dict[str, np.ndarray]:
+        """The class ids of each development split, by name."""
+        return self.labels
+
     def inputs(self) -> Iterator[Inputs]:
         """Yields all development examples in batches, without labels."""
         for encoded in self._encoded.values():

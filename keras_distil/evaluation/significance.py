@@ -331,7 +331,7 @@ def _f1(labels: Array, predictions: Array, counts: Array) -> Array:
     is_positive, said_positive = labels == 1, predictions == 1
     both = counts @ (is_positive & said_positive)
     either = counts @ is_positive + counts @ said_positive
-    return _divide(2 * both, either)
+    return divide(2 * both, either)
 
 
 def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
@@ -345,7 +345,7 @@ def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
     spread = (total**2 - (are**2).sum(axis=1)) * (
         total**2 - (said**2).sum(axis=1)
     )
-    return _divide(covariance, np.sqrt(spread))
+    return divide(covariance, np.sqrt(spread))
 
 
 def _pearson(labels: Array, predictions: Array, counts: Array) -> Array:
@@ -400,10 +400,10 @@ def _correlation(first: Array, second: Array, counts: Array) -> Array:
     )
     covariance = mean(first * second) - mean_first * mean_second
     spread = np.sqrt(np.where(varies, variances[0] * variances[1], 0.0))
-    return np.clip(_divide(covariance, spread), -1.0, 1.0)
+    return np.clip(divide(covariance, spread), -1.0, 1.0)
 
 
-def _divide(numerator: Array, denominator: Array) -> Array:
+def divide(numerator: Array, denominator: Array) -> Array:
     """Returns quotients; 0 for 0 divided by 0, as in scikit-learn."""
     zeros = np.zeros(len(numerator))
     return np.divide(numerator, denominator, out=zeros, where=denominator > 0)

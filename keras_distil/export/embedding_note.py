@@ -10,6 +10,7 @@ _LOGGER = logging.getLogger("keras_distil")
 _PURPOSES = {
     None: "masked language modelling",
     "classification": "the classification of texts",
+    "multi_label": "the classification of texts",
     "regression": "a regression",
     "token_classification": "the classification of tokens",
     "span": "finding answers in texts",

@@ -31,11 +31,12 @@ from keras_distil.models.checkpoints import (
 )
 from keras_distil.utils.markdown import escape
 
-# Hugging Face has one module for both, told apart by the problem type.
-_HEAD_OF = {"regression": "classification"}
+# Hugging Face has one module for them, told apart by the problem type.
+_HEAD_OF = {"regression": "classification", "multi_label": "classification"}
 _PIPELINES = {
     MASKED_LM: "fill-mask",
     "classification": "text-classification",
+    "multi_label": "text-classification",
     "regression": "text-classification",
     "token_classification": "token-classification",
     "span": "question-answering",
@@ -43,6 +44,7 @@ _PIPELINES = {
 _AUTO_CLASSES = {
     MASKED_LM: "AutoModelForMaskedLM",
     "classification": "AutoModelForSequenceClassification",
+    "multi_label": "AutoModelForSequenceClassification",
     "regression": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
     "span": "AutoModelForQuestionAnswering",

@@ -322,6 +322,8 @@ def _decisions(
         yield outputs["logits"][places].argmax(axis=-1)
     elif student.kind == "classification":
         yield outputs["logits"].argmax(axis=-1)
+    elif student.kind == "multi_label":
+        yield outputs["logits"] > 0.0
     elif student.kind == "span":
         for name in ("start_logits", "end_logits"):
             real = batch["padding_mask"] > 0

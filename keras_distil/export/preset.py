@@ -136,7 +136,8 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
             hub.text_classifier_preprocessor,
         ),
     }
-    kind = "classification" if student.kind == "regression" else student.kind
+    is_text = student.kind in ("multi_label", "regression")
+    kind = "classification" if is_text else student.kind
     if kind not in tasks:
         raise ValueError(
             f"KerasHub has no class for a {student.kind} model, so there is no "

@@ -189,6 +189,7 @@ def label_names(student: Student, labels: Sequence[str] | None) -> list[str]:
     """
     if student.kind not in (
         "classification",
+        "multi_label",
         "regression",
         "token_classification",
     ):

@@ -1,14 +1,12 @@
 """The combinations of losses from the paper, for text and for tasks."""
 
+from typing import Any
+
 from keras_distil.losses.base import DistillationLoss
 from keras_distil.losses.hidden_state import HiddenStateCosineDistance
-from keras_distil.losses.label import LabelCrossentropy, LabelSquaredError
 from keras_distil.losses.masked_lm import MaskedLMCrossentropy
-from keras_distil.losses.registry import TASK_KINDS
-from keras_distil.losses.soft_target import (
-    SoftTargetKLDivergence,
-    SoftTargetSquaredError,
-)
+from keras_distil.losses.registry import TASK_KINDS, loss_class
+from keras_distil.losses.soft_target import SoftTargetKLDivergence
 
 
 def triple_loss(
@@ -72,9 +70,10 @@ def task_loss(
                + cosine_weight * L_cos
 
     Args:
-        kind: "classification", "regression", "token_classification" or
-            "span". A regression uses squared errors for labels and soft
-            targets; the others use crossentropy and KL divergence.
+        kind: "classification", "multi_label", "regression",
+            "token_classification" or "span". A regression uses squared errors
+            for labels and soft targets; the others use crossentropy and KL
+            divergence, of several labels one for each.
         label_weight: float >= 0, weight of the true labels.
         soft_target_weight: float >= 0, weight of the teacher's outputs.
         cosine_weight: float >= 0, weight of `HiddenStateCosineDistance`.
@@ -104,22 +103,18 @@ def task_loss(
             f"Received: kind={kind!r}."
         )
     made: list[DistillationLoss] = []
+    make: Any
     if label_weight:
-        made.append(
-            LabelSquaredError(weight=label_weight)
-            if kind == "regression"
-            else LabelCrossentropy(weight=label_weight)
-        )
+        make = loss_class("label", kind)
+        made.append(make(weight=label_weight))
     if soft_target_weight:
-        made.append(
-            SoftTargetSquaredError(weight=soft_target_weight)
-            if kind == "regression"
-            else SoftTargetKLDivergence(
-                weight=soft_target_weight,
-                temperature=temperature,
-                confidence_slope=confidence_slope,
-            )
-        )
+        settings: dict[str, float] = {}
+        if kind != "regression":
+            settings["temperature"] = temperature
+        if kind not in ("multi_label", "regression"):
+            settings["confidence_slope"] = confidence_slope
+        make = loss_class("soft_target", kind)
+        made.append(make(weight=soft_target_weight, **settings))
     if cosine_weight:
         made.append(HiddenStateCosineDistance(weight=cosine_weight))
     if not made:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_distil.losses import functional
+from keras_distil.losses import binary, functional
 from keras_distil.losses.base import LogitsLoss
 from keras_distil.utils.checks import check_number
 
@@ -165,3 +165,52 @@ class LabelSquaredError(_LabelLoss):
             "the labels", targets, "the outputs", outputs
         )
         return functional.mean_squared_error(targets, outputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_distil")
+class LabelBinaryCrossentropy(_LabelLoss):
+    """Crossentropy of labels that do not exclude each other.
+
+    Formula:
+        q = sigmoid(logits)
+        loss = mean(-p * log q - (1 - p) * log(1 - q))   # nats per label
+
+    Args:
+        weight: float >= 0, no unit. Factor in the total loss.
+        name: string. The log is `<name>_loss`.
+
+    Call arguments:
+        labels: float, (batch, labels), 1 for the labels of an example and 0
+            for the others, or the probability of each.
+        student_logits: float, (batch, labels).
+        sample_weight: float, (batch,); 0 excludes an example. None counts
+            every example.
+
+    Returns:
+        Scalar float32, mean over weighted examples; 0 if there are none.
+
+    Raises:
+        TypeError: if `weight` is not a number.
+        ValueError: if `weight` is negative or not finite, or the shapes do not
+            match.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = LabelBinaryCrossentropy()
+        >>> labels, logits = np.array([[1.0, 0.0]]), np.array([[0.0, 0.0]])
+        >>> round(float(loss(labels, logits)), 4)
+        0.6931
+    """
+
+    unit = "nats"
+
+    def token_values(
+        self, *, targets: Tensor, student_logits: Tensor
+    ) -> Tensor:
+        """Returns the mean crossentropy of each example's labels in nats."""
+        targets = ops.convert_to_tensor(targets)
+        student_logits = ops.convert_to_tensor(student_logits)
+        functional.check_same_shape(
+            "the labels", targets, "the logits", student_logits
+        )
+        return binary.binary_crossentropy(targets, student_logits)

@@ -29,11 +29,17 @@ if TYPE_CHECKING:
     from keras_distil.losses.base import DistillationLoss
 
 MASKED_LM = "masked_lm"
-TASK_KINDS = ("classification", "regression", "token_classification", "span")
+TASK_KINDS = (
+    "classification",
+    "multi_label",
+    "regression",
+    "token_classification",
+    "span",
+)
 EMBEDDING = "embedding"
 KINDS = (MASKED_LM, *TASK_KINDS, EMBEDDING)
-# Tasks whose outputs are logits of classes.
-_OF_CLASSES = tuple(kind for kind in TASK_KINDS if kind != "regression")
+# Tasks whose outputs are logits of classes, of which one is right.
+_OF_CLASSES = ("classification", "token_classification", "span")
 # Kinds that have one teacher in a recipe.
 _OF_TEXT = (MASKED_LM, EMBEDDING)
 
@@ -80,6 +86,14 @@ class SoftTargetSettings(LossSettings):
     def needs_live_teacher(self) -> str | None:
         """A confidence slope needs all of the student's logits."""
         return "confidence_slope" if self.confidence_slope else None
+
+
+class LabelwiseSoftTargetSettings(LossSettings):
+    """Soft targets of labels that do not exclude each other."""
+
+    scheduled = ("temperature", "weight")
+
+    temperature: Positive = 2.0
 
 
 class HiddenStateSettings(LossSettings):
@@ -259,6 +273,7 @@ _SOFT_TARGETS = "soft_target:SoftTargetKLDivergence"
 ROWS = (
     Row("mlm", (MASKED_LM,), "masked_lm:MaskedLMCrossentropy"),
     Row("label", _OF_CLASSES, "label:LabelCrossentropy"),
+    Row("label", ("multi_label",), "label:LabelBinaryCrossentropy"),
     Row("label", ("regression",), "label:LabelSquaredError"),
     Row(
         "soft_target",
@@ -271,6 +286,12 @@ ROWS = (
         _OF_CLASSES,
         _SOFT_TARGETS,
         SoftTargetSettings,
+    ),
+    Row(
+        "soft_target",
+        ("multi_label",),
+        "soft_labels:SoftTargetBinaryKLDivergence",
+        LabelwiseSoftTargetSettings,
     ),
     Row(
         "soft_target",

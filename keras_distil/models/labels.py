@@ -16,6 +16,8 @@ class Labelled:
         is_probability: bool, whether the single output of a regression is the
             logit of a probability, as Hugging Face treats a classifier with
             one label. Defaults to False.
+        is_multi_label: bool, whether the labels do not exclude each other: each
+            output is the logit of a probability of its own. Defaults to False.
         **kwargs: keyword arguments of the classifier.
 
     Raises:
@@ -29,11 +31,13 @@ class Labelled:
         *args: Any,
         labels: Sequence[str] | None = None,
         is_probability: bool = False,
+        is_multi_label: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.labels = check_labels(labels, self.num_classes)
         self.is_probability = is_probability
+        self.is_multi_label = is_multi_label
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that rebuild the model."""
@@ -41,6 +45,7 @@ class Labelled:
             **super().get_config(),  # type: ignore[misc]
             "labels": None if self.labels is None else list(self.labels),
             "is_probability": self.is_probability,
+            "is_multi_label": self.is_multi_label,
         }
 
 

@@ -52,9 +52,11 @@ def task_model(
         encoder: a KerasHub encoder, or a task model whose encoder is used. It
             is not changed. For classification and regression, one of a
             supported family.
-        kind: "classification" or "regression" of whole texts,
-            "token_classification" or "span".
-        num_outputs: int >= 1, classes; 1 for a regression. Not used for spans.
+        kind: "classification", "multi_label" (labels that do not exclude each
+            other) or "regression" of whole texts, "token_classification" or
+            "span".
+        num_outputs: int >= 1, classes; 1 for a regression, 2 or more for
+            several labels. Not used for spans.
         dropout: float in [0, 1), in the encoder and before the output.
         labels: names of the classes, in the order of the outputs: the meaning
             of the class ids in the data. They stay with the model, and go
@@ -77,9 +79,14 @@ def task_model(
             f"`kind` must be one of {list(TASK_KINDS)}. "
             f"Received: kind={kind!r}."
         )
-    if num_outputs < 1 or (kind == "regression" and num_outputs != 1):
+    if (
+        num_outputs < 1
+        or (kind == "regression" and num_outputs != 1)
+        or (kind == "multi_label" and num_outputs < 2)
+    ):
         raise ValueError(
-            "`num_outputs` must be at least 1, and 1 for a regression. "
+            "`num_outputs` must be at least 1, 1 for a regression, and 2 or "
+            "more for several labels. "
             f"Received: kind={kind!r}, num_outputs={num_outputs}."
         )
     backbone = getattr(encoder, "backbone", encoder)
@@ -122,6 +129,7 @@ def put_output(
         "dropout": dropout,
         "labels": labels,
         "is_probability": is_probability and kind == "regression",
+        "is_multi_label": kind == "multi_label",
     }
     family = family_of(backbone)
     if family is not None:
@@ -198,7 +206,9 @@ def _from_hugging_face(directory: Path) -> keras_hub.models.Task:
     checkpoint = HuggingFaceCheckpoint(directory)
     outputs, kind = checkpoint.num_outputs, str(checkpoint.config.task)
     sizes, head = checkpoint.config.backbone, checkpoint.config.head
-    if kind == "classification" and outputs == 1:
+    if kind == "classification" and head.is_multi_label:
+        kind = "multi_label"
+    elif kind == "classification" and outputs == 1:
         kind = "regression"
     with seeded_build(0):
         model = put_output(
@@ -224,6 +234,8 @@ def kind_of(model: keras.Model) -> str | None:
     if isinstance(model, TokenClassifier):
         return "token_classification"
     if is_text_classifier(model):
+        if getattr(model, "is_multi_label", False):
+            return "multi_label"
         return "regression" if model.num_classes == 1 else "classification"
     return None
 

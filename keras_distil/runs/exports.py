@@ -51,7 +51,7 @@ def export_run(run: Run) -> list[dict[str, Any]]:
         files[None] = run.folder / STUDENT_FILE
     finetune = run.recipe.finetune
     if finetune is not None and "student" in finetune.rows:
-        for name in finetune.tasks:
+        for name in finetune.task_names:
             files[name] = find_best_student(run, name)
     made = []
     for task, path in files.items():
@@ -230,9 +230,9 @@ def _lengths(recipe: config.Recipe, model: Task, task: str | None) -> list[int]:
 
 def _labels(task: str | None) -> Sequence[str] | None:
     """Class names of a task; None if it has no classes."""
-    if task is None or task.startswith("squad"):
-        return None
-    return data.glue_task(task).labels
+    # Models of other tasks have their labels with them.
+    known = data.GLUE_TASKS.get(task or "")
+    return None if known is None else known.labels
 
 
 def _lacks(model: Task, name: str) -> str | None:

@@ -22,6 +22,9 @@ from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import BuiltTask, count_unknown, squad_lengths
 
+# The columns of an own task's texts, as its entry calls them.
+_TEXTS = ("text", "text_pair")
+
 
 def add_unlabelled(run: Run, task: BuiltTask) -> BuiltTask:
     """Adds the task's unlabelled examples, if the recipe names any.
@@ -78,6 +81,12 @@ def read_unlabelled_files(
         recipe.data.root,
         allow_outside_root=recipe.data.allow_outside_root,
     )
+    own = finetune_section(recipe).own_task(name)
+    if own is not None:
+        texts = [own.columns[x] for x in _TEXTS if x in own.columns]
+        label = own.columns.get("label", ())
+        labels = (label,) if isinstance(label, str) else tuple(label)
+        return read_unlabelled(paths, TextColumns((tuple(texts),), labels))
     if name.startswith("squad"):
         return read_unlabelled_questions(paths)
     task = data.glue_task(name)

@@ -25,6 +25,7 @@ from keras_distil.runs.tasks import read_task, task_root
 
 # Packages that an export format needs beyond the package's requirements.
 _FORMAT_PACKAGES = {"onnx": ("onnx", "onnxruntime")}
+_FROM_TFDS = "The tasks come from TFDS: a run would download what it lacks."
 
 
 def check_formats(recipe: config.Recipe) -> None:
@@ -118,11 +119,17 @@ def _find_tfds(source: data.TfdsText) -> list[str]:
 
 def _open_tasks(recipe: config.Recipe) -> list[str]:
     """Reads the tasks' files, and those without labels."""
-    for name in finetune_section(recipe).tasks:
+    settings = finetune_section(recipe)
+    own = {name: settings.own_task(name) for name in settings.task_names}
+    lines = []
+    for name, entry in own.items():
         read_unlabelled_files(recipe, name)
-    root = task_root(recipe)
-    if root is None:
-        return ["The tasks come from TFDS: a run would download what it lacks."]
-    for name in finetune_section(recipe).tasks:
-        read_task(recipe, name)
-    return []
+        if entry is None:
+            is_file = task_root(recipe) is not None
+        else:
+            is_file = entry.tfds is None
+        if is_file:
+            lines += read_task(recipe, name)
+        elif _FROM_TFDS not in lines:
+            lines.append(_FROM_TFDS)
+    return lines

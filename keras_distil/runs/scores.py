@@ -8,6 +8,7 @@ from keras_hub.models import MaskedLM, Task
 
 from keras_distil import data, evaluation
 from keras_distil.evaluation.calibration import first_choices
+from keras_distil.evaluation.task_files import TextTaskEvaluator
 from keras_distil.models import load_task_model
 from keras_distil.runs import score_table
 from keras_distil.runs.corpus import make_held_out_batches
@@ -18,6 +19,7 @@ from keras_distil.runs.tasks import BuiltTask
 
 # These batches hold a few thousand masked words.
 _CALIBRATION_BATCHES = 10
+_OF_TEXTS = (evaluation.GLUEEvaluator, TextTaskEvaluator)
 
 
 def score_on_text(
@@ -79,7 +81,7 @@ def measure_calibration(
     for name, task in tasks.items():
         evaluator = task.evaluator
         if task.kind != "classification" or not isinstance(
-            evaluator, evaluation.GLUEEvaluator
+            evaluator, _OF_TEXTS
         ):
             continue
         student = find_best_student(run, name)
@@ -94,8 +96,12 @@ def measure_calibration(
     return errors
 
 
-def _calibration(model: Task, evaluator: evaluation.GLUEEvaluator) -> float:
-    labels, outputs = evaluator.labels, evaluator.outputs(model)
-    chosen, confidences = first_choices(np.concatenate([*outputs.values()]))
-    right = chosen == np.concatenate([labels[split] for split in outputs])
+def _calibration(
+    model: Task, evaluator: evaluation.GLUEEvaluator | TextTaskEvaluator
+) -> float:
+    labels, outputs = evaluator.classes, evaluator.outputs(model)
+    chosen, confidences = first_choices(
+        np.concatenate([outputs[split] for split in labels])
+    )
+    right = chosen == np.concatenate([*labels.values()])
     return evaluation.expected_calibration_error(confidences, right)

@@ -38,7 +38,7 @@ def evaluate_file(
         ValueError: if the recipe lacks the task, the model is for another one,
             or the task has no submission format.
     """
-    tasks = finetune_section(recipe).tasks
+    tasks = finetune_section(recipe).task_names
     if task_name not in tasks:
         near = difflib.get_close_matches(task_name, tasks, n=1, cutoff=0.0)
         raise ValueError(

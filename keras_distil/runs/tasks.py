@@ -1,20 +1,27 @@
 """The tasks of a run, read and encoded."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import tokenizers
 
 from keras_distil import config, data, evaluation
 from keras_distil.config.finetune_section import FineTuneSection
+from keras_distil.config.own_task import OwnTask
 from keras_distil.data.tasks.selection import (
     split_examples,
     split_questions,
 )
 from keras_distil.evaluation import significance, spans
+from keras_distil.evaluation.task_files import TaskEvaluator
 from keras_distil.runs.corpus import load_tokenizer
+from keras_distil.runs.own_tasks import load_own_task, read_own_task
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
+
+# Folder of a run with the token ids of tasks from files.
+FEATURES = "features"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +43,28 @@ class BuiltTask:
         unknown_token: the tokenizer's unknown token; None if it has none.
         unlabelled: examples that only the teacher labels; None if there are
             none, or before `more_text.add_unlabelled`.
+        remarks: what the user should know of the data, one line each.
     """
 
     name: str
     kind: str
     outputs: int
     train: data.EncodedExamples
-    evaluator: evaluation.GLUEEvaluator | evaluation.SpanEvaluator
+    evaluator: (
+        evaluation.GLUEEvaluator | evaluation.SpanEvaluator | TaskEvaluator
+    )
     selection: evaluation.GLUEEvaluator | evaluation.SpanEvaluator | None = None
     metric: significance.Metric | None = None
     unknown: tuple[int, int] = (0, 0)
     unknown_token: str | None = "[UNK]"
     labels: tuple[str, ...] | None = None
     unlabelled: data.EncodedExamples | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
-    def chooser(self) -> evaluation.GLUEEvaluator | evaluation.SpanEvaluator:
+    def chooser(
+        self,
+    ) -> evaluation.GLUEEvaluator | evaluation.SpanEvaluator | TaskEvaluator:
         """Scores models to choose their epoch."""
         return self.evaluator if self.selection is None else self.selection
 
@@ -64,10 +77,11 @@ class BuiltTask:
 def load_tasks(run: Run) -> dict[str, BuiltTask]:
     """Loads all tasks first, so that their errors show before the long work."""
     settings = finetune_section(run.recipe)
-    run.progress.say(f"Read tasks: {', '.join(settings.tasks)}")
+    run.progress.say(f"Read tasks: {', '.join(settings.task_names)}")
     tasks: dict[str, BuiltTask] = {}
-    for name in settings.tasks:
-        task = tasks[name] = load_task(run.recipe, name)
+    for name in settings.task_names:
+        folder = run.folder / FEATURES / name if run.writes else None
+        task = tasks[name] = load_task(run.recipe, name, folder=folder)
         share = data.describe_share(*task.unknown, task.unknown_token)
         run.progress.say(
             f"{name}: {len(task.train):,} training examples"
@@ -77,6 +91,8 @@ def load_tasks(run: Run) -> dict[str, BuiltTask]:
         for line in data.unknown_warnings(
             *task.unknown, f"the task {name}", token=task.unknown_token
         ):
+            run.progress.warn(line)
+        for line in task.remarks:
             run.progress.warn(line)
     return tasks
 
@@ -96,6 +112,7 @@ def load_task(
     name: str,
     *,
     tokenizer: tokenizers.Tokenizer | None = None,
+    folder: Path | None = None,
 ) -> BuiltTask:
     """Reads and encodes one task of the recipe.
 
@@ -104,6 +121,8 @@ def load_task(
         name: name of the task.
         tokenizer: tokenizer of the models that read the task. Defaults to the
             teacher's.
+        folder: where a large training set of one's own is kept while it is
+            read; None for memory.
 
     Raises:
         ValueError: if its files are missing or invalid, or half of their tokens
@@ -111,7 +130,10 @@ def load_task(
     """
     if tokenizer is None:
         tokenizer = load_tokenizer(recipe)
-    if name.startswith("squad"):
+    entry = finetune_section(recipe).own_task(name)
+    if entry is not None:
+        built = _own_task(recipe, entry, tokenizer, folder)
+    elif name.startswith("squad"):
         built = _squad_task(recipe, name, tokenizer)
     else:
         built = _glue_task(recipe, name, tokenizer)
@@ -128,29 +150,40 @@ def count_unknown(
 ) -> tuple[int, int]:
     """Counts the unknown tokens, and all but those that frame a text."""
     special = data.SpecialTokens.from_tokenizer(tokenizer)
-    frame = np.isin(token_ids, [special.cls_id, special.sep_id])
-    unknown = 0
-    if special.unknown_id is not None:
-        found = (token_ids == special.unknown_id) & ~frame
-        unknown = int(np.count_nonzero(found))
-    return unknown, int(len(token_ids) - np.count_nonzero(frame))
+    unknown, total = 0, 0
+    # A part at a time, because there may be many.
+    for begin in range(0, len(token_ids), 2**22):
+        ids = token_ids[begin : begin + 2**22]
+        frame = (ids == special.cls_id) | (ids == special.sep_id)
+        total += int(np.count_nonzero(~frame))
+        if special.unknown_id is not None:
+            is_unknown = (ids == special.unknown_id) & ~frame
+            unknown += int(np.count_nonzero(is_unknown))
+    return unknown, total
 
 
-def read_task(recipe: config.Recipe, name: str) -> None:
+def read_task(recipe: config.Recipe, name: str) -> list[str]:
     """Reads a task's files only to check them.
+
+    Returns:
+        What the user should know of them, one line each.
 
     Raises:
         ValueError: if they are invalid.
         FileNotFoundError: if one is missing.
     """
+    entry = finetune_section(recipe).own_task(name)
+    if entry is not None:
+        return read_own_task(recipe, entry)
     root = task_root(recipe)
     if name.startswith("squad"):
         _read_questions(recipe, name)
         data.load_squad("dev", root=root, version=_squad_version(name))
-        return
+        return []
     _read_examples(recipe, name)
     for split in data.glue_task(name).dev:
         data.load_glue(name, split, root=root)
+    return []
 
 
 def task_root(recipe: config.Recipe) -> str | None:
@@ -167,6 +200,25 @@ def task_root(recipe: config.Recipe) -> str | None:
             "tasks: --set data.root=FOLDER."
         )
     return recipe.data.root
+
+
+def _own_task(
+    recipe: config.Recipe,
+    entry: OwnTask,
+    tokenizer: tokenizers.Tokenizer,
+    folder: Path | None,
+) -> BuiltTask:
+    made = load_own_task(recipe, entry, tokenizer, folder=folder)
+    return BuiltTask(
+        name=entry.name,
+        kind=entry.kind,
+        outputs=1 if made.labels is None else len(made.labels),
+        train=made.train,
+        evaluator=made.evaluator,
+        metric=made.evaluator.counted_metric,
+        labels=made.labels,
+        remarks=made.remarks,
+    )
 
 
 def _glue_task(

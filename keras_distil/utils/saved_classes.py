@@ -23,7 +23,11 @@ CLASSES = {
     "losses.attention_transfer": ("AttentionTransfer",),
     "losses.hidden_mse": ("HiddenStateMeanSquaredError",),
     "losses.hidden_state": ("HiddenStateCosineDistance",),
-    "losses.label": ("LabelCrossentropy", "LabelSquaredError"),
+    "losses.label": (
+        "LabelBinaryCrossentropy",
+        "LabelCrossentropy",
+        "LabelSquaredError",
+    ),
     "losses.masked_lm": ("MaskedLMCrossentropy",),
     "losses.matryoshka": ("Matryoshka",),
     "losses.similarity": (
@@ -34,6 +38,7 @@ CLASSES = {
         "SoftTargetJensenShannonDivergence",
         "SoftTargetReverseKLDivergence",
     ),
+    "losses.soft_labels": ("SoftTargetBinaryKLDivergence",),
     "losses.soft_target": ("SoftTargetKLDivergence", "SoftTargetSquaredError"),
     "losses.vector_distance": (
         "VectorCosineDistance",

@@ -298,7 +298,8 @@ UNLABELLED = (
                 "finetune={tasks: [rte], rows: [teacher], by_task: "
                 "{sst: {epochs: 1}}}"
             ],
-            "finetune.by_task.sst",
+            "finetune.by_task: must name tasks. Received: 'sst'; the nearest "
+            "is 'sst2'",
         ),
         (
             [

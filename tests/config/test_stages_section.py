@@ -111,7 +111,7 @@ def test_a_setting_of_a_stage_is_changed_by_its_number(recipe_path):
         (
             "stages: [{losses: {labels: {}}, epochs: 1}]",
             "finetune.stages.0.losses.labels: unknown key; nearest valid key: "
-            "finetune.stages.0.losses.label.",
+            "finetune.stages.0.losses.label, or finetune.tasks.N.labels.",
         ),
         (
             "stages: [{losses: {mlm: {}}, epochs: 1}]",

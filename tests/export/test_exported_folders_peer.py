@@ -17,6 +17,7 @@ pytestmark = pytest.mark.peer
 GOLDEN = Path(__file__).parent / "golden"
 CLASSES = {
     "classification": "AutoModelForSequenceClassification",
+    "multi_label": "AutoModelForSequenceClassification",
     "regression": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
     "span": "AutoModelForQuestionAnswering",

@@ -14,6 +14,7 @@ from keras_distil import data, export, models
 from keras_distil.export import hugging_face
 from keras_distil.models.architectures import FAMILIES
 from keras_distil.models.checkpoints import write_checkpoint
+from keras_distil.models.task_model import kind_of
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = {
@@ -95,6 +96,22 @@ def test_a_regression(task_student, tokenizer, tmp_path):
     assert config["architectures"] == ["DistilBertForSequenceClassification"]
     back = models.load_task_model(made.path)
     assert back.num_classes == 1
+
+
+def test_several_labels(task_student, tokenizer, tmp_path):
+    model = task_student("multi_label", 3)
+    made = make(model, tmp_path / "made", tokenizer, labels=["a", "b", "c"])
+    # A decision per text and label.
+    assert made.comparison.decisions % 3 == 0
+    config = json.loads((made.path / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    back = models.load_task_model(made.path)
+    assert kind_of(back) == "multi_label" and back.labels == ("a", "b", "c")
+    path = tmp_path / "model.keras"
+    back.save(path)
+    again = models.load_task_model(path)
+    assert kind_of(again) == "multi_label"
+    assert kind_of(models.initialize_student(again, 1)) == "multi_label"
 
 
 def test_the_tokenizer_is_the_same(

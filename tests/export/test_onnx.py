@@ -98,6 +98,7 @@ def test_tasks_of_a_bert(bert, tokenizer, tmp_path):
     ("kind", "outputs"),
     [
         ("classification", 3),
+        ("multi_label", 3),
         ("regression", 1),
         ("token_classification", 3),
         ("span", 2),

@@ -15,6 +15,7 @@ from keras_distil.export.student import make_student
 
 KINDS = {
     "classification": 3,
+    "multi_label": 3,
     "regression": 1,
     "token_classification": 4,
     "span": 1,

@@ -7,6 +7,7 @@ from faults import (
     fit_faults,
     layer_loss_faults,
     mended_faults,
+    own_task_faults,
     recipe_faults,
     task_faults,
     teacher_faults,
@@ -31,4 +32,5 @@ FAULTS: tuple[Fault, ...] = (
     *text_faults.FAULTS,
     *embedding_faults.FAULTS,
     *teacher_faults.FAULTS,
+    *own_task_faults.FAULTS,
 )

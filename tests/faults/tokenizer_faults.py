@@ -54,7 +54,7 @@ FAULTS = (
     ),
     Fault(
         "answers begin with a space",
-        "_leave_out_spaces",
+        "leave_out_spaces",
         "if not len(early):",
         "if True:",
         _WINDOWS,

@@ -1,5 +1,6 @@
 """What comes with models and data of others: cards, names, questions, plans."""
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -12,6 +13,9 @@ from tensorflow_datasets.core import naming
 from keras_distil import config, data
 from keras_distil.cli import app
 from keras_distil.data import TfdsText
+from keras_distil.data.tasks.tables import open_table
+from keras_distil.data.tasks.text_rows import RowForm, read_text_rows
+from keras_distil.data.tasks.word_rows import read_word_rows
 from keras_distil.models.shape import encoder_shape
 from keras_distil.runs.report import model_card
 
@@ -45,6 +49,7 @@ def all_targets() -> list[Target]:
         Target("card", card, refusals, 4),
         Target("tfds_name", tfds_name, refusals, 4, False),
         Target("squad", squad, refusals, 4),
+        Target("table", table, refusals, 4),
         Target("plan", plan, refusals, 4),
     ]
 
@@ -90,6 +95,36 @@ def tfds_name(rng: random.Random, folder: Path) -> None:
     parsed, options = naming.parse_builder_name_kwargs(name)
     if parsed.namespace is not None or set(options) - {"config", "version"}:
         raise Defect(f"TFDS would run code for {name!r}")
+
+
+def table(rng: random.Random, folder: Path) -> None:
+    """A table of texts with labels, or sentences with tags."""
+    suffix, text = rng.choice(
+        (
+            (".csv", 'text,label\n"a, ""b""",x\nc,y\nd,x\n'),
+            (".tsv", "text\tlabel\na\tx|y\nb\ty\nc\tx\n"),
+            (".jsonl", '{"text": "a", "label": ["x"]}\n{"text": "b"}\n'),
+            (".conll", "a B-X\nb O\n\nc O\n"),
+        )
+    )
+    encoding = rng.choice(("utf-8", "utf-16", "latin-1"))
+    raw = mutate.change_bytes(rng, text.encode(encoding))
+    path = folder / f"rows{suffix}"
+    if rng.random() < 0.3:
+        raw, path = gzip.compress(raw), folder / f"rows{suffix}.gz"
+        raw = mutate.change_bytes(rng, raw) if rng.random() < 0.5 else raw
+    path.write_bytes(raw)
+    if suffix == ".conll":
+        rows = read_word_rows([path], {}, encoding=encoding)
+        for sentence in rows.sentences:
+            if len(sentence.words) != len(sentence.tags or ()):
+                raise Defect(f"words without tags: {sentence}")
+        return
+    kind = rng.choice(("classification", "multi_label", "regression"))
+    found = read_text_rows([open_table(path, encoding)], RowForm(kind))
+    texts = [text for first, _ in found.texts() for text in first]
+    if len(texts) != len(found) or len(found) != len(found.labels):
+        raise Defect(f"{len(texts)} texts and {len(found.labels)} labels")
 
 
 def squad(rng: random.Random, folder: Path) -> None:

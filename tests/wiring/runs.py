@@ -13,9 +13,12 @@ from recording import Recording, StopError, recorded, run_command, watch
 
 import keras_distil.benchmark.latency
 import keras_distil.benchmark.race
+import keras_distil.runs.tasks
 from keras_distil import data, export
+from keras_distil.data.tasks.tables import open_table
 from keras_distil.losses import registry
 from keras_distil.runs import time_plan
+from keras_distil.runs.own_tasks import files as own_files
 
 TEMPERATURE = "distill.losses.soft_target.temperature"
 TEXT_SOURCE = {"kind": "files", "pattern": "text/*.txt"}
@@ -251,6 +254,16 @@ def _corpora(made: Recording, patch: pytest.MonkeyPatch) -> None:
 
 def _sources(made: Recording, patch: pytest.MonkeyPatch) -> None:
     watch(made, patch, data, "prepare_corpus", stop)
+
+
+def _own_data(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    def table(name: str, split: str) -> Any:
+        return open_table(
+            Path(made.folder.parents[1], "data", "own", "tfds.csv")
+        )
+
+    watch(made, patch, own_files, "open_tfds", table)
+    watch(made, patch, keras_distil.runs.tasks, "load_own_task")
 
 
 def _race(made: Recording, patch: pytest.MonkeyPatch) -> None:
@@ -585,6 +598,38 @@ class Runs:
             {"student": {"source": str(self.home.student)}},
             {"finetune": {**FINETUNE, **own}},
             stop_at="mrpc/student/seed_4",
+        )
+
+    def _own(self, name: str) -> Recording:
+        """Tasks from files, of which every setting is off its default."""
+        own = {
+            "name": "mine",
+            "kind": "classification",
+            "train": ["own/train.csv", "own/more*.csv"],
+            "dev": "own/dev.csv",
+            "test": "own/test.csv",
+            "columns": {"text": "body", "label": "topic", "id": False},
+            "labels": ["no", "yes"],
+            "metric": "macro_f1",
+            "encoding": "latin-1",
+            "class_weights": {"no": 3.0},
+            "stride": 2,
+        }
+        several = {
+            "name": "several",
+            "kind": "multi_label",
+            "tfds": "toy_labels",
+            "train": "part",
+            "dev_fraction": 0.4,
+            "separator": ";",
+        }
+        toys.write_own(self.home.root / "data" / "own")
+        return self._start(
+            name,
+            {"finetune": {**FINETUNE, "max_length": 8, "epochs": 1}},
+            {"finetune": {"tasks": [own, several]}},
+            stop_at="several/teacher/seed_0",
+            watched=_own_data,
         )
 
     # === Uses of a student ===

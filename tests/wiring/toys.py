@@ -95,6 +95,30 @@ def _write(folder, splits, header, line):
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
 
 
+def write_own(folder: Path) -> None:
+    """Writes files of one's own: texts with a topic or several labels."""
+    generator = random.Random(3)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {"train": 12, "more1": 4, "more2": 4, "dev": 10, "test": 5}
+    texts: dict[str, None] = {}
+    while len(texts) < sum(sizes.values()):
+        # The longest are read in two windows.
+        texts[words(generator, 3, 9)] = None
+    left = list(texts)
+    for name, count in sizes.items():
+        lines = ["id,body,topic"]
+        # An id that is there twice, and a letter of latin-1.
+        lines += [
+            f"1,{left.pop()} \xe4,{('no', 'yes', 'yes')[i % 3]}"
+            for i in range(count)
+        ]
+        text = "\n".join(lines) + "\n"
+        (folder / f"{name}.csv").write_bytes(text.encode("latin-1"))
+    lines = ["text,label", *(f"{text},a;b" for text in list(texts)[:9])]
+    lines.append(f"{list(texts)[9]},b;c")
+    (folder / "tfds.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_squad(folder: Path) -> None:
     """Writes SQuAD 1.1 with contexts of 8 letters and questions of 3."""
     generator = random.Random(1)

@@ -146,6 +146,11 @@ field='text', data_dir=None)
 
     def _get_prepared(self) -> Any:
         """Returns the data set's builder, with its data on this machine."""
+        builder = self._prepared_builder()
+        self._check_field(builder.info.features)
+        return builder
+
+    def _prepared_builder(self) -> Any:
         builder = self._get_builder()
         if not builder.is_prepared():
             self._prepare(builder)
@@ -157,7 +162,6 @@ field='text', data_dir=None)
                 f"'{self.name}', or a part of one such as 'train[:1%]'. "
                 f"Received: split={self.split!r}."
             ) from error
-        self._check_field(builder.info.features)
         return builder
 
     def _get_builder(self) -> Any:
@@ -216,6 +220,21 @@ field='text', data_dir=None)
                 f"single text. Received: field={self.field!r}, which is "
                 f"{feature}."
             )
+
+
+def prepared_builder(name: str, split: str) -> Any:
+    """Returns TFDS's builder of a data set, downloaded and prepared.
+
+    Args:
+        name: as for `TfdsText`.
+        split: a split that must exist, or a part of one.
+
+    Raises:
+        ValueError: if the data set or the split is unknown.
+        ImportError: as for `TfdsText.describe`.
+        ConnectionError: as for `TfdsText.describe`.
+    """
+    return TfdsText(name, split)._prepared_builder()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ Labels: TypeAlias = np.ndarray | dict[str, np.ndarray]
 
 # Lengths are rounded up to multiples of this, to limit the shapes.
 _LENGTH_STEP = 8
+# The label of a token that has none.
+IGNORED = -100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +28,15 @@ class EncodedExamples:
         starts: int64, (examples + 1,), where each example begins.
         first_lengths: int32, (examples,), tokens of the first segment: all,
             if the tokenizer gives both texts of a pair the same segment.
-        labels: (examples,); for spans a dict with "start" and "end". None if
-            there are no labels.
+        labels: (examples,), or (examples, labels) of 0 and 1; for spans a dict
+            with "start" and "end"; for classes of tokens (tokens,), as
+            `token_ids`, with -100 where there is none. None without labels.
         pad_id: int, the id that pads a batch.
         max_length: int, the upper limit on a batch's length.
+        weights: float32, (examples,); None for equal ones.
+        owners: int32, (examples,), the text that each window is of; None if
+            every example is a whole text.
+        cut: int, texts that were longer than `max_length` and lost their ends.
     """
 
     token_ids: np.ndarray
@@ -38,6 +45,9 @@ class EncodedExamples:
     labels: Labels | None
     pad_id: int
     max_length: int
+    weights: np.ndarray | None = None
+    owners: np.ndarray | None = None
+    cut: int = 0
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -51,17 +61,29 @@ class EncodedExamples:
     def part(self, begin: int, end: int) -> "EncodedExamples":
         """Returns the examples from one number to before another."""
         first, last = self.starts[begin], self.starts[end]
-        labels = self.labels
+        labels, weights = self.labels, self.weights
         if isinstance(labels, dict):
             labels = {name: x[begin:end] for name, x in labels.items()}
         elif labels is not None:
-            labels = labels[begin:end]
+            by_token = self.has_token_labels
+            labels = labels[first:last] if by_token else labels[begin:end]
         return dataclasses.replace(
             self,
             token_ids=self.token_ids[first:last],
             starts=self.starts[begin : end + 1] - first,
             first_lengths=self.first_lengths[begin:end],
             labels=labels,
+            weights=None if weights is None else weights[begin:end],
+            owners=None,
+        )
+
+    @property
+    def has_token_labels(self) -> bool:
+        """Whether the labels are those of tokens."""
+        labels = self.labels
+        # An example has two tokens or more.
+        return isinstance(labels, np.ndarray) and len(labels) == len(
+            self.token_ids
         )
 
 
@@ -72,6 +94,7 @@ def encode_examples(
     labels: Labels | None = None,
     *,
     max_length: int = 128,
+    encoder: Encoder | None = None,
 ) -> EncodedExamples:
     """Encodes texts, or pairs of texts, in the form that an encoder reads.
 
@@ -87,6 +110,7 @@ def encode_examples(
         second: the other text of each pair, or None.
         labels: labels of the examples, if known.
         max_length: int >= 8, maximum tokens per example.
+        encoder: an encoder of this tokenizer that knows words already.
 
     Returns:
         The encoded examples, in the same order.
@@ -106,16 +130,18 @@ def encode_examples(
             f"`max_length` must be at least 8. Received: {max_length}."
         )
     special = SpecialTokens.from_tokenizer(tokenizer)
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(tokenizer) if encoder is None else encoder
     # Lists, because the encoder may forget words between two calls.
     firsts = list(encoder.encode(first))
     seconds = None if second is None else iter(list(encoder.encode(second)))
     parts: list[np.ndarray] = []
-    first_lengths, lengths = [], []
+    first_lengths, lengths, cut = [], [], 0
     cls, sep = [np.array([i]) for i in (special.cls_id, special.sep_id)]
     for first_ids in firsts:
         second_ids = None if seconds is None else next(seconds)
         room = max_length - (2 if second_ids is None else special.in_pair)
+        whole = len(first_ids) + (0 if second_ids is None else len(second_ids))
+        cut += whole > room
         first_ids, second_ids = _truncate(first_ids, second_ids, room)
         example = [cls, first_ids, sep]
         if second_ids is not None:
@@ -134,6 +160,7 @@ def encode_examples(
         labels=labels,
         pad_id=special.pad_id,
         max_length=max_length,
+        cut=cut,
     )
 
 

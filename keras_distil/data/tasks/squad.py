@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import pydantic
 
 from keras_distil.data.corpus.tfds_text import TfdsText
+from keras_distil.data.tasks.text_lines import read_text
 from keras_distil.utils import disk
 
 _VERSIONS = ("1.1", "2.0")
@@ -61,17 +62,21 @@ class SquadExample:
 
 
 def read_squad(
-    path: str | os.PathLike, *, require_answers: bool = False
+    path: str | os.PathLike,
+    *,
+    require_answers: bool = False,
+    encoding: str = "utf-8",
 ) -> list[SquadExample]:
     """Reads a file in the JSON format of SQuAD 1.1 or 2.0.
 
     Keys that are not needed, such as `plausible_answers`, are ignored.
 
     Args:
-        path: the file.
+        path: the file; one that ends in `.gz` is decompressed.
         require_answers: whether each question must have an answer or be
             marked impossible, as in a training set. Test files leave
             the answers out.
+        encoding: name of its encoding.
 
     Returns:
         The questions, in the order of the file.
@@ -90,12 +95,14 @@ def read_squad(
     if path.is_file():
         disk.check_size(path, disk.DATA_JSON_BYTES)
     try:
-        content = json.loads(path.read_text("utf-8"))
+        text = read_text(path, encoding, most=disk.DATA_JSON_BYTES)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no SQuAD file '{path}'. Download it from "
             "https://rajpurkar.github.io/SQuAD-explorer/."
         ) from error
+    try:
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"The SQuAD file '{path}' is not JSON ({error}). Download it again."
@@ -108,7 +115,7 @@ def read_squad(
             f"{_describe(error.errors()[0])}"
         ) from error
     examples = list(_make_examples(articles))
-    _check(examples, f"'{path}'", require_answers=require_answers)
+    check_examples(examples, f"'{path}'", require_answers=require_answers)
     return examples
 
 
@@ -154,7 +161,7 @@ def load_squad(
     if root is None:
         place = f"squad/v{version} of TFDS"
         examples = list(_read_tfds(split, version, data_dir))
-        _check(examples, place, require_answers=split == "train")
+        check_examples(examples, place, require_answers=split == "train")
     elif data_dir is not None:
         raise ValueError(
             "`data_dir` is for TFDS, which `root` replaces: give one of them. "
@@ -287,10 +294,16 @@ def _read_tfds(
         )
 
 
-def _check(
+def check_examples(
     examples: list[SquadExample], place: str, *, require_answers: bool
 ) -> None:
-    """Raises a `ValueError` for content that contradicts itself."""
+    """Raises a `ValueError` for content that contradicts itself.
+
+    Args:
+        examples: the questions.
+        place: where they are from, for messages.
+        require_answers: as for `read_squad`.
+    """
     counted = Counter(example.id for example in examples)
     misplaced = [
         (example, answer)

@@ -110,7 +110,7 @@ def make_squad_windows(
         room = max_length - special.in_pair - len(question_ids)
         context = context_of[example.context]
         spans = context.answers(example)
-        for first in _window_starts(len(context.ids), room, stride):
+        for first in window_starts(len(context.ids), room, stride):
             builder.add(i, question_ids, context, slice(first, first + room))
             builder.label(first, room, question_ids, spans)
     return builder.windows()
@@ -159,7 +159,7 @@ class _Context:
     @classmethod
     def of(cls, text: str, encoding: tokenizers.Encoding) -> "_Context":
         offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-        _leave_out_spaces(text, offsets)
+        leave_out_spaces(text, offsets)
         if not text.isascii():
             _take_marks(text, offsets)
         return cls(np.array(encoding.ids, np.int32), offsets)
@@ -177,7 +177,7 @@ class _Context:
         return spans
 
 
-def _leave_out_spaces(text: str, offsets: np.ndarray) -> None:
+def leave_out_spaces(text: str, offsets: np.ndarray) -> None:
     """Lets tokens start after the white space that belongs to them, in place.
 
     Byte-level tokens begin with the space before the word, and not every
@@ -206,7 +206,7 @@ def _take_marks(text: str, offsets: np.ndarray) -> None:
         offsets[i, 1] = end
 
 
-def _window_starts(tokens: int, room: int, stride: int) -> Iterable[int]:
+def window_starts(tokens: int, room: int, stride: int) -> Iterable[int]:
     """Yields where windows start, up to the first that reaches the end."""
     step = room - stride
     return range(0, max(tokens - room, 0) + step, step)

@@ -11,7 +11,7 @@ from keras_distil.data.corpus.shards import reading
 from keras_distil.data.order import shuffled
 from keras_distil.data.stream import Stream
 from keras_distil.data.tasks import mixing
-from keras_distil.data.tasks.batches import EncodedExamples, padded
+from keras_distil.data.tasks.batches import IGNORED, EncodedExamples, padded
 
 # The number of batches whose examples are sorted by length together.
 _WINDOW_BATCHES = 50
@@ -88,7 +88,8 @@ def task_dataset(
 
     Returns:
         A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
-        weights)`: int32 (batch_size, length), the labels, and float32 ones.
+        weights)`: int32 (batch_size, length), the labels, and float32 weights,
+        (batch_size,), or (batch_size, length) for classes of tokens.
         If some examples have no labels, there is also "label_weight", float32
         (batch_size,): 0 for these, whose labels are zeros, and 1 for others.
 
@@ -165,6 +166,7 @@ class _Reader:
     def __init__(self, parts: Sequence[EncodedExamples]) -> None:
         self._parts = parts
         self._form = tf.nest.map_structure(np.asarray, parts[0].labels)
+        self._has_token_labels = parts[0].has_token_labels
         self._all_labelled = all(part.labels is not None for part in parts)
 
     def __call__(
@@ -181,7 +183,7 @@ class _Reader:
         labels = tf.nest.flatten(self._form)
         count = places.shape[0]
         shapes = [[count, None]] * len(_INPUTS)
-        shapes += [[count, *array.shape[1:]] for array in labels]
+        shapes += [self._shape(count, array) for array in labels]
         # Marked stateless: under deterministic operations it may still run in
         # parallel.
         arrays = tf.numpy_function(
@@ -190,17 +192,28 @@ class _Reader:
             [
                 *[tf.int32] * len(_INPUTS),
                 *[array.dtype for array in labels],
-                tf.float32,
+                *[tf.float32] * 2,
             ],
             stateful=False,
         )
-        for array, shape in zip(arrays, [*shapes, [count]], strict=True):
+        shapes += [[count], [count]]
+        for array, shape in zip(arrays, shapes, strict=True):
             array.set_shape(shape)
         x = dict(zip(_INPUTS, arrays, strict=False))
+        *_, label_weight, weight = arrays
         if not self._all_labelled:
-            x["label_weight"] = arrays[-1]
-        y = tf.nest.pack_sequence_as(self._form, arrays[len(_INPUTS) : -1])
-        return x, y, tf.ones(tf.shape(places))
+            x["label_weight"] = label_weight
+        y = tf.nest.pack_sequence_as(self._form, arrays[len(_INPUTS) : -2])
+        if self._has_token_labels:
+            weight = weight[:, tf.newaxis] * tf.cast(
+                x["padding_mask"], tf.float32
+            )
+        return x, y, weight
+
+    def _shape(self, count: Any, labels: np.ndarray) -> list[Any]:
+        if self._has_token_labels:
+            return [count, None]
+        return [count, *labels.shape[1:]]
 
     def _read(self, places: np.ndarray, *windows: Any) -> list[np.ndarray]:
         with reading:
@@ -220,22 +233,18 @@ class _Reader:
 
     def _gather(self, sets: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
         """Returns the arrays of some examples, padded to the longest."""
-        labels = [
-            np.zeros((len(rows), *array.shape[1:]), array.dtype)
-            for array in tf.nest.flatten(self._form)
-        ]
         label_weight = np.zeros(len(rows), np.float32)
+        weight = np.ones(len(rows), np.float32)
         pieces = []
         for number in np.unique(sets):
             part, own = self._parts[number], np.flatnonzero(sets == number)
             pieces.append((own, padded(part, rows[own])))
             if part.labels is not None:
                 label_weight[own] = 1.0
-                for array, values in zip(
-                    labels, tf.nest.flatten(part.labels), strict=True
-                ):
-                    array[own] = values[rows[own]]
+            if part.weights is not None:
+                weight[own] = part.weights[rows[own]]
         longest = max(x["token_ids"].shape[1] for _, x in pieces)
+        labels = self._labels(sets, rows, longest)
         inputs = []
         for name in _INPUTS:
             empty = self._parts[0].pad_id if name == "token_ids" else 0
@@ -243,4 +252,35 @@ class _Reader:
             for own, x in pieces:
                 array[own, : x[name].shape[1]] = x[name]
             inputs.append(array)
-        return [*inputs, *labels, label_weight]
+        return [*inputs, *labels, label_weight, weight]
+
+    def _labels(
+        self, sets: np.ndarray, rows: np.ndarray, longest: int
+    ) -> list[np.ndarray]:
+        """Returns the labels of some examples, zeros where there are none."""
+        if self._has_token_labels:
+            return [self._token_labels(sets, rows, longest)]
+        labels = [
+            np.zeros((len(rows), *array.shape[1:]), array.dtype)
+            for array in tf.nest.flatten(self._form)
+        ]
+        for number in np.unique(sets):
+            part, own = self._parts[number], np.flatnonzero(sets == number)
+            if part.labels is not None:
+                for array, values in zip(
+                    labels, tf.nest.flatten(part.labels), strict=True
+                ):
+                    array[own] = values[rows[own]]
+        return labels
+
+    def _token_labels(
+        self, sets: np.ndarray, rows: np.ndarray, longest: int
+    ) -> np.ndarray:
+        """Returns the class of each token, -100 where there is none."""
+        labels = np.full((len(rows), longest), IGNORED, self._form.dtype)
+        for place, (number, row) in enumerate(zip(sets, rows, strict=True)):
+            part = self._parts[number]
+            begin, end = part.starts[row : row + 2]
+            if part.labels is not None:
+                labels[place, : end - begin] = part.labels[begin:end]
+        return labels

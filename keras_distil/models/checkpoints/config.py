@@ -20,6 +20,7 @@ from keras_distil.utils import disk
 _CLASS_ENDS = {
     "masked_lm": "ForMaskedLM",
     "classification": "ForSequenceClassification",
+    "multi_label": "ForSequenceClassification",
     "regression": "ForSequenceClassification",
     "token_classification": "ForTokenClassification",
     "span": "ForQuestionAnswering",
@@ -150,7 +151,10 @@ def hugging_face_config(
         config["label2id"] = {name: i for i, name in enumerate(labels)}
     if head == "regression" and not is_probability:
         config["problem_type"] = "regression"
-    kind = "classification" if head == "regression" else head
+    if head == "multi_label":
+        config["problem_type"] = "multi_label_classification"
+    is_text = head in ("regression", "multi_label")
+    kind = "classification" if is_text else head
     name, default = keys.head_dropouts.get(kind, ("", None))
     default = rate if default is None else default
     if name and head_dropout not in (None, default):

@@ -35,7 +35,13 @@ _DEFAULT_EPSILON = 1e-12
 # What follows the family in the name of a class of Hugging Face.
 _CLASS_ENDS = re.compile(r"Model|LMHeadModel|PreTrainedModel|For\w+")
 _CLASSIFIERS = ("classification", "token_classification")
-_PROBLEM_TYPES = (None, "regression", "single_label_classification")
+_MULTI_LABEL = "multi_label_classification"
+_PROBLEM_TYPES = (
+    None,
+    "regression",
+    "single_label_classification",
+    _MULTI_LABEL,
+)
 _MOST_CLASSES = 2**20
 
 
@@ -50,11 +56,13 @@ class HeadSettings:
         is_regression: bool, whether a single output is a score. For any other
             classifier with a single output, Hugging Face treats it as the
             logit of a probability.
+        is_multi_label: bool, whether the labels do not exclude each other.
     """
 
     labels: tuple[str, ...] | None = None
     num_labels: int | None = None
     is_regression: bool = False
+    is_multi_label: bool = False
 
 
 def check_settings(
@@ -185,6 +193,7 @@ def read_head_settings(
         None if labels is None or is_default(labels) else labels,
         count if labels is None else len(labels),
         problem == "regression",
+        problem == _MULTI_LABEL,
     )
 
 
@@ -203,8 +212,9 @@ def check_outputs(
             f"weights have {rows} outputs."
         )
     problem = config.get("problem_type")
+    several = ("single_label_classification", _MULTI_LABEL)
     if (problem == "regression" and rows != 1) or (
-        problem == "single_label_classification" and rows == 1
+        problem in several and rows == 1
     ):
         raise ValueError(
             f"`problem_type` in `{path}` is {problem!r}, which is not "

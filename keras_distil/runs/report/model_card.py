@@ -188,7 +188,7 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
             "files": "from the official files",
             "tfds": "from TensorFlow Datasets",
         }[recipe.finetune.source]
-        yield f"Tasks: {', '.join(recipe.finetune.tasks)}, {origin}."
+        yield from _task_origins(recipe.finetune, origin)
         yield from _more_text(recipe.finetune)
         where = {
             "dev": "the development set that scores it",
@@ -210,7 +210,7 @@ def _more_text(settings: FineTuneSection) -> Iterator[str]:
             f"Students also learned from {settings.augment_copies:,} copies of "
             "every example, with words that the teacher expects in their place."
         )
-    for name in settings.tasks:
+    for name in settings.task_names:
         pattern = settings.unlabelled_of(name)
         if pattern is not None:
             yield (
@@ -400,10 +400,35 @@ def _licences(recipe: config.Recipe) -> Iterator[str]:
         else:
             yield f"{code(source.name)}: see its page in TensorFlow Datasets."
     if recipe.finetune is not None:
+        yield from _task_licences(recipe.finetune)
+
+
+def _task_licences(settings: FineTuneSection) -> Iterator[str]:
+    known = [x for x in settings.task_names if settings.own_task(x) is None]
+    if known:
         yield (
-            f"{', '.join(recipe.finetune.tasks)}: each has terms of its own; "
+            f"{', '.join(known)}: each has terms of its own; "
             "see gluebenchmark.com and the data sets' pages."
         )
+    for name in settings.task_names:
+        if name not in known:
+            yield f"{name}: {_UNKNOWN} in the recipe."
+
+
+def _task_origins(settings: FineTuneSection, origin: str) -> Iterator[str]:
+    """Says where the examples of the tasks are from."""
+    known = [x for x in settings.task_names if settings.own_task(x) is None]
+    if known:
+        yield f"Tasks: {', '.join(known)}, {origin}."
+    for name in settings.task_names:
+        own = settings.own_task(name)
+        if own is None:
+            continue
+        files = ", ".join(code(shown_text(path)) for path in own.train)
+        if own.tfds is not None:
+            files = f"TensorFlow Datasets {code(own.tfds)}, {files}"
+        kind = own.kind.replace("_", " ")
+        yield f"Task {name}: {kind}, from {files}."
 
 
 def _teacher_licence(recipe: config.Recipe) -> str:

@@ -16,7 +16,7 @@ def describe_stages(recipe: config.Recipe) -> list[str]:
     said = []
     if settings.stages is not None:
         said.append(f"Students learn tasks in {_list(settings.stages)}.")
-    for task in settings.tasks:
+    for task in settings.task_names:
         own = settings.by_task.get(task)
         if own is not None and own.stages is not None:
             said.append(f"Students learn {task} in {_list(own.stages)}.")

@@ -11,11 +11,7 @@ from keras_distil.losses import (
     AttentionLoss,
     DistillationLoss,
     HiddenStateLoss,
-    LabelCrossentropy,
     LabelSquaredError,
-    SoftTargetJensenShannonDivergence,
-    SoftTargetKLDivergence,
-    SoftTargetReverseKLDivergence,
     SoftTargetSquaredError,
     functional,
 )
@@ -43,12 +39,7 @@ from keras_distil.utils import graph_checks
 
 Tensor = Any
 
-_OF_CLASSES = (
-    LabelCrossentropy,
-    SoftTargetKLDivergence,
-    SoftTargetReverseKLDivergence,
-    SoftTargetJensenShannonDivergence,
-)
+_OF_CLASSES = shared.OF_CLASSES
 
 
 class AnyModelObjective(Objective):
@@ -365,6 +356,15 @@ def _spread(weight: Tensor, count: Tensor) -> Tensor:
 
 def _kind_of_outputs(losses: Sequence[DistillationLoss]) -> str:
     """Returns what the losses say of the outputs, classes or numbers."""
+    several = [
+        x.name for x in losses if isinstance(x, shared.OF_SEVERAL_LABELS)
+    ]
+    if several:
+        raise TypeError(
+            f"The loss {several[0]!r} is for labels that do not exclude each "
+            "other, which only task models of encoders have. Received: "
+            f"{several}. Use LabelCrossentropy or LabelSquaredError."
+        )
     of_classes = [x.name for x in losses if isinstance(x, _OF_CLASSES)]
     of_numbers = [x.name for x in losses if isinstance(x, LabelSquaredError)]
     if not of_classes:

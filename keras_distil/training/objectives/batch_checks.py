@@ -214,6 +214,18 @@ class BatchChecks:
         )
         return tf.where(good[:, tf.newaxis], value, 0.0)
 
+    def label_shares(self, value: Tensor, weight: Tensor) -> Tensor:
+        """Checks a number from 0 to 1 per label, float32, (batch, labels)."""
+        value = tf.cast(value, tf.float32)
+        good = (value >= 0.0) & (value <= 1.0)
+        wrong = ~good & (weight > 0.0)[:, tf.newaxis]
+        self.require(
+            ~tf.reduce_any(wrong),
+            "`y` must hold a number from 0 to 1 for each label. Received: {}.",
+            lambda: (tf.boolean_mask(value, wrong)[0],),
+        )
+        return tf.where(good, value, 0.0)
+
     def finite(self, value: Tensor, weight: Tensor) -> Tensor:
         """Checks regression labels, float32, (batch,); sets non-finite to 0."""
         value = tf.cast(value, tf.float32)

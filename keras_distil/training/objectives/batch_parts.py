@@ -254,6 +254,11 @@ def _targets(
         y = check_shape("y", y, "batch", squeezed=True)
         y = check_fit("y", y, "token_ids", inputs["token_ids"])
         targets = checks.finite(y, _times(weight, of_label))
+    elif kind == "multi_label":
+        y = check_shape("y", y, "batch", "labels")
+        y = check_fit("y", y, "token_ids", inputs["token_ids"], 1)
+        y = _columns(y, classes, "Labels must be numbers from 0 to 1")
+        targets = checks.label_shares(y, _times(weight, of_label))
     else:
         targets, weight = _classes(
             checks, y, weight, inputs, of_label=of_label, classes=classes
@@ -346,9 +351,20 @@ def _check_columns(y: Tensor, classes: int) -> Tensor:
     """Checks that labels have a probability for each class."""
     form = (
         "Labels of a classification must be whole numbers of shape (batch,), "
-        f"or float probabilities of shape (batch, {classes}). Received: "
+        "or float probabilities"
     )
-    if not y.dtype.is_floating or y.shape[1] not in (None, classes):
+    if not y.dtype.is_floating:
+        raise BatchError(
+            f"{form} of shape (batch, {classes}). Received: `y` of shape "
+            f"{y.shape} and dtype {y.dtype.name}."
+        )
+    return _columns(y, classes, form)
+
+
+def _columns(y: Tensor, classes: int, form: str) -> Tensor:
+    """Checks that labels have a column for each output."""
+    form = f"{form} of shape (batch, {classes}). Received: "
+    if y.shape[1] not in (None, classes):
         raise BatchError(
             f"{form}`y` of shape {y.shape} and dtype {y.dtype.name}."
         )

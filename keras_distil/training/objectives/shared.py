@@ -10,8 +10,14 @@ from keras_distil.losses import (
     AttentionLoss,
     DistillationLoss,
     HiddenStateLoss,
+    LabelBinaryCrossentropy,
+    LabelCrossentropy,
     LabelSquaredError,
     LogitsLoss,
+    SoftTargetBinaryKLDivergence,
+    SoftTargetJensenShannonDivergence,
+    SoftTargetKLDivergence,
+    SoftTargetReverseKLDivergence,
     SoftTargetSquaredError,
     VectorLoss,
 )
@@ -22,6 +28,15 @@ from keras_distil.teachers import CachedTeacher
 from keras_distil.training.objectives.teachers import check_each
 
 Tensor = Any
+
+# Losses on classes of which one is right, and on labels of which several are.
+OF_CLASSES = (
+    LabelCrossentropy,
+    SoftTargetKLDivergence,
+    SoftTargetReverseKLDivergence,
+    SoftTargetJensenShannonDivergence,
+)
+OF_SEVERAL_LABELS = (LabelBinaryCrossentropy, SoftTargetBinaryKLDivergence)
 
 # A callback that receives targets, the student's outputs and weights.
 Observer = Callable[[Any, Any, Tensor], None]
@@ -254,7 +269,12 @@ def check_outputs(kind: str, losses: Sequence[DistillationLoss]) -> None:
         # The squared error of outputs fits all kinds.
         if isinstance(loss, SoftTargetSquaredError):
             continue
-        if isinstance(loss, LabelSquaredError) != (kind == "regression"):
+        is_wrong = (
+            isinstance(loss, LabelSquaredError) != (kind == "regression")
+            or (isinstance(loss, OF_SEVERAL_LABELS) and kind != "multi_label")
+            or (isinstance(loss, OF_CLASSES) and kind == "multi_label")
+        )
+        if is_wrong:
             raise TypeError(
                 f"{type(loss).__name__} is not for a {kind.replace('_', ' ')}. "
                 "`losses.task_loss` makes the losses of each kind."

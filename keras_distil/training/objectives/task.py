@@ -35,7 +35,8 @@ class TaskBatch(NamedTuple):
         inputs: "token_ids", "padding_mask" and perhaps "segment_ids", int32,
             (batch, length).
         targets: the labels. For a classification int32, (batch,), or
-            probabilities, float32, (batch, classes); for a regression
+            probabilities, float32, (batch, classes); for several labels
+            float32, (batch, labels); for a regression
             float32, (batch,); for a token classification int32, (batch,
             length); for a span int32, (batch, 2), start and end.
         weight: float32, (batch,), or (batch, length) for a token
@@ -317,6 +318,16 @@ class TaskObjective(EncoderObjective):
                 described="labels (batch, 1) and predictions (batch, 1)",
             )
         classes = self.student.num_classes
+        if self.kind == "multi_label":
+            return shared.metric_outputs(
+                targets=[(None, classes)],
+                predictions=(None, classes),
+                classes=False,
+                described=(
+                    f"labels and logits, both (batch, {classes}); give a "
+                    "metric a threshold of 0"
+                ),
+            )
         one_hot = self.kind == "classification"
         rows = "batch" if one_hot else "tokens"
         return shared.metric_outputs(
@@ -363,6 +374,8 @@ class TaskObjective(EncoderObjective):
         if self.kind == "regression":
             error = tf.abs(student_logits[:, 0] - rows.targets)
             return {"error": functional.weighted_sum(error, rows.labelled)}
+        if self.kind == "multi_label":
+            return _label_choices(rows, teacher_logits, student_logits)
         return self._choices(
             rows.weight,
             labelled=rows.labelled,
@@ -370,6 +383,21 @@ class TaskObjective(EncoderObjective):
             teacher_logits=teacher_logits,
             student_logits=student_logits,
         )
+
+
+def _label_choices(
+    rows: _Rows, teacher_logits: Tensor | None, student_logits: Tensor
+) -> dict[str, Tensor]:
+    """Returns weighted shares of labels that are right, or the teacher's."""
+
+    def share(others: Tensor, weight: Tensor) -> Tensor:
+        equal = tf.cast((student_logits > 0.0) == others, tf.float32)
+        return functional.weighted_sum(tf.reduce_mean(equal, axis=1), weight)
+
+    sums = {"correct": share(rows.targets > 0.5, rows.labelled)}
+    if teacher_logits is not None:
+        sums["agreeing"] = share(teacher_logits > 0.0, rows.weight)
+    return sums
 
 
 def _ignored(kind: str, y: Any, parts: Parts) -> Tensor | None:
@@ -380,7 +408,9 @@ def _ignored(kind: str, y: Any, parts: Parts) -> Tensor | None:
     labels = [y[name] for name in _SPAN] if kind == "span" else [y]
     labels = [tf.convert_to_tensor(part) for part in labels]
     one_hot = labels[0].shape.rank == 2 and labels[0].shape[-1] != 1
-    if kind == "regression" or (kind == "classification" and one_hot):
+    if kind in ("regression", "multi_label") or (
+        kind == "classification" and one_hot
+    ):
         return unlabelled
     shape = tf.shape(parts.weight)
     found = [tf.reshape(x == IGNORED, shape) for x in labels]

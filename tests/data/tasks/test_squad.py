@@ -1,5 +1,6 @@
 """Small files in the format of SQuAD; nothing is downloaded."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -77,7 +78,7 @@ def test_missing_file(tmp_path):
         read_squad(tmp_path / "x")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 10**5, "\ufeff{}"])
+@pytest.mark.parametrize("text", ["", "{", "[" * 10**5])
 def test_no_json(write, text):
     with pytest.raises(ValueError, match="' is not JSON .* Download it again"):
         read_squad(write(text))
@@ -86,8 +87,16 @@ def test_no_json(write, text):
 def test_no_text(tmp_path):
     path = tmp_path / "squad.json"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="is not JSON .'utf-8' codec"):
+    with pytest.raises(ValueError, match="must be utf-8. Received: byte 0xff"):
         read_squad(path)
+
+
+def test_a_compressed_file_of_another_encoding(tmp_path):
+    path = tmp_path / "squad.json.gz"
+    text = json.dumps(content(ASA, question("4", ("Oslo", 15))))
+    path.write_bytes(gzip.compress(text.encode("utf-16")))
+    found = read_squad(path, encoding="utf-16")
+    assert found[-1].answers == (SquadAnswer("Oslo", 15),)
 
 
 def changed(value, *place):

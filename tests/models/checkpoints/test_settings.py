@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from keras_distil import models
 from keras_distil.models.checkpoints import HuggingFaceCheckpoint, read_config
+from keras_distil.models.task_model import kind_of
 
 GOLDEN = Path(__file__).parents[2] / "export" / "golden"
 
@@ -57,8 +58,8 @@ def make_folder(tmp_path):
         ),
         ({"architectures": [3]}, "`architectures` .*Received: 3"),
         (
-            {"problem_type": "multi_label_classification"},
-            "`problem_type` .*must be one of .*'multi_label_classification'",
+            {"problem_type": "multi_task"},
+            "`problem_type` .*must be one of .*'multi_task'",
         ),
         ({"problem_type": ["regression"]}, r"`problem_type` .*\['regression'"),
         ({"id2label": {"0": "a", "2": "b"}}, "`id2label` .*without gaps"),
@@ -186,6 +187,15 @@ def test_one_output_is_a_score_or_a_probability(make_folder):
         make_folder(problem_type="single_label_classification", **NO_LABELS)
     )
     with pytest.raises(ValueError, match="not supported for 1 output[.]"):
+        models.load_task_model(folder)
+
+
+def test_several_labels_are_a_kind(make_folder):
+    folder = make_folder(problem_type="multi_label_classification")
+    model = models.load_task_model(folder)
+    assert kind_of(model) == "multi_label" and model.num_classes == 3
+    folder = one_output(folder)
+    with pytest.raises(ValueError, match="3 labels, but the classifier"):
         models.load_task_model(folder)
 
 

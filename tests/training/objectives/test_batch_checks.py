@@ -13,6 +13,7 @@ from keras_distil.utils import graph_checks
 
 CLASSES = {
     "classification": 3,
+    "multi_label": 3,
     "regression": 1,
     "token_classification": 4,
     "span": 1,
@@ -53,6 +54,8 @@ def good(kind):
     ones = np.ones(4, "float32")
     if kind == "classification":
         return x, np.array([0, 2, 1, 2]), ones
+    if kind == "multi_label":
+        return x, np.eye(4, 3, dtype="float32"), ones
     if kind == "regression":
         return x, np.array([0.5, 2.0, -1.0, 4.0], "float32"), ones
     if kind == "token_classification":
@@ -502,6 +505,15 @@ def test_a_fractional_weight_is_a_weight(objectives):
             np.full(4, 2**64 - 100, "uint64"),
             "from 0 to 2 .*Received: values from 9223372036854775807",
         ),
+        ("multi_label", np.ones(4), r"shape \(batch, labels\).*shape \(4,\)"),
+        (
+            "multi_label",
+            np.ones((4, 2)),
+            r"numbers from 0 to 1 of shape \(batch, 3\).*shape \(4, 2\)",
+        ),
+        ("multi_label", np.ones((3, 3)), r"`y` of shape \(3, 3\)"),
+        ("multi_label", [[0.0, 1.0, 2.0]] * 4, "for each label. Received: 2"),
+        ("multi_label", [[0.0, np.nan, 1.0]] * 4, "Received: nan"),
         ("regression", [0.0, 1.0, np.nan, 2.0], "finite .*Received: nan"),
         ("regression", [0.0, 1.0, -np.inf, 2.0], "finite .*Received: -inf"),
         ("regression", [0.0, 1e39, 0.0, 2.0], "finite .*Received: inf"),
@@ -645,14 +657,16 @@ def without_example(batch, left_out):
     return tf.nest.map_structure(lambda value: value[kept], batch)
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+@pytest.mark.parametrize(
+    "kind", ["classification", "multi_label", "regression", "span"]
+)
 def test_an_example_of_weight_0_counts_nowhere(objectives, kind):
     batch = x, y, weight = good(kind)
     weight = toy.set_at(weight, 1, 0.0)
     expected = without_example(batch, 1)
     assert_same(objectives[kind], (x, y, weight), expected, training=True)
     # Whatever its label is.
-    if kind == "regression":
+    if kind in ("multi_label", "regression"):
         y = toy.set_at(y, 1, np.nan)
     elif kind == "classification":
         y = toy.set_at(y, 1, -100)
@@ -673,7 +687,9 @@ def test_the_label_of_minus_100_is_a_weight_of_0(objectives, kind):
         assert_same(objectives[kind], (x, y, weights), expected, True)
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+@pytest.mark.parametrize(
+    "kind", ["classification", "multi_label", "regression", "span"]
+)
 def test_a_weight_of_2_is_the_example_twice(objectives, kind):
     batch = x, y, weight = good(kind)
     twice = tf.nest.map_structure(lambda v: v[[0, 1, 1, 2, 3]], batch)

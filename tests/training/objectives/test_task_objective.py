@@ -15,6 +15,7 @@ from keras_distil.training.objectives import TaskObjective, make_objective
 
 KINDS = {
     "classification": 3,
+    "multi_label": 3,
     "regression": 1,
     "token_classification": 4,
     "span": 1,
@@ -53,6 +54,9 @@ def make_batch(kind, seed=3):
     weight = np.array([1.0, 1.0, 0.0, 1.0], "float32")
     if kind == "classification":
         return x, generator.integers(0, 3, count), weight
+    if kind == "multi_label":
+        labels = generator.random((count, 3)) < 0.4
+        return x, labels.astype("float32"), weight
     if kind == "regression":
         return x, generator.uniform(0, 5, count).astype("float32"), weight
     if kind == "token_classification":
@@ -115,6 +119,8 @@ def expected_logs(teacher, student, batch, kind):
             "soft_target_loss": mean((s[:, 0] - t[:, 0]) ** 2),
             "mean_absolute_error": mean(abs(s[:, 0] - targets)),
         }
+    if kind == "multi_label":
+        return logs | several_labels(t, s, targets, mean)
     p = np.exp(log_softmax(t / TEMPERATURE, axis=-1))
     with np.errstate(invalid="ignore"):
         ratio = np.where(
@@ -129,6 +135,24 @@ def expected_logs(teacher, student, batch, kind):
         "soft_target_loss": TEMPERATURE**2 * mean((p * ratio).sum(-1)),
         "accuracy": mean(s.argmax(-1) == targets),
         "teacher_agreement": mean(s.argmax(-1) == t.argmax(-1)),
+    }
+
+
+def several_labels(t, s, targets, mean):
+    """One sigmoid per label; means over the labels."""
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    p, q = sigmoid(t / TEMPERATURE), sigmoid(s / TEMPERATURE)
+    chosen = sigmoid(s)
+    label = targets * np.log(chosen) + (1 - targets) * np.log(1 - chosen)
+    soft = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    return {
+        "label_loss": mean(-label.mean(-1)),
+        "soft_target_loss": TEMPERATURE**2 * mean(soft.mean(-1)),
+        "accuracy": mean(((s > 0) == (targets > 0.5)).mean(-1)),
+        "teacher_agreement": mean(((s > 0) == (t > 0)).mean(-1)),
     }
 
 

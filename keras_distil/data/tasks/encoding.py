@@ -1,0 +1,161 @@
+"""Many texts as token ids, a few thousand at a time, in memory or on disk."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from keras_distil.data.special_tokens import SpecialTokens
+from keras_distil.data.tasks.batches import EncodedExamples, encode_examples
+from keras_distil.data.tasks.squad_windows import window_starts
+from keras_distil.data.tokenize import Encoder
+from keras_distil.utils import disk
+
+# Written beside the other arrays, which are small.
+TOKENS_FILE = "token_ids.int32"
+# A large table has more words than are worth forgetting: some 150 MB.
+_WORDS_KNOWN = 2**20
+
+
+class TextEncoder:
+    """Encodes texts, or pairs, in parts, whole or in windows.
+
+    Args:
+        tokenizer: the teacher's tokenizer.
+        max_length: int >= 8, maximum tokens per example.
+        stride: tokens that consecutive windows of a text share; None to cut off
+            the ends of longer texts.
+
+    Raises:
+        ValueError: if a window has no space for more than `stride`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        *,
+        max_length: int,
+        stride: int | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._stride = stride
+        self._encoder = Encoder(tokenizer, most_words=_WORDS_KNOWN)
+        self._special = SpecialTokens.from_tokenizer(tokenizer)
+        if stride is not None and not 0 < stride < max_length - 2:
+            raise ValueError(
+                f"`stride` must be from 1 to {max_length - 3}, less than the "
+                f"tokens in a window. Received: stride={stride}, "
+                f"max_length={max_length}."
+            )
+
+    def encode(
+        self, first: Sequence[str], second: Sequence[str] | None = None
+    ) -> EncodedExamples:
+        """Encodes some texts; without labels.
+
+        Args:
+            first: the texts, one or more.
+            second: the other text of each pair, or None.
+
+        Raises:
+            ValueError: if pairs are to be read in windows.
+        """
+        if self._stride is None:
+            return encode_examples(
+                self._tokenizer,
+                first,
+                second,
+                max_length=self._max_length,
+                encoder=self._encoder,
+            )
+        if second is not None:
+            raise ValueError(
+                "`stride` is for single texts: leave it out of a task of pairs."
+                f" Received: stride={self._stride}."
+            )
+        return self._windows(first, self._stride)
+
+    def _windows(self, texts: Sequence[str], stride: int) -> EncodedExamples:
+        room = self._max_length - 2
+        parts, owners = [], []
+        cls, sep = [
+            np.array([i], np.int32)
+            for i in (self._special.cls_id, self._special.sep_id)
+        ]
+        for owner, ids in enumerate(self._encoder.encode(texts)):
+            for begin in window_starts(len(ids), room, stride):
+                parts.append(
+                    np.concatenate([cls, ids[begin : begin + room], sep])
+                )
+                owners.append(owner)
+        lengths = [len(part) for part in parts]
+        return EncodedExamples(
+            token_ids=np.concatenate(parts).astype(np.int32),
+            starts=np.cumsum([0, *lengths], dtype=np.int64),
+            first_lengths=np.array(lengths, np.int32),
+            labels=None,
+            pad_id=self._special.pad_id,
+            max_length=self._max_length,
+            owners=np.array(owners, np.int32),
+        )
+
+
+def join_examples(
+    parts: Iterable[EncodedExamples], folder: Path | None = None
+) -> EncodedExamples:
+    """Joins parts of a data set, one at a time.
+
+    Args:
+        parts: one or more, without labels and weights.
+        folder: where to write the token ids, which are then read from disk;
+            None to keep them in memory.
+
+    Raises:
+        ValueError: if there are no parts.
+        OSError: if the disk is full or may not be written.
+    """
+    small: list[EncodedExamples] = []
+    tokens: list[np.ndarray] = []
+    for part in _written(parts, folder):
+        tokens.append(part.token_ids)
+        small.append(dataclasses.replace(part, token_ids=part.token_ids[:0]))
+    if not small:
+        raise ValueError("There must be a text or more. Received: none.")
+    lengths = np.concatenate([np.diff(part.starts) for part in small])
+    texts, owners = 0, []
+    for part in small:
+        if part.owners is not None:
+            owners.append(part.owners + texts)
+            texts += int(part.owners[-1]) + 1
+    token_ids = np.concatenate(tokens)
+    if folder is not None:
+        token_ids = np.memmap(folder / TOKENS_FILE, np.int32, "r")
+    return EncodedExamples(
+        token_ids=token_ids,
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        first_lengths=np.concatenate([part.first_lengths for part in small]),
+        labels=None,
+        pad_id=small[0].pad_id,
+        max_length=small[0].max_length,
+        owners=np.concatenate(owners).astype(np.int32) if owners else None,
+        cut=sum(part.cut for part in small),
+    )
+
+
+def _written(
+    parts: Iterable[EncodedExamples], folder: Path | None
+) -> Iterator[EncodedExamples]:
+    """Writes the token ids of parts, and yields the parts without them."""
+    if folder is None:
+        yield from parts
+        return
+    path = folder / TOKENS_FILE
+    with disk.replacing(path, path.with_name(f".{path.name}")):
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}").open("wb") as file:
+            for part in parts:
+                file.write(part.token_ids.tobytes())
+                yield dataclasses.replace(part, token_ids=part.token_ids[:0])

@@ -1,0 +1,143 @@
+"""What the tasks of all kinds that are read from files have in common."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from keras_distil import config
+from keras_distil.config.own_task import OwnTask
+from keras_distil.data.corpus.find_files import find_files
+from keras_distil.data.tasks.batches import EncodedExamples
+from keras_distil.data.tasks.span_rows import SPAN_SUFFIXES
+from keras_distil.data.tasks.tables import (
+    TABLE_SUFFIXES,
+    Table,
+    open_table,
+    open_tfds,
+    suffix_of,
+)
+from keras_distil.data.tasks.word_rows import CONLL_SUFFIXES
+from keras_distil.evaluation.task_files import TaskEvaluator
+from keras_distil.runs.sections import finetune_section
+
+TEST = "test"
+# Fewer development rows than this say little.
+_FEW_ROWS = 50
+# Endings of the files of a kind, besides those of tables.
+_SUFFIXES = {"token_classification": CONLL_SUFFIXES, "span": SPAN_SUFFIXES}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OwnData:
+    """A task from files, ready for training.
+
+    Attributes:
+        train: the training set.
+        evaluator: scores models on the development set.
+        labels: class names; None if the task has no classes.
+        remarks: what the user should know of the data, one line each.
+    """
+
+    train: EncodedExamples
+    evaluator: TaskEvaluator
+    labels: tuple[str, ...] | None
+    remarks: tuple[str, ...]
+
+
+class Loader:
+    """Reads the splits of a task.
+
+    Args:
+        recipe: the recipe.
+        entry: the task.
+
+    Attributes:
+        remarks: what the user should know of the data.
+    """
+
+    def __init__(self, recipe: config.Recipe, entry: OwnTask) -> None:
+        self.entry = entry
+        self.settings = finetune_section(recipe)
+        self.data = recipe.data
+        self.remarks: list[str] = []
+
+    def read(self) -> None:
+        """Reads and checks all splits."""
+        raise NotImplementedError
+
+    def load(
+        self, tokenizer: tokenizers.Tokenizer, folder: Path | None
+    ) -> OwnData:
+        """Reads and encodes all splits."""
+        raise NotImplementedError
+
+    def sources(self, paths: Sequence[str]) -> list[Any]:
+        """Opens the files or splits of a list: tables, or paths of others."""
+        entry = self.entry
+        if entry.tfds is not None:
+            return [open_tfds(entry.tfds, split) for split in paths]
+        others = _SUFFIXES.get(entry.kind, ())
+        sources: list[Path | Table] = []
+        for path in self._files(paths):
+            suffix = suffix_of(path)
+            if suffix in others:
+                sources.append(path)
+            elif suffix in TABLE_SUFFIXES:
+                sources.append(open_table(path, entry.encoding))
+            else:
+                allowed = ", ".join((*TABLE_SUFFIXES, *others))
+                raise ValueError(
+                    f"The task {entry.name}: a file of a {entry.kind} must end "
+                    f"in {allowed}, each also with .gz. Received: '{path}'."
+                )
+        return sources
+
+    def _files(self, paths: Sequence[str]) -> Iterator[Path]:
+        """Yields the files of paths and patterns below `data.root`."""
+        for pattern in paths:
+            yield from find_files(
+                pattern,
+                self.data.root,
+                allow_outside_root=self.data.allow_outside_root,
+            )
+
+    def count(self, rows: int, what: str = "rows") -> None:
+        """Remarks that a part is small."""
+        if rows < _FEW_ROWS:
+            self.remarks.append(
+                f"The task {self.entry.name} has only {rows} development "
+                f"{what}: a score on so few says little."
+            )
+
+    def note_cut(self, examples: EncodedExamples, texts: int) -> None:
+        """Remarks how many texts are longer than the models read."""
+        length = self.settings.max_length
+        if examples.owners is not None and not examples.cut:
+            longer = len(examples) - texts
+            if longer:
+                several = int((np.bincount(examples.owners) > 1).sum())
+                self.remarks.append(
+                    f"{several / texts:.1%} of the training texts of "
+                    f"{self.entry.name} are longer than {length} tokens and "
+                    f"are read in windows: {longer:,} more examples."
+                )
+        elif examples.cut:
+            self.remarks.append(
+                f"{examples.cut / texts:.1%} of the training texts of "
+                f"{self.entry.name} are longer than {length} tokens "
+                "(`finetune.max_length`) and lose their ends; `stride` reads "
+                "them in windows."
+            )
+
+
+def check_train(name: str, rows: int) -> None:
+    """Raises ValueError if there is too little to train on."""
+    if rows < 2:
+        raise ValueError(
+            f"The task {name} must have two training rows or more. Received: "
+            f"{rows}, besides those held out. Give it more, or a `dev` file."
+        )

@@ -1,0 +1,104 @@
+"""Faults in tasks from files: rows, words, windows, several labels."""
+
+from faults.fault import Fault
+
+_ROWS = ("tests/data/tasks/test_text_rows.py",)
+_WORDS = ("tests/data/tasks/test_word_rows.py",)
+_RUN = "tests/runs/own_tasks/test_own_tasks.py"
+_WINDOWS = (f"{_RUN}::test_windows_of_a_text_are_one_example",)
+_METRICS = ("tests/evaluation/test_task_metrics.py",)
+_SEVERAL = ("tests/losses/test_binary.py",)
+
+FAULTS = (
+    Fault(
+        "the letter case of a text makes it another one",
+        "text_digests",
+        "text.strip().casefold() for text in first",
+        "text.strip() for text in first",
+        _ROWS,
+    ),
+    Fault(
+        "development rows are not chosen by class",
+        "choose_dev",
+        "np.minimum.at(classes, group_of, strata.astype(np.int64))",
+        "classes[:] = 0",
+        _ROWS,
+    ),
+    Fault(
+        "half of the development rows may be training rows",
+        "MOST_SHARED",
+        "0.05",
+        "0.5",
+        _ROWS,
+    ),
+    Fault(
+        "a row that is too short is taken",
+        "_records",
+        "len(row) != width or ended",
+        "len(row) > width or ended",
+        ("tests/data/tasks/test_tables.py",),
+    ),
+    Fault(
+        "the texts of rows that are left out are encoded",
+        "TextRows.texts",
+        "np.flatnonzero(used[begin : begin + len(places)])",
+        "np.arange(len(places))",
+        _ROWS,
+    ),
+    Fault(
+        "a word is read at the piece before it",
+        "_Builder._add_window",
+        "np.stack([inside + self._words, window, position + 1, nearest])",
+        "np.stack([inside + self._words, window, position, nearest])",
+        _WORDS,
+    ),
+    Fault(
+        "every piece of a word but the first has its label",
+        "_first_pieces",
+        'np.searchsorted(offsets[:, 1], begins, side="right")',
+        'np.searchsorted(offsets[:, 1], begins, side="right") + 1',
+        _WORDS,
+    ),
+    Fault(
+        "each window counts as a text",
+        "TextLoader._with_labels",
+        "labels[owners], (weights / counts)[owners]",
+        "labels[owners], weights[owners]",
+        _WINDOWS,
+    ),
+    Fault(
+        "the last window of a text decides",
+        "pool_windows",
+        "sums / counts[:, np.newaxis]",
+        "outputs[starts + counts - 1]",
+        ("tests/evaluation/test_task_files.py",),
+    ),
+    Fault(
+        "an entity ends where its type changes, but none begins",
+        "find_entities",
+        'prefix in "BS" or before in "OES" or changes',
+        'prefix in "BS" or before in "OES"',
+        _METRICS,
+    ),
+    Fault(
+        "a class that a draw lacks counts",
+        "_f1_by_label",
+        "np.ones_like(either) if labels.ndim == 2 else either > 0",
+        "np.ones_like(either)",
+        _METRICS,
+    ),
+    Fault(
+        "soft targets of several labels are summed",
+        "binary_kl_divergence",
+        "return ops.mean(values, axis=-1)",
+        "return ops.sum(values, axis=-1)",
+        _SEVERAL,
+    ),
+    Fault(
+        "labels exclude each other",
+        "kind_of",
+        'return "multi_label"',
+        'return "classification"',
+        ("tests/training/objectives/test_task_objective.py",),
+    ),
+)
