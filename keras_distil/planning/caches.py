@@ -90,3 +90,45 @@ def text_cache(
         total += maskings * shard_bytes(len(part), size)
     found["total_gb"] = round(total / 1e9, 3)
     return found
+
+
+def task_caches(
+    recipe: Recipe, teacher: EncoderShape, student: EncoderShape
+) -> dict[str, dict[str, Any]]:
+    """Returns the sizes of fine-tuned teachers' outputs for their tasks.
+
+    Args:
+        recipe: a checked recipe.
+        teacher: the teacher's shape.
+        student: the student's shape.
+
+    Returns:
+        "task_teacher_cache" with names and values, to be displayed; nothing
+        without `finetune.teacher_cache`.
+
+    Raises:
+        ValueError: if a loss pairs layers that do not exist.
+    """
+    settings = recipe.finetune
+    if settings is None or not settings.teacher_cache:
+        return {}
+    states, attention = registry.read_teacher_layers(
+        [
+            each
+            for task in settings.tasks
+            for stage in settings.of_task(task).split_stages()
+            for each in stage.losses.by_name.values()
+        ],
+        teacher.num_layers,
+        student.num_layers,
+    )
+    a_token = teacher.hidden_dim * (2 * len(states) + 6 * len(attention))
+    return {
+        "task_teacher_cache": {
+            "layers_of_hidden_states": len(states),
+            "layers_of_attention": len(attention),
+            "bytes_per_token": a_token,
+            "outputs": "4 bytes per class and example; spans: 8 per token",
+            "total_gb": "said once the tasks are read",
+        }
+    }

@@ -8,9 +8,10 @@ from keras_distil.config import Recipe
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
 from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
-from keras_distil.planning.caches import text_cache
+from keras_distil.planning.caches import task_caches, text_cache
 from keras_distil.planning.devices import Device
 from keras_distil.runs import settled
+from keras_distil.runs.given_files import given_students
 from keras_distil.utils.checks import check_count
 
 _FLOAT32_BYTES = 4
@@ -89,8 +90,9 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
 
     Returns:
         Names and values by section: "recipe", "teacher", "student", "tokens",
-        "memory_gb_per_device", "gflop_per_token" and, with `teacher.cache`,
-        "teacher_cache". GB and GFLOP are 1e9.
+        "memory_gb_per_device", "gflop_per_token" and, where a teacher's outputs
+        are kept, "teacher_cache" and "task_teacher_cache". GB and GFLOP are
+        1e9.
 
     Raises:
         TypeError: if `devices` is not an integer.
@@ -125,6 +127,10 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         },
     }
     if recipe.distill is None or recipe.student is None:
+        students = given_students(recipe)
+        given = students.get("student")
+        if given is not None:
+            summary |= task_caches(recipe, teacher, encoder_shape(given)[0])
         return summary | {"tokens": _tokens(recipe)}
     student = student_shape(teacher, **recipe.student.shape())
     fewer = 100 * (1 - student.parameters / teacher.parameters)
@@ -132,6 +138,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         summary["teacher_cache"] = text_cache(
             recipe, recipe.teacher.cache, recipe.distill, teacher
         )
+    summary |= task_caches(recipe, teacher, student)
     return summary | {
         "student": {
             **_describe(student),

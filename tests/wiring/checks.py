@@ -23,7 +23,7 @@ from runs import (
 from safetensors.numpy import load_file
 from toys import EXAMPLES, UNLABELLED
 
-from keras_distil import callbacks
+from keras_distil import callbacks, teachers
 from keras_distil.losses import registry
 
 # Stands for the recipe's own value.
@@ -866,6 +866,18 @@ def _(runs, made):
                 _, first, second, _ = letters.split("|")
                 found.add((" ".join(first), " ".join(second)))
     return found
+
+
+@seen("finetune.teacher_cache", "tasks")
+def _(runs, made):
+    """The student's teacher is its outputs for all examples of the student."""
+    teacher = made.fit("rte/student/seed_5").distiller.teacher
+    return (
+        isinstance(teacher, teachers.CachedTaskTeacher)
+        and teacher.settings.task == "rte"
+        and [part.rows for part in teacher._parts[:2]]
+        == [EXAMPLES, 2 * EXAMPLES]
+    )
 
 
 # === Uses of a student ===

@@ -99,7 +99,7 @@ def cache_task_teacher(
 
     Example:
         >>> cached = cache_task_teacher(
-        ...     teacher, examples, "caches/rte"
+        ...     teacher, examples, "caches/rte", hidden_states=["last"]
         ... )                                               # doctest: +SKIP
     """
     batch_size = check_count("batch_size", batch_size)

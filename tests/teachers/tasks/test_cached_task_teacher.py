@@ -35,6 +35,10 @@ ROOT = Path(__file__).parents[3]
 BATCH = {"batch_size": 5, "seed": 3}
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def make_distiller(teacher, student, the_losses, **options):
     distiller = Distiller(teacher, student, the_losses)
     # A step of these sizes is faster this way.
@@ -56,7 +60,7 @@ def output_losses(kind):
     return [*both, *more]
 
 
-def fit(distiller, batches, steps=2):
+def fit(distiller, batches, steps=1):
     history = distiller.fit(batches, steps_per_epoch=steps, verbose=0)
     return {name: values[-1] for name, values in history.history.items()}
 
@@ -74,13 +78,12 @@ def weighted(kind, batches):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        *((kind, {}) for kind in KINDS),
-        pytest.param(
-            "classification",
-            {"run_eagerly": False, "jit_compile": True},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("span", {"run_eagerly": False}, marks=pytest.mark.slow),
+        ("classification", {}),
+        ("span", {}),
+        slow("regression", {}),
+        slow("token_classification", {}),
+        slow("classification", {"run_eagerly": False, "jit_compile": True}),
+        slow("span", {"run_eagerly": False}),
     ],
 )
 def test_losses_on_outputs_are_those_of_the_live_teacher(
@@ -120,7 +123,7 @@ def test_losses_on_outputs_are_those_of_the_live_teacher(
         )
 
 
-@pytest.mark.parametrize("kind", ["classification", "span"])
+@pytest.mark.parametrize("kind", ["classification", slow("span")])
 def test_losses_on_layers_are_those_of_the_live_teacher(cache_task, kind):
     examples, teacher = make_examples(kind), make_task_teacher(kind)
     on_layers = [
@@ -214,6 +217,7 @@ def test_a_mixture_is_learned_from(cache_task, task_teacher):
         cached.reader(mixture.labelled)
 
 
+@pytest.mark.slow
 def test_temperatures_are_free(cache_task, task_teacher):
     examples = make_examples()
     cached = cache_task(examples)
@@ -315,7 +319,7 @@ def test_every_epoch_reads_every_example(cache_task):
         assert len({outputs.tobytes() for _, outputs in found}) == 1
 
 
-@pytest.mark.parametrize("kind", ["classification", "span"])
+@pytest.mark.parametrize("kind", [slow("classification"), "span"])
 def test_micro_batches_give_the_update_of_the_whole(cache_task, kind):
     examples = make_examples(kind)
     cached = cache_task(
@@ -495,6 +499,7 @@ def test_names_of_classes_come_from_the_cache(cache_task):
         Distiller(cached, other, losses.task_loss("classification")[:2])
 
 
+@pytest.mark.slow
 def test_a_saved_distiller_opens_its_cache_again(cache_task, tmp_path):
     examples = make_examples()
     cached = cache_task(examples)
@@ -649,6 +654,7 @@ def test_batches_without_outputs(cache_task):
         )
 
 
+@pytest.mark.slow
 def test_shapes_are_known_when_a_step_is_traced(cache_task, tmp_path):
     for kind in KINDS:
         examples = make_examples(kind)
