@@ -226,6 +226,8 @@ def test_temperatures_are_free(cache_task, task_teacher):
         distiller = make_distiller(
             teacher, make_task_student(), output_losses("classification")
         )
+        # Updates would carry on the roundings of those before.
+        distiller.optimizer.learning_rate = 0.0
         scheduler = callbacks.TemperatureScheduler(
             schedules.Linear(9.0, 0.5, steps=3)
         )
@@ -240,8 +242,8 @@ def test_temperatures_are_free(cache_task, task_teacher):
             callbacks=[scheduler],
         )
         found.append(history.history["soft_target_loss"])
-    # Each update carries on the rounding of those before.
-    np.testing.assert_allclose(found[1], found[0], rtol=5e-6)
+    # Low temperatures widen the roundings of logits.
+    np.testing.assert_allclose(found[1], found[0], rtol=3e-6)
     assert len(set(found[0])) == 4
 
 
