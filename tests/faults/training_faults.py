@@ -157,9 +157,9 @@ FAULTS = (
     ),
     Fault(
         "a task's teacher drops some of what its head reads",
-        "TaskObjective.compute_gradients",
+        "TaskObjective._read_teachers",
         "teacher, states[LAST], training=False",
-        "teacher, states[LAST], training=training",
+        "teacher, states[LAST], training=True",
         (
             "tests/training/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
         ),
