@@ -31,6 +31,7 @@ CALLED = re.compile(r"`((?:models|data|losses|export)\.[A-Za-z]\w+)")
 DESCRIBES = ("help", "epilog", "metavar")
 HERE = "tests/test_advice_helps.py"
 ANY = "tests/training/objectives/test_any_model"
+CACHED_TASKS = "tests/teachers/tasks/test_cached_task_teacher.py"
 ANOTHER = f"{HERE}::test_another_folder_takes_another_recipe"
 ENCODER = (
     "tests/models/test_foreign_heads.py"
@@ -309,12 +310,22 @@ TABLE = {
     ("runs/stages", "Run `keras-distil distill` with the same recipe"): (
         "tests/runs/test_run_in_parts.py::test_the_parts_make_the_whole_run"
     ),
-    ("teachers/cached", "make a cache with `attention=True`"): (
-        "tests/teachers/test_cached_teacher.py"
+    ("teachers/tasks/writing", "as `models.task_model` makes it"): (
+        f"{CACHED_TASKS}::test_losses_on_outputs_are_those_of_the_live_teacher"
+    ),
+    ("teachers/tasks/writing", "those that `data.encode_examples` returns"): (
+        "tests/teachers/tasks/test_task_cache_making.py"
+        "::test_encoded_texts_are_taken"
+    ),
+    ("training/objectives/__init__", "`models.task_model` makes them"): (
+        f"{CACHED_TASKS}::test_losses_on_outputs_are_those_of_the_live_teacher"
+    ),
+    ("teachers/masked_lm/cached", "make a cache with `attention=True`"): (
+        "tests/teachers/masked_lm/test_cached_teacher.py"
         "::test_losses_on_attention_are_those_of_the_live_teacher"
     ),
-    ("teachers/cached", "make a cache with `hidden_states=True`"): (
-        "tests/teachers/test_cached_teacher.py"
+    ("teachers/masked_lm/cached", "make a cache with `hidden_states=True`"): (
+        "tests/teachers/masked_lm/test_cached_teacher.py"
         "::test_all_logits_give_the_step_of_the_live_teacher"
     ),
 }

@@ -215,6 +215,10 @@ class FineTuneSection(Section):
     batch. An epoch is a pass over the labelled examples in any case, and the
     baseline has as many updates as the student.
 
+    With `teacher_cache`, the outputs of a task's teacher for all examples of
+    its student are written to disk once, in the teacher's folder, and read in
+    training in place of the teacher.
+
     Defaults for null depend on the task: see `training.task_defaults`. A
     training ends early after `patience` epochs without a better score; the
     best epoch is kept. `selection` says what scores the epochs: the development
@@ -251,6 +255,7 @@ class FineTuneSection(Section):
     augmented_share: _BatchShare | None = None
     unlabelled_share: _BatchShare | None = None
     stages: Annotated[Stages | None, Field(validate_default=True)] = None
+    teacher_cache: bool = False
 
     @field_validator("max_length")
     @classmethod
@@ -358,6 +363,19 @@ class FineTuneSection(Section):
         for task in _unlabelled_tasks(info)[:1]:
             _check_teacher_labels(losses, task, "")
         return losses
+
+    @field_validator("teacher_cache")
+    @classmethod
+    def _a_student_reads_the_cache(
+        cls, teacher_cache: bool, info: ValidationInfo
+    ) -> bool:
+        # Missing if the key itself is invalid.
+        if teacher_cache and "student" not in info.data.get("rows", "student"):
+            raise ValueError(
+                "needs the row student, which reads it; add it to `rows`, or "
+                "remove `teacher_cache`. Received: true."
+            )
+        return teacher_cache
 
     @field_validator("losses")
     @classmethod

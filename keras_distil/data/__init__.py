@@ -47,6 +47,7 @@ _HOMES = {
     "unknown_token": "special_tokens",
     "CorpusError": "corpus.shards",
     "PreparedCorpus": "corpus.prepared_corpus",
+    "ShardedRecords": "corpus.shards",
     "ShardedSequences": "corpus.shards",
     "open_corpus": "corpus.prepared_corpus",
     "corpus_settings": "corpus.preparation",

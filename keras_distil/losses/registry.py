@@ -6,15 +6,17 @@ besides a weight. Recipes, searches, plans and charts follow the table.
 
 import dataclasses
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from keras_distil.losses.layers import (
     LAST,
+    Layer,
     check_attention_layers,
     check_layers,
+    find_pairs,
 )
 from keras_distil.utils.section import (
     Count,
@@ -491,3 +493,33 @@ def read_attention(names: Collection[str], kind: str) -> bool:
     """Whether any of these losses reads attention."""
     rows = rows_for([kind])
     return any(rows[name].settings.is_on_attention for name in names)
+
+
+def read_teacher_layers(
+    losses: Iterable[LossSettings],
+    teacher_layers: int | None,
+    student_layers: int | None,
+) -> tuple[list[Layer], list[Layer]]:
+    """Returns the teacher's layers that losses read.
+
+    Args:
+        losses: the settings of some losses.
+        teacher_layers: number of the teacher's layers; None if only its last
+            hidden states are available.
+        student_layers: likewise for the student.
+
+    Returns:
+        The layers whose hidden states are read, and those whose attention is,
+        each once.
+
+    Raises:
+        ValueError: if a layer does not exist, or the layers cannot be paired.
+    """
+    states: dict[Layer, None] = {}
+    attention: dict[Layer, None] = {}
+    for each in losses:
+        if isinstance(each, HiddenStateSettings | AttentionSettings):
+            pairs = find_pairs(each.layers, teacher_layers, student_layers)
+            found = attention if each.is_on_attention else states
+            found.update(dict.fromkeys(layer for layer, _ in pairs))
+    return list(states), list(attention)

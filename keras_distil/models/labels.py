@@ -72,7 +72,7 @@ def check_labels(
     return tuple(labels)
 
 
-def labels_of(model: keras.Model) -> tuple[str, ...] | None:
+def labels_of(model: Any) -> tuple[str, ...] | None:
     """Returns the names of a model's classes; None if it has none."""
     return getattr(model, "labels", None)
 
@@ -85,12 +85,13 @@ def meaning_of(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def share_labels(teachers: Sequence[keras.Model], student: keras.Model) -> None:
+def share_labels(teachers: Sequence[Any], student: keras.Model) -> None:
     """Copies the teachers' labels to a student without labels.
 
     Args:
-        teachers: models, of which some may have no labels.
-        student: a model.
+        teachers: models, or whatever else has the labels of one; some may
+            have none.
+        student: a model, changed in place.
 
     Raises:
         ValueError: if labels or their order differ: the student would learn

@@ -1,22 +1,17 @@
 """Estimates of a recipe's costs, without building or loading anything."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-from keras_distil import data
 from keras_distil.benchmark.matrix_products import PRECISIONS
 from keras_distil.config import Recipe
 from keras_distil.config.distill_section import DistillSection
-from keras_distil.config.model_sections import TeacherCache
-from keras_distil.losses import registry
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
-from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
+from keras_distil.planning.caches import task_caches, text_cache
 from keras_distil.planning.devices import Device
 from keras_distil.runs import settled
-from keras_distil.teachers.records import RecordLayout
-from keras_distil.teachers.writing import sequence_slots
+from keras_distil.runs.given_files import given_students
 from keras_distil.utils.checks import check_count
 
 _FLOAT32_BYTES = 4
@@ -95,8 +90,9 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
 
     Returns:
         Names and values by section: "recipe", "teacher", "student", "tokens",
-        "memory_gb_per_device", "gflop_per_token" and, with `teacher.cache`,
-        "teacher_cache". GB and GFLOP are 1e9.
+        "memory_gb_per_device", "gflop_per_token" and, where a teacher's outputs
+        are kept, "teacher_cache" and "task_teacher_cache". GB and GFLOP are
+        1e9.
 
     Raises:
         TypeError: if `devices` is not an integer.
@@ -131,13 +127,18 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         },
     }
     if recipe.distill is None or recipe.student is None:
+        students = given_students(recipe)
+        given = students.get("student")
+        if given is not None:
+            summary |= task_caches(recipe, teacher, encoder_shape(given)[0])
         return summary | {"tokens": _tokens(recipe)}
     student = student_shape(teacher, **recipe.student.shape())
     fewer = 100 * (1 - student.parameters / teacher.parameters)
     if recipe.teacher.cache is not None:
-        summary["teacher_cache"] = _cache(
+        summary["teacher_cache"] = text_cache(
             recipe, recipe.teacher.cache, recipe.distill, teacher
         )
+    summary |= task_caches(recipe, teacher, student)
     return summary | {
         "student": {
             **_describe(student),
@@ -338,67 +339,6 @@ def _tokens(recipe: Recipe) -> dict[str, Any]:
     if settings.baseline:
         tokens["baseline"] = "as many again, without the teacher"
     return tokens
-
-
-def _cache(
-    recipe: Recipe,
-    settings: TeacherCache,
-    distill: DistillSection,
-    teacher: EncoderShape,
-) -> dict[str, Any]:
-    """Returns the size of the teacher's outputs on disk."""
-    if settings.top_k > teacher.vocabulary_size:
-        raise ValueError(
-            f"`teacher.cache.top_k` must be at most {teacher.vocabulary_size},"
-            f" the teacher's vocabulary. Received: {settings.top_k}."
-        )
-    length = recipe.data.sequence_length
-    positions = distill.positions
-    reads_states = registry.read_hidden_states(
-        distill.weighted_losses, registry.MASKED_LM
-    )
-    reads_attention = registry.read_attention(
-        distill.weighted_losses, registry.MASKED_LM
-    )
-    tails = len(tail_temperatures(*distill.temperature_range))
-    layout = RecordLayout(
-        length=length,
-        slots=sequence_slots(length, recipe.data.masking.rate, positions),
-        top_k=settings.top_k,
-        temperatures=tails if settings.top_k < teacher.vocabulary_size else 0,
-        hidden_dim=teacher.hidden_dim if reads_states else 0,
-        vocabulary_size=teacher.vocabulary_size,
-        attention=(1, teacher.hidden_dim) if reads_attention else (0, 0),
-    )
-    a_token = layout.record_bytes / length
-    found: dict[str, Any] = {
-        "top_k": settings.top_k,
-        "maskings": settings.maskings,
-        "hidden_states": reads_states,
-        "attention": reads_attention,
-        "bytes_per_token": round(a_token, 1),
-        "gb_per_million_tokens_of_text": round(
-            settings.maskings * a_token / 1e3, 3
-        ),
-    }
-    if recipe.data.prepared is None:
-        found["total_gb"] = "known once the corpus is prepared"
-        return found
-    folder = Path(recipe.data.root or ".") / recipe.data.prepared
-    corpus = data.open_corpus(folder)
-    maskings = settings.maskings
-    if distill.steps is not None:
-        read = distill.steps * distill.batch_size
-        maskings = min(maskings, -(-read // corpus.train_sequences))
-    train = corpus.train
-    total = 0
-    for part in train if isinstance(train, list) else [train]:
-        length = part.shape[1]
-        slots = sequence_slots(length, recipe.data.masking.rate, positions)
-        its_layout = dataclasses.replace(layout, length=length, slots=slots)
-        total += maskings * its_layout.shard_bytes(len(part))
-    found["total_gb"] = round(total / 1e9, 3)
-    return found
 
 
 def _memory(

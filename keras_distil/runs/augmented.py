@@ -16,7 +16,7 @@ from keras_distil.data.tasks.stored_examples import (
 )
 from keras_distil.data.tokenize import token_dtype
 from keras_distil.models import augmentation
-from keras_distil.teachers.writing import weights_digest
+from keras_distil.teachers.identity import weights_digest
 from keras_distil.utils import disk
 from keras_distil.utils.progress import duration
 

@@ -36,7 +36,9 @@ from keras_distil.runs.task_stages import (
     list_unfinished,
     plan_stages,
 )
+from keras_distil.runs.task_teacher import open_teacher, report_caches
 from keras_distil.runs.tasks import BuiltTask
+from keras_distil.teachers import CachedTaskTeacher
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils import disk
 
@@ -67,6 +69,7 @@ def finetune(
     metrics: dict[str, significance.Metric] = {}
     # ELMo appears in the table with its costs only.
     rows = [row for row in settings.rows if row != score_table.ELMO]
+    report_caches(run, tasks, encoders)
     later = sum(_updates_left(run, x, encoders, rows) for x in tasks.values())
     for name, task in tasks.items():
         later -= _updates_left(run, task, encoders, rows)
@@ -198,8 +201,10 @@ def _train(
     teachers = []
     if planned.row == score_table.STUDENT:
         teachers = [
-            load_task_model(each.folder / MODEL_FILE)
-            for each in plan_teachers(run, planned)
+            open_teacher(
+                run, each, each.folder / MODEL_FILE, number, train, model
+            )
+            for number, each in enumerate(plan_teachers(run, planned))
         ]
     best = _fit(run, planned, model, teachers, task, train, later)
     predictions = task.evaluator.predictions(
@@ -245,7 +250,7 @@ def _fit(
     run: Run,
     planned: TaskTraining,
     model: Task,
-    teachers: Sequence[Task],
+    teachers: Sequence[Task | CachedTaskTeacher],
     task: BuiltTask,
     train: data.EncodedExamples | data.Mixture,
     later: int,
@@ -290,7 +295,7 @@ def _fit_stage(
     planned: TaskTraining,
     stage: TaskStage,
     model: Task,
-    teachers: Sequence[Task],
+    teachers: Sequence[Task | CachedTaskTeacher],
     train: data.EncodedExamples | data.Mixture,
     *,
     kind: str,
@@ -299,11 +304,13 @@ def _fit_stage(
     first: Sequence[keras.callbacks.Callback],
     later: int,
 ) -> None:
+    cached = [x for x in teachers if isinstance(x, CachedTaskTeacher)]
     batches = data.task_dataset(
         train,
         batch_size=batch_size,
         seed=planned.seed,
         first_step=steps * stage.before,
+        more_inputs=[each.reader(train) for each in cached],
     )
     with freeze_unreached(teachers, model, kind, stage, batches):
         fit_steps(
@@ -354,7 +361,7 @@ def make_task_trainer(
     student: Task,
     kind: str,
     *,
-    teacher: Task | Sequence[Task] | None,
+    teacher: Sequence[Task | CachedTaskTeacher] | None,
     learning_rate: float,
     steps: int,
 ) -> Distiller:

@@ -8,6 +8,7 @@ from keras_hub.models import MaskedLM, Task
 
 from keras_distil import losses, schedules
 from keras_distil.models import adapters
+from keras_distil.teachers import CachedTaskTeacher
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils.private_api import flatten_layers
 
@@ -117,7 +118,7 @@ def task_trainer(
     optimizer: keras.optimizers.Optimizer,
     task_losses: Sequence[losses.DistillationLoss],
     *,
-    teacher: Task | Sequence[Task] | None = None,
+    teacher: Task | Sequence[Task | CachedTaskTeacher] | None = None,
     clip_norm: float | None,
     jit_compile: bool = False,
 ) -> Distiller:
@@ -127,7 +128,8 @@ def task_trainer(
         student: the model to train, from `models.task_model`.
         optimizer: an unused optimizer.
         task_losses: from `losses.task_loss`.
-        teacher: a teacher fine-tuned on the same task, several, or None.
+        teacher: a teacher fine-tuned on the same task, several, or their
+            outputs on disk; None to learn from labels alone.
         clip_norm: bound on the global gradient norm, or None.
         jit_compile: see `Distiller.compile`.
 

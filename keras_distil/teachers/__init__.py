@@ -1,10 +1,25 @@
-"""A teacher whose outputs are written once and read in training."""
+"""Teachers whose outputs are written once and read in training."""
 
-from keras_distil.teachers.cached import (
+from keras_distil.teachers.masked_lm.cached import (
     CachedOutputs,
     CachedTeacher,
     cache_error,
 )
-from keras_distil.teachers.writing import cache_teacher
+from keras_distil.teachers.masked_lm.writing import cache_teacher
+from keras_distil.teachers.stored import StoredTeacher
+from keras_distil.teachers.tasks.cached import (
+    CachedTaskOutputs,
+    CachedTaskTeacher,
+)
+from keras_distil.teachers.tasks.writing import cache_task_teacher
 
-__all__ = ["CachedOutputs", "CachedTeacher", "cache_error", "cache_teacher"]
+__all__ = [
+    "CachedOutputs",
+    "CachedTaskOutputs",
+    "CachedTaskTeacher",
+    "CachedTeacher",
+    "StoredTeacher",
+    "cache_error",
+    "cache_task_teacher",
+    "cache_teacher",
+]

@@ -9,7 +9,9 @@ import tensorflow as tf
 from keras_distil.losses import DistillationLoss, chunked
 from keras_distil.models import supported
 from keras_distil.models.labels import share_labels
-from keras_distil.teachers import CachedTeacher
+from keras_distil.teachers import (
+    CachedTeacher,
+)
 from keras_distil.training import compiled_metrics
 from keras_distil.training.compile_arguments import (
     check_floatx,
@@ -22,6 +24,7 @@ from keras_distil.training.objectives import (
     GradientNorms,
     Teacher,
     check_teacher,
+    list_teachers,
     live_teachers,
     make_objective,
 )
@@ -53,7 +56,8 @@ class Distiller(KerasMethods):
             `models.task_model`, an embedding model, or any Keras model with
             the inputs and outputs of the student; a list of such models
             (without vectors), whose mean probabilities (or outputs, for
-            squared errors) the student learns; a `teachers.CachedTeacher`;
+            squared errors) the student learns; a `teachers.CachedTeacher`
+            or, for a task, a `teachers.CachedTaskTeacher`;
             None if no loss needs a teacher (plain training with the same
             step).
         student: a model for the same task over the same vocabulary, or any
@@ -128,7 +132,7 @@ class Distiller(KerasMethods):
         self.projection = objective.projection
         self.layer_projections = objective.layer_projections
         self._objective = objective
-        share_labels(live_teachers(teacher), student)
+        share_labels(list_teachers(teacher), student)
         self.tokens_seen = self.add_weight(
             name="tokens_seen",
             shape=(),

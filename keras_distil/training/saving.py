@@ -5,12 +5,12 @@ from typing import Any
 import keras
 
 from keras_distil.losses import DistillationLoss
-from keras_distil.teachers import CachedTeacher
+from keras_distil.teachers import StoredTeacher
 from keras_distil.training.objectives import Teacher
 
 
 def serialize_model(
-    model: keras.Model | CachedTeacher | None,
+    model: keras.Model | StoredTeacher | None,
 ) -> dict[str, Any] | None:
     """Returns the configuration of a teacher or a student."""
     if model is None:

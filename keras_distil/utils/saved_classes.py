@@ -86,7 +86,8 @@ CLASSES = {
         "Piecewise",
         "Warmup",
     ),
-    "teachers.cached": ("CachedTeacher",),
+    "teachers.masked_lm.cached": ("CachedTeacher",),
+    "teachers.tasks.cached": ("CachedTaskTeacher",),
     "training.distiller": ("Distiller",),
 }
 

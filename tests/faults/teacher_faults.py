@@ -45,9 +45,9 @@ FAULTS = (
     ),
     Fault(
         "the losses of a task have only the first teacher",
-        "TaskObjective.compute_gradients",
-        "self.teachers, teacher_states, strict=True",
-        "self.teachers[:1], teacher_states, strict=False",
+        "TaskObjective._read_teachers",
+        "for teacher in self.teachers:",
+        "for teacher in self.teachers[:1]:",
         (f"{_OBJECTIVE}::test_tasks",),
     ),
     Fault(

@@ -2,6 +2,7 @@
 
 from faults.fault import Fault
 
+_CACHED_TASKS = "tests/teachers/tasks/test_cached_task_teacher.py"
 _LOSSES = ("tests/losses/test_losses.py",)
 _TASK = ("tests/training/objectives/test_task_objective.py",)
 _MASKED = ("tests/training/objectives/test_masked_lm_objective.py",)
@@ -67,6 +68,47 @@ FAULTS = (
         ("tests/losses/test_top_logits.py",),
     ),
     Fault(
+        "examples get each other's outputs from a cache",
+        "CachedTaskTeacher.reader.outputs",
+        "tf.gather(before, numbers) + rows",
+        "(tf.gather(before, numbers) + rows)[::-1]",
+        (f"{_CACHED_TASKS}::test_batches_carry_what_the_teacher_says",),
+    ),
+    Fault(
+        "examples without labels get the outputs of labelled ones",
+        "CachedTaskTeacher.reader.outputs",
+        "tf.gather(before, numbers) + rows",
+        "rows",
+        (f"{_CACHED_TASKS}::test_a_mixture_is_learned_from",),
+    ),
+    Fault(
+        "outputs of a task are kept in half precision",
+        "record_layout",
+        'Field(OUTPUTS, "float32", (num_outputs,), per_token)',
+        'Field(OUTPUTS, "float16", (num_outputs,), per_token)',
+        (
+            f"{_CACHED_TASKS}::test_losses_on_outputs_are_those_of_the_live_"
+            "teacher",
+        ),
+    ),
+    Fault(
+        "records of a shard are in the order of their lengths",
+        "_Job._records",
+        "records[place] = record",
+        "records[list(by_length).index(place)] = record",
+        (f"{_CACHED_TASKS}::test_batches_carry_what_the_teacher_says",),
+    ),
+    Fault(
+        "a shard that was damaged is taken as it is",
+        "_Job._done",
+        "return entry if whole else None",
+        "return entry",
+        (
+            "tests/teachers/tasks/test_task_cache_making.py"
+            "::test_a_pass_continues_at_the_shard",
+        ),
+    ),
+    Fault(
         "the confidence moves the temperature the wrong way",
         "SoftTargetKLDivergence.token_temperature",
         "mean - found",
@@ -115,9 +157,9 @@ FAULTS = (
     ),
     Fault(
         "a task's teacher drops some of what its head reads",
-        "TaskObjective.compute_gradients",
+        "TaskObjective._read_teachers",
         "teacher, states[LAST], training=False",
-        "teacher, states[LAST], training=training",
+        "teacher, states[LAST], training=True",
         (
             "tests/training/objectives/test_task_objective.py::test_the_teacher_runs_without_dropout",
         ),

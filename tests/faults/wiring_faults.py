@@ -225,6 +225,20 @@ FAULTS = (
         _key("distill.balance.cosine"),
     ),
     Fault(
+        "a task's student learns from the live teacher, whatever the recipe",
+        "open_teacher",
+        "if not settings.teacher_cache:",
+        "if True:",
+        _key("finetune.teacher_cache"),
+    ),
+    Fault(
+        "a task's cache lacks the augmented examples",
+        "train_rows",
+        "_train(run, planned, encoder, task, train, later)",
+        "_train(run, planned, encoder, task, task.train, later)",
+        _key("finetune.teacher_cache"),
+    ),
+    Fault(
         "the cache has one masking",
         "cache_teacher",
         "maskings = min(maskings, passes)",

@@ -35,11 +35,12 @@ from keras_distil.data import tokenize  # noqa: E402
 from keras_distil.data.corpus import prepared_corpus, shards  # noqa: E402
 from keras_distil.data.corpus.text_files import CorpusReport  # noqa: E402
 from keras_distil.data.masked_batches import reading_error  # noqa: E402
+from keras_distil.data.tasks.batches import encode_examples  # noqa: E402
 from keras_distil.models import adapters  # noqa: E402
 from keras_distil.runs import run_folder, stages  # noqa: E402
 from keras_distil.runs.corpus import load_tokenizer  # noqa: E402
 from keras_distil.runs.report import write_page  # noqa: E402
-from keras_distil.teachers import manifest as cache_manifest  # noqa: E402
+from keras_distil.teachers.store import manifest as cache_manifest  # noqa: E402
 from keras_distil.training import snapshots, sources  # noqa: E402
 from keras_distil.utils import disk  # noqa: E402
 from keras_distil.utils.progress import Progress  # noqa: E402
@@ -70,6 +71,7 @@ def all_targets() -> list[Target]:
         Target("run_folder", toys.run_folder, refusals, 5),
         Target("corpus", toys.corpus, refusals, 5),
         Target("teacher_cache", toys.teacher_cache, refusals, 5),
+        Target("task_cache", toys.task_cache, refusals, 5),
     ]
 
 
@@ -425,6 +427,31 @@ def snapshot(rng: random.Random, folder: Path) -> None:
     snapshots.newest_snapshot(folder, lambda line: None)
 
 
+def _files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def change_cache(
+    rng: random.Random, files: dict[str, bytes]
+) -> dict[str, bytes]:
+    """The files of a teacher's cache with one of them changed."""
+    files = dict(files)
+    name = rng.choice(list(files))
+    if rng.random() < 0.1:
+        del files[name]
+    elif name != cache_manifest.MANIFEST:
+        files[name] = mutate.change_bytes(rng, files[name])
+    else:
+        body = json.loads(files[name])
+        del body["sha256"]
+        body = mutate.change_tree(rng, body, ("../x", 10**9, 10**13))
+        if isinstance(body, dict):
+            digest = disk.sha256(disk.canonical(body))
+            body = {**body, "sha256": digest}
+        files[name] = json.dumps(body).encode()
+    return files
+
+
 # === What needs models ===
 
 
@@ -545,27 +572,23 @@ class Toys:
             maskings=1,
             say=None,
         )
-        self._cache = {
-            path.name: path.read_bytes() for path in cached.folder.iterdir()
-        }
+        self._cache = _files_in(cached.folder)
+        self._examples = encode_examples(
+            tokenize.load_tokenizer(folder), ["a b", "c", "d e f"], max_length=8
+        )
+        cached_task = teachers.cache_task_teacher(
+            models.task_model(self._teacher, "span"),
+            self._examples,
+            folder / "task_cache",
+            hidden_states=["last"],
+            attention=[0],
+            say=None,
+        )
+        self._task_cache = _files_in(cached_task.folder)
 
     def teacher_cache(self, rng: random.Random, folder: Path) -> None:
         """A cache of a teacher: its manifest and shards."""
-        files = dict(self._cache)
-        name = rng.choice(list(files))
-        if rng.random() < 0.1:
-            del files[name]
-        elif name != cache_manifest.MANIFEST:
-            files[name] = mutate.change_bytes(rng, files[name])
-        else:
-            body = json.loads(files[name])
-            del body["sha256"]
-            body = mutate.change_tree(rng, body, ("../x", 10**9, 10**13))
-            if isinstance(body, dict):
-                digest = disk.sha256(disk.canonical(body))
-                body = {**body, "sha256": digest}
-            files[name] = json.dumps(body).encode()
-        _write_files(folder, files)
+        _write_files(folder, change_cache(rng, self._cache))
         cached = teachers.CachedTeacher(folder)
         part = cached._parts[0]
         with tf.device("cpu"):
@@ -573,6 +596,17 @@ class Toys:
             places = tf.range(min(part.rows, 4), dtype=tf.int64)
             try:
                 read(places, tf.zeros_like(places))
+            except tf.errors.OpError as error:
+                raise reading_error(error) or error from None
+
+    def task_cache(self, rng: random.Random, folder: Path) -> None:
+        """A cache of a task's teacher: its manifest and shards."""
+        _write_files(folder, change_cache(rng, self._task_cache))
+        cached = teachers.CachedTaskTeacher(folder)
+        with tf.device("cpu"):
+            read = cached.reader(self._examples)
+            try:
+                read(tf.range(3, dtype=tf.int64), tf.constant(8, tf.int64))
             except tf.errors.OpError as error:
                 raise reading_error(error) or error from None
 

@@ -6,12 +6,12 @@ import weakref
 
 import pytest
 
-from keras_distil import config
+from keras_distil import config, teachers
 from keras_distil.cli import app
+from keras_distil.planning import caches as planned_caches
 from keras_distil.planning import estimate
 from keras_distil.runs import distillation, run_folder, stages
 from keras_distil.runs import teacher as run_teacher
-from keras_distil.teachers import manifest
 from keras_distil.utils.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
@@ -79,7 +79,7 @@ def test_all_logits_train_as_the_live_teacher(toy_recipe, toy_run, tmp_path):
     (folder,) = caches(tmp_path)
     # The other settings of a cache follow from the recipe; what training does
     # not reach is not written.
-    settings = manifest.read_manifest(folder).settings
+    settings = teachers.CachedTeacher(folder).settings
     assert settings.maskings == 1
     assert settings.hidden_states
 
@@ -102,7 +102,7 @@ def test_settings_of_the_cache_are_the_recipe_s(
         "seed=7",
     )
     (folder,) = caches(tmp_path)
-    settings = manifest.read_manifest(folder).settings
+    settings = teachers.CachedTeacher(folder).settings
     assert (settings.top_k, settings.maskings) == (8, 2)
     assert settings.positions == "masked"
     assert not settings.hidden_states
@@ -123,7 +123,7 @@ def test_a_loss_on_attention_is_trained_from_the_cache(toy_recipe, tmp_path):
     rows, _ = run(toy_recipe, tmp_path / "run", *changes)
     assert rows["student"]["mlm_loss"] > 0
     (folder,) = caches(tmp_path)
-    settings = manifest.read_manifest(folder).settings
+    settings = teachers.CachedTeacher(folder).settings
     assert (settings.attention_heads, settings.hidden_states) == (2, False)
     # 8 logits, one tail, and three vectors of 16 numbers in 16 bits.
     assert plan["teacher_cache"]["attention"] is True
@@ -208,7 +208,7 @@ def test_the_plan_tells_the_size(
         assert cache["total_gb"] == "known once the corpus is prepared"
         return
     monkeypatch.setattr(
-        estimate, "round", lambda value, digits: value, raising=False
+        planned_caches, "round", lambda value, digits: value, raising=False
     )
     total_gb = estimate.summarise(recipe)["teacher_cache"]["total_gb"]
     run(toy_recipe, tmp_path / "run", *changes)

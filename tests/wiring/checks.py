@@ -23,7 +23,7 @@ from runs import (
 from safetensors.numpy import load_file
 from toys import EXAMPLES, UNLABELLED
 
-from keras_distil import callbacks
+from keras_distil import callbacks, teachers
 from keras_distil.losses import registry
 from keras_distil.models.task_model import kind_of
 
@@ -953,6 +953,18 @@ def _(runs, made):
                 _, first, second, _ = letters.split("|")
                 found.add((" ".join(first), " ".join(second)))
     return found
+
+
+@seen("finetune.teacher_cache", "tasks")
+def _(runs, made):
+    """The teachers are their outputs for all examples of the student."""
+    return all(
+        isinstance(teacher, teachers.CachedTaskTeacher)
+        and teacher.settings.task == "rte"
+        and [part.rows for part in teacher._parts[:2]]
+        == [EXAMPLES, 2 * EXAMPLES]
+        for teacher in made.fit("rte/student/seed_5").distiller.teacher
+    )
 
 
 # === Uses of a student ===

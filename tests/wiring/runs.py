@@ -534,6 +534,7 @@ class Runs:
             "dropout": 0.25,
             "losses": EVERY_TASK_LOSS,
             "augment_copies": 2,
+            "teacher_cache": True,
         }
         return self._start(
             name,

@@ -37,7 +37,7 @@ def read_manifest(
     schema: type[AnySection],
     *,
     missing: str,
-    check_version: Callable[[Any], None],
+    check: Callable[[dict[str, Any]], None],
     remedy: str,
 ) -> AnySection:
     """Reads a manifest that ends with a hash of itself.
@@ -46,7 +46,8 @@ def read_manifest(
         path: the file.
         schema: the model that its content must match.
         missing: the error message if the file does not exist.
-        check_version: called with "format_version", raises CorpusError.
+        check: called with the content before its hash is compared; raises
+            CorpusError if it is of another version or kind.
         remedy: how to fix a damaged manifest, for error messages.
 
     Raises:
@@ -66,7 +67,7 @@ def read_manifest(
         raise damaged("it is not JSON") from error
     if not isinstance(content, dict):
         raise damaged("it is not a JSON object")
-    check_version(content.get("format_version"))
+    check(content)
     body = {key: content[key] for key in content if key != "sha256"}
     if content.get("sha256") != disk.sha256(disk.canonical(body)):
         raise damaged("its checksum differs")

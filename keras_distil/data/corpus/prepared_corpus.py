@@ -239,7 +239,8 @@ class _Manifest(Section):
 
 
 def _read_manifest(folder: Path) -> _Manifest:
-    def check_version(version: Any) -> None:
+    def check(content: dict[str, Any]) -> None:
+        version = content.get("format_version")
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise CorpusError(
                 f"The corpus in {folder} has format version {version}; this "
@@ -259,7 +260,7 @@ def _read_manifest(folder: Path) -> _Manifest:
             f"{folder} does not hold a prepared corpus: {MANIFEST} is missing. "
             "Give the folder that `keras-distil prepare` wrote."
         ),
-        check_version=check_version,
+        check=check,
         remedy=REMEDY,
     )
 

@@ -1,4 +1,4 @@
-"""Shards of token ids, written whole and read row by row."""
+"""Shards of records, such as token ids, written whole and read by number."""
 
 import atexit
 import errno
@@ -66,11 +66,82 @@ class CorpusError(ValueError):
     """A prepared corpus or a teacher's cache is damaged or does not fit."""
 
 
-class ShardedSequences:
+class ShardedRecords:
+    """Records in ArrayRecord files, read by their numbers.
+
+    Only the handles of open files are held in memory.
+
+    Args:
+        paths: the shards, in order.
+        counts: int, the number of records in each shard.
+        remedy: how to fix a damaged shard, for error messages.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        counts: Sequence[int],
+        *,
+        remedy: str | None = None,
+    ) -> None:
+        self._remedy = remedy or REMEDY
+        self._paths = list(paths)
+        self._ends = np.cumsum([0, *counts])
+        self._reader = functools.lru_cache(_OPEN_FILES)(_open)
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return int(self._ends[-1])
+
+    def read_records(self, rows: np.ndarray, sizes: np.ndarray) -> list[bytes]:
+        """Reads records by number.
+
+        Args:
+            rows: integers >= 0, (n,).
+            sizes: integers, (n,), the bytes that each record must have.
+
+        Raises:
+            CorpusError: if a shard has vanished or is damaged; it is named.
+        """
+        found = [b""] * len(rows)
+        shards = np.searchsorted(self._ends, rows, side="right") - 1
+        for shard in np.unique(shards):
+            positions = np.flatnonzero(shards == shard)
+            numbers = rows[positions] - self._ends[shard]
+            records = self._read_shard(
+                int(shard), numbers.tolist(), sizes[positions].tolist()
+            )
+            for position, record in zip(positions, records, strict=True):
+                found[position] = record
+        return found
+
+    def _read_shard(
+        self, shard: int, numbers: list[int], sizes: list[int]
+    ) -> list[bytes]:
+        path = self._paths[shard]
+        try:
+            with reading:
+                records = self._reader(path).read(numbers)
+            for record, size in zip(records, sizes, strict=True):
+                if len(record) != size:
+                    raise ValueError(
+                        f"a record has {len(record)} bytes instead of {size}"
+                    )
+            return records
+        except (RuntimeError, IndexError, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
+                raise
+            raise CorpusError(
+                f"The shard {path} cannot be read: it has vanished or is "
+                f"damaged ({_first_line(error)}). {self._remedy}"
+            ) from error
+
+
+class ShardedSequences(ShardedRecords):
     """Sequences of one length in ArrayRecord files, read row by row.
 
-    Only the handles of open files are held in memory. Rows are read as from
-    an array: by a number, a slice or an array of numbers.
+    Rows are read as from an array: by a number, a slice or an array of
+    numbers.
 
     Args:
         paths: the shards, in order.
@@ -89,16 +160,9 @@ class ShardedSequences:
         dtype: np.dtype,
         remedy: str | None = None,
     ) -> None:
+        super().__init__(paths, counts, remedy=remedy)
         self.dtype = np.dtype(dtype)
-        self._remedy = remedy or REMEDY
-        self._paths = list(paths)
-        self._ends = np.cumsum([0, *counts])
-        self.shape = (int(self._ends[-1]), length)
-        self._reader = functools.lru_cache(_OPEN_FILES)(_open)
-
-    def __len__(self) -> int:
-        """Number of sequences."""
-        return self.shape[0]
+        self.shape = (len(self), length)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Reads rows, as by indexing an array."""
@@ -121,31 +185,10 @@ class ShardedSequences:
         Raises:
             CorpusError: if a shard has vanished or is damaged; it is named.
         """
-        rows_read = np.empty((len(rows), self.shape[1]), self.dtype)
-        shards = np.searchsorted(self._ends, rows, side="right") - 1
-        for shard in np.unique(shards):
-            positions = np.flatnonzero(shards == shard)
-            numbers = rows[positions] - self._ends[shard]
-            rows_read[positions] = self._read_shard(
-                int(shard), numbers.tolist()
-            )
-        return rows_read
-
-    def _read_shard(self, shard: int, numbers: list[int]) -> np.ndarray:
-        path = self._paths[shard]
-        try:
-            with reading:
-                records = self._reader(path).read(numbers)
-            stored = self.dtype.newbyteorder("<")
-            rows = np.frombuffer(b"".join(records), stored)
-            return rows.reshape(len(numbers), self.shape[1])
-        except (RuntimeError, IndexError, OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
-                raise
-            raise CorpusError(
-                f"The shard {path} cannot be read: it has vanished or is "
-                f"damaged ({_first_line(error)}). {self._remedy}"
-            ) from error
+        size = self.shape[1] * self.dtype.itemsize
+        records = self.read_records(rows, np.full(len(rows), size))
+        stored = np.frombuffer(b"".join(records), self.dtype.newbyteorder("<"))
+        return stored.reshape(len(rows), self.shape[1]).astype(self.dtype)
 
 
 # Errors of the process: too many open files, no permission, no memory.
@@ -168,21 +211,28 @@ def _first_line(error: Exception) -> str:
 
 
 def write_shard(path: Path, sequences: np.ndarray) -> dict[str, Any]:
+    """Writes a shard of sequences; see `write_records`."""
+    stored = sequences.dtype.newbyteorder("<")
+    little_endian = sequences.astype(stored, copy=False)
+    return write_records(path, (row.tobytes() for row in little_endian))
+
+
+def write_records(path: Path, records: Iterable[bytes]) -> dict[str, Any]:
     """Writes a shard; returns its entry in the manifest.
 
     Raises:
         OSError: if the disk is full or may not be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    stored = sequences.dtype.newbyteorder("<")
-    little_endian = sequences.astype(stored, copy=False)
+    count = 0
     with disk.replacing(path, partial):
         try:
             writer = array_record_module.ArrayRecordWriter(
                 str(partial), _WRITER_OPTIONS
             )
-            for row in little_endian:
-                writer.write(row.tobytes())
+            for record in records:
+                writer.write(record)
+                count += 1
             writer.close()
         except RuntimeError as error:
             if not disk.is_of_disk(error):
@@ -191,7 +241,7 @@ def write_shard(path: Path, sequences: np.ndarray) -> dict[str, Any]:
         disk.flush(partial)
     return {
         "file": path.name,
-        "sequences": len(sequences),
+        "sequences": count,
         "bytes": path.stat().st_size,
         "sha256": disk.file_sha256(path),
     }

@@ -1,6 +1,7 @@
 """Examples of a task as token ids, of any length, and padded."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -17,6 +18,8 @@ Labels: TypeAlias = np.ndarray | dict[str, np.ndarray]
 _LENGTH_STEP = 8
 # The label of a token that has none.
 IGNORED = -100
+# Numbers that are hashed at a time.
+_HASHED = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,17 @@ class EncodedExamples:
     def lengths(self) -> np.ndarray:
         """int64, (examples,), tokens of each example."""
         return np.diff(self.starts)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the texts as token ids, in their order; not of labels."""
+        digest = hashlib.sha256()
+        for array in (self.starts, self.first_lengths, self.token_ids):
+            # In pieces, since the arrays may be on disk.
+            for begin in range(0, len(array), _HASHED):
+                piece = array[begin : begin + _HASHED]
+                digest.update(np.ascontiguousarray(piece, "<i8").tobytes())
+        return digest.hexdigest()
 
     def part(self, begin: int, end: int) -> "EncodedExamples":
         """Returns the examples from one number to before another."""

@@ -288,7 +288,8 @@ def open_examples(folder: Path, settings: Mapping[str, Any]) -> EncodedExamples:
 
 
 def _read_manifest(folder: Path) -> _Manifest:
-    def check_version(version: Any) -> None:
+    def check(content: dict[str, Any]) -> None:
+        version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise CorpusError(
                 f"The examples in {folder} have format version {version!r}; "
@@ -299,7 +300,7 @@ def _read_manifest(folder: Path) -> _Manifest:
         folder / _MANIFEST,
         _Manifest,
         missing=f"{folder} holds no examples: {_MANIFEST} is missing.",
-        check_version=check_version,
+        check=check,
         remedy=_REMEDY,
     )
 

@@ -1,8 +1,8 @@
 """Training batches of a task, from one or several sets of examples."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,12 @@ _WINDOW_BATCHES = 50
 _EXAMPLE_ORDERS = (0, 2, 3)
 _BATCH_ORDER = 1
 _INPUTS = ("token_ids", "padding_mask", "segment_ids")
+
+# From the set of each example, its number there, both int64 (batch,), and the
+# length of the batch to more entries of `x`.
+MoreInputs: TypeAlias = Callable[
+    [tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +72,7 @@ def task_dataset(
     seed: int,
     steps: int | None = None,
     first_step: int = 0,
+    more_inputs: Sequence[MoreInputs] = (),
 ) -> tf.data.Dataset:
     """Builds an endless stream of training batches of similar length.
 
@@ -85,6 +92,8 @@ def task_dataset(
         seed: int, determines the order.
         steps: int, number of batches in the stream; endless if None.
         first_step: int >= 0, number of batches to skip.
+        more_inputs: functions that return more entries of `x`, such as the
+            outputs of a teacher.
 
     Returns:
         A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
@@ -111,7 +120,7 @@ def task_dataset(
     parts = mixture.parts
     counts = [len(part) for part in parts]
     shares = mixing.find_shares(counts, mixture.given_shares)
-    reader = _Reader(parts)
+    reader = _Reader(parts, more_inputs)
     in_window = min(
         _WINDOW_BATCHES,
         mixing.count_steps(counts, mixture.given_shares, batch_size),
@@ -163,8 +172,13 @@ class _Reader:
     By NumPy and not in the graph, since examples may be on disk.
     """
 
-    def __init__(self, parts: Sequence[EncodedExamples]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[EncodedExamples],
+        more_inputs: Sequence[MoreInputs],
+    ) -> None:
         self._parts = parts
+        self._more_inputs = more_inputs
         self._form = tf.nest.map_structure(np.asarray, parts[0].labels)
         self._has_token_labels = parts[0].has_token_labels
         self._all_labelled = all(part.labels is not None for part in parts)
@@ -193,16 +207,20 @@ class _Reader:
                 *[tf.int32] * len(_INPUTS),
                 *[array.dtype for array in labels],
                 *[tf.float32] * 2,
+                *[tf.int64] * 2,
             ],
             stateful=False,
         )
-        shapes += [[count], [count]]
+        shapes += [[count]] * 4
         for array, shape in zip(arrays, shapes, strict=True):
             array.set_shape(shape)
+        *arrays, sets, rows = arrays
         x = dict(zip(_INPUTS, arrays, strict=False))
         *_, label_weight, weight = arrays
         if not self._all_labelled:
             x["label_weight"] = label_weight
+        for more in self._more_inputs:
+            x |= more(sets, rows, tf.shape(arrays[0])[1])
         y = tf.nest.pack_sequence_as(self._form, arrays[len(_INPUTS) : -2])
         if self._has_token_labels:
             weight = weight[:, tf.newaxis] * tf.cast(
@@ -218,7 +236,8 @@ class _Reader:
     def _read(self, places: np.ndarray, *windows: Any) -> list[np.ndarray]:
         with reading:
             sets, rows = self._choose(windows)
-            return self._gather(sets[places], rows[places])
+            sets, rows = sets[places], rows[places]
+            return [*self._gather(sets, rows), sets, rows]
 
     def _choose(self, windows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the set and the number of each example of a batch."""

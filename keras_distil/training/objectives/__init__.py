@@ -8,7 +8,7 @@ from keras_hub.models import MaskedLM
 from keras_distil.losses import DistillationLoss
 from keras_distil.models.embedding_model import is_embedder
 from keras_distil.models.task_model import kind_of
-from keras_distil.teachers import CachedTeacher
+from keras_distil.teachers import CachedTeacher, StoredTeacher
 from keras_distil.training.objectives.any_batch import AnyBatch
 from keras_distil.training.objectives.any_model import AnyModelObjective
 from keras_distil.training.objectives.base import Objective
@@ -25,6 +25,7 @@ from keras_distil.training.objectives.task import TaskBatch, TaskObjective
 from keras_distil.training.objectives.teachers import (
     Teacher,
     check_teacher,
+    list_teachers,
     live_teachers,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "TaskObjective",
     "Teacher",
     "check_teacher",
+    "list_teachers",
     "live_teachers",
     "make_objective",
 ]
@@ -57,8 +59,8 @@ def make_objective(
     """Makes the objective for the student, by its class.
 
     Args:
-        teacher: a model for the same task, a list of them, a cached teacher
-            for masked language modelling, or None.
+        teacher: a model for the same task, a list of them, a cached teacher,
+            or None.
         student: a masked-LM task model, a model of `models.task_model`, an
             embedding model, or any other Keras model.
         losses: the losses to add up.
@@ -75,11 +77,9 @@ def make_objective(
     teacher = check_teacher(teacher)
     kind = kind_of(student)
     is_masked_lm = isinstance(student, MaskedLM)
-    if isinstance(teacher, CachedTeacher) and not is_masked_lm:
-        raise TypeError(
-            "A cached teacher is for masked language modelling; any other "
-            f"task needs a live one. Received: teacher={teacher.name!r}."
-        )
+    for each in list_teachers(teacher):
+        if isinstance(each, StoredTeacher):
+            _check_purpose(each, kind, is_masked_lm=is_masked_lm)
     embeds = is_embedder(student)
     if kind is None and not is_masked_lm and not embeds:
         return AnyModelObjective(
@@ -101,3 +101,22 @@ def make_objective(
         return EmbeddingObjective(teacher, student, losses, trains=trains)
     objective = TaskObjective if kind is not None else MaskedLMObjective
     return objective(teacher, student, losses, trains=trains)
+
+
+def _check_purpose(
+    teacher: StoredTeacher, kind: str | None, *, is_masked_lm: bool
+) -> None:
+    """Raises TypeError if outputs on disk are for another kind of student."""
+    if isinstance(teacher, CachedTeacher) and not is_masked_lm:
+        raise TypeError(
+            "A `CachedTeacher` is for masked language modelling; a task has "
+            "`teachers.cache_task_teacher`, and any other model needs a live "
+            f"teacher. Received: teacher={teacher.name!r}."
+        )
+    if not isinstance(teacher, CachedTeacher) and kind is None:
+        raise TypeError(
+            "A `CachedTaskTeacher` is for models of tasks, as "
+            "`models.task_model` makes them; masked language modelling has "
+            "`teachers.cache_teacher`, and any other model needs a live "
+            f"teacher. Received: teacher={teacher.name!r}."
+        )

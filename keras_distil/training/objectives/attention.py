@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_distil.losses.base import AttentionLoss
 from keras_distil.losses.layers import Attention, Layer
 from keras_distil.models import forward
-from keras_distil.teachers import CachedTeacher
+from keras_distil.teachers import StoredTeacher
 from keras_distil.training.objectives.hidden_states import describe, find_links
 
 Tensor = Any
@@ -34,7 +34,7 @@ class AttentionLosses:
 
     def __init__(
         self,
-        teachers: Sequence[keras.Model | CachedTeacher],
+        teachers: Sequence[keras.Model | StoredTeacher],
         student: keras.Model,
         losses: Sequence[AttentionLoss],
     ) -> None:
@@ -106,7 +106,7 @@ class AttentionLosses:
 
 def _check_heads(
     loss: AttentionLoss,
-    teachers: Sequence[keras.Model | CachedTeacher],
+    teachers: Sequence[keras.Model | StoredTeacher],
     of_teacher: Attention,
     student: keras.Model,
     of_student: Attention,
@@ -114,7 +114,7 @@ def _check_heads(
     teacher = teachers[loss.teacher]
     try:
         ours = forward.attention_shape(student, of_student.layer)
-        if isinstance(teacher, CachedTeacher):
+        if isinstance(teacher, StoredTeacher):
             theirs = teacher.attention_shape
         else:
             theirs = forward.attention_shape(teacher, of_teacher.layer)

@@ -10,7 +10,7 @@ from keras_distil.losses import functional
 from keras_distil.losses.base import AttentionLoss, HiddenStateLoss, loss_values
 from keras_distil.losses.layers import LAST, Layer, find_pairs
 from keras_distil.models import forward
-from keras_distil.teachers import CachedTeacher
+from keras_distil.teachers import StoredTeacher
 
 Tensor = Any
 
@@ -136,7 +136,7 @@ def make_projection(
 
 
 def of_encoders(
-    teachers: Sequence[keras.Model | CachedTeacher],
+    teachers: Sequence[keras.Model | StoredTeacher],
     student: keras.Model,
     losses: Sequence[HiddenStateLoss],
 ) -> HiddenStateLosses:
@@ -158,24 +158,28 @@ def of_encoders(
 
 def find_links(
     loss: HiddenStateLoss | AttentionLoss,
-    teachers: Sequence[keras.Model | CachedTeacher],
+    teachers: Sequence[keras.Model | StoredTeacher],
     student: keras.Model,
 ) -> tuple[Link, ...]:
     """Returns the pairs of layers of two encoders that a loss compares.
 
     Raises:
-        ValueError: if a model does not have a layer.
+        ValueError: if a model, or a cache, does not have a layer.
     """
     teacher = teachers[loss.teacher]
     of_teacher = None
     if isinstance(teacher, keras.Model):
         of_teacher = forward.layer_count(teacher)
+    else:
+        of_teacher = teacher.num_layers
     try:
         pairs = find_pairs(
             loss.layers, of_teacher, forward.layer_count(student)
         )
     except ValueError as error:
         raise ValueError(f"{describe(loss, teachers)}: {error}") from None
+    if isinstance(teacher, StoredTeacher):
+        teacher.check_layers(loss, [layer for layer, _ in pairs])
     return tuple((loss.teacher, *pair) for pair in pairs)
 
 
@@ -188,7 +192,7 @@ def describe(
 
 
 def _make_projections(
-    teachers: Sequence[keras.Model | CachedTeacher],
+    teachers: Sequence[keras.Model | StoredTeacher],
     student: keras.Model,
     links: Sequence[Link],
 ) -> dict[Link, keras.layers.Layer]:
@@ -199,7 +203,7 @@ def _make_projections(
     for link in links:
         teacher = teachers[link[0]]
         teacher_width = (
-            teacher if isinstance(teacher, CachedTeacher) else teacher.backbone
+            teacher if isinstance(teacher, StoredTeacher) else teacher.backbone
         ).hidden_dim
         if teacher_width == student_width:
             continue

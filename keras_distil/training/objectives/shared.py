@@ -24,7 +24,7 @@ from keras_distil.losses import (
 from keras_distil.losses.base import check_reads
 from keras_distil.models import heads, supported
 from keras_distil.models.task_model import kind_of
-from keras_distil.teachers import CachedTeacher
+from keras_distil.teachers import StoredTeacher
 from keras_distil.training.objectives.teachers import check_each
 
 Tensor = Any
@@ -82,13 +82,13 @@ def metric_outputs(
     }
 
 
-def _sizes(model: keras.Model | CachedTeacher) -> Any:
+def _sizes(model: keras.Model | StoredTeacher) -> Any:
     """Returns the object with a model's vocabulary size and width."""
-    return model if isinstance(model, CachedTeacher) else model.backbone
+    return model if isinstance(model, StoredTeacher) else model.backbone
 
 
 def check_models(
-    teachers: Sequence[keras.Model | CachedTeacher],
+    teachers: Sequence[keras.Model | StoredTeacher],
     student: keras.Model,
     *,
     trains: bool = True,
@@ -107,7 +107,7 @@ def check_models(
     if trains:
         supported.check_student(student)
 
-    def check(teacher: keras.Model | CachedTeacher) -> None:
+    def check(teacher: keras.Model | StoredTeacher) -> None:
         if teacher is student:
             raise ValueError(
                 "`teacher` and `student` must be two models: the teacher is "
@@ -120,7 +120,7 @@ def check_models(
 
 
 def check_vocabulary(
-    teacher: keras.Model | CachedTeacher, student: keras.Model
+    teacher: keras.Model | StoredTeacher, student: keras.Model
 ) -> None:
     """Raises ValueError unless two encoders read the same vocabulary."""
     sizes = [_sizes(m).vocabulary_size for m in (teacher, student)]
@@ -133,7 +133,7 @@ def check_vocabulary(
 
 def check_losses(
     losses: Sequence[DistillationLoss],
-    teachers: Sequence[keras.Model | CachedTeacher],
+    teachers: Sequence[keras.Model | StoredTeacher],
     *,
     vectors: bool = False,
     trains_outputs: bool = True,
@@ -184,7 +184,7 @@ def check_losses(
             f"not be trained. Received: names {names}."
         )
     for teacher in teachers:
-        if isinstance(teacher, CachedTeacher):
+        if isinstance(teacher, StoredTeacher):
             teacher.check_losses(losses)
 
 
@@ -234,7 +234,9 @@ def trained_after_encoder(student: keras.Model) -> list[keras.Variable]:
     return [v for v in student.trainable_variables if id(v) not in inside]
 
 
-def check_kinds(teachers: Sequence[keras.Model], student: keras.Model) -> str:
+def check_kinds(
+    teachers: Sequence[keras.Model | StoredTeacher], student: keras.Model
+) -> str:
     """Returns the kind of task; raises an error unless all models match."""
     kind = kind_of(student)
     if kind is None:
@@ -249,13 +251,20 @@ def check_kinds(teachers: Sequence[keras.Model], student: keras.Model) -> str:
     return kind
 
 
-def _check_kind(teacher: keras.Model, student: keras.Model, kind: str) -> None:
-    if kind_of(teacher) != kind:
+def _check_kind(teacher: Any, student: keras.Model, kind: str) -> None:
+    found: str | None
+    if isinstance(teacher, StoredTeacher):
+        found, received = teacher.kind, f"{teacher.name} for {teacher.kind}"
+    else:
+        found = kind_of(teacher)
+        received = f"a teacher of {type(teacher).__name__}"
+    if found != kind:
         raise TypeError(
             "Teacher and student must be for the same kind of task. Received: "
-            f"a teacher of {type(teacher).__name__}, a student for {kind}."
+            f"{received}, a student for {kind}."
         )
-    heads.check_task_head(teacher, "teacher")
+    if isinstance(teacher, keras.Model):
+        heads.check_task_head(teacher, "teacher")
     if kind != "span" and teacher.num_classes != student.num_classes:
         raise ValueError(
             "Teacher and student must have the same classes. Received: "

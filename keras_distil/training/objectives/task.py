@@ -7,12 +7,17 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, functional
-from keras_distil.losses.layers import LAST
+from keras_distil.losses.layers import LAST, Attention, Layer
 from keras_distil.losses.mixtures import SeveralLogits, one_or_several
 from keras_distil.models import forward
+from keras_distil.teachers import CachedTaskOutputs, CachedTaskTeacher
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.base import dense_gradients
-from keras_distil.training.objectives.batch_checks import IGNORED, limits_of
+from keras_distil.training.objectives.batch_checks import (
+    IGNORED,
+    limits_of,
+    parts_of,
+)
 from keras_distil.training.objectives.batch_parts import (
     Parts,
     call_inputs,
@@ -48,6 +53,7 @@ class TaskBatch(NamedTuple):
         labelled: float32, the shape of `weight`, the weight of the labels: 0
             for an example that only the teacher labels; None if it is equal
             to `weight`.
+        cached: the outputs of the cached teachers, in their order.
     """
 
     inputs: dict[str, Tensor]
@@ -56,6 +62,7 @@ class TaskBatch(NamedTuple):
     checks: Sequence[Tensor] = ()
     ignored: Tensor | None = None
     labelled: Tensor | None = None
+    cached: tuple[CachedTaskOutputs, ...] = ()
 
     @property
     def label_weight(self) -> Tensor:
@@ -116,7 +123,8 @@ class TaskObjective(EncoderObjective):
     example of weight 0 counts in none of them.
 
     Args:
-        teacher: a model for the same task, a list of them, or None.
+        teacher: a model for the same task, a cached teacher, a list of them,
+            or None.
         student: a model of `models.task_model`.
         losses: the losses to add up.
         trains: whether the student is trained, not only scored.
@@ -173,25 +181,35 @@ class TaskObjective(EncoderObjective):
             terms["teacher_agreement"] = ("agreeing", "examples")
         return terms
 
+    @property
+    def _cached_teachers(self) -> list[CachedTaskTeacher]:
+        return [x for x in self.teachers if isinstance(x, CachedTaskTeacher)]
+
     def batch(self, data: Any) -> TaskBatch:
         """Returns the parts of a Keras triple, checked and named.
 
         Raises:
             ValueError: if they do not match each other or the models.
         """
+        x, y, sample_weight = parts_of(data)
+        cached = self._cached_teachers
+        outputs = tuple(each.take_outputs(x)[1] for each in cached)
+        if cached:
+            x = cached[0].without_outputs(x)
         parts = task_parts(
-            data,
+            (x, y, sample_weight),
             self.kind,
             self._limits,
             classes=getattr(self.student, "num_classes", 0),
             class_position=getattr(self.student.backbone, "cls_token_index", 0),
         )
-        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         ignored = _ignored(self.kind, y, parts)
-        return TaskBatch(**parts._asdict(), ignored=ignored)
+        return TaskBatch(**parts._asdict(), ignored=ignored, cached=outputs)
 
     def outputs(self, inputs: dict[str, Tensor], *, training: bool) -> Tensor:
         """Returns the student's outputs, float32; see `forward.encode_task`."""
+        for teacher in self._cached_teachers:
+            inputs = teacher.without_outputs(inputs)
         inputs, checks = call_inputs(
             inputs, limits_of([self.student]), masked_lm=False
         )
@@ -224,17 +242,8 @@ class TaskObjective(EncoderObjective):
         """Returns sums and gradients; `observe` gets labels and outputs."""
         rows = self._rows(batch)
         scales = self._scales(denominators)
-        teacher_states = self._teacher_states(batch)
-        teacher_logits = one_or_several(
-            [
-                rows.logits(
-                    forward.task_outputs(teacher, states[LAST], training=False)
-                )
-                for teacher, states in zip(
-                    self.teachers, teacher_states, strict=True
-                )
-            ]
-        )
+        teacher_states, outputs = self._read_teachers(batch)
+        teacher_logits = one_or_several([rows.logits(x) for x in outputs])
         with tf.GradientTape() as tape:
             student_states = self._student_states(batch, training=training)
             student_logits = rows.logits(
@@ -268,6 +277,25 @@ class TaskObjective(EncoderObjective):
         variables = self.variables
         gradients = tape.gradient(total, variables)
         return sums, dense_gradients(variables, gradients)
+
+    def _read_teachers(
+        self, batch: TaskBatch
+    ) -> tuple[list[dict[Layer | Attention, Tensor]], list[Tensor]]:
+        """Returns the states and the outputs of each teacher."""
+        live, cached = iter(self._teacher_states(batch)), iter(batch.cached)
+        all_states, outputs = [], []
+        for teacher in self.teachers:
+            if isinstance(teacher, CachedTaskTeacher):
+                found = next(cached)
+                states = teacher.by_layer(found)
+                outputs.append(found.outputs)
+            else:
+                states = next(live)
+                outputs.append(
+                    forward.task_outputs(teacher, states[LAST], training=False)
+                )
+            all_states.append(states)
+        return all_states, outputs
 
     def _rows(self, batch: TaskBatch) -> _Rows:
         if self.kind == "token_classification":

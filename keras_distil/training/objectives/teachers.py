@@ -5,9 +5,15 @@ from typing import Any, TypeAlias
 
 import keras
 
-from keras_distil.teachers import CachedTeacher
+from keras_distil.teachers import (
+    CachedTaskTeacher,
+    CachedTeacher,
+    StoredTeacher,
+)
 
-Teacher: TypeAlias = keras.Model | CachedTeacher | Sequence[keras.Model] | None
+Teacher: TypeAlias = (
+    keras.Model | StoredTeacher | Sequence[keras.Model | StoredTeacher] | None
+)
 
 
 def check_teacher(teacher: Any) -> Teacher:
@@ -38,7 +44,7 @@ def check_teacher(teacher: Any) -> Teacher:
                 "A cached teacher cannot be one of several: give the model "
                 f"itself. Received: teacher[{number}]={each.name}."
             )
-        if not isinstance(each, keras.Model):
+        if not isinstance(each, keras.Model | CachedTaskTeacher):
             raise TypeError(
                 "A list of teachers must hold Keras models. Received: "
                 f"teacher[{number}]={each!r:.80} (of type "
@@ -48,10 +54,10 @@ def check_teacher(teacher: Any) -> Teacher:
     return list(teacher)
 
 
-def _check_nothing_shared(teachers: Sequence[keras.Model]) -> None:
+def _check_nothing_shared(teachers: Sequence[Any]) -> None:
     owners: dict[int, int] = {}
     for number, each in enumerate(teachers):
-        for variable in each.weights:
+        for variable in getattr(each, "weights", ()):
             owner = owners.setdefault(id(variable), number)
             if owner != number:
                 raise ValueError(

@@ -17,16 +17,20 @@ from teachers.conftest import LENGTH, ROWS, VOCABULARY
 
 from keras_distil import teachers
 from keras_distil.data.corpus.shards import CorpusError
-from keras_distil.teachers import manifest, writing
+from keras_distil.teachers import identity
+from keras_distil.teachers.masked_lm import settings as cache_settings
+from keras_distil.teachers.masked_lm import writing
+from keras_distil.teachers.store import manifest
+from keras_distil.teachers.store import writing as store_writing
 from keras_distil.utils import disk
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEADLINE_S = 400
 
 
 def small_shards(monkeypatch, records=5):
     """Shards of a few records, so that there are several."""
-    monkeypatch.setattr(writing, "_SHARD_BYTES", records * 1000)
+    monkeypatch.setattr(store_writing, "SHARD_BYTES", records * 1000)
 
 
 def files_of(folder):
@@ -56,7 +60,7 @@ def test_a_cache_is_found_again(cache, monkeypatch):
 
 def test_an_equal_teacher_has_the_same_cache(cache, teacher):
     other = toy.make_teacher(vocabulary_size=VOCABULARY)
-    assert writing.weights_digest(other) == writing.weights_digest(teacher)
+    assert identity.weights_digest(other) == identity.weights_digest(teacher)
     assert cache(teacher=other).folder == cache().folder
 
 
@@ -122,11 +126,10 @@ def test_the_size_is_reported_before(cache, monkeypatch, tmp_path):
 
 def test_masked_positions_take_a_sixth():
     full, masked = (
-        writing.layout_of(
+        cache_settings.layout_of(
             _Settings(positions),
-            128,
             writing.sequence_slots(128, 0.15, positions),
-        ).record_bytes
+        ).record_bytes(128)
         for positions in ("all", "masked")
     )
     assert full / masked == pytest.approx(128 / 19)
@@ -136,7 +139,7 @@ class _Settings:
     """The settings that `layout_of` reads."""
 
     top_k, hidden_states, temperatures = 64, False, (2.0,)
-    attention_heads = 0
+    attention_shape = (0, 0)
     Teacher = collections.namedtuple("Teacher", "vocabulary_size hidden_dim")
     teacher = Teacher(30522, 768)
 
@@ -162,7 +165,7 @@ def test_progress_is_reported(cache, monkeypatch):
 def test_a_pass_continues_at_the_shard(cache, monkeypatch, tmp_path):
     small_shards(monkeypatch)
     whole = cache(output=tmp_path / "whole")
-    write, written = writing.write_shard, []
+    write, written = store_writing.write_records, []
 
     def fails(path, records):
         if len(written) == 3:
@@ -170,7 +173,7 @@ def test_a_pass_continues_at_the_shard(cache, monkeypatch, tmp_path):
         written.append(path.name)
         return write(path, records)
 
-    monkeypatch.setattr(writing, "write_shard", fails)
+    monkeypatch.setattr(store_writing, "write_records", fails)
     with pytest.raises(KeyboardInterrupt):
         cache(output=tmp_path / "parts")
     assert not (tmp_path / "parts").exists()
@@ -179,8 +182,8 @@ def test_a_pass_continues_at_the_shard(cache, monkeypatch, tmp_path):
     (scratch / written[1]).write_bytes(b"nothing")
     rest = []
     monkeypatch.setattr(
-        writing,
-        "write_shard",
+        store_writing,
+        "write_records",
         lambda path, records: rest.append(path.name) or write(path, records),
     )
     parts = cache(output=tmp_path / "parts")
@@ -196,10 +199,10 @@ sys.path.insert(0, "tests")
 import numpy as np, toy
 from keras_distil import data, teachers
 from keras_distil.data.corpus.text_files import CorpusReport
-from keras_distil.teachers import writing
+from keras_distil.teachers.store import writing
 
 folder, rows, vocabulary = sys.argv[1:]
-writing._SHARD_BYTES = 5000
+writing.SHARD_BYTES = 5000
 train = np.load(rows)
 corpus = data.PreparedCorpus(
     train, train[:0], np.ones(64), "f" * 64, CorpusReport(), folder
@@ -275,7 +278,7 @@ def test_one_waits_for_the_other(cache, tmp_path, monkeypatch):
     ("count", "text"), [(123_456, "0.1 MB"), (2_340_000_000, "2.3 GB")]
 )
 def test_sizes_are_reported_in_mb_or_gb(count, text):
-    assert writing._size(count) == text
+    assert store_writing.size_text(count) == text
 
 
 def test_a_disk_that_is_too_small(cache, monkeypatch, tmp_path):
@@ -293,13 +296,13 @@ def test_a_full_disk(cache, tmp_path, monkeypatch):
     def fails(target, records):
         raise disk.unwritten(target, "No space left on device")
 
-    monkeypatch.setattr(writing, "write_shard", fails)
+    monkeypatch.setattr(store_writing, "write_records", fails)
     with pytest.raises(OSError, match="array_record could not be written: No "):
         cache(output=tmp_path / "mine")
 
 
 def test_a_full_disk_meets_the_manifest(cache, tmp_path, monkeypatch):
-    write = writing._Job._write
+    write = store_writing._Job._write
 
     def fill(self, task, count):
         partial = self._scratch / f".{manifest.MANIFEST}.partial"
@@ -307,7 +310,7 @@ def test_a_full_disk_meets_the_manifest(cache, tmp_path, monkeypatch):
             partial.symlink_to("/dev/full")
         return write(self, task, count)
 
-    monkeypatch.setattr(writing._Job, "_write", fill)
+    monkeypatch.setattr(store_writing._Job, "_write", fill)
     with pytest.raises(OSError, match="json could not be written: No space"):
         cache(output=tmp_path / "mine")
     monkeypatch.undo()
@@ -428,7 +431,7 @@ def test_no_cache(tmp_path):
 
 
 def test_a_damaged_record_ends_training_in_one_line(cache, make_corpus):
-    from teachers.test_cached_teacher import make_distiller, triple
+    from teachers.masked_lm.test_cached_teacher import make_distiller, triple
 
     corpus = make_corpus()
     cached = cache(corpus)

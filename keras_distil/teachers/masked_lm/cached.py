@@ -1,25 +1,30 @@
-"""A teacher's outputs, read from disk instead of running the teacher."""
+"""A teacher's outputs for masked text, read instead of running it."""
 
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_distil import data
 from keras_distil.losses import AttentionLoss, DistillationLoss, HiddenStateLoss
 from keras_distil.losses.layers import LAST
 from keras_distil.losses.top_logits import TopLogits
-from keras_distil.teachers import manifest
-from keras_distil.teachers.records import RecordLayout
+from keras_distil.teachers.masked_lm.settings import (
+    CacheManifest,
+    CacheSettings,
+    CorpusPart,
+    MaskingSettings,
+    layout_of,
+)
+from keras_distil.teachers.store.manifest import MASKED_LM
+from keras_distil.teachers.store.reading import check_room, make_reader
+from keras_distil.teachers.stored import PREFIX, StoredTeacher
 
 Tensor = Any
 
-_PREFIX = "teacher_"
 # Without apostrophes, which TensorFlow escapes in the message of an assertion.
 _NOT_COVERED = "The cached teacher has the tails of"
 # Tolerates rounding, since schedules compute in float32.
@@ -51,7 +56,7 @@ class CachedOutputs(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class CachedTeacher:
+class CachedTeacher(StoredTeacher):
     """Stands in for a teacher whose outputs `cache_teacher` has written.
 
     A `Distiller` takes it in place of the model, and trains on the batches of
@@ -83,48 +88,19 @@ class CachedTeacher:
         ... )                                               # doctest: +SKIP
     """
 
+    kind = MASKED_LM
+    settings: CacheSettings
+    _parts: list[CorpusPart]
+    _schema = CacheManifest
+
     def __init__(self, folder: str | os.PathLike) -> None:
-        self.folder = Path(folder).expanduser()
-        found = manifest.read_manifest(self.folder)
-        self.settings = found.settings
-        self._parts = found.parts
+        super().__init__(folder)
         for part in self._parts:
-            self._check_sizes(part)
-
-    def _check_sizes(self, part: manifest.Part) -> None:
-        """Checks that the records of the manifest fit into the shards."""
-        size = layout_of(self.settings, part.length, part.slots).record_bytes
-        for shard in part.shards:
-            if shard.sequences * size > shard.bytes:
-                raise data.CorpusError(
-                    f"The shard {self.folder / shard.file} is too small for "
-                    f"its {shard.sequences:,} records. {manifest.REMEDY}"
-                )
-
-    @property
-    def name(self) -> str:
-        """The name in messages."""
-        return f"the cache in {self.folder}"
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of entries in the teacher's vocabulary."""
-        return self.settings.teacher.vocabulary_size
-
-    @property
-    def hidden_dim(self) -> int:
-        """Width of the teacher's hidden states."""
-        return self.settings.teacher.hidden_dim
-
-    @property
-    def attention_shape(self) -> tuple[int, int]:
-        """Number and size of the heads whose vectors are kept, or (0, 0)."""
-        return _attention_shape(self.settings)
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of all shards in bytes."""
-        return sum(x.bytes for part in self._parts for x in part.shards)
+            size = layout_of(self.settings, part.slots).record_bytes(
+                part.length
+            )
+            for shard in part.shards:
+                check_room(self.folder, shard, shard.sequences * size)
 
     def dataset(
         self,
@@ -173,21 +149,17 @@ class CachedTeacher:
             more_inputs=[self._reader(part) for part in self._parts],
         )
 
-    def _reader(self, part: manifest.Part) -> Callable:
+    def _reader(self, part: CorpusPart) -> Callable:
         """Returns a function that reads outputs by row and masking."""
-        layout = layout_of(self.settings, part.length, part.slots)
-        records = data.ShardedSequences(
-            [self.folder / shard.file for shard in part.shards],
-            [shard.sequences for shard in part.shards],
-            length=layout.record_bytes,
-            dtype=np.dtype("uint8"),
-            remedy=manifest.REMEDY,
+        read = make_reader(
+            self.folder, part.shards, layout_of(self.settings, part.slots)
         )
-        read = data.row_reader(records)
 
         def outputs(rows: Tensor, maskings: Tensor) -> dict[str, Tensor]:
-            found = layout.decode(read(maskings * part.rows + rows))
-            return {f"{_PREFIX}{name}": x for name, x in found.items()}
+            numbers = maskings * part.rows + rows
+            lengths = tf.fill(tf.shape(rows), part.length)
+            found = read(numbers, lengths, part.length)
+            return {f"{PREFIX}{name}": x for name, x in found.items()}
 
         return outputs
 
@@ -207,7 +179,7 @@ class CachedTeacher:
         if self.settings.attention_heads:
             names.append("attention")
         if not isinstance(x, dict) or not all(
-            f"{_PREFIX}{name}" in x for name in names
+            f"{PREFIX}{name}" in x for name in names
         ):
             received = sorted(x) if isinstance(x, dict) else type(x).__name__
             raise ValueError(
@@ -218,18 +190,12 @@ class CachedTeacher:
             )
         rest = self.without_outputs(x)
         return rest, CachedOutputs(
-            token_ids=tf.cast(x[f"{_PREFIX}token_ids"], tf.int32),
-            logits=tf.cast(x[f"{_PREFIX}logits"], tf.float32),
-            tails=x[f"{_PREFIX}tails"],
-            states=x.get(f"{_PREFIX}states"),
-            attention=x.get(f"{_PREFIX}attention"),
+            token_ids=tf.cast(x[f"{PREFIX}token_ids"], tf.int32),
+            logits=tf.cast(x[f"{PREFIX}logits"], tf.float32),
+            tails=x[f"{PREFIX}tails"],
+            states=x.get(f"{PREFIX}states"),
+            attention=x.get(f"{PREFIX}attention"),
         )
-
-    def without_outputs(self, x: Any) -> Any:
-        """Returns `x` of a batch without the teacher's outputs."""
-        if not isinstance(x, dict):
-            return x
-        return {k: v for k, v in x.items() if not k.startswith(_PREFIX)}
 
     def top_logits(
         self,
@@ -370,17 +336,6 @@ class CachedTeacher:
                 "teacher itself."
             )
 
-    # === Saving ===
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal object."""
-        return {"folder": str(self.folder)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "CachedTeacher":
-        """Opens the cache again."""
-        return cls(**config)
-
 
 def cache_error(error: Exception) -> ValueError | None:
     """Converts TensorFlow's error for an assertion of a cached teacher."""
@@ -390,30 +345,8 @@ def cache_error(error: Exception) -> ValueError | None:
     return ValueError(f"{found[1]}. Received: temperature {found[2]}.")
 
 
-def layout_of(
-    settings: manifest.CacheSettings, length: int, slots: int
-) -> RecordLayout:
-    """Returns the layout of the records in a part of the cache."""
-    return RecordLayout(
-        length=length,
-        slots=slots,
-        top_k=settings.top_k,
-        temperatures=len(settings.temperatures),
-        hidden_dim=(
-            settings.teacher.hidden_dim if settings.hidden_states else 0
-        ),
-        vocabulary_size=settings.teacher.vocabulary_size,
-        attention=_attention_shape(settings),
-    )
-
-
-def _attention_shape(settings: manifest.CacheSettings) -> tuple[int, int]:
-    heads = settings.attention_heads
-    return heads, settings.teacher.hidden_dim // heads if heads else 0
-
-
 def masking_arguments(
-    masking: manifest.MaskingSettings, corpus: data.PreparedCorpus
+    masking: MaskingSettings, corpus: data.PreparedCorpus
 ) -> dict[str, Any]:
     """Returns the arguments of `data.masked_lm_dataset` for the masking."""
     weights = None

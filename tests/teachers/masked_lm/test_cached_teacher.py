@@ -24,11 +24,11 @@ from keras_distil import (
 from keras_distil.data.corpus.shards import CorpusError
 from keras_distil.losses.layers import Attention
 from keras_distil.models import forward
-from keras_distil.teachers import manifest, writing
-from keras_distil.teachers.cached import masking_arguments
-from keras_distil.teachers.records import RecordLayout
+from keras_distil.teachers.masked_lm import settings as cache_settings
+from keras_distil.teachers.masked_lm import writing
+from keras_distil.teachers.masked_lm.cached import masking_arguments
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WEIGHTS = {"mlm_weight": 2.0, "soft_target_weight": 5.0, "cosine_weight": 1.0}
 
 
@@ -138,23 +138,18 @@ def test_batches_carry_what_the_teacher_says(
 
 
 def test_a_wide_vocabulary_has_ids_of_32_bits():
-    layout = RecordLayout(
-        length=3,
-        slots=2,
-        top_k=2,
-        temperatures=1,
-        hidden_dim=0,
-        vocabulary_size=70_000,
+    layout = cache_settings.record_layout(
+        slots=2, top_k=2, temperatures=1, vocabulary_size=70_000
     )
     arrays = {
         "token_ids": np.array([[[69_999, 1], [2, 65_536]]], "int32"),
         "logits": np.array([[[0.0, -1.5], [0.0, -2.5]]], "float32"),
         "tails": np.array([[[3.25], [-1.0]]], "float32"),
     }
-    assert layout.record_bytes == 2 * 2 * (4 + 2) + 2 * 4
-    records = layout.encode(arrays)
-    assert records.shape == (1, layout.record_bytes)
-    found = layout.decode(tf.constant(records))
+    assert layout.record_bytes(3) == 2 * 2 * (4 + 2) + 2 * 4
+    (record,) = layout.encode(arrays, [3])
+    assert len(record) == layout.record_bytes(3)
+    found = layout.decode([record], [3], 3)
     assert set(found) == set(arrays)
     for name, values in arrays.items():
         np.testing.assert_array_equal(found[name], values)
@@ -552,7 +547,7 @@ def test_models_that_the_cache_cannot_serve(cache):
     task = models.task_model(
         toy.make_teacher(vocabulary_size=VOCABULARY), "classification", 2
     )
-    with pytest.raises(TypeError, match="A cached teacher is for masked lang"):
+    with pytest.raises(TypeError, match="A `CachedTeacher` is for masked la"):
         Distiller(cached, task, losses.task_loss("classification"))
 
 
@@ -576,7 +571,7 @@ def test_another_corpus(cache, make_corpus):
 @pytest.mark.parametrize("unknown", [1, None])
 def test_masking_is_stored_by_role(make_corpus, unknown):
     special = data.SpecialTokens(0, unknown, 2, 3, 4, 2, 0)
-    stored = manifest.MaskingSettings(
+    stored = cache_settings.MaskingSettings(
         seed=0,
         rate=0.15,
         rare_token_exponent=0.0,
@@ -588,7 +583,7 @@ def test_masking_is_stored_by_role(make_corpus, unknown):
     assert set(stored.special) == (
         {"pad_id", "unknown_id", "cls_id", "sep_id", "mask_id"}
     )
-    read = manifest.MaskingSettings.model_validate_json(
+    read = cache_settings.MaskingSettings.model_validate_json(
         stored.model_dump_json()
     )
     arguments = masking_arguments(read, make_corpus())

@@ -1,35 +1,37 @@
 """Writes a teacher's outputs for a corpus into shards on disk."""
 
-import dataclasses
+import functools
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tokenizers
 from keras_hub.models import MaskedLM
 
 from keras_distil import data
-from keras_distil.data.corpus.shards import write_shard
 from keras_distil.losses.layers import LAST, Attention
 from keras_distil.losses.top_logits import tail_temperatures
 from keras_distil.models import forward
-from keras_distil.teachers import manifest
-from keras_distil.teachers.cached import (
+from keras_distil.teachers.identity import identify
+from keras_distil.teachers.masked_lm.cached import (
     CachedTeacher,
-    layout_of,
     masking_arguments,
 )
-from keras_distil.teachers.records import RecordLayout
+from keras_distil.teachers.masked_lm.settings import (
+    CacheManifest,
+    CacheSettings,
+    CorpusPart,
+    MaskingSettings,
+    layout_of,
+)
+from keras_distil.teachers.store import writing
+from keras_distil.teachers.store.records import shard_bytes
 from keras_distil.utils import disk
 
 Tensor = Any
 
-_SHARD_BYTES = 2**26
 # Positions whose logits are computed at a time.
 _CHUNK = 512
 _PROBED = 16
@@ -125,14 +127,14 @@ def cache_teacher(
         rare_token_exponent=rare_token_exponent,
     )
     folder = disk.choose_folder(cache_dir, output, settings.digest)
-    with disk.writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(f".{folder.name}.lock")
-    # If several processes need the same outputs, one of them computes them.
-    with disk.locked(lock, "caches this teacher"):
-        if not _is_made(folder, settings):
-            job = _Job(teacher, corpus, settings, folder, batch_size)
-            job.run(say or (lambda line: None), progress)
+    writing.make_store(
+        folder,
+        settings,
+        CacheManifest,
+        lambda: _Job(teacher, corpus, settings, batch_size).plan(),
+        say=say,
+        progress=progress,
+    )
     return CachedTeacher(folder)
 
 
@@ -150,7 +152,7 @@ def cache_settings(
     seed: int,
     rate: float,
     rare_token_exponent: float,
-) -> manifest.CacheSettings:
+) -> CacheSettings:
     """Returns checked settings that the outputs depend on."""
     vocabulary_size = teacher.backbone.vocabulary_size
     _check_range("top_k", top_k, vocabulary_size)
@@ -164,7 +166,7 @@ def cache_settings(
     if top_k == vocabulary_size:
         temperatures = []
     # Not validated here: the masking code has better errors.
-    masking = manifest.MaskingSettings.model_construct(
+    masking = MaskingSettings.model_construct(
         seed=seed,
         rate=float(rate),
         rare_token_exponent=float(rare_token_exponent),
@@ -175,13 +177,8 @@ def cache_settings(
     masking = masking.model_copy(
         update={"first_masks": _first_masks(masking, corpus)}
     )
-    return manifest.CacheSettings(
-        teacher=manifest.TeacherSettings(
-            weights=weights_digest(teacher),
-            precision=teacher.backbone.dtype_policy.name,
-            vocabulary_size=vocabulary_size,
-            hidden_dim=teacher.backbone.hidden_dim,
-        ),
+    return CacheSettings(
+        teacher=identify(teacher),
         corpus=corpus.fingerprint,
         masking=masking,
         maskings=maskings,
@@ -193,19 +190,6 @@ def cache_settings(
             forward.attention_shape(teacher, LAST)[0] if attention else 0
         ),
     )
-
-
-def weights_digest(model: keras.Model) -> str:
-    """Returns a hash of a model's weights, in their order.
-
-    Names are left out: their numbers depend on what the process created before.
-    """
-    parts = []
-    for variable in model.weights:
-        array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-        parts.append(f"{array.dtype}{array.shape}")
-        parts.append(disk.sha256(array.tobytes()))
-    return disk.sha256(disk.canonical(parts))
 
 
 def sequence_slots(length: int, rate: float, positions: str) -> int:
@@ -242,9 +226,7 @@ def _temperatures(temperature: float | tuple[float, float]) -> list[float]:
     return tail_temperatures(lowest, highest).tolist()
 
 
-def _first_masks(
-    masking: manifest.MaskingSettings, corpus: data.PreparedCorpus
-) -> str:
+def _first_masks(masking: MaskingSettings, corpus: data.PreparedCorpus) -> str:
     """Returns a hash of the masks of the first few sequences."""
     parts = _parts(corpus)
     number = next(i for i, part in enumerate(parts) if len(part))
@@ -267,72 +249,22 @@ def _parts(corpus: data.PreparedCorpus) -> list:
     return train if isinstance(train, list) else [train]
 
 
-def _is_made(folder: Path, settings: manifest.CacheSettings) -> bool:
-    """Checks whether the cache exists; raises if the folder holds another."""
-    if not folder.exists():
-        return False
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        return False
-    existing = manifest.read_manifest(folder).settings
-    if existing != settings:
-        raise data.CorpusError(
-            f"{folder} holds another cache of a teacher: "
-            f"{', '.join(manifest.differences(existing, settings))}. Give "
-            "another folder, or remove it."
-        )
-    return True
-
-
-@dataclasses.dataclass(frozen=True)
-class _ShardTask:
-    """A shard to write: some rows of a part under one masking."""
-
-    part: int
-    masking: int
-    start: int
-    stop: int
-    layout: RecordLayout
-    path: Path
-
-    @property
-    def sidecar(self) -> Path:
-        """The file that marks the shard as complete and holds its hash."""
-        return self.path.with_suffix(".done")
-
-    def done(self) -> manifest.Shard | None:
-        """Returns the shard's entry if it exists and is complete."""
-        try:
-            entry = manifest.Shard.model_validate_json(
-                self.sidecar.read_text("utf-8")
-            )
-            whole = disk.file_sha256(self.path) == entry.sha256
-        except (OSError, ValueError):
-            return None
-        return entry if whole else None
-
-
 class _Job:
-    """The writing of one cache, in a folder next to the final one."""
+    """What is written into one cache."""
 
     def __init__(
         self,
         teacher: MaskedLM,
         corpus: data.PreparedCorpus,
-        settings: manifest.CacheSettings,
-        folder: Path,
+        settings: CacheSettings,
         batch_size: int,
     ) -> None:
         self._corpus = corpus
         self._settings = settings
-        self._folder = folder
-        self._scratch = folder.with_name(
-            f".{folder.name}.{settings.digest[:16]}.partial"
-        )
         self._batch_size = batch_size
         self._pass = _TeacherPass(teacher, settings)
         self._parts = [
-            manifest.Part(
+            CorpusPart(
                 length=part.shape[1],
                 rows=len(part),
                 slots=sequence_slots(
@@ -343,136 +275,79 @@ class _Job:
             for part in _parts(corpus)
         ]
 
-    def run(
-        self,
-        say: Callable[[str], None],
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        """Writes the cache and moves it to its folder."""
-        tasks = list(self._tasks())
-        finished = {task.path: task.done() for task in tasks}
-        self._report_size(tasks, finished, say)
-        total = sum(task.stop - task.start for task in tasks)
-        done = 0
+    def plan(self) -> writing.Plan:
+        """Returns the shards: some rows of a part under one masking."""
+        return writing.Plan(
+            parts=self._parts,
+            shards=list(self._shards()),
+            describe=self._describe,
+            remedy=(
+                "Lower `top_k` or `maskings`, keep only the masked positions, "
+                "leave out losses on hidden states and attention, or use "
+                "another disk."
+            ),
+        )
 
-        def count(sequences: int) -> None:
-            if progress is not None:
-                progress(done + sequences, total)
-
-        for task in tasks:
-            if finished[task.path] is None:
-                finished[task.path] = self._write(task, count)
-            done += task.stop - task.start
-            count(0)
-        parts = [
-            part.model_copy(
-                update={
-                    "shards": [
-                        finished[task.path]
-                        for task in tasks
-                        if task.part == number
-                    ]
-                }
-            )
-            for number, part in enumerate(self._parts)
-        ]
-        manifest.write_manifest(self._scratch, self._settings, parts)
-        for sidecar in self._scratch.glob("*.done"):
-            sidecar.unlink()
-        with disk.writing(self._folder):
-            os.replace(self._scratch, self._folder)
-            disk.flush(self._folder.parent)
-
-    def _tasks(self) -> Iterator[_ShardTask]:
+    def _shards(self) -> Iterator[writing.ShardPlan]:
         for number, part in enumerate(self._parts):
-            layout = layout_of(self._settings, part.length, part.slots)
-            per_shard = max(_SHARD_BYTES // layout.record_bytes, 1)
+            layout = layout_of(self._settings, part.slots)
+            size = layout.record_bytes(part.length)
+            per_shard = max(writing.SHARD_BYTES // size, 1)
             for masking in range(self._settings.maskings):
                 for start in range(0, part.rows, per_shard):
-                    name = f"part{number}_masking{masking}_row{start:09d}"
-                    yield _ShardTask(
+                    stop = min(start + per_shard, part.rows)
+                    rows = stop - start
+                    yield writing.ShardPlan(
+                        f"part{number}_masking{masking}_row{start:09d}",
                         number,
-                        masking,
-                        start,
-                        min(start + per_shard, part.rows),
-                        layout,
-                        self._scratch / f"{name}.array_record",
+                        rows,
+                        shard_bytes(rows, rows * size),
+                        functools.partial(
+                            self._records, number, masking, start, stop
+                        ),
                     )
 
-    def _report_size(
-        self,
-        tasks: Sequence[_ShardTask],
-        finished: dict[Path, manifest.Shard | None],
-        say: Callable[[str], None],
-    ) -> None:
-        """Reports the size, and raises OSError if the disk is too small."""
-        sizes = {
-            task.path: task.layout.shard_bytes(task.stop - task.start)
-            for task in tasks
-        }
-        size = sum(sizes.values())
-        missing = sum(sizes[path] for path in sizes if not finished[path])
-        with disk.writing(self._scratch):
-            self._scratch.mkdir(exist_ok=True)
-            free = shutil.disk_usage(self._scratch).free
+    def _describe(self, size: int) -> str:
         rows = sum(part.rows for part in self._parts)
         tokens = sum(part.rows * part.length for part in self._parts)
         tokens *= self._settings.maskings
-        say(
-            f"Teacher cache: {_size(size)} for {rows:,} sequences x "
-            f"{self._settings.maskings} maskings, {size / tokens:.0f} bytes "
-            f"per token, in {self._folder}; {_size(missing)} to write, "
-            f"{_size(free)} free"
+        return (
+            f"{rows:,} sequences x {self._settings.maskings} maskings, "
+            f"{size / tokens:.0f} bytes per token"
         )
-        if missing > free:
-            raise OSError(
-                f"The teacher's cache needs {_size(missing)} more, and "
-                f"{self._folder.parent} has {_size(free)} free. Lower "
-                "`top_k` or `maskings`, keep only the masked positions, leave "
-                "out losses on hidden states and attention, or use another "
-                "disk."
-            )
 
-    def _write(
-        self, task: _ShardTask, count: Callable[[int], None]
-    ) -> manifest.Shard:
+    def _records(
+        self,
+        number: int,
+        masking: int,
+        start: int,
+        stop: int,
+        count: Callable[[int], None],
+    ) -> list[bytes]:
+        """Runs the teacher on some rows of a part; returns their records."""
+        part = self._parts[number]
+        layout = layout_of(self._settings, part.slots)
         rows = data.masked_rows_dataset(
             _parts(self._corpus),
-            part=task.part,
-            masking=task.masking,
-            start=task.start,
-            stop=task.stop,
+            part=number,
+            masking=masking,
+            start=start,
+            stop=stop,
             batch_size=self._batch_size,
             **masking_arguments(self._settings.masking, self._corpus),
         )
-        pieces, done = [], 0
+        records: list[bytes] = []
         for x, _, weight in rows:
-            arrays = self._pass(x, weight, task.layout.slots)
-            pieces.append(task.layout.encode(arrays))
-            done += len(pieces[-1])
-            count(done)
-        records = np.concatenate(pieces)
-        del pieces
-        entry = manifest.Shard(**write_shard(task.path, records))
-        partial = task.sidecar.with_name(f".{task.sidecar.name}.partial")
-        with disk.replacing(task.sidecar, partial):
-            partial.write_text(entry.model_dump_json(), "utf-8")
-        return entry
-
-
-def _size(count: int) -> str:
-    """Formats a number of bytes."""
-    if count < 1e9:
-        return f"{count / 1e6:.1f} MB"
-    return f"{count / 1e9:.1f} GB"
+            arrays = self._pass(x, weight, part.slots)
+            records += layout.encode(arrays, [part.length] * len(weight))
+            count(len(records))
+        return records
 
 
 class _TeacherPass:
     """Computes a teacher's outputs for a batch, in the form of a cache."""
 
-    def __init__(
-        self, teacher: MaskedLM, settings: manifest.CacheSettings
-    ) -> None:
+    def __init__(self, teacher: MaskedLM, settings: CacheSettings) -> None:
         self._teacher = teacher
         self._settings = settings
         matrix = tf.TensorSpec([None, None], tf.int32)
@@ -490,7 +365,7 @@ class _TeacherPass:
     def __call__(
         self, x: dict[str, Tensor], masked: Tensor, slots: int
     ) -> dict[str, np.ndarray]:
-        """Returns the arrays of `RecordLayout.encode` for one batch."""
+        """Returns the arrays of a record's layout for one batch."""
         by_layer = self._encode(x["token_ids"], x["padding_mask"])
         states = by_layer[LAST]
         batch, length = states.shape[:2]
@@ -523,7 +398,6 @@ class _TeacherPass:
         if self._settings.attention_heads:
             vectors = by_layer[_VECTORS].numpy()
             arrays["attention"] = np.where(real[..., None, None], vectors, 0)
-        self._check_finite(arrays)
         return arrays
 
     def _states(
@@ -560,15 +434,3 @@ class _TeacherPass:
         if tails:
             all_tails = tf.stack(tails, axis=-1)
         return ids, values - largest, all_tails
-
-    def _check_finite(self, arrays: dict[str, np.ndarray]) -> None:
-        for name, values in arrays.items():
-            stored = values
-            if name in ("logits", "states", "attention"):
-                with np.errstate(over="ignore"):
-                    stored = values.astype(np.float16)
-            if not np.isfinite(stored).all():
-                raise ValueError(
-                    f"The teacher's outputs ({name}) are not finite, or too "
-                    "large for 16 bits. Check the teacher."
-                )

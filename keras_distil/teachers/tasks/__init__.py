@@ -1,0 +1,1 @@
+"""A fine-tuned teacher's outputs for the examples of a task."""
