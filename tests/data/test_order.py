@@ -177,9 +177,9 @@ def numbers_of_sequences(count, **arguments):
 def numbers_of_examples(count, *, seed):
     """The examples of two epochs of a task's stream."""
     examples = data.EncodedExamples(
-        token_ids=np.ones(count, np.int32),
-        starts=np.arange(count + 1),
-        first_lengths=np.ones(count, np.int32),
+        token_ids=np.ones(2 * count, np.int32),
+        starts=2 * np.arange(count + 1),
+        first_lengths=np.full(count, 2, np.int32),
         labels=np.arange(count),
         pad_id=0,
         max_length=8,

@@ -44,6 +44,7 @@ def test_pairs_are_cut_as_by_hugging_face(graph_tokenizer, golden_ids):
     ] == golden_ids["pairs_cut_to_20"]
 
 
+@pytest.mark.slow
 def test_segments_of_a_pair(tokenizer):
     made = GraphTokenizer(tokenizer)
     found = made.encode_pairs(

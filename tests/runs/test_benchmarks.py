@@ -15,6 +15,8 @@ from keras_distil.models import load_teacher, task_model
 from keras_distil.runs import benchmarks, exports, run_folder
 from keras_distil.utils.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(toy_run, shared_toy_recipe, tmp_path_factory):

@@ -85,6 +85,7 @@ def test_the_development_set_is_read_once_at_the_end(
     assert "was chosen on a tenth of the training set, on which no" in card
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_runs")
 def test_epoch_and_patience_go_by_the_selected_part(
     recipe_path, tmp_path, monkeypatch

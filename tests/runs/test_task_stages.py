@@ -210,6 +210,7 @@ def changed(fit):
     return {x for x in before if not np.array_equal(before[x], after[x])}
 
 
+@pytest.mark.slow
 def test_stages_follow_one_another(finished):
     _, fits = finished
     teacher, first, second, baseline = fits
@@ -248,6 +249,7 @@ def test_stages_follow_one_another(finished):
     assert later == [20, SECOND + 10, 10, 0]
 
 
+@pytest.mark.slow
 def test_both_stages_are_one_curve(recipe_path, finished):
     folder, _ = finished
     events = EventAccumulator(

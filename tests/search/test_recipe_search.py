@@ -97,6 +97,7 @@ def test_the_best_recipe_reaches_what_its_trial_did(finished):
     assert min(halves) <= loss <= max(halves)
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_shown_again(finished, capsys, monkeypatch):
     path, folder, _ = finished
     monkeypatch.setattr(recipe_search, "prepare", None)
@@ -111,6 +112,7 @@ def test_a_finished_search_is_shown_again(finished, capsys, monkeypatch):
     assert "run of another recipe" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", ["", "[]", "{", '{"trials": [1, 2], "best": 7}']
 )

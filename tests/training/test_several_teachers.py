@@ -117,6 +117,7 @@ def test_teachers_run_without_dropout():
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -182,7 +182,7 @@ def start(path, folder, progress=None):
 def kinds():
     """Some are slow, since each trains two models."""
     for name in KINDS:
-        slow = name in ("losses", "pairs", "numbers")
+        slow = name != "classes"
         yield pytest.param(name, marks=[pytest.mark.slow] * slow)
 
 
