@@ -1,5 +1,6 @@
 """Soft targets of labels that do not exclude each other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -81,6 +82,12 @@ class SoftTargetBinaryKLDivergence(LogitsLoss):
             teacher_logits=teacher_logits, student_logits=student_logits
         )
         return functional.weighted_mean(values, sample_weight)
+
+    def join_teachers(
+        self, teacher_logits: Sequence[Tensor], student_logits: Tensor
+    ) -> Tensor:
+        """Returns logits of the mean of the softened probabilities."""
+        return binary.label_mixture_logits(teacher_logits, self.temperature)
 
     def token_values(
         self, *, teacher_logits: Tensor, student_logits: Tensor

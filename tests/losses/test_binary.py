@@ -134,3 +134,20 @@ def test_losses_of_a_kind_are_for_it_alone():
     ):
         with pytest.raises(TypeError, match="is not for a "):
             shared.check_outputs(kind, wrong)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0, 100.0])
+def test_several_teachers_teach_their_mean_probability(temperature):
+    generator = np.random.default_rng(1)
+    teachers = [
+        (8.0 * generator.normal(size=(5, 3))).astype("float32")
+        for _ in range(3)
+    ]
+    loss = losses.SoftTargetBinaryKLDivergence(temperature=temperature)
+    joint = np.asarray(loss.join_teachers(teachers, teachers[0]))
+    wanted = np.mean(
+        [sigmoid(x / np.float64(temperature)) for x in teachers], 0
+    )
+    np.testing.assert_allclose(
+        sigmoid(joint / np.float64(temperature)), wanted, rtol=1e-5
+    )

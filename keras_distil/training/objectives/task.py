@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_distil.losses import DistillationLoss, functional
+from keras_distil.losses.binary import joint_label_logits
 from keras_distil.losses.layers import LAST, Attention, Layer
 from keras_distil.losses.mixtures import SeveralLogits, one_or_several
 from keras_distil.models import forward
@@ -414,9 +415,11 @@ class TaskObjective(EncoderObjective):
 
 
 def _label_choices(
-    rows: _Rows, teacher_logits: Tensor | None, student_logits: Tensor
+    rows: _Rows,
+    teacher_logits: Tensor | SeveralLogits | None,
+    student_logits: Tensor,
 ) -> dict[str, Tensor]:
-    """Returns weighted shares of labels that are right, or the teacher's."""
+    """Returns weighted shares of labels that are right, or the teachers'."""
 
     def share(others: Tensor, weight: Tensor) -> Tensor:
         equal = tf.cast((student_logits > 0.0) == others, tf.float32)
@@ -424,7 +427,8 @@ def _label_choices(
 
     sums = {"correct": share(rows.targets > 0.5, rows.labelled)}
     if teacher_logits is not None:
-        sums["agreeing"] = share(teacher_logits > 0.0, rows.weight)
+        chosen = joint_label_logits(teacher_logits) > 0.0
+        sums["agreeing"] = share(chosen, rows.weight)
     return sums
 
 

@@ -8,7 +8,8 @@ import toy
 from losses import mixture_reference, reference
 from reference_step import assert_gradients_close
 
-from keras_distil import losses, models
+from keras_distil import Distiller, losses, models
+from keras_distil.models import forward
 from keras_distil.training.objectives import MaskedLMObjective, make_objective
 from keras_distil.training.objectives.teachers import (
     check_teacher,
@@ -569,3 +570,43 @@ def test_a_loss_of_one_s_own_says_how_it_joins_them(teachers, student):
     values = ((toy.full_logits(student, x) - largest) ** 2).numpy().mean(-1)
     expected = (values * real).sum() / real.sum()
     assert logs["own_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_labels_that_do_not_exclude_each_other(teachers, student):
+    """Each has the mean of the teachers' sigmoids, in the loss and scores."""
+    made = [
+        models.task_model(encoder, "multi_label", 3, dropout=0.0, seed=1)
+        for encoder in (*teachers, student)
+    ]
+    for number, model in enumerate(made):
+        generator = np.random.default_rng(number)
+        kernel = model.output_dense.kernel
+        kernel.assign(generator.normal(0.0, 3.0, kernel.shape))
+    x, _, _ = toy.make_batch()
+    distiller = Distiller(
+        made[:-1],
+        made[-1],
+        [losses.SoftTargetBinaryKLDivergence(temperature=2.0)],
+    )
+    distiller.compile(keras.optimizers.SGD(0.1))
+    logs = distiller.evaluate(
+        x, np.zeros((4, 3), "float32"), batch_size=4, return_dict=True
+    )
+    logits = [
+        np.asarray(forward.encode_task(model, x, training=False)[1], np.float64)
+        for model in made
+    ]
+    chosen = [
+        np.mean([sigmoid(t) for t in logits[:-1]], 0) > 0.5,
+        logits[0] > 0,
+    ]
+    agreeing = [((logits[-1] > 0) == one).mean() for one in chosen]
+    assert logs["teacher_agreement"] == pytest.approx(agreeing[0])
+    p = np.mean([sigmoid(t / 2.0) for t in logits[:-1]], 0)
+    q = sigmoid(logits[-1] / 2.0)
+    each = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    assert logs["soft_target_loss"] == pytest.approx(4.0 * each.mean(), 1e-5)
+
+
+def sigmoid(logits):
+    return 1.0 / (1.0 + np.exp(-logits))
