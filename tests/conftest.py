@@ -42,6 +42,15 @@ def _spare_garbage_collector() -> Iterator[None]:
     spare_garbage_collector()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory) -> Iterator[None]:
+    """Keeps the tests and the user's cache out of each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("KERAS_DISTIL_CACHE", str(cache))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def signals_as_python_handles_them() -> None:
     """Removes the signal handlers of a command that ran in this process.
