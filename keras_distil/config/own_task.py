@@ -71,7 +71,7 @@ def _as_text(value: Any) -> Any:
 def _check_encoding(name: str) -> str:
     try:
         "a".encode(name)
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise ValueError(
             "must be the name of an encoding, such as utf-8, latin-1, cp1252 "
             f"or utf-16. Received: {name!r}."

@@ -97,6 +97,10 @@ BAD = {
         section(entry(encoding="utf9")),
         "must be the name of an encoding, such as utf-8.*Received: 'utf9'",
     ),
+    "an encoding that reads nothing": (
+        section(entry(encoding="undefined")),
+        "must be the name of an encoding",
+    ),
     "an encoding of bytes": (
         section(entry(encoding="hex")),
         "must be the name of an encoding",

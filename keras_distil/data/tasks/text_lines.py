@@ -63,6 +63,13 @@ def _decoded(path: Path, encoding: str) -> Iterator[str]:
                 "encoding in the task's `encoding`, such as latin-1, cp1252 or "
                 "utf-16."
             ) from error
+        except UnicodeError as error:
+            # Python says no place for a missing byte order mark.
+            raise ValueError(
+                f"'{path}': the text must be {encoding}. Received: bytes that "
+                f"are not ({error}). Name the file's own encoding in the "
+                "task's `encoding`, such as utf-8, utf-16-le or latin-1."
+            ) from error
         read += len(chunk)
         lines += text.count("\n")
         if is_first and text:

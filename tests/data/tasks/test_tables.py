@@ -101,6 +101,16 @@ def test_a_byte_of_another_encoding_is_named(tmp_path, monkeypatch, piece):
     assert list(open_table(path, "latin-1").rows())[1] == (3, ["n\u00e9", "2"])
 
 
+def test_utf_16_without_a_byte_order_mark_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\nfine,1\n", "utf-16-be")
+    said = (
+        r"a.csv': the text must be utf-16. Received: bytes that are not "
+        r"\(UTF-16 stream does not start with BOM\). Name the file's own "
+    )
+    with pytest.raises(ValueError, match=said):
+        list(open_table(path, "utf-16").rows())
+
+
 BAD = {
     "a row with three fields": (
         "a.csv",
