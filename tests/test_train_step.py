@@ -228,12 +228,11 @@ def test_the_pytorch_step_has_our_losses(positions):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("padding", ["0.0", "0.4"])
-def test_train_step_runs(tmp_path, padding):
+def test_train_step_runs(tmp_path):
     figures = tmp_path / "figures.json"
     done = run_script(
         *("train_step.py", "--models", "toy", "--batches", "4"),
-        *("--lengths", "16", "--padding", padding, "--rounds", "2"),
+        *("--lengths", "16", "--padding", "0.4", "--rounds", "2"),
         *("--turn-seconds", "0.05", "--peers", "plain_keras"),
         *("--precisions", "float32", "--json", str(figures)),
     )
@@ -247,8 +246,7 @@ def test_train_step_runs(tmp_path, padding):
         assert row["peak_memory_gb"] > 0.1
         rates = row["real_tokens_per_second"], row["tokens_per_second"]
         # Whole tokens: 38 of 64.
-        share = 1.0 - float(padding)
-        assert rates[0] == pytest.approx(share * rates[1], rel=0.02)
+        assert rates[0] == pytest.approx(0.6 * rates[1], rel=0.02)
     (ratio,) = found["ratios"]
     assert ratio["peer"] == "plain_keras"
     assert len(ratio["speeds"]) == 2

@@ -195,6 +195,7 @@ def _files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_the_trainings_above_do_what_they_are_for(whole):
     """The expected values, worked out by hand from the scores."""
     # Best after the second epoch; two more without a better one.
@@ -299,6 +300,7 @@ class Declared(Patience):
     has_training_state = False
 
 
+@pytest.mark.slow
 def test_callbacks_with_numbers_are_refused_by_name(
     make_distiller, batches, tmp_path, caplog
 ):
@@ -421,6 +423,7 @@ def test_the_balancer_looks_when_it_would_have(
     assert looks == expected
 
 
+@pytest.mark.slow
 def test_an_epoch_that_a_callback_ended_continues(
     make_distiller, batches, tmp_path
 ):

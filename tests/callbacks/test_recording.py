@@ -324,6 +324,7 @@ def test_curves_of_another_training_are_not_mixed(
         fit(make_distiller(), triple, board(hparams={"rate": 1.0}))
 
 
+@pytest.mark.slow
 def test_a_second_training_goes_on_with_the_curves_of_the_first(
     make_distiller, triple, tmp_path
 ):

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,7 +42,7 @@ def places_of(count):
     return np.random.default_rng(count).choice(count, SAMPLE, replace=False)
 
 
-@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("count", marks.slow_except(SIZES, SIZES[0], SIZES[1]))
 def test_epochs_seeds_and_places_are_uncorrelated(count):
     places = places_of(count)
     first = items(places, count)

@@ -4,6 +4,7 @@ import sys
 
 import keras
 import keras_hub
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -104,6 +105,7 @@ def own_logits(model, batch):
     return np.asarray(model(inputs, training=False))
 
 
+@pytest.mark.slow
 def test_the_report(masked_lm, student):
     assert masked_lm.comparison.max_difference < 1e-5
     assert masked_lm.comparison.top1_agreement == 1.0
@@ -162,7 +164,9 @@ def test_a_longer_sequence_is_refused(masked_lm):
         loaded.signatures["token_ids"](token_ids=ids, padding_mask=ids)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", marks.slow_except(KINDS, "classification", "span")
+)
 def test_tasks(kind, task_student, tokenizer, tmp_path):
     model = task_student(kind, KINDS[kind])
     made = make(model, tmp_path / "made")

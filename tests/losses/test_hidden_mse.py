@@ -1,6 +1,7 @@
 """The squared error of hidden states: maths, layers and objectives."""
 
 import keras
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -148,8 +149,10 @@ def expected_loss(teacher, student, x, weight, project):
     return np.mean(found)
 
 
-@pytest.mark.parametrize("kind", ["masked_lm", "classification"])
-@pytest.mark.parametrize("width", [pytest.param(8, marks=pytest.mark.slow), 16])
+@pytest.mark.parametrize(
+    "kind", marks.slow_except(["masked_lm", "classification"], "masked_lm")
+)
+@pytest.mark.parametrize("width", marks.slow_except([8, 16], 16))
 def test_in_a_distiller(kind, width):
     teacher = toy.make_teacher(num_layers=3)
     student = models.initialize_student(

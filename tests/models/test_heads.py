@@ -2,6 +2,7 @@
 
 import keras
 import keras_hub
+import marks
 import numpy as np
 import pytest
 import toy
@@ -45,7 +46,9 @@ def soft_target_loss(teacher, student):
     return logs["soft_target_loss"], logs["label_loss"]
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
+@pytest.mark.parametrize(
+    "family", marks.slow_except(["bert", "distilbert"], "bert")
+)
 def test_a_softmax_is_undone(family):
     teacher = classifier("softmax", family=family)
     student = classifier("softmax", family="distilbert")

@@ -138,6 +138,7 @@ def test_a_run_exports_the_best_student_of_each_task(
         task_results.find_best_student(made, "rte")
 
 
+@pytest.mark.slow
 def test_only_the_chief_exports(run):
     recipe = config.load_recipe(run.folder / "recipe.yaml")
     exporting = recipe.model_copy(update={"export": config.ExportSection()})

@@ -170,6 +170,7 @@ def test_a_task_has_settings_of_its_own(recipe_path, tmp_path):
     assert epochs["rte"] < epochs["stsb"] == 3
 
 
+@pytest.mark.slow
 def test_a_student_can_be_trained_without_any_teacher(recipe_path, tmp_path):
     report = start(
         recipe_path,
@@ -318,6 +319,7 @@ def test_a_run_with_the_teachers_of_all_seeds(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_damaged_results_are_named(finished, tmp_path):
     path, overrides, folder, _ = finished
     shutil.copytree(folder, tmp_path / "run")

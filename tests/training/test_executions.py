@@ -176,6 +176,7 @@ def test_the_updates_are_the_same(trained):
     assert of_four == of_one
 
 
+@pytest.mark.slow
 def test_every_update_has_its_line(trained):
     one, four = (lines(trained[execution][2]) for execution in (1, 4))
     assert [line["step"] for line in four] == list(range(1, 21))

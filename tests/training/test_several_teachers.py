@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import keras
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -86,6 +87,7 @@ def test_a_list_of_one_is_the_teacher_bit_for_bit(options):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_teachers_are_not_changed_and_not_trained():
     teachers = make_teachers()
     before = bytes_of(teachers)
@@ -195,7 +197,7 @@ def test_gradient_norms_are_measured():
 # === Saving and going on ===
 
 
-@pytest.mark.parametrize("task", [False, True])
+@pytest.mark.parametrize("task", marks.slow_except([False, True], True))
 def test_a_saved_distiller_goes_on(tmp_path, task):
     teachers = make_teachers()
     distiller = make_distiller(teachers, run_eagerly=True)
@@ -285,7 +287,12 @@ def task_distiller():
     return teachers, distiller
 
 
-@pytest.mark.parametrize("kind", ["classification", "token_classification"])
+@pytest.mark.parametrize(
+    "kind",
+    marks.slow_except(
+        ["classification", "token_classification"], "token_classification"
+    ),
+)
 def test_labels_are_those_of_all_teachers(kind):
     encoders = make_teachers()
 

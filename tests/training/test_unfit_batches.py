@@ -144,6 +144,7 @@ def test_an_unfit_batch_changes_nothing(distillers, mode, case, how):
         np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.slow
 def test_sizes_that_are_known_are_refused_when_the_step_is_traced(distillers):
     x, y, weight = toy.make_batch()
     batch = tf.data.Dataset.from_tensors((x, y[:, :5], weight))

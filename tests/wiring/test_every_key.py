@@ -31,7 +31,7 @@ def by_run():
     """
     served = Counter(check.run for check in CHECKS.values())
     for key in sorted(CHECKS, key=lambda x: (CHECKS[x].run, x)):
-        few = served[CHECKS[key].run] <= 3
+        few = served[CHECKS[key].run] <= 5
         yield pytest.param(key, marks=[pytest.mark.slow] * few)
 
 

@@ -19,6 +19,7 @@ def read(examples, steps, first=0, **arguments):
     return list(stream.dataset(first).as_numpy_iterator())
 
 
+@pytest.mark.slow
 def test_every_epoch_has_each_example_once_in_another_order(examples):
     # 26 batches are sorted together, across the ends of epochs; the two come
     # out even after 101 times 26 batches.
@@ -204,6 +205,7 @@ def test_spans_without_labels_have_zeros(examples, unlabelled):
             np.testing.assert_array_equal(y[name], expected)
 
 
+@pytest.mark.slow
 def test_a_mixed_stream_is_entered_at_any_step(mixture):
     # In the middle of what is sorted together, for the second time.
     for one, other in zip(

@@ -147,6 +147,7 @@ def test_every_length_is_read(exported, student, length):
     np.testing.assert_allclose(found[real], expected[real], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_table_is_stored_once(student, tokenizer, tmp_path):
     sizes = {}
     for precision in ("float32", "float16", "dynamic_int8"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import keras_hub
+import marks
 import numpy as np
 import pytest
 import toy
@@ -322,6 +323,7 @@ def test_saved_and_loaded(teacher, tmp_path, arrays, all_logits):
     )
 
 
+@pytest.mark.slow
 def test_a_step_of_distillation(teacher):
     student = models.initialize_student(teacher, 1, dropout=0.0)
     distiller = Distiller(teacher, student, losses.triple_loss())
@@ -390,7 +392,11 @@ def test_its_folder_is_written_and_read_back(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["classification", "regression", "token_classification", "span"]
+    "kind",
+    marks.slow_except(
+        ["classification", "regression", "token_classification", "span"],
+        "classification",
+    ),
 )
 def test_folders_of_tasks(folder, tmp_path, kind):
     count = {"classification": 3, "token_classification": 3}.get(kind, 1)

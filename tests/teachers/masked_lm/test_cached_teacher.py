@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import keras
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -610,7 +611,7 @@ def test_the_last_layers_attention_is_kept(
     np.testing.assert_allclose(found, vectors, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("bucketed", marks.slow_except([False, True], False))
 def test_losses_on_attention_are_those_of_the_live_teacher(
     cache, teacher, tokenizer, make_corpus, bucketed
 ):

@@ -188,6 +188,7 @@ def test_batches_carry_what_the_teacher_says(cache_task, task_teacher):
             assert not kept[~real].any()
 
 
+@pytest.mark.slow
 def test_a_mixture_is_learned_from(cache_task, task_teacher):
     mixture = make_mixture()
     cached = cache_task(mixture, hidden_states=["last"])
@@ -458,6 +459,7 @@ def test_a_batch_carries_the_outputs_of_several_teachers(cache_task, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_several_caches_teach_as_several_teachers(cache_task, tmp_path):
     examples = make_examples()
     live = [make_task_teacher(seed=seed) for seed in (4, 5)]

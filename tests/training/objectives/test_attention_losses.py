@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import keras_hub
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -125,7 +126,7 @@ def check(found, expected, name, weight=1.0):
 
 @BOTH
 @pytest.mark.parametrize("graph", [False, True])
-@pytest.mark.parametrize("width", [8, 16])
+@pytest.mark.parametrize("width", marks.slow_except([8, 16], 8))
 def test_masked_lm(teacher, width, graph, kind):
     """A student of another width needs no projection."""
     student = make_student(teacher, hidden_dim=width)

@@ -343,6 +343,7 @@ def test_a_distiller_is_saved_and_goes_on(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_training_brings_the_student_nearer():
     distiller, _ = train(run_eagerly=True)
     batches = tf.data.Dataset.from_tensors(make_batch())

@@ -1,6 +1,7 @@
 """Examples that only the teacher labels, against losses in NumPy."""
 
 import keras
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -47,7 +48,9 @@ def expected_mixed_logs(teacher, student, batch, kind):
     return {**logs, **{k: others[k] for k in OF_LABELS if k in others}}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", marks.slow_except(KINDS, "multi_label", "token_classification")
+)
 def test_an_example_without_a_label_counts_by_its_teacher(
     masked_lm_teacher, kind
 ):
@@ -65,7 +68,9 @@ def test_an_example_without_a_label_counts_by_its_teacher(
     assert logs["label_loss"] != pytest.approx(plain["label_loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", marks.slow_except(KINDS, "classification", "regression")
+)
 def test_gradients_of_a_mixed_batch_are_those_of_finite_differences(
     masked_lm_teacher, kind
 ):
@@ -118,7 +123,7 @@ def test_the_label_of_an_unlabelled_example_is_not_read(
         assert logs_of(objective, (x, y, weight)) == pytest.approx(logs)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", marks.slow_except(KINDS, "span"))
 def test_micro_batches_of_a_mixed_batch_give_the_update_of_the_whole(
     masked_lm_teacher, kind
 ):

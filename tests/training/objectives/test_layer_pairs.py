@@ -183,6 +183,7 @@ def test_tasks(teacher, student, kind):
     assert all(np.isfinite(np.array(x)).all() for x in gradients)
 
 
+@pytest.mark.slow
 def test_each_pair_has_its_projection(teacher):
     student = make_student(teacher, hidden_dim=8)
     pairs = [(0, 1), (3, 1), (3, 0)]

@@ -1,6 +1,7 @@
 """The objective of tasks against losses written out in NumPy."""
 
 import keras
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -190,7 +191,9 @@ def test_logs_are_those_of_numpy(masked_lm_teacher, kind):
         )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", marks.slow_except(KINDS, "span", "multi_label")
+)
 def test_gradients_are_those_of_finite_differences(masked_lm_teacher, kind):
     teacher, student = make_models(masked_lm_teacher, kind)
     objective = make_objective(teacher, student, task_losses(kind))
@@ -226,7 +229,9 @@ def test_gradients_are_those_of_finite_differences(masked_lm_teacher, kind):
         assert found == pytest.approx(slope, rel=5e-3, abs=5e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", marks.slow_except(KINDS, "token_classification")
+)
 def test_micro_batches_and_graph_give_the_update_of_the_whole(
     masked_lm_teacher, kind
 ):
