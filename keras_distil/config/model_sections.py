@@ -100,7 +100,10 @@ class StudentSection(Section):
     if that is a list of teacher layer indices. `initialization: random` copies
     nothing from the teacher, as in the paper's ablation. With `source`, a
     `.keras` file, the student is already distilled and the tasks start from it;
-    `baseline_source` is the same model, trained without a teacher.
+    `baseline_source` is the same model, trained without a teacher. With neither
+    `source` nor `distill`, the student of each task and seed is cut from the
+    teacher that was fine-tuned there, output layer included, and so is the
+    baseline. `dropout` is for distilling from text; tasks have their own.
     """
 
     source: PathText | None = None

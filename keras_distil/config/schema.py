@@ -38,8 +38,9 @@ class Recipe(Section):
     training alone. `checkpoint_steps` is the number of updates between two
     training states, from which an interrupted run continues.
 
-    A recipe without `distill` only trains its teacher and has no `student`; a
-    `distill` without `student` trains a student of the default shape.
+    A `distill` without `student` trains a student of the default shape. Without
+    `distill`, a `student` without `source` is cut, for each task and seed, from
+    the teacher that was fine-tuned on it.
     """
 
     name: Annotated[str, Field(max_length=100)]
@@ -61,6 +62,18 @@ class Recipe(Section):
     export: ExportSection | None = None
     benchmark: BenchmarkSection | None = None
     search: SearchSection | None = None
+
+    @property
+    def cuts_students(self) -> bool:
+        """Whether students begin as layers of a task's fine-tuned teacher."""
+        return _cuts_students(self.distill, self.student)
+
+    def cuts(self, row: str) -> bool:
+        """Whether a row begins as layers of a task's fine-tuned teacher."""
+        if self.student is None or not self.cuts_students:
+            return False
+        is_given = self.student.baseline_source is not None
+        return row == "student" or (row == "baseline" and not is_given)
 
     @model_validator(mode="before")
     @classmethod
@@ -239,6 +252,14 @@ def _check_sources(info: ValidationInfo) -> None:
         )
 
 
+def _cuts_students(
+    distill: DistillSection | None, student: StudentSection | None
+) -> bool:
+    if distill is not None or student is None:
+        return False
+    return student.source is None
+
+
 def _check_models(
     finetune: FineTuneSection,
     distill: DistillSection | None,
@@ -249,14 +270,16 @@ def _check_models(
         "student": student.source if student else None,
         "baseline": student.baseline_source if student else None,
     }
+    cut = _cuts_students(distill, student)
     made = {
         "teacher": True,
         "elmo": True,
-        "student": distill is not None,
-        "baseline": distill is not None and distill.baseline,
+        "student": distill is not None or cut,
+        "baseline": cut if distill is None else distill.baseline,
     }
     remedies = {
-        "student": "`student.source`, or a `distill` section",
+        "student": "`student.num_layers`, to cut it from the fine-tuned "
+        "teacher, `student.source`, or a `distill` section",
         "baseline": "`student.baseline_source`, or `distill.baseline: true`",
     }
     for row in finetune.rows:
@@ -265,3 +288,10 @@ def _check_models(
                 f"the row {row!r} has no model to start from: give "
                 f"{remedies[row]}, or leave it out of `rows`."
             )
+    alone = "baseline" in finetune.rows and "teacher" not in finetune.rows
+    if cut and alone and sources["baseline"] is None:
+        raise ValueError(
+            "the row 'baseline' is cut from the fine-tuned teacher: add "
+            "teacher to `rows`, or give `student.baseline_source`. "
+            f"Received: {finetune.rows}."
+        )

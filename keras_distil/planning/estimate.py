@@ -108,7 +108,8 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
     _check_devices(recipe, devices)
     teacher, origin = encoder_shape(recipe.teacher.source)
     length = recipe.data.sequence_length
-    if length > teacher.max_sequence_length:
+    reads_text = recipe.distill or recipe.teacher.train
+    if reads_text and length > teacher.max_sequence_length:
         raise ValueError(
             f"`data.sequence_length` must be at most "
             f"{teacher.max_sequence_length}, the positions of the teacher "
@@ -126,24 +127,18 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
             **_describe(teacher),
         },
     }
-    if recipe.distill is None or recipe.student is None:
-        students = given_students(recipe)
-        given = students.get("student")
-        if given is not None:
-            summary |= task_caches(recipe, teacher, encoder_shape(given)[0])
+    student = _student_shape(recipe, teacher)
+    if student is not None:
+        summary |= task_caches(recipe, teacher, student)
+        if recipe.distill is not None or recipe.cuts_students:
+            summary["student"] = _describe_student(student, teacher)
+    if recipe.distill is None or student is None:
         return summary | {"tokens": _tokens(recipe)}
-    student = student_shape(teacher, **recipe.student.shape())
-    fewer = 100 * (1 - student.parameters / teacher.parameters)
     if recipe.teacher.cache is not None:
         summary["teacher_cache"] = text_cache(
             recipe, recipe.teacher.cache, recipe.distill, teacher
         )
-    summary |= task_caches(recipe, teacher, student)
     return summary | {
-        "student": {
-            **_describe(student),
-            "fewer_parameters_percent": round(fewer, 1),
-        },
         "tokens": _tokens(recipe),
         "memory_gb_per_device": _in_billions(
             _memory(recipe, recipe.distill, teacher, student, devices)
@@ -313,6 +308,28 @@ def _check_devices(recipe: Recipe, devices: int) -> None:
 
 def _describe(shape: EncoderShape) -> dict[str, Any]:
     return {**dataclasses.asdict(shape), "parameters": shape.parameters}
+
+
+def _student_shape(
+    recipe: Recipe, teacher: EncoderShape
+) -> EncoderShape | None:
+    """Returns the student's shape; None if no student is trained."""
+    if recipe.student is None:
+        return None
+    if recipe.distill is not None or recipe.cuts_students:
+        return student_shape(teacher, **recipe.student.shape())
+    given = given_students(recipe).get("student")
+    return None if given is None else encoder_shape(given)[0]
+
+
+def _describe_student(
+    student: EncoderShape, teacher: EncoderShape
+) -> dict[str, Any]:
+    fewer = 100 * (1 - student.parameters / teacher.parameters)
+    return {
+        **_describe(student),
+        "fewer_parameters_percent": round(fewer, 1),
+    }
 
 
 def _tokens(recipe: Recipe) -> dict[str, Any]:

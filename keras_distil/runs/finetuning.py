@@ -11,7 +11,7 @@ from keras_distil import callbacks, config, data, losses
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.evaluation import significance
 from keras_distil.losses import registry
-from keras_distil.models import load_task_model, task_model
+from keras_distil.models import load_task_model
 from keras_distil.runs import score_table, trainers
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.fit import fit_steps
@@ -21,6 +21,7 @@ from keras_distil.runs.more_text import (
 )
 from keras_distil.runs.run_folder import LOGS, Run
 from keras_distil.runs.sections import finetune_section
+from keras_distil.runs.student import copies_weights, make_task_model
 from keras_distil.runs.table_making import make_table
 from keras_distil.runs.task_results import (
     MODEL_FILE,
@@ -56,7 +57,8 @@ def finetune(
     Args:
         run: the run.
         tasks: from `load_tasks`.
-        encoders: by row, the models that the tasks start from.
+        encoders: by row, the models that the tasks start from, or models of
+            the sizes of those that are cut from a teacher.
         costs: by row.
 
     Returns:
@@ -88,6 +90,7 @@ def finetune(
         score_table.PUBLISHED,
         metrics=metrics,
         selection=settings.selection,
+        cut=[x for x in rows if copies_weights(run.recipe, x, encoders)],
     )
 
 
@@ -106,7 +109,7 @@ def train_rows(
         task: the task.
         encoders: by row, the models to start from, including the teacher if it
             augments the students' examples.
-        rows: the rows to train. A student's teacher comes before it.
+        rows: the rows to train, with the teacher of a student.
         later: updates of trainings on later tasks.
     """
     left = _trainings_left(run, task, rows)
@@ -124,10 +127,12 @@ def train_rows(
 def _trainings_left(
     run: Run, task: BuiltTask, rows: Sequence[str]
 ) -> list[TaskTraining]:
+    # Others may begin as layers of the teacher, or learn from it.
+    in_order = sorted(rows, key=lambda row: row != score_table.TEACHER)
     planned = [
         plan_training(run, task.name, row, seed)
         for seed in finetune_section(run.recipe).of_task(task.name).seeds
-        for row in rows
+        for row in in_order
     ]
     if finetune_section(run.recipe).teacher_seeds == "all":
         # Each student learns from the teachers of all seeds.
@@ -190,14 +195,7 @@ def _train(
     """Trains one model, scores its best epoch and writes both to disk."""
     started = time.perf_counter()
     keras.utils.set_random_seed(planned.seed)
-    model = task_model(
-        encoder,
-        task.kind,
-        task.outputs,
-        dropout=finetune_section(run.recipe).dropout,
-        labels=task.labels,
-        seed=planned.seed,
-    )
+    model = make_task_model(run, planned, encoder, task)
     teachers = []
     if planned.row == score_table.STUDENT:
         teachers = [

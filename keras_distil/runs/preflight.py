@@ -59,7 +59,8 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     check_given_files(recipe)
     teacher, _ = encoder_shape(recipe.teacher.source)
     check_lengths(recipe, teacher.max_sequence_length)
-    if recipe.distill is not None and recipe.student is not None:
+    made = recipe.distill is not None or recipe.cuts_students
+    if made and recipe.student is not None:
         student = student_shape(teacher, **recipe.student.shape())
         check_layers(recipe, teacher, student)
     _open_students(recipe, teacher)

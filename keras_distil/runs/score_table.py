@@ -234,6 +234,7 @@ class ResultTable(Section):
         level: confidence level of all intervals.
         resamples: number of bootstrap draws.
         selection: where the epochs were chosen, as in `finetune.selection`.
+        cut: rows that began as layers of the fine-tuned teacher.
     """
 
     format_version: Literal[1] = 1
@@ -244,6 +245,7 @@ class ResultTable(Section):
     level: Share
     resamples: Count
     selection: Literal["dev", "train"] = "dev"
+    cut: tuple[str, ...] = ()
 
     @pydantic.model_validator(mode="after")
     def _check_names(self) -> "ResultTable":
@@ -257,7 +259,7 @@ class ResultTable(Section):
             raise ValueError("rows and tasks must have different names")
         if not {*used, *compared} <= set(self.tasks):
             raise ValueError("`tasks` must name every task that is used")
-        if not set(sides) <= set(names):
+        if not {*sides, *self.cut} <= set(names):
             raise ValueError("comparisons must be of rows of the table")
         return self
 

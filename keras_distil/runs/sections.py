@@ -3,6 +3,7 @@
 from keras_distil import config
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.finetune_section import FineTuneSection
+from keras_distil.config.model_sections import StudentSection
 
 
 def distill_section(recipe: config.Recipe) -> DistillSection:
@@ -36,3 +37,14 @@ def search_settings(recipe: config.Recipe) -> config.SearchSection:
     if recipe.search is None:
         raise ValueError(f"The recipe {recipe.name!r} searches nothing.")
     return recipe.search
+
+
+def student_section(recipe: config.Recipe) -> StudentSection:
+    """The recipe's `student` section.
+
+    Raises:
+        ValueError: if the recipe does not have one.
+    """
+    if recipe.student is None:
+        raise ValueError(f"The recipe {recipe.name!r} has no student.")
+    return recipe.student

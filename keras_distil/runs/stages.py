@@ -38,6 +38,7 @@ from keras_distil.runs.student import (
     load_given_students,
     load_students_of_run,
     make_student,
+    stand_in_students,
 )
 from keras_distil.runs.tasks import BuiltTask, load_tasks
 from keras_distil.runs.teacher import (
@@ -144,6 +145,7 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
     encoders = load_given_students(run, teacher.model)
     tasks: dict[str, BuiltTask] = {}
     if recipe.finetune is not None and only != "distill":
+        encoders |= stand_in_students(run, teacher.model)
         tasks = {
             name: add_unlabelled(run, task)
             for name, task in load_tasks(run).items()

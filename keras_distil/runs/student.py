@@ -1,6 +1,8 @@
 """The students of a run: newly made, or loaded from files."""
 
-from keras_hub.models import MaskedLM
+from collections.abc import Mapping
+
+from keras_hub.models import MaskedLM, Task
 
 from keras_distil import config, models
 from keras_distil.runs import score_table
@@ -11,6 +13,16 @@ from keras_distil.runs.checks import (
 )
 from keras_distil.runs.given_files import given_students
 from keras_distil.runs.run_folder import BASELINE_FILE, STUDENT_FILE, Run
+from keras_distil.runs.sections import finetune_section, student_section
+from keras_distil.runs.task_results import (
+    MODEL_FILE,
+    TaskTraining,
+    plan_training,
+)
+from keras_distil.runs.tasks import BuiltTask
+
+# A student of other sizes takes no weights of its teacher.
+_WIDTHS = ("hidden_dim", "intermediate_dim", "num_heads")
 
 
 def make_student(
@@ -22,9 +34,7 @@ def make_student(
         ValueError: if the recipe has no student, or a loss pairs layers that do
             not exist.
     """
-    settings = recipe.student
-    if settings is None:
-        raise ValueError(f"The recipe {recipe.name!r} has no student.")
+    settings = student_section(recipe)
     student = models.initialize_student(
         teacher,
         **settings.shape(),
@@ -35,6 +45,62 @@ def make_student(
     )
     check_layers(recipe, teacher.backbone, student.backbone)
     return student
+
+
+def make_task_model(
+    run: Run, planned: TaskTraining, encoder: MaskedLM, task: BuiltTask
+) -> Task:
+    """Makes the untrained model of a row on a task.
+
+    Args:
+        run: the run.
+        planned: the training.
+        encoder: the model to start from; not used if the row is cut from the
+            fine-tuned teacher, whose output layer it then has, too.
+        task: the task.
+    """
+    dropout = finetune_section(run.recipe).dropout
+    if not run.recipe.cuts(planned.row):
+        return models.task_model(
+            encoder,
+            task.kind,
+            task.outputs,
+            dropout=dropout,
+            labels=task.labels,
+            seed=planned.seed,
+        )
+    teacher = plan_training(
+        run, planned.task, score_table.TEACHER, planned.seed
+    )
+    settings = student_section(run.recipe)
+    return models.initialize_student(
+        models.load_task_model(teacher.folder / MODEL_FILE),
+        **settings.shape(),
+        initialization=settings.initialization,
+        dropout=dropout,
+        dtype=run.recipe.precision,
+        seed=planned.seed,
+    )
+
+
+def copies_weights(
+    recipe: config.Recipe, row: str, encoders: Mapping[str, MaskedLM]
+) -> bool:
+    """Whether a row begins with weights of the task's fine-tuned teacher.
+
+    Args:
+        recipe: the recipe.
+        row: the row.
+        encoders: by row, models of its size.
+    """
+    if not recipe.cuts(row):
+        return False
+    student, teacher = (
+        [getattr(encoders[x].backbone, name) for name in _WIDTHS]
+        for x in (row, score_table.TEACHER)
+    )
+    wanted = student_section(recipe).initialization
+    return wanted == "teacher" and student == teacher
 
 
 def load_student(
@@ -69,6 +135,18 @@ def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
         check_lengths(run.recipe, positions, f"the student in {source}")
         students[row] = student
     return students
+
+
+def stand_in_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
+    """Makes models of the sizes of students that are cut later, by row.
+
+    Raises:
+        ValueError: if a loss pairs layers that do not exist.
+    """
+    rows = [x for x in finetune_section(run.recipe).rows if run.recipe.cuts(x)]
+    if not rows:
+        return {}
+    return dict.fromkeys(rows, make_student(run.recipe, teacher))
 
 
 def load_students_of_run(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:

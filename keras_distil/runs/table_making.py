@@ -43,6 +43,7 @@ def make_table(
     *,
     metrics: Mapping[str, Metric] | None = None,
     selection: Literal["dev", "train"] = "dev",
+    cut: Sequence[str] = (),
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -59,6 +60,7 @@ def make_table(
             the predictions of one seed. For other tasks it is the mean of their
             single metrics, recomputed from the examples.
         selection: where the epochs were chosen, for the notes of the table.
+        cut: rows that began as layers of the fine-tuned teacher.
         level: float between 0 and 1, confidence level of the intervals.
         resamples: int >= 1, number of bootstrap draws.
         seed: int >= 0, seed of the draws.
@@ -99,6 +101,7 @@ def make_table(
         level=level,
         resamples=resamples,
         selection=selection,
+        cut=tuple(cut),
     )
 
 

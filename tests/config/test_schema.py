@@ -373,7 +373,8 @@ UNLABELLED = (
         (["distill=null", TASKS % "[teacher]", "data.sources=[]"], None),
         (
             ["distill=null", TASKS % "[teacher, student]"],
-            "finetune: the row 'student' has no model to start from",
+            "finetune: the row 'student' has no model to start from: give "
+            "`student.num_layers`, to cut it from the fine-tuned teacher, `stu",
         ),
         (
             [
@@ -382,6 +383,23 @@ UNLABELLED = (
                 "student={source: x.keras}",
             ],
             None,
+        ),
+        (
+            [
+                "distill=null",
+                TASKS % "[teacher, student, baseline]",
+                "student={num_layers: 2}",
+            ],
+            None,
+        ),
+        (
+            [
+                "distill=null",
+                TASKS % "[baseline]",
+                "student={num_layers: 2}",
+            ],
+            "finetune: the row 'baseline' is cut from the fine-tuned teacher: "
+            "add teacher to `rows`",
         ),
         (
             ["distill=null", TRAIN % ("adapter", ""), "data.sources=[]"],

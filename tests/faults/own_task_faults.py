@@ -8,6 +8,7 @@ _RUN = "tests/runs/own_tasks/test_own_tasks.py"
 _WINDOWS = (f"{_RUN}::test_windows_of_a_text_are_one_example",)
 _METRICS = ("tests/evaluation/test_task_metrics.py",)
 _SEVERAL = ("tests/losses/test_binary.py",)
+_CUT = "tests/runs/test_cut_students.py"
 
 FAULTS = (
     Fault(
@@ -100,5 +101,21 @@ FAULTS = (
         'return "multi_label"',
         'return "classification"',
         ("tests/training/objectives/test_task_objective.py",),
+    ),
+    Fault(
+        "a student is cut from the teacher of another seed",
+        "make_task_model",
+        "score_table.TEACHER, planned.seed",
+        "score_table.TEACHER, 3",
+        (
+            f"{_CUT}::test_student_and_baseline_begin_as_the_teacher_of_their_seed",
+        ),
+    ),
+    Fault(
+        "rows are trained in the order of the recipe",
+        "_trainings_left",
+        "key=lambda row: row != score_table.TEACHER",
+        "key=lambda row: False",
+        (f"{_CUT}::test_teachers_come_first_whatever_the_order_of_rows",),
     ),
 )

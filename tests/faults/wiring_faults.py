@@ -297,9 +297,9 @@ FAULTS = (
     ),
     Fault(
         "a task's dropout is ignored",
-        "_train",
-        "dropout=finetune_section(run.recipe).dropout",
-        "dropout=0.1",
+        "make_task_model",
+        "dropout = finetune_section(run.recipe).dropout",
+        "dropout = 0.1",
         _key("finetune.dropout"),
     ),
     Fault(

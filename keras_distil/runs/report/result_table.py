@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from keras_distil.runs.report.html_page import ReportSection, escape, make_table
 from keras_distil.runs.score_table import (
+    BASELINE,
     TEACHER,
     MacroScore,
     PublishedRow,
@@ -310,6 +311,8 @@ def _notes(table: ResultTable) -> list[str]:
             "the epochs. The development sets chose nothing: they were read "
             "once, with the chosen epoch."
         )
+    if table.cut:
+        notes.append(_note_on_cut(table.cut))
     if table.comparisons:
         notes.append(
             f"{_DAGGER} The difference to the teacher is inside the noise: "
@@ -325,6 +328,19 @@ def _notes(table: ResultTable) -> list[str]:
             "and machine are not ours; compare ratios alone."
         )
     return notes
+
+
+def _note_on_cut(rows: Sequence[str]) -> str:
+    note = (
+        f"Rows that began as layers of the fine-tuned teacher, with its output "
+        f"layer: {', '.join(rows)}."
+    )
+    if BASELINE in rows:
+        note += (
+            " So the baseline, which then learned from the labels alone, has "
+            "something of the teacher as well."
+        )
+    return note
 
 
 def _sentences(table: ResultTable) -> list[str]:

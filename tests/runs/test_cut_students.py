@@ -1,0 +1,128 @@
+"""Students without a general stage, cut from a task's fine-tuned teacher."""
+
+import json
+
+import numpy as np
+import pytest
+from toy import randomize
+
+from keras_distil import config, models
+from keras_distil.models.task_model import kind_of
+from keras_distil.planning import estimate
+from keras_distil.runs import finetuning, run_folder, stages, student
+from keras_distil.runs.task_results import MODEL_FILE, plan_training
+from keras_distil.runs.tasks import load_task
+from keras_distil.utils.progress import Progress
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
+
+@pytest.fixture
+def recipe_path(toy_teacher, toy_glue, tmp_path):
+    path = tmp_path / "cut.yaml"
+    path.write_text(
+        f"""
+name: cut
+teacher: {{source: {toy_teacher}}}
+student: {{layers: [1]}}
+data: {{root: {toy_glue}}}
+finetune:
+  tasks: [rte]
+  source: files
+  rows: [student, baseline, teacher]
+  seeds: [3, 4]
+  max_length: 12
+  epochs: 1
+  batch_size: 4
+  dropout: 0.25
+  jit_compile: false
+evaluate: {{latency_length: 8}}
+"""
+    )
+    return path
+
+
+def open_run(path, folder, *overrides):
+    recipe = config.load_recipe(path, overrides)
+    return run_folder.open_run(recipe, folder, Progress(quiet=True))
+
+
+def weights_of(model):
+    return [np.array(x) for x in model.weights]
+
+
+def test_student_and_baseline_begin_as_the_teacher_of_their_seed(
+    recipe_path, toy_teacher, tmp_path
+):
+    run = open_run(recipe_path, tmp_path / "run")
+    task = load_task(run.recipe, "rte")
+    untuned = models.load_teacher(toy_teacher)
+    teacher = randomize(
+        models.task_model(
+            untuned, "classification", task.outputs, labels=task.labels
+        ),
+        seed=4,
+    )
+    planned = plan_training(run, "rte", "teacher", 4)
+    planned.folder.mkdir(parents=True)
+    teacher.save(planned.folder / MODEL_FILE)
+    made, other = (
+        student.make_task_model(
+            run, plan_training(run, "rte", row, 4), untuned, task
+        )
+        for row in ("student", "baseline")
+    )
+    for a, b in zip(weights_of(made), weights_of(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert kind_of(made) == "classification" and made.labels == task.labels
+    assert made.backbone.num_layers == 1 and made.dropout == 0.25
+    one = weights_of(made.backbone.transformer_layers[0])
+    other = weights_of(teacher.backbone.transformer_layers[1])
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(
+        made.output_dense.kernel, teacher.output_dense.kernel
+    )
+    rows = {"teacher": untuned, "student": made, "baseline": made}
+    assert student.copies_weights(run.recipe, "baseline", rows)
+    for change in ("initialization=random", "source=x.keras"):
+        changed = config.load_recipe(
+            recipe_path,
+            [f"student.{change}", "finetune.rows=[teacher, student]"],
+        )
+        assert not student.copies_weights(changed, "student", rows)
+    assert not student.copies_weights(run.recipe, "teacher", rows)
+
+
+def test_teachers_come_first_whatever_the_order_of_rows(recipe_path, tmp_path):
+    run = open_run(recipe_path, tmp_path / "run")
+    task = load_task(run.recipe, "rte")
+    left = finetuning._trainings_left(run, task, run.recipe.finetune.rows)
+    assert [f"{x.row} {x.seed}" for x in left] == [
+        *("teacher 3", "student 3", "baseline 3"),
+        *("teacher 4", "student 4", "baseline 4"),
+    ]
+
+
+def test_a_plan_shows_the_student(recipe_path):
+    summary = estimate.summarise(config.load_recipe(recipe_path, []))
+    assert summary["student"]["num_layers"] == 1
+
+
+@pytest.mark.slow
+def test_a_run_without_a_general_stage(recipe_path, tmp_path):
+    report = stages.run_recipe(
+        open_run(recipe_path, tmp_path / "run", "finetune.seeds=[3]")
+    )
+    table = report["tasks"]
+    assert [row["name"] for row in table["rows"]] == [
+        "teacher",
+        "student",
+        "baseline",
+    ]
+    assert table["cut"] == ["student", "baseline"]
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "with its output layer: student, baseline. So the baseline" in page
+    results = sorted((tmp_path / "run" / "tasks").glob("*/*/*/result.json"))
+    assert len(results) == 3
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
