@@ -1,0 +1,389 @@
+"""Ways to distil, beside each other at the same number of student tokens.
+
+Every method starts from the same teacher, and its student from the same
+layers of it; what differs is the objective, the text and the order of steps.
+Choices are made on a part of each training set (`finetune.selection: train`);
+the development sets are read once, at the end of every training. Prints a
+Markdown table: the scores, the paired difference to the authors' method with
+its bootstrap interval, and what each part took in minutes of a core.
+
+An interrupted call continues where it stopped. Several calls can train
+methods into one folder; the last one, with all of them, only reads.
+
+    python benchmarks/methods.py --texts TEXTS --glue GLUE --output FOLDER
+    python benchmarks/methods.py ... --tasks cola rte --seeds 0 --methods \
+        authors relations
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import load_file
+
+from keras_distil import data
+from keras_distil.evaluation import significance, spans
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+AUTHORS = "authors"
+# Losses of general stages, which else are as in
+# recipes/masked_lm_minilm_to_3_layers.yaml.
+GENERAL: dict[str, str] = {
+    # Weights, temperature and positions as the authors of DistilBERT had them.
+    AUTHORS: "{mlm: {weight: 2.0}, soft_target: {weight: 5.0, temperature: "
+    "2.0}, cosine: {weight: 1.0}}",
+    "words": "{mlm: {weight: 2.0}, soft_target: {weight: 5.0, temperature: "
+    "2.0, positions: masked}, cosine: {weight: 10.0}}",
+    "relations": "{attention_relation: {weight: 1.0, relation_heads: 12}}",
+}
+EPOCHS = 15
+FIRST_STAGE = 10
+
+_OUTPUTS = {"label": {}, "soft_target": {"temperature": 2.0}}
+_STATES = {**_OUTPUTS, "cosine": {"weight": 5.0}}
+_LAYERS = {"hidden_mse": {"layers": "uniform"}, "attention_relation": {}}
+_AUGMENTED = {"augment_copies": 20, "augmented_share": 0.5}
+_ONE_STAGE = {"losses": _STATES, "epochs": EPOCHS}
+_TWO_STAGES = {
+    "stages": [
+        {"losses": _LAYERS, "epochs": FIRST_STAGE},
+        {"losses": _OUTPUTS, "epochs": EPOCHS - FIRST_STAGE},
+    ]
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to distil.
+
+    Attributes:
+        title: what the table calls it.
+        general: its general stage, a key of `GENERAL`; None cuts the student
+            from the fine-tuned teacher.
+        finetune: its keys of the recipe's section `finetune`.
+    """
+
+    title: str
+    general: str | None
+    finetune: Mapping[str, Any]
+
+
+METHODS: dict[str, Method] = {
+    AUTHORS: Method(
+        "the authors': triple loss, then labels and outputs",
+        AUTHORS,
+        {"losses": _OUTPUTS, "epochs": EPOCHS},
+    ),
+    "words": Method(
+        "masked words and states, then labels, outputs and states",
+        "words",
+        _ONE_STAGE,
+    ),
+    "relations": Method(
+        "relations, then labels, outputs and states", "relations", _ONE_STAGE
+    ),
+    "cut_outputs": Method(
+        "cut from the fine-tuned teacher: labels and outputs",
+        None,
+        {"losses": _OUTPUTS, "epochs": EPOCHS},
+    ),
+    "cut": Method("cut: labels, outputs and states", None, _ONE_STAGE),
+    "cut_stages": Method(
+        "cut: layers and relations, then labels and outputs", None, _TWO_STAGES
+    ),
+    "cut_augmented": Method(
+        "cut: labels, outputs and states, augmented text",
+        None,
+        {**_ONE_STAGE, **_AUGMENTED},
+    ),
+    "cut_stages_augmented": Method(
+        "cut: in two stages, augmented text",
+        None,
+        {**_TWO_STAGES, **_AUGMENTED},
+    ),
+    "cut_teachers": Method(
+        "cut: labels, outputs and states of all seeds' teachers",
+        None,
+        {**_ONE_STAGE, "teacher_seeds": "all"},
+    ),
+}
+SQUAD = "squad"
+COSTS_FILE = "costs.jsonl"
+
+
+# === The runs ===
+
+
+def run_recipe(
+    recipe: Path, changes: Sequence[str], folder: Path, part: str
+) -> None:
+    """Makes or continues a run in a process, and notes its processor time.
+
+    Args:
+        recipe: the recipe's file.
+        changes: `key=value` each.
+        folder: the run's folder.
+        part: what the time is for, in the notes.
+    """
+    command = [sys.executable, "-m", "keras_distil", "run", recipe, "--quiet"]
+    for change in changes:
+        command += ["--set", change]
+    with _counted(folder, part):
+        subprocess.run([*command, "--output", folder], check=True)
+
+
+@contextlib.contextmanager
+def _counted(folder: Path, part: str) -> Iterator[None]:
+    """Adds the processor time of child processes to a folder's notes."""
+
+    def seconds() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    begun = seconds()
+    try:
+        yield
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        note = {"part": part, "cpu_s": round(seconds() - begun, 1)}
+        with (folder / COSTS_FILE).open("a") as file:
+            file.write(json.dumps(note) + "\n")
+
+
+def minutes_of(folder: Path) -> float:
+    """Returns the processor time noted in a folder, minutes of a core."""
+    path = folder / COSTS_FILE
+    if not path.exists():
+        return 0.0
+    notes = map(json.loads, path.read_text().splitlines())
+    return sum(note["cpu_s"] for note in notes) / 60.0
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has written its report, which comes last."""
+    return (folder / "report.json").exists()
+
+
+def distil_on_text(name: str, arguments: argparse.Namespace) -> Path:
+    """Makes the student of a general stage; returns its run's folder."""
+    folder = arguments.output / "general" / name
+    if not is_finished(folder):
+        run_recipe(
+            RECIPES / "masked_lm_minilm_to_3_layers.yaml",
+            [
+                f"data.root={arguments.texts}",
+                f"precision={arguments.precision}",
+                f"distill.steps={arguments.steps}",
+                f"distill.warmup_steps={max(1, arguments.steps // 16)}",
+                "distill.baseline=false",
+                f"distill.losses={GENERAL[name]}",
+            ],
+            folder,
+            "student",
+        )
+    return folder
+
+
+def task_recipe(
+    task: str,
+    rows: Sequence[str],
+    student: Mapping[str, Any] | None,
+    finetune: Mapping[str, Any],
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """Returns the recipe of rows on a task."""
+    is_squad = task == SQUAD
+    return {
+        "name": "methods",
+        "seed": 0,
+        "precision": arguments.precision,
+        "teacher": {"source": "embedded"},
+        "student": student,
+        "data": {"root": str(arguments.squad if is_squad else arguments.glue)},
+        "finetune": {
+            "tasks": [task],
+            "source": "files",
+            "selection": "train",
+            "rows": list(rows),
+            "seeds": arguments.seeds,
+            "max_length": 384 if is_squad else 128,
+            **finetune,
+        },
+    }
+
+
+def fine_tune(
+    recipe: Mapping[str, Any], folder: Path, part: str, teachers: Path | None
+) -> None:
+    """Fine-tunes a recipe's rows; teachers are taken from another run."""
+    if is_finished(folder):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if teachers is not None:
+        for trained in teachers.glob("tasks/*/teacher"):
+            mine = folder / trained.relative_to(teachers)
+            if not mine.exists():
+                shutil.copytree(trained, mine)
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
+    run_recipe(path, (), folder, part)
+
+
+def train(name: str, arguments: argparse.Namespace) -> None:
+    """Trains a method's students on all tasks."""
+    method = METHODS[name]
+    student: dict[str, Any] = {"num_layers": 3}
+    if method.general:
+        general = distil_on_text(method.general, arguments)
+        student = {"source": str(general / "student.keras")}
+    for task in arguments.tasks:
+        teachers = arguments.output / "teachers" / task
+        fine_tune(
+            task_recipe(task, ["teacher"], None, {}, arguments),
+            teachers,
+            "teacher",
+            None,
+        )
+        rows = ["teacher", "student"]
+        fine_tune(
+            task_recipe(task, rows, student, method.finetune, arguments),
+            arguments.output / "methods" / name / task,
+            "student",
+            teachers,
+        )
+
+
+# === The table ===
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """A row's scores on all tasks, in percent.
+
+    Attributes:
+        medians: over the seeds, by task.
+        draws: those of bootstrap draws of the examples, by task.
+    """
+
+    medians: dict[str, float]
+    draws: dict[str, np.ndarray]
+
+    @property
+    def mean(self) -> float:
+        """The mean over the tasks."""
+        return float(np.mean(list(self.medians.values())))
+
+
+def read_scores(
+    folder: Path, row: str, arguments: argparse.Namespace
+) -> Scores:
+    """Reads the predictions that a row's models made for the dev sets."""
+    medians, draws = {}, {}
+    for task in arguments.tasks:
+        inside = folder / task / "tasks" / task / row
+        seeds = [inside / f"seed_{seed}" for seed in arguments.seeds]
+        found = [load_file(x / "predictions.safetensors") for x in seeds]
+        predictions = np.stack([each["dev"] for each in found])
+        labels, metric = _labels_and_metric(
+            task, seeds[0], predictions, arguments.glue
+        )
+        each = [metric(labels, one) for one in predictions]
+        medians[task] = 100.0 * float(np.median(each))
+        draws[task] = 100.0 * significance.bootstrap_scores(
+            labels, predictions, metric, seed=significance.task_seed(task)
+        )
+    return Scores(medians, draws)
+
+
+def _labels_and_metric(
+    task: str, seed: Path, predictions: np.ndarray, glue: str
+) -> tuple[np.ndarray, Any]:
+    if task == SQUAD:
+        # Each question's own F1 is stored; no other label is needed.
+        return np.zeros(predictions.shape[1:], np.float32), spans.mean_f1
+    examples = data.load_glue(task, "dev", root=glue)
+    names = json.loads((seed / "result.json").read_text())["metrics"]["dev"]
+    counted = [significance.COUNTED_METRICS[name] for name in names]
+    return np.asarray(examples.labels), significance.mean_of(*counted)
+
+
+def markdown(arguments: argparse.Namespace) -> str:
+    """Returns the table, with one row per method and the teacher's."""
+    teacher = read_scores(arguments.output / "teachers", "teacher", arguments)
+    found = {
+        name: read_scores(
+            arguments.output / "methods" / name, "student", arguments
+        )
+        for name in arguments.methods
+    }
+    heads = [*arguments.tasks, "mean", "kept", "general", "tasks"]
+    lines = [
+        f"| | {' | '.join(heads)} | beside the authors' (95%) |",
+        "| --- |" + " ---: |" * (len(heads) + 1),
+        _line("teacher", teacher, teacher, ["", "", ""]),
+    ]
+    for name, scores in found.items():
+        method = METHODS[name]
+        general = arguments.output / "general" / str(method.general)
+        tasks = (arguments.output / "methods" / name).iterdir()
+        cells = [
+            f"{minutes_of(general):.0f}",
+            f"{sum(map(minutes_of, tasks)):.0f}",
+            "",
+        ]
+        if name != AUTHORS and AUTHORS in found:
+            difference = significance.paired_difference(
+                significance.macro_samples(scores.draws),
+                significance.macro_samples(found[AUTHORS].draws),
+            )
+            cells[-1] = (
+                f"{scores.mean - found[AUTHORS].mean:+.1f} "
+                f"({difference.low:.1f} to {difference.high:.1f})"
+            )
+        lines.append(_line(method.title, scores, teacher, cells))
+    return "\n".join(lines)
+
+
+def _line(
+    title: str, scores: Scores, teacher: Scores, cells: Sequence[str]
+) -> str:
+    numbers = [*scores.medians.values(), scores.mean]
+    numbers.append(100.0 * scores.mean / teacher.mean)
+    shown = [f"{number:.1f}" for number in numbers]
+    return f"| {' | '.join([title, *shown, *cells])} |"
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--texts", required=True, help="folder of *.txt")
+    parser.add_argument("--glue", required=True, help="GLUE's folders")
+    parser.add_argument("--squad", help="folder of train.json and dev.json")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument(
+        "--tasks", nargs="+", default=["cola", "sst2", "mrpc", "stsb", "rte"]
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), default=list(METHODS)
+    )
+    arguments = parser.parse_args()
+    for name in arguments.methods:
+        train(name, arguments)
+    print(markdown(arguments))
+
+
+if __name__ == "__main__":
+    main()
