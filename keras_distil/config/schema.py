@@ -160,6 +160,8 @@ class Recipe(Section):
                 "from text: how long tasks take is not known before. Remove "
                 "it, or set `distill.minutes`."
             )
+        if info.data["teacher"].is_given:
+            _check_given_teacher(info.data["teacher"], distill, finetune)
         if finetune is not None:
             _check_models(finetune, distill, student)
         elif distill is None and student is not None:
@@ -249,6 +251,37 @@ def _check_sources(info: ValidationInfo) -> None:
     if data is not None and not data.sources:
         raise ValueError(
             "there is no text to train on: add `data.sources`. Received: none."
+        )
+
+
+def _check_given_teacher(
+    teacher: TeacherSection,
+    distill: DistillSection | None,
+    finetune: FineTuneSection | None,
+) -> None:
+    """Raises ValueError if a teacher of a task is to do something else."""
+    if distill is not None or teacher.train is not None:
+        raise ValueError(
+            "`teacher.task_source` is fine-tuned on a task and cannot teach "
+            "from text: distil in a recipe of its own, and give its student "
+            "as `student.source`; remove `distill` and `teacher.train`."
+        )
+    if finetune is None or len(finetune.tasks) != 1:
+        names = finetune.task_names if finetune else []
+        raise ValueError(
+            "`tasks` must be the one task of `teacher.task_source`. "
+            f"Received: {names}."
+        )
+    if finetune.augment_copies:
+        raise ValueError(
+            "`augment_copies` asks an untuned teacher for words, and "
+            "`teacher.task_source` is not one; use 0. Received: "
+            f"{finetune.augment_copies}."
+        )
+    if finetune.teacher_seeds == "all":
+        raise ValueError(
+            "`teacher_seeds: all` is for teachers of several seeds, and "
+            "`teacher.task_source` is one; remove it. Received: 'all'."
         )
 
 

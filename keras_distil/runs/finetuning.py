@@ -26,6 +26,7 @@ from keras_distil.runs.table_making import make_table
 from keras_distil.runs.task_results import (
     MODEL_FILE,
     TaskTraining,
+    plan_row,
     plan_teachers,
     plan_training,
     read_task_result,
@@ -77,10 +78,7 @@ def finetune(
         later -= _updates_left(run, task, encoders, rows)
         train_rows(run, task, encoders, rows, later=later)
         for row in rows:
-            trainings = [
-                plan_training(run, name, row, seed)
-                for seed in settings.of_task(name).seeds
-            ]
+            trainings = plan_row(run, name, row)
             results[row][name] = read_task_result(trainings, task)
         if task.metric is not None:
             metrics[name] = task.metric
