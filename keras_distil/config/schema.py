@@ -28,6 +28,8 @@ from keras_distil.config.search_section import (
 )
 from keras_distil.utils.section import Count, Positive, Section
 
+_CUT_ROWS = ("teacher", "student", "baseline", "ngrams")
+
 
 class Recipe(Section):
     """A whole recipe.
@@ -82,6 +84,19 @@ class Recipe(Section):
             if values.get("student") is None:
                 return {**values, "student": {}}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_rows(cls, values: Any) -> Any:
+        """Adds n-grams to the rows of a recipe for a task of one's own."""
+        if not isinstance(values, dict) or values.get("distill") is not None:
+            return values
+        student, finetune = values.get("student"), values.get("finetune")
+        if not (isinstance(student, dict) and isinstance(finetune, dict)):
+            return values
+        if student.get("source") is not None or "rows" in finetune:
+            return values
+        return {**values, "finetune": {**finetune, "rows": list(_CUT_ROWS)}}
 
     @field_validator("name")
     @classmethod
@@ -306,6 +321,7 @@ def _check_models(
     cut = _cuts_students(distill, student)
     made = {
         "teacher": True,
+        "ngrams": True,
         "elmo": True,
         "student": distill is not None or cut,
         "baseline": cut if distill is None else distill.baseline,

@@ -44,9 +44,11 @@ class TaskTraining:
 def plan_training(run: Run, task: str, row: str, seed: int) -> TaskTraining:
     """Names a training and its folder.
 
-    A teacher that is given is the same for all seeds: that of the first.
+    A teacher that is given, and a linear model, are the same for all seeds:
+    those of the first.
     """
-    if row == score_table.TEACHER and run.recipe.teacher.is_given:
+    is_given = row == score_table.TEACHER and run.recipe.teacher.is_given
+    if is_given or row == score_table.NGRAMS:
         seed = finetune_section(run.recipe).of_task(task).seeds[0]
     folder = run.folder / "tasks" / task / row / f"seed_{seed}"
     return TaskTraining(task, row, seed, folder)
