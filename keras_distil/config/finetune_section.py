@@ -57,7 +57,7 @@ TaskEntry: TypeAlias = Annotated[
     Annotated[Task, Tag(FORMS[0])] | Annotated[OwnTask, Tag(FORMS[1])],
     Discriminator(_form),
 ]
-TaskRow: TypeAlias = Literal["teacher", "student", "baseline", "elmo"]
+TaskRow: TypeAlias = Literal["teacher", "student", "baseline", "ngrams", "elmo"]
 _DEFAULT_LOSSES = default_losses(TaskLosses, registry.TASK_DEFAULTS)
 
 NAMES: tuple[str, ...] = get_args(Task)
@@ -198,10 +198,15 @@ class FineTuneSection(Section):
     another. The other rows then train for as many epochs as all stages have,
     and the epoch is chosen within the last one. With `teacher_seeds: all`,
     every student learns from the teachers of all seeds of its task together.
-    `by_task` replaces settings of
-    single tasks, such as the seeds of large tasks that are trained only once.
-    The row `elmo`, the biLSTM model of the paper's table, is not trained: it
-    only has parameters and latency. `source: files` reads the tasks' official
+    `by_task` replaces settings of single tasks, such as the seeds of large
+    tasks that are trained only once.
+
+    The row `ngrams` is a linear model on words and pairs of words, which shows
+    whether a transformer is needed; it has no answers that are parts of a text.
+    Without `rows`, they are teacher, student and baseline, and ngrams too if
+    the student is cut from the fine-tuned teacher. The row `elmo`, the biLSTM
+    model of the paper's table, is not trained: it only has parameters and
+    latency. `source: files` reads the tasks' official
     files under `data.root`; `tfds` takes them from TensorFlow Datasets. A task
     of one's own is a mapping, see `OwnTask`.
 

@@ -83,14 +83,50 @@ class TeacherCache(Section):
 class TeacherSection(Section):
     """`teacher`: where the teacher comes from, and its own training if any.
 
+    With `task_source`, the recipe's only task has a teacher that is fine-tuned
+    already: a folder of Hugging Face or KerasHub, `hf://organisation/name` or a
+    `.keras` file. `source` is then only read for its tokenizer, and may be left
+    out if the folder has one. A teacher that scores no better than a constant
+    answer stops the run, unless `allow_chance_score` is true.
+
     `license` is for the model card; null uses the checkpoint's.
     """
 
-    source: PathText
+    task_source: PathText | None = None
+    allow_chance_score: bool = False
+    source: Annotated[PathText | None, Field(validate_default=True)] = None
     allow_new_head: bool = False
     license: NonEmptyText | None = None
     train: TeacherTraining | None = None
     cache: TeacherCache | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the teacher of the task is fine-tuned already."""
+        return self.task_source is not None
+
+    @property
+    def tokenizer_source(self) -> str:
+        """The source whose tokenizer all models share."""
+        return self.source or self.task_source or ""
+
+    @property
+    def encoder_source(self) -> str:
+        """The source whose encoder students are made from."""
+        return self.task_source or self.source or ""
+
+    @field_validator("source")
+    @classmethod
+    def _there_is_a_teacher(
+        cls, source: str | None, info: ValidationInfo
+    ) -> str | None:
+        # Missing if the key itself is invalid.
+        if source is None and info.data.get("task_source", "") is None:
+            raise ValueError(
+                "is required, unless `task_source` names a teacher that is "
+                "fine-tuned already. Received: none."
+            )
+        return source
 
 
 class StudentSection(Section):

@@ -28,6 +28,8 @@ from keras_distil.config.search_section import (
 )
 from keras_distil.utils.section import Count, Positive, Section
 
+_CUT_ROWS = ("teacher", "student", "baseline", "ngrams")
+
 
 class Recipe(Section):
     """A whole recipe.
@@ -82,6 +84,19 @@ class Recipe(Section):
             if values.get("student") is None:
                 return {**values, "student": {}}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_rows(cls, values: Any) -> Any:
+        """Adds n-grams to the rows of a recipe for a task of one's own."""
+        if not isinstance(values, dict) or values.get("distill") is not None:
+            return values
+        student, finetune = values.get("student"), values.get("finetune")
+        if not (isinstance(student, dict) and isinstance(finetune, dict)):
+            return values
+        if student.get("source") is not None or "rows" in finetune:
+            return values
+        return {**values, "finetune": {**finetune, "rows": list(_CUT_ROWS)}}
 
     @field_validator("name")
     @classmethod
@@ -160,6 +175,8 @@ class Recipe(Section):
                 "from text: how long tasks take is not known before. Remove "
                 "it, or set `distill.minutes`."
             )
+        if info.data["teacher"].is_given:
+            _check_given_teacher(info.data["teacher"], distill, finetune)
         if finetune is not None:
             _check_models(finetune, distill, student)
         elif distill is None and student is not None:
@@ -252,6 +269,37 @@ def _check_sources(info: ValidationInfo) -> None:
         )
 
 
+def _check_given_teacher(
+    teacher: TeacherSection,
+    distill: DistillSection | None,
+    finetune: FineTuneSection | None,
+) -> None:
+    """Raises ValueError if a teacher of a task is to do something else."""
+    if distill is not None or teacher.train is not None:
+        raise ValueError(
+            "`teacher.task_source` is fine-tuned on a task and cannot teach "
+            "from text: distil in a recipe of its own, and give its student "
+            "as `student.source`; remove `distill` and `teacher.train`."
+        )
+    if finetune is None or len(finetune.tasks) != 1:
+        names = finetune.task_names if finetune else []
+        raise ValueError(
+            "`tasks` must be the one task of `teacher.task_source`. "
+            f"Received: {names}."
+        )
+    if finetune.augment_copies:
+        raise ValueError(
+            "`augment_copies` asks an untuned teacher for words, and "
+            "`teacher.task_source` is not one; use 0. Received: "
+            f"{finetune.augment_copies}."
+        )
+    if finetune.teacher_seeds == "all":
+        raise ValueError(
+            "`teacher_seeds: all` is for teachers of several seeds, and "
+            "`teacher.task_source` is one; remove it. Received: 'all'."
+        )
+
+
 def _cuts_students(
     distill: DistillSection | None, student: StudentSection | None
 ) -> bool:
@@ -273,6 +321,7 @@ def _check_models(
     cut = _cuts_students(distill, student)
     made = {
         "teacher": True,
+        "ngrams": True,
         "elmo": True,
         "student": distill is not None or cut,
         "baseline": cut if distill is None else distill.baseline,

@@ -41,13 +41,31 @@ def class_columns(
         names = [_plain(label) for label in labels]
         task_names = [_plain(name) for name in classes]
     if sorted(names) != sorted(task_names):
+        difference = _difference(
+            dict(zip(names, labels, strict=True)),
+            dict(zip(task_names, classes, strict=True)),
+        )
         raise ValueError(
-            f"The model's classes are {list(labels)}, those of {task} "
-            f"{list(classes)}. Give them the task's names in `id2label` of "
-            "its config.json, or use a model of this task."
+            f"The model's classes are {list(labels)!r:.200}, those of {task} "
+            f"{list(classes)!r:.200}{difference}. Give "
+            "them the task's names in `id2label` of its config.json, or use a "
+            "model of this task."
         )
     columns = np.array([names.index(name) for name in task_names])
     return None if (columns == np.arange(len(names))).all() else columns
+
+
+def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
+    """Says which classes only one side has; the names by their plain form."""
+    said = ""
+    for what, one, other in (
+        ("no output is for", ours, theirs),
+        ("no label is", theirs, ours),
+    ):
+        missing = [name for plain, name in one.items() if plain not in other]
+        if missing:
+            said += f"; {what} {', '.join(map(repr, missing))}"[:200]
+    return said
 
 
 def _plain(name: str) -> str:

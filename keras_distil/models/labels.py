@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+
+from keras_distil.models.weights import assign, check_not_quantized
 
 
 class Labelled:
@@ -83,6 +86,28 @@ def meaning_of(model: keras.Model) -> dict[str, Any]:
         "labels": labels_of(model),
         "is_probability": getattr(model, "is_probability", False),
     }
+
+
+def reorder_outputs(
+    model: Any, columns: np.ndarray | None, labels: Sequence[str]
+) -> None:
+    """Puts the outputs of a classifier into another order, and names them.
+
+    Args:
+        model: a classifier, changed in place.
+        columns: int, (outputs,), the present place of each; None to leave them.
+        labels: names of the classes in the new order.
+
+    Raises:
+        ValueError: if Keras has quantised the output layer.
+    """
+    layer = model.output_dense
+    if columns is not None:
+        check_not_quantized(layer)
+        for variable in layer.weights:
+            assign(variable, np.array(variable)[..., columns])
+    if hasattr(model, "labels"):
+        model.labels = check_labels(labels, model.num_classes)
 
 
 def share_labels(teachers: Sequence[Any], student: keras.Model) -> None:

@@ -104,7 +104,9 @@ _ARCHITECTURES = {
 }
 
 
-def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
+def encoder_shape(
+    source: str | os.PathLike, *, of_task: bool = False
+) -> tuple[EncoderShape, str]:
     """Finds the shape of a teacher without loading its weights.
 
     For a model on the Hugging Face Hub, at most its `config.json` is
@@ -113,6 +115,7 @@ def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
     Args:
         source: as for `load_teacher`, but not a live model or the name of a
             KerasHub preset.
+        of_task: bool, whether a `.keras` file holds a model of a task.
 
     Returns:
         The shape, and a description of its origin.
@@ -136,7 +139,7 @@ def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
     if source.startswith(HUB_SCHEME):
         return _hub_shape(source)
     if source.endswith(".keras"):
-        return _keras_file_shape(Path(source)), source
+        return _keras_file_shape(Path(source), of_task), source
     if Path(source).is_dir():
         return _directory_shape(Path(source)), str(Path(source, "config.json"))
     raise ValueError(
@@ -224,13 +227,16 @@ def _download_config(source: str) -> str:
         raise download_error(what, error) from error
 
 
-def _keras_file_shape(path: Path) -> EncoderShape:
+def _keras_file_shape(path: Path, of_task: bool) -> EncoderShape:
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"`{path}` must be a `.keras` archive. Received: "
             f"{'another file' if path.is_file() else 'no file'}."
         )
-    config = check_archive(path, keras_hub.models.MaskedLM)
+    if of_task:
+        config = check_archive(path, keras_hub.models.Task, "task")
+    else:
+        config = check_archive(path, keras_hub.models.MaskedLM)
     backbone = config.get("config", {}).get("backbone")
     if not isinstance(backbone, Mapping):
         raise ValueError(

@@ -240,12 +240,44 @@ def kind_of(model: keras.Model) -> str | None:
     return None
 
 
+def masked_lm_of(
+    model: keras_hub.models.Task,
+    *,
+    dtype: str | keras.DTypePolicy | None = None,
+    seed: int = 0,
+) -> keras_hub.models.MaskedLM:
+    """Adds a new masked-LM head to a copy of a task model's encoder.
+
+    Args:
+        model: a model of a task, of a supported family. It is not changed.
+        dtype: Keras dtype policy; None keeps the encoder's.
+        seed: int, determines the head's weights and the dropout layers.
+
+    Raises:
+        TypeError: if its family is not supported.
+    """
+    family = family_of(model.backbone)
+    if family is None:
+        raise TypeError(
+            f"`model` must be of a supported family: {titles()}. Received: "
+            f"{type(model.backbone).__name__}."
+        )
+    with seeded_build(seed):
+        copy = _copy_encoder(model.backbone, None, dtype)
+        made = family.masked_lm(copy)
+    inherit_folder(model, made)
+    return made
+
+
 def _copy_encoder(
-    backbone: Backbone, dropout: float, dtype: str | keras.DTypePolicy | None
+    backbone: Backbone,
+    dropout: float | None,
+    dtype: str | keras.DTypePolicy | None,
 ) -> Backbone:
-    """Copies an encoder, with another dropout rate."""
+    """Copies an encoder, perhaps with another dropout rate."""
     config = backbone.get_config()
-    config["dropout"] = dropout
+    if dropout is not None:
+        config["dropout"] = dropout
     # A Distiller freezes its teacher, but a copy of its encoder is trainable.
     config["trainable"] = True
     if dtype is not None:

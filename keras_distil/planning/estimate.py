@@ -11,6 +11,7 @@ from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
 from keras_distil.planning.caches import task_caches, text_cache
 from keras_distil.planning.devices import Device
 from keras_distil.runs import settled
+from keras_distil.runs.checks import teacher_shape
 from keras_distil.runs.given_files import given_students
 from keras_distil.utils.checks import check_count
 
@@ -106,14 +107,14 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         feed-forward part is free, and a mask takes half a value.
     """
     _check_devices(recipe, devices)
-    teacher, origin = encoder_shape(recipe.teacher.source)
+    teacher, origin = teacher_shape(recipe)
     length = recipe.data.sequence_length
     reads_text = recipe.distill or recipe.teacher.train
     if reads_text and length > teacher.max_sequence_length:
         raise ValueError(
             f"`data.sequence_length` must be at most "
             f"{teacher.max_sequence_length}, the positions of the teacher "
-            f"{recipe.teacher.source!r}. Received: {length}."
+            f"{recipe.teacher.encoder_source!r}. Received: {length}."
         )
     summary = {
         "recipe": {
@@ -122,7 +123,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
             "devices": devices,
         },
         "teacher": {
-            "source": recipe.teacher.source,
+            "source": recipe.teacher.encoder_source,
             "shape_from": origin,
             **_describe(teacher),
         },

@@ -8,6 +8,13 @@ from keras_distil.config.losses_section import AnyLossMap
 from keras_distil.losses import registry
 from keras_distil.losses.layers import find_pairs
 from keras_distil.losses.registry import AttentionSettings, HiddenStateSettings
+from keras_distil.models.shape import EncoderShape, encoder_shape
+
+
+def teacher_shape(recipe: config.Recipe) -> tuple[EncoderShape, str]:
+    """Finds the shape of the teacher, see `models.shape.encoder_shape`."""
+    teacher = recipe.teacher
+    return encoder_shape(teacher.encoder_source, of_task=teacher.is_given)
 
 
 def check_lengths(
@@ -37,7 +44,7 @@ def check_tokenizer_lengths(recipe: config.Recipe) -> None:
         recipe: the recipe. Its teacher's tokenizer is read from disk if it is
             there.
     """
-    directory = models.checkpoint_directory(recipe.teacher.source)
+    directory = models.checkpoint_directory(recipe.teacher.tokenizer_source)
     limit = None if directory is None else data.read_max_length(directory)
     if limit is None:
         return
@@ -46,8 +53,9 @@ def check_tokenizer_lengths(recipe: config.Recipe) -> None:
         if lengths.get(key, 0) > limit:
             raise ValueError(
                 f"`{key}` is {lengths[key]}, but the tokenizer of "
-                f"{recipe.teacher.source!r} has a `model_max_length` of "
-                f"{limit}. Set it to {limit} or below: --set {key}={limit}."
+                f"{recipe.teacher.tokenizer_source!r} has a "
+                f"`model_max_length` of {limit}. Set it to {limit} or below: "
+                f"--set {key}={limit}."
             )
 
 

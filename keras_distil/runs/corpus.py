@@ -27,15 +27,22 @@ def load_tokenizer(
     Raises:
         ValueError: if the teacher's source has no vocabulary beside it.
     """
-    directory = models.checkpoint_directory(recipe.teacher.source)
+    directory = models.checkpoint_directory(recipe.teacher.tokenizer_source)
     if model is not None and any(
         (model / name).is_file() for name in data.TOKENIZER_FILES
     ):
         directory = model
     if directory is None:
         raise ValueError(
-            f"The teacher {recipe.teacher.source!r} brings no vocabulary to "
-            "prepare text with. Use a directory in Hugging Face's layout."
+            f"The teacher {recipe.teacher.tokenizer_source!r} brings no "
+            "vocabulary to prepare text with. Use a directory in Hugging "
+            "Face's layout"
+            + (
+                "."
+                if recipe.teacher.source
+                else ", or name one as `teacher.source`, whose tokenizer it "
+                "shares."
+            )
         )
     try:
         return data.load_tokenizer(directory)

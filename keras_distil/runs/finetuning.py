@@ -19,6 +19,7 @@ from keras_distil.runs.more_text import (
     count_epoch_steps,
     student_examples,
 )
+from keras_distil.runs.ngrams import score_ngrams
 from keras_distil.runs.run_folder import LOGS, Run
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.student import copies_weights, make_task_model
@@ -26,6 +27,7 @@ from keras_distil.runs.table_making import make_table
 from keras_distil.runs.task_results import (
     MODEL_FILE,
     TaskTraining,
+    plan_row,
     plan_teachers,
     plan_training,
     read_task_result,
@@ -70,20 +72,23 @@ def finetune(
     }
     metrics: dict[str, significance.Metric] = {}
     # ELMo appears in the table with its costs only.
-    rows = [row for row in settings.rows if row != score_table.ELMO]
+    others = (score_table.ELMO, score_table.NGRAMS)
+    rows = [row for row in settings.rows if row not in others]
     report_caches(run, tasks, encoders)
     later = sum(_updates_left(run, x, encoders, rows) for x in tasks.values())
     for name, task in tasks.items():
         later -= _updates_left(run, task, encoders, rows)
         train_rows(run, task, encoders, rows, later=later)
-        for row in rows:
-            trainings = [
-                plan_training(run, name, row, seed)
-                for seed in settings.of_task(name).seeds
-            ]
+        made = rows
+        if score_table.NGRAMS in settings.rows and score_ngrams(run, task):
+            made = [*rows, score_table.NGRAMS]
+        for row in made:
+            trainings = plan_row(run, name, row)
             results[row][name] = read_task_result(trainings, task)
         if task.metric is not None:
             metrics[name] = task.metric
+    if not results.get(score_table.NGRAMS, True):
+        del results[score_table.NGRAMS]
     return make_table(
         results,
         costs,

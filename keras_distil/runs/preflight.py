@@ -16,6 +16,7 @@ from keras_distil.runs.checks import (
     check_lengths,
     check_tokenizer_lengths,
     check_vocabulary,
+    teacher_shape,
 )
 from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
 from keras_distil.runs.given_files import check_given_files, given_students
@@ -57,14 +58,14 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     """
     check_formats(recipe)
     check_given_files(recipe)
-    teacher, _ = encoder_shape(recipe.teacher.source)
+    teacher, _ = teacher_shape(recipe)
     check_lengths(recipe, teacher.max_sequence_length)
     made = recipe.distill is not None or recipe.cuts_students
     if made and recipe.student is not None:
         student = student_shape(teacher, **recipe.student.shape())
         check_layers(recipe, teacher, student)
     _open_students(recipe, teacher)
-    if not recipe.teacher.source.startswith(HUB_SCHEME):
+    if not recipe.teacher.tokenizer_source.startswith(HUB_SCHEME):
         load_tokenizer(recipe)
         check_tokenizer_lengths(recipe)
     lines = []
@@ -88,7 +89,7 @@ def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
 def _open_text(recipe: config.Recipe) -> list[str]:
     """Opens a prepared corpus, or reads the beginning of every text file."""
     if recipe.data.prepared is not None:
-        if not recipe.teacher.source.startswith(HUB_SCHEME):
+        if not recipe.teacher.tokenizer_source.startswith(HUB_SCHEME):
             load_corpus(recipe)
         return []
     report, whole, lines = CorpusReport(), True, []

@@ -20,7 +20,7 @@ from keras_distil.utils.section import (
 
 # Rows with any other name are also models of the student's size.
 TEACHER, STUDENT = "teacher", "student"
-BASELINE, ELMO = "baseline", "elmo"
+BASELINE, NGRAMS, ELMO = "baseline", "ngrams", "elmo"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Row(Section):
 
     Attributes:
         name: "teacher", "student", "baseline" (the student, trained without a
-            teacher), "elmo", or another name.
+            teacher), "ngrams" (a linear model), "elmo", or another name.
         tasks: scores by task; tasks that were not run are omitted.
         macro: None if the row lacks a task of the table.
         parameters: number of weights.
@@ -153,7 +153,7 @@ class Row(Section):
     @property
     def student_size(self) -> bool:
         """Whether the row is a model of the student's size."""
-        return self.name not in (TEACHER, ELMO)
+        return self.name not in (TEACHER, NGRAMS, ELMO)
 
 
 class PublishedRow(Section):

@@ -14,7 +14,11 @@ from keras_distil.runs import score_table
 from keras_distil.runs.corpus import make_held_out_batches
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
-from keras_distil.runs.task_results import MODEL_FILE, find_best_student
+from keras_distil.runs.task_results import (
+    MODEL_FILE,
+    find_best_student,
+    plan_training,
+)
 from keras_distil.runs.tasks import BuiltTask
 
 # These batches hold a few thousand masked words.
@@ -85,7 +89,8 @@ def measure_calibration(
         ):
             continue
         student = find_best_student(run, name)
-        beside = student.parents[2] / score_table.TEACHER / student.parent.name
+        seed = int(student.parent.name.removeprefix("seed_"))
+        beside = plan_training(run, name, score_table.TEACHER, seed).folder
         errors[name] = {
             row: _calibration(load_task_model(path), evaluator)
             for row, path in (

@@ -16,6 +16,7 @@ from keras_distil.runs.distillation import count_steps, distill
 from keras_distil.runs.exports import export_run
 from keras_distil.runs.finetuning import finetune
 from keras_distil.runs.given_files import check_given_files
+from keras_distil.runs.given_teacher import keep_given_teacher
 from keras_distil.runs.more_text import add_unlabelled
 from keras_distil.runs.report import model_card, result_table, write_page
 from keras_distil.runs.run_folder import (
@@ -150,6 +151,9 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
             name: add_unlabelled(run, task)
             for name, task in load_tasks(run).items()
         }
+        if recipe.teacher.is_given:
+            for task in tasks.values():
+                keep_given_teacher(run, task)
     report: dict[str, Any] = {"name": recipe.name}
     if reads_text and found is None:
         _run_on_text(run, teacher, report)

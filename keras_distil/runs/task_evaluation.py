@@ -46,7 +46,7 @@ def evaluate_file(
         )
     model = load_task_model(model_path)
     tokenizer = load_tokenizer(recipe, model=model_path)
-    _check_vocabulary(model, tokenizer, model_path)
+    check_tokenizer(model, tokenizer, model_path)
     task = load_task(recipe, task_name, tokenizer=tokenizer)
     outputs = getattr(model, "num_classes", 1)
     if kind_of(model) != task.kind or outputs != task.outputs:
@@ -61,7 +61,7 @@ def evaluate_file(
     return task.evaluator.evaluate(model)
 
 
-def _check_vocabulary(
+def check_tokenizer(
     model: Task, tokenizer: tokenizers.Tokenizer, path: Path
 ) -> None:
     """Raises ValueError if the tokenizer cannot be the model's own."""

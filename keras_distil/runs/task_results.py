@@ -42,7 +42,14 @@ class TaskTraining:
 
 
 def plan_training(run: Run, task: str, row: str, seed: int) -> TaskTraining:
-    """Names a training and its folder."""
+    """Names a training and its folder.
+
+    A teacher that is given, and a linear model, are the same for all seeds:
+    those of the first.
+    """
+    is_given = row == score_table.TEACHER and run.recipe.teacher.is_given
+    if is_given or row == score_table.NGRAMS:
+        seed = finetune_section(run.recipe).of_task(task).seeds[0]
     folder = run.folder / "tasks" / task / row / f"seed_{seed}"
     return TaskTraining(task, row, seed, folder)
 
@@ -59,6 +66,14 @@ def plan_teachers(run: Run, planned: TaskTraining) -> list[TaskTraining]:
     ]
 
 
+def plan_row(run: Run, task: str, row: str) -> list[TaskTraining]:
+    """Names the different trainings of a row on a task."""
+    seeds = finetune_section(run.recipe).of_task(task).seeds
+    return list(
+        dict.fromkeys(plan_training(run, task, row, seed) for seed in seeds)
+    )
+
+
 def read_best_scores(run: Run, task: str, row: str) -> list[float]:
     """Reads the score that chose a row's epoch on a task, for every seed.
 
@@ -68,8 +83,7 @@ def read_best_scores(run: Run, task: str, row: str) -> list[float]:
     Raises:
         ValueError: if a result is missing or damaged.
     """
-    seeds = finetune_section(run.recipe).of_task(task).seeds
-    return [_best_score(plan_training(run, task, row, seed)) for seed in seeds]
+    return [_best_score(planned) for planned in plan_row(run, task, row)]
 
 
 def _best_score(planned: TaskTraining) -> float:
@@ -94,8 +108,7 @@ def find_best_student(run: Run, task: str) -> Path:
         ValueError: if its results are damaged.
     """
     best = float("-inf"), Path()
-    for seed in finetune_section(run.recipe).of_task(task).seeds:
-        planned = plan_training(run, task, score_table.STUDENT, seed)
+    for planned in plan_row(run, task, score_table.STUDENT):
         score = _best_score(planned)
         if score > best[0]:
             best = score, planned.folder / MODEL_FILE

@@ -18,6 +18,7 @@ from keras_distil.models import adapters, embedded
 from keras_distil.models.architectures import check_padding
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.keras_archive import load_archive
+from keras_distil.models.task_model import masked_lm_of
 from keras_distil.runs import trainers
 from keras_distil.runs.checks import check_lengths, check_tokenizer_lengths
 from keras_distil.runs.corpus import (
@@ -78,6 +79,9 @@ def load_teacher(
 ) -> MaskedLM:
     """Loads the teacher from its source, unchanged.
 
+    Of a teacher that is fine-tuned already, it is the encoder, with a new
+    masked-LM head that nothing reads.
+
     Args:
         recipe: the recipe.
         dtype: replaces the recipe's precision.
@@ -85,17 +89,24 @@ def load_teacher(
     Returns:
         A masked-LM task model.
     """
+    dtype = dtype or recipe.precision
+    if recipe.teacher.task_source is not None:
+        return masked_lm_of(
+            models.load_task_model(recipe.teacher.task_source),
+            dtype=dtype,
+            seed=recipe.seed,
+        )
     return models.load_teacher(
-        recipe.teacher.source,
+        recipe.teacher.encoder_source,
         allow_new_head=recipe.teacher.allow_new_head,
-        dtype=dtype or recipe.precision,
+        dtype=dtype,
         seed=recipe.seed,
     )
 
 
 def load_checked_teacher(run: Run) -> MaskedLM:
     """Loads the teacher and checks it against the data."""
-    run.progress.say(f"Teacher: {run.recipe.teacher.source}")
+    run.progress.say(f"Teacher: {run.recipe.teacher.encoder_source}")
     teacher = load_teacher(run.recipe)
     _check_fit(run.recipe, teacher)
     return teacher
@@ -111,7 +122,8 @@ def _check_fit(recipe: config.Recipe, teacher: MaskedLM) -> None:
     words = data.vocabulary_size(tokenizer)
     if words > teacher.backbone.vocabulary_size:
         raise ValueError(
-            f"The tokenizer of {recipe.teacher.source!r} has {words} entries, "
+            f"The tokenizer of {recipe.teacher.tokenizer_source!r} has "
+            f"{words} entries, "
             f"but the teacher's vocabulary {teacher.backbone.vocabulary_size}."
             " They do not belong together."
         )
@@ -123,7 +135,7 @@ def find_hub_commits(recipe: config.Recipe) -> dict[str, str]:
     Returns:
         Commits by source; unknown ones are left out.
     """
-    sources = [recipe.teacher.source]
+    sources = [recipe.teacher.source or "", recipe.teacher.task_source or ""]
     if recipe.student is not None:
         sources += [
             recipe.student.source or "",

@@ -262,6 +262,7 @@ def test_wrong_value_is_one_error(recipe_path, override, message):
 
 
 TASKS = "finetune={tasks: [rte], rows: %s}"
+GIVEN = ["distill=null", "teacher={task_source: x}"]
 UNLABELLED = (
     "finetune={tasks: [rte], rows: %s, by_task: {rte: {unlabelled: x.tsv}}"
 )
@@ -402,6 +403,27 @@ UNLABELLED = (
             "add teacher to `rows`",
         ),
         (
+            ["teacher={}"],
+            "teacher.source: is required, unless `task_source` names",
+        ),
+        (
+            ["teacher={task_source: x}"],
+            "finetune: `teacher.task_source` is fine-tuned on a task and",
+        ),
+        (
+            [*GIVEN, "finetune={tasks: [rte, cola], rows: [teacher]}"],
+            "finetune: `tasks` must be the one task of `teacher.task_source`.",
+        ),
+        (
+            [*GIVEN, "finetune={tasks: [rte], augment_copies: 2}"],
+            "finetune: `augment_copies` asks an untuned teacher for words",
+        ),
+        (
+            [*GIVEN, "finetune={tasks: [rte], teacher_seeds: all}"],
+            "finetune: `teacher_seeds: all` is for teachers of several seeds",
+        ),
+        ([*GIVEN, "finetune={tasks: [rte]}", "student={}"], None),
+        (
             ["distill=null", TRAIN % ("adapter", ""), "data.sources=[]"],
             "finetune: there is no text to train on",
         ),
@@ -522,7 +544,6 @@ def test_unknown_key_names_the_nearest(recipe_path, override, message):
     ("section", "keys"),
     [
         ("", ["name", "teacher"]),
-        ("teacher", ["source"]),
         ("distill", ["batch_size", "learning_rate"]),
         ("teacher.train", ["method", "steps", "batch_size", "learning_rate"]),
     ],

@@ -52,6 +52,14 @@ def test_other_names_are_refused_with_both(labels):
     assert "`id2label`" in message
 
 
+def test_what_is_missing_on_either_side_is_named():
+    with pytest.raises(
+        ValueError,
+        match="; no output is for 'Bad', 'so so'; no label is 'fine'. Give",
+    ):
+        class_columns(["fine", "good"], ["Bad", "good", "so so"], "mine")
+
+
 @pytest.fixture(scope="module")
 def evaluator(tmp_path_factory, tiny_tokenizer):
     root = tmp_path_factory.mktemp("glue")

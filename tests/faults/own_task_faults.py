@@ -9,6 +9,7 @@ _WINDOWS = (f"{_RUN}::test_windows_of_a_text_are_one_example",)
 _METRICS = ("tests/evaluation/test_task_metrics.py",)
 _SEVERAL = ("tests/losses/test_binary.py",)
 _CUT = "tests/runs/test_cut_students.py"
+_GIVEN = "tests/runs/test_given_teacher.py"
 
 FAULTS = (
     Fault(
@@ -117,5 +118,26 @@ FAULTS = (
         "key=lambda row: row != score_table.TEACHER",
         "key=lambda row: False",
         (f"{_CUT}::test_teachers_come_first_whatever_the_order_of_rows",),
+    ),
+    Fault(
+        "both texts of a pair have the same n-grams",
+        "_ngrams",
+        'yield f"{number} {word}"',
+        'yield f"0 {word}"',
+        ("tests/runs/test_ngrams.py",),
+    ),
+    Fault(
+        "a given teacher's classes stay in its own order",
+        "load_given_teacher",
+        "reorder_outputs(teacher, columns, task.labels)",
+        "reorder_outputs(teacher, None, task.labels)",
+        (f"{_GIVEN}::test_outputs_are_put_into_the_order_of_the_data",),
+    ),
+    Fault(
+        "a teacher as good as a constant answer teaches",
+        "check_score",
+        "if score > constant:",
+        "if True:",
+        (f"{_GIVEN}::test_a_teacher_no_better_than_a_constant_stops_the_run",),
     ),
 )

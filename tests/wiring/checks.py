@@ -141,6 +141,29 @@ def _(runs, made):
     )
 
 
+@seen("teacher.task_source", "given", wanted=(True, ("rte/student/seed_0",)))
+def _(runs, made):
+    """Its outputs are in the order of the data, and it is not trained."""
+    from keras_distil import models
+
+    fit = made.fit("rte/student/seed_0")
+    file = models.load_task_model(runs.home.root / "given.keras")
+    teacher = fit.distiller.teacher
+    return (
+        np.array_equal(
+            teacher.output_dense.kernel,
+            np.array(file.output_dense.kernel)[:, ::-1],
+        ),
+        tuple(each.stage for each in made.fits),
+    )
+
+
+@seen("teacher.allow_chance_score", "given", wanted=1)
+def _(runs, made):
+    """The teacher always says the same, and the student is trained."""
+    return len(made.fits)
+
+
 @seen("teacher.allow_new_head", "head", wanted=1)
 def _(runs, made):
     return len(made.fits)

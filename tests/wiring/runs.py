@@ -601,6 +601,18 @@ class Runs:
             stop_at="mrpc/student/seed_4",
         )
 
+    def _given(self, name: str) -> Recording:
+        """A teacher that is fine-tuned already, and always says the same."""
+        file = self.home.root / "given.keras"
+        toys.save_task_teacher(file, self.home.teacher)
+        teacher = {"task_source": str(file), "allow_chance_score": True}
+        return self._start(
+            name,
+            {"teacher": teacher, "student": {"num_layers": 1}},
+            {"finetune": {**FINETUNE, "rows": ["teacher", "student"]}},
+            stop_at="rte/student/seed_0",
+        )
+
     def _own(self, name: str) -> Recording:
         """Tasks from files, of which every setting is off its default."""
         own = {

@@ -152,6 +152,19 @@ def save_student(path: Path, teacher: Path, seed: int, **sizes: int) -> None:
     made.save(path)
 
 
+def save_task_teacher(path: Path, teacher: Path) -> None:
+    """Saves a model for RTE that prefers one class in all texts."""
+    made = models.task_model(
+        models.load_teacher(str(teacher)),
+        "classification",
+        2,
+        labels=["not_entailment", "entailment"],
+        seed=6,
+    )
+    made.output_dense.bias.assign([9.0, 0.0])
+    made.save(path)
+
+
 def without_head(teacher: Path, folder: Path) -> Path:
     """Copies a checkpoint without its masked-LM head."""
     shutil.copytree(teacher, folder)

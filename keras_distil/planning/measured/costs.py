@@ -110,7 +110,7 @@ def step_of(recipe: Recipe) -> Step:
             f"The recipe {recipe.name!r} distils nothing, so there is no "
             "update to measure."
         )
-    teacher, _ = encoder_shape(recipe.teacher.source)
+    teacher, _ = encoder_shape(recipe.teacher.encoder_source)
     return Step(
         teacher=teacher,
         student=student_shape(teacher, **student_section.shape()),

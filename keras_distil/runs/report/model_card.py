@@ -91,7 +91,7 @@ def summary(
         report: the run's report, as in `report.json`.
         mark: marks up the name of a model; Markdown by default.
     """
-    teacher = mark(shown_text(recipe.teacher.source))
+    teacher = mark(shown_text(recipe.teacher.encoder_source))
     if recipe.student is not None and recipe.student.source is not None:
         source = shown_text(recipe.student.source)
         made = f"A student distilled before, {mark(source)}"
@@ -384,7 +384,7 @@ def _limits(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
 
 def _licences(recipe: config.Recipe) -> Iterator[str]:
     teacher = shown_text(recipe.teacher.license or _teacher_licence(recipe))
-    name = code(shown_text(recipe.teacher.source))
+    name = code(shown_text(recipe.teacher.encoder_source))
     yield f"Teacher {name}: {escape(teacher)}."
     if recipe.data.license is not None:
         yield f"Data: {escape(shown_text(recipe.data.license))}."
@@ -436,7 +436,7 @@ def _teacher_licence(recipe: config.Recipe) -> str:
 
     Only a short text on a single line is shown.
     """
-    directory = models.checkpoint_directory(recipe.teacher.source)
+    directory = models.checkpoint_directory(recipe.teacher.encoder_source)
     path = directory / "README.md" if directory is not None else None
     if path is None or not path.is_file():
         return _UNKNOWN
