@@ -15,6 +15,7 @@ from keras_distil.export.export_as import export_as
 from keras_distil.export.exporter import Exporter
 from keras_distil.export.hugging_face_card import make_card
 from keras_distil.export.report import ExportReport
+from keras_distil.export.static_table import check_table, table_of
 from keras_distil.export.student import (
     MASKED_LM,
     SENTENCE_EMBEDDING,
@@ -40,6 +41,7 @@ from keras_distil.models.checkpoints.sentence_transformers import (
     SentenceTransformer,
     write_sentence_transformer,
 )
+from keras_distil.models.checkpoints.static_folder import write_static_folder
 from keras_distil.models.embedding_model import embedding_settings
 
 # Hugging Face has one module for them, told apart by the problem type.
@@ -116,6 +118,7 @@ class HuggingFaceExporter(Exporter):
     title = "The Hugging Face model"
     mark = "model.safetensors"
     needs_tokenizer = True
+    takes_tables = True
 
     def __init__(
         self,
@@ -125,6 +128,8 @@ class HuggingFaceExporter(Exporter):
         *,
         labels: Sequence[str] | None = None,
     ) -> None:
+        if student.is_static:
+            check_table(student, self.format)
         super().__init__(student, tokenizer, folder)
         self.tokenizer: tokenizers.Tokenizer = tokenizer
         self.labels = label_names(student, labels)
@@ -132,13 +137,16 @@ class HuggingFaceExporter(Exporter):
 
     def write(self, scratch: Path) -> None:
         """Writes weights, tokenizer and card."""
+        card = make_card(self.student, self.folder.name, self.labels)
+        (scratch / "README.md").write_text(card, "utf-8")
+        if self.student.is_static:
+            _write_table(self.student, self.tokenizer, scratch)
+            return
         _write_weights(self.student, self.tokenizer, self.labels, scratch)
         if self.student.kind == SENTENCE_EMBEDDING:
             _write_modules(self.student, scratch)
         write_tokenizer(self.student, self.tokenizer, scratch)
         check_tokenizer(self.tokenizer, scratch)
-        card = make_card(self.student, self.folder.name, self.labels)
-        (scratch / "README.md").write_text(card, "utf-8")
 
     def read_back(self, scratch: Path) -> parity.Runner:
         """Loads the folder with this package's own reader."""
@@ -236,4 +244,19 @@ def _write_modules(student: Student, folder: Path) -> None:
             default_prompt_name=settings["default_prompt_name"],
         ),
         model.backbone.hidden_dim,
+    )
+
+
+def _write_table(
+    student: Student, tokenizer: tokenizers.Tokenizer, folder: Path
+) -> None:
+    """Writes a static table as sentence-transformers has it."""
+    settings = embedding_settings(student.model)
+    write_static_folder(
+        folder,
+        table_of(student),
+        tokenizer,
+        sequence_length=student.max_length,
+        prompts=dict(settings["prompts"] or {}),
+        default_prompt_name=settings["default_prompt_name"],
     )

@@ -37,8 +37,8 @@ pipeline_tag: {pipeline}
 
 # {title}
 
-A {name} of {layers} layers and width {width} with {parameters:,} weights in
-float32, exported by keras_distil.
+{what} with {parameters:,} weights in float32, exported by
+keras_distil.
 
 ```python
 {program}
@@ -79,9 +79,7 @@ def make_card(student: Student, title: str, labels: Sequence[str]) -> str:
         library="sentence-transformers" if embeds else "transformers",
         pipeline=_PIPELINES[student.kind],
         title=escape(title),
-        name=student.family.title,
-        layers=backbone.num_layers,
-        width=backbone.hidden_dim,
+        what=_what(student),
         parameters=student.model.count_params(),
         program=program,
         kind=student.kind.replace("_", " "),
@@ -104,4 +102,14 @@ def _vectors(student: Student) -> str:
         f"\n| vectors | {vector_width(student.model)} numbers, {length} |"
         f"\n| pooling | {settings['pooling_mode']} |"
         f"\n| prompts | {shown or 'none'} |"
+    )
+
+
+def _what(student: Student) -> str:
+    backbone = student.model.backbone
+    if student.is_static:
+        return f"A table of one vector of width {backbone.hidden_dim} per token"
+    return (
+        f"A {student.family.title} of {backbone.num_layers} layers and width "
+        f"{backbone.hidden_dim}"
     )

@@ -159,7 +159,7 @@ class TextPreprocessor(keras.layers.Layer):
         """
         files = private_api.preset_files()
         if files.check_file_exists(preset, _PRESET_FILE):
-            self.tokenizer = _read_tokenizer(
+            self.tokenizer = read_tokenizer(
                 Path(files.get_file(preset, _PRESET_FILE))
             )
 
@@ -171,17 +171,22 @@ class TextPreprocessor(keras.layers.Layer):
         """
         path = Path(dir_path) / _FILE
         if path.is_file():
-            self.tokenizer = _read_tokenizer(path)
+            self.tokenizer = read_tokenizer(path)
 
 
-def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """Reads a tokenizer's own file.
+
+    Raises:
+        ValueError: if it is damaged, too large, or lacks a special token.
+    """
     disk.check_size(path, disk.VOCABULARY_BYTES)
     # The library raises no narrower class.
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:
         raise ValueError(
-            f"`{path.name}` of the saved model is damaged: {error!s:.200}."
+            f"`{path.name}` of the model is damaged: {error!s:.200}."
         ) from error
     SpecialTokens.from_tokenizer(tokenizer)
     return tokenizer

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import save_file
 
 from keras_distil import edge, export, models
 from keras_distil.models.architectures.text_embedder import ExactTextEmbedder
@@ -71,6 +72,63 @@ def test_a_saved_model_of_a_table(static, tmp_path):
     np.testing.assert_allclose(
         found["embedding"], static.encode_text(TEXTS), atol=1e-5
     )
+
+
+def test_a_folder_of_sentence_transformers(static, tmp_path):
+    made = export.export(static, tmp_path / "made", format="hugging_face")
+    again = models.load_embedding_model(made.path)
+    assert again.get_config()["prompts"] == {"query": "b "}
+    assert again.preprocessor.sequence_length == 12
+    assert again.backbone.special_ids == static.backbone.special_ids
+    for method in ("encode_text", "encode_query"):
+        np.testing.assert_allclose(
+            getattr(again, method)(TEXTS),
+            getattr(static, method)(TEXTS),
+            atol=1e-6,
+        )
+    card = (made.path / "README.md").read_text("utf-8")
+    assert "A table of one vector of width 8 per token" in card
+
+
+def keep(folder, *modules):
+    path = folder / "modules.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps([entries[number] for number in modules]))
+
+
+def store(folder, **tensors):
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: keep(folder, 0), "followed by Normalize alone. Receiv"),
+        (
+            lambda folder: store(folder, embeddings=np.zeros((9, 4))),
+            "must hold the tensor embedding.weight of tokens and",
+        ),
+        (
+            lambda folder: store(
+                folder, **{"embedding.weight": np.zeros((9, 4), np.float32)}
+            ),
+            r"must have a row for each of the tokenizer's \d+ tokens. .*: 9 r",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.json").unlink(),
+            "The tokenizer `.*tokenizer.json` is missing",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text("{"),
+            "`tokenizer.json` of the model is damaged",
+        ),
+    ],
+)
+def test_damaged_folders(static, tmp_path, damage, message):
+    made = export.export(static, tmp_path / "made", format="hugging_face")
+    damage(made.path)
+    with pytest.raises(ValueError, match=message):
+        models.load_embedding_model(made.path)
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx", "preset"])

@@ -7,6 +7,7 @@ perhaps a dense layer and a normalisation, each in a folder of its own.
 import dataclasses
 import json
 import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,18 @@ def read_sentence_transformer(directory: Path) -> SentenceTransformer:
         ValueError: if a file is missing or damaged, or if a module, a pooling
             or a setting is not supported.
     """
-    modules = _read_modules(directory / MODULES_FILE)
+    modules = list_modules(directory)
+    if tuple(modules) not in _LAYOUTS:
+        raise ValueError(
+            f"`{directory / MODULES_FILE}` must list the modules Transformer, "
+            "Pooling and, if need be, Dense and Normalize, in this order; "
+            f"others are not supported. Received: {reprlib.repr([*modules])}."
+        )
     encoder = modules["Transformer"]
     dense = None
     if "Dense" in modules:
         dense = _read_dense(modules["Dense"])
-    prompts, default = _read_prompts(directory / _PROMPTS_FILE)
+    prompts, default = read_prompts(directory)
     return SentenceTransformer(
         encoder=encoder,
         pooling_mode=_read_pooling(modules["Pooling"] / "config.json"),
@@ -114,8 +121,13 @@ def read_sentence_transformer(directory: Path) -> SentenceTransformer:
     )
 
 
-def _read_modules(path: Path) -> dict[str, Path]:
-    """Returns the folder of each module, by the name of its class."""
+def list_modules(directory: Path) -> dict[str, Path]:
+    """Returns the folder of each module, by the name of its class, in order.
+
+    Raises:
+        ValueError: if `modules.json` is damaged, or names folders elsewhere.
+    """
+    path = directory / MODULES_FILE
     modules = _read_list(path)
     names, folders = [], []
     for module in modules:
@@ -134,12 +146,6 @@ def _read_modules(path: Path) -> dict[str, Path]:
             )
         names.append(kind.rpartition(".")[2])
         folders.append(path.parent / place)
-    if tuple(names) not in _LAYOUTS:
-        raise ValueError(
-            f"`{path}` must list the modules Transformer, Pooling and, if "
-            "need be, Dense and Normalize, in this order; others are not "
-            f"supported. Received: {reprlib.repr(names)}."
-        )
     return dict(zip(names, folders, strict=True))
 
 
@@ -235,7 +241,13 @@ def _read_length(path: Path) -> int | None:
     return length
 
 
-def _read_prompts(path: Path) -> tuple[dict[str, str], str | None]:
+def read_prompts(directory: Path) -> tuple[dict[str, str], str | None]:
+    """Returns the prompts by name, and the name of the default one.
+
+    Raises:
+        ValueError: if they are not strings.
+    """
+    path = directory / _PROMPTS_FILE
     if not path.is_file():
         return {}, None
     config = disk.read_json(path)
@@ -266,7 +278,10 @@ def write_sentence_transformer(
         model: the modules; its encoder is `directory`.
         width: int, of the encoder's states.
     """
-    write_modules(directory, model)
+    names = ["Transformer", "Pooling"]
+    names += ["Dense"] if model.dense is not None else []
+    names += ["Normalize"] if model.normalize else []
+    write_modules(directory, names, model.prompts, model.default_prompt_name)
     flags = {
         key: mode == model.pooling_mode for key, mode in _POOLING_KEYS.items()
     }
@@ -283,11 +298,13 @@ def write_sentence_transformer(
     )
 
 
-def write_modules(directory: Path, model: SentenceTransformer) -> None:
-    """Writes the list of modules, and the prompts."""
-    names = ["Transformer", "Pooling"]
-    names += ["Dense"] if model.dense is not None else []
-    names += ["Normalize"] if model.normalize else []
+def write_modules(
+    directory: Path,
+    names: Sequence[str],
+    prompts: Mapping[str, str],
+    default_prompt_name: str | None,
+) -> None:
+    """Writes the list of modules, a folder for each, and the prompts."""
     entries = []
     for number, name in enumerate(names):
         place = f"{number}_{name}" if number else ""
@@ -304,8 +321,8 @@ def write_modules(directory: Path, model: SentenceTransformer) -> None:
     _write_json(
         directory / _PROMPTS_FILE,
         {
-            "prompts": dict(model.prompts),
-            "default_prompt_name": model.default_prompt_name,
+            "prompts": dict(prompts),
+            "default_prompt_name": default_prompt_name,
         },
     )
 
