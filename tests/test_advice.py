@@ -43,6 +43,13 @@ EMBEDDERS = "tests/models/test_load_embedding_model.py"
 POOLING = f"{EMBEDDERS}::test_the_advice_for_an_unknown_pooling_helps"
 READS_TEXTS = f"{EMBEDDERS}::test_a_folder_of_a_mean"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
+SHIPS_EMBEDDERS = (
+    "tests/export/test_embedders.py"
+    "::test_a_saved_model_of_other_tokenizers_reads_ids"
+)
+STATIC_TABLE = (
+    "tests/export/test_static_table.py::test_a_table_embeds_as_the_model"
+)
 LOSSES = f"{HERE}::test_losses_by_the_functions_that_are_named"
 RESUMED = "tests/training/test_resume.py::test_resumed_equals_uninterrupted"
 SHIPPED = "tests/cli/test_recipes_command.py"
@@ -190,8 +197,14 @@ TABLE = {
     ("training/distribution", "give --workers and --worker-index, set"): (
         f"{HERE}::test_the_variable_as_it_is_shown"
     ),
-    ("edge", "`export.export_litert` writes it"): (
-        "tests/test_edge.py::test_masked_words"
+    ("cli/students", "`--format` {}"): SHIPS_EMBEDDERS,
+    ("config/output_sections", "makes one of any student"): SHIPS_EMBEDDERS,
+    ("export/static_table", "`models.static_embedding_model` makes"): (
+        STATIC_TABLE
+    ),
+    ("export/student", "make it with `models.static_embedding"): STATIC_TABLE,
+    ("edge/files", "`export.export` writes it"): (
+        "tests/edge/test_student.py::test_masked_words"
     ),
     ("export/folders", "overwrite=True (--overwrite)"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
@@ -209,9 +222,6 @@ TABLE = {
     ("export/onnx", "pip install 'keras-distil[onnx]'"): INSTALLED,
     ("export/student", "those of `models.task_model`"): (
         "tests/export/test_saved_model.py::test_tasks"
-    ),
-    ("export/student", "add sentence_embedding=True"): (
-        f"{HERE}::test_embeddings_are_normalised"
     ),
     ("export/vocabulary", "`data.load_tokenizer` returns it"): (
         f"{HERE}::test_a_tokenizer_by_the_function_that_is_named"

@@ -493,14 +493,6 @@ def test_a_tokenizer_by_the_function_that_is_named(small_tokenizer, teacher):
     check_vocabulary(student, small_tokenizer)
 
 
-def test_embeddings_are_normalised(teacher):
-    from keras_distil.export.student import make_student as exported
-
-    with pytest.raises(ValueError, match="add sentence_embedding=True"):
-        exported(teacher, normalize=True)
-    assert exported(teacher, normalize=True, sentence_embedding=True).normalize
-
-
 def test_a_quantised_model_is_exported_as_it_was(teacher):
     from keras_distil.models.weights import copy_weights
 

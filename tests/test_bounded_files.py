@@ -8,7 +8,8 @@ import keras_hub
 import pytest
 from keras_hub.src.utils import preset_utils
 
-from keras_distil import config, data, edge, models
+from keras_distil import config, data, models
+from keras_distil.edge import files
 from keras_distil.models import hub
 from keras_distil.models.shape import encoder_shape
 from keras_distil.runs import comparison, run_folder
@@ -29,7 +30,7 @@ OTHER = "f" * 40
 def test_json_of_models_is_bounded(tmp_path, monkeypatch, toy_teacher):
     monkeypatch.setattr(disk, "MODEL_JSON_BYTES", 100)
     monkeypatch.setattr(disk, "VOCABULARY_BYTES", 100)
-    monkeypatch.setattr(edge, "_MOST_BYTES", 100)
+    monkeypatch.setattr(files, "_MOST_BYTES", 100)
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"a": "x" * 99}))
     message = "has more than the allowed 100 bytes, and is not read"
@@ -42,7 +43,7 @@ def test_json_of_models_is_bounded(tmp_path, monkeypatch, toy_teacher):
     with pytest.raises(ValueError, match=f"tokenizer.json` {message}"):
         data.load_tokenizer(toy_teacher)
     with pytest.raises(ValueError, match=f"x.json {message}"):
-        edge._read_card(path)
+        files.read_card(path, {}, (), {})
 
 
 def test_json_of_data_is_bounded(tmp_path, monkeypatch):

@@ -70,7 +70,7 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="saved_model, sentence_embedding, hugging_face, preset, onnx "
+            help="saved_model, hugging_face, preset, onnx, static_table "
             "or litert_ with float32, float16, dynamic_int8, full_int8, int4. "
             "May be repeated. Default: those of the recipe, else saved_model, "
             "hugging_face and preset.",
@@ -130,6 +130,8 @@ def check_formats(recipe: config.Recipe, wanted: list[str] | None) -> list[str]:
         return list((recipe.export or config.ExportSection()).formats)
     known = config.EXPORT_FORMATS
     for name in wanted:
+        if name == config.EARLIER_FORMAT:
+            raise ValueError(f"`--format` {config.EARLIER_FORMAT_MESSAGE}.")
         if name not in known:
             raise ValueError(
                 f"`--format` must be one of {', '.join(known)}. "

@@ -10,6 +10,10 @@ from keras_distil.config.loading import load_recipe as load_recipe
 from keras_distil.config.loading import make_recipe as make_recipe
 from keras_distil.config.loading import read_yaml as read_yaml
 from keras_distil.config.loading import with_values as with_values
+from keras_distil.config.output_sections import EARLIER_FORMAT as EARLIER_FORMAT
+from keras_distil.config.output_sections import (
+    EARLIER_FORMAT_MESSAGE as EARLIER_FORMAT_MESSAGE,
+)
 from keras_distil.config.output_sections import EXPORT_FORMATS as EXPORT_FORMATS
 from keras_distil.config.output_sections import (
     BenchmarkSection as BenchmarkSection,

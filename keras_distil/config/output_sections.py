@@ -1,6 +1,6 @@
 """`evaluate`, `export`, `benchmark`: what is done with the trained models."""
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator
 
@@ -8,7 +8,6 @@ from keras_distil.utils.section import Count, Length, Section, each_once
 
 ExportFormat: TypeAlias = Literal[
     "saved_model",
-    "sentence_embedding",
     "hugging_face",
     "preset",
     "litert_float32",
@@ -17,8 +16,16 @@ ExportFormat: TypeAlias = Literal[
     "litert_full_int8",
     "litert_int4",
     "onnx",
+    "static_table",
 ]
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
+# Its place is taken by exports of sentence embedders, in every format.
+EARLIER_FORMAT = "sentence_embedding"
+EARLIER_FORMAT_MESSAGE = (
+    "must not be 'sentence_embedding' any more: name 'saved_model', which "
+    "holds a sentence embedder where the student is one. "
+    "`models.embedding_model(student)` makes one of any student"
+)
 
 
 class EvaluateSection(Section):
@@ -38,12 +45,11 @@ class ExportSection(Section):
     """`export`: the formats in which the students are written after a run.
 
     `saved_model`, `hugging_face` and `preset` (KerasHub) hold the distilled
-    student or a task's student; `sentence_embedding` is a SavedModel of the
-    distilled student's mean hidden states, scaled to length 1. SavedModels cut
-    texts to `max_length` tokens; null uses all positions. `litert_...` are
-    files for phones, with a signature for each of `lengths`; null uses the
-    tasks' `max_length`, or that of the sequences. `onnx` needs the extra of
-    that name.
+    student or a task's student. SavedModels cut texts to `max_length` tokens;
+    null uses all positions. `litert_...` are files for phones, with a signature
+    for each of `lengths`; null uses the tasks' `max_length`, or that of the
+    sequences. `onnx` needs the extra of that name. `static_table` is for a
+    student without an encoder.
     """
 
     formats: Annotated[list[ExportFormat], Field(min_length=1)] = [
@@ -53,6 +59,13 @@ class ExportSection(Section):
     ]
     max_length: Length | None = None
     lengths: Annotated[list[Length], Field(min_length=1)] | None = None
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _earlier_format_is_refused(cls, formats: Any) -> Any:
+        if isinstance(formats, list) and EARLIER_FORMAT in formats:
+            raise ValueError(EARLIER_FORMAT_MESSAGE)
+        return formats
 
     @field_validator("formats")
     @classmethod

@@ -18,3 +18,6 @@ from keras_distil.export.report import ExportReport as ExportReport
 from keras_distil.export.saved_model import (
     export_saved_model as export_saved_model,
 )
+from keras_distil.export.static_table import (
+    export_static_table as export_static_table,
+)

@@ -30,6 +30,7 @@ from keras_distil.export.signatures import (
 )
 from keras_distil.models import last_layers
 from keras_distil.models.any_model import ModelPass, check_built, input_spec
+from keras_distil.models.embedding_model import is_embedder
 from keras_distil.models.task_model import kind_of
 from keras_distil.models.weights import check_all_not_quantized
 from keras_distil.training.distiller import Distiller
@@ -50,6 +51,7 @@ def is_any_model(model: Any) -> bool:
         and model.built
         and not isinstance(model, Distiller | MaskedLM)
         and kind_of(model) is None
+        and not is_embedder(model)
     )
 
 

@@ -16,7 +16,7 @@ class Distance:
         total: float, the sum of absolute differences.
         values: int, the number of values compared.
         lowest_cosine: float, the lowest cosine between a row and its
-            counterpart; 0 for a row of zeros.
+            counterpart; 0 if one of them is all zeros, 1 if both are.
     """
 
     def __init__(self) -> None:
@@ -87,5 +87,12 @@ def _sum_of_squares(values: np.ndarray) -> float:
 
 def _cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     products = (ours * theirs).sum(axis=1, dtype=np.float64)
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    return np.where(lengths == 0, 0.0, products / np.where(lengths, lengths, 1))
+    our_length, their_length = (
+        np.linalg.norm(rows, axis=1) for rows in (ours, theirs)
+    )
+    lengths = our_length * their_length
+    # Both are zero for a text without a known token.
+    alike = our_length == their_length
+    return np.where(
+        lengths == 0, alike, products / np.where(lengths == 0, 1, lengths)
+    )

@@ -14,8 +14,6 @@ from keras_distil.export.report import ExportReport
 from keras_distil.export.student import make_student
 from keras_distil.export.vocabulary import find_tokenizer
 
-_OF_EMBEDDINGS = {"sentence_embedding": False, "normalize": False}
-
 
 def export_as(
     exporter: type[Exporter],
@@ -26,8 +24,6 @@ def export_as(
     overwrite: bool,
     held_out: parity.Examples | Sequence[str] | None,
     tolerance: parity.Tolerance | None,
-    sentence_embedding: bool = False,
-    normalize: bool = False,
     **options: Any,
 ) -> ExportReport:
     """Exports a model with one exporter; see `export`.
@@ -40,8 +36,6 @@ def export_as(
         overwrite: whether an earlier export may be replaced.
         held_out: texts or `parity.Examples` for the comparison.
         tolerance: largest allowed difference.
-        sentence_embedding: whether to output sentence embeddings.
-        normalize: whether they are scaled to length 1.
         **options: options of the exporter.
     """
     if is_any_model(model):
@@ -53,19 +47,14 @@ def export_as(
             overwrite=overwrite,
             held_out=held_out,
             tolerance=tolerance,
-            options={
-                **options,
-                "sentence_embedding": sentence_embedding,
-                "normalize": normalize,
-            },
-            defaults={**exporter.options(), **_OF_EMBEDDINGS},
+            options=options,
+            defaults=exporter.options(),
         )
     exporter.check_installed()
     if tokenizer is None:
         tokenizer = find_tokenizer(model, required=exporter.needs_tokenizer)
-    student = make_student(
-        model, sentence_embedding=sentence_embedding, normalize=normalize
-    )
+    student = make_student(model)
+    exporter.check_takes(student)
     return exporter(student, tokenizer, Path(folder), **options).export(
         overwrite=overwrite, held_out=held_out, tolerance=tolerance
     )

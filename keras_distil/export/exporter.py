@@ -1,7 +1,6 @@
 """The base class of the exporters of text encoders."""
 
 import abc
-import functools
 import inspect
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +9,6 @@ import tokenizers
 
 from keras_distil.export import parity
 from keras_distil.export.base_exporter import BaseExporter
-from keras_distil.export.embedding_note import embedding_note
 from keras_distil.export.student import Student
 from keras_distil.export.vocabulary import check_vocabulary
 
@@ -27,11 +25,11 @@ class Exporter(BaseExporter):
 
     Attributes:
         needs_tokenizer: whether a tokenizer is required.
-        embeds_sentences: whether it can output sentence embeddings.
+        takes_tables: whether it can write a static table of token vectors.
     """
 
     needs_tokenizer: ClassVar[bool] = False
-    embeds_sentences: ClassVar[bool] = False
+    takes_tables: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -51,6 +49,17 @@ class Exporter(BaseExporter):
         return None
 
     @classmethod
+    def check_takes(cls, student: Student) -> None:
+        """Raises ValueError if the format has no place for a static table."""
+        if student.is_static and not cls.takes_tables:
+            raise ValueError(
+                f"`model` must have an encoder for format={cls.format!r}: a "
+                "static table of token vectors is exported with format="
+                "'static_table', 'saved_model' or 'hugging_face'. Received: "
+                f"{type(student.model).__name__}."
+            )
+
+    @classmethod
     def options(cls) -> dict[str, Any]:
         """The format's options with their defaults."""
         return {
@@ -58,11 +67,6 @@ class Exporter(BaseExporter):
             for name, each in inspect.signature(cls).parameters.items()
             if each.kind is inspect.Parameter.KEYWORD_ONLY
         }
-
-    @functools.cached_property
-    def note(self) -> str | None:
-        """A caveat for users of the export, or None."""
-        return embedding_note(self.student)
 
     @abc.abstractmethod
     def read_layers(self, scratch: Path) -> parity.Runner:

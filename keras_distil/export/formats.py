@@ -17,6 +17,7 @@ from keras_distil.export.onnx import OnnxExporter
 from keras_distil.export.preset import PresetExporter
 from keras_distil.export.report import ExportReport
 from keras_distil.export.saved_model import SavedModelExporter
+from keras_distil.export.static_table import StaticTableExporter
 
 _EXPORTERS: dict[str, type[Exporter]] = {
     exporter.format: exporter
@@ -26,6 +27,7 @@ _EXPORTERS: dict[str, type[Exporter]] = {
         PresetExporter,
         LiteRTExporter,
         OnnxExporter,
+        StaticTableExporter,
     )
 }
 
@@ -37,8 +39,6 @@ def export(
     *,
     format: str,
     overwrite: bool = False,
-    sentence_embedding: bool = False,
-    normalize: bool = False,
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
     **options: Any,
@@ -52,11 +52,9 @@ def export(
         tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
             that of the folder which the model, or its teacher, was loaded
             from; without one, only token ids are taken.
-        format: "saved_model", "hugging_face", "preset", "litert" or "onnx".
+        format: "saved_model", "hugging_face", "preset", "litert", "onnx" or
+            "static_table".
         overwrite: bool, whether an earlier export may be replaced.
-        sentence_embedding: bool, whether to output the mean of the last
-            hidden states instead of the head's outputs.
-        normalize: bool, whether embeddings are scaled to length 1.
         held_out: texts or `parity.Examples` for the comparison with the
             student. Some English sentences if None.
         tolerance: largest allowed difference. Defaults to that of
@@ -90,20 +88,12 @@ def export(
             f"`{unknown[0]}` is not an option of format={format!r}. "
             f"Its options: {known}."
         )
-    if sentence_embedding and not exporter.embeds_sentences:
-        able = [name for name, x in _EXPORTERS.items() if x.embeds_sentences]
-        raise ValueError(
-            f"`sentence_embedding` is for format={' or '.join(able)}. "
-            f"Received: format={format!r}."
-        )
     return export_as(
         exporter,
         model,
         folder,
         tokenizer,
         overwrite=overwrite,
-        sentence_embedding=sentence_embedding,
-        normalize=normalize,
         held_out=held_out,
         tolerance=tolerance,
         **options,

@@ -13,9 +13,12 @@ from keras_distil.data import SpecialTokens
 from keras_distil.export import parity
 from keras_distil.export.export_as import export_as
 from keras_distil.export.exporter import Exporter
+from keras_distil.export.hugging_face_card import make_card
 from keras_distil.export.report import ExportReport
+from keras_distil.export.static_table import check_table, table_of
 from keras_distil.export.student import (
     MASKED_LM,
+    SENTENCE_EMBEDDING,
     Student,
     label_names,
     make_student,
@@ -24,54 +27,25 @@ from keras_distil.export.tokenizer_files import (
     check_tokenizer,
     write_tokenizer,
 )
-from keras_distil.models import load_task_model, load_teacher
+from keras_distil.models import (
+    load_embedding_model,
+    load_task_model,
+    load_teacher,
+)
 from keras_distil.models.checkpoints import (
     hugging_face_config,
     write_checkpoint,
 )
-from keras_distil.utils.markdown import escape
+from keras_distil.models.checkpoints.sentence_transformers import (
+    DenseWeights,
+    SentenceTransformer,
+    write_sentence_transformer,
+)
+from keras_distil.models.checkpoints.static_folder import write_static_folder
+from keras_distil.models.embedding_model import embedding_settings
 
 # Hugging Face has one module for them, told apart by the problem type.
 _HEAD_OF = {"regression": "classification", "multi_label": "classification"}
-_PIPELINES = {
-    MASKED_LM: "fill-mask",
-    "classification": "text-classification",
-    "multi_label": "text-classification",
-    "regression": "text-classification",
-    "token_classification": "token-classification",
-    "span": "question-answering",
-}
-_AUTO_CLASSES = {
-    MASKED_LM: "AutoModelForMaskedLM",
-    "classification": "AutoModelForSequenceClassification",
-    "multi_label": "AutoModelForSequenceClassification",
-    "regression": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "span": "AutoModelForQuestionAnswering",
-}
-_CARD = """---
-library_name: transformers
-pipeline_tag: {pipeline}
----
-
-# {title}
-
-A {name} of {layers} layers and width {width} with {parameters:,} weights in
-float32, exported by keras_distil.
-
-```python
-from transformers import AutoTokenizer, {auto_class}
-
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-model = {auto_class}.from_pretrained("FOLDER")
-```
-
-| | |
-| --- | --- |
-| task | {kind} |
-| vocabulary | {vocabulary:,} |
-| longest sequence | {positions} tokens |{outputs}
-"""
 
 
 def export_hugging_face(
@@ -144,6 +118,7 @@ class HuggingFaceExporter(Exporter):
     title = "The Hugging Face model"
     mark = "model.safetensors"
     needs_tokenizer = True
+    takes_tables = True
 
     def __init__(
         self,
@@ -153,6 +128,8 @@ class HuggingFaceExporter(Exporter):
         *,
         labels: Sequence[str] | None = None,
     ) -> None:
+        if student.is_static:
+            check_table(student, self.format)
         super().__init__(student, tokenizer, folder)
         self.tokenizer: tokenizers.Tokenizer = tokenizer
         self.labels = label_names(student, labels)
@@ -160,11 +137,16 @@ class HuggingFaceExporter(Exporter):
 
     def write(self, scratch: Path) -> None:
         """Writes weights, tokenizer and card."""
+        card = make_card(self.student, self.folder.name, self.labels)
+        (scratch / "README.md").write_text(card, "utf-8")
+        if self.student.is_static:
+            _write_table(self.student, self.tokenizer, scratch)
+            return
         _write_weights(self.student, self.tokenizer, self.labels, scratch)
+        if self.student.kind == SENTENCE_EMBEDDING:
+            _write_modules(self.student, scratch)
         write_tokenizer(self.student, self.tokenizer, scratch)
         check_tokenizer(self.tokenizer, scratch)
-        card = _card(self.student, self.folder.name, self.labels)
-        (scratch / "README.md").write_text(card, "utf-8")
 
     def read_back(self, scratch: Path) -> parity.Runner:
         """Loads the folder with this package's own reader."""
@@ -174,11 +156,35 @@ class HuggingFaceExporter(Exporter):
         """Returns the hidden states of the loaded model."""
         return self._load(scratch).layers
 
+    def check_more(
+        self,
+        scratch: Path,
+        examples: parity.Examples,
+        tolerance: parity.Tolerance,
+    ) -> None:
+        """Checks that an embedder reads texts as the student does."""
+        if self.student.kind != SENTENCE_EMBEDDING:
+            return
+        read = self._load(scratch)
+        ours, theirs = (
+            {**embedding_settings(each.model), "length": each.max_length}
+            for each in (self.student, read)
+        )
+        # KerasHub's own class has no prompts.
+        ours["prompts"] = ours["prompts"] or {}
+        if ours != theirs:
+            raise RuntimeError(
+                f"{self.what} reads back with other settings: {theirs!r:.200} "
+                f"for {ours!r:.200}. It is not kept; what was there before is."
+            )
+
     def _load(self, folder: Path) -> Student:
         if self._loaded is None:
             load: Callable[..., Any] = load_task_model
             if self.student.kind == MASKED_LM:
                 load = load_teacher
+            elif self.student.kind == SENTENCE_EMBEDDING:
+                load = load_embedding_model
             self._loaded = make_student(load(folder))
         return self._loaded
 
@@ -190,6 +196,8 @@ def _write_weights(
     folder: Path,
 ) -> None:
     backbone = student.model.backbone
+    has_head = student.kind != SENTENCE_EMBEDDING
+    weights = (student.model if has_head else backbone).weights
     config = hugging_face_config(
         student.family,
         backbone.get_config(),
@@ -199,36 +207,56 @@ def _write_weights(
         head_dropout=getattr(student.model, "dropout", None),
         is_probability=student.is_probability,
     )
-    head = _HEAD_OF.get(student.kind, student.kind)
     write_checkpoint(
         folder,
         student.family,
         config,
         {
             variable.path: np.asarray(variable)
-            for variable in student.model.weights
+            for variable in weights
             # Dropout's random state is not exported.
             if "seed_generator" not in variable.path
         },
         num_layers=backbone.num_layers,
-        task=None if head == MASKED_LM else head,
+        head=_HEAD_OF.get(student.kind, student.kind),
     )
 
 
-def _card(student: Student, title: str, labels: Sequence[str]) -> str:
-    backbone = student.model.backbone
-    names = ", ".join(map(escape, labels))
-    outputs = f"\n| classes | {names} |" if labels else ""
-    return _CARD.format(
-        pipeline=_PIPELINES[student.kind],
-        title=escape(title),
-        name=student.family.title,
-        layers=backbone.num_layers,
-        width=backbone.hidden_dim,
-        parameters=student.model.count_params(),
-        auto_class=_AUTO_CLASSES[student.kind],
-        kind=student.kind.replace("_", " "),
-        vocabulary=backbone.vocabulary_size,
-        positions=student.max_length,
-        outputs=outputs,
+def _write_modules(student: Student, folder: Path) -> None:
+    """Writes what sentence-transformers has around the encoder."""
+    model = student.model
+    settings = embedding_settings(model)
+    dense = None
+    if settings["dimension"] is not None:
+        kernel, bias = (
+            np.asarray(weight) for weight in model.sentence_embedding.weights
+        )
+        dense = DenseWeights(kernel, bias, settings["activation"])
+    write_sentence_transformer(
+        folder,
+        SentenceTransformer(
+            encoder=folder,
+            pooling_mode=settings["pooling_mode"],
+            dense=dense,
+            normalize=settings["normalize"],
+            sequence_length=student.max_length,
+            prompts=dict(settings["prompts"] or {}),
+            default_prompt_name=settings["default_prompt_name"],
+        ),
+        model.backbone.hidden_dim,
+    )
+
+
+def _write_table(
+    student: Student, tokenizer: tokenizers.Tokenizer, folder: Path
+) -> None:
+    """Writes a static table as sentence-transformers has it."""
+    settings = embedding_settings(student.model)
+    write_static_folder(
+        folder,
+        table_of(student),
+        tokenizer,
+        sequence_length=student.max_length,
+        prompts=dict(settings["prompts"] or {}),
+        default_prompt_name=settings["default_prompt_name"],
     )

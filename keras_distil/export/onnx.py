@@ -27,8 +27,6 @@ def export_onnx(
     *,
     labels: Sequence[str] | None = None,
     overwrite: bool = False,
-    sentence_embedding: bool = False,
-    normalize: bool = False,
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
@@ -51,9 +49,6 @@ def export_onnx(
         labels: names of the classes, in the order of the outputs. Defaults
             to the model's own, or `LABEL_0` and so on if it has none.
         overwrite: bool, whether an earlier export may be replaced.
-        sentence_embedding: bool, whether to output the mean of the last
-            hidden states instead of the head's outputs.
-        normalize: bool, whether embeddings are scaled to length 1.
         held_out: texts or `parity.Examples` for the comparison with the
             student. Some English sentences if None.
         tolerance: largest allowed difference. Defaults to that of
@@ -78,8 +73,6 @@ def export_onnx(
         tokenizer,
         labels=labels,
         overwrite=overwrite,
-        sentence_embedding=sentence_embedding,
-        normalize=normalize,
         held_out=held_out,
         tolerance=tolerance,
     )
@@ -98,7 +91,6 @@ class OnnxExporter(Exporter):
     format = "onnx"
     title = "The ONNX model"
     mark = MODEL_FILE
-    embeds_sentences = True
 
     def __init__(
         self,
@@ -134,8 +126,6 @@ class OnnxExporter(Exporter):
             "kind": self.student.kind,
             "labels": json.dumps(self.labels),
         }
-        if self.note is not None:
-            metadata["note"] = self.note
         for key, value in metadata.items():
             model.metadata_props.add(key=key, value=value)
         (scratch / MODEL_FILE).write_bytes(model.SerializeToString())

@@ -16,12 +16,21 @@ from keras_distil.export.litert.graph import MASKED_SCORE
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 from keras_distil.models import encoder_weights
 from keras_distil.models.architectures import is_text_classifier, pooler_of
+from keras_distil.models.architectures.sentence_embedding import (
+    DENSE_ACTIVATIONS,
+)
+from keras_distil.models.embedding_model import (
+    embedding_settings,
+    vector_width,
+)
 from keras_distil.models.encoder_weights import TransformerLayer
 
 # The first opset with LayerNormalization.
 OPSET = 17
 # The file format version of that opset, in use since 2021.
 _IR_VERSION = 8
+# Keeps a vector of zeros from being divided by 0.
+_LEAST_SQUARE = 1e-24
 _ACTIVATIONS = {
     keras.activations.relu: "Relu",
     keras.activations.tanh: "Tanh",
@@ -39,9 +48,10 @@ def outputs_model(student: Student) -> ModelProto:
     graph = _Graph(student)
     states = _encode(graph)[-1][1]
     by_token = ["batch", "length"]
+    found: dict[str, tuple[str, list[Any]]]
     if student.kind == SENTENCE_EMBEDDING:
-        width = student.model.backbone.hidden_dim
-        found = {"embedding": (_mean(graph, states), ["batch", width])}
+        width = vector_width(student.model)
+        found = {"embedding": (_embedding(graph, states), ["batch", width])}
     elif student.kind == MASKED_LM:
         words = student.model.backbone.vocabulary_size
         logits = _masked_lm(graph, states)
@@ -285,7 +295,7 @@ def _masked_lm(graph: _Graph, states: str) -> str:
     return graph.add("Reshape", logits, shape)
 
 
-def _task(graph: _Graph, states: str) -> dict[str, tuple[str, list[int | str]]]:
+def _task(graph: _Graph, states: str) -> dict[str, tuple[str, list[Any]]]:
     """Outputs of a task's head with their shapes."""
     model, kind = graph.student.model, graph.student.kind
     features = states
@@ -315,20 +325,41 @@ def _task(graph: _Graph, states: str) -> dict[str, tuple[str, list[int | str]]]:
     return {"logits": (found, ["batch", classes])}
 
 
-def _mean(graph: _Graph, states: str) -> str:
-    """Mean over the non-padding tokens, as an embedding."""
+def _embedding(graph: _Graph, states: str) -> str:
+    """A text's vector from the states of its tokens."""
+    model = graph.student.model
+    settings = embedding_settings(model)
+    vector = _pooled(graph, settings["pooling_mode"], states)
+    if settings["dimension"] is not None:
+        layer = model.sentence_embedding
+        kernel = graph.weight(layer.kernel, layer.kernel.shape)
+        bias = graph.weight(layer.bias, layer.bias.shape)
+        vector = graph.add("Add", graph.add("MatMul", vector, kernel), bias)
+        activation = DENSE_ACTIVATIONS[settings["activation"]]
+        vector = graph.add(_ACTIVATIONS[activation], vector)
+    if not settings["normalize"]:
+        return vector
+    last = graph.constant([-1], np.int64)
+    squares = graph.add("ReduceSum", graph.add("Mul", vector, vector), last)
+    squares = graph.add("Max", squares, graph.constant(_LEAST_SQUARE))
+    return graph.add("Div", vector, graph.add("Sqrt", squares))
+
+
+def _pooled(graph: _Graph, pooling_mode: str, states: str) -> str:
+    if pooling_mode == "cls":
+        place = graph.constant(0, np.int64)
+        return graph.add("Gather", states, place, axis=1)
     mask = graph.add("Cast", "padding_mask", to=TensorProto.FLOAT)
     weights = graph.add("Unsqueeze", mask, graph.constant([2], np.int64))
+    if pooling_mode == "max":
+        real = graph.add("Cast", weights, to=TensorProto.BOOL)
+        never = graph.constant(np.finfo(np.float32).min)
+        kept = graph.add("Where", real, states, never)
+        return graph.add("ReduceMax", kept, axes=[1], keepdims=0)
     tokens = graph.constant([1], np.int64)
     total = graph.add(
         "ReduceSum", graph.add("Mul", states, weights), tokens, keepdims=0
     )
     count = graph.add("ReduceSum", weights, tokens, keepdims=0)
     count = graph.add("Max", count, graph.constant(1.0))
-    mean = graph.add("Div", total, count)
-    if not graph.student.normalize:
-        return mean
-    last = graph.constant([-1], np.int64)
-    squares = graph.add("ReduceSum", graph.add("Mul", mean, mean), last)
-    squares = graph.add("Max", squares, graph.constant(1e-12))
-    return graph.add("Div", mean, graph.add("Sqrt", squares))
+    return graph.add("Div", total, count)

@@ -54,8 +54,8 @@ class Examples:
         texts: texts to compare string signatures on.
         score: a function that takes a function from "token_ids",
             "padding_mask" and "segment_ids" to the outputs of
-            `models.task_model`, and returns its score on a development set,
-            0 to 1; None without a task.
+            `models.task_model`, or to the vectors of an embedder, and returns
+            its score on a development set, 0 to 1; None without a task.
     """
 
     batches: Sequence[tuple[Arrays, np.ndarray]]
@@ -290,6 +290,8 @@ def _task_outputs(student: Student, runner: Runner) -> OutputFunction:
         found = _arrays(runner(full_inputs(student, inputs)))
         if student.kind == "regression":
             return found["score"][:, np.newaxis]
+        if student.kind == SENTENCE_EMBEDDING:
+            return found["embedding"]
         if student.kind == "span":
             ends = found["start_logits"], found["end_logits"]
             return np.stack(ends, axis=-1)

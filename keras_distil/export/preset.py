@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 import tokenizers
-from keras_hub.models import Task
+from keras_hub.models import Task, TextEmbedder
 
 from keras_distil.data import words_by_id
 from keras_distil.export import parity
@@ -17,11 +17,27 @@ from keras_distil.export.exporter import Exporter
 from keras_distil.export.report import ExportReport
 from keras_distil.export.student import (
     MASKED_LM,
+    SENTENCE_EMBEDDING,
     Student,
     make_student,
     write_labels,
 )
+from keras_distil.models.embedding_model import embedding_settings
+from keras_distil.models.text_preprocessor import TextPreprocessor
 from keras_distil.models.weights import copy_weights, seeded_build
+
+# Arguments that KerasHub's classes of tasks have beside the encoder.
+_OPTIONS = (
+    "num_classes",
+    "hidden_dim",
+    "dropout",
+    "pooling_mode",
+    "normalize",
+)
+_NOTE = (
+    "KerasHub has no class for this embedding model, so the preset holds one "
+    "of keras_distil: `import keras_distil.models` before `from_preset`."
+)
 
 
 def export_preset(
@@ -92,19 +108,27 @@ class PresetExporter(Exporter):
         folder: Path,
     ) -> None:
         super().__init__(student, tokenizer, folder)
-        self._plain = _plain(student, tokenizer)
+        self._has_own_class = _has_own_class(student)
+        make = _plain if self._has_own_class else _with_tokenizer
+        self._task = make(student, tokenizer)
         self._loaded: Student | None = None
 
     @property
     def tolerance(self) -> parity.Tolerance:
         """The tolerance, wider for BERT because KerasHub's GELU differs."""
-        alike = self.student.family.hub.computes_alike
+        hub = self.student.family.hub
+        alike = hub.computes_alike or not self._has_own_class
         row = self.format if alike else "preset_approximate"
         return parity.TOLERANCES[row, self.precision]
 
+    @property
+    def note(self) -> str | None:
+        """A caveat for users of the export, or None."""
+        return None if self._has_own_class else _NOTE
+
     def write(self, scratch: Path) -> None:
         """Writes the preset and the class names beside it."""
-        self._plain.save_to_preset(str(scratch))
+        self._task.save_to_preset(str(scratch))
         # KerasHub's models store no class names.
         write_labels(self.student, scratch)
 
@@ -120,10 +144,41 @@ class PresetExporter(Exporter):
         if self._loaded is None:
             # Decided by the class that was loaded, independently of this
             # package's own classes.
-            task_class = type(self._plain)
+            task_class = type(self._task)
+            if self.student.kind == SENTENCE_EMBEDDING:
+                task_class = TextEmbedder
             loaded = task_class.from_preset(str(folder), dtype="float32")
             self._loaded = make_student(loaded)
         return self._loaded
+
+
+def _has_own_class(student: Student) -> bool:
+    """Checks whether KerasHub has a place for all that a model is."""
+    if student.kind != SENTENCE_EMBEDDING:
+        return True
+    settings = embedding_settings(student.model)
+    return (
+        student.family.hub.text_embedder is not None
+        and settings["dimension"] is None
+        and not settings["prompts"]
+        and not _own_settings(student)
+    )
+
+
+def _with_tokenizer(
+    student: Student, tokenizer: tokenizers.Tokenizer | None
+) -> Task:
+    """Returns the embedder with a tokenizer that is saved with it."""
+    preprocessor = None
+    if tokenizer is not None:
+        preprocessor = TextPreprocessor(
+            tokenizer, sequence_length=student.max_length
+        )
+    config = {**student.model.get_config(), "preprocessor": preprocessor}
+    with seeded_build(0):
+        model = type(student.model).from_config(config)
+    copy_weights(student.model, model)
+    return model
 
 
 def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
@@ -134,6 +189,10 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
         "classification": (
             hub.text_classifier,
             hub.text_classifier_preprocessor,
+        ),
+        SENTENCE_EMBEDDING: (
+            hub.text_embedder,
+            hub.text_embedder_preprocessor,
         ),
     }
     is_text = student.kind in ("multi_label", "regression")
@@ -153,11 +212,7 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
             sequence_length=student.max_length,
         )
     config = student.model.get_config()
-    options = {
-        name: config[name]
-        for name in ("num_classes", "hidden_dim", "dropout")
-        if name in config
-    }
+    options = {name: config[name] for name in _OPTIONS if name in config}
     with seeded_build(0):
         encoder = hub.encoder.from_config(_plain_config(student))
         # Compiled as KerasHub does it, or it would warn at every load.
@@ -174,17 +229,24 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
     return plain
 
 
+def _own_settings(student: Student) -> dict[str, Any]:
+    """Returns the encoder's settings that KerasHub's own class lacks."""
+    config = student.model.backbone.get_config()
+    names = ("activation", "layer_norm_epsilon")
+    return {name: config[name] for name in names if name in config}
+
+
 def _plain_config(student: Student) -> dict[str, Any]:
     """Returns the arguments of KerasHub's own encoder class."""
-    config = student.model.backbone.get_config()
-    for name in ("activation", "layer_norm_epsilon"):
-        if name in config:
-            raise ValueError(
-                f"KerasHub's {student.family.hub.encoder.__name__} has no "
-                f"setting for {name}={config[name]!r}, so there is no preset "
-                "of this model: export a SavedModel or a Hugging Face folder."
-            )
-    return config
+    own = _own_settings(student)
+    if own:
+        [(name, value), *_] = own.items()
+        raise ValueError(
+            f"KerasHub's {student.family.hub.encoder.__name__} has no "
+            f"setting for {name}={value!r}, so there is no preset "
+            "of this model: export a SavedModel or a Hugging Face folder."
+        )
+    return student.model.backbone.get_config()
 
 
 def _settings(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:

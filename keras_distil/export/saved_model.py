@@ -27,7 +27,12 @@ from keras_distil.export.signatures import (
     load_signatures,
     write_module,
 )
-from keras_distil.export.student import Student, write_labels
+from keras_distil.export.student import (
+    SENTENCE_EMBEDDING,
+    Student,
+    write_labels,
+)
+from keras_distil.models.embedding_model import prompts_by_use
 
 _LOGGER = logging.getLogger("keras_distil")
 _BY_TEXT = "texts"
@@ -61,8 +66,6 @@ def export_saved_model(
     *,
     overwrite: bool = False,
     max_length: int | None = None,
-    sentence_embedding: bool = False,
-    normalize: bool = False,
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
@@ -91,9 +94,6 @@ def export_saved_model(
         overwrite: bool, whether an earlier export may be replaced.
         max_length: int, number of tokens to which texts are cut. Defaults to
             the number of rows of the position table.
-        sentence_embedding: bool, whether to output the mean of the last
-            hidden states instead of the head's outputs.
-        normalize: bool, whether embeddings are scaled to length 1.
         held_out: texts or `parity.Examples` for the comparison with the
             student. Some English sentences if None.
         tolerance: largest allowed difference. Defaults to that of
@@ -117,8 +117,6 @@ def export_saved_model(
         tokenizer,
         overwrite=overwrite,
         max_length=max_length,
-        sentence_embedding=sentence_embedding,
-        normalize=normalize,
         held_out=held_out,
         tolerance=tolerance,
     )
@@ -138,7 +136,7 @@ class SavedModelExporter(Exporter):
     format = "saved_model"
     title = "The SavedModel"
     mark = "saved_model.pb"
-    embeds_sentences = True
+    takes_tables = True
 
     def __init__(
         self,
@@ -156,11 +154,10 @@ class SavedModelExporter(Exporter):
             _LOGGER.warning(note)
         self._runners: dict[str, parity.Runner] = {}
 
-    @functools.cached_property
+    @property
     def note(self) -> str | None:
-        """Caveats for users of the export, or None."""
-        notes = (super().note, ids_only_note(self.tokenizer))
-        return " ".join(filter(None, notes)) or None
+        """A caveat for users of the export, or None."""
+        return ids_only_note(self.tokenizer)
 
     def write(self, scratch: Path) -> None:
         """Writes the signatures and the class names."""
@@ -204,25 +201,32 @@ class SavedModelExporter(Exporter):
         """Checks that strings give the tokenizer's ids."""
         if self.tokenizer is None or self.graph_tokenizer is None:
             return
-        _check_texts(
-            self.student,
-            self.tokenizer,
-            self._runners[_BY_TEXT],
-            [*HARD_TEXTS, *examples.texts],
-            max_length=self.max_length,
-            tolerance=tolerance,
-        )
+        texts = [*HARD_TEXTS, *examples.texts]
+        prompts = {_BY_TEXT: ""}
+        if self.student.kind == SENTENCE_EMBEDDING:
+            texts = [text for text in texts if text.strip()]
+            prompts = prompts_by_use(self.student.model)
+        for name, prompt in prompts.items():
+            _check_texts(
+                self.student,
+                self.tokenizer,
+                self._runners[name],
+                texts,
+                prompt=prompt,
+                max_length=self.max_length,
+                tolerance=tolerance,
+            )
 
 
 def _check_length(student: Student, max_length: int | None) -> int:
-    positions = student.max_length
+    longest = student.max_length
     if max_length is None:
-        return positions
+        return longest
     # The shortest pair is [CLS], [SEP], [SEP] and one token.
-    if not 4 <= max_length <= positions:
+    if not 4 <= max_length <= longest:
         raise ValueError(
-            "`max_length` must be from 4 to the position table's "
-            f"{positions} rows. Received: max_length={max_length}."
+            f"`max_length` must be from 4 to {longest}, the tokens that the "
+            f"model takes. Received: max_length={max_length}."
         )
     return max_length
 
@@ -234,7 +238,7 @@ def _token_id_signature(student: Student) -> Signature:
         checked = tf.debugging.assert_less_equal(
             length,
             student.max_length,
-            f"The model has {student.max_length} positions: cut the sequence.",
+            f"The model takes {student.max_length} tokens: cut the sequence.",
         )
         with tf.control_dependencies([checked]):
             inputs = {k: tf.identity(v) for k, v in inputs.items()}
@@ -265,13 +269,31 @@ def _text_signatures(
             tokenizer.encode_pairs(first, second, max_length=max_length)
         )
 
+    def after(prompt: str) -> Callable[[tf.Tensor], dict[str, Any]]:
+        return lambda texts: of_texts(_join(prompt, texts))
+
     def strings(*names: str) -> list[tf.TensorSpec]:
         return [tf.TensorSpec([None], tf.string, name) for name in names]
 
+    if student.kind == SENTENCE_EMBEDDING:
+        return {
+            name: (after(prompt), strings("texts"))
+            for name, prompt in prompts_by_use(student.model).items()
+        }
     return {
         _BY_TEXT: (of_texts, strings("texts")),
         _BY_PAIR: (of_pairs, strings("first", "second")),
     }
+
+
+def _join(prompt: str, texts: tf.Tensor) -> tf.Tensor:
+    """Puts a prompt before texts, none of which may be empty."""
+    checked = tf.debugging.assert_positive(
+        tf.strings.length(tf.strings.strip(texts)),
+        "A text must have a character that is not white space. Leave it out.",
+    )
+    with tf.control_dependencies([checked]):
+        return tf.strings.join([prompt, texts])
 
 
 def _check_texts(
@@ -280,6 +302,7 @@ def _check_texts(
     runner: Callable[..., Any],
     texts: Sequence[str],
     *,
+    prompt: str = "",
     max_length: int,
     tolerance: parity.Tolerance,
 ) -> None:
@@ -288,7 +311,9 @@ def _check_texts(
         batch = texts[start : start + _TEXT_BATCH]
         found = runner({_BY_TEXT: list(batch)})
         ids = found["token_ids"].numpy()
-        expected = data.encode_texts(tokenizer, batch, max_length)
+        expected = data.encode_texts(
+            tokenizer, [prompt + text for text in batch], max_length
+        )
         _check_ids(batch, ids, expected["token_ids"])
         comparison = parity.compare(
             student,

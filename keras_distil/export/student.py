@@ -12,6 +12,11 @@ from keras_hub.models import MaskedLM, Task
 
 from keras_distil.models import forward, heads
 from keras_distil.models.architectures import Family, family_of, titles
+from keras_distil.models.embedding_model import (
+    check_embedder,
+    is_embedder,
+    text_length,
+)
 from keras_distil.models.labels import check_labels, labels_of
 from keras_distil.models.task_model import kind_of
 from keras_distil.models.weights import (
@@ -38,18 +43,36 @@ class Student:
             updates (`enable_lora`) merged.
         kind: "masked_lm", a kind of `losses.TASK_KINDS`, or
             "sentence_embedding".
-        family: its family.
-        normalize: whether sentence embeddings are scaled to length 1.
     """
 
     model: Task
     kind: str
-    family: Family
-    normalize: bool = False
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it is a table of token vectors, without an encoder."""
+        return family_of(self.model) is None
+
+    @property
+    def family(self) -> Family:
+        """Its family.
+
+        Raises:
+            ValueError: if it has none, as a table of token vectors.
+        """
+        family = family_of(self.model)
+        if family is None:
+            raise ValueError(
+                "A static table of token vectors has no encoder. Received: "
+                f"{type(self.model).__name__}."
+            )
+        return family
 
     @property
     def max_length(self) -> int:
-        """Number of rows of the position table."""
+        """Tokens at which a text is cut: all positions, unless it says so."""
+        if self.kind == SENTENCE_EMBEDDING:
+            return text_length(self.model)
         return self.model.backbone.max_sequence_length
 
     @property
@@ -75,18 +98,18 @@ class Student:
         Returns:
             "logits", (batch, length, vocabulary or classes) or (batch,
             classes); "score", (batch,), for a regression; "start_logits" and
-            "end_logits", (batch, length); or "embedding", (batch, width).
+            "end_logits", (batch, length); or "embedding", (batch, dimension).
         """
         inputs = {name: inputs[name] for name in self.input_names}
-        if self.kind == SENTENCE_EMBEDDING:
-            return {"embedding": self._embedding(inputs)}
         if self.kind == MASKED_LM:
             return {"logits": forward.logits(self.model, inputs)}
         found = tf.cast(self.model(inputs, training=False), tf.float32)
         return self.named_outputs(found)
 
     def named_outputs(self, found: Any) -> Tensors:
-        """Returns the outputs of a task's head by name."""
+        """Returns the outputs of a head by name."""
+        if self.kind == SENTENCE_EMBEDDING:
+            return {"embedding": found}
         if self.kind == "regression":
             return {"score": found[:, 0]}
         if self.kind == "span":
@@ -98,44 +121,27 @@ class Student:
 
     def layers(self, inputs: Mapping[str, Any]) -> Tensors:
         """Hidden states after the embeddings and every layer, in order."""
+        backbone = self.model.backbone
+        states = {"embeddings": backbone.output}
+        if not self.is_static:
+            states = forward.states_by_layer(self.model)
         # A model of the same layers with more outputs.
-        cut = keras.Model(
-            self.model.backbone.input, forward.states_by_layer(self.model)
-        )
+        cut = keras.Model(backbone.input, states)
         return cut(
             {name: inputs[name] for name in self.input_names}, training=False
         )
 
-    def _embedding(self, inputs: Mapping[str, Any]) -> Any:
-        """Mean of the last hidden states over the non-padding tokens."""
-        states = self.model.backbone(inputs, training=False)
-        if isinstance(states, dict):
-            states = states["sequence_output"]
-        weights = tf.cast(inputs["padding_mask"], tf.float32)[:, :, tf.newaxis]
-        count = tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
-        mean = tf.reduce_sum(states * weights, axis=1) / count
-        return tf.math.l2_normalize(mean, axis=-1) if self.normalize else mean
 
-
-def make_student(
-    model: keras.Model,
-    *,
-    sentence_embedding: bool = False,
-    normalize: bool = False,
-) -> Student:
+def make_student(model: keras.Model) -> Student:
     """Checks a model and converts it to float32.
 
     Args:
-        model: a `keras_hub` masked-LM model of a supported family, or a model
-            of `models.task_model`.
-        sentence_embedding: bool, whether to export the mean of the last
-            hidden states instead of the head's outputs.
-        normalize: bool, whether embeddings are scaled to length 1.
+        model: a `keras_hub` masked-LM model of a supported family, a model of
+            `models.task_model`, or an embedding model.
 
     Raises:
         TypeError: if it is any other model.
-        ValueError: if it is not built, was quantised by Keras, or `normalize`
-            does not apply.
+        ValueError: if it is not built, or was quantised by Keras.
     """
     if isinstance(model, keras.Model) and not model.built:
         raise ValueError(
@@ -143,35 +149,43 @@ def make_student(
             f"once, or load it. Received: {model.name!r}, of type "
             f"{type(model).__name__}."
         )
-    family = family_of(model) if isinstance(model, Task) else None
+    kind = _kind_of(model)
+    check_all_not_quantized(model)
+    if kind not in (MASKED_LM, SENTENCE_EMBEDDING) and not heads.is_linear(
+        model
+    ):
+        model = with_logits(model)
+    if model.backbone.compute_dtype != "float32" or has_low_rank_changes(model):
+        model = with_dtype(model, "float32")
+    return Student(model, kind)
+
+
+def _kind_of(model: keras.Model) -> str:
+    """Returns the kind of a model's outputs, after checking its head."""
+    if is_embedder(model):
+        check_embedder(model, "model")
+        if family_of(model) is None and model.preprocessor is None:
+            raise ValueError(
+                "A static table needs its tokenizer, which says how long texts "
+                "may be: make it with `models.static_embedding_model`. "
+                "Received: preprocessor=None."
+            )
+        return SENTENCE_EMBEDDING
+    known = isinstance(model, Task) and family_of(model) is not None
     kind = MASKED_LM if isinstance(model, MaskedLM) else kind_of(model)
-    if family is None or kind is None:
+    if not known or kind is None:
         raise TypeError(
-            f"Only `keras_hub` models of supported families ({titles()}) for "
-            "masked language modelling, and those of `models.task_model`, can "
-            "be exported; of a Distiller, its `student`. "
+            "Only `keras_hub` models of supported families "
+            f"({titles()}) for masked language modelling, those of "
+            "`models.task_model` and embedding models can be exported; of a "
+            "Distiller, its `student`. "
             f"Received: {model!r:.100} (of type {type(model).__name__})."
         )
     if kind == MASKED_LM:
         forward.check_masked_lm(model, "model")
     else:
         heads.check_task_head(model, "model")
-    if normalize and not sentence_embedding:
-        raise ValueError(
-            "`normalize` is for sentence embeddings: add "
-            "sentence_embedding=True. Received: normalize=True."
-        )
-    check_all_not_quantized(model)
-    if kind != MASKED_LM and not heads.is_linear(model):
-        model = with_logits(model)
-    if model.backbone.compute_dtype != "float32" or has_low_rank_changes(model):
-        model = with_dtype(model, "float32")
-    return Student(
-        model,
-        SENTENCE_EMBEDDING if sentence_embedding else kind,
-        family,
-        normalize,
-    )
+    return kind
 
 
 def write_labels(student: Student, folder: Path) -> None:

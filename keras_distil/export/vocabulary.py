@@ -15,6 +15,7 @@ from keras_distil.data.tokenizer_folder import kind_of
 from keras_distil.export.student import Student
 from keras_distil.models.architectures import check_padding
 from keras_distil.models.origin import folder_of
+from keras_distil.models.text_preprocessor import TextPreprocessor
 
 _LOGGER = logging.getLogger("keras_distil")
 
@@ -22,7 +23,7 @@ _LOGGER = logging.getLogger("keras_distil")
 def find_tokenizer(
     model: keras.Model, *, required: bool
 ) -> tokenizers.Tokenizer | None:
-    """Loads the tokenizer of the folder that a model was loaded from.
+    """Returns the tokenizer of a model, or of the folder it came from.
 
     Args:
         model: the model to export.
@@ -35,6 +36,11 @@ def find_tokenizer(
         FileNotFoundError: if it is required and the folder has none.
         ValueError: if it is required and cannot be read.
     """
+    preprocessor = getattr(model, "preprocessor", None)
+    if isinstance(preprocessor, TextPreprocessor) and (
+        preprocessor.tokenizer is not None
+    ):
+        return preprocessor.tokenizer
     folder = folder_of(model)
     if folder is None:
         return None

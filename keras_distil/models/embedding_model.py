@@ -273,6 +273,24 @@ def embedding_settings(model: TextEmbedder) -> dict[str, Any]:
     }
 
 
+def prompts_by_use(model: TextEmbedder) -> dict[str, str]:
+    """Returns what an embedder puts before "texts", "queries", "documents".
+
+    A model without prompts has only "texts", with nothing before them.
+    """
+    if not getattr(model, "prompts", None):
+        return {"texts": ""}
+    return model.usual_prompts()
+
+
+def text_length(model: TextEmbedder) -> int:
+    """Returns the number of tokens at which an embedder cuts a text."""
+    preprocessor = model.preprocessor
+    if preprocessor is None:
+        return model.backbone.max_sequence_length
+    return preprocessor.sequence_length
+
+
 def vector_width(model: TextEmbedder) -> int:
     """Returns the size of an embedder's vectors."""
     return getattr(model, "dimension", None) or model.backbone.hidden_dim

@@ -13,6 +13,7 @@ from keras_distil.models.checkpoints.sentence_transformers import (
     MODULES_FILE,
     read_sentence_transformer,
 )
+from keras_distil.models.checkpoints.static_folder import is_static_folder
 from keras_distil.models.embedded import (
     EMBEDDED,
     EMBEDDED_BASE,
@@ -38,6 +39,7 @@ from keras_distil.models.presets import (
     preset_is_for,
     read_preset,
 )
+from keras_distil.models.static_embedding import load_static_folder
 from keras_distil.models.weights import assign, seeded_build, with_dtype
 
 _ACCEPTED = (
@@ -110,7 +112,9 @@ def load_embedding_model(
     if source.startswith(HUB_SCHEME):
         directory = download_checkpoint(source)
         encoder = directory
-        if (directory / MODULES_FILE).is_file():
+        if (directory / MODULES_FILE).is_file() and not is_static_folder(
+            directory
+        ):
             encoder = read_sentence_transformer(directory).encoder
         check_download(source, encoder)
         return _load_directory(directory, **options)
@@ -136,6 +140,8 @@ def _load_folder(
     directory: Path, *, dtype: str | keras.DTypePolicy | None, seed: int
 ) -> TextEmbedder:
     """Loads a folder in the layout of sentence-transformers."""
+    if is_static_folder(directory):
+        return load_static_folder(directory, dtype=dtype, seed=seed)
     folder = read_sentence_transformer(directory)
     backbone = load_encoder(folder.encoder, dtype=dtype, seed=seed)
     width, dense = backbone.hidden_dim, folder.dense

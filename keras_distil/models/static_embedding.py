@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,12 +19,16 @@ from keras_distil.data import (
     SpecialTokens,
 )
 from keras_distil.models.architectures.text_embedder import ExactTextEmbedder
+from keras_distil.models.checkpoints.static_folder import read_static_folder
 from keras_distil.models.embedding_model import (
     check_embedder,
     principal_directions,
     vector_width,
 )
-from keras_distil.models.text_preprocessor import TextPreprocessor
+from keras_distil.models.text_preprocessor import (
+    TextPreprocessor,
+    read_tokenizer,
+)
 from keras_distil.models.weights import assign, seeded_build
 from keras_distil.utils.checks import check_count
 
@@ -33,6 +38,7 @@ Tensor = Any
 # half the weight of a rare one.
 _HALF_SHARE = 1e-3
 _WORD_PIECE = "WordPiece"
+_DEFAULT_LENGTH = 512
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
@@ -171,7 +177,7 @@ def static_embedding_model(
     dimension: int = 256,
     *,
     added_words: int = 0,
-    sequence_length: int = 512,
+    sequence_length: int = _DEFAULT_LENGTH,
     batch_size: int = 256,
     seed: int = 0,
 ) -> TextEmbedder:
@@ -239,6 +245,50 @@ def static_embedding_model(
             TextPreprocessor(tokenizer, sequence_length=sequence_length),
             prompts=getattr(teacher, "prompts", None),
             default_prompt_name=getattr(teacher, "default_prompt_name", None),
+        )
+    assign(backbone.token_embedding.embeddings, table)
+    return model
+
+
+def load_static_folder(
+    directory: Path, *, dtype: str | keras.DTypePolicy | None, seed: int
+) -> TextEmbedder:
+    """Loads a static table in the layout of sentence-transformers.
+
+    Args:
+        directory: the folder.
+        dtype: Keras dtype policy of the table, or None for Keras's global one.
+        seed: int, of what is random in building the model: nothing stays.
+
+    Raises:
+        ValueError: if a file is missing or damaged, or table and tokenizer do
+            not belong together.
+    """
+    folder = read_static_folder(directory)
+    tokenizer = read_tokenizer(folder.tokenizer_file)
+    length = _DEFAULT_LENGTH
+    if tokenizer.truncation is not None:
+        framing = tokenizer.num_special_tokens_to_add(False)
+        length = tokenizer.truncation["max_length"] + framing
+    tokenizer.no_truncation()
+    table, special = folder.table, SpecialTokens.from_tokenizer(tokenizer)
+    if len(table) < tokenizer.get_vocab_size():
+        raise ValueError(
+            f"The table in `{directory}` must have a row for each of the "
+            f"tokenizer's {tokenizer.get_vocab_size()} tokens. Received: "
+            f"{len(table)} rows."
+        )
+    # sentence-transformers leaves out those that frame a text, and no others.
+    frame = (special.pad_id, special.cls_id, special.sep_id)
+    without = [x for x in special.ids if x in frame or not table[x].any()]
+    with seeded_build(seed):
+        tokens, dimension = table.shape
+        backbone = StaticBackbone(tokens, dimension, without, dtype=dtype)
+        model = StaticTextEmbedder(
+            backbone,
+            TextPreprocessor(tokenizer, sequence_length=length),
+            prompts=folder.prompts,
+            default_prompt_name=folder.default_prompt_name,
         )
     assign(backbone.token_embedding.embeddings, table)
     return model

@@ -11,12 +11,14 @@ import tensorflow as tf
 import tokenizers
 
 from keras_distil.data import EncodedExamples, SpecialTokens, encode_examples
-from keras_distil.utils import disk
+from keras_distil.utils import disk, private_api
 from keras_distil.utils.checks import check_count
 
 Tensor = Any
 
 _FILE = "tokenizer.json"
+# In a preset, where KerasHub's own tokenizers have the other name.
+_PRESET_FILE = "assets/text_tokenizer.json"
 # Room for the two tokens that frame a text, and as `encode_examples` asks.
 _LEAST_LENGTH = 8
 
@@ -142,6 +144,25 @@ class TextPreprocessor(keras.layers.Layer):
         if self.tokenizer is not None:
             self.tokenizer.save(os.path.join(dir_path, _FILE))
 
+    def save_to_preset(self, preset_dir: str) -> None:
+        """Writes the tokenizer into a KerasHub preset; `save_task` calls it."""
+        if self.tokenizer is not None:
+            path = Path(preset_dir) / _PRESET_FILE
+            path.parent.mkdir(exist_ok=True)
+            self.tokenizer.save(str(path))
+
+    def load_preset_assets(self, preset: str) -> None:
+        """Reads the tokenizer from a preset; KerasHub's loader calls it.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        files = private_api.preset_files()
+        if files.check_file_exists(preset, _PRESET_FILE):
+            self.tokenizer = read_tokenizer(
+                Path(files.get_file(preset, _PRESET_FILE))
+            )
+
     def load_assets(self, dir_path: str) -> None:
         """Reads the tokenizer from a folder of a saved model.
 
@@ -149,15 +170,23 @@ class TextPreprocessor(keras.layers.Layer):
             ValueError: if the file is damaged.
         """
         path = Path(dir_path) / _FILE
-        if not path.is_file():
-            return
-        disk.check_size(path, disk.VOCABULARY_BYTES)
-        # The library raises no narrower class.
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise ValueError(
-                f"`{_FILE}` of the saved model is damaged: {error!s:.200}."
-            ) from error
-        SpecialTokens.from_tokenizer(tokenizer)
-        self.tokenizer = tokenizer
+        if path.is_file():
+            self.tokenizer = read_tokenizer(path)
+
+
+def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """Reads a tokenizer's own file.
+
+    Raises:
+        ValueError: if it is damaged, too large, or lacks a special token.
+    """
+    disk.check_size(path, disk.VOCABULARY_BYTES)
+    # The library raises no narrower class.
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ValueError(
+            f"`{path.name}` of the model is damaged: {error!s:.200}."
+        ) from error
+    SpecialTokens.from_tokenizer(tokenizer)
+    return tokenizer

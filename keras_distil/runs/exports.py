@@ -9,6 +9,8 @@ from typing import Any
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import config, data, export
+from keras_distil.models.architectures import family_of
+from keras_distil.models.embedding_model import is_embedder, text_length
 from keras_distil.models.labels import labels_of
 from keras_distil.models.load_model import load_model
 from keras_distil.models.task_model import kind_of
@@ -28,6 +30,7 @@ from keras_distil.utils.progress import Progress
 _SEQUENCES = 64
 _REPRESENTATIVE = 128
 _LITERT = "litert_"
+_STATIC_TABLE = "static_table"
 
 
 def export_run(run: Run) -> list[dict[str, Any]]:
@@ -120,7 +123,10 @@ def export_file(
         A report for each export.
     """
     model = load_model(path)
-    tokenizer = load_tokenizer(recipe, model=path)
+    # An embedder has its own.
+    tokenizer = None
+    if not is_embedder(model):
+        tokenizer = load_tokenizer(recipe, model=path)
     settings = recipe.export or config.ExportSection()
     if scored and task is not None:
         held_out, representative = _task_examples(recipe, task)
@@ -169,16 +175,18 @@ def _options(
         The format and its options.
     """
     special: dict[str, Any] = {}
-    if name == "sentence_embedding":
-        name = "saved_model"
-        special = {"sentence_embedding": True, "normalize": True}
-    elif name.startswith(_LITERT):
+    if name.startswith(_LITERT):
         special["precision"] = name.removeprefix(_LITERT)
         if special["precision"] in export.FITTED:
             special["representative"] = representative
-        name = "litert"
+    name = _base(name)
     taken = export.find_exporter(name).options()
     return name, special | {k: v for k, v in offered.items() if k in taken}
+
+
+def _base(name: str) -> str:
+    """Returns the format of `export.export` for a recipe's format."""
+    return "litert" if name.startswith(_LITERT) else name
 
 
 def _text_examples(
@@ -225,6 +233,8 @@ def _lengths(recipe: config.Recipe, model: Task, task: str | None) -> list[int]:
     length = recipe.data.sequence_length
     if task is not None and recipe.finetune is not None:
         length = recipe.finetune.max_length
+    if is_embedder(model):
+        return [min(length, text_length(model))]
     return [min(length, model.backbone.max_sequence_length)]
 
 
@@ -237,11 +247,14 @@ def _labels(task: str | None) -> Sequence[str] | None:
 
 def _lacks(model: Task, name: str) -> str | None:
     """Why a model does not support a format; None if it does."""
+    is_static = is_embedder(model) and family_of(model) is None
+    if is_static and not export.find_exporter(_base(name)).takes_tables:
+        return "a static table has no encoder."
+    if name == _STATIC_TABLE and not is_static:
+        return "it is for a student that is a static table of vectors."
     if isinstance(model, MaskedLM):
         return None
     kind = kind_of(model)
     if name == "preset" and kind in ("span", "token_classification"):
         return f"KerasHub has no class for a {kind} model."
-    if name == "sentence_embedding":
-        return "sentence embeddings are made of the distilled student."
     return None

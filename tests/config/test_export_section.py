@@ -2,7 +2,7 @@ import pytest
 
 from keras_distil.config import RecipeError, load_recipe
 
-ALL = ["saved_model", "sentence_embedding", "hugging_face", "preset"]
+ALL = ["saved_model", "litert_float32", "hugging_face", "preset"]
 TEACHER_ONLY = (
     "distill=null",
     "teacher.train={method: adapter, steps: 1, batch_size: 1, "
@@ -34,6 +34,11 @@ def test_formats(recipe_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        (
+            "export.formats=[sentence_embedding]",
+            "export.formats: must not be 'sentence_embedding' any more: name "
+            "'saved_model'",
+        ),
         ("export.formats=[onyx]", "export.formats.0: must be 'saved_m"),
         ("export.formats=[]", "export.formats: "),
         ("export.formats=[preset, preset]", "export.formats: must name each o"),

@@ -1,12 +1,14 @@
 """Sentence embedders and their scores against sentence-transformers."""
 
 import json
+import logging
+import warnings
 
 import numpy as np
 import pytest
 import toy
 
-from keras_distil import data, evaluation, models
+from keras_distil import data, evaluation, export, models
 
 st = pytest.importorskip("sentence_transformers")
 pytestmark = [
@@ -164,4 +166,60 @@ def test_the_embedded_teacher_is_the_same():
     texts = [*TEXTS, "A cat sleeps on the warm stove.", toy.__doc__ * 30]
     np.testing.assert_allclose(
         ours.encode_text(texts), theirs.encode(texts), atol=1e-5
+    )
+
+
+# === What is exported ===
+
+
+@pytest.fixture
+def no_warnings(caplog, monkeypatch):
+    """Fails if a library warns, however it does."""
+    for name in ("transformers", "sentence_transformers"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    caplog.set_level(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Keras, of NumPy 2; see pyproject.toml.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't")
+        yield
+    assert [x.getMessage() for x in caplog.records if x.levelno >= 30] == []
+
+
+def _embedder(family, toy_teacher, folder):
+    settings = {
+        "prompts": {"query": "q: ", "document": "d: "},
+        "default_prompt_name": "document",
+    }
+    if family == "roberta":
+        encoder = models.load_teacher(toy.roberta_folder(folder))
+        return models.embedding_model(encoder, "max", **settings)
+    teacher = models.load_teacher(toy_teacher)
+    if family == "distil_bert":
+        student = models.initialize_student(teacher, 1)
+        return models.embedding_model(student, "cls", False, sequence_length=9)
+    model = models.embedding_model(teacher, "mean", dimension=6, **settings)
+    if family == "static":
+        return models.static_embedding_model(
+            model, TEXTS, 4, sequence_length=12
+        )
+    return toy.randomize(model, seed=4)
+
+
+@pytest.mark.parametrize("family", ["bert", "distil_bert", "roberta", "static"])
+def test_exports_are_the_same(family, toy_teacher, tmp_path, no_warnings):
+    ours = _embedder(family, toy_teacher, tmp_path / "source")
+    made = export.export_hugging_face(ours, tmp_path / "made")
+    theirs = st.SentenceTransformer(str(made.path), device="cpu")
+    if family != "static":
+        assert theirs.max_seq_length == ours.preprocessor.sequence_length
+    near = {"rtol": 1e-5, "atol": 1e-5}
+    np.testing.assert_allclose(
+        theirs.encode(TEXTS), ours.encode_text(TEXTS), **near
+    )
+    np.testing.assert_allclose(
+        theirs.encode_query(TEXTS), ours.encode_query(TEXTS), **near
+    )
+    np.testing.assert_allclose(
+        theirs.encode_document(TEXTS), ours.encode_documents(TEXTS), **near
     )

@@ -204,7 +204,6 @@ REFUSED = {
         {"held_out": FEATURES[:, :4]},
         r"`model` 'mlp_4' cannot be called on inputs of shape \(1, 4\): ",
     ),
-    "embeddings": (mlp, {"normalize": True}, "`normalize` is for encoders of"),
     "a tokenizer": (mlp, {"tokenizer": object()}, "`tokenizer` is for encoder"),
     "lengths": (mlp, {"lengths": [8]}, "`lengths` is for encoders of text"),
     "labels": (mlp, {"labels": ["a"]}, "`labels` is for encoders of text"),

@@ -63,21 +63,6 @@ def test_an_option_of_another_format(student, tmp_path):
         export.export(student, tmp_path / "x", format="preset", lengths=[8])
 
 
-def test_embeddings_in_a_format_without_them(student, tokenizer, tmp_path):
-    with pytest.raises(
-        ValueError,
-        match="is for format=saved_model or litert or onnx. Received: "
-        "format='preset'",
-    ):
-        export.export(
-            student,
-            tmp_path / "x",
-            tokenizer,
-            format="preset",
-            sentence_embedding=True,
-        )
-
-
 def test_a_format_that_needs_a_tokenizer(student, tmp_path):
     with pytest.raises(TypeError, match="`tokenizer` must be a .*NoneType"):
         export.export(student, tmp_path / "x", format="hugging_face")
@@ -87,8 +72,7 @@ def test_every_format_of_a_recipe_has_an_exporter():
     for name in config.EXPORT_FORMATS:
         format_, options = _options(name, {}, None)
         exporter = formats.find_exporter(format_)
-        common = {"sentence_embedding", "normalize"}
-        assert set(options) <= {*exporter.options(), *common}
+        assert set(options) <= set(exporter.options())
 
 
 class _Numbers(Exporter):

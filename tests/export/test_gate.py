@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toy import convert_litert_here
 
-from keras_distil import export
+from keras_distil import export, models
 from keras_distil.export import distance, parity
 from keras_distil.export.student import make_student
 
@@ -17,16 +17,16 @@ KINDS = {
     "regression": {"outputs": 1},
     "token_classification": {"outputs": 4},
     "span": {"outputs": 1},
-    "embedding": {"sentence_embedding": True},
-    "unit embedding": {"sentence_embedding": True, "normalize": True},
+    "embedding": {"normalize": False},
+    "unit embedding": {"normalize": True},
 }
 
 
-def student_of(kind, student, task_student):
-    options = dict(KINDS[kind])
-    outputs = options.pop("outputs", None)
-    model = student if outputs is None else task_student(kind, outputs)
-    return make_student(model, **options)
+def model_of(kind, student, task_student):
+    options = KINDS[kind]
+    if "normalize" in options:
+        return models.embedding_model(student, **options)
+    return task_student(kind, **options) if options else student
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def recorded(student, task_student, tokenizer):
     def record(kind):
         if kind in kept:
             return kept[kind]
-        plain = student_of(kind, student, task_student)
+        plain = make_student(model_of(kind, student, task_student))
         examples = parity.make_examples(plain, tokenizer, None)
         outputs = {}
         for batch, _ in examples.batches:
@@ -143,15 +143,12 @@ def test_honest_files_pass(
     kind, precision, student, task_student, tokenizer, tmp_path, monkeypatch
 ):
     convert_litert_here(monkeypatch)
-    options = dict(KINDS[kind])
-    outputs = options.pop("outputs", None)
     report = export.export_litert(
-        student if outputs is None else task_student(kind, outputs),
+        model_of(kind, student, task_student),
         tmp_path / "out",
         tokenizer,
         precision=precision,
         lengths=[16],
-        **options,
     )
     assert report.tolerance == export.TOLERANCES["litert", precision]
     assert 0 < report.comparison.spread_share < 0.3

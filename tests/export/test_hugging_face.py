@@ -200,7 +200,9 @@ def test_a_model_with_low_rank_layers(student, tokenizer, tmp_path):
 def test_a_weight_that_is_missing(tmp_path):
     family = FAMILIES["distilbert"]
     with pytest.raises(ValueError, match="The model lacks `token_and_positio"):
-        write_checkpoint(tmp_path, family, {}, {}, num_layers=1, task=None)
+        write_checkpoint(
+            tmp_path, family, {}, {}, num_layers=1, head="masked_lm"
+        )
 
 
 def test_a_masked_lm_is_no_task_model(golden_distil_bert):

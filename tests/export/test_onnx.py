@@ -102,20 +102,12 @@ def test_tasks_of_a_bert(bert, tokenizer, tmp_path):
         ("regression", 1),
         ("token_classification", 3),
         ("span", 2),
-        ("sentence_embedding", 0),
-        ("normalized", 0),
     ],
 )
 def test_every_kind(request, tmp_path, architecture, kind, outputs):
     model = request.getfixturevalue(architecture)
-    if outputs:
-        model = randomize(models.task_model(model, kind, outputs), seed=3)
-    report = export.export_onnx(
-        model,
-        tmp_path / "x",
-        sentence_embedding=not outputs,
-        normalize=kind == "normalized",
-    )
+    model = randomize(models.task_model(model, kind, outputs), seed=3)
+    report = export.export_onnx(model, tmp_path / "x")
     assert report.comparison.max_difference < 1e-4
     onnx.checker.check_model(str(tmp_path / "x/model.onnx"), full_check=True)
 

@@ -26,7 +26,6 @@ from keras_distil.utils.progress import Progress
 ROOT = Path(__file__).parents[2]
 FORMATS = [
     "saved_model",
-    "sentence_embedding",
     "hugging_face",
     "preset",
     "litert_float32",
@@ -186,7 +185,14 @@ def test_the_command_takes_a_recipe_and_a_model(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "onyx"), "one of saved_model, .*, onnx. Received: 'on"),
+        (
+            ("--format", "sentence_embedding"),
+            "`--format` must not be 'sentence_embedding' any more: name",
+        ),
+        (
+            ("--format", "onyx"),
+            "one of saved_model, .*, onnx, static_table. Received: 'on",
+        ),
         (("--model", "missing.keras"), "There is no model missing.keras."),
         (
             ("--model", "setup.py"),
@@ -230,12 +236,12 @@ def test_what_a_task_has_no_form_of_is_told(
             "--output",
             tmp_path / "out",
         ),
-        *("--format", "preset", "--format", "sentence_embedding"),
+        *("--format", "preset", "--format", "static_table"),
     )
     assert status == 0
     said = " ".join((out + err).split())
     assert "KerasHub has no class for a span model." in said
-    assert "made of the distilled student." in said
+    assert "is for a student that is a static table" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -19,8 +19,13 @@ from keras_distil.export.exporter import Exporter
 from keras_distil.export.litert import converter, graph, int8_weights
 from keras_distil.export.litert.conversion import FULL_INT8, Plan, convert
 from keras_distil.export.report import ExportReport
-from keras_distil.export.student import Student, label_names
+from keras_distil.export.student import (
+    SENTENCE_EMBEDDING,
+    Student,
+    label_names,
+)
 from keras_distil.export.vocabulary import write_vocabulary
+from keras_distil.models.embedding_model import embedding_settings
 from keras_distil.utils import quiet
 
 PRECISIONS = converter.PRECISIONS
@@ -40,8 +45,6 @@ def export_litert(
     representative: Representative | None = None,
     labels: Sequence[str] | None = None,
     overwrite: bool = False,
-    sentence_embedding: bool = False,
-    normalize: bool = False,
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
@@ -77,9 +80,6 @@ def export_litert(
         labels: names of the classes, in the order of the outputs. Defaults
             to the model's own, or `LABEL_0` and so on if it has none.
         overwrite: bool, whether an earlier export may be replaced.
-        sentence_embedding: bool, whether to output the mean of the last
-            hidden states instead of the head's outputs.
-        normalize: bool, whether embeddings are scaled to length 1.
         held_out: texts or `parity.Examples` for the comparison with the
             student. Some English sentences if None.
         tolerance: largest allowed difference. Defaults to that of
@@ -109,8 +109,6 @@ def export_litert(
         representative=representative,
         labels=labels,
         overwrite=overwrite,
-        sentence_embedding=sentence_embedding,
-        normalize=normalize,
         held_out=held_out,
         tolerance=tolerance,
     )
@@ -132,7 +130,6 @@ class LiteRTExporter(Exporter):
     format = "litert"
     title = "The LiteRT model"
     mark = edge.MODEL_FILE
-    embeds_sentences = True
 
     def __init__(
         self,
@@ -173,9 +170,7 @@ class LiteRTExporter(Exporter):
             scratch / edge.MODEL_FILE,
             self.folder,
         )
-        _write_card(
-            self._plan, self.labels, self.operators, scratch, note=self.note
-        )
+        _write_card(self._plan, self.labels, self.operators, scratch)
         if self.tokenizer is not None:
             write_vocabulary(self.tokenizer, scratch)
 
@@ -263,7 +258,7 @@ def _check_lengths(
     student: Student, lengths: Sequence[int | None]
 ) -> list[int | None]:
     """Returns the lengths in order, each once, with None last."""
-    positions = student.max_length
+    longest = student.max_length
     given = list(lengths)
     if not given:
         raise ValueError("`lengths` must name one or more. Received: none.")
@@ -275,10 +270,10 @@ def _check_lengths(
                 "`lengths` must be integers or None. Received: "
                 f"{length!r} (of type {type(length).__name__})."
             )
-        if not 4 <= length <= positions:
+        if not 4 <= length <= longest:
             raise ValueError(
-                "`lengths` must be from 4 to the position table's "
-                f"{positions} rows. Received: {length}."
+                f"`lengths` must be from 4 to {longest}, the tokens that the "
+                f"model takes. Received: {length}."
             )
     fixed = sorted({length for length in given if length is not None})
     return [*fixed, None] if None in given else [*fixed]
@@ -324,7 +319,6 @@ def _write_card(
     folder: Path,
     *,
     kind: str | None = None,
-    note: str | None = None,
 ) -> None:
     """Writes the description of the file that `edge.Student` reads."""
     card: dict[str, Any] = {
@@ -338,7 +332,9 @@ def _write_card(
         "inputs": list(plan.student.input_names),
         "operators": list(operators),
     }
-    if note is not None:
-        card["note"] = note
+    if plan.student.kind == SENTENCE_EMBEDDING:
+        settings = embedding_settings(plan.student.model)
+        card["prompts"] = dict(settings["prompts"] or {})
+        card["default_prompt"] = settings["default_prompt_name"]
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     (folder / edge.CARD_FILE).write_text(text, "utf-8")

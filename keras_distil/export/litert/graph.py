@@ -23,6 +23,7 @@ from keras_distil.export.plain_weights import (
 )
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 from keras_distil.models import encoder_weights, forward
+from keras_distil.models.embedding_model import vectors_of
 
 # A callback that receives the name and the inputs of a product.
 Watch = Callable[[str, Tensor], None]
@@ -73,8 +74,8 @@ def outputs(
         shape = _shape(inputs["token_ids"])
         states = tf.reshape(rows, [*shape, rows.shape[-1]])
         if student.kind == SENTENCE_EMBEDDING:
-            mean = _mean(student, states, inputs["padding_mask"])
-            return {"embedding": mean}
+            mask = inputs["padding_mask"]
+            return {"embedding": vectors_of(student.model, states, mask)}
         found = forward.task_outputs(student.model, states, training=False)
         return student.named_outputs(found)
 
@@ -251,14 +252,3 @@ def _product(rows: Tensor, linear: Linear) -> Tensor:
     if linear.scale != 1.0:
         kernel, bias = linear.scale * kernel, linear.scale * bias
     return tf.nn.bias_add(tf.matmul(rows, kernel), bias)
-
-
-def _mean(student: Student, states: Tensor, padding_mask: Tensor) -> Tensor:
-    """Mean over the non-padding tokens, as an embedding."""
-    weights = tf.cast(padding_mask, tf.float32)[:, :, None]
-    count = tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
-    mean = tf.reduce_sum(states * weights, axis=1) / count
-    if not student.normalize:
-        return mean
-    squares = tf.reduce_sum(tf.square(mean), axis=-1, keepdims=True)
-    return mean * tf.math.rsqrt(tf.maximum(squares, 1e-12))

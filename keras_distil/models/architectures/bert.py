@@ -194,6 +194,7 @@ BERT = Family(
         keras_hub.models.BertTextClassifier,
         keras_hub.models.BertTextClassifierPreprocessor,
         keras_hub.models.BertTextEmbedder,
+        keras_hub.models.BertTextEmbedderPreprocessor,
         # Its GELU is the approximate one.
         computes_alike=False,
     ),

@@ -68,6 +68,7 @@ class KerasHubClasses:
         text_classifier: class of the classifier of texts.
         text_classifier_preprocessor: its preprocessor.
         text_embedder: class of the sentence embedder; None if there is none.
+        text_embedder_preprocessor: its preprocessor.
         computes_alike: whether these classes compute what checkpoints of the
             family were trained with, except for the head's epsilon.
     """
@@ -79,6 +80,7 @@ class KerasHubClasses:
     text_classifier: type[TextClassifier]
     text_classifier_preprocessor: Any
     text_embedder: Any = None
+    text_embedder_preprocessor: Any = None
     computes_alike: bool = True
 
 

@@ -213,6 +213,10 @@ ROBERTA = Family(
             "qa_outputs.",
         ),
         usual_heads=frozenset({"roberta.pooler.*"}),
+        unread={
+            "roberta.pooler.dense.weight": 2,
+            "roberta.pooler.dense.bias": 1,
+        },
         # All tokens are of one type.
         added_rows={
             _POSITION_TABLE: f"{_EMBEDDINGS}.token_type_embeddings.weight"

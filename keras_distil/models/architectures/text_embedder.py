@@ -214,6 +214,14 @@ class ExactTextEmbedder(OptionalInputs):
             ops.convert_to_tensor(query_embeddings), ops.transpose(documents)
         )
 
+    def usual_prompts(self) -> dict[str, str]:
+        """Returns what is put before texts, queries and documents."""
+        return {
+            "texts": self._prompt(self.default_prompt_name),
+            "queries": self._prompt(None, _QUERY_PROMPTS),
+            "documents": self._prompt(None, _DOCUMENT_PROMPTS),
+        }
+
     def encode_tokens(
         self, examples: EncodedExamples, *, batch_size: int, verbose: int = 0
     ) -> np.ndarray:

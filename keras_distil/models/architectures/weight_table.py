@@ -108,6 +108,9 @@ class WeightTable:
             out tells nothing about one.
         added_rows: names of a table -> of a tensor of one row that is added
             to all rows of the table.
+        unread: tensors of the encoder's width that Hugging Face's bare
+            encoder has, and none here: name -> number of dimensions. They
+            are written as zeros.
     """
 
     prefix: str
@@ -123,6 +126,7 @@ class WeightTable:
     head_prefixes: tuple[str, ...]
     usual_heads: frozenset[str] = frozenset()
     added_rows: dict[str, str] = dataclasses.field(default_factory=dict)
+    unread: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def rules(
         self,

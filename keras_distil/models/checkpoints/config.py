@@ -24,6 +24,8 @@ _CLASS_ENDS = {
     "regression": "ForSequenceClassification",
     "token_classification": "ForTokenClassification",
     "span": "ForQuestionAnswering",
+    # The encoder alone.
+    "sentence_embedding": "Model",
 }
 
 _POSITIONS = "max_sequence_length"

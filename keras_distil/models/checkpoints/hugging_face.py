@@ -21,6 +21,8 @@ from keras_distil.models.checkpoints.settings import check_outputs
 from keras_distil.utils.disk import read_json
 
 _LOGGER = logging.getLogger("keras_distil")
+# The head of a checkpoint that has none.
+ENCODER = "sentence_embedding"
 
 
 class HuggingFaceCheckpoint:
@@ -256,7 +258,7 @@ def write_checkpoint(
     arrays: Mapping[str, np.ndarray],
     *,
     num_layers: int,
-    task: str | None,
+    head: str,
 ) -> None:
     """Writes `config.json` and `model.safetensors` for Hugging Face.
 
@@ -266,18 +268,21 @@ def write_checkpoint(
         config: as from `hugging_face_config`.
         arrays: the value of every Keras variable, by its path.
         num_layers: int, number of the encoder's layers.
-        task: the kind of task whose head is written; None for a masked-LM
-            model.
+        head: "masked_lm", a kind of task, or "sentence_embedding" for the
+            encoder alone, as `AutoModel` loads it.
 
     Raises:
         ValueError: if a weight of the family is missing, or the family lacks
             a weight, such as those of low-rank layers.
     """
     table = family.weights
+    is_encoder = head == ENCODER
+    masked_lm = head == "masked_lm"
+    task = head if head in table.tasks else None
     known = {
         rule.keras
         for rule in table.rules(
-            num_layers, pooler=True, masked_lm=task is None, task=task
+            num_layers, pooler=True, masked_lm=masked_lm, task=task
         )
     }
     for name in arrays:
@@ -288,12 +293,12 @@ def write_checkpoint(
                 "(`enable_lora`), which are merged."
             )
     tensors = {}
-    # Hugging Face's models have a pooler only if their head reads it, and
-    # warn about one that is stored otherwise.
+    # Hugging Face's models with a head have a pooler only if it reads it, and
+    # warn about one that is stored otherwise. The bare encoder has one.
     for rule in table.rules(
         num_layers,
-        pooler=task in table.tasks_with_pooler,
-        masked_lm=task is None,
+        pooler=is_encoder or head in table.tasks_with_pooler,
+        masked_lm=masked_lm,
         task=task,
     ):
         if rule.keras not in arrays:
@@ -308,6 +313,12 @@ def write_checkpoint(
         # It is part of the table's rows by now.
         width = tensors[table_name].shape[-1]
         tensors[row] = np.zeros((1, width), np.float32)
+    if is_encoder:
+        width = next(iter(tensors.values())).shape[-1]
+        for name, rank in table.unread.items():
+            tensors[name] = np.zeros((width,) * rank, np.float32)
+        # `AutoModel` writes its weights without the family's prefix.
+        tensors = {k.removeprefix(table.prefix): v for k, v in tensors.items()}
     text = json.dumps(config, indent=2) + "\n"
     (directory / "config.json").write_text(text, "utf-8")
     # Without this entry, Hugging Face refuses the file.

@@ -1,4 +1,4 @@
-"""Reads what sentence-transformers writes around an encoder.
+"""Reads and writes what sentence-transformers has around an encoder.
 
 A folder lists its modules in `modules.json`: the encoder, the pooling, and
 perhaps a dense layer and a normalisation, each in a folder of its own.
@@ -7,18 +7,25 @@ perhaps a dense layer and a normalisation, each in a folder of its own.
 import dataclasses
 import json
 import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from keras_distil.models.architectures.sentence_embedding import (
     POOLING_MODES,
 )
-from keras_distil.models.checkpoints.safetensors_files import list_tensors
+from keras_distil.models.checkpoints.safetensors_files import (
+    SINGLE_FILE,
+    list_tensors,
+)
 from keras_distil.utils import disk
 
 MODULES_FILE = "modules.json"
+_PROMPTS_FILE = "config_sentence_transformers.json"
+_LENGTH_FILE = "sentence_bert_config.json"
 _LAYOUTS = tuple(
     ("Transformer", "Pooling", *dense, *norm)
     for dense in ((), ("Dense",))
@@ -31,6 +38,10 @@ _POOLING_KEYS = {
     "pooling_mode_max_tokens": "max",
 }
 _ACTIVATIONS = {"Tanh": "tanh", "Identity": "linear"}
+_ACTIVATION_CLASSES = {
+    "tanh": "torch.nn.modules.activation.Tanh",
+    "linear": "torch.nn.modules.linear.Identity",
+}
 _LINEAR = ("linear.weight", "linear.bias")
 
 
@@ -87,27 +98,36 @@ def read_sentence_transformer(directory: Path) -> SentenceTransformer:
         ValueError: if a file is missing or damaged, or if a module, a pooling
             or a setting is not supported.
     """
-    modules = _read_modules(directory / MODULES_FILE)
+    modules = list_modules(directory)
+    if tuple(modules) not in _LAYOUTS:
+        raise ValueError(
+            f"`{directory / MODULES_FILE}` must list the modules Transformer, "
+            "Pooling and, if need be, Dense and Normalize, in this order; "
+            f"others are not supported. Received: {reprlib.repr([*modules])}."
+        )
     encoder = modules["Transformer"]
     dense = None
     if "Dense" in modules:
         dense = _read_dense(modules["Dense"])
-    prompts, default = _read_prompts(
-        directory / "config_sentence_transformers.json"
-    )
+    prompts, default = read_prompts(directory)
     return SentenceTransformer(
         encoder=encoder,
         pooling_mode=_read_pooling(modules["Pooling"] / "config.json"),
         dense=dense,
         normalize="Normalize" in modules,
-        sequence_length=_read_length(encoder / "sentence_bert_config.json"),
+        sequence_length=_read_length(encoder / _LENGTH_FILE),
         prompts=prompts,
         default_prompt_name=default,
     )
 
 
-def _read_modules(path: Path) -> dict[str, Path]:
-    """Returns the folder of each module, by the name of its class."""
+def list_modules(directory: Path) -> dict[str, Path]:
+    """Returns the folder of each module, by the name of its class, in order.
+
+    Raises:
+        ValueError: if `modules.json` is damaged, or names folders elsewhere.
+    """
+    path = directory / MODULES_FILE
     modules = _read_list(path)
     names, folders = [], []
     for module in modules:
@@ -126,12 +146,6 @@ def _read_modules(path: Path) -> dict[str, Path]:
             )
         names.append(kind.rpartition(".")[2])
         folders.append(path.parent / place)
-    if tuple(names) not in _LAYOUTS:
-        raise ValueError(
-            f"`{path}` must list the modules Transformer, Pooling and, if "
-            "need be, Dense and Normalize, in this order; others are not "
-            f"supported. Received: {reprlib.repr(names)}."
-        )
     return dict(zip(names, folders, strict=True))
 
 
@@ -227,7 +241,13 @@ def _read_length(path: Path) -> int | None:
     return length
 
 
-def _read_prompts(path: Path) -> tuple[dict[str, str], str | None]:
+def read_prompts(directory: Path) -> tuple[dict[str, str], str | None]:
+    """Returns the prompts by name, and the name of the default one.
+
+    Raises:
+        ValueError: if they are not strings.
+    """
+    path = directory / _PROMPTS_FILE
     if not path.is_file():
         return {}, None
     config = disk.read_json(path)
@@ -243,3 +263,98 @@ def _read_prompts(path: Path) -> tuple[dict[str, str], str | None]:
             f"{reprlib.repr(prompts)} and {reprlib.repr(default)}."
         )
     return prompts, default
+
+
+# === Writing ===
+
+
+def write_sentence_transformer(
+    directory: Path, model: SentenceTransformer, width: int
+) -> None:
+    """Writes the modules around an encoder that is in the same folder.
+
+    Args:
+        directory: a folder.
+        model: the modules; its encoder is `directory`.
+        width: int, of the encoder's states.
+    """
+    names = ["Transformer", "Pooling"]
+    names += ["Dense"] if model.dense is not None else []
+    names += ["Normalize"] if model.normalize else []
+    write_modules(directory, names, model.prompts, model.default_prompt_name)
+    flags = {
+        key: mode == model.pooling_mode for key, mode in _POOLING_KEYS.items()
+    }
+    # Versions before 6 read a name for each pooling, and later ones do, too.
+    _write_json(
+        _make_folder(directory, "1_Pooling") / "config.json",
+        {"word_embedding_dimension": width, **flags},
+    )
+    if model.dense is not None:
+        _write_dense(_make_folder(directory, "2_Dense"), model.dense)
+    _write_json(
+        directory / _LENGTH_FILE,
+        {"max_seq_length": model.sequence_length, "do_lower_case": False},
+    )
+
+
+def write_modules(
+    directory: Path,
+    names: Sequence[str],
+    prompts: Mapping[str, str],
+    default_prompt_name: str | None,
+) -> None:
+    """Writes the list of modules, a folder for each, and the prompts."""
+    entries = []
+    for number, name in enumerate(names):
+        place = f"{number}_{name}" if number else ""
+        _make_folder(directory, place)
+        entries.append(
+            {
+                "idx": number,
+                "name": str(number),
+                "path": place,
+                "type": f"sentence_transformers.models.{name}",
+            }
+        )
+    _write_json(directory / MODULES_FILE, entries)
+    _write_json(
+        directory / _PROMPTS_FILE,
+        {
+            "prompts": dict(prompts),
+            "default_prompt_name": default_prompt_name,
+        },
+    )
+
+
+def _write_dense(directory: Path, dense: DenseWeights) -> None:
+    width, dimension = dense.kernel.shape
+    _write_json(
+        directory / "config.json",
+        {
+            "in_features": width,
+            "out_features": dimension,
+            "bias": True,
+            "activation_function": _ACTIVATION_CLASSES[dense.activation],
+        },
+    )
+    tensors = (dense.kernel.T, dense.bias)
+    save_file(
+        {
+            name: np.ascontiguousarray(tensor, np.float32)
+            for name, tensor in zip(_LINEAR, tensors, strict=True)
+        },
+        directory / SINGLE_FILE,
+        metadata={"format": "pt"},
+    )
+
+
+def _make_folder(directory: Path, name: str) -> Path:
+    folder = directory / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, "utf-8")

@@ -185,7 +185,7 @@ def test_import_export_import(teacher, tmp_path):
         )
         arrays = {v.path: np.asarray(v) for v in model.weights}
         write_checkpoint(
-            folder, family, config, arrays, num_layers=2, task=None
+            folder, family, config, arrays, num_layers=2, head="masked_lm"
         )
         return models.load_teacher(folder)
 

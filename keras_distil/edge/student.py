@@ -1,38 +1,36 @@
-"""Runs an exported student without TensorFlow or Keras installed.
+"""Runs a LiteRT file: text in, answers out."""
 
-Needs `ai-edge-litert`, `numpy` and `tokenizers`:
-
-    pip install ai-edge-litert numpy tokenizers
-    pip install --no-deps keras-distil
-"""
-
-import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_distil.edge.files import (
+    BY_TOKEN,
+    CARD_FILE,
+    EMBEDDING_KIND,
+    LITERT_KINDS,
+    STATIC_KIND,
+    TOKENIZER_FILE,
+    Keys,
+    Prompts,
+    check_texts,
+    load_tokenizer,
+    name_file_in_errors,
+    read_card,
+)
 from keras_distil.utils import token_roles
 from keras_distil.utils.checks import check_count
 
 MODEL_FILE = "student.tflite"
-# Limit on the size of a card or a tokenizer.
-_MOST_BYTES = 2**28
-CARD_FILE = "student.json"
-TOKENIZER_FILE = "tokenizer.json"
-FORMAT_VERSION = 1
 ANY_LENGTH = "any_length"
-# Kinds of models with an output per token.
-BY_TOKEN = ("masked_lm", "token_classification", "span")
 
-# Required keys of a card, with the type of the value and of list items.
-_CARD: dict[str, tuple[type, type | None]] = {
+_CARD: Keys = {
     "kind": (str, None),
     "precision": (str, None),
     "labels": (list, str),
@@ -40,13 +38,7 @@ _CARD: dict[str, tuple[type, type | None]] = {
     "max_length": (int, None),
     "inputs": (list, str),
 }
-_KINDS = (
-    *BY_TOKEN,
-    "classification",
-    "multi_label",
-    "regression",
-    "sentence_embedding",
-)
+_OTHER_KINDS = {STATIC_KIND: "edge.StaticStudent"}
 
 # Longer answers of a span model are not considered.
 _ANSWER_TOKENS = 30
@@ -90,7 +82,8 @@ class Student:
         path = Path(folder)
         self.folder = path.parent if path.suffix == ".tflite" else path
         model_path = path if path.suffix == ".tflite" else path / MODEL_FILE
-        card = _read_card(self.folder / CARD_FILE)
+        card_path = self.folder / CARD_FILE
+        card = read_card(card_path, _CARD, LITERT_KINDS, _OTHER_KINDS)
         self.kind: str = card["kind"]
         self.precision: str = card["precision"]
         self.labels: list[str] = card["labels"]
@@ -98,6 +91,7 @@ class Student:
         self.lengths: list[int] = card["lengths"]
         self.max_length: int = card["max_length"]
         self._inputs: list[str] = card["inputs"]
+        self._prompts = Prompts.from_card(card, card_path)
         self._runners = _runners(model_path, num_threads)
         self._check_signatures(model_path)
 
@@ -120,17 +114,7 @@ class Student:
     @functools.cached_property
     def tokenizer(self) -> Any:
         """The `tokenizers.Tokenizer` of the student's vocabulary."""
-        import tokenizers
-
-        path = self.folder / TOKENIZER_FILE
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing: this student reads only token ids, see "
-                "`run`."
-            )
-        _check_size(path)
-        with _name_file_in_errors(path):
-            return tokenizers.Tokenizer.from_file(str(path))
+        return load_tokenizer(self.folder)
 
     def __call__(
         self, text: str, pair: str | None = None, *, top: int = 5
@@ -148,14 +132,21 @@ class Student:
             for a token classifier one `Answer` for every token; for a span
             model the best parts of the context; for a regression a float,
             which is a probability if its checkpoint meant one; for an
-            embedding model an array.
+            embedding model its vector, see `embed`.
 
         Raises:
             TypeError: if a text is not a string.
             ValueError: if a span model gets no context, or a question that
-                leaves no space for one.
+                leaves no space for one, or an embedding model two texts.
         """
         check_count("top", top)
+        if self.kind == EMBEDDING_KIND:
+            if pair is not None:
+                raise ValueError(
+                    "An embedding model reads one text at a time. Received: "
+                    f"pair={pair!r:.60}."
+                )
+            return self.embed(text)[0]
         encoded = self._encode(text, pair)
         outputs = {
             name: values[0]
@@ -163,6 +154,35 @@ class Student:
         }
         answers = getattr(self, f"_{self.kind}")
         return answers(outputs, encoded, pair or text, top)
+
+    def embed(
+        self, texts: str | Sequence[str], prompt_name: str | None = None
+    ) -> np.ndarray:
+        """Returns the vectors of texts; for an embedding model.
+
+        Args:
+            texts: a text, or a list of them.
+            prompt_name: which of the model's prompts is put before each; None
+                for its default prompt, if there is one.
+
+        Returns:
+            float32, (texts, dimension).
+
+        Raises:
+            TypeError: if a text is not a string.
+            ValueError: if a text is empty, there are none, the prompt is
+                unknown, or the model is of another kind.
+        """
+        if self.kind != EMBEDDING_KIND:
+            raise ValueError(
+                f"`embed` is for embedding models, and {self.folder} holds a "
+                f"{self.kind} model: call it, student(text)."
+            )
+        rows = []
+        for text in self._prompts.join(check_texts(texts), prompt_name):
+            inputs = _make_inputs(self._encode(text, None))
+            rows.append(self.run(inputs)["embedding"])
+        return np.concatenate(rows)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes the outputs for token ids.
@@ -224,7 +244,7 @@ class Student:
     def _encode(self, text: str, pair: str | None) -> Any:
         tokenizer = self.tokenizer
         is_span = self.kind == "span"
-        with _name_file_in_errors(self.folder / TOKENIZER_FILE):
+        with name_file_in_errors(self.folder / TOKENIZER_FILE):
             if is_span:
                 self._check_question(text, pair)
             # If a question and its context are too long, the context is cut.
@@ -358,72 +378,6 @@ class Student:
             if self.is_probability
             else score
         )
-
-    def _sentence_embedding(
-        self, outputs: Mapping[str, np.ndarray], *_: Any
-    ) -> np.ndarray:
-        return outputs["embedding"]
-
-
-@contextlib.contextmanager
-def _name_file_in_errors(path: Path) -> Iterator[None]:
-    """Names the file in the errors of `tokenizers`, which have no class."""
-    try:
-        yield
-    except (TypeError, ValueError):
-        # The caller's text is not a string, or cannot be answered.
-        raise
-    except Exception as error:
-        raise ValueError(f"{path} is damaged: {error!s:.200}") from error
-
-
-def _check_size(path: Path) -> None:
-    """Raises ValueError if a file exceeds the size limit."""
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(
-            f"{path} has more than the allowed {_MOST_BYTES:,} bytes, and is "
-            "not read."
-        )
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: `export.export_litert` writes it next to "
-            f"{MODEL_FILE}."
-        )
-    _check_size(path)
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        version = card["format_version"]
-        missing = [key for key in _CARD if key not in card]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version}; this keras_distil reads "
-            f"{FORMAT_VERSION}. Update keras_distil, or export it again."
-        )
-    if missing:
-        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}.")
-    wrong = [key for key, types in _CARD.items() if not _is(card[key], *types)]
-    if card["kind"] not in _KINDS:
-        wrong.append("kind")
-    if not wrong and card["max_length"] < 1:
-        wrong.append("max_length")
-    if wrong:
-        raise ValueError(
-            f"{path} is damaged: {wrong[0]} cannot be {card[wrong[0]]!r:.80}."
-        )
-    return card
-
-
-def _is(value: Any, kind: type, of: type | None) -> bool:
-    if isinstance(value, bool) or not isinstance(value, kind):
-        return False
-    return not isinstance(value, list) or all(
-        _is(part, of or object, None) for part in value
-    )
 
 
 def _signature_name(length: int) -> str:

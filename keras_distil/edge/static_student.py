@@ -1,0 +1,179 @@
+"""Runs a static table of token vectors, by NumPy and `tokenizers` alone."""
+
+import functools
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_distil.edge.files import (
+    CARD_FILE,
+    LITERT_KINDS,
+    STATIC_KIND,
+    TOKENIZER_FILE,
+    Keys,
+    Prompts,
+    check_texts,
+    load_tokenizer,
+    name_file_in_errors,
+    read_card,
+)
+
+TABLE_FILE = "vectors.npy"
+
+_CARD: Keys = {
+    "kind": (str, None),
+    "precision": (str, None),
+    "max_length": (int, None),
+}
+_OTHER_KINDS = dict.fromkeys(LITERT_KINDS, "edge.Student")
+# Texts at a time. Their vectors fit a processor's cache.
+_BATCH = 64
+
+
+class StaticStudent:
+    """A table of token vectors that `export.export_static_table` wrote.
+
+    The table stays on disk and is mapped into memory, so only the rows that
+    are read take memory.
+
+    Formula:
+        vector = unit(sum over the text's tokens of scale[token] * row[token])
+
+    Args:
+        folder: the export's folder.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged, of a later version or of another
+            kind of export.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        path = self.folder / CARD_FILE
+        card = read_card(path, _CARD, (STATIC_KIND,), _OTHER_KINDS)
+        self.max_length: int = card["max_length"]
+        self.precision: str = card["precision"]
+        self._prompts = Prompts.from_card(card, path)
+        self._table = _map_table(self.folder / TABLE_FILE)
+
+    @property
+    def dimension(self) -> int:
+        """Size of the vectors."""
+        return self._table["row"].shape[1]
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer` of the table's rows."""
+        tokenizer = load_tokenizer(self.folder)
+        tokenizer.no_padding()
+        # Those that frame a text are not asked for: their rows are zero.
+        framing = tokenizer.num_special_tokens_to_add(False)
+        tokenizer.enable_truncation(max(self.max_length - framing, 1))
+        return tokenizer
+
+    def embed(
+        self, texts: str | Sequence[str], prompt_name: str | None = None
+    ) -> np.ndarray:
+        """Returns the vectors of texts.
+
+        Args:
+            texts: a text, or a list of them.
+            prompt_name: which of the model's prompts is put before each; None
+                for its default prompt, if there is one.
+
+        Returns:
+            float32, (texts, dimension); 0 for a text without a known token.
+
+        Raises:
+            TypeError: if a text is not a string.
+            ValueError: if a text is empty, there are none, the prompt is
+                unknown, or tokenizer and table do not belong together.
+        """
+        joined = self._prompts.join(check_texts(texts), prompt_name)
+        vectors = np.empty((len(joined), self.dimension), np.float32)
+        for start in range(0, len(joined), _BATCH):
+            batch = joined[start : start + _BATCH]
+            with name_file_in_errors(self.folder / TOKENIZER_FILE):
+                encoded = self.tokenizer.encode_batch_fast(
+                    batch, add_special_tokens=False
+                )
+            vectors[start : start + _BATCH] = self.sum_rows(
+                [each.ids for each in encoded]
+            )
+        return vectors
+
+    def sum_rows(self, texts: Sequence[Sequence[int]]) -> np.ndarray:
+        """Returns the vectors of texts that are token ids already.
+
+        Args:
+            texts: the ids of each text.
+
+        Returns:
+            float32, (texts, dimension).
+
+        Raises:
+            ValueError: if the table has no such rows, or is damaged.
+        """
+        flat = np.fromiter(itertools.chain.from_iterable(texts), np.int64)
+        try:
+            read = self._table.take(flat)
+        except IndexError as error:
+            raise ValueError(
+                f"{self.folder / TABLE_FILE} has {len(self._table)} rows, "
+                f"fewer than {TOKENIZER_FILE} has tokens: the two belong to "
+                "different exports."
+            ) from error
+        rows, scales = read["row"].astype(np.float32), read["scale"]
+        vectors = np.zeros((len(texts), self.dimension), np.float32)
+        start = 0
+        for vector, ids in zip(vectors, texts, strict=True):
+            place = slice(start, start + len(ids))
+            # The sum of the scaled rows, without a copy of them.
+            np.dot(scales[place], rows[place], out=vector)
+            start += len(ids)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all():
+            raise ValueError(
+                f"{self.folder / TABLE_FILE} is damaged: it has scales that "
+                "are not numbers. Export it again."
+            )
+        vectors /= np.where(lengths == 0.0, 1.0, lengths)
+        return vectors
+
+
+def _map_table(path: Path) -> np.ndarray:
+    """Maps a table into memory: one record of a scale and a row per token."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing.")
+    try:
+        table = np.lib.format.open_memmap(path, mode="r")
+    # Its header is parsed as Python, by several modules.
+    except (
+        EOFError,
+        OverflowError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"{path} is not a table of vectors, or is damaged: {error!s:.200}"
+        ) from error
+    shape = table.dtype["row"].shape if table.dtype.names else ()
+    if len(shape) != 1 or table.ndim != 1 or table.dtype != row_type(*shape):
+        raise ValueError(
+            f"{path} must hold a record of a float32 scale and int8 numbers "
+            f"for each token. Received: {table.dtype!s:.100} in the shape "
+            f"{table.shape}."
+        )
+    # A plain array is faster to index than NumPy's map of a file.
+    return table.view(np.ndarray)
+
+
+def row_type(dimension: int) -> np.dtype:
+    """Returns the type of a record of the table."""
+    return np.dtype([("scale", "<f4"), ("row", "i1", (dimension,))])
