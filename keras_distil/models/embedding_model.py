@@ -273,8 +273,8 @@ def embedding_settings(model: TextEmbedder) -> dict[str, Any]:
     }
 
 
-def vector_width(model: TextEmbedder) -> int:
-    """Returns the size of an embedder's vectors."""
+def vector_width(model: Any) -> int:
+    """Returns the size of the vectors of an embedder, or of a cached one."""
     return getattr(model, "dimension", None) or model.backbone.hidden_dim
 
 

@@ -11,6 +11,10 @@ import keras_hub
 
 from keras_distil.models.architectures import FAMILIES
 from keras_distil.models.checkpoints import read_config
+from keras_distil.models.checkpoints.sentence_transformers import (
+    MODULES_FILE,
+    read_sentence_transformer,
+)
 from keras_distil.models.embedded import (
     EMBEDDED,
     EMBEDDED_BASE,
@@ -48,6 +52,13 @@ class EncoderShape:
     intermediate_dim: int
     max_sequence_length: int
     num_segments: int = 0
+
+    @property
+    def encoder_parameters(self) -> int:
+        """Number of weights of the encoder alone."""
+        width = self.hidden_dim
+        head = width * width + 3 * width + self.vocabulary_size
+        return self.parameters - head
 
     @property
     def parameters(self) -> int:
@@ -146,6 +157,26 @@ def encoder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
     )
 
 
+def embedder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
+    """Finds the shape of a sentence embedder's encoder; see `encoder_shape`.
+
+    Args:
+        source: as for `load_embedding_model`, but not a live model or the name
+            of a KerasHub preset.
+
+    Raises:
+        ValueError: as `encoder_shape`, or if there is no encoder.
+        ConnectionError: if a `config.json` cannot be downloaded.
+    """
+    source = os.fspath(source)
+    if source.endswith(".keras"):
+        kind = keras_hub.models.TextEmbedder
+        return _keras_file_shape(Path(source), kind), source
+    if Path(source, MODULES_FILE).is_file():
+        source = os.fspath(read_sentence_transformer(Path(source)).encoder)
+    return encoder_shape(source)
+
+
 def student_shape(
     teacher: EncoderShape,
     num_layers: int | None = None,
@@ -224,17 +255,19 @@ def _download_config(source: str) -> str:
         raise download_error(what, error) from error
 
 
-def _keras_file_shape(path: Path) -> EncoderShape:
+def _keras_file_shape(
+    path: Path, kind: type[keras_hub.models.Task] = keras_hub.models.MaskedLM
+) -> EncoderShape:
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"`{path}` must be a `.keras` archive. Received: "
             f"{'another file' if path.is_file() else 'no file'}."
         )
-    config = check_archive(path, keras_hub.models.MaskedLM)
+    config = check_archive(path, kind)
     backbone = config.get("config", {}).get("backbone")
     if not isinstance(backbone, Mapping):
         raise ValueError(
-            f"`{path}` must hold a `keras_hub` masked-LM model. "
+            f"`{path}` must hold a `keras_hub.models.{kind.__name__}`. "
             f"Received: {config.get('class_name')}."
         )
     return _keras_hub_shape(backbone, path)

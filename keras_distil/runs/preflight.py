@@ -18,6 +18,7 @@ from keras_distil.runs.checks import (
     check_vocabulary,
 )
 from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
+from keras_distil.runs.embeddings import preflight as embedding_inputs
 from keras_distil.runs.given_files import check_given_files, given_students
 from keras_distil.runs.more_text import read_unlabelled_files
 from keras_distil.runs.sections import finetune_section
@@ -57,6 +58,9 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     """
     check_formats(recipe)
     check_given_files(recipe)
+    if recipe.distill is not None and recipe.distill.embeds:
+        embedding_inputs.open_models(recipe)
+        return [*_open_text(recipe), *embedding_inputs.open_files(recipe)]
     teacher, _ = encoder_shape(recipe.teacher.source)
     check_lengths(recipe, teacher.max_sequence_length)
     if recipe.distill is not None and recipe.student is not None:
