@@ -320,6 +320,14 @@ TABLE = {
     ("runs/stages", "Run `keras-distil distill` with the same recipe"): (
         "tests/runs/test_run_in_parts.py::test_the_parts_make_the_whole_run"
     ),
+    ("teachers/embeddings/writing", "those that `data.encode_examples`"): (
+        "tests/teachers/embeddings/test_cached_embedding_teacher.py"
+        "::test_encoded_texts_are_taken"
+    ),
+    ("runs/embeddings/preflight", "or below: --set"): (
+        "tests/runs/embeddings/test_embedding_run.py"
+        "::test_a_length_that_is_advised_passes"
+    ),
     ("teachers/tasks/writing", "as `models.task_model` makes it"): (
         f"{CACHED_TASKS}::test_losses_on_outputs_are_those_of_the_live_teacher"
     ),

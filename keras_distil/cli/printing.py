@@ -1,11 +1,15 @@
 """Output of the commands: lines, tables and JSON on standard output."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.box
 import rich.console
 import rich.table
+
+# Wider tables have a line for each metric and a column for each model.
+_MOST_COLUMNS = 6
 
 
 def say(text: str) -> None:
@@ -62,6 +66,11 @@ def _print_held_out(report: dict[str, Any]) -> None:
     from keras_distil.training.metrics import TABLE, find_metric
 
     rows = report["rows"]
+    shown = [find_metric(name) for name in TABLE if name in rows["teacher"]]
+    if len(shown) > _MOST_COLUMNS:
+        _print_transposed(f"{report['name']}: scores and costs", shown, rows)
+        say(f"Updates of the student: {report['updates']:,}")
+        return
     # Without lines between columns, the captions fit a terminal of 80.
     table = rich.table.Table(
         title=f"{report['name']}, held-out text",
@@ -70,7 +79,6 @@ def _print_held_out(report: dict[str, Any]) -> None:
         show_edge=False,
     )
     table.add_column("model", no_wrap=True)
-    shown = [find_metric(name) for name in TABLE if name in rows["teacher"]]
     for metric in shown:
         table.add_column(metric.title, justify="right")
     for name, row in rows.items():
@@ -92,3 +100,16 @@ def _print_held_out(report: dict[str, Any]) -> None:
             f"frequent word does ({most:.1f}%): there is nothing to keep a "
             "share of."
         )
+
+
+def _print_transposed(
+    title: str, metrics: Sequence[Any], rows: Mapping[str, Mapping[str, float]]
+) -> None:
+    table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, padding=0)
+    table.add_column("")
+    for name in rows:
+        table.add_column(name, justify="right")
+    for metric in metrics:
+        values = (metric.format(row[metric.name]) for row in rows.values())
+        table.add_row(metric.title, *values)
+    rich.console.Console().print(table)

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from keras_distil.utils.checks import check_encoding, check_tfds_name
 from keras_distil.utils.section import (
+    Count,
     Length,
     NonEmptyText,
     PathText,
@@ -87,6 +88,10 @@ class DataSection(Section):
     `layout` is `packed` (full sequences of joined paragraphs) or `bucketed`
     (one sequence per paragraph, in batches of similar length). `license` is for
     the model card.
+
+    For embeddings, `texts` says what a text is: each of the paragraphs, each of
+    their sentences, or both; `sequence_length` is where it is cut. `max_texts`
+    are used, evenly spaced; null uses all, or as many as the updates read.
     """
 
     root: PathText | None = None
@@ -94,6 +99,8 @@ class DataSection(Section):
     prepared: PathText | None = None
     sources: list[Source] = []
     layout: Literal["packed", "bucketed"] = "packed"
+    texts: Literal["paragraphs", "sentences", "both"] = "paragraphs"
+    max_texts: Count | None = None
     sequence_length: Length = 128
     held_out_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     masking: MaskingSettings = MaskingSettings()

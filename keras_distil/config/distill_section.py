@@ -1,13 +1,19 @@
 """`distill`: how the student learns from the teacher on text."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from keras_distil.config.losses_section import (
     BalanceSettings,
     TextLosses,
     TextSchedules,
+    check_outputs,
     default_losses,
 )
 from keras_distil.losses import registry
@@ -26,6 +32,10 @@ DURATIONS = ("steps", "epochs", "minutes")
 class DistillSection(Section):
     """`distill`: the training of the student with AdamW.
 
+    `task` is what the models do: fill in masked words, or turn a text into a
+    vector, an embedding. An embedder learns from its teacher alone, so it has
+    no baseline.
+
     One of `steps`, `epochs` and `minutes` says how long: `minutes` is the time
     of the student and the baseline together, from which a run finds the number
     of updates. `batch_size` is the global batch: all replicas and all
@@ -36,6 +46,7 @@ class DistillSection(Section):
     without the teacher.
     """
 
+    task: Literal["masked_lm", "embedding"] = "masked_lm"
     steps: Count | None = None
     epochs: Positive | None = None
     minutes: Annotated[Positive | None, Field(validate_default=True)] = None
@@ -53,6 +64,19 @@ class DistillSection(Section):
     balance: BalanceSettings | None = None
     baseline: bool = False
     strategy: Literal["auto", "none", "mirrored", "multi_worker"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _losses_of_the_task(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("task") == "embedding":
+            names = registry.EMBEDDING_DEFAULTS
+            return {"losses": {name: {} for name in names}, **values}
+        return values
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the models turn texts into vectors."""
+        return self.task == registry.EMBEDDING
 
     @property
     def temperature_range(self) -> tuple[float, float]:
@@ -85,6 +109,47 @@ class DistillSection(Section):
             if settings.weight > 0
             or "weight" in self.schedules.by_name.get(name, {})
         ]
+
+    @field_validator("losses")
+    @classmethod
+    def _losses_fit_the_task(
+        cls, losses: TextLosses, info: ValidationInfo
+    ) -> TextLosses:
+        task = info.data.get("task")
+        if task is None:
+            return losses
+        rows = registry.rows_for([task])
+        for name in losses.by_name:
+            if name not in rows:
+                raise ValueError(
+                    f"{name} is not for `task: {task}`. Losses for it: "
+                    f"{', '.join(rows)}."
+                )
+        if task == registry.MASKED_LM:
+            check_outputs(losses)
+            return losses
+        on_vectors = [
+            x for x in losses.by_name if rows[x].settings.is_on_vectors
+        ]
+        if set(on_vectors) <= {"matryoshka"}:
+            raise ValueError(
+                "needs a loss on the vectors besides matryoshka, which repeats "
+                "them: vector_cosine, vector_mse, similarity_kl or "
+                f"similarity_mse. Received: {', '.join(losses.by_name)}."
+            )
+        return losses
+
+    @field_validator("baseline")
+    @classmethod
+    def _learns_without_teacher(
+        cls, baseline: bool, info: ValidationInfo
+    ) -> bool:
+        if baseline and info.data.get("task") == registry.EMBEDDING:
+            raise ValueError(
+                "must be false with `task: embedding`: without its teacher an "
+                "embedder has nothing to learn from. Received: True."
+            )
+        return baseline
 
     @field_validator("schedules")
     @classmethod

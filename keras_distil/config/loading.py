@@ -29,10 +29,7 @@ _BRIEF.maxlevel = 2
 # A recipe has about a hundred; a few lines of nested aliases can have billions.
 _MOST_VALUES = 10_000
 
-_DEFAULT_LOSSES = {
-    "distill.losses": registry.TEXT_DEFAULTS,
-    "finetune.losses": registry.TASK_DEFAULTS,
-}
+_LOSSES = ("distill.losses", "finetune.losses")
 
 # One of these says how long a recipe trains.
 _DURATIONS = {"minutes", *(f"distill.{name}" for name in DURATIONS)}
@@ -288,10 +285,21 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if isinstance(node, dict) and node.get(index) is None:
             # The section was missing or null. A map of losses turns off those
             # that it does not name; setting a single one must not do so.
-            names = _DEFAULT_LOSSES.get(".".join(keys[:depth]), ())
+            names = _default_losses(".".join(keys[:depth]), node)
             node[index] = {name: {} for name in names}
         node = node[index]
     node[_entry(node, keys[-1], where)] = value
+
+
+def _default_losses(path: str, section: Any) -> Sequence[str]:
+    """Returns the losses that a section without `losses` has."""
+    if path not in _LOSSES:
+        return ()
+    if path.startswith("finetune."):
+        return registry.TASK_DEFAULTS
+    if isinstance(section, dict) and section.get("task") == registry.EMBEDDING:
+        return registry.EMBEDDING_DEFAULTS
+    return registry.TEXT_DEFAULTS
 
 
 def _drop_replaced_durations(

@@ -76,13 +76,18 @@ class LossMap(AnyLossMap):
 
     @model_validator(mode="after")
     def _outputs_are_learned(self) -> Self:
-        if not self.read_outputs:
-            raise ValueError(
-                "needs a loss on the outputs, such as soft_target, or the "
-                "output layer would not be trained. Received: "
-                f"{', '.join(self.by_name)}."
-            )
+        check_outputs(self)
         return self
+
+
+def check_outputs(losses: AnyLossMap) -> None:
+    """Raises ValueError unless a loss is on the outputs."""
+    if not losses.read_outputs:
+        raise ValueError(
+            "needs a loss on the outputs, such as soft_target, or the output "
+            "layer would not be trained. Received: "
+            f"{', '.join(losses.by_name)}."
+        )
 
 
 class LossSchedules(NamedSettings):
@@ -125,7 +130,9 @@ def _schedules_of(name: str, settings: type[LossSettings]) -> Any:
     )
 
 
-_TEXT_ROWS = registry.rows_for([registry.MASKED_LM])
+# Of `distill`, whose task decides which of them it may name.
+_TEXT_KINDS = (registry.MASKED_LM, registry.EMBEDDING)
+_TEXT_ROWS = registry.rows_for(_TEXT_KINDS)
 
 if TYPE_CHECKING:
     TextLosses = LossMap
@@ -134,7 +141,7 @@ if TYPE_CHECKING:
     TextSchedules = LossSchedules
     _Shares = NamedSettings
 else:
-    TextLosses = _loss_map("TextLosses", [registry.MASKED_LM])
+    TextLosses = _loss_map("TextLosses", _TEXT_KINDS, AnyLossMap)
     TaskLosses = _loss_map("TaskLosses", registry.TASK_KINDS)
     StageLosses = _loss_map("StageLosses", registry.TASK_KINDS, AnyLossMap)
     TextSchedules = _map_of(

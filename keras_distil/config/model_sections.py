@@ -1,9 +1,14 @@
 """`teacher` and `student`: the two models of a recipe."""
 
 import reprlib
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from keras_distil.utils.section import (
     Count,
@@ -18,6 +23,18 @@ from keras_distil.utils.section import (
 LayerChoice: TypeAlias = Literal["alternate", "paper_code", "first", "last"]
 LAYER_CHOICES: tuple[str, ...] = get_args(LayerChoice)
 DEFAULT_ADAPTER_RANK = 16
+# Keys of a student that a static table lacks.
+_OF_ENCODERS = (
+    "source",
+    "baseline_source",
+    "num_layers",
+    "layers",
+    "initialization",
+    "hidden_dim",
+    "intermediate_dim",
+    "num_heads",
+    "dropout",
+)
 
 
 class TeacherTraining(Section):
@@ -89,13 +106,16 @@ class TeacherSection(Section):
     out if the folder has one. A teacher that scores no better than a constant
     answer stops the run, unless `allow_chance_score` is true.
 
-    `license` is for the model card; null uses the checkpoint's.
+    `license` is for the model card; null uses the checkpoint's. `dimension`
+    is for embeddings: the teacher's vectors are reduced to that many principal
+    components, which at full size only sorts their coordinates.
     """
 
     task_source: PathText | None = None
     allow_chance_score: bool = False
     source: Annotated[PathText | None, Field(validate_default=True)] = None
     allow_new_head: bool = False
+    dimension: Count | None = None
     license: NonEmptyText | None = None
     train: TeacherTraining | None = None
     cache: TeacherCache | None = None
@@ -140,8 +160,14 @@ class StudentSection(Section):
     `source` nor `distill`, the student of each task and seed is cut from the
     teacher that was fine-tuned there, output layer included, and so is the
     baseline. `dropout` is for distilling from text; tasks have their own.
+
+    `pooling_mode`, `normalize` and `dimension` are for embeddings: how the
+    states of tokens become a vector, whether it has length 1, and its size.
+    `kind: static` is a table with one vector per token in place of an encoder;
+    a `vocabulary` above the teacher's adds the corpus's most frequent words.
     """
 
+    kind: Literal["encoder", "static"] = "encoder"
     source: PathText | None = None
     baseline_source: PathText | None = None
     num_layers: Count | None = None
@@ -151,6 +177,32 @@ class StudentSection(Section):
     intermediate_dim: Count | None = None
     num_heads: Count | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    pooling_mode: Literal["mean", "cls", "max"] | None = None
+    normalize: bool | None = None
+    dimension: Count | None = None
+    vocabulary: Count | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        foreign = ["vocabulary"]
+        if self.kind == "static":
+            foreign = [*_OF_ENCODERS, "pooling_mode", "normalize"]
+        other = "encoder" if self.kind == "static" else "static"
+        for name in foreign:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"`{name}` is for `kind: {other}`; remove it, or change "
+                    f"the kind. Received: kind={self.kind!r}, {name}={value!r}."
+                )
+        return self
+
+    @property
+    def of_embeddings(self) -> list[str]:
+        """The given keys that only sentence embedders have."""
+        names = ("kind", "pooling_mode", "normalize", "dimension", "vocabulary")
+        fields = type(self).model_fields
+        return [x for x in names if getattr(self, x) != fields[x].default]
 
     def shape(self) -> dict[str, Any]:
         """Depth and widths, by key."""

@@ -4,7 +4,13 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator
 
-from keras_distil.utils.section import Count, Length, Section, each_once
+from keras_distil.utils.section import (
+    Count,
+    Length,
+    PathText,
+    Section,
+    each_once,
+)
 
 ExportFormat: TypeAlias = Literal[
     "saved_model",
@@ -33,12 +39,19 @@ class EvaluateSection(Section):
 
     The report and TensorBoard show words of `samples` held-out sequences, with
     their context; 0 shows none.
+
+    For embeddings, `sts` is a TSV file of sentence pairs with a score and
+    `retrieval` a folder in the layout of BEIR, both under `data.root`. What is
+    not there is left out of the table. `samples` is the number of texts whose
+    nearest neighbours the report shows.
     """
 
     sequences: Count | None = None
     batch_size: Count = 32
     latency_length: Length = 128
     samples: Annotated[int, Field(ge=0, le=32)] = 8
+    sts: PathText | None = None
+    retrieval: PathText | None = None
 
 
 class ExportSection(Section):

@@ -14,6 +14,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from keras_distil.config.data_section import DataSection
 from keras_distil.config.distill_section import DistillSection
+from keras_distil.config.embedding_checks import (
+    check_data,
+    check_evaluation,
+    check_models,
+)
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.config.model_sections import StudentSection, TeacherSection
 from keras_distil.config.output_sections import (
@@ -22,6 +27,7 @@ from keras_distil.config.output_sections import (
     ExportSection,
 )
 from keras_distil.config.search_section import (
+    EMBEDDING_OBJECTIVES,
     HELD_OUT_OBJECTIVES,
     SearchSection,
     check_space,
@@ -124,6 +130,12 @@ class Recipe(Section):
     def _distills_from_text(
         cls, distill: DistillSection | None, info: ValidationInfo
     ) -> DistillSection | None:
+        # Missing if the section itself is invalid.
+        check_models(
+            distill, info.data.get("teacher"), info.data.get("student")
+        )
+        if "data" in info.data:
+            check_data(distill, info.data["data"])
         if distill is None:
             teacher = info.data.get("teacher")
             if teacher is not None and teacher.cache is not None:
@@ -178,6 +190,11 @@ class Recipe(Section):
         if info.data["teacher"].is_given:
             _check_given_teacher(info.data["teacher"], distill, finetune)
         if finetune is not None:
+            if distill is not None and distill.embeds:
+                raise ValueError(
+                    "tasks take a student of masked language modelling: remove "
+                    f"this section, or `distill.task: {distill.task}`."
+                )
             _check_models(finetune, distill, student)
         elif distill is None and student is not None:
             raise ValueError(
@@ -192,6 +209,16 @@ class Recipe(Section):
         if info.data["teacher"].train is not None:
             _check_sources(info)
         return finetune
+
+    @field_validator("evaluate")
+    @classmethod
+    def _measures_what_there_is(
+        cls, evaluate: EvaluateSection, info: ValidationInfo
+    ) -> EvaluateSection:
+        # Missing if the section itself is invalid.
+        if "distill" in info.data:
+            check_evaluation(info.data["distill"], evaluate)
+        return evaluate
 
     @field_validator("export")
     @classmethod
@@ -235,7 +262,10 @@ class Recipe(Section):
             )
         finetune = info.data["finetune"]
         tasks = finetune.task_names if finetune else []
-        computed = [*HELD_OUT_OBJECTIVES, *tasks]
+        held_out = HELD_OUT_OBJECTIVES
+        if info.data["distill"].embeds:
+            held_out = EMBEDDING_OBJECTIVES
+        computed = [*held_out, *tasks]
         if search.objective not in computed:
             raise ValueError(
                 "`objective` must be what this recipe computes: "

@@ -20,10 +20,14 @@ from keras_distil.utils.section import Count, NonEmptyText, Positive, Section
 
 HeldOutObjective: TypeAlias = Literal["teacher_agreement", "mlm_loss"]
 HELD_OUT_OBJECTIVES: tuple[str, ...] = get_args(HeldOutObjective)
+# Of sentence embeddings.
+EMBEDDING_OBJECTIVES = ("teacher_agreement",)
 
 # Keys that must be the same in all trials: how long they train, what they are
 # compared on, and where they run.
 _FIXED = (
+    "distill.task",
+    "student.kind",
     "student.source",
     "student.baseline_source",
     "distill.steps",

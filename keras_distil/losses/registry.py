@@ -414,6 +414,7 @@ ROWS = (
 # The losses of a recipe without the key `losses`.
 TEXT_DEFAULTS = ("mlm", "soft_target", "cosine")
 TASK_DEFAULTS = ("label", "soft_target", "cosine")
+EMBEDDING_DEFAULTS = ("vector_cosine", "similarity_kl")
 
 
 def rows_for(kinds: Collection[str]) -> dict[str, Row]:

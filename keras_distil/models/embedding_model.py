@@ -291,8 +291,8 @@ def text_length(model: TextEmbedder) -> int:
     return preprocessor.sequence_length
 
 
-def vector_width(model: TextEmbedder) -> int:
-    """Returns the size of an embedder's vectors."""
+def vector_width(model: Any) -> int:
+    """Returns the size of the vectors of an embedder, or of a cached one."""
     return getattr(model, "dimension", None) or model.backbone.hidden_dim
 
 

@@ -11,6 +11,10 @@ import keras_hub
 
 from keras_distil.models.architectures import FAMILIES
 from keras_distil.models.checkpoints import read_config
+from keras_distil.models.checkpoints.sentence_transformers import (
+    MODULES_FILE,
+    read_sentence_transformer,
+)
 from keras_distil.models.embedded import (
     EMBEDDED,
     EMBEDDED_BASE,
@@ -48,6 +52,13 @@ class EncoderShape:
     intermediate_dim: int
     max_sequence_length: int
     num_segments: int = 0
+
+    @property
+    def encoder_parameters(self) -> int:
+        """Number of weights of the encoder alone."""
+        width = self.hidden_dim
+        head = width * width + 3 * width + self.vocabulary_size
+        return self.parameters - head
 
     @property
     def parameters(self) -> int:
@@ -139,7 +150,8 @@ def encoder_shape(
     if source.startswith(HUB_SCHEME):
         return _hub_shape(source)
     if source.endswith(".keras"):
-        return _keras_file_shape(Path(source), of_task), source
+        kind = keras_hub.models.Task if of_task else keras_hub.models.MaskedLM
+        return _keras_file_shape(Path(source), kind), source
     if Path(source).is_dir():
         return _directory_shape(Path(source)), str(Path(source, "config.json"))
     raise ValueError(
@@ -147,6 +159,26 @@ def encoder_shape(
         f"`{HUB_SCHEME}organisation/name` or `{EMBEDDED}` for its shape to be "
         f"known beforehand. Received: {source!r}."
     )
+
+
+def embedder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
+    """Finds the shape of a sentence embedder's encoder; see `encoder_shape`.
+
+    Args:
+        source: as for `load_embedding_model`, but not a live model or the name
+            of a KerasHub preset.
+
+    Raises:
+        ValueError: as `encoder_shape`, or if there is no encoder.
+        ConnectionError: if a `config.json` cannot be downloaded.
+    """
+    source = os.fspath(source)
+    if source.endswith(".keras"):
+        kind = keras_hub.models.TextEmbedder
+        return _keras_file_shape(Path(source), kind), source
+    if Path(source, MODULES_FILE).is_file():
+        source = os.fspath(read_sentence_transformer(Path(source)).encoder)
+    return encoder_shape(source)
 
 
 def student_shape(
@@ -227,20 +259,27 @@ def _download_config(source: str) -> str:
         raise download_error(what, error) from error
 
 
-def _keras_file_shape(path: Path, of_task: bool) -> EncoderShape:
+# Kinds of models in `.keras` files, as messages call them.
+_KINDS = {
+    keras_hub.models.MaskedLM: "masked-LM",
+    keras_hub.models.Task: "task",
+    keras_hub.models.TextEmbedder: "text embedding",
+}
+
+
+def _keras_file_shape(
+    path: Path, kind: type[keras_hub.models.Task]
+) -> EncoderShape:
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"`{path}` must be a `.keras` archive. Received: "
             f"{'another file' if path.is_file() else 'no file'}."
         )
-    if of_task:
-        config = check_archive(path, keras_hub.models.Task, "task")
-    else:
-        config = check_archive(path, keras_hub.models.MaskedLM)
+    config = check_archive(path, kind, _KINDS[kind])
     backbone = config.get("config", {}).get("backbone")
     if not isinstance(backbone, Mapping):
         raise ValueError(
-            f"`{path}` must hold a `keras_hub` masked-LM model. "
+            f"`{path}` must hold a `keras_hub.models.{kind.__name__}`. "
             f"Received: {config.get('class_name')}."
         )
     return _keras_hub_shape(backbone, path)

@@ -184,10 +184,11 @@ def static_embedding_model(
     """Makes a static table of a teacher's vectors of single tokens.
 
     Each token is a text of its own to the teacher. The vectors lose their
-    mean, are reduced to their principal components, and weighted: a token of
-    the share p of `texts` has the weight a / (a + p), a = 0.001. The vector of
-    a text is the mean of its tokens', scaled to length 1. It is a start, to be
-    trained against the teacher's vectors of whole texts by a `Distiller`.
+    mean, are reduced to their principal components if there are fewer than the
+    teacher has coordinates, and weighted: a token of the share p of `texts` has
+    the weight a / (a + p), a = 0.001. The vector of a text is the mean of its
+    tokens', scaled to length 1. It is a start, to be trained against the
+    teacher's vectors of whole texts by a `Distiller`.
 
     Args:
         teacher: an embedding model with a tokenizer.
@@ -236,8 +237,9 @@ def static_embedding_model(
     shares = _shares(tokenizer, texts, special)
     vectors = _token_vectors(teacher, tokenizer, special, batch_size)
     vectors -= vectors.mean(axis=0)
-    table = vectors @ principal_directions(vectors)[:, :dimension]
-    table *= (_HALF_SHARE / (_HALF_SHARE + shares))[:, np.newaxis]
+    if dimension < vector_width(teacher):
+        vectors = vectors @ principal_directions(vectors)[:, :dimension]
+    table = vectors * (_HALF_SHARE / (_HALF_SHARE + shares))[:, np.newaxis]
     with seeded_build(seed):
         backbone = StaticBackbone(len(table), dimension, special.ids)
         model = StaticTextEmbedder(

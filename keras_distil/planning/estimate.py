@@ -7,9 +7,20 @@ from keras_distil.benchmark.matrix_products import PRECISIONS
 from keras_distil.config import Recipe
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.losses.chunked import DEFAULT_CHUNK_SIZE
-from keras_distil.models.shape import EncoderShape, encoder_shape, student_shape
+from keras_distil.models.shape import (
+    EncoderShape,
+    embedder_shape,
+    encoder_shape,
+    student_shape,
+)
 from keras_distil.planning.caches import task_caches, text_cache
 from keras_distil.planning.devices import Device
+from keras_distil.planning.embeddings import (
+    StaticShape,
+    embedding_student,
+    reads_layers,
+    vectors_on_disk,
+)
 from keras_distil.runs import settled
 from keras_distil.runs.checks import teacher_shape
 from keras_distil.runs.given_files import given_students
@@ -107,7 +118,11 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         feed-forward part is free, and a mask takes half a value.
     """
     _check_devices(recipe, devices)
-    teacher, origin = teacher_shape(recipe)
+    embeds = recipe.distill is not None and recipe.distill.embeds
+    if embeds:
+        teacher, origin = embedder_shape(recipe.teacher.encoder_source)
+    else:
+        teacher, origin = teacher_shape(recipe)
     length = recipe.data.sequence_length
     reads_text = recipe.distill or recipe.teacher.train
     if reads_text and length > teacher.max_sequence_length:
@@ -125,9 +140,13 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         "teacher": {
             "source": recipe.teacher.encoder_source,
             "shape_from": origin,
-            **_describe(teacher),
+            **_describe(teacher, embeds=embeds),
         },
     }
+    if recipe.distill is not None and embeds:
+        return summary | _summarise_embedding(
+            recipe, recipe.distill, teacher, devices
+        )
     student = _student_shape(recipe, teacher)
     if student is not None:
         summary |= task_caches(recipe, teacher, student)
@@ -147,6 +166,39 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
         "gflop_per_token": _in_billions(
             _operations(recipe, recipe.distill, teacher, student)
         ),
+    }
+
+
+def _summarise_embedding(
+    recipe: Recipe,
+    settings: DistillSection,
+    teacher: EncoderShape,
+    devices: int,
+) -> dict[str, dict[str, Any]]:
+    """Returns the rest of a summary for sentence embeddings.
+
+    There is no vocabulary to compare, and the teacher, which is read once,
+    costs memory and operations only if a loss reads its layers.
+    """
+    student = embedding_student(recipe, teacher)
+    parameters = student.encoder_parameters
+    fewer = 100 * (1 - parameters / teacher.encoder_parameters)
+    memory = _memory(recipe, settings, teacher, student, devices)
+    operations = _operations(recipe, settings, teacher, student)
+    del memory["vocabulary_chunk"], operations["vocabulary_heads"]
+    return {
+        "teacher_vectors": vectors_on_disk(recipe, teacher),
+        "student": {
+            **dataclasses.asdict(student),
+            "parameters": parameters,
+            "fewer_parameters_percent": round(fewer, 1),
+        },
+        "tokens": {
+            **_tokens(recipe),
+            "padding": "counted: texts are as long as they are",
+        },
+        "memory_gb_per_device": _in_billions(memory),
+        "gflop_per_token": _in_billions(operations),
     }
 
 
@@ -307,8 +359,9 @@ def _check_devices(recipe: Recipe, devices: int) -> None:
         )
 
 
-def _describe(shape: EncoderShape) -> dict[str, Any]:
-    return {**dataclasses.asdict(shape), "parameters": shape.parameters}
+def _describe(shape: EncoderShape, *, embeds: bool = False) -> dict[str, Any]:
+    parameters = shape.encoder_parameters if embeds else shape.parameters
+    return {**dataclasses.asdict(shape), "parameters": parameters}
 
 
 def _student_shape(
@@ -363,7 +416,7 @@ def _memory(
     recipe: Recipe,
     settings: DistillSection,
     teacher: EncoderShape,
-    student: EncoderShape,
+    student: EncoderShape | StaticShape,
     devices: int,
 ) -> dict[str, float]:
     """Returns the bytes on one device, by part."""
@@ -371,14 +424,16 @@ def _memory(
     compute_bytes = _FLOAT32_BYTES if recipe.precision == "float32" else 2
     of_device = -(-settings.batch_size // devices)
     tokens = -(-of_device // settings.micro_batches) * length
-    weights = _FLOAT32_BYTES * student.parameters
+    weights = _FLOAT32_BYTES * _parameters(student, settings)
     kept = student.num_layers * _kept(student, length)
-    live = recipe.teacher.cache is None
+    live = _runs_teacher(recipe, settings)
     if live:
         kept += _kept(teacher, length)
     chunk = min(tokens, DEFAULT_CHUNK_SIZE)
     return {
-        "teacher_weights": _FLOAT32_BYTES * teacher.parameters * live,
+        "teacher_weights": _FLOAT32_BYTES
+        * _parameters(teacher, settings)
+        * live,
         "student_weights": weights,
         # The sum over the micro-batches, and the gradient of the current one.
         "student_gradients": weights * (2 if settings.micro_batches > 1 else 1),
@@ -392,8 +447,25 @@ def _memory(
     }
 
 
-def _kept(shape: EncoderShape, length: int) -> float:
+def _parameters(
+    shape: EncoderShape | StaticShape, settings: DistillSection
+) -> int:
+    if settings.embeds or isinstance(shape, StaticShape):
+        return shape.encoder_parameters
+    return shape.parameters
+
+
+def _runs_teacher(recipe: Recipe, settings: DistillSection) -> bool:
+    """Whether the teacher runs in every step."""
+    if settings.embeds:
+        return reads_layers(settings)
+    return recipe.teacher.cache is None
+
+
+def _kept(shape: EncoderShape | StaticShape, length: int) -> float:
     """Returns the values per token that a layer keeps for its backward pass."""
+    if isinstance(shape, StaticShape):
+        return 0.0
     dense = 9 * shape.hidden_dim + 2 * shape.intermediate_dim
     return dense + 2.5 * shape.num_heads * length
 
@@ -402,13 +474,15 @@ def _operations(
     recipe: Recipe,
     settings: DistillSection,
     teacher: EncoderShape,
-    student: EncoderShape,
+    student: EncoderShape | StaticShape,
 ) -> dict[str, float]:
     """Returns the floating-point operations per token, by part."""
     length = recipe.data.sequence_length
     share = 1.0 if settings.positions == "all" else recipe.data.masking.rate
-    live = recipe.teacher.cache is None
-    heads = 3 * student.head_flops_per_token
+    live = _runs_teacher(recipe, settings)
+    heads = 0
+    if isinstance(student, EncoderShape):
+        heads = 3 * student.head_flops_per_token
     if live:
         heads += teacher.head_flops_per_token
     return {

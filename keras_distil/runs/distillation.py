@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
-from keras_hub.models import MaskedLM
+from keras_hub.models import MaskedLM, Task
 
 from keras_distil import callbacks, config, data, losses, teachers
 from keras_distil.config.distill_section import DistillSection
@@ -266,8 +266,8 @@ def make_student_optimizer(
 
 def make_distiller(
     recipe: config.Recipe,
-    teacher: MaskedLM | teachers.CachedTeacher,
-    student: MaskedLM,
+    teacher: Task | teachers.StoredTeacher,
+    student: Task,
     *,
     steps: int,
     kind: type[Distiller] = Distiller,
@@ -285,9 +285,7 @@ def make_distiller(
     named = settings.losses.by_name
     if recipe.teacher.cache is not None:
         named = _without_uncached(settings, named)
-    distiller = kind(
-        teacher, student, losses.make_losses(named, registry.MASKED_LM)
-    )
+    distiller = kind(teacher, student, losses.make_losses(named, settings.task))
     distiller.compile(
         make_student_optimizer(settings, steps),
         micro_batches=settings.micro_batches,

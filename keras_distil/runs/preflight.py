@@ -19,6 +19,7 @@ from keras_distil.runs.checks import (
     teacher_shape,
 )
 from keras_distil.runs.corpus import load_corpus, load_tokenizer, make_sources
+from keras_distil.runs.embeddings import preflight as embedding_inputs
 from keras_distil.runs.given_files import check_given_files, given_students
 from keras_distil.runs.more_text import read_unlabelled_files
 from keras_distil.runs.sections import finetune_section
@@ -58,6 +59,9 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
     """
     check_formats(recipe)
     check_given_files(recipe)
+    if recipe.distill is not None and recipe.distill.embeds:
+        embedding_inputs.open_models(recipe)
+        return [*_open_text(recipe), *embedding_inputs.open_files(recipe)]
     teacher, _ = teacher_shape(recipe)
     check_lengths(recipe, teacher.max_sequence_length)
     made = recipe.distill is not None or recipe.cuts_students

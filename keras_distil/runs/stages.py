@@ -13,6 +13,8 @@ from keras_distil.runs import preflight
 from keras_distil.runs.corpus import prepare_corpus
 from keras_distil.runs.costs import measure_costs, measure_text_costs
 from keras_distil.runs.distillation import count_steps, distill
+from keras_distil.runs.embeddings.distillation import distill_embeddings
+from keras_distil.runs.embeddings.teacher import load_checked_embedder
 from keras_distil.runs.exports import export_run
 from keras_distil.runs.finetuning import finetune
 from keras_distil.runs.given_files import check_given_files
@@ -139,9 +141,11 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
     # Quick stages come first, so that their errors show before the long work.
     preflight.check_formats(recipe)
     check_given_files(recipe)
-    teacher = TeacherInMemory(lambda: load_checked_teacher(run))
+    embeds = recipe.distill is not None and recipe.distill.embeds
+    load = load_checked_embedder if embeds else load_checked_teacher
+    teacher = TeacherInMemory(lambda: load(run))
     keep_commits(run, find_hub_commits(recipe))
-    if recipe.distill is not None and found is None:
+    if recipe.distill is not None and found is None and not embeds:
         make_student(recipe, teacher.model)
     encoders = load_given_students(run, teacher.model)
     tasks: dict[str, BuiltTask] = {}
@@ -156,7 +160,8 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
                 keep_given_teacher(run, task)
     report: dict[str, Any] = {"name": recipe.name}
     if reads_text and found is None:
-        _run_on_text(run, teacher, report)
+        work = distill_embeddings if embeds else _run_on_text
+        work(run, teacher, report)
         report["duration_s"] = round(time.perf_counter() - started, 1)
         run.write_json(run.folder / TEXT_REPORT, report)
     elif reads_text and found is not None:

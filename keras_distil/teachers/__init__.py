@@ -1,5 +1,7 @@
 """Teachers whose outputs are written once and read in training."""
 
+from keras_distil.teachers.embeddings.cached import CachedEmbeddingTeacher
+from keras_distil.teachers.embeddings.writing import cache_embedding_teacher
 from keras_distil.teachers.masked_lm.cached import (
     CachedOutputs,
     CachedTeacher,
@@ -14,11 +16,13 @@ from keras_distil.teachers.tasks.cached import (
 from keras_distil.teachers.tasks.writing import cache_task_teacher
 
 __all__ = [
+    "CachedEmbeddingTeacher",
     "CachedOutputs",
     "CachedTaskOutputs",
     "CachedTaskTeacher",
     "CachedTeacher",
     "StoredTeacher",
+    "cache_embedding_teacher",
     "cache_error",
     "cache_task_teacher",
     "cache_teacher",

@@ -18,7 +18,8 @@ def _decimals(digits: int, factor: float = 1.0) -> Callable[[float], str]:
 
 
 def _capitalized(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    # Names such as nDCG keep their form.
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
 
 def format_count(number: float) -> str:
@@ -64,6 +65,7 @@ class Metric:
 
 
 _PERCENT = _decimals(1, 100.0)
+_PERCENT_2 = _decimals(2, 100.0)
 _METRICS = {
     metric.name: metric
     for metric in (
@@ -77,10 +79,20 @@ _METRICS = {
             "up",
             _PERCENT,
         ),
+        Metric("sts_spearman", "STS, Spearman", "%", "up", _PERCENT_2),
+        Metric("sts_pearson", "STS, Pearson", "%", "up", _PERCENT_2),
+        Metric("ndcg@10", "nDCG@10", "%", "up", _PERCENT_2),
+        Metric("recall@1", "recall@1", "%", "up", _PERCENT_2),
+        Metric("recall@10", "recall@10", "%", "up", _PERCENT_2),
+        Metric("recall@100", "recall@100", "%", "up", _PERCENT_2),
+        Metric("mrr@10", "MRR@10", "%", "up", _PERCENT_2),
         Metric("mean_absolute_error", "mean absolute error", better="down"),
         Metric("gradient_norm", "norm of the gradient"),
         Metric("learning_rate", "learning rate", format="{:.3g}".format),
         Metric("temperature", "temperature"),
+        Metric(
+            "texts_per_second", "texts per second", "", "up", "{:,.0f}".format
+        ),
         Metric("tokens_per_second", "tokens per second", "", "up"),
         Metric("parameters", "parameters", "", "down", format_count),
         Metric("size_mb", "size", "MB", "down", format_amount),
@@ -91,9 +103,17 @@ _METRICS = {
 TABLE = (
     "mlm_accuracy",
     "mlm_loss",
+    "sts_spearman",
+    "sts_pearson",
+    "ndcg@10",
+    "recall@1",
+    "recall@10",
+    "recall@100",
+    "mrr@10",
     "teacher_agreement",
     "parameters",
     "latency_ms",
+    "texts_per_second",
     "size_mb",
 )
 

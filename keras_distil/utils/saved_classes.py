@@ -86,6 +86,7 @@ CLASSES = {
         "Piecewise",
         "Warmup",
     ),
+    "teachers.embeddings.cached": ("CachedEmbeddingTeacher",),
     "teachers.masked_lm.cached": ("CachedTeacher",),
     "teachers.tasks.cached": ("CachedTaskTeacher",),
     "training.distiller": ("Distiller",),

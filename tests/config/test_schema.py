@@ -515,14 +515,15 @@ def test_student_needs_distill(recipe_path):
         ),
         (
             "student.layer_count=1",
-            "student.layer_count: unknown key; valid keys here: source, "
+            "student.layer_count: unknown key; valid keys here: kind, source, "
             "baseline_source, num_layers, layers, initialization, hidden_dim, "
-            "intermediate_dim, num_heads, dropout.",
+            "intermediate_dim, num_heads, dropout, pooling_mode, normalize, "
+            "dimension, vocabulary.",
         ),
         (
             "evaluate.qqqqq=1",
             "evaluate.qqqqq: unknown key; valid keys here: sequences, "
-            "batch_size, latency_length, samples.",
+            "batch_size, latency_length, samples, sts, retrieval.",
         ),
         (
             TEMPERATURE + "{kind: constant, value: 1, start: 1}",

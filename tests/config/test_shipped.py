@@ -45,7 +45,7 @@ def test_a_path_at_home(tmp_path, monkeypatch):
         ("recipes/glue.yaml", "; the nearest: glue"),
         ("sst2", "; the nearest: task_sst2_minilm_to_3_layers"),
         ("../recipes/glue", "; the nearest: glue"),
-        ("minilm", "; the nearest: masked_lm_minilm_to_3_layers, squad_minil"),
+        ("minilm", "; the nearest: embeddings_minilm_to_3_layers, "),
         ("qqq", ""),
         ("", ""),
     ],

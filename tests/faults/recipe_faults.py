@@ -20,7 +20,7 @@ FAULTS = (
     Fault(
         "setting one value of the default map turns the other losses off",
         "_apply_override",
-        '_DEFAULT_LOSSES.get(".".join(keys[:depth]), ())',
+        '_default_losses(".".join(keys[:depth]), node)',
         "()",
         (f"{_MAPS}::test_one_setting_of_the_default_is_changed_alone",),
     ),

@@ -14,10 +14,12 @@ from recording import Recording, StopError, recorded, run_command, watch
 import keras_distil.benchmark.latency
 import keras_distil.benchmark.race
 import keras_distil.runs.tasks
-from keras_distil import data, export
+from keras_distil import data, export, models
 from keras_distil.data.tasks.tables import open_table
 from keras_distil.losses import registry
 from keras_distil.runs import time_plan
+from keras_distil.runs.embeddings import measures
+from keras_distil.runs.embeddings import texts as embedding_texts
 from keras_distil.runs.own_tasks import files as own_files
 
 TEMPERATURE = "distill.losses.soft_target.temperature"
@@ -44,6 +46,10 @@ FINETUNE = {
 OTHER_TEXT_LOSSES = tuple(
     set(registry.rows_for([registry.MASKED_LM])) - set(registry.TEXT_DEFAULTS)
 )
+EMBEDDING_LOSSES = tuple(
+    set(registry.rows_for([registry.EMBEDDING]))
+    - set(registry.rows_for([registry.MASKED_LM]))
+)
 OTHER_TASK_LOSSES = tuple(
     set(registry.rows_for(registry.TASK_KINDS)) - set(registry.TASK_DEFAULTS)
 )
@@ -58,6 +64,8 @@ _VALUES = {
     "query_weight": 0.25,
     "key_weight": 0.5,
     "value_weight": 0.75,
+    "projection": "learned",
+    "dimensions": [5, 3],
 }
 # Embeddings have no attention.
 _OF_ATTENTION = {"layers": [[0, 0]]}
@@ -163,7 +171,7 @@ TEXT = {
 
 def scheduled(name):
     """The settings of a loss on text that may follow a schedule."""
-    rows = registry.rows_for([registry.MASKED_LM])
+    rows = registry.rows_for([registry.MASKED_LM, registry.EMBEDDING])
     return rows[name].settings.scheduled
 
 
@@ -307,6 +315,13 @@ class _Nothing:
                 "score": None,
             },
         }
+
+
+def _scorers(made: Recording, patch: pytest.MonkeyPatch) -> None:
+    for name in ("STSEvaluator", "RetrievalEvaluator"):
+        watch(made, patch, measures.evaluation, name)
+    watch(made, patch, models, "static_embedding_model")
+    watch(made, patch, embedding_texts, "prepare_texts")
 
 
 def _latency(made: Recording, patch: pytest.MonkeyPatch) -> None:
@@ -515,6 +530,62 @@ class Runs:
             {"distill": {**DISTILL, "baseline": True}},
             {"evaluate": {"samples": 1}},
             watched=_latency,
+        )
+
+    # === Sentence embeddings ===
+
+    def _embed(
+        self, name: str, *parts: dict[str, Any], **options: Any
+    ) -> Recording:
+        teacher = self.home.root / "embedder.keras"
+        if not teacher.is_file():
+            toys.save_embedder(teacher, self.home.teacher)
+        distill = {**DISTILL, "task": "embedding"}
+        return self._start(
+            name,
+            {"teacher": {"source": str(teacher)}, "distill": distill},
+            *parts,
+            stop_at="distill",
+            watched=_scorers,
+            **options,
+        )
+
+    def _embedding(self, name: str) -> Recording:
+        toys.write_scored(self.home.root / "data")
+        losses = with_others(EMBEDDING_LOSSES, [registry.EMBEDDING], {})
+        schedules = {
+            loss: dict.fromkeys(scheduled(loss), RAMPS["cosine"]["weight"])
+            for loss in EMBEDDING_LOSSES
+        }
+        return self._embed(
+            name,
+            {
+                "teacher": {"dimension": 12},
+                "student": {
+                    "num_layers": 1,
+                    "pooling_mode": "max",
+                    "normalize": False,
+                    "dimension": 8,
+                },
+                "data": {"texts": "both", "max_texts": 17},
+                "distill": {"losses": losses, "schedules": schedules},
+                "evaluate": {"sts": "sts.tsv", "retrieval": "found"},
+            },
+        )
+
+    def _static(self, name: str) -> Recording:
+        losses = dict.fromkeys(EMBEDDING_LOSSES, {}) | {
+            "matryoshka": {"dimensions": [4]}
+        }
+        return self._embed(
+            name,
+            {
+                "student": {"kind": "static", "vocabulary": 67},
+                "distill": {
+                    "losses": losses,
+                    "balance": dict.fromkeys(EMBEDDING_LOSSES, 5.0),
+                },
+            },
         )
 
     # === Tasks ===

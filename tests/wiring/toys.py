@@ -165,6 +165,24 @@ def save_task_teacher(path: Path, teacher: Path) -> None:
     made.save(path)
 
 
+def save_embedder(path: Path, teacher: Path) -> None:
+    """Saves the encoder of a checkpoint as a sentence embedder."""
+    encoder = models.load_teacher(str(teacher))
+    models.embedding_model(encoder).save(path)
+
+
+def write_scored(folder: Path) -> None:
+    """Writes pairs with a similarity, and a set for retrieval."""
+    pairs = ["sentence1\tsentence2\tscore", "a b\ta c\t3", "a\tq r\t1"]
+    (folder / "sts.tsv").write_text("\n".join([*pairs, "b\tb\t5", ""]))
+    found = folder / "found"
+    found.mkdir()
+    for name, texts in (("corpus", "abc"), ("queries", "ab")):
+        lines = [json.dumps({"_id": x, "text": x}) for x in texts]
+        (found / f"{name}.jsonl").write_text("\n".join(lines))
+    (found / "qrels.tsv").write_text("a\ta\t1\nb\tc\t1\n")
+
+
 def without_head(teacher: Path, folder: Path) -> Path:
     """Copies a checkpoint without its masked-LM head."""
     shutil.copytree(teacher, folder)

@@ -25,6 +25,8 @@ _INPUTS = ("token_ids", "padding_mask", "segment_ids")
 MoreInputs: TypeAlias = Callable[
     [tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]
 ]
+# The same to `y`.
+Targets: TypeAlias = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,7 @@ def task_dataset(
     steps: int | None = None,
     first_step: int = 0,
     more_inputs: Sequence[MoreInputs] = (),
+    targets: Targets | None = None,
 ) -> tf.data.Dataset:
     """Builds an endless stream of training batches of similar length.
 
@@ -94,6 +97,8 @@ def task_dataset(
         first_step: int >= 0, number of batches to skip.
         more_inputs: functions that return more entries of `x`, such as the
             outputs of a teacher.
+        targets: function that returns `y` in place of labels, such as a
+            teacher's vectors; examples then need none.
 
     Returns:
         A dataset of `({"token_ids", "padding_mask", "segment_ids"}, labels,
@@ -110,7 +115,7 @@ def task_dataset(
     if isinstance(mixture, EncodedExamples):
         mixture = Mixture(mixture)
     for part in (mixture.labelled, mixture.augmented):
-        if part is not None and part.labels is None:
+        if part is not None and part.labels is None and targets is None:
             raise ValueError("`examples` must have labels to train on.")
     if batch_size < 1:
         raise ValueError(
@@ -120,7 +125,7 @@ def task_dataset(
     parts = mixture.parts
     counts = [len(part) for part in parts]
     shares = mixing.find_shares(counts, mixture.given_shares)
-    reader = _Reader(parts, more_inputs)
+    reader = _Reader(parts, more_inputs, targets)
     in_window = min(
         _WINDOW_BATCHES,
         mixing.count_steps(counts, mixture.given_shares, batch_size),
@@ -176,12 +181,20 @@ class _Reader:
         self,
         parts: Sequence[EncodedExamples],
         more_inputs: Sequence[MoreInputs],
+        targets: Targets | None,
     ) -> None:
         self._parts = parts
         self._more_inputs = more_inputs
-        self._form = tf.nest.map_structure(np.asarray, parts[0].labels)
-        self._has_token_labels = parts[0].has_token_labels
-        self._all_labelled = all(part.labels is not None for part in parts)
+        self._targets = targets
+        if targets is not None:
+            self._parts = [dataclasses.replace(x, labels=None) for x in parts]
+        # An empty structure without labels.
+        labels = () if targets is not None else parts[0].labels
+        self._form = tf.nest.map_structure(np.asarray, labels)
+        self._has_token_labels = self._parts[0].has_token_labels
+        self._all_labelled = targets is not None or all(
+            part.labels is not None for part in parts
+        )
 
     def __call__(
         self, places: tf.Tensor, windows: Sequence[tuple[tf.Tensor, ...]]
@@ -222,6 +235,8 @@ class _Reader:
         for more in self._more_inputs:
             x |= more(sets, rows, tf.shape(arrays[0])[1])
         y = tf.nest.pack_sequence_as(self._form, arrays[len(_INPUTS) : -2])
+        if self._targets is not None:
+            y = self._targets(sets, rows, tf.shape(arrays[0])[1])
         if self._has_token_labels:
             weight = weight[:, tf.newaxis] * tf.cast(
                 x["padding_mask"], tf.float32

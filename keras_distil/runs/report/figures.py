@@ -18,6 +18,14 @@ _ROLES = {
     "baseline": score_table.BASELINE,
     "teacher": score_table.TEACHER,
 }
+# The tasks of `distill`.
+_TEXT_KINDS = (registry.MASKED_LM, registry.EMBEDDING)
+# Scores of text that are drawn over the latency.
+_SCORES = {
+    "mlm_accuracy": "masked words right, %",
+    "sts_spearman": "STS, Spearman, %",
+    "ndcg@10": "nDCG@10, %",
+}
 # None of our runs has more in a group.
 _MOST_CHARTS = 20
 
@@ -61,7 +69,7 @@ def _text_curves(
             for stage, found in series.items()
             if name in found
         ]
-        metric = find_metric(name, kinds=[registry.MASKED_LM])
+        metric = find_metric(name, kinds=_TEXT_KINDS)
         yield charts.draw_curves(
             metric.chart_title, lines, prefix=f"{prefix}-{number}"
         )
@@ -149,16 +157,19 @@ def costs(
         The section; None if no row has all three.
     """
     by_score = {
-        "masked words right, %": [
-            Dot(
-                name,
-                row["latency_ms"],
-                100 * row["mlm_accuracy"],
-                row["size_mb"],
-            )
-            for name, row in rows.items()
-            if {"latency_ms", "mlm_accuracy", "size_mb"} <= set(row)
-        ],
+        **{
+            shown: [
+                Dot(
+                    model,
+                    row["latency_ms"],
+                    100 * row[name],
+                    row["size_mb"],
+                )
+                for model, row in rows.items()
+                if {"latency_ms", name, "size_mb"} <= set(row)
+            ]
+            for name, shown in _SCORES.items()
+        },
         "mean score of the tasks, %": [
             Dot(row.name, row.latency_ms, row.macro.score, row.size_mb)
             for row in (tasks.rows if tasks else ())

@@ -10,9 +10,8 @@ from keras_distil import config, models
 from keras_distil.config import data_section
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.finetune_section import FineTuneSection
-from keras_distil.losses import registry
 from keras_distil.runs import score_table
-from keras_distil.runs.report import result_table
+from keras_distil.runs.report import embedding_text, result_table
 from keras_distil.runs.report.stage_text import describe_stages
 from keras_distil.runs.run_folder import read_text
 from keras_distil.training.metrics import (
@@ -50,15 +49,14 @@ def model_card(recipe: config.Recipe, folder: Path) -> str:
         f"# {recipe.name}",
         summary(recipe, report),
         "## Use",
-        _use(report),
+        _use(recipe, report),
         "## Data",
         "\n".join(f"- {line}" for line in _data(recipe)),
         "## Training",
         "\n".join(f"- {line}" for line in _training(recipe, report)),
         "## Scores",
         _scores(report),
-        "## Calibration",
-        _calibration(report),
+        *_calibration(report),
         "## Size and speed",
         _files(report, folder),
         "## Limits",
@@ -95,6 +93,8 @@ def summary(
     if recipe.student is not None and recipe.student.source is not None:
         source = shown_text(recipe.student.source)
         made = f"A student distilled before, {mark(source)}"
+    elif recipe.distill is not None and recipe.distill.embeds:
+        made = embedding_text.describe_student(recipe.student, teacher)
     elif recipe.student is not None or recipe.distill is not None:
         layers = recipe.student.num_layers if recipe.student else None
         depth = f" of {layers} layers" if layers else ""
@@ -102,7 +102,9 @@ def summary(
     else:
         made = f"The teacher {teacher}"
     found = [made + " with keras_distil."]
-    if "kept_percent" in report:
+    if recipe.distill is not None and recipe.distill.embeds:
+        found.append(embedding_text.describe_kept(report["rows"]))
+    elif "kept_percent" in report:
         found.append(
             f"It keeps {report['kept_percent']:.1f}% of the teacher's masked "
             "accuracy on held-out text."
@@ -153,7 +155,7 @@ def _macro(report: dict[str, Any], name: str) -> score_table.MacroScore | None:
     return rows[name].macro if name in rows else None
 
 
-def _use(report: dict[str, Any]) -> str:
+def _use(recipe: config.Recipe, report: dict[str, Any]) -> str:
     exports = report.get("export", ())
     lines = [
         "```python",
@@ -164,6 +166,8 @@ def _use(report: dict[str, Any]) -> str:
     ]
     if "rows" not in report:
         lines = []
+    elif recipe.distill is not None and recipe.distill.embeds:
+        lines = list(embedding_text.USE)
     if exports:
         names = ", ".join(code(each["path"]) for each in exports)
         lines += ["", f"Exported as {names}."]
@@ -223,9 +227,10 @@ def _training(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
     yield f"Precision {recipe.precision}, seed {recipe.seed}."
     if recipe.distill is not None:
         length = "steps" if recipe.distill.steps is not None else "epochs"
+        what = "texts of at most" if recipe.distill.embeds else "sequences of"
         yield (
             f"Distilled for {recipe.distill.steps or recipe.distill.epochs} "
-            f"{length} of {recipe.distill.batch_size} sequences of "
+            f"{length} of {recipe.distill.batch_size} {what} "
             f"{recipe.data.sequence_length} tokens; weights of the losses "
             f"{_losses(recipe.distill)}."
         )
@@ -244,9 +249,7 @@ def _losses(distill: DistillSection) -> str:
     terms = []
     for name, settings in distill.losses.by_name.items():
         values = settings.model_dump()
-        caption = find_metric(
-            f"{name}_loss", kinds=[registry.MASKED_LM]
-        ).caption
+        caption = find_metric(f"{name}_loss", kinds=[distill.task]).caption
         if "temperature" in values:
             caption += f", temperature {values['temperature']:g}"
         terms.append(f"{settings.weight:g} ({caption})")
@@ -280,8 +283,13 @@ def _scores(report: dict[str, Any]) -> str:
     return "\n\n".join(parts) or "None."
 
 
-def _calibration(report: dict[str, Any]) -> str:
+def _calibration(report: dict[str, Any]) -> list[str]:
+    """Heading and table of calibration errors; nothing for embeddings."""
+    heading = "## Calibration"
     found = dict(report.get("calibration", {}))
+    rows_of_text = report.get("rows", {})
+    if rows_of_text and "mlm_accuracy" not in rows_of_text["teacher"]:
+        return []
     if "rows" in report:
         found["masked words"] = {
             row: scores["calibration_error"]
@@ -289,7 +297,7 @@ def _calibration(report: dict[str, Any]) -> str:
             if "calibration_error" in scores
         }
     if not found:
-        return "Not measured."
+        return [heading, "Not measured."]
     rows = [
         [
             escape(name),
@@ -300,10 +308,12 @@ def _calibration(report: dict[str, Any]) -> str:
         ]
         for name, each in found.items()
     ]
-    return (
+    return [
+        heading,
         "Expected calibration error (15 bins), in points: how far confidence "
-        "and accuracy are apart.\n\n" + _table(["", "teacher", "student"], rows)
-    )
+        "and accuracy are apart.",
+        _table(["", "teacher", "student"], rows),
+    ]
 
 
 def _files(report: dict[str, Any], folder: Path) -> str:
@@ -365,7 +375,9 @@ def _limits(recipe: config.Recipe, report: dict[str, Any]) -> Iterator[str]:
         "It has learned what its teacher says, mistakes and prejudices "
         "included, and has less room for rare cases than the teacher."
     )
-    if "rows" in report and "tasks" not in report:
+    if recipe.distill is not None and recipe.distill.embeds:
+        yield embedding_text.LIMIT
+    elif "rows" in report and "tasks" not in report:
         yield (
             "It fills in masked words. For any task it must be fine-tuned, and "
             "measured, first."

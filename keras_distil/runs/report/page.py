@@ -8,7 +8,14 @@ from typing import Any
 
 from keras_distil import config
 from keras_distil.runs import comparison, run_folder, score_table
-from keras_distil.runs.report import figures, model_card, result_table, sections
+from keras_distil.runs.embeddings import neighbours
+from keras_distil.runs.report import (
+    embedding_text,
+    figures,
+    model_card,
+    result_table,
+    sections,
+)
 from keras_distil.runs.report.html_page import (
     ReportSection,
     escape,
@@ -80,6 +87,9 @@ def _sections(folder: Path, report: dict[str, Any]) -> Iterator[ReportSection]:
         figures.similarity(compared),
         figures.costs(report.get("rows", {}), tasks),
         sections.samples(compared),
+        embedding_text.neighbours(
+            neighbours.read(folder / neighbours.NEIGHBOURS_FILE)
+        ),
         sections.environment(folder / "environment.json"),
         _origin(folder),
     ]

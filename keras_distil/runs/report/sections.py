@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_distil.runs.comparison import Choice, Guess, SideBySide
+from keras_distil.runs.report import embedding_text
 from keras_distil.runs.report.html_page import (
     ReportSection,
     escape,
@@ -38,7 +39,9 @@ def held_out(rows: Mapping[str, Mapping[str, float]]) -> ReportSection:
         "the loss is in nats; agreement is the share of first choices that "
         "are the teacher's."
     )
-    if "latency_ms" in first:
+    if "mlm_accuracy" not in first:
+        notes = embedding_text.NOTES
+    elif "latency_ms" in first:
         notes += (
             " The size is that of the weights in float32, the latency the "
             "time of one input."

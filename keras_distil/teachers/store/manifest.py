@@ -151,7 +151,8 @@ def read_manifest(folder: Path, schema: type[AnyManifest]) -> AnyManifest:
                 f"{folder} holds a teacher's outputs for another purpose, "
                 f"{_short(kind)}: `teachers.CachedTeacher` opens those for "
                 "masked text, `teachers.CachedTaskTeacher` those for the "
-                "examples of a task."
+                "examples of a task, `teachers.CachedEmbeddingTeacher` the "
+                "vectors of texts."
             )
 
     found = manifests.read_manifest(

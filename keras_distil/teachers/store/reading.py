@@ -54,7 +54,8 @@ def make_reader(
         )
         length = longest if isinstance(longest, int) else None
         named = {}
-        for field, array in zip(fields, found, strict=True):
+        # Outside a graph, a single array is not in a list.
+        for field, array in zip(fields, tf.nest.flatten(found), strict=True):
             axes = [length] if field.per_token else []
             array.set_shape([numbers.shape[0], *axes, *field.shape])
             named[field.name] = array

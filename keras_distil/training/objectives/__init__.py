@@ -8,7 +8,11 @@ from keras_hub.models import MaskedLM
 from keras_distil.losses import DistillationLoss
 from keras_distil.models.embedding_model import is_embedder
 from keras_distil.models.task_model import kind_of
-from keras_distil.teachers import CachedTeacher, StoredTeacher
+from keras_distil.teachers import (
+    CachedEmbeddingTeacher,
+    CachedTeacher,
+    StoredTeacher,
+)
 from keras_distil.training.objectives.any_batch import AnyBatch
 from keras_distil.training.objectives.any_model import AnyModelObjective
 from keras_distil.training.objectives.base import Objective
@@ -77,10 +81,10 @@ def make_objective(
     teacher = check_teacher(teacher)
     kind = kind_of(student)
     is_masked_lm = isinstance(student, MaskedLM)
+    embeds = is_embedder(student)
     for each in list_teachers(teacher):
         if isinstance(each, StoredTeacher):
-            _check_purpose(each, kind, is_masked_lm=is_masked_lm)
-    embeds = is_embedder(student)
+            _check_purpose(each, kind, masked_lm=is_masked_lm, embeds=embeds)
     if kind is None and not is_masked_lm and not embeds:
         return AnyModelObjective(
             teacher, student, losses, from_logits=from_logits, trains=trains
@@ -104,10 +108,18 @@ def make_objective(
 
 
 def _check_purpose(
-    teacher: StoredTeacher, kind: str | None, *, is_masked_lm: bool
+    teacher: StoredTeacher, kind: str | None, *, masked_lm: bool, embeds: bool
 ) -> None:
     """Raises TypeError if outputs on disk are for another kind of student."""
-    if isinstance(teacher, CachedTeacher) and not is_masked_lm:
+    if isinstance(teacher, CachedEmbeddingTeacher) != embeds:
+        raise TypeError(
+            "A `CachedEmbeddingTeacher` is for sentence embedders and no other "
+            f"student. Received: teacher={teacher.name!r} for "
+            f"{'an embedder' if embeds else 'another student'}."
+        )
+    if embeds:
+        return
+    if isinstance(teacher, CachedTeacher) and not masked_lm:
         raise TypeError(
             "A `CachedTeacher` is for masked language modelling; a task has "
             "`teachers.cache_task_teacher`, and any other model needs a live "

@@ -21,6 +21,7 @@ from keras_distil.models.embedding_model import (
     vector_width,
     vectors_of,
 )
+from keras_distil.teachers import CachedEmbeddingTeacher, StoredTeacher
 from keras_distil.training.objectives import shared
 from keras_distil.training.objectives.base import dense_gradient
 from keras_distil.training.objectives.batch_checks import limits_of
@@ -98,7 +99,7 @@ class EmbeddingObjective(EncoderObjective):
     counts nowhere, and is in no pair.
 
     Args:
-        teacher: an embedding model, or None.
+        teacher: an embedding model, a cached one, or None.
         student: an embedding model over the same vocabulary; over another
             one if all losses are on vectors, and batches hold the teacher's.
         losses: the losses to add up.
@@ -116,14 +117,14 @@ class EmbeddingObjective(EncoderObjective):
 
     def __init__(
         self,
-        teacher: keras.Model | None,
+        teacher: keras.Model | CachedEmbeddingTeacher | None,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
         *,
         trains: bool = True,
     ) -> None:
         check_embedder(student, "student")
-        if teacher is not None:
+        if teacher is not None and not isinstance(teacher, StoredTeacher):
             check_embedder(teacher, "teacher")
         super().__init__(teacher, student, losses, trains=trains)
         if not self._reads_alike:
@@ -134,13 +135,13 @@ class EmbeddingObjective(EncoderObjective):
 
     def _check_vocabularies(
         self,
-        teacher: keras.Model | None,
+        teacher: keras.Model | CachedEmbeddingTeacher | None,
         student: keras.Model,
         losses: Sequence[DistillationLoss],
     ) -> None:
         """Lets losses on vectors alone have models of two vocabularies."""
         sizes = {
-            x.backbone.vocabulary_size
+            getattr(x, "backbone", x).vocabulary_size
             for x in (teacher, student)
             if x is not None
         }
@@ -196,6 +197,12 @@ class EmbeddingObjective(EncoderObjective):
         parts = embedding_parts(
             data, self._limits, width=width, pooling=self._poolings()
         )
+        if parts.targets is None and isinstance(self.teacher, StoredTeacher):
+            raise BatchError(
+                f"With {self.teacher.name}, batches must be those of its "
+                "`dataset`, which have the teacher's vectors as `y`. Received: "
+                "y=None."
+            )
         if parts.targets is None and not self._reads_alike:
             raise BatchError(
                 "Teacher and student have vocabularies of different sizes, so "

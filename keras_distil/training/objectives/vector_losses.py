@@ -10,6 +10,7 @@ from keras_hub.models import TextEmbedder
 from keras_distil.losses import Matryoshka, VectorLoss, functional
 from keras_distil.losses.base import loss_values
 from keras_distil.models.embedding_model import vector_width
+from keras_distil.teachers import CachedEmbeddingTeacher
 from keras_distil.training.objectives.hidden_states import make_projection
 
 Tensor = Any
@@ -38,7 +39,7 @@ class VectorLosses:
     """The losses on the vectors of two embedding models.
 
     Args:
-        teacher: an embedding model, or None.
+        teacher: an embedding model, a cached one, or None.
         student: an embedding model.
         losses: losses on vectors, or none.
 
@@ -53,7 +54,7 @@ class VectorLosses:
 
     def __init__(
         self,
-        teacher: TextEmbedder | None,
+        teacher: TextEmbedder | CachedEmbeddingTeacher | None,
         student: TextEmbedder,
         losses: Sequence[VectorLoss],
     ) -> None:

@@ -1,0 +1,1 @@
+"""Runs that distil sentence embedders: `distill.task: embedding`."""

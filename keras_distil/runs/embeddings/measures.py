@@ -1,0 +1,154 @@
+"""Scores and costs of the models of a run of embeddings."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from keras_hub.models import TextEmbedder
+
+from keras_distil import config, evaluation
+from keras_distil.benchmark import latency, size
+from keras_distil.evaluation.neighbours import neighbour_agreement
+from keras_distil.evaluation.vectors import encode
+from keras_distil.runs.run_folder import Run
+
+# Texts whose encoding is timed, in batches, and how often.
+_TIMED_BATCH = 64
+_TIMED_TEXTS = 256
+_TIMES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """The files that a recipe scores embedders on.
+
+    Attributes:
+        sts: sentence pairs with a similarity, if there are any.
+        retrieval: queries and documents, if there are any.
+        missing: a line for each that is not there.
+    """
+
+    sts: evaluation.STSEvaluator | None
+    retrieval: evaluation.RetrievalEvaluator | None
+    missing: list[str]
+
+
+def open_measures(recipe: config.Recipe) -> Measures:
+    """Reads the files of `evaluate.sts` and `evaluate.retrieval`.
+
+    Raises:
+        ValueError: if one is damaged.
+    """
+    missing = []
+    root = Path(recipe.data.root or ".")
+    paths: dict[str, Path | None] = {}
+    for name in ("sts", "retrieval"):
+        given = getattr(recipe.evaluate, name)
+        paths[name] = None if given is None else root / given
+        path = paths[name]
+        if path is not None and not path.exists():
+            missing.append(
+                f"`evaluate.{name}` is {path}, which is not there: the table "
+                "has no such columns."
+            )
+            paths[name] = None
+    sts, retrieval = paths["sts"], paths["retrieval"]
+    size = recipe.evaluate.batch_size
+    return Measures(
+        None if sts is None else evaluation.STSEvaluator(sts, batch_size=size),
+        None
+        if retrieval is None
+        else evaluation.RetrievalEvaluator(retrieval, batch_size=size),
+        missing,
+    )
+
+
+class Scorer:
+    """Scores embedders on the same texts, the teacher first.
+
+    Args:
+        run: the run.
+        held_out: held-out texts.
+        measures: what else models are scored on.
+
+    Attributes:
+        vectors: by row, the vectors of the held-out texts.
+    """
+
+    def __init__(
+        self, run: Run, held_out: Sequence[str], measures: Measures
+    ) -> None:
+        self._run = run
+        self._held_out = held_out
+        self._measures = measures
+        self.vectors: dict[str, np.ndarray] = {}
+
+    def score(self, row: str, model: TextEmbedder) -> dict[str, float]:
+        """Returns the scores of a row of the table, 0 to 1, by metric."""
+        self._run.progress.say(f"Score: {row}")
+        found: dict[str, float] = {}
+        if self._measures.sts is not None:
+            scores = self._measures.sts.evaluate(model)
+            found |= {f"sts_{name}": x for name, x in scores.items()}
+        if self._measures.retrieval is not None:
+            found |= self._measures.retrieval.evaluate(model)
+        self.vectors[row] = encode(
+            model,
+            self._held_out,
+            role="text",
+            batch_size=self._run.recipe.evaluate.batch_size,
+        )
+        teacher = next(iter(self.vectors.values()))
+        found["teacher_agreement"] = neighbour_agreement(
+            teacher, self.vectors[row]
+        )
+        return found
+
+    def typical_texts(self) -> list[str]:
+        """Returns the texts whose encoding is timed."""
+        sts = self._measures.sts
+        texts = self._held_out if sts is None else [*sts.first, *sts.second]
+        return list(texts[:_TIMED_TEXTS])
+
+
+def measure_costs(
+    run: Run, models: Mapping[str, TextEmbedder], texts: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Measures parameters, size, latency and speed, tokenization included.
+
+    Args:
+        run: the run.
+        models: by row, in float32.
+        texts: texts to encode. The latency is that of the one of median
+            length.
+
+    Returns:
+        By row, values by metric.
+    """
+    run.progress.say("Measure latency and texts per second")
+    typical = sorted(texts, key=len)[len(texts) // 2]
+    alone = latency.measure_latency_ms(
+        {row: _encoding(model, [typical]) for row, model in models.items()}
+    )
+    together = latency.measure_latency_ms(
+        {row: _encoding(model, texts) for row, model in models.items()},
+        runs=_TIMES,
+        warmup=1,
+    )
+    return {
+        row: {
+            "parameters": size.parameter_count(model),
+            "size_mb": round(size.size_mb(model), 1),
+            "latency_ms": round(alone[row], 3),
+            "texts_per_second": round(1e3 * len(texts) / together[row], 1),
+        }
+        for row, model in models.items()
+    }
+
+
+def _encoding(
+    model: TextEmbedder, texts: Sequence[str]
+) -> Callable[[], np.ndarray]:
+    return functools.partial(model.encode_text, texts, batch_size=_TIMED_BATCH)

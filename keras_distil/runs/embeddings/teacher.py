@@ -1,0 +1,142 @@
+"""The teacher of a run of embeddings: loading it and keeping its vectors."""
+
+import dataclasses
+
+import tokenizers
+from keras_hub.models import TextEmbedder
+
+from keras_distil import config, data, models, teachers
+from keras_distil.models.embedding_model import own_tokenizer
+from keras_distil.runs.corpus import cache_folder
+from keras_distil.runs.embeddings.preflight import check_length
+from keras_distil.runs.embeddings.texts import RunTexts, encode
+from keras_distil.runs.run_folder import Run
+from keras_distil.runs.tasks import count_unknown
+from keras_distil.runs.teacher import TeacherInMemory
+from keras_distil.teachers.identity import weights_digest
+from keras_distil.utils import disk
+
+
+def load_embedder(
+    recipe: config.Recipe, *, dtype: str | None = None
+) -> TextEmbedder:
+    """Loads the teacher from its source, unchanged.
+
+    Args:
+        recipe: the recipe.
+        dtype: replaces the recipe's precision.
+
+    Raises:
+        ValueError: if it brings no tokenizer.
+    """
+    teacher = models.load_embedding_model(
+        recipe.teacher.encoder_source,
+        dtype=dtype or recipe.precision,
+        seed=recipe.seed,
+    )
+    tokenizer_of(teacher, recipe.teacher.encoder_source)
+    return teacher
+
+
+def load_checked_embedder(run: Run) -> TextEmbedder:
+    """Loads the teacher and checks it against the recipe."""
+    recipe = run.recipe
+    run.progress.say(f"Teacher: {recipe.teacher.encoder_source}")
+    teacher = load_embedder(recipe)
+    check_length(recipe, getattr(teacher.backbone, "max_sequence_length", None))
+    return teacher
+
+
+def tokenizer_of(model: TextEmbedder, source: str) -> tokenizers.Tokenizer:
+    """Returns an embedder's tokenizer.
+
+    Raises:
+        ValueError: if it has none that reads texts as KerasHub does not.
+    """
+    tokenizer = own_tokenizer(model)
+    if tokenizer is None:
+        raise ValueError(
+            f"The teacher {source!r} brings no vocabulary to read texts with. "
+            "Use a folder in the layout of sentence-transformers."
+        )
+    return tokenizer
+
+
+def prompt_of(model: TextEmbedder) -> str:
+    """Returns what an embedder puts before a text without another prompt."""
+    name = getattr(model, "default_prompt_name", None)
+    return model.prompts[name] if name is not None else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaughtTexts:
+    """The training texts with their teacher's vectors.
+
+    Attributes:
+        examples: the texts as the teacher reads them.
+        cached: the teacher's vectors of them.
+    """
+
+    examples: data.EncodedExamples
+    cached: teachers.CachedEmbeddingTeacher
+
+
+def keep_vectors(
+    run: Run, teacher: TeacherInMemory, texts: RunTexts
+) -> TaughtTexts:
+    """Writes the teacher's vectors of all training texts, or finds them.
+
+    Raises:
+        OSError: if the disk is too small, full or may not be written.
+        ValueError: if half of the texts' tokens are unknown.
+    """
+    recipe = run.recipe
+    model = teacher.model
+    tokenizer = tokenizer_of(model, recipe.teacher.encoder_source)
+    examples = encode(
+        tokenizer,
+        texts.train,
+        prompt=prompt_of(model),
+        max_length=recipe.data.sequence_length,
+    )
+    _check_unknown(run, examples, tokenizer)
+    # Everything that the settings of the cache have.
+    key = disk.sha256(
+        disk.canonical(
+            [
+                weights_digest(model),
+                model.backbone.dtype_policy.name,
+                model.pooling_mode,
+                model.normalize,
+                data.tokenizer_hash(tokenizer),
+                examples.fingerprint,
+            ]
+        )
+    )
+    folder = cache_folder() / "teacher_vectors" / key[:32]
+    with run.progress.bar("Read the teacher once (texts)") as bar:
+        cached = teachers.cache_embedding_teacher(
+            model,
+            examples,
+            folder,
+            tokenizer=tokenizer,
+            say=run.progress.say,
+            progress=bar.update_of,
+        )
+    if recipe.teacher.dimension is not None:
+        cached = teachers.CachedEmbeddingTeacher(
+            folder, recipe.teacher.dimension
+        )
+    return TaughtTexts(examples, cached)
+
+
+def _check_unknown(
+    run: Run, examples: data.EncodedExamples, tokenizer: tokenizers.Tokenizer
+) -> None:
+    unknown, total = count_unknown(examples.token_ids, tokenizer)
+    token = data.unknown_token(tokenizer)
+    data.check_unknown(unknown, total, "the corpus", token=token)
+    for line in data.unknown_warnings(
+        unknown, total, "the corpus", token=token
+    ):
+        run.progress.warn(line)

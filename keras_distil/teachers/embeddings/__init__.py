@@ -1,0 +1,1 @@
+"""The vectors of texts by a sentence embedder."""

@@ -1,0 +1,169 @@
+"""Runs that distil sentence embedders."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from commands import keras_distil, run_command
+
+from keras_distil import config, evaluation, models
+from keras_distil.config import load_recipe
+from keras_distil.runs import preflight
+from keras_distil.runs.run_folder import check_report
+from keras_distil.teachers import CachedEmbeddingTeacher
+
+SCORES = (
+    *("sts_spearman", "sts_pearson", "ndcg@10", "recall@1", "recall@10"),
+    *("recall@100", "mrr@10"),
+)
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_its_rows_are_scores_of_its_models(embed_run, embed_recipe):
+    report = report_of(embed_run)
+    check_report(embed_run / "report.json")
+    assert list(report["rows"]) == ["teacher", "student before", "student"]
+    root = embed_recipe.parent
+    sts = evaluation.STSEvaluator(root / "sts.tsv")
+    found = evaluation.RetrievalEvaluator(root / "found")
+    for row, file in (
+        ("teacher", root / "embedder.keras"),
+        ("student", embed_run / "student.keras"),
+    ):
+        model = models.load_embedding_model(file)
+        scores = {f"sts_{k}": x for k, x in sts.evaluate(model).items()}
+        scores |= found.evaluate(model)
+        given = report["rows"][row]
+        assert {name: given[name] for name in SCORES} == pytest.approx(scores)
+        assert given["parameters"] == model.count_params()
+        assert given["texts_per_second"] > 1 / given["latency_ms"] > 0
+    assert report["rows"]["teacher"]["teacher_agreement"] == 1.0
+    before = report["rows"]["student before"]["teacher_agreement"]
+    assert 0 < before < 1
+    # It has read 4 batches of 8 texts.
+    assert report["updates"] == 4
+    assert report["corpus"]["train_texts"] == 32
+
+
+def test_its_teacher_was_read_once(embed_run, embed_recipe):
+    (folder,) = (embed_recipe.parent / "cache" / "teacher_vectors").glob("*/")
+    assert len(CachedEmbeddingTeacher(folder)) == 32
+    logged = (embed_run / "metrics.jsonl").read_text().splitlines()
+    first = json.loads(logged[0])
+    assert {"vector_cosine_loss", "similarity_kl_loss"} <= set(first)
+
+
+def test_its_report_shows_neighbours(embed_run):
+    kept = json.loads((embed_run / "neighbours.json").read_text())
+    assert [len(x["teacher"]) for x in kept["samples"]] == [3, 3]
+    page = (embed_run / "report.html").read_text()
+    text = kept["samples"][1]["student"][0]["text"]
+    assert "<h2>Nearest neighbours</h2>" in page and text in page
+    assert "Correlation" in page or "STS, Spearman" in page
+    assert "masked" not in re.sub(r"<pre>.*?</pre>", "", page, flags=re.S)
+
+
+def test_its_card_says_what_it_is(embed_run):
+    card = (embed_run / "MODEL_CARD.md").read_text()
+    assert "A sentence embedder of 1 layers distilled from" in card
+    assert "of the teacher's nDCG@10 in finding documents." in card
+    assert "load_embedding_model" in card and "STS, Spearman, %" in card
+    assert "masked" not in card and "Calibration" not in card
+
+
+def test_it_is_shown_again(embed_run, embed_recipe, capsys):
+    status, printed, _ = keras_distil(
+        capsys, "run", embed_recipe, "--output", embed_run
+    )
+    assert status == 0
+    assert "STS, Spearman, %" in printed and "Updates of the student: 4" in (
+        printed
+    )
+
+
+@pytest.mark.slow
+def test_a_static_table_of_its_own_vocabulary(
+    embed_recipe, tmp_path, quick_runs, capsys
+):
+    status, printed, errors = keras_distil(
+        capsys,
+        *["run", embed_recipe, "--output", tmp_path / "run"],
+        *["--set", "student={kind: static, vocabulary: 66, dimension: 12}"],
+        *["--set", "teacher.dimension=12", "--set", "evaluate.sts=none.tsv"],
+        *["--set", "data.texts=both", "--set", "evaluate.retrieval=null"],
+    )
+    assert status == 0, errors
+    assert "`evaluate.sts` is" in errors and "is not there" in errors
+    model = models.load_embedding_model(tmp_path / "run" / "student.keras")
+    start = models.load_embedding_model(tmp_path / "run" / "initial.keras")
+    tables = [x.backbone.token_embedding.embeddings for x in (model, start)]
+    assert tables[0].shape == (66, 12)
+    assert not np.array_equal(*(x.numpy() for x in tables))
+    # Whole words that the toy teacher reads letter by letter.
+    assert model.preprocessor.tokenizer.encode("tells line").tokens
+    row = report_of(tmp_path / "run")["rows"]["student"]
+    assert "sts_spearman" not in row and row["teacher_agreement"] > 0.2
+
+
+@pytest.mark.slow
+def test_losses_on_layers_run_the_teacher(embed_recipe, tmp_path, quick_runs):
+    recipe = load_recipe(
+        embed_recipe,
+        [
+            "distill.losses={vector_mse: {}, hidden_mse: {layers: [[1, 0]]}}",
+            "evaluate={samples: 0}",
+            "teacher.dimension=8",
+            "student={num_layers: 1, pooling_mode: max, normalize: false}",
+        ],
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(config.dump_recipe(recipe))
+    command = ["run", path, "--output", tmp_path / "run", "--quiet"]
+    assert run_command(*command) == 0
+    student = models.load_embedding_model(tmp_path / "run" / "student.keras")
+    assert (student.pooling_mode, student.normalize) == ("max", False)
+    assert student.dimension == 8
+    assert (
+        json.loads((tmp_path / "run" / "neighbours.json").read_text())[
+            "samples"
+        ]
+        == []
+    )
+
+
+def test_a_length_that_is_advised_passes(embed_recipe):
+    change = ["data.sequence_length=16"]
+    with pytest.raises(ValueError, match="the teacher has 12 positions") as it:
+        preflight.open_inputs(load_recipe(embed_recipe, change))
+    [advice] = re.findall(r"--set (\S+)\.$", str(it.value))
+    lines = preflight.open_inputs(load_recipe(embed_recipe, [*change, advice]))
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("student={kind: static, dimension: 17}", "at most 16, the size"),
+        ("student={kind: static, vocabulary: 9}", "at least 64, the teacher's"),
+        ("teacher.dimension=17", "`dimension` must be at most 16"),
+        ("student.dimension=9", "compares vectors of one size"),
+        ("data.held_out_fraction=1e-9", "At least two held-out texts"),
+        ("evaluate.sts=text.txt", "must have the columns"),
+        ("evaluate.retrieval=run", "There is no file"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    embed_run, embed_recipe, tmp_path, capsys, quick_runs, change, message
+):
+    status, _, errors = keras_distil(
+        capsys,
+        *["run", embed_recipe, "--output", tmp_path / "run", "--quiet"],
+        *["--set", change],
+    )
+    assert status == 1
+    (line,) = (x for x in errors.splitlines() if x.startswith("keras-distil:"))
+    assert message in line
