@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv quickstart test wheel-test fuzz mutants lint types bench clean
+.PHONY: help .venv quickstart test wheel-test fuzz mutants lint types docs bench clean
 
 help:
 	@echo "make quickstart  install, then distil a small student on this machine"
@@ -16,6 +16,7 @@ help:
 	@echo "make mutants     small faults in the code: the tests must notice each"
 	@echo "make lint        check rules and formatting"
 	@echo "make types       check types"
+	@echo "make docs        build the site of the docs into build/site, strictly"
 	@echo "make bench       time a training step beside those of others"
 	@echo "make clean       remove .venv and caches, keep saved_models/"
 
@@ -34,6 +35,10 @@ $(VENV)/.installed: setup.py
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
 quickstart: $(VENV)/.installed
@@ -61,6 +66,11 @@ lint: $(VENV)/.installed-test
 
 types: $(VENV)/.installed-test
 	$(BIN)/mypy keras_distil
+
+# The variable leaves out an advertisement, which is not a warning of the build.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "build/site/index.html"
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/train_step.py $(BENCH_ARGS)

@@ -64,6 +64,8 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam>=2.77"],
+        # Builds the site of the docs.
+        "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
         "hf": ["transformers>=4.57"],
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],
         # What benchmarks/train_step.py measures beside keras_distil.
