@@ -36,7 +36,7 @@ def read_card(
 
     Args:
         path: the file.
-        keys: the keys that it must have.
+        keys: the keys that it must have; integers must be positive.
         kinds: the kinds of models that the caller runs.
         others: other kinds, and what runs them.
 
@@ -61,8 +61,9 @@ def read_card(
     wrong = [key for key, types in keys.items() if not _is(card[key], *types)]
     if card["kind"] not in kinds:
         wrong.append("kind")
-    if not wrong and card["max_length"] < 1:
-        wrong.append("max_length")
+    if not wrong:
+        sizes = [key for key, (kind, _) in keys.items() if kind is int]
+        wrong += [key for key in sizes if card[key] < 1]
     if wrong:
         raise ValueError(
             f"{path} is damaged: {wrong[0]} cannot be {card[wrong[0]]!r:.80}."
@@ -84,10 +85,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         TypeError,
         ValueError,
     ) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
+        raise ValueError(f"{path} is damaged: {error!s:.200}.") from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format version {version}; this keras_distil reads "
+            f"{path} has format version {version!r:.40}; this keras_distil reads "
             f"{FORMAT_VERSION}. Update keras_distil, or export it again."
         )
     if not isinstance(card["kind"], str):
@@ -128,7 +129,7 @@ class Prompts:
         strings = isinstance(found, dict) and all(
             isinstance(prompt, str) for prompt in found.values()
         )
-        known = default is None or (strings and default in found)
+        known = default is None or (strings and default in list(found))
         if not strings or not known:
             raise ValueError(
                 f"{path} is damaged: prompts cannot be {found!r:.80} with the "

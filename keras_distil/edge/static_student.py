@@ -22,12 +22,15 @@ from keras_distil.edge.files import (
     read_card,
 )
 
-TABLE_FILE = "vectors.npy"
+TABLE_FILE = "vectors.bin"
+_SCALE_BYTES = 4
 
 _CARD: Keys = {
     "kind": (str, None),
     "precision": (str, None),
     "max_length": (int, None),
+    "tokens": (int, None),
+    "dimension": (int, None),
 }
 _OTHER_KINDS = dict.fromkeys(LITERT_KINDS, "edge.Student")
 # Texts at a time. Their vectors fit a processor's cache.
@@ -59,12 +62,10 @@ class StaticStudent:
         self.max_length: int = card["max_length"]
         self.precision: str = card["precision"]
         self._prompts = Prompts.from_card(card, path)
-        self._table = _map_table(self.folder / TABLE_FILE)
-
-    @property
-    def dimension(self) -> int:
-        """Size of the vectors."""
-        return self._table["row"].shape[1]
+        self.dimension: int = card["dimension"]
+        self._table = _map_table(
+            self.folder / TABLE_FILE, card["tokens"], self.dimension
+        )
 
     @functools.cached_property
     def tokenizer(self) -> Any:
@@ -146,32 +147,19 @@ class StaticStudent:
         return vectors
 
 
-def _map_table(path: Path) -> np.ndarray:
+def _map_table(path: Path, tokens: int, dimension: int) -> np.ndarray:
     """Maps a table into memory: one record of a scale and a row per token."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing.")
-    try:
-        table = np.lib.format.open_memmap(path, mode="r")
-    # Its header is parsed as Python, by several modules.
-    except (
-        EOFError,
-        OverflowError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ) as error:
+    size, expected = path.stat().st_size, tokens * (_SCALE_BYTES + dimension)
+    if size != expected:
         raise ValueError(
-            f"{path} is not a table of vectors, or is damaged: {error!s:.200}"
-        ) from error
-    shape = table.dtype["row"].shape if table.dtype.names else ()
-    if len(shape) != 1 or table.ndim != 1 or table.dtype != row_type(*shape):
-        raise ValueError(
-            f"{path} must hold a record of a float32 scale and int8 numbers "
-            f"for each token. Received: {table.dtype!s:.100} in the shape "
-            f"{table.shape}."
+            f"{path} must have {expected:,} bytes, of {tokens:,} tokens with "
+            f"{dimension:,} numbers each, as {CARD_FILE} says. Received: "
+            f"{size:,} bytes. It is damaged, or of another export."
         )
     # A plain array is faster to index than NumPy's map of a file.
-    return table.view(np.ndarray)
+    return np.memmap(path, row_type(dimension), "r").view(np.ndarray)
 
 
 def row_type(dimension: int) -> np.dtype:

@@ -107,7 +107,7 @@ class Student:
             ):
                 raise ValueError(
                     f"{path} has no signature {name} of "
-                    f"{', '.join(self._inputs) or 'no inputs'}, which "
+                    f"{', '.join(self._inputs)[:200] or 'no inputs'}, which "
                     f"{CARD_FILE} names: the two belong to different exports."
                 )
 

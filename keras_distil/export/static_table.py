@@ -33,9 +33,9 @@ def export_static_table(
 ) -> ExportReport:
     """Writes a static embedder as a table of integers, and compares both.
 
-    The folder holds `vectors.npy`, which `keras_distil.edge.StaticStudent`
+    The folder holds `vectors.bin`, which `keras_distil.edge.StaticStudent`
     maps into memory, `student.json`, `tokenizer.json` and `vocab.txt`. A token
-    takes one byte per number and four for the scale of its row: 7,935,848
+    takes one byte per number and four for the scale of its row: 7,935,720
     bytes for 30,522 tokens of 256 numbers.
 
     Args:
@@ -93,13 +93,16 @@ class StaticTableExporter(Exporter):
 
     def write(self, scratch: Path) -> None:
         """Writes table, card and tokenizer."""
-        np.save(scratch / edge.TABLE_FILE, _quantized(table_of(self.student)))
+        table = table_of(self.student)
+        (scratch / edge.TABLE_FILE).write_bytes(_quantized(table).tobytes())
         settings = embedding_settings(self.student.model)
         card = {
             "format_version": edge.FORMAT_VERSION,
             "kind": edge.STATIC_KIND,
             "precision": self.precision,
             "max_length": self.student.max_length,
+            "tokens": table.shape[0],
+            "dimension": table.shape[1],
             "prompts": dict(settings["prompts"] or {}),
             "default_prompt": settings["default_prompt_name"],
         }
@@ -124,7 +127,8 @@ class StaticTableExporter(Exporter):
 
     def read_layers(self, scratch: Path) -> parity.Runner:
         """Returns the vectors of tokens, from the table."""
-        table = np.load(scratch / edge.TABLE_FILE)
+        dtype = edge.row_type(self.student.model.backbone.hidden_dim)
+        table = np.fromfile(scratch / edge.TABLE_FILE, dtype)
         rows = table["scale"][:, np.newaxis] * table["row"]
         return lambda inputs: {"embeddings": rows[inputs["token_ids"]]}
 

@@ -171,22 +171,29 @@ class TextPreprocessor(keras.layers.Layer):
         """
         path = Path(dir_path) / _FILE
         if path.is_file():
-            self.tokenizer = read_tokenizer(path)
+            self.tokenizer = read_tokenizer(
+                path, f"`{_FILE}` of the saved model"
+            )
 
 
-def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+def read_tokenizer(
+    path: Path, shown: str | None = None
+) -> tokenizers.Tokenizer:
     """Reads a tokenizer's own file.
+
+    Args:
+        path: the file.
+        shown: what it is in messages; its path if None.
 
     Raises:
         ValueError: if it is damaged, too large, or lacks a special token.
     """
+    shown = f"`{path}`" if shown is None else shown
     disk.check_size(path, disk.VOCABULARY_BYTES)
     # The library raises no narrower class.
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        SpecialTokens.from_tokenizer(tokenizer)
     except Exception as error:
-        raise ValueError(
-            f"`{path.name}` of the model is damaged: {error!s:.200}."
-        ) from error
-    SpecialTokens.from_tokenizer(tokenizer)
+        raise ValueError(f"{shown} is damaged: {error!s:.200}.") from error
     return tokenizer

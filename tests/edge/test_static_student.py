@@ -44,13 +44,15 @@ def table():
 @pytest.fixture
 def folder(table, tmp_path):
     """An export written by hand."""
-    np.save(tmp_path / "vectors.npy", table)
+    (tmp_path / "vectors.bin").write_bytes(table.tobytes())
     make_tokenizer().save(str(tmp_path / "tokenizer.json"))
     card = {
         "format_version": 1,
         "kind": "static_embedding",
         "precision": "int8",
         "max_length": 5,
+        "tokens": len(WORDS),
+        "dimension": DIMENSION,
         "prompts": {"query": "the "},
         "default_prompt": None,
     }
@@ -95,54 +97,44 @@ def test_the_table_stays_on_disk(folder):
     assert isinstance(table.base, np.memmap)
 
 
-def replace(folder, array):
-    np.save(folder / "vectors.npy", array, allow_pickle=True)
+def change(folder, **values):
+    card = folder / "student.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), **values}))
 
 
-def cut(folder, array):
-    content = (folder / "vectors.npy").read_bytes()
-    (folder / "vectors.npy").write_bytes(content[:-1])
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (cut, "is not a table of vectors, or is damaged: mmap length"),
-        (
-            lambda folder, _: (folder / "vectors.npy").write_bytes(b""),
-            "is not a table of vectors, or is damaged",
-        ),
-        (
-            lambda folder, _: replace(folder, np.array([{}, None])),
-            "or is damaged: Array can't be memory-mapped",
-        ),
-        (
-            lambda folder, x: replace(folder, x["row"]),
-            r"a record of a float32 scale.* Received: int8 in the shape \(8, 3",
-        ),
-        (lambda folder, x: replace(folder, x[None]), r"in the shape \(1, 8\)"),
-    ],
-)
-def test_damaged_tables(folder, table, damage, message):
-    damage(folder, table)
-    with pytest.raises(ValueError, match=message):
+def test_damaged_tables(folder, table):
+    path = folder / "vectors.bin"
+    message = "must have 56 bytes, of 8 tokens with 3 numbers each, .*: 55 by"
+    for content in (table.tobytes()[:-1], b"", table.tobytes() * 2):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=message.replace("55", str(len(content)))
+        ):
+            edge.StaticStudent(folder)
+    path.write_bytes(table.tobytes())
+    for values in ({"tokens": 7}, {"dimension": 10**12}):
+        change(folder, **{"tokens": 8, "dimension": 3, **values})
+        with pytest.raises(ValueError, match="damaged, or of another export"):
+            edge.StaticStudent(folder)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="vectors.bin is missing"):
         edge.StaticStudent(folder)
 
 
 def test_a_table_of_another_export(folder, table):
-    replace(folder, table[:5])
+    path = folder / "vectors.bin"
+    path.write_bytes(table[:5].tobytes())
+    change(folder, tokens=5)
     with pytest.raises(ValueError, match="5 rows, fewer than tokenizer.json"):
         edge.StaticStudent(folder).embed("the cat")
     wrong = table.copy()
     wrong["scale"][5] = np.nan
-    replace(folder, wrong)
+    path.write_bytes(wrong.tobytes())
+    change(folder, tokens=8)
     student = edge.StaticStudent(folder)
     assert np.isfinite(student.embed("the")).all()
     with pytest.raises(ValueError, match="scales that are not numbers"):
         student.embed("cat")
-    (folder / "vectors.npy").unlink()
-    with pytest.raises(FileNotFoundError, match="vectors.npy is missing"):
-        edge.StaticStudent(folder)
 
 
 def test_texts_that_are_refused(folder):
@@ -169,6 +161,7 @@ def test_folders_of_another_kind(folder):
         ({"kind": "tree"}, "damaged: kind cannot be 'tree'"),
         ({"kind": 5}, "damaged: kind cannot be 5"),
         ({"max_length": "5"}, "damaged: max_length cannot be '5'"),
+        ({"dimension": 0}, "damaged: dimension cannot be 0"),
         ({"prompts": {"query": 5}}, "damaged: prompts cannot be"),
         ({"default_prompt": "title"}, "with the default 'title'"),
     ):

@@ -29,6 +29,8 @@ def all_targets() -> list[Target]:
     return [
         Target("task_folder", exported.task_folder, refusals, 4),
         Target("litert_folder", exported.litert_folder, refusals, 4),
+        Target("static_table", exported.static_table, refusals, 4),
+        Target("static_folder", exported.static_folder, refusals, 2),
     ]
 
 
@@ -72,6 +74,13 @@ class Exported:
                 tolerance=_LOOSE,
             )
 
+        embedder = models.embedding_model(encoder, tokenizer=tokenizer)
+        table = models.static_embedding_model(embedder, ["a line of text"], 4)
+        self._table = root / "table"
+        self._static = root / "static"
+        export.export_static_table(table, self._table)
+        export.export_hugging_face(table, self._static)
+
     def task_folder(self, rng: random.Random, folder: Path) -> None:
         """config.json and model.safetensors of a classifier."""
         shutil.copytree(self._hugging_face, folder, dirs_exist_ok=True)
@@ -92,22 +101,58 @@ class Exported:
             path = folder / edge.MODEL_FILE
             content = path.read_bytes()
             path.write_bytes(content[: rng.randrange(len(content))])
-        elif kind == 1:
-            path = folder / edge.TOKENIZER_FILE
-            path.write_bytes(targets.change_json(rng, path.read_text()))
-        elif kind == 2:
-            path = folder / edge.CARD_FILE
-            path.write_bytes(targets.change_json(rng, path.read_text()))
         else:
-            # One of its values, as another type or another size.
-            path = folder / edge.CARD_FILE
-            card = json.loads(path.read_text())
-            card[rng.choice(list(card))] = rng.choice(
-                (None, 0, -1, 7, 10**9, True, "x", [], [9], ["a"], {}, 2.5)
-            )
-            path.write_text(json.dumps(card))
+            _change_text(rng, folder, kind)
         student = edge.Student(folder)
         for text in ("a line of text", "", "x" * 50):
             answers = student(text)
             if answers and not all(np.isfinite(a.score) for a in answers):
                 raise AssertionError(f"no numbers: {answers}")
+
+    def static_table(self, rng: random.Random, folder: Path) -> None:
+        """student.json, tokenizer.json and a table, cut off or changed."""
+        shutil.copytree(self._table, folder, dirs_exist_ok=True)
+        path = folder / edge.TABLE_FILE
+        content = bytearray(path.read_bytes())
+        kind = rng.randrange(5)
+        if kind == 0:
+            path.write_bytes(content[: rng.randrange(len(content))])
+        elif kind == 4:
+            for _ in range(rng.randrange(1, 6)):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+            path.write_bytes(content)
+        else:
+            _change_text(rng, folder, kind)
+        student = edge.StaticStudent(folder)
+        vectors = student.embed(["a line of text", "x" * 50, "\x07"])
+        if not np.isfinite(vectors).all():
+            raise AssertionError(f"no numbers: {vectors}")
+
+    def static_folder(self, rng: random.Random, folder: Path) -> None:
+        """The files of a static table as sentence-transformers has it."""
+        shutil.copytree(self._static, folder, dirs_exist_ok=True)
+        names = ("modules.json", "tokenizer.json", "model.safetensors")
+        path = folder / rng.choice(
+            (*names, "config_sentence_transformers.json")
+        )
+        if path.suffix == ".json":
+            path.write_bytes(targets.change_json(rng, path.read_text()))
+        else:
+            content = path.read_bytes()
+            path.write_bytes(targets.change_safetensors(rng, content))
+        models.load_embedding_model(folder)
+
+
+def _change_text(rng: random.Random, folder: Path, kind: int) -> None:
+    """Changes the tokenizer, the card, or one of the card's values."""
+    if kind in (1, 2):
+        path = folder / (edge.TOKENIZER_FILE, edge.CARD_FILE)[kind - 1]
+        path.write_bytes(targets.change_json(rng, path.read_text()))
+        return
+    # One of its values, as another type or another size.
+    path = folder / edge.CARD_FILE
+    card = json.loads(path.read_text())
+    card[rng.choice(list(card))] = rng.choice(
+        (None, 0, -1, 7, 10**9, True, "x", [], [9], ["a"], {}, 2.5)
+    )
+    path.write_text(json.dumps(card))

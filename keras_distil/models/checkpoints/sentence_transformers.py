@@ -256,7 +256,7 @@ def read_prompts(directory: Path) -> tuple[dict[str, str], str | None]:
     strings = isinstance(prompts, dict) and all(
         isinstance(value, str) for value in prompts.values()
     )
-    if not strings or not (default is None or default in prompts):
+    if not strings or not (default is None or default in list(prompts)):
         raise ValueError(
             f"`prompts` in `{path}` must be strings by name, and "
             "`default_prompt_name` one of the names. Received: "
