@@ -69,7 +69,7 @@ types: $(VENV)/.installed-test
 
 # The variable leaves out an advertisement, which is not a warning of the build.
 docs: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 	@echo "build/site/index.html"
 
 bench: $(VENV)/.installed

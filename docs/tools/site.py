@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Leads links to files at the root to their pages."""
     up = "../" * page.file.src_uri.count("/")
     for name, path in ROOT_PAGES.items():
-        markdown = markdown.replace(f"](../{name}", f"]({up}{path}")
+        markdown = markdown.replace(f"](../{up}{name}", f"]({up}{path}")
     return markdown
 
 
