@@ -105,8 +105,15 @@ def test_a_static_table_of_its_own_vocabulary(
     assert not np.array_equal(*(x.numpy() for x in tables))
     # Whole words that the toy teacher reads letter by letter.
     assert model.preprocessor.tokenizer.encode("tells line").tokens
-    row = report_of(tmp_path / "run")["rows"]["student"]
+    rows = report_of(tmp_path / "run")["rows"]
+    row = rows["student"]
     assert "sts_spearman" not in row and row["teacher_agreement"] > 0.2
+    # As shipped: 12 bytes and a scale for each of 66 tokens.
+    table = rows["student, int8"]
+    assert table["teacher_agreement"] == pytest.approx(
+        row["teacher_agreement"], abs=0.05
+    )
+    assert table["texts_per_second"] > row["texts_per_second"]
 
 
 @pytest.mark.slow
