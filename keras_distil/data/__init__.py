@@ -26,6 +26,7 @@ _HOMES = {
     "read_squad": "tasks.squad",
     "RetrievalSet": "tasks.retrieval",
     "load_retrieval": "tasks.retrieval",
+    "save_retrieval": "tasks.retrieval",
     "squad_retrieval": "tasks.retrieval",
     "SquadWindows": "tasks.squad_windows",
     "make_squad_windows": "tasks.squad_windows",

@@ -20,6 +20,12 @@ from keras_distil.runs.corpus import (
     make_held_out_batches,
     make_training_batches,
 )
+from keras_distil.runs.embeddings.teacher import tokenizer_of
+from keras_distil.runs.embeddings.texts import (
+    choose_texts,
+    encode,
+    open_texts,
+)
 from keras_distil.runs.run_folder import STUDENT_FILE, Run
 from keras_distil.runs.task_results import find_best_student
 from keras_distil.runs.tasks import load_task
@@ -128,8 +134,11 @@ def export_file(
     if not is_embedder(model):
         tokenizer = load_tokenizer(recipe, model=path)
     settings = recipe.export or config.ExportSection()
+    held_out: Any
     if scored and task is not None:
         held_out, representative = _task_examples(recipe, task)
+    elif recipe.distill is not None and recipe.distill.embeds:
+        held_out, representative = _embedding_examples(recipe, model)
     else:
         held_out, representative = _text_examples(recipe, model, progress)
     offered = {
@@ -208,6 +217,26 @@ def _text_examples(
             make_held_out_batches(recipe, prepared), _SEQUENCES
         ),
         export.Examples.from_dataset(train, _REPRESENTATIVE),
+    )
+
+
+def _embedding_examples(
+    recipe: config.Recipe, model: Task
+) -> tuple[list[str], export.Examples]:
+    """Held-out texts of the recipe, and training texts as token ids."""
+    texts = choose_texts(recipe, open_texts(recipe))
+    train = encode(
+        tokenizer_of(model, "the student"),
+        texts.train[:_REPRESENTATIVE],
+        prompt="",
+        max_length=recipe.data.sequence_length,
+    )
+    batches = data.padded_batches(train, batch_size=_REPRESENTATIVE)
+    return (
+        texts.held_out[:_SEQUENCES],
+        export.Examples.from_inputs(
+            (inputs for _, inputs in batches), _REPRESENTATIVE
+        ),
     )
 
 

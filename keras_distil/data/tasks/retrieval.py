@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_distil.data.tasks.squad import read_squad
+from keras_distil.utils import disk
 
 DOCUMENTS_FILE = "corpus.jsonl"
 QUERIES_FILE = "queries.jsonl"
@@ -139,6 +140,40 @@ def squad_retrieval(
         queries={each.id: each.question for each in asked},
         relevant={each.id: {ids[each.context]: 1.0} for each in asked},
     )
+
+
+def save_retrieval(texts: RetrievalSet, folder: str | os.PathLike) -> None:
+    """Writes a retrieval set in the layout of BEIR.
+
+    Args:
+        texts: the set.
+        folder: the folder, which must not exist yet, or be empty.
+
+    Raises:
+        FileExistsError: if the folder holds something.
+        OSError: if it cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"'{folder}' must be an empty folder. Received: one with files. "
+            "Give another one, or remove them."
+        )
+    files = {
+        DOCUMENTS_FILE: (_as_record(*x) for x in texts.documents.items()),
+        QUERIES_FILE: (_as_record(*x) for x in texts.queries.items()),
+        QRELS_FILE: (
+            f"{query}\t{document}\t{score:g}"
+            for query, documents in texts.relevant.items()
+            for document, score in documents.items()
+        ),
+    }
+    for name, lines in files.items():
+        disk.write_text(folder / name, "".join(f"{x}\n" for x in lines))
+
+
+def _as_record(key: str, text: str) -> str:
+    return json.dumps({"_id": key, "text": text}, ensure_ascii=False)
 
 
 def _read_texts(path: Path) -> dict[str, str]:

@@ -1,19 +1,22 @@
 """Training and scoring of a student of sentence embeddings."""
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 from keras_hub.models import TextEmbedder
 
-from keras_distil import callbacks, config, data, models, teachers
+from keras_distil import callbacks, config, data, edge, export, teachers
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.runs import time_plan
 from keras_distil.runs.distillation import make_balancer, make_distiller
 from keras_distil.runs.embeddings import neighbours
 from keras_distil.runs.embeddings.measures import (
+    Contestant,
     Scorer,
     measure_costs,
     open_measures,
@@ -32,6 +35,10 @@ from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section
 from keras_distil.runs.settled import counts_minutes, read_settled
 from keras_distil.runs.teacher import TeacherInMemory
+from keras_distil.utils import disk
+
+# The row of a static table in 8 bits, which NumPy reads.
+TABLE_ROW = "student, int8"
 
 
 def distill_embeddings(
@@ -158,10 +165,32 @@ class _Distillation:
                 run.folder / LOGS / "distill", rows["student"], steps
             )
             neighbours.keep(run, self._texts.held_out, self._scorer.vectors)
-        return {
+        found = {
             name: row | costs["teacher" if name == "teacher" else "student"]
             for name, row in rows.items()
         }
+        settings = run.recipe.student
+        if settings is not None and settings.kind == "static":
+            found[TABLE_ROW] = self._table_row(student)
+        return found
+
+    def _table_row(self, student: TextEmbedder) -> dict[str, float]:
+        """Scores and times a static student as it is shipped."""
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, "table")
+            export.export(student, folder, format="static_table")
+            table = edge.StaticStudent(folder)
+            shipped = Contestant(
+                table.embed,
+                student.count_params(),
+                disk.file_size_mb(folder / edge.TABLE_FILE),
+            )
+            costs = measure_costs(
+                self._run,
+                {TABLE_ROW: shipped},
+                self._scorer.typical_texts(),
+            )
+            return self._scorer.score(TABLE_ROW, table.embed) | costs[TABLE_ROW]
 
     def _make_student(self, taught: TaughtTexts) -> TextEmbedder:
         # Does not depend on whether an earlier stage was already done.
@@ -186,10 +215,7 @@ class _Distillation:
         both = {"teacher": self._teacher.model, "student": student}
         return measure_costs(
             self._run,
-            {
-                row: models.with_dtype(model, "float32")
-                for row, model in both.items()
-            },
+            {row: Contestant.of_model(model) for row, model in both.items()},
             self._scorer.typical_texts(),
         )
 

@@ -2,16 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from keras_hub.models import TextEmbedder
 
-from keras_distil import config, evaluation
+from keras_distil import config, evaluation, models
 from keras_distil.benchmark import latency, size
 from keras_distil.evaluation.neighbours import neighbour_agreement
-from keras_distil.evaluation.vectors import encode
+from keras_distil.evaluation.vectors import VectorFunction, encode
 from keras_distil.runs.run_folder import Run
 
 # Texts whose encoding is timed, in batches, and how often.
@@ -85,7 +85,9 @@ class Scorer:
         self._measures = measures
         self.vectors: dict[str, np.ndarray] = {}
 
-    def score(self, row: str, model: TextEmbedder) -> dict[str, float]:
+    def score(
+        self, row: str, model: TextEmbedder | VectorFunction
+    ) -> dict[str, float]:
         """Returns the scores of a row of the table, 0 to 1, by metric."""
         self._run.progress.say(f"Score: {row}")
         found: dict[str, float] = {}
@@ -113,14 +115,39 @@ class Scorer:
         return list(texts[:_TIMED_TEXTS])
 
 
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """A model whose costs are measured.
+
+    Attributes:
+        embed: from a list of texts to their vectors, in batches of 64.
+        parameters: number of its weights.
+        size_mb: their size, in 1e6 bytes.
+    """
+
+    embed: VectorFunction
+    parameters: int
+    size_mb: float
+
+    @classmethod
+    def of_model(cls, model: TextEmbedder) -> "Contestant":
+        """Returns a model, which is timed in float32."""
+        plain = models.with_dtype(model, "float32")
+        return cls(
+            functools.partial(plain.encode_text, batch_size=_TIMED_BATCH),
+            size.parameter_count(model),
+            size.size_mb(model),
+        )
+
+
 def measure_costs(
-    run: Run, models: Mapping[str, TextEmbedder], texts: Sequence[str]
+    run: Run, contestants: Mapping[str, Contestant], texts: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Measures parameters, size, latency and speed, tokenization included.
 
     Args:
         run: the run.
-        models: by row, in float32.
+        contestants: by row.
         texts: texts to encode. The latency is that of the one of median
             length.
 
@@ -130,25 +157,25 @@ def measure_costs(
     run.progress.say("Measure latency and texts per second")
     typical = sorted(texts, key=len)[len(texts) // 2]
     alone = latency.measure_latency_ms(
-        {row: _encoding(model, [typical]) for row, model in models.items()}
+        {
+            row: functools.partial(model.embed, [typical])
+            for row, model in contestants.items()
+        }
     )
     together = latency.measure_latency_ms(
-        {row: _encoding(model, texts) for row, model in models.items()},
+        {
+            row: functools.partial(model.embed, list(texts))
+            for row, model in contestants.items()
+        },
         runs=_TIMES,
         warmup=1,
     )
     return {
         row: {
-            "parameters": size.parameter_count(model),
-            "size_mb": round(size.size_mb(model), 1),
+            "parameters": model.parameters,
+            "size_mb": round(model.size_mb, 1),
             "latency_ms": round(alone[row], 3),
             "texts_per_second": round(1e3 * len(texts) / together[row], 1),
         }
-        for row, model in models.items()
+        for row, model in contestants.items()
     }
-
-
-def _encoding(
-    model: TextEmbedder, texts: Sequence[str]
-) -> Callable[[], np.ndarray]:
-    return functools.partial(model.encode_text, texts, batch_size=_TIMED_BATCH)

@@ -1,7 +1,7 @@
 """The texts of a run of embeddings, and what models read of them."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tokenizers
 
@@ -37,16 +37,8 @@ def read_texts(run: Run) -> RunTexts:
         FileNotFoundError: if a source has no files.
         ValueError: if there is no text to train on, or none held out.
     """
-    recipe = run.recipe
     with run.progress.bar("Read texts (units)") as bar:
-        corpus = prepare_texts(
-            make_sources(recipe),
-            kind=recipe.data.texts,
-            held_out_fraction=recipe.data.held_out_fraction,
-            max_skipped_fraction=recipe.data.max_skipped_fraction,
-            cache_dir=cache_folder() / "texts",
-            progress=bar.update_of,
-        )
+        corpus = open_texts(run.recipe, progress=bar.update_of)
     run.progress.say(f"Texts: {corpus}")
     for line in corpus.report.lost.warnings():
         run.progress.warn(line)
@@ -56,6 +48,27 @@ def read_texts(run: Run) -> RunTexts:
             f"Received: {len(corpus.held_out)}. Add text, or raise "
             "`data.held_out_fraction`."
         )
+    return choose_texts(run.recipe, corpus)
+
+
+def open_texts(
+    recipe: config.Recipe,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> TextCorpus:
+    """Takes the texts of a recipe from the cache, or reads its sources."""
+    return prepare_texts(
+        make_sources(recipe),
+        kind=recipe.data.texts,
+        held_out_fraction=recipe.data.held_out_fraction,
+        max_skipped_fraction=recipe.data.max_skipped_fraction,
+        cache_dir=cache_folder() / "texts",
+        progress=progress,
+    )
+
+
+def choose_texts(recipe: config.Recipe, corpus: TextCorpus) -> RunTexts:
+    """Returns the texts that a run uses."""
     return RunTexts(
         corpus.train.spaced(_count_used(recipe, corpus)),
         corpus.held_out.spaced(recipe.evaluate.sequences)[:],

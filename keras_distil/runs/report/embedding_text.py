@@ -18,9 +18,9 @@ NOTES = (
     "STS: correlation of cosines with human scores of sentence pairs. nDCG, "
     "recall and MRR: of the documents nearest to a query. Agreement with the "
     "teacher: how many of a held-out text's ten nearest others by the "
-    "teacher's vectors are so by the model's. Size: of the weights in float32. "
-    "Latency: of one text, its tokenization included. Texts per second: in "
-    "batches of 64, likewise."
+    "teacher's vectors are so by the model's. Size: of the weights in float32, "
+    "and of the file of a table in int8. Latency: of one text, its "
+    "tokenization included. Texts per second: in batches of 64, likewise."
 )
 
 

@@ -134,3 +134,15 @@ def test_a_file_that_is_not_text(tmp_path):
 def test_sets_that_do_not_fit(parts, message):
     with pytest.raises(ValueError, match=message):
         data.RetrievalSet(*parts)
+
+
+def test_a_set_is_written_and_read_back(tmp_path):
+    path = toy.squad_file(
+        tmp_path / "dev.json",
+        [("some text \u2603", ["1", "2"]), ("x\ty", ["3"])],
+    )
+    texts = data.squad_retrieval(path)
+    data.save_retrieval(texts, tmp_path / "set")
+    assert data.load_retrieval(tmp_path / "set") == texts
+    with pytest.raises(FileExistsError, match="must be an empty folder"):
+        data.save_retrieval(texts, tmp_path / "set")

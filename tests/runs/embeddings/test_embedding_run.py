@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from commands import keras_distil, run_command
 
-from keras_distil import config, evaluation, models
+from keras_distil import callbacks, config, evaluation, models
 from keras_distil.config import load_recipe
 from keras_distil.runs import preflight
 from keras_distil.runs.run_folder import check_report
 from keras_distil.teachers import CachedEmbeddingTeacher
+from keras_distil.teachers.store import writing
 
 SCORES = (
     *("sts_spearman", "sts_pearson", "ndcg@10", "recall@1", "recall@10"),
@@ -105,8 +106,15 @@ def test_a_static_table_of_its_own_vocabulary(
     assert not np.array_equal(*(x.numpy() for x in tables))
     # Whole words that the toy teacher reads letter by letter.
     assert model.preprocessor.tokenizer.encode("tells line").tokens
-    row = report_of(tmp_path / "run")["rows"]["student"]
+    rows = report_of(tmp_path / "run")["rows"]
+    row = rows["student"]
     assert "sts_spearman" not in row and row["teacher_agreement"] > 0.2
+    # As shipped: 12 bytes and a scale for each of 66 tokens.
+    table = rows["student, int8"]
+    assert table["teacher_agreement"] == pytest.approx(
+        row["teacher_agreement"], abs=0.05
+    )
+    assert table["texts_per_second"] > row["texts_per_second"]
 
 
 @pytest.mark.slow
@@ -167,3 +175,45 @@ def test_what_does_not_fit_is_one_line(
     assert status == 1
     (line,) = (x for x in errors.splitlines() if x.startswith("keras-distil:"))
     assert message in line
+
+
+@pytest.mark.slow
+# What is interrupted leaves its log open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "student",
+    ["{num_layers: 1, dropout: 0.2}", "{kind: static, dimension: 16}"],
+)
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    embed_recipe, tmp_path, monkeypatch, quick_runs, student
+):
+    def command(folder):
+        return [
+            *["run", embed_recipe, "--output", tmp_path / folder, "--quiet"],
+            *["--set", f"student={student}", "--set", "checkpoint_steps=2"],
+            *["--set", "distill.steps=9", "--set", "evaluate={samples: 0}"],
+        ]
+
+    assert run_command(*command("whole")) == 0
+    log = callbacks.MetricsLog.on_train_batch_end
+
+    def stop(self, batch, logs=None):
+        log(self, batch, logs)
+        if batch == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.MetricsLog, "on_train_batch_end", stop)
+        assert run_command(*command("parts")) != 0
+    # The teacher is not read again.
+    with monkeypatch.context() as patch:
+        patch.setattr(writing._Job, "run", None)
+        assert run_command(*command("parts")) == 0
+    ends = [
+        models.load_embedding_model(tmp_path / folder / "student.keras")
+        for folder in ("whole", "parts")
+    ]
+    for one, other in zip(*(x.weights for x in ends), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    steps = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(x)["step"] for x in steps] == list(range(1, 10))
