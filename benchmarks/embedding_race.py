@@ -129,8 +129,8 @@ def train_ours(arguments: argparse.Namespace, blocks: Blocks) -> Path:
             schedules.Warmup(decay, warmup),
             weight_decay=WEIGHT_DECAY,
             epsilon=EPSILON,
-            global_clipnorm=MAX_NORM,
-        )
+        ),
+        clip_norm=MAX_NORM,
     )
 
     def batches() -> Iterator[Any]:
