@@ -238,6 +238,11 @@ def _check_prepare(
     workers: int | None,
     beam: str | None,
 ) -> None:
+    if recipe.distill is not None and recipe.distill.embeds:
+        raise ValueError(
+            "The texts of sentence embeddings need no preparation: a run reads "
+            "them. `prepare` is for masked language modelling."
+        )
     if recipe.data.prepared is not None:
         raise ValueError(
             "The recipe takes a prepared corpus, "

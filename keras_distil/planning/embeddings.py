@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 from keras_distil.config import Recipe
-from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.model_sections import StudentSection
 from keras_distil.models.shape import EncoderShape, student_shape
 
@@ -36,12 +35,6 @@ class StaticShape:
     def flops_per_token(self, length: int) -> int:
         """Returns 0: a table is looked up, whatever the length."""
         return 0 * length
-
-
-def reads_layers(settings: DistillSection) -> bool:
-    """Whether a loss reads the teacher's layers, so that it runs each step."""
-    named = settings.losses.by_name.values()
-    return any(x.is_on_states or x.is_on_attention for x in named)
 
 
 def embedding_student(

@@ -18,11 +18,11 @@ from keras_distil.planning.devices import Device
 from keras_distil.planning.embeddings import (
     StaticShape,
     embedding_student,
-    reads_layers,
     vectors_on_disk,
 )
 from keras_distil.runs import settled
 from keras_distil.runs.checks import teacher_shape
+from keras_distil.runs.embeddings.distillation import reads_layers
 from keras_distil.runs.given_files import given_students
 from keras_distil.utils.checks import check_count
 

@@ -77,6 +77,12 @@ def benchmark(
         ValueError: if it is not a model.
         OSError: if the results cannot be written.
     """
+    if recipe.distill is not None and recipe.distill.embeds:
+        raise ValueError(
+            "`benchmark` measures masked-LM models and models of tasks. The "
+            "table of a run of sentence embeddings has their latency and texts "
+            "per second."
+        )
     check_model_path(student)
     settings = recipe.benchmark or config.BenchmarkSection()
     folder = student.parent

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import keras_tuner
 import tensorflow as tf
-from keras_hub.models import MaskedLM
+from keras_hub.models import MaskedLM, Task
 from keras_tuner.errors import FailedTrialError, FatalRuntimeError
 
 from keras_distil import config, data
@@ -122,7 +122,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         )
         self._set_up(teacher, recipe)
 
-    def _set_up(self, teacher: MaskedLM, recipe: config.Recipe) -> None:
+    def _set_up(self, teacher: Any, recipe: config.Recipe) -> None:
         super().__init__(name=recipe.name)
         self.teacher = teacher
         self.recipe = recipe
@@ -173,15 +173,26 @@ class DistillationHyperModel(keras_tuner.HyperModel):
 
     def build(self, hp: keras_tuner.HyperParameters) -> Distiller:
         """Builds and compiles the Distiller of a trial."""
-        recipe = self.trial_recipe(hp)
+        return self.make_distiller(self.trial_recipe(hp), TrialDistiller)
+
+    def make_distiller(
+        self, recipe: config.Recipe, kind: type[Distiller] = Distiller
+    ) -> Distiller:
+        """Builds and compiles the Distiller of a trial's recipe."""
         keras.utils.set_random_seed(recipe.seed)
         return make_distiller(
             recipe,
             self.teacher,
-            make_student(recipe, self.teacher),
+            self.make_student(recipe),
             steps=self.steps(recipe),
-            kind=TrialDistiller,
+            kind=kind,
         )
+
+    def make_student(
+        self, recipe: config.Recipe, *, dtype: str | None = None
+    ) -> Task:
+        """Builds the student of a trial's recipe."""
+        return make_student(recipe, self.teacher, dtype=dtype)
 
     def steps(self, recipe: config.Recipe) -> int:
         """Returns the number of updates of a trial.

@@ -18,10 +18,12 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_distil import config
 from keras_distil.config import search_section
 from keras_distil.runs.corpus import prepare_corpus
+from keras_distil.runs.embeddings.teacher import load_checked_embedder
 from keras_distil.runs.run_folder import TRIALS, Run
-from keras_distil.runs.sections import search_settings
+from keras_distil.runs.sections import distill_section, search_settings
 from keras_distil.runs.teacher import TeacherInMemory, load_checked_teacher
 from keras_distil.search import results
+from keras_distil.search.embedding_trials import EmbeddingTrials
 from keras_distil.search.hypermodel import STATE
 from keras_distil.search.trials import CHOSEN, RecipeTrials
 from keras_distil.training.metrics import find_metric
@@ -101,6 +103,10 @@ def check_port(host: str, port: int) -> None:
 def _trials(run: Run) -> RecipeTrials:
     # Makes an interrupted trial end with the same weights.
     tf.config.experimental.enable_op_determinism()
+    if distill_section(run.recipe).embeds:
+        return EmbeddingTrials(
+            run, TeacherInMemory(lambda: load_checked_embedder(run))
+        )
     prepared = prepare_corpus(run)
     teacher = TeacherInMemory(lambda: load_checked_teacher(run))
     if run.recipe.teacher.train is not None:

@@ -8,14 +8,14 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
 import tensorflow as tf
-from keras_hub.models import MaskedLM
+from keras_hub.models import MaskedLM, Task
 from keras_tuner.errors import FailedTrialError
 
 from keras_distil import callbacks, config, data, evaluation
@@ -26,13 +26,12 @@ from keras_distil.runs.corpus import (
     make_held_out_batches,
     make_training_batches,
 )
-from keras_distil.runs.distillation import make_balancer, make_distiller
+from keras_distil.runs.distillation import make_balancer
 from keras_distil.runs.finetuning import train_rows
 from keras_distil.runs.more_text import add_unlabelled
 from keras_distil.runs.run_folder import LOGS, Run, read_text, write_json
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section, search_settings
-from keras_distil.runs.student import make_student
 from keras_distil.runs.task_results import read_best_scores
 from keras_distil.runs.tasks import BuiltTask, load_task
 from keras_distil.search import hypermodel
@@ -145,13 +144,7 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         if (folder / REACHED).is_file():
             return json.loads(read_text(folder / REACHED))
         recipe = self.with_values({})
-        keras.utils.set_random_seed(recipe.seed)
-        model = make_distiller(
-            recipe,
-            self.teacher,
-            make_student(recipe, self.teacher),
-            steps=self.steps(recipe),
-        )
+        model = self.make_distiller(recipe)
         folder.mkdir(parents=True, exist_ok=True)
         state = callbacks.TrainingState(
             folder / hypermodel.STATE, every_steps=recipe.checkpoint_steps
@@ -191,13 +184,9 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         steps = max(1, self.steps(trial.recipe) // self._evaluations)
         updates = steps * trial.epochs
         logs = self._run.folder / LOGS / trial.folder.name
-        scored = _HeldOutScores(self.teacher, self._halves)
+        scored = self.make_scores()
         settings = distill_section(trial.recipe)
-        batches = make_training_batches(
-            trial.recipe,
-            self._prepared,
-            batch_size=settings.batch_size,
-        )
+        batches = self.make_batches(trial.recipe, trial.model.student)
         title = f"Train {trial.folder.name} (steps)"
         with self._run.progress.bar(title, updates) as bar:
             trial.model.fit(
@@ -226,6 +215,29 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         scores["duration_s"] = round(time.perf_counter() - started, 1)
         return scores
 
+    def make_scores(self) -> "HeldOutScores":
+        """Returns what scores the student of a trial."""
+        return _MaskedLMScores(self.teacher, self._halves)
+
+    def make_batches(
+        self,
+        recipe: config.Recipe,
+        student: Task,  # noqa: ARG002
+    ) -> tf.data.Dataset:
+        """Returns the training batches of a trial."""
+        return make_training_batches(
+            recipe,
+            self._prepared,
+            batch_size=distill_section(recipe).batch_size,
+        )
+
+    def make_call(self, recipe: config.Recipe) -> Callable[[], Any]:
+        """Returns the call whose latency is measured, in float32."""
+        return latency.masked_lm_encoder_call(
+            self.make_student(recipe, dtype="float32"),
+            recipe.evaluate.latency_length,
+        )
+
     def _check_latency(self, recipe: config.Recipe) -> None:
         """Raises FailedTrialError if the student would be too slow."""
         limit = search_settings(self.recipe).max_latency_ms
@@ -239,16 +251,13 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
             )
 
     def _latency_ms(self, recipe: config.Recipe) -> float:
-        """Measures one sequence through the student's encoder, in float32."""
+        """Measures one sequence, or one text of a sentence embedder."""
         shape = recipe.student.model_dump_json() if recipe.student else ""
         if shape not in self._latencies:
-            call = latency.masked_lm_encoder_call(
-                make_student(recipe, self.teacher, dtype="float32"),
-                recipe.evaluate.latency_length,
+            measured = latency.measure_latency_ms(
+                {"it": self.make_call(recipe)}
             )
-            self._latencies[shape] = latency.measure_latency_ms({"it": call})[
-                "it"
-            ]
+            self._latencies[shape] = measured["it"]
         return self._latencies[shape]
 
     def _task_score(self, trial: _Trial) -> float:
@@ -287,26 +296,20 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         return add_unlabelled(self._run, load_task(self.recipe, name))
 
 
-class _HeldOutScores(keras.callbacks.Callback):
+class HeldOutScores(keras.callbacks.Callback):
     """Scores the student on held-out text at the end of every epoch."""
 
-    def __init__(
-        self, teacher: MaskedLM, halves: dict[str, tf.data.Dataset]
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._teacher = teacher
-        self._halves = halves
         self._scores: list[dict[str, float]] = []
+
+    def measure(self, student: Task) -> dict[str, float]:
+        """Returns the student's scores, by half and name."""
+        raise NotImplementedError
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the scores to the logs, for the tuner's callbacks."""
-        found = {}
-        for half, batches in self._halves.items():
-            scores = evaluation.score_masked_lm(
-                self.model.student, self._teacher, batches
-            )
-            for name in search_section.HELD_OUT_OBJECTIVES:
-                found[f"{half}_{name}"] = float(getattr(scores, name))
+        found = self.measure(self.model.student)
         self._scores.append(found)
         if logs is not None:
             logs.update(found)
@@ -326,6 +329,26 @@ class _HeldOutScores(keras.callbacks.Callback):
     def set_training_state(self, state: list[dict[str, float]]) -> None:
         """Restores what `get_training_state` returned."""
         self._scores = list(state)
+
+
+class _MaskedLMScores(HeldOutScores):
+    """Loss and agreement with the teacher on masked words."""
+
+    def __init__(
+        self, teacher: MaskedLM, halves: dict[str, tf.data.Dataset]
+    ) -> None:
+        super().__init__()
+        self._teacher = teacher
+        self._halves = halves
+
+    def measure(self, student: Task) -> dict[str, float]:
+        """Returns the student's scores, by half and name."""
+        found = {}
+        for half, batches in self._halves.items():
+            scores = evaluation.score_masked_lm(student, self._teacher, batches)
+            for name in search_section.HELD_OUT_OBJECTIVES:
+                found[f"{half}_{name}"] = float(getattr(scores, name))
+        return found
 
 
 def get_recipe_values(recipe: config.Recipe) -> dict[str, Any]:

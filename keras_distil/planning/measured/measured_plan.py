@@ -41,6 +41,12 @@ def measure(
         RuntimeError: if the run ends, most likely for lack of memory.
         ConnectionError: if a shape cannot be downloaded.
     """
+    if recipe.distill is not None and recipe.distill.embeds:
+        raise ValueError(
+            "A measured plan is for masked language modelling. A run of "
+            "sentence embeddings says after some updates how long the others "
+            "take, and `minutes` sets how long it takes."
+        )
     _check_memory(step_of(recipe))
     measured = shorter(recipe)
     total = WARM_UP_UPDATES + TIMED_UPDATES

@@ -70,6 +70,12 @@ def count_steps(settings: DistillSection, texts: RunTexts) -> int:
     return max(1, round(read / settings.batch_size))
 
 
+def reads_layers(settings: DistillSection) -> bool:
+    """Whether a loss reads the teacher's layers, so that it runs each step."""
+    named = settings.losses.by_name.values()
+    return any(x.is_on_states or x.is_on_attention for x in named)
+
+
 @dataclasses.dataclass(frozen=True)
 class Lesson:
     """What a student is trained on.
@@ -203,8 +209,7 @@ class _Distillation:
     ) -> Lesson:
         recipe = self._run.recipe
         read_as = read_as_student(self._run, student, self._texts, taught)
-        named = distill_section(recipe).losses.by_name.values()
-        if not any(x.is_on_states or x.is_on_attention for x in named):
+        if not reads_layers(distill_section(recipe)):
             return Lesson(taught.cached, taught, read_as)
         live = self._teacher.in_compute_precision(recipe)
         return Lesson(reduce_teacher(recipe, live, taught), taught, read_as)

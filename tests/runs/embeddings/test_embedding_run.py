@@ -217,3 +217,62 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     steps = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(x)["step"] for x in steps] == list(range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prepare"], "need no preparation: a run reads them."),
+        (["plan", "--calibrate"], "A measured plan is for masked language"),
+        (["benchmark"], "`benchmark` measures masked-LM models and models"),
+    ],
+)
+def test_commands_that_are_not_for_it(embed_recipe, capsys, words, message):
+    command, *options = words
+    status, _, errors = keras_distil(capsys, command, embed_recipe, *options)
+    assert status == 1
+    assert message in errors.splitlines()[-1]
+
+
+def test_what_it_will_cost(embed_recipe, capsys):
+    """Sizes by hand: the toy encoder is of width 16, with 64 words."""
+    status, printed, errors = keras_distil(
+        capsys, "run", embed_recipe, "--dry-run", "--json"
+    )
+    assert status == 0, errors
+    found = json.loads(printed)
+    assert found["teacher_vectors"]["bytes_per_text"] == 32
+    assert found["teacher_vectors"]["texts_at_most"] == 32
+    student = models.initialize_student(
+        models.load_embedding_model(embed_recipe.parent / "embedder.keras"), 1
+    )
+    assert found["student"]["parameters"] == student.count_params()
+    assert found["memory_gb_per_device"]["teacher_weights"] == 0.0
+    table = ["--set", "student={kind: static, vocabulary: 70, dimension: 9}"]
+    _, printed, _ = keras_distil(
+        capsys, "run", embed_recipe, "--dry-run", "--json", *table
+    )
+    assert json.loads(printed)["student"]["parameters"] == 630
+
+
+@pytest.mark.slow
+def test_a_search_of_its_settings(embed_recipe, tmp_path, capsys, quick_runs):
+    space = {
+        "distill.learning_rate": {"min": 1e-6, "max": 1e-1, "scale": "log"},
+        "distill.losses.similarity_kl.temperature": {"choices": [0.05, 0.5]},
+    }
+    search = {"tuner": "random", "trials": 2, "space": space}
+    status, printed, errors = keras_distil(
+        capsys,
+        *["search", embed_recipe, "--output", tmp_path / "search", "--quiet"],
+        *["--set", f"search={json.dumps(search)}", "--set", "data.texts=both"],
+        *["--set", "student={kind: static, dimension: 16}"],
+        *["--set", "evaluate={}"],
+    )
+    assert status == 0, errors
+    found = json.loads((tmp_path / "search" / "search.json").read_text())
+    assert found["metric"] == "held_out_teacher_agreement"
+    assert [row["name"] for row in found["trials"]][0] == "recipe"
+    assert all(0 < row["score"] < 1 for row in found["trials"])
+    best = load_recipe(tmp_path / "search" / "best.yaml")
+    assert best.distill.embeds
