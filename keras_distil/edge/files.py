@@ -88,8 +88,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: {error!s:.200}.") from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format version {version!r:.40}; this keras_distil reads "
-            f"{FORMAT_VERSION}. Update keras_distil, or export it again."
+            f"{path} has format version {version!r:.40}; this keras_distil "
+            f"reads {FORMAT_VERSION}. Update keras_distil, or export it again."
         )
     if not isinstance(card["kind"], str):
         raise ValueError(

@@ -20,6 +20,7 @@ from keras_distil.runs.corpus import (
     make_held_out_batches,
     make_training_batches,
 )
+from keras_distil.runs.embeddings.examples import make_examples
 from keras_distil.runs.run_folder import STUDENT_FILE, Run
 from keras_distil.runs.task_results import find_best_student
 from keras_distil.runs.tasks import load_task
@@ -130,6 +131,14 @@ def export_file(
     settings = recipe.export or config.ExportSection()
     if scored and task is not None:
         held_out, representative = _task_examples(recipe, task)
+    elif is_embedder(model):
+        held_out, representative = make_examples(
+            recipe,
+            model,
+            progress,
+            compared=_SEQUENCES,
+            fitted=_REPRESENTATIVE,
+        )
     else:
         held_out, representative = _text_examples(recipe, model, progress)
     offered = {
@@ -152,7 +161,7 @@ def export_file(
                 tokenizer,
                 format=format_,
                 overwrite=overwrite,
-                held_out=held_out,
+                held_out=_without_score(held_out, model, name),
                 **options,
             )
         )
@@ -182,6 +191,16 @@ def _options(
     name = _base(name)
     taken = export.find_exporter(name).options()
     return name, special | {k: v for k, v in offered.items() if k in taken}
+
+
+def _without_score(
+    examples: export.Examples | None, model: Task, name: str
+) -> export.Examples | None:
+    """Drops an embedder's score where vectors are compared to 4 digits."""
+    is_rounded = "int" in name or name == _STATIC_TABLE
+    if examples is None or not is_embedder(model) or is_rounded:
+        return examples
+    return dataclasses.replace(examples, score=None)
 
 
 def _base(name: str) -> str:

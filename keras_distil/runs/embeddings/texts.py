@@ -10,6 +10,7 @@ from keras_distil.data.corpus.texts import TextCorpus, prepare_texts
 from keras_distil.data.tasks.encoding import TextEncoder, join_examples
 from keras_distil.runs.corpus import cache_folder, make_sources
 from keras_distil.runs.run_folder import Run
+from keras_distil.utils.progress import Progress
 
 # Texts that are encoded at a time.
 _AT_ONCE = 4096
@@ -38,15 +39,7 @@ def read_texts(run: Run) -> RunTexts:
         ValueError: if there is no text to train on, or none held out.
     """
     recipe = run.recipe
-    with run.progress.bar("Read texts (units)") as bar:
-        corpus = prepare_texts(
-            make_sources(recipe),
-            kind=recipe.data.texts,
-            held_out_fraction=recipe.data.held_out_fraction,
-            max_skipped_fraction=recipe.data.max_skipped_fraction,
-            cache_dir=cache_folder() / "texts",
-            progress=bar.update_of,
-        )
+    corpus = open_corpus(recipe, run.progress)
     run.progress.say(f"Texts: {corpus}")
     for line in corpus.report.lost.warnings():
         run.progress.warn(line)
@@ -61,6 +54,24 @@ def read_texts(run: Run) -> RunTexts:
         corpus.held_out.spaced(recipe.evaluate.sequences)[:],
         corpus.fingerprint,
     )
+
+
+def open_corpus(recipe: config.Recipe, progress: Progress) -> TextCorpus:
+    """Reads the recipe's texts, or finds them read.
+
+    Raises:
+        FileNotFoundError: if a source has no files.
+        ValueError: if there is no text.
+    """
+    with progress.bar("Read texts (units)") as bar:
+        return prepare_texts(
+            make_sources(recipe),
+            kind=recipe.data.texts,
+            held_out_fraction=recipe.data.held_out_fraction,
+            max_skipped_fraction=recipe.data.max_skipped_fraction,
+            cache_dir=cache_folder() / "texts",
+            progress=bar.update_of,
+        )
 
 
 def _count_used(recipe: config.Recipe, corpus: TextCorpus) -> int | None:
