@@ -20,12 +20,7 @@ from keras_distil.runs.corpus import (
     make_held_out_batches,
     make_training_batches,
 )
-from keras_distil.runs.embeddings.teacher import tokenizer_of
-from keras_distil.runs.embeddings.texts import (
-    choose_texts,
-    encode,
-    open_texts,
-)
+from keras_distil.runs.embeddings.examples import make_examples
 from keras_distil.runs.run_folder import STUDENT_FILE, Run
 from keras_distil.runs.task_results import find_best_student
 from keras_distil.runs.tasks import load_task
@@ -137,8 +132,14 @@ def export_file(
     held_out: Any
     if scored and task is not None:
         held_out, representative = _task_examples(recipe, task)
-    elif recipe.distill is not None and recipe.distill.embeds:
-        held_out, representative = _embedding_examples(recipe, model)
+    elif is_embedder(model):
+        held_out, representative = make_examples(
+            recipe,
+            model,
+            progress,
+            compared=_SEQUENCES,
+            fitted=_REPRESENTATIVE,
+        )
     else:
         held_out, representative = _text_examples(recipe, model, progress)
     offered = {
@@ -161,7 +162,7 @@ def export_file(
                 tokenizer,
                 format=format_,
                 overwrite=overwrite,
-                held_out=held_out,
+                held_out=_without_score(held_out, model, name),
                 **options,
             )
         )
@@ -193,6 +194,16 @@ def _options(
     return name, special | {k: v for k, v in offered.items() if k in taken}
 
 
+def _without_score(
+    examples: export.Examples | None, model: Task, name: str
+) -> export.Examples | None:
+    """Drops an embedder's score where vectors are compared to 4 digits."""
+    is_rounded = "int" in name or name == _STATIC_TABLE
+    if examples is None or not is_embedder(model) or is_rounded:
+        return examples
+    return dataclasses.replace(examples, score=None)
+
+
 def _base(name: str) -> str:
     """Returns the format of `export.export` for a recipe's format."""
     return "litert" if name.startswith(_LITERT) else name
@@ -217,26 +228,6 @@ def _text_examples(
             make_held_out_batches(recipe, prepared), _SEQUENCES
         ),
         export.Examples.from_dataset(train, _REPRESENTATIVE),
-    )
-
-
-def _embedding_examples(
-    recipe: config.Recipe, model: Task
-) -> tuple[list[str], export.Examples]:
-    """Held-out texts of the recipe, and training texts as token ids."""
-    texts = choose_texts(recipe, open_texts(recipe))
-    train = encode(
-        tokenizer_of(model, "the student"),
-        texts.train[:_REPRESENTATIVE],
-        prompt="",
-        max_length=recipe.data.sequence_length,
-    )
-    batches = data.padded_batches(train, batch_size=_REPRESENTATIVE)
-    return (
-        texts.held_out[:_SEQUENCES],
-        export.Examples.from_inputs(
-            (inputs for _, inputs in batches), _REPRESENTATIVE
-        ),
     )
 
 

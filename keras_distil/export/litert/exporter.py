@@ -32,6 +32,9 @@ PRECISIONS = converter.PRECISIONS
 # Precisions whose weights or activations are fitted to representative texts.
 FITTED = ("dynamic_int8", FULL_INT8)
 
+# Points of 100 that vectors may lose in 8 bits, as a share of 1.
+_VECTOR_SCORE = 0.003
+
 Representative = Sequence[str] | parity.Examples
 
 
@@ -153,6 +156,17 @@ class LiteRTExporter(Exporter):
     def what(self) -> str:
         """The name of this export in messages."""
         return f"{super().what} in {self.precision}"
+
+    @property
+    def tolerance(self) -> parity.Tolerance:
+        """The tolerance, with a closer score for vectors in 8 bits."""
+        tolerance = super().tolerance
+        if (
+            self.student.kind == SENTENCE_EMBEDDING
+            and self.precision == "dynamic_int8"
+        ):
+            return dataclasses.replace(tolerance, score_loss=_VECTOR_SCORE)
+        return tolerance
 
     def cut(self, examples: parity.Examples) -> parity.Examples:
         """Cuts examples to the longest sequence that the file takes."""

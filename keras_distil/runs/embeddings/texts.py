@@ -1,7 +1,7 @@
 """The texts of a run of embeddings, and what models read of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import tokenizers
 
@@ -10,6 +10,7 @@ from keras_distil.data.corpus.texts import TextCorpus, prepare_texts
 from keras_distil.data.tasks.encoding import TextEncoder, join_examples
 from keras_distil.runs.corpus import cache_folder, make_sources
 from keras_distil.runs.run_folder import Run
+from keras_distil.utils.progress import Progress
 
 # Texts that are encoded at a time.
 _AT_ONCE = 4096
@@ -37,8 +38,8 @@ def read_texts(run: Run) -> RunTexts:
         FileNotFoundError: if a source has no files.
         ValueError: if there is no text to train on, or none held out.
     """
-    with run.progress.bar("Read texts (units)") as bar:
-        corpus = open_texts(run.recipe, progress=bar.update_of)
+    recipe = run.recipe
+    corpus = open_corpus(recipe, run.progress)
     run.progress.say(f"Texts: {corpus}")
     for line in corpus.report.lost.warnings():
         run.progress.warn(line)
@@ -48,32 +49,29 @@ def read_texts(run: Run) -> RunTexts:
             f"Received: {len(corpus.held_out)}. Add text, or raise "
             "`data.held_out_fraction`."
         )
-    return choose_texts(run.recipe, corpus)
-
-
-def open_texts(
-    recipe: config.Recipe,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> TextCorpus:
-    """Takes the texts of a recipe from the cache, or reads its sources."""
-    return prepare_texts(
-        make_sources(recipe),
-        kind=recipe.data.texts,
-        held_out_fraction=recipe.data.held_out_fraction,
-        max_skipped_fraction=recipe.data.max_skipped_fraction,
-        cache_dir=cache_folder() / "texts",
-        progress=progress,
-    )
-
-
-def choose_texts(recipe: config.Recipe, corpus: TextCorpus) -> RunTexts:
-    """Returns the texts that a run uses."""
     return RunTexts(
         corpus.train.spaced(_count_used(recipe, corpus)),
         corpus.held_out.spaced(recipe.evaluate.sequences)[:],
         corpus.fingerprint,
     )
+
+
+def open_corpus(recipe: config.Recipe, progress: Progress) -> TextCorpus:
+    """Reads the recipe's texts, or finds them read.
+
+    Raises:
+        FileNotFoundError: if a source has no files.
+        ValueError: if there is no text.
+    """
+    with progress.bar("Read texts (units)") as bar:
+        return prepare_texts(
+            make_sources(recipe),
+            kind=recipe.data.texts,
+            held_out_fraction=recipe.data.held_out_fraction,
+            max_skipped_fraction=recipe.data.max_skipped_fraction,
+            cache_dir=cache_folder() / "texts",
+            progress=bar.update_of,
+        )
 
 
 def _count_used(recipe: config.Recipe, corpus: TextCorpus) -> int | None:
