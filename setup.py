@@ -73,7 +73,10 @@ setup(
         "test": [
             # Its local runner; the tests compare what it writes.
             "apache-beam>=2.77",
+            # They run the notebook of the docs.
+            "ipykernel>=6.29",
             "mypy>=1.18",
+            "nbclient>=0.10",
             "packaging>=24.0",
             # The extra `onnx`.
             "onnx>=1.17",

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def test_it_runs(tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Its `python` is this one.
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     nbclient.NotebookClient(
         notebook,
