@@ -87,6 +87,7 @@ CLASSES = {
         "Warmup",
     ),
     "teachers.masked_lm.cached": ("CachedTeacher",),
+    "teachers.predictions.teacher": ("PredictedTeacher",),
     "teachers.tasks.cached": ("CachedTaskTeacher",),
     "training.distiller": ("Distiller",),
 }
