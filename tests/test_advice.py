@@ -41,6 +41,7 @@ FIRST = "tests/test_first_script.py::test_the_page_prints_what_it_says"
 HUB = f"{HERE}::test_the_hub_s_command_and_variable"
 EMBEDDERS = "tests/models/test_load_embedding_model.py"
 POOLING = f"{EMBEDDERS}::test_the_advice_for_an_unknown_pooling_helps"
+PREDICTIONS = "tests/runs/test_predictions.py"
 READS_TEXTS = f"{EMBEDDERS}::test_a_folder_of_a_mean"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
 SHIPS_EMBEDDERS = (
@@ -72,6 +73,30 @@ TABLE = {
     ("runs/earlier_runs", "gives its files the present names"): (
         "tests/runs/test_earlier_runs.py"
         "::test_the_baseline_of_an_earlier_run_is_found_as_its_message_says"
+    ),
+    ("runs/predict", "add --recipe, the recipe or the run that"): (
+        f"{PREDICTIONS}::test_the_command_finds_the_run_of_a_model"
+    ),
+    ("runs/predict", "is there already. Remove it, or give another --out"): (
+        f"{PREDICTIONS}::test_the_command_finds_the_run_of_a_model"
+    ),
+    ("runs/predict", "give them a --max-length, or the `stride` of"): (
+        f"{PREDICTIONS}::test_longer_texts_are_counted_and_read_whole"
+    ),
+    ("runs/predict", "`--task` must name one of the recipe's tasks"): (
+        f"{PREDICTIONS}::test_options_are_checked"
+    ),
+    ("runs/predict", "`--max-length` must be at most"): (
+        f"{PREDICTIONS}::test_options_are_checked"
+    ),
+    ("runs/prediction_files", "`--column` must be KEY=NAME"): (
+        f"{PREDICTIONS}::test_options_are_checked"
+    ),
+    ("teachers/predictions/reading", "as `keras-distil predict` writes"): (
+        f"{PREDICTIONS}::test_rows_without_ids_and_unlabelled_text"
+    ),
+    ("teachers/predictions/reading", "predict` writes those of a whole"): (
+        f"{PREDICTIONS}::test_a_batch_has_the_gradients_of_the_live_teacher"
     ),
     ("runs/tasks", "--set data.root=FOLDER"): (
         f"{HERE}::test_files_of_tasks_with_their_folder"

@@ -84,6 +84,10 @@ def _example(*lines: str) -> str:
 _RECIPE = "RECIPE: a YAML file, or a name from `keras-distil recipes`."
 _RUN_OR_RECIPE = "RECIPE: the folder of a run, a YAML file or a shipped name."
 _RUN = "RUN: the folder of a run, or of a search."
+_MODEL_AND_FILE = (
+    "MODEL: a folder of Hugging Face or KerasHub, or a `.keras` file.\n\n"
+    "FILE: rows of its task, with or without labels."
+)
 _NAME = "NAME: one of those that `keras-distil recipes` lists."
 
 # The help lists commands in this order.
@@ -116,6 +120,14 @@ _add(
     epilog=_example(
         "keras-distil evaluate glue --task rte \\",
         "  --model saved_models/glue/tasks/rte/student/seed_0/model.keras",
+    ),
+)
+_add(
+    students.predict,
+    _MODEL_AND_FILE,
+    epilog=_example(
+        "keras-distil predict my-bert-classifier tickets.csv \\",
+        "  --output predictions.jsonl",
     ),
 )
 _add(

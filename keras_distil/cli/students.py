@@ -56,6 +56,60 @@ def evaluate(
         printing.say(f"To hand in: {submission}")
 
 
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", hidden=True)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", hidden=True)],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The JSONL file to write."),
+    ],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="A recipe or run that has the model's tokenizer, or the "
+            "columns and lengths of the file.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="The task of --recipe."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=NAME",
+            help="A column of FILE, such as text=body. May be repeated.",
+        ),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=8, help="Tokens per text. Default: 128."),
+    ] = None,
+    quiet_: Quiet = False,
+) -> None:
+    """Write a fine-tuned model's predictions for a file of a task."""
+    resolved, found = None, recipe
+    if recipe is None:
+        found, task = run_folder.find_run_of_model(Path(model), task)
+    if found is not None:
+        resolved, _ = load_run_or_recipe(found, None)
+    quiet.import_tensorflow()
+    from keras_distil.runs import predict as predictions
+
+    count = predictions.predict_file(
+        model,
+        file,
+        output,
+        recipe=resolved,
+        task=task,
+        columns=column or (),
+        max_length=max_length,
+        progress=Progress(quiet=quiet_),
+    )
+    printing.say(f"Predictions: {output} ({count:,} rows)")
+
+
 def export(
     recipe: RecipePath,
     model: ModelFile = None,

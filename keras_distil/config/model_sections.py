@@ -4,6 +4,7 @@ import reprlib
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
+    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -18,6 +19,7 @@ from keras_distil.utils.section import (
     Positive,
     Section,
     StepCount,
+    as_list,
 )
 
 LayerChoice: TypeAlias = Literal["alternate", "paper_code", "first", "last"]
@@ -103,8 +105,10 @@ class TeacherSection(Section):
     With `task_source`, the recipe's only task has a teacher that is fine-tuned
     already: a folder of Hugging Face or KerasHub, `hf://organisation/name` or a
     `.keras` file. `source` is then only read for its tokenizer, and may be left
-    out if the folder has one. A teacher that scores no better than a constant
-    answer stops the run, unless `allow_chance_score` is true.
+    out if the folder has one. With `predictions`, JSONL files, the task's
+    teacher is known by these alone; `source` then brings the tokenizer, and the
+    encoder of which students are made. A teacher that scores no better than a
+    constant answer stops the run, unless `allow_chance_score` is true.
 
     `license` is for the model card; null uses the checkpoint's. `dimension`
     is for embeddings: the teacher's vectors are reduced to that many principal
@@ -112,6 +116,10 @@ class TeacherSection(Section):
     """
 
     task_source: PathText | None = None
+    predictions: (
+        Annotated[list[PathText], BeforeValidator(as_list), Field(min_length=1)]
+        | None
+    ) = None
     allow_chance_score: bool = False
     source: Annotated[PathText | None, Field(validate_default=True)] = None
     allow_new_head: bool = False
@@ -122,8 +130,13 @@ class TeacherSection(Section):
 
     @property
     def is_given(self) -> bool:
-        """Whether the teacher of the task is fine-tuned already."""
-        return self.task_source is not None
+        """Whether the teacher of the task is there already."""
+        return self.task_source is not None or self.predictions is not None
+
+    @property
+    def given_key(self) -> str:
+        """The key that gives the teacher of the task."""
+        return "task_source" if self.predictions is None else "predictions"
 
     @property
     def tokenizer_source(self) -> str:
@@ -134,6 +147,18 @@ class TeacherSection(Section):
     def encoder_source(self) -> str:
         """The source whose encoder students are made from."""
         return self.task_source or self.source or ""
+
+    @field_validator("predictions")
+    @classmethod
+    def _one_teacher_is_given(
+        cls, predictions: list[str] | None, info: ValidationInfo
+    ) -> list[str] | None:
+        if predictions is not None and info.data.get("task_source"):
+            raise ValueError(
+                "are those of a teacher that is not at hand; remove them, or "
+                f"`task_source`. Received: {predictions!r:.80}."
+            )
+        return predictions
 
     @field_validator("source")
     @classmethod

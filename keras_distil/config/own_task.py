@@ -17,6 +17,7 @@ from keras_distil.utils.section import (
     Count,
     NonEmptyText,
     Section,
+    as_list,
     each_once,
 )
 
@@ -53,11 +54,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 _LABELLED = ("classification", "multi_label", "token_classification")
 
 
-def _as_list(value: Any) -> Any:
-    """Returns one text as a list of one."""
-    return [value] if isinstance(value, str) else value
-
-
 def _as_text(value: Any) -> Any:
     """Returns a whole number in a list of labels as text."""
     if isinstance(value, bool):
@@ -80,7 +76,7 @@ def _check_encoding(name: str) -> str:
 
 
 Paths: TypeAlias = Annotated[
-    list[NonEmptyText], BeforeValidator(_as_list), Field(min_length=1)
+    list[NonEmptyText], BeforeValidator(as_list), Field(min_length=1)
 ]
 Label: TypeAlias = Annotated[NonEmptyText, BeforeValidator(_as_text)]
 

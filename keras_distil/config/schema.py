@@ -73,11 +73,17 @@ class Recipe(Section):
 
     @property
     def cuts_students(self) -> bool:
-        """Whether students begin as layers of a task's fine-tuned teacher."""
+        """Whether students are made of teachers, without a general stage."""
         return _cuts_students(self.distill, self.student)
 
     def cuts(self, row: str) -> bool:
         """Whether a row begins as layers of a task's fine-tuned teacher."""
+        if self.teacher.predictions is not None:
+            return False
+        return self.makes(row)
+
+    def makes(self, row: str) -> bool:
+        """Whether a row is made of a teacher without a general stage."""
         if self.student is None or not self.cuts_students:
             return False
         is_given = self.student.baseline_source is not None
@@ -103,6 +109,22 @@ class Recipe(Section):
         if student.get("source") is not None or "rows" in finetune:
             return values
         return {**values, "finetune": {**finetune, "rows": list(_CUT_ROWS)}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_losses(cls, values: Any) -> Any:
+        """Leaves losses on states out where there are predictions alone."""
+        if not isinstance(values, dict):
+            return values
+        teacher, finetune = values.get("teacher"), values.get("finetune")
+        if not (isinstance(teacher, dict) and isinstance(finetune, dict)):
+            return values
+        if teacher.get("predictions") is None or "losses" in finetune:
+            return values
+        if finetune.get("stages") is not None:
+            return values
+        losses: dict[str, Any] = {"label": {}, "soft_target": {}}
+        return {**values, "finetune": {**finetune, "losses": losses}}
 
     @field_validator("name")
     @classmethod
@@ -305,29 +327,55 @@ def _check_given_teacher(
     finetune: FineTuneSection | None,
 ) -> None:
     """Raises ValueError if a teacher of a task is to do something else."""
-    if distill is not None or teacher.train is not None:
+    key = f"`teacher.{teacher.given_key}`"
+    if teacher.task_source and (distill is not None or teacher.train):
         raise ValueError(
-            "`teacher.task_source` is fine-tuned on a task and cannot teach "
-            "from text: distil in a recipe of its own, and give its student "
-            "as `student.source`; remove `distill` and `teacher.train`."
+            f"{key} is fine-tuned on a task and cannot teach from text: distil "
+            "in a recipe of its own, and give its student as `student.source`; "
+            "remove `distill` and `teacher.train`."
         )
     if finetune is None or len(finetune.tasks) != 1:
         names = finetune.task_names if finetune else []
         raise ValueError(
-            "`tasks` must be the one task of `teacher.task_source`. "
-            f"Received: {names}."
+            f"`tasks` must be the one task of {key}. Received: {names}."
         )
     if finetune.augment_copies:
         raise ValueError(
-            "`augment_copies` asks an untuned teacher for words, and "
-            "`teacher.task_source` is not one; use 0. Received: "
-            f"{finetune.augment_copies}."
+            f"`augment_copies` asks an untuned teacher for words, and {key} is "
+            f"not one; use 0. Received: {finetune.augment_copies}."
         )
     if finetune.teacher_seeds == "all":
         raise ValueError(
             "`teacher_seeds: all` is for teachers of several seeds, and "
-            "`teacher.task_source` is one; remove it. Received: 'all'."
+            f"{key} is one; remove it. Received: 'all'."
         )
+    if teacher.predictions is not None:
+        _check_predictions(finetune)
+
+
+def _check_predictions(finetune: FineTuneSection) -> None:
+    """Raises ValueError if predictions alone cannot do what is asked for."""
+    (name,) = finetune.task_names
+    if finetune.own_task(name) is None:
+        raise ValueError(
+            "`tasks` must be a mapping with files, whose rows "
+            f"`teacher.predictions` name. Received: {name!r}."
+        )
+    if finetune.teacher_cache:
+        raise ValueError(
+            "`teacher_cache` keeps the outputs of a teacher, and "
+            "`teacher.predictions` are kept in any case; remove it. Received: "
+            "true."
+        )
+    for stage in finetune.of_task(name).split_stages():
+        for loss, settings in stage.losses.by_name.items():
+            if settings.is_on_states or settings.is_on_attention:
+                what = "attention" if settings.is_on_attention else "states"
+                raise ValueError(
+                    f"the loss {loss} reads {what} of the teacher, which "
+                    "`teacher.predictions` do not have; remove it. Received: "
+                    f"losses: {', '.join(stage.losses.by_name)}."
+                )
 
 
 def _cuts_students(

@@ -8,6 +8,7 @@ import tokenizers
 from keras_hub.models import Task
 
 from keras_distil.data.tasks.squad import SquadExample
+from keras_distil.data.tasks.squad_windows import SquadWindows
 from keras_distil.evaluation.outputs import (
     Inputs,
     OutputFunction,
@@ -46,6 +47,11 @@ class SpanEvaluator:
     ) -> None:
         self._evaluator = SQuADEvaluator(examples, tokenizer, **settings)
         self.labels = {_SPLIT: np.zeros((len(examples), 2), np.float32)}
+
+    @property
+    def windows(self) -> SquadWindows:
+        """All windows of the questions."""
+        return self._evaluator.windows
 
     def inputs(self) -> Iterator[Inputs]:
         """Yields all windows in batches."""

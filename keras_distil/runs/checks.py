@@ -14,7 +14,9 @@ from keras_distil.models.shape import EncoderShape, encoder_shape
 def teacher_shape(recipe: config.Recipe) -> tuple[EncoderShape, str]:
     """Finds the shape of the teacher, see `models.shape.encoder_shape`."""
     teacher = recipe.teacher
-    return encoder_shape(teacher.encoder_source, of_task=teacher.is_given)
+    return encoder_shape(
+        teacher.encoder_source, of_task=teacher.task_source is not None
+    )
 
 
 def check_lengths(

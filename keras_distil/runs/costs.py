@@ -49,11 +49,14 @@ def measure_costs(
     run.progress.say("Measure latency")
     length = run.recipe.evaluate.latency_length
     measured: dict[str, keras.Model] = dict(encoders)
+    # A linear model is not measured beside transformers.
+    unmeasured = [score_table.NGRAMS]
+    if run.recipe.teacher.predictions is not None:
+        unmeasured.append(score_table.TEACHER)
     rows: list[str] = [
-        # A linear model is not measured beside transformers.
         row
         for row in finetune_section(run.recipe).rows
-        if row != score_table.NGRAMS
+        if row not in unmeasured
     ]
     calls = {}
     for row in rows:

@@ -72,25 +72,26 @@ def finetune(
     }
     metrics: dict[str, significance.Metric] = {}
     # ELMo appears in the table with its costs only.
-    others = (score_table.ELMO, score_table.NGRAMS)
+    others = [score_table.ELMO, score_table.NGRAMS]
+    if run.recipe.teacher.predictions is not None:
+        others.append(score_table.TEACHER)
     rows = [row for row in settings.rows if row not in others]
     report_caches(run, tasks, encoders)
     later = sum(_updates_left(run, x, encoders, rows) for x in tasks.values())
     for name, task in tasks.items():
         later -= _updates_left(run, task, encoders, rows)
         train_rows(run, task, encoders, rows, later=later)
-        made = rows
-        if score_table.NGRAMS in settings.rows and score_ngrams(run, task):
-            made = [*rows, score_table.NGRAMS]
-        for row in made:
+        if score_table.NGRAMS in settings.rows:
+            score_ngrams(run, task)
+        for row in results:
             trainings = plan_row(run, name, row)
-            results[row][name] = read_task_result(trainings, task)
+            # Predictions of some rows have no score, nor n-grams of some kinds.
+            if all(planned.is_finished for planned in trainings):
+                results[row][name] = read_task_result(trainings, task)
         if task.metric is not None:
             metrics[name] = task.metric
-    if not results.get(score_table.NGRAMS, True):
-        del results[score_table.NGRAMS]
     return make_table(
-        results,
+        {x: y for x, y in results.items() if y or x == score_table.ELMO},
         costs,
         score_table.PUBLISHED,
         metrics=metrics,

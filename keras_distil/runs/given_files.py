@@ -37,6 +37,12 @@ def check_given_files(recipe: config.Recipe) -> None:
         _check_file("student.baseline_source", students["baseline"])
     if "student" in students:
         _check_file("student.source", students["student"])
+    for predictions in recipe.teacher.predictions or ():
+        if not Path(predictions).is_file():
+            raise FileNotFoundError(
+                f"`teacher.predictions` is {predictions}, but there is no such "
+                "file."
+            )
     train = recipe.teacher.train
     if train is not None and train.initial_adapter is not None:
         _check_file("teacher.train.initial_adapter", train.initial_adapter)

@@ -8,6 +8,8 @@ from keras_hub.models import MaskedLM
 
 from keras_distil import config, data
 from keras_distil.data.tasks import mixing
+from keras_distil.data.tasks.dev_split import text_digests
+from keras_distil.data.tasks.row_keys import RowKeys
 from keras_distil.data.tasks.unlabelled import (
     TextColumns,
     UnlabelledTexts,
@@ -20,7 +22,12 @@ from keras_distil.runs.augmented import write_copies
 from keras_distil.runs.corpus import cache_folder, load_tokenizer
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
-from keras_distil.runs.tasks import BuiltTask, count_unknown, squad_lengths
+from keras_distil.runs.tasks import (
+    UNLABELLED,
+    BuiltTask,
+    count_unknown,
+    squad_lengths,
+)
 
 # The columns of an own task's texts, as its entry calls them.
 _TEXTS = ("text", "text_pair")
@@ -61,7 +68,11 @@ def add_unlabelled(run: Run, task: BuiltTask) -> BuiltTask:
     data.check_unknown(unknown, total, where, token=token)
     for line in data.unknown_warnings(unknown, total, where, token=token):
         run.progress.warn(line)
-    return dataclasses.replace(task, unlabelled=examples)
+    keys = dict(task.keys)
+    if isinstance(texts, UnlabelledTexts):
+        hashes = text_digests(texts.first, texts.second)
+        keys[UNLABELLED] = RowKeys(UNLABELLED, hashes)
+    return dataclasses.replace(task, unlabelled=examples, keys=keys)
 
 
 def read_unlabelled_files(

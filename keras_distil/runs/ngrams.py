@@ -36,24 +36,23 @@ _WORD = re.compile(r"\w+")
 _Ids: TypeAlias = np.ndarray
 
 
-def score_ngrams(run: Run, task: BuiltTask) -> bool:
+def score_ngrams(run: Run, task: BuiltTask) -> None:
     """Fits and scores the linear model of a task, unless that is done.
+
+    Answers that are parts of a text have none, and a line says so.
 
     Args:
         run: the run.
         task: the task.
-
-    Returns:
-        Whether there is one: answers that are parts of a text have none.
     """
     if task.kind not in _FITS:
         run.progress.say(
             f"{task.name}: no row ngrams, since answers are parts of the text"
         )
-        return False
+        return
     planned = plan_training(run, task.name, score_table.NGRAMS, seed=0)
     if planned.is_finished:
-        return True
+        return
     started = time.perf_counter()
     examples = task.train
     said = ""
@@ -74,7 +73,6 @@ def score_ngrams(run: Run, task: BuiltTask) -> bool:
         planned.folder.mkdir(parents=True, exist_ok=True)
     write_result(run, planned, predictions, result)
     run.progress.say(f"{task.name}/ngrams: {100 * score:.1f}{said}")
-    return True
 
 
 def fit_ngrams(

@@ -105,6 +105,25 @@ def locked(folder: Path, *, writes: bool = True) -> Iterator[None]:
         yield
 
 
+def find_run_of_model(
+    path: Path, task: str | None
+) -> tuple[str | None, str | None]:
+    """Finds the run and the task of a model's file in a run's folder.
+
+    Args:
+        path: the file, `RUN/tasks/TASK/ROW/SEED/model.keras`.
+        task: a task that is named already.
+
+    Returns:
+        The run's folder and the task; None and `task` for other files.
+    """
+    parents = path.absolute().parents
+    if len(parents) > 4 and parents[3].name == "tasks":
+        if (parents[4] / "recipe.yaml").is_file():
+            return str(parents[4]), task or parents[2].name
+    return None, task
+
+
 def open_run(
     recipe: config.Recipe,
     folder: str | os.PathLike,

@@ -97,6 +97,8 @@ def measure_calibration(
                 (score_table.TEACHER, beside / MODEL_FILE),
                 (score_table.STUDENT, student),
             )
+            # Of a teacher there may be no more than predictions.
+            if path.is_file()
         }
     return errors
 

@@ -18,6 +18,7 @@ from keras_distil.runs.embeddings.teacher import load_checked_embedder
 from keras_distil.runs.exports import export_run
 from keras_distil.runs.finetuning import finetune
 from keras_distil.runs.given_files import check_given_files
+from keras_distil.runs.given_predictions import keep_given_predictions
 from keras_distil.runs.given_teacher import keep_given_teacher
 from keras_distil.runs.more_text import add_unlabelled
 from keras_distil.runs.report import model_card, result_table, write_page
@@ -155,9 +156,12 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
             name: add_unlabelled(run, task)
             for name, task in load_tasks(run).items()
         }
-        if recipe.teacher.is_given:
-            for task in tasks.values():
+        for task in tasks.values() if recipe.teacher.is_given else ():
+            if recipe.teacher.task_source is not None:
                 keep_given_teacher(run, task)
+            else:
+                words = teacher.model.backbone.vocabulary_size
+                keep_given_predictions(run, task, vocabulary_size=words)
     report: dict[str, Any] = {"name": recipe.name}
     if reads_text and found is None:
         work = distill_embeddings if embeds else _run_on_text

@@ -138,12 +138,14 @@ def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
 
 
 def stand_in_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
-    """Makes models of the sizes of students that are cut later, by row.
+    """Makes students of the untuned teacher, by row.
+
+    Students that are cut from a fine-tuned teacher later have their sizes.
 
     Raises:
         ValueError: if a loss pairs layers that do not exist.
     """
-    rows = [x for x in finetune_section(run.recipe).rows if run.recipe.cuts(x)]
+    rows = [x for x in finetune_section(run.recipe).rows if run.recipe.makes(x)]
     if not rows:
         return {}
     return dict.fromkeys(rows, make_student(run.recipe, teacher))

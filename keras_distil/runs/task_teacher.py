@@ -14,6 +14,7 @@ from keras_distil.losses import registry
 from keras_distil.models import forward, load_task_model
 from keras_distil.runs import score_table
 from keras_distil.runs.corpus import load_tokenizer
+from keras_distil.runs.given_predictions import open_predictions
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.task_results import (
@@ -53,6 +54,8 @@ def open_teacher(
     Returns:
         The teacher, or what stands for it.
     """
+    if run.recipe.teacher.predictions is not None:
+        return open_predictions(run, planned.task)
     teacher = load_task_model(source)
     settings = finetune_section(run.recipe)
     if not settings.teacher_cache:

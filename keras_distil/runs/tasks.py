@@ -1,6 +1,7 @@
 """The tasks of a run, read and encoded."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import tokenizers
 from keras_distil import config, data, evaluation
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.config.own_task import OwnTask
+from keras_distil.data.tasks.row_keys import RowKeys
 from keras_distil.data.tasks.selection import (
     split_examples,
     split_questions,
@@ -22,6 +24,8 @@ from keras_distil.runs.sections import finetune_section
 
 # Folder of a run with the token ids of tasks from files.
 FEATURES = "features"
+# The part of a task that only its teacher labels.
+UNLABELLED = "unlabelled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,8 @@ class BuiltTask:
         unknown_token: the tokenizer's unknown token; None if it has none.
         unlabelled: examples that only the teacher labels; None if there are
             none, or before `more_text.add_unlabelled`.
+        keys: by part, what predictions name the rows by; empty for tasks that
+            are not one's own.
         remarks: what the user should know of the data, one line each.
     """
 
@@ -59,6 +65,7 @@ class BuiltTask:
     unknown_token: str | None = "[UNK]"
     labels: tuple[str, ...] | None = None
     unlabelled: data.EncodedExamples | None = None
+    keys: Mapping[str, RowKeys] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property
@@ -217,6 +224,7 @@ def _own_task(
         evaluator=made.evaluator,
         metric=made.evaluator.counted_metric,
         labels=made.labels,
+        keys=made.keys,
         remarks=made.remarks,
     )
 

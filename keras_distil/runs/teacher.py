@@ -98,10 +98,17 @@ def load_teacher(
         )
     return models.load_teacher(
         recipe.teacher.encoder_source,
-        allow_new_head=recipe.teacher.allow_new_head,
+        allow_new_head=recipe.teacher.allow_new_head or _head_is_unread(recipe),
         dtype=dtype,
         seed=recipe.seed,
     )
+
+
+def _head_is_unread(recipe: config.Recipe) -> bool:
+    """Whether the teacher is there for its encoder alone."""
+    if recipe.teacher.predictions is None:
+        return False
+    return recipe.distill is None and recipe.teacher.train is None
 
 
 def load_checked_teacher(run: Run) -> MaskedLM:

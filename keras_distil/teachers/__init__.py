@@ -8,6 +8,10 @@ from keras_distil.teachers.masked_lm.cached import (
     cache_error,
 )
 from keras_distil.teachers.masked_lm.writing import cache_teacher
+from keras_distil.teachers.predictions.teacher import (
+    PredictedTeacher,
+    keep_predictions,
+)
 from keras_distil.teachers.stored import StoredTeacher
 from keras_distil.teachers.tasks.cached import (
     CachedTaskOutputs,
@@ -21,9 +25,11 @@ __all__ = [
     "CachedTaskOutputs",
     "CachedTaskTeacher",
     "CachedTeacher",
+    "PredictedTeacher",
     "StoredTeacher",
     "cache_embedding_teacher",
     "cache_error",
     "cache_task_teacher",
     "cache_teacher",
+    "keep_predictions",
 ]

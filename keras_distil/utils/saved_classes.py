@@ -88,6 +88,7 @@ CLASSES = {
     ),
     "teachers.embeddings.cached": ("CachedEmbeddingTeacher",),
     "teachers.masked_lm.cached": ("CachedTeacher",),
+    "teachers.predictions.teacher": ("PredictedTeacher",),
     "teachers.tasks.cached": ("CachedTaskTeacher",),
     "training.distiller": ("Distiller",),
 }

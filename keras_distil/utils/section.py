@@ -1,7 +1,7 @@
 """The base of sections, and the types of their values: no TensorFlow."""
 
 import os
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,11 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False
     )
+
+
+def as_list(value: Any) -> Any:
+    """Returns one text as a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 def each_once(values: list) -> list:

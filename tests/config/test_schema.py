@@ -263,6 +263,10 @@ def test_wrong_value_is_one_error(recipe_path, override, message):
 
 TASKS = "finetune={tasks: [rte], rows: %s}"
 GIVEN = ["distill=null", "teacher={task_source: x}"]
+OWN = (
+    "finetune={tasks: [{name: mine, kind: span, train: x.json}], rows: "
+    "[teacher, student], %s}"
+)
 UNLABELLED = (
     "finetune={tasks: [rte], rows: %s, by_task: {rte: {unlabelled: x.tsv}}"
 )
@@ -423,6 +427,23 @@ UNLABELLED = (
             "finetune: `teacher_seeds: all` is for teachers of several seeds",
         ),
         ([*GIVEN, "finetune={tasks: [rte]}", "student={}"], None),
+        (
+            ["teacher={source: x, task_source: y, predictions: z}"],
+            "teacher.predictions: are those of a teacher that is not at hand",
+        ),
+        (
+            ["teacher.predictions=x", "finetune={tasks: [rte]}"],
+            "finetune: `tasks` must be a mapping with files, whose rows `teach",
+        ),
+        (
+            ["teacher.predictions=x", OWN % "teacher_cache: true"],
+            "finetune: `teacher_cache` keeps the outputs of a teacher, and `te",
+        ),
+        (
+            ["teacher.predictions=x", OWN % "losses: {label: {}, cosine: {}}"],
+            "finetune: the loss cosine reads states of the teacher, which `tea",
+        ),
+        (["teacher.predictions=x", OWN % "seeds: [1]"], None),
         (
             ["distill=null", TRAIN % ("adapter", ""), "data.sources=[]"],
             "finetune: there is no text to train on",

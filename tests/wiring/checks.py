@@ -159,6 +159,18 @@ def _(runs, made):
     )
 
 
+@seen("teacher.predictions", "predicted", wanted=[0.2, 0.8])
+def _(runs, made):
+    """The student learns from them, in every example."""
+    fit = made.fit("mine/student/seed_0")
+    (outputs,) = {
+        tuple(map(float, row))
+        for x, *_ in fit.batches
+        for row in fit.distiller.teacher.take_outputs(x)[1].outputs
+    }
+    return [math.exp(x) for x in outputs]
+
+
 @seen("teacher.allow_chance_score", "given", wanted=1)
 def _(runs, made):
     """The teacher always says the same, and the student is trained."""

@@ -684,6 +684,25 @@ class Runs:
             stop_at="rte/student/seed_0",
         )
 
+    def _predicted(self, name: str) -> Recording:
+        """A teacher of which there are predictions alone."""
+        folder = self.home.root / "data" / "predicted"
+        toys.write_predicted(folder)
+        own = {
+            "name": "mine",
+            "kind": "classification",
+            "train": "predicted/train.csv",
+            "dev": "predicted/dev.csv",
+        }
+        teacher = {"predictions": str(folder / "predictions.jsonl")}
+        settings = {"tasks": [own], "rows": ["teacher", "student"]}
+        return self._start(
+            name,
+            {"teacher": teacher, "student": {"num_layers": 1}},
+            {"finetune": {**FINETUNE, **settings}},
+            stop_at="mine/student/seed_0",
+        )
+
     def _own(self, name: str) -> Recording:
         """Tasks from files, of which every setting is off its default."""
         own = {

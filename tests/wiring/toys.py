@@ -119,6 +119,24 @@ def write_own(folder: Path) -> None:
     (folder / "tfds.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_predicted(folder: Path) -> None:
+    """Writes texts of two classes, and predictions for those to train on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, letters in (("train", LETTERS[:20]), ("dev", LETTERS[20:])):
+        lines = ["id,text,label"]
+        lines += [
+            f"{name}{i},{letter} {letter},{('no', 'yes')[i % 2]}"
+            for i, letter in enumerate(letters)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    rows = [
+        {"id": f"train{i}", "probabilities": {"no": 0.2, "yes": 0.8}}
+        for i in range(20)
+    ]
+    text = "\n".join(map(json.dumps, rows)) + "\n"
+    (folder / "predictions.jsonl").write_text(text)
+
+
 def write_squad(folder: Path) -> None:
     """Writes SQuAD 1.1 with contexts of 8 letters and questions of 3."""
     generator = random.Random(1)

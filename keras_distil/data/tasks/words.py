@@ -31,6 +31,8 @@ class EncodedWords:
         words: int64, (places,), index of a word, counted through all sentences.
         windows: int64, (places,), index of the example that it is read from.
         positions: int64, (places,), position of its first piece there.
+        places: int64, (3, pieces), word, example and position of all first
+            pieces; more than `words` if windows share some.
         without_pieces: words of which the tokenizer makes nothing.
         unread: words beyond `max_length`, without windows.
     """
@@ -40,6 +42,7 @@ class EncodedWords:
     words: np.ndarray
     windows: np.ndarray
     positions: np.ndarray
+    places: np.ndarray
     without_pieces: int
     unread: int
 
@@ -174,6 +177,7 @@ class _Builder:
             words=word[best],
             windows=window[best],
             positions=position[best],
+            places=np.stack([word, window, position]),
             without_pieces=self._without,
             unread=self._words - self._without - len(best),
         )

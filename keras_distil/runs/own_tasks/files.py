@@ -1,7 +1,7 @@
 """What the tasks of all kinds that are read from files have in common."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from keras_distil import config
 from keras_distil.config.own_task import OwnTask
 from keras_distil.data.corpus.find_files import find_files
 from keras_distil.data.tasks.batches import EncodedExamples
+from keras_distil.data.tasks.row_keys import RowKeys
 from keras_distil.data.tasks.span_rows import SPAN_SUFFIXES
 from keras_distil.data.tasks.tables import (
     TABLE_SUFFIXES,
@@ -24,7 +25,7 @@ from keras_distil.data.tasks.word_rows import CONLL_SUFFIXES
 from keras_distil.evaluation.task_files import TaskEvaluator
 from keras_distil.runs.sections import finetune_section
 
-TEST = "test"
+TRAIN, TEST = "train", "test"
 # Fewer development rows than this say little.
 _FEW_ROWS = 50
 # Endings of the files of a kind, besides those of tables.
@@ -39,12 +40,14 @@ class OwnData:
         train: the training set.
         evaluator: scores models on the development set.
         labels: class names; None if the task has no classes.
+        keys: by part, what predictions name its rows by.
         remarks: what the user should know of the data, one line each.
     """
 
     train: EncodedExamples
     evaluator: TaskEvaluator
     labels: tuple[str, ...] | None
+    keys: Mapping[str, RowKeys]
     remarks: tuple[str, ...]
 
 

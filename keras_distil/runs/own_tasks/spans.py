@@ -11,14 +11,17 @@ from keras_distil import data
 from keras_distil.data.tasks.dev_split import (
     check_shared,
     choose_dev,
+    digests_of,
     text_digests,
 )
+from keras_distil.data.tasks.row_keys import RowKeys
 from keras_distil.data.tasks.span_rows import read_span_rows
 from keras_distil.data.tasks.squad import SquadExample
 from keras_distil.evaluation.spans import SpanEvaluator
 from keras_distil.evaluation.task_files import DEV, SpanTaskEvaluator
 from keras_distil.runs.own_tasks.files import (
     TEST,
+    TRAIN,
     Loader,
     OwnData,
     check_train,
@@ -73,23 +76,35 @@ class SpanLoader(Loader):
             "stride": self.entry.stride or settings.stride,
         }
         train = self.splits.pop("train")
+        windows = data.make_squad_windows(train, tokenizer, **lengths)
+        keys, splits = {TRAIN: _keys(TRAIN, train, windows)}, {}
+        for name, rows in self.splits.items():
+            splits[name] = SpanEvaluator(rows, tokenizer, **lengths)
+            keys[name] = _keys(name, rows, splits[name].windows)
         return OwnData(
             train=data.encode_windows(
-                data.make_squad_windows(train, tokenizer, **lengths),
+                windows,
                 pad_id=data.SpecialTokens.from_tokenizer(tokenizer).pad_id,
                 max_length=settings.max_length,
             ),
             evaluator=SpanTaskEvaluator(
-                self.entry.name,
-                str(self.entry.metric),
-                {
-                    name: SpanEvaluator(rows, tokenizer, **lengths)
-                    for name, rows in self.splits.items()
-                },
+                self.entry.name, str(self.entry.metric), splits
             ),
             labels=None,
+            keys=keys,
             remarks=tuple(self.remarks),
         )
+
+
+def _keys(
+    name: str, rows: Sequence[SquadExample], windows: data.SquadWindows
+) -> RowKeys:
+    return RowKeys(
+        name,
+        _questions(rows),
+        digests_of([row.id for row in rows]),
+        owners=windows.example,
+    )
 
 
 def _contexts(examples: Sequence[SquadExample]) -> np.ndarray:

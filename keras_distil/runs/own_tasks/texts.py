@@ -11,6 +11,7 @@ import tokenizers
 from keras_distil.data.tasks.batches import EncodedExamples
 from keras_distil.data.tasks.dev_split import check_shared, choose_dev
 from keras_distil.data.tasks.encoding import TextEncoder, join_examples
+from keras_distil.data.tasks.row_keys import RowKeys
 from keras_distil.data.tasks.text_rows import (
     RowForm,
     TextRows,
@@ -24,6 +25,7 @@ from keras_distil.evaluation.task_files import (
 )
 from keras_distil.runs.own_tasks.files import (
     TEST,
+    TRAIN,
     Loader,
     OwnData,
     check_train,
@@ -133,14 +135,25 @@ class TextLoader(Loader):
         if held_out:
             dev = TextSplit(join_examples(held_out), labels[self.held_out])
             splits = {DEV: dev, **splits}
+        parts = {TRAIN: examples}
+        parts |= {name: split.examples for name, split in splits.items()}
         return OwnData(
             train=self._with_labels(examples, labels[~self.held_out]),
             evaluator=TextTaskEvaluator(
                 entry.name, entry.kind, str(entry.metric), splits, self.names
             ),
             labels=self.names,
+            keys={x: self._keys(x, part) for x, part in parts.items()},
             remarks=tuple(self.remarks),
         )
+
+    def _keys(self, name: str, examples: EncodedExamples) -> RowKeys:
+        """Returns the keys of a part's rows."""
+        rows = self.others.get(name, self.train)
+        keys = RowKeys(name, rows.digests, rows.ids)
+        if name not in self.others:
+            keys = keys.chosen(self.held_out == (name == DEV), name)
+        return dataclasses.replace(keys, owners=examples.owners)
 
     def _labels(self, rows: TextRows) -> np.ndarray:
         labels = np.asarray(rows.labels)

@@ -7,8 +7,9 @@ from typing import Any
 import tokenizers
 
 from keras_distil.data.tasks.dev_split import check_shared, choose_dev
+from keras_distil.data.tasks.row_keys import RowKeys
 from keras_distil.data.tasks.word_rows import WordRows, read_word_rows
-from keras_distil.data.tasks.words import encode_words
+from keras_distil.data.tasks.words import EncodedWords, encode_words
 from keras_distil.evaluation.entities import check_entity_tags
 from keras_distil.evaluation.task_files import (
     DEV,
@@ -17,6 +18,7 @@ from keras_distil.evaluation.task_files import (
 )
 from keras_distil.runs.own_tasks.files import (
     TEST,
+    TRAIN,
     Loader,
     OwnData,
     check_train,
@@ -82,7 +84,8 @@ class WordLoader(Loader):
             "max_length": self.settings.max_length,
             "stride": entry.stride,
         }
-        train = self.splits.pop("train").sentences
+        rows = self.splits.pop("train")
+        train = rows.sentences
         encoded = encode_words(
             tokenizer,
             [each.words for each in train],
@@ -95,18 +98,30 @@ class WordLoader(Loader):
                 f"{encoded.without_pieces:,} words of {entry.name} have no "
                 "word piece, so what begins there is not learnt."
             )
-        splits = {}
+        keys, splits = {TRAIN: _keys(TRAIN, rows, encoded)}, {}
         for name, rows in self.splits.items():
             words = [each.words for each in rows.sentences]
             splits[name] = WordSplit(
                 encode_words(tokenizer, words, **sizes),
                 [each.tags or () for each in rows.sentences],
             )
+            keys[name] = _keys(name, rows, splits[name].encoded)
         return OwnData(
             train=encoded.examples,
             evaluator=WordTaskEvaluator(
                 entry.name, str(entry.metric), splits, self.names
             ),
             labels=self.names,
+            keys=keys,
             remarks=tuple(self.remarks),
         )
+
+
+def _keys(name: str, rows: WordRows, encoded: EncodedWords) -> RowKeys:
+    return RowKeys(
+        name,
+        rows.digests,
+        owners=encoded.examples.owners,
+        places=encoded.places,
+        counts=encoded.counts,
+    )

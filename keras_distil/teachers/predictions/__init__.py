@@ -1,0 +1,1 @@
+"""A teacher that is known by its predictions alone."""
