@@ -6,6 +6,7 @@ that it defines without an underscore. Nothing imports TensorFlow.
 """
 
 import ast
+import functools
 import importlib
 from pathlib import Path
 
@@ -27,6 +28,7 @@ PARTS = (
     "teachers",
 )
 _DISTILLER = "keras_distil.training.distiller"
+_parse = functools.cache(ast.parse)
 
 
 def public_objects(part: str) -> dict[str, str]:
@@ -41,8 +43,8 @@ def public_objects(part: str) -> dict[str, str]:
     package = f"keras_distil.{part}"
     folder = PACKAGE / part
     if not folder.is_dir():
-        return _defined(ast.parse(_read(folder.with_suffix(".py"))), package)
-    tree = ast.parse(_read(folder / "__init__.py"))
+        return _defined(_parse(_read(folder.with_suffix(".py"))), package)
+    tree = _parse(_read(folder / "__init__.py"))
     found = _imported(tree)
     if "_HOMES" in _assigned(tree):
         # Lazily loaded names; their module itself imports no TensorFlow.
@@ -59,10 +61,10 @@ def public_objects(part: str) -> dict[str, str]:
 
 
 def _followed(home: str) -> str:
-    """The definition of what another part offers, else the same name."""
+    """The definition of what a module may only have imported."""
     module, _, name = home.rpartition(".")
-    part = module.removeprefix("keras_distil.")
-    return public_objects(part)[name] if part in PARTS else home
+    elsewhere = _imported(_parse(_read(_source(module)))).get(name)
+    return home if elsewhere is None else _followed(elsewhere)
 
 
 def pages() -> dict[str, str]:
@@ -84,6 +86,7 @@ def pages() -> dict[str, str]:
     return made
 
 
+@functools.cache
 def anchors() -> dict[str, list[str]]:
     """The ids that the pages must have, by path: one per public object."""
     found = {f"{FOLDER}/distiller.md": ["keras_distil.Distiller"]}
@@ -96,10 +99,27 @@ def anchors() -> dict[str, list[str]]:
 
 def _entry(package: str, name: str, home: str, level: int = 2) -> str:
     """A heading by the public name, and the docstring of the definition."""
-    return (
+    head = (
         f"{'#' * level} {name} {{#{package}.{name}}}\n\n"
-        f"`from {package} import {name}`\n\n::: {home}\n"
+        f"`from {package} import {name}`\n\n"
     )
+    return f"{head}{_constant(home) or f'::: {home}'}\n"
+
+
+def _constant(home: str) -> str:
+    """The comment before a constant, and its code; "" for other objects."""
+    module, _, name = home.rpartition(".")
+    text = _read(_source(module))
+    for node in _parse(text).body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(getattr(x, "id", None) == name for x in targets):
+            above = text.splitlines()[: node.lineno - 1]
+            comment: list[str] = []
+            while above and above[-1].startswith("# "):
+                comment.insert(0, above.pop().removeprefix("# "))
+            code = ast.get_source_segment(text, node)
+            return "\n".join([*comment, "", "```python", f"{code}", "```"])
+    return ""
 
 
 def _summary(part: str) -> str:
@@ -107,7 +127,7 @@ def _summary(part: str) -> str:
     path = PACKAGE / part / "__init__.py"
     if not path.exists():
         path = PACKAGE / f"{part}.py"
-    return (ast.get_docstring(ast.parse(_read(path))) or "").split("\n\n")[0]
+    return (ast.get_docstring(_parse(_read(path))) or "").split("\n\n")[0]
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
@@ -141,16 +161,17 @@ def _defined(tree: ast.Module, package: str) -> dict[str, str]:
     }
 
 
-def _read(path: Path) -> str:
-    return path.read_text("utf-8")
-
-
 def missing_docstrings() -> list[str]:
-    """Says which public classes and functions have no docstring."""
+    """Says which public objects have no docstring, or cannot be found.
+
+    A constant has none; its page shows the code.
+    """
     problems = []
     for part in PARTS:
         for name, home in public_objects(part).items():
             node = _definition(home)
+            if node is None and not _constant(home):
+                problems.append(f"keras_distil.{part}.{name} is not at {home}")
             if node is not None and not ast.get_docstring(node):
                 problems.append(f"keras_distil.{part}.{name} has no docstring")
     return problems
@@ -159,11 +180,17 @@ def missing_docstrings() -> list[str]:
 def _definition(home: str) -> ast.ClassDef | ast.FunctionDef | None:
     """The class or function of a full name; None for a constant."""
     module, _, name = home.rpartition(".")
-    path = ROOT / module.replace(".", "/")
-    if path.is_dir():
-        path = path / "__init__"
-    for node in ast.parse(_read(path.with_suffix(".py"))).body:
+    for node in _parse(_read(_source(module))).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             if node.name == name:
                 return node
     return None
+
+
+def _source(module: str) -> Path:
+    path = ROOT / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8")

@@ -38,7 +38,7 @@ def test_it_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     nbclient.NotebookClient(
         notebook,
-        timeout=300,
+        timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": os.fspath(tmp_path)}},
     ).execute()
