@@ -1,7 +1,11 @@
 """The teacher of a run of embeddings: loading it and keeping its vectors."""
 
 import dataclasses
+import json
+import tempfile
+from pathlib import Path
 
+import keras_hub
 import tokenizers
 from keras_hub.models import TextEmbedder
 
@@ -17,25 +21,51 @@ from keras_distil.teachers.identity import weights_digest
 from keras_distil.utils import disk
 
 
-def load_embedder(
-    recipe: config.Recipe, *, dtype: str | None = None
-) -> TextEmbedder:
+def load_embedder(recipe: config.Recipe) -> TextEmbedder:
     """Loads the teacher from its source, unchanged.
-
-    Args:
-        recipe: the recipe.
-        dtype: replaces the recipe's precision.
 
     Raises:
         ValueError: if it brings no tokenizer.
     """
     teacher = models.load_embedding_model(
         recipe.teacher.encoder_source,
-        dtype=dtype or recipe.precision,
+        dtype=recipe.precision,
         seed=recipe.seed,
     )
+    teacher = _read_by_library(teacher)
     tokenizer_of(teacher, recipe.teacher.encoder_source)
     return teacher
+
+
+def _read_by_library(model: TextEmbedder) -> TextEmbedder:
+    """Gives a KerasHub preset the library `tokenizers` for its vocabulary.
+
+    Students, texts and exports are read by it. The two differ on odd
+    characters only.
+    """
+    preprocessor = model.preprocessor
+    own = getattr(preprocessor, "tokenizer", None)
+    if not isinstance(own, keras_hub.tokenizers.WordPieceTokenizer):
+        return model
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": own.lowercase,
+        "strip_accents": own.strip_accents,
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        words = "".join(f"{word}\n" for word in own.get_vocabulary())
+        Path(scratch, "vocab.txt").write_text(words, "utf-8")
+        text = json.dumps(settings)
+        Path(scratch, "tokenizer_config.json").write_text(text, "utf-8")
+        tokenizer = data.load_tokenizer(scratch)
+    positions = model.backbone.max_sequence_length
+    return models.embedding_model(
+        model,
+        model.pooling_mode,
+        model.normalize,
+        tokenizer=tokenizer,
+        sequence_length=min(preprocessor.sequence_length, positions),
+    )
 
 
 def load_checked_embedder(run: Run) -> TextEmbedder:
@@ -51,7 +81,7 @@ def tokenizer_of(model: TextEmbedder, source: str) -> tokenizers.Tokenizer:
     """Returns an embedder's tokenizer.
 
     Raises:
-        ValueError: if it has none that reads texts as KerasHub does not.
+        ValueError: if it has none of the library `tokenizers`.
     """
     tokenizer = own_tokenizer(model)
     if tokenizer is None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from commands import keras_distil, run_command
 
-from keras_distil import callbacks, config, evaluation, models
+from keras_distil import callbacks, config, evaluation, export, models
 from keras_distil.config import load_recipe
 from keras_distil.runs import preflight
+from keras_distil.runs.embeddings.teacher import load_embedder
 from keras_distil.runs.run_folder import check_report
 from keras_distil.teachers import CachedEmbeddingTeacher
 from keras_distil.teachers.store import writing
@@ -276,3 +277,20 @@ def test_a_search_of_its_settings(embed_recipe, tmp_path, capsys, quick_runs):
     assert all(0 < row["score"] < 1 for row in found["trials"])
     best = load_recipe(tmp_path / "search" / "best.yaml")
     assert best.distill.embeds
+
+
+@pytest.mark.slow
+def test_a_preset_is_read_by_its_vocabulary(embed_recipe, tmp_path):
+    teacher = models.load_embedding_model(
+        embed_recipe.parent / "embedder.keras"
+    )
+    export.export(teacher, tmp_path / "preset", format="preset")
+    change = [f"teacher.source={tmp_path / 'preset'}"]
+    recipe = load_recipe(embed_recipe, change)
+    assert preflight.open_inputs(recipe) == []
+    loaded = load_embedder(recipe)
+    texts = ["Line A tells of \u00dc.", "so c is (b)"]
+    # KerasHub's GELU is another one.
+    np.testing.assert_allclose(
+        loaded.encode_text(texts), teacher.encode_text(texts), atol=2e-3
+    )
