@@ -49,6 +49,7 @@ def _keras(num_threads: int) -> Callable[[Path], Run]:
     from keras_hub.models import MaskedLM, Task
 
     from keras_distil.models import forward
+    from keras_distil.models.embedding_model import is_embedder
     from keras_distil.models.keras_archive import load_archive
 
     def open_(path: Path) -> Run:
@@ -59,6 +60,9 @@ def _keras(num_threads: int) -> Callable[[Path], Run]:
         def run(inputs: dict[str, Any]) -> Any:
             if isinstance(model, MaskedLM):
                 return forward.logits(model, inputs)
+            if is_embedder(model):
+                named = {name: inputs[name] for name in model.backbone.input}
+                return model(named, training=False)
             return forward.encode_task(model, inputs, training=False)[1]
 
         return lambda inputs: run(_tensors(inputs)).numpy()

@@ -234,11 +234,13 @@ def _check_length(student: Student, max_length: int | None) -> int:
 def _token_id_signature(student: Student) -> Signature:
     def run(*tensors: tf.Tensor) -> dict[str, Any]:
         inputs = dict(zip(student.input_names, tensors, strict=True))
+        if student.positions is None:
+            return student.outputs(inputs)
         length = tf.shape(inputs["token_ids"])[1]
         checked = tf.debugging.assert_less_equal(
             length,
-            student.max_length,
-            f"The model takes {student.max_length} tokens: cut the sequence.",
+            student.positions,
+            f"The model has {student.positions} positions: cut the sequence.",
         )
         with tf.control_dependencies([checked]):
             inputs = {k: tf.identity(v) for k, v in inputs.items()}

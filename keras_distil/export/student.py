@@ -76,6 +76,11 @@ class Student:
         return self.model.backbone.max_sequence_length
 
     @property
+    def positions(self) -> int | None:
+        """Rows of the position table; None without one."""
+        return getattr(self.model.backbone, "max_sequence_length", None)
+
+    @property
     def is_probability(self) -> bool:
         """Whether a regression's output is the logit of a probability."""
         return self.kind == "regression" and getattr(

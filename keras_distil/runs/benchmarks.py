@@ -15,6 +15,7 @@ from keras_distil.export.report import REPORT_FILE
 from keras_distil.models.load_model import load_model
 from keras_distil.models.model_paths import check_model_path
 from keras_distil.runs import run_folder
+from keras_distil.runs.embeddings.teacher import load_embedder
 from keras_distil.runs.environment import describe_environment
 from keras_distil.runs.teacher import load_teacher
 from keras_distil.utils import disk
@@ -157,7 +158,9 @@ def _teacher(
     path = row.with_name("teacher") / whole.parent.name / whole.name
     if row.name != "student" or not path.is_file():
         path = folder / "teacher.keras"
-        load_teacher(recipe, dtype="float32").save(path)
+        embeds = recipe.distill is not None and recipe.distill.embeds
+        load = load_embedder if embeds else load_teacher
+        load(recipe, dtype="float32").save(path)
     return race.Contestant("teacher", "keras", path, disk.file_size_mb(path))
 
 

@@ -10,6 +10,7 @@ from toy import byte_level_tokenizer, convert_litert_here, randomize
 
 from keras_distil import edge, export, models
 from keras_distil.export.student import make_student
+from keras_distil.models.load_model import load_model
 
 TEXTS = ["a naïve café fine", "日本語", " b c " * 20, "x"]
 PROMPTS = {"query": "a b ", "passage": "c "}
@@ -190,7 +191,7 @@ def test_onnx(embedders, tmp_path, name):
 def test_hugging_face_folders_read_back(embedders, tmp_path, name):
     model = embedders[name]
     made = write(model, tmp_path / "made", "hugging_face")
-    again = models.load_embedding_model(made.path)
+    again = load_model(made.path)
     for method in ("encode_text", "encode_query", "encode_documents"):
         np.testing.assert_allclose(
             getattr(again, method)(TEXTS), getattr(model, method)(TEXTS), **NEAR
@@ -212,7 +213,7 @@ def test_presets(embedders, tmp_path, name):
     model = embedders[name]
     made = export.export(model, tmp_path / "made", format="preset")
     again = keras_hub.models.TextEmbedder.from_preset(str(made.path))
-    read = models.load_embedding_model(made.path)
+    read = load_model(made.path)
     assert type(again) is type(read)
     assert again.pooling_mode == model.pooling_mode
     if name == "bert":

@@ -3,6 +3,7 @@
 from faults import (
     any_model_faults,
     data_faults,
+    embedding_export_faults,
     embedding_faults,
     fit_faults,
     layer_loss_faults,
@@ -31,6 +32,7 @@ FAULTS: tuple[Fault, ...] = (
     *layer_loss_faults.FAULTS,
     *text_faults.FAULTS,
     *embedding_faults.FAULTS,
+    *embedding_export_faults.FAULTS,
     *teacher_faults.FAULTS,
     *own_task_faults.FAULTS,
 )
