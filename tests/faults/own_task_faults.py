@@ -10,6 +10,7 @@ _METRICS = ("tests/evaluation/test_task_metrics.py",)
 _SEVERAL = ("tests/losses/test_binary.py",)
 _CUT = "tests/runs/test_cut_students.py"
 _GIVEN = "tests/runs/test_given_teacher.py"
+_RECORDS = "tests/teachers/predictions/test_prediction_records.py"
 
 FAULTS = (
     Fault(
@@ -139,5 +140,26 @@ FAULTS = (
         "if score > constant:",
         "if True:",
         (f"{_GIVEN}::test_a_teacher_no_better_than_a_constant_stops_the_run",),
+    ),
+    Fault(
+        "the predictions of words stand a piece too early",
+        "_Pieces.spread",
+        "spread[self._positions[begin:end]]",
+        "spread[self._positions[begin:end] - 1]",
+        (f"{_RECORDS}::test_words_are_at_their_first_pieces",),
+    ),
+    Fault(
+        "predictions lose digits",
+        "_number",
+        "float(str(np.float32(value)))",
+        'float(f"{value:.6g}")',
+        (f"{_RECORDS}::test_what_is_written_is_read_back_to_the_last_digit",),
+    ),
+    Fault(
+        "an id of two parts is that of both",
+        "_Finder.find",
+        "return name, places[:1]",
+        "return name, places",
+        (f"{_RECORDS}::test_an_id_of_several_parts_is_that_of_the_first",),
     ),
 )

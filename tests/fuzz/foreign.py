@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import mutate
+import numpy as np
 from harness import Defect, Target
 from targets import RECIPES, VOCABULARY, Toys, change_json
 from tensorflow_datasets.core import naming
@@ -13,11 +14,14 @@ from tensorflow_datasets.core import naming
 from keras_distil import config, data
 from keras_distil.cli import app
 from keras_distil.data import TfdsText
+from keras_distil.data.tasks.dev_split import digests_of
+from keras_distil.data.tasks.row_keys import RowKeys
 from keras_distil.data.tasks.tables import open_table
 from keras_distil.data.tasks.text_rows import RowForm, read_text_rows
 from keras_distil.data.tasks.word_rows import read_word_rows
 from keras_distil.models.shape import encoder_shape
 from keras_distil.runs.report import model_card
+from keras_distil.teachers.predictions.reading import read_predictions
 
 _FRONT = (
     "mit",
@@ -51,7 +55,37 @@ def all_targets() -> list[Target]:
         Target("squad", squad, refusals, 4),
         Target("table", table, refusals, 4),
         Target("plan", plan, refusals, 4),
+        Target("predictions", predictions, refusals, 4),
     ]
+
+
+def predictions(rng: random.Random, folder: Path) -> None:
+    """A file of predictions for two rows."""
+    kind, labels, value = rng.choice(
+        (
+            ("classification", ["a", "b"], {"logits": {"a": 1.0, "b": 0.0}}),
+            ("multi_label", ["a", "b"], {"probabilities": {"a": 0.5}}),
+            ("regression", None, {"scores": 2.5}),
+            (
+                "token_classification",
+                ["a", "b"],
+                {"scores": [[{"a": 1}, None], [None, {"b": 1}]]},
+            ),
+            ("span", None, {"logits": {"start": [1.0, 0], "end": [0, 1.0]}}),
+        )
+    )
+    rows = [{"id": "1", "hash": f"{1:016x}", **value}, {"id": 2, **value}]
+    lines = [
+        change_json(rng, json.dumps(row))
+        if rng.random() < 0.7
+        # Another row of the file stays whole.
+        else json.dumps(row).encode()
+        for row in rows
+    ]
+    path = folder / "predictions.jsonl"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    keys = RowKeys("train", np.array([1, 2], np.uint64), digests_of(["1", "2"]))
+    read_predictions([path], kind, labels, {"train": keys}, task="mine")
 
 
 def _bomb(rng: random.Random) -> str:

@@ -187,6 +187,11 @@ def _data(recipe: config.Recipe) -> Iterator[str]:
             yield f"Text: TensorFlow Datasets {code(source.name)}."
     if recipe.data.prepared is not None:
         yield "Text: a corpus that was prepared before."
+    if recipe.teacher.predictions is not None:
+        files = ", ".join(
+            code(shown_text(path)) for path in recipe.teacher.predictions
+        )
+        yield f"The teacher of the task: predictions alone, {files}."
     if recipe.finetune is not None:
         origin = {
             "files": "from the official files",

@@ -111,13 +111,18 @@ class _Finder:
         if "id" not in row:
             return f"hash {row.get('hash')!r}", self._of_hash(row, where)
         value = row["id"]
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        name = f"id {str(value)!r:.60}"
+        try:
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise TypeError
+            key = int(digests_of([str(value)])[0])
+        # Half a surrogate pair cannot be encoded.
+        except (TypeError, UnicodeEncodeError):
             raise ValueError(
                 f"{where}: `id` must be a text or a whole number. "
                 f"Received: {value!r:.60}."
-            )
-        name = f"id {str(value)!r:.60}"
-        places = self._by_id.get(int(digests_of([str(value)])[0]), [])
+            ) from None
+        places = self._by_id.get(key, [])
         if "hash" not in row:
             return name, places[:1]
         same_text = self._of_hash(row, where)

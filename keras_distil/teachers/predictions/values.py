@@ -1,7 +1,6 @@
 """Predictions as a file writes them, and as logits."""
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +21,8 @@ _SPAN = ("start", "end")
 _SUM_ERROR = 1e-3
 # The logarithm of a probability of 0 must be finite: -69.
 _LEAST = 1e-30
+# float32 holds little more.
+_LARGEST = 1e30
 _NUMBERED = re.compile(r"label_(\d{1,6})")
 
 
@@ -203,7 +204,8 @@ def _complete(
 
 def _finite(value: Any, what: str, where: str) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or abs(value) > 1e30:
+    # Whole numbers of JSON may be too large for a float.
+    if not number or not -_LARGEST <= value <= _LARGEST:
         raise ValueError(
             f"{where}: {what} must be a finite number. Received: {value!r:.60}."
         )
