@@ -21,15 +21,21 @@ from keras_distil.teachers.identity import weights_digest
 from keras_distil.utils import disk
 
 
-def load_embedder(recipe: config.Recipe) -> TextEmbedder:
+def load_embedder(
+    recipe: config.Recipe, *, dtype: str | None = None
+) -> TextEmbedder:
     """Loads the teacher from its source, unchanged.
+
+    Args:
+        recipe: the recipe.
+        dtype: Keras dtype policy; None uses the recipe's precision.
 
     Raises:
         ValueError: if it brings no tokenizer.
     """
     teacher = models.load_embedding_model(
         recipe.teacher.encoder_source,
-        dtype=recipe.precision,
+        dtype=dtype or recipe.precision,
         seed=recipe.seed,
     )
     teacher = _read_by_library(teacher)
