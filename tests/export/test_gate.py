@@ -150,7 +150,11 @@ def test_honest_files_pass(
         precision=precision,
         lengths=[16],
     )
-    assert report.tolerance == export.TOLERANCES["litert", precision]
+    expected = export.TOLERANCES["litert", precision]
+    if "embedding" in kind and precision == "dynamic_int8":
+        # 0.3 points of a correlation.
+        expected = dataclasses.replace(expected, score_loss=0.003)
+    assert report.tolerance == expected
     assert 0 < report.comparison.spread_share < 0.3
 
 
