@@ -46,7 +46,13 @@ def test_what_rounded_weights_are_fitted_to_and_scored_on(
         return export.ExportReport(folder, "litert", "x", None, None, 1.0)
 
     monkeypatch.setattr(export, "export", record)
-    recipe = config.load_recipe(embed_recipe)
+    # Of different lengths, so that batches have another order.
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text(
+        "sentence1\tsentence2\tscore\na b c d\te\t1\nf\tg h\t2\n"
+        "i j k\tl m n\t3\no\tp q r s t\t0\n"
+    )
+    recipe = config.load_recipe(embed_recipe, [f"evaluate.sts={pairs}"])
     make(recipe, embed_run, tmp_path, "litert_dynamic_int8", "onnx")
     (model, tokenizer, options), (_, _, onnx) = calls
     assert tokenizer is None and options["lengths"] == [12]
@@ -58,9 +64,7 @@ def test_what_rounded_weights_are_fitted_to_and_scored_on(
     def run(inputs):
         return np.asarray(model({k: v for k, v in inputs.items()}))
 
-    expected = evaluation.STSEvaluator(
-        embed_recipe.parent / "sts.tsv"
-    ).evaluate(model)
+    expected = evaluation.STSEvaluator(pairs).evaluate(model)
     assert options["held_out"].score(run) == pytest.approx(expected["spearman"])
 
 
