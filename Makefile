@@ -70,7 +70,7 @@ types: $(VENV)/.installed-test
 # The variable leaves out an advertisement, which is not a warning of the build.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
-	@echo "build/site/index.html"
+	@echo "build/site/index.html; with the search: $(BIN)/mkdocs serve"
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/train_step.py $(BENCH_ARGS)

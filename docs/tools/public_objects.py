@@ -79,7 +79,10 @@ def pages() -> dict[str, str]:
         name = f"keras_distil.{part}"
         objects = public_objects(part)
         lines = [f"# {name}\n", f"{_summary(part)}\n"]
-        lines += [f"- [`{x}`](#{name}.{x})" for x in objects]
+        lines += [
+            f"- [`{x}`](#{name}.{x}){_first_sentence(home)}"
+            for x, home in objects.items()
+        ]
         lines.append("")
         lines += [_entry(name, x, home) for x, home in objects.items()]
         made[f"{FOLDER}/{part}.md"] = "\n".join(lines)
@@ -104,6 +107,13 @@ def _entry(package: str, name: str, home: str, level: int = 2) -> str:
         f"`from {package} import {name}`\n\n"
     )
     return f"{head}{_constant(home) or f'::: {home}'}\n"
+
+
+def _first_sentence(home: str) -> str:
+    """What an object is, behind a colon; "" for a constant."""
+    node = _definition(home)
+    text = None if node is None else ast.get_docstring(node)
+    return f": {text.split(chr(10))[0]}" if text else ""
 
 
 def _constant(home: str) -> str:

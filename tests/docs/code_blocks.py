@@ -10,7 +10,8 @@ A comment on the line before a block says how it is tested:
 
 At the top of a page, `<!-- python: tested by ... -->` is for all of its Python.
 Without a comment, `text` is what something prints, `yaml` is a part of a
-recipe, and a block without a language has commands. Both are checked, not run.
+recipe, `json` has a value per line, and a block without a language has
+commands. They are checked, not run.
 """
 
 import dataclasses

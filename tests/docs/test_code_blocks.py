@@ -1,6 +1,7 @@
 """Every code block of the docs is tested, or says why it is not."""
 
 import ast
+import json
 import re
 import shlex
 
@@ -97,7 +98,7 @@ def problem_of(block):
         case ["run", "with", name]:
             known = hasattr(names, name)
             return None if known else f"{name} is not in names.py"
-        case [""] if block.language in ("text", "yaml", ""):
+        case [""] if block.language in ("json", "text", "yaml", ""):
             return None
     return "a comment must say how it is tested. See tests/docs/code_blocks.py"
 
@@ -114,6 +115,9 @@ def test_every_block_is_tested_or_says_why_not(page):
         try:
             if block.language == "python":
                 ast.parse(block.code)
+            elif block.language == "json":
+                for line in block.code.splitlines():
+                    json.loads(line)
             elif block.language == "yaml" and not block.note:
                 check_recipe(block.code)
             elif block.language == "" and not block.note:
