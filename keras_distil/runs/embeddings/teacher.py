@@ -10,6 +10,7 @@ import tokenizers
 from keras_hub.models import TextEmbedder
 
 from keras_distil import config, data, models, teachers
+from keras_distil.models.architectures import family_of
 from keras_distil.models.embedding_model import own_tokenizer
 from keras_distil.runs.corpus import cache_folder
 from keras_distil.runs.embeddings.preflight import check_length
@@ -53,8 +54,10 @@ def _read_by_library(model: TextEmbedder) -> TextEmbedder:
     own = getattr(preprocessor, "tokenizer", None)
     if not isinstance(own, keras_hub.tokenizers.WordPieceTokenizer):
         return model
+    family = family_of(model)
+    assert family is not None  # an embedder's encoder
     settings = {
-        "tokenizer_class": "BertTokenizer",
+        "tokenizer_class": family.tokenizer_class,
         "do_lower_case": own.lowercase,
         "strip_accents": own.strip_accents,
     }
