@@ -106,9 +106,9 @@ def load_teacher(
 
 def _head_is_unread(recipe: config.Recipe) -> bool:
     """Whether the teacher is there for its encoder alone."""
-    if recipe.teacher.predictions is None:
-        return False
-    return recipe.distill is None and recipe.teacher.train is None
+    reads_text = recipe.distill is not None or recipe.teacher.train is not None
+    augments = recipe.finetune is not None and recipe.finetune.augment_copies
+    return not (reads_text or augments)
 
 
 def load_checked_teacher(run: Run) -> MaskedLM:
