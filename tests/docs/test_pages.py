@@ -5,9 +5,6 @@ import pytest
 
 # Rows of tables, links, comments and formulas cannot be cut.
 UNCUT = ("|", "!", "http", "- http", "<!-- ", "    ")
-# Pages whose lines are still to be cut.
-LONG = ("tasks.md", "your_own_task.md")
-PAGES = [page for page in code_blocks.PAGES if page.name not in LONG]
 
 
 def long_lines(text):
@@ -20,6 +17,6 @@ def long_lines(text):
                 yield number
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda x: x.name)
+@pytest.mark.parametrize("page", code_blocks.PAGES, ids=lambda x: x.name)
 def test_lines_are_short(page):
     assert list(long_lines(page.read_text("utf-8"))) == []
