@@ -42,6 +42,7 @@ HUB = f"{HERE}::test_the_hub_s_command_and_variable"
 EMBEDDERS = "tests/models/test_load_embedding_model.py"
 POOLING = f"{EMBEDDERS}::test_the_advice_for_an_unknown_pooling_helps"
 PREDICTIONS = "tests/runs/test_predictions.py"
+PROPOSALS = "tests/planning/proposal/test_proposal.py"
 READS_TEXTS = f"{EMBEDDERS}::test_a_folder_of_a_mean"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
 SHIPS_EMBEDDERS = (
@@ -63,6 +64,24 @@ TABLE = {
     ),
     ("utils/backend", "the variable KERAS_BACKEND"): (
         "tests/utils/test_backend.py::test_the_settings_are_read"
+    ),
+    ("cli/proposals", "Remove it, or give another --output"): (
+        f"{PROPOSALS}::test_the_command_overwrites_nothing"
+    ),
+    ("cli/proposals", "keras-distil run {}"): (
+        f"{PROPOSALS}::test_the_command_overwrites_nothing"
+    ),
+    ("planning/proposal/writing", "keras-distil run {}"): (
+        f"{PROPOSALS}::test_the_command_overwrites_nothing"
+    ),
+    ("planning/proposal/teacher", "have its tokenizer beside it"): (
+        f"{PROPOSALS}::test_bad_teachers"
+    ),
+    ("planning/proposal/teacher", "which the file holds"): (
+        f"{PROPOSALS}::test_teachers_for_something_else"
+    ),
+    ("planning/proposal/texts", "is a model for a {}, and the"): (
+        f"{PROPOSALS}::test_teachers_for_something_else"
     ),
     ("runs/benchmarks", "Export it again with --overwrite"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"

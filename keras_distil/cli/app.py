@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from keras_distil import config
-from keras_distil.cli import plans, printing, recipes, reports, runs, students
+from keras_distil.cli import (
+    plans,
+    printing,
+    proposals,
+    recipes,
+    reports,
+    runs,
+    students,
+)
 from keras_distil.utils import quiet
 from keras_distil.utils.version import __version__
 
@@ -90,7 +98,17 @@ _MODEL_AND_FILE = (
 )
 _NAME = "NAME: one of those that `keras-distil recipes` lists."
 
+_FILE = "FILE: texts with labels: CSV, TSV, JSONL, CoNLL or SQuAD's JSON."
+
 # The help lists commands in this order.
+_add(
+    proposals.init,
+    _FILE,
+    epilog=_example(
+        "keras-distil init tickets.csv",
+        "keras-distil init tickets.csv --teacher my-bert-classifier",
+    ),
+)
 _add(
     runs.run,
     _RECIPE,

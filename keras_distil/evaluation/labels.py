@@ -38,8 +38,8 @@ def class_columns(
         names = [str(int(match[1])) for match in numbers if match]
         task_names = [str(i) for i in range(len(classes))]
     else:
-        names = [_plain(label) for label in labels]
-        task_names = [_plain(name) for name in classes]
+        names = [plain_name(label) for label in labels]
+        task_names = [plain_name(name) for name in classes]
     if sorted(names) != sorted(task_names):
         difference = _difference(
             dict(zip(names, labels, strict=True)),
@@ -68,5 +68,6 @@ def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
     return said
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Returns the form of a name in which classes are compared."""
     return re.sub(r"[\s_-]+", "_", name.strip()).casefold()

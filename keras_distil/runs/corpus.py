@@ -44,6 +44,16 @@ def load_tokenizer(
                 "shares."
             )
         )
+    return read_tokenizer(directory)
+
+
+def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:
+    """Loads the tokenizer of a model's folder.
+
+    Raises:
+        FileNotFoundError: if it has none.
+        ValueError: if it cannot be used.
+    """
     try:
         return data.load_tokenizer(directory)
     except FileNotFoundError:

@@ -25,9 +25,9 @@ _PAIRS = (
     ("text1", "text2"),
     ("text_a", "text_b"),
 )
-_LABELS = ("label", "labels", "class", "category", "target", "topic", "intent")
-_OBVIOUS: dict[str, tuple[str, ...]] = {
-    "label": _LABELS,
+LABELS = ("label", "labels", "class", "category", "target", "topic", "intent")
+OBVIOUS: dict[str, tuple[str, ...]] = {
+    "label": LABELS,
     "id": ("id",),
     "tokens": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "pos_tags", "labels"),
@@ -35,7 +35,7 @@ _OBVIOUS: dict[str, tuple[str, ...]] = {
     "context": ("context", "passage", "paragraph"),
     "answers": ("answers", "answer"),
 }
-_SCORES = ("score", "rating", "similarity", "value")
+SCORES = ("score", "rating", "similarity", "value")
 # What a row may lack.
 _OPTIONAL = ("text_pair", "id")
 
@@ -75,9 +75,9 @@ def find_columns(
         found |= _find_texts(table, is_pair="text_pair" in missing)
         missing = [x for x in missing if x not in ("text", "text_pair")]
     for key in missing:
-        names = _OBVIOUS.get(key, ())
-        candidates = _candidates(
-            table, names + _SCORES if key == "label" and is_number else names
+        names = OBVIOUS.get(key, ())
+        candidates = obvious_columns(
+            table, names + SCORES if key == "label" and is_number else names
         )
         if len(candidates) == 1:
             found[key] = candidates
@@ -90,12 +90,12 @@ def _find_texts(table: Table, *, is_pair: bool) -> dict[str, list[str]]:
     """Finds one text, or the two of a pair, by obvious names."""
     pairs = [
         pair
-        for pair in (_candidates(table, names) for names in _PAIRS)
+        for pair in (obvious_columns(table, names) for names in _PAIRS)
         if len(pair) == 2
     ]
     if not is_pair:
         pairs = []
-    texts = _candidates(table, _TEXTS)
+    texts = obvious_columns(table, _TEXTS)
     alone = [x for x in texts if not any(x in pair for pair in pairs)]
     if len(pairs) == 1 and not alone:
         first, second = pairs[0]
@@ -106,7 +106,7 @@ def _find_texts(table: Table, *, is_pair: bool) -> dict[str, list[str]]:
     raise ValueError(_unclear(table, "text", several))
 
 
-def _candidates(table: Table, names: Sequence[str]) -> list[str]:
+def obvious_columns(table: Table, names: Sequence[str]) -> list[str]:
     """Returns the columns with one of the names, in the names' order."""
     by_name: dict[str, str] = {}
     for column in table.columns:
@@ -127,7 +127,7 @@ def _existing(table: Table, key: str, name: str) -> str:
     nearest = f" The nearest is {near[0]!r}." if near else ""
     raise ValueError(
         f"{table.name}: `columns.{key}` must name a column.{nearest} "
-        f"Received: {name!r}. {_as_read(table)}"
+        f"Received: {name!r}. {as_read(table)}"
     )
 
 
@@ -137,11 +137,11 @@ def _unclear(table: Table, key: str, candidates: Sequence[str]) -> str:
         problem = f"{', '.join(candidates)} could all be meant"
     return (
         f"{table.name}: `columns.{key}` must name the column of the {key}; "
-        f"{problem}. {_as_read(table)}"
+        f"{problem}. {as_read(table)}"
     )
 
 
-def _as_read(table: Table) -> str:
+def as_read(table: Table) -> str:
     """Shows what was read, where a wrong delimiter can be seen."""
     brief = reprlib.Repr()
     brief.maxlist = 12

@@ -182,11 +182,11 @@ def _from_table(
     for places, values in table.batches(names):
         for place, *row in zip(places, *values, strict=True):
             where = table.where(place)
-            words = _items(row[0], "words", where)
+            words = items(row[0], "words", where)
             if len(row) == 1:
                 yield Sentence(tuple(map(str, words)), None, where)
                 continue
-            tags = [class_name(x, where) for x in _items(row[1], "tags", where)]
+            tags = [class_name(x, where) for x in items(row[1], "tags", where)]
             if len(tags) != len(words) or None in tags or "" in words:
                 raise ValueError(
                     f"{where}: each word must have one tag. Received: "
@@ -196,7 +196,7 @@ def _from_table(
             yield Sentence(tuple(map(str, words)), tuple(map(str, tags)), where)
 
 
-def _items(value: Any, what: str, where: str) -> list[Any]:
+def items(value: Any, what: str, where: str) -> list[Any]:
     """Returns a list, from a list of JSON or from words between spaces."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
