@@ -243,6 +243,7 @@ TABLE = {
     ),
     ("cli/students", "`--format` {}"): SHIPS_EMBEDDERS,
     ("config/output_sections", "makes one of any student"): SHIPS_EMBEDDERS,
+    ("export/formats", "embedding_model(model)` instead"): SHIPS_EMBEDDERS,
     ("export/static_table", "`models.static_embedding_model` makes"): (
         STATIC_TABLE
     ),

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -150,6 +150,11 @@ class Prompts:
         name = self.default if name is None else name
         if name is None:
             return [text.strip() for text in texts]
+        if not self.by_name:
+            raise ValueError(
+                "`prompt_name` must be None, because the model has no prompts. "
+                f"Received: prompt_name={name!r:.60}."
+            )
         if name not in self.by_name:
             raise ValueError(
                 f"`prompt_name` must be one of {sorted(self.by_name)}, the "
@@ -166,7 +171,14 @@ def check_texts(texts: str | Sequence[str]) -> list[str]:
         TypeError: if one is not a string.
         ValueError: if one is empty, or there are none.
     """
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    if isinstance(texts, str):
+        texts = [texts]
+    if not isinstance(texts, Iterable):
+        raise TypeError(
+            "`texts` must be a text or a list of them. Received: "
+            f"{type(texts).__name__}."
+        )
+    texts = list(texts)
     if not texts:
         raise ValueError("`texts` must hold one text or more. Received: none.")
     for number, text in enumerate(texts):
@@ -196,7 +208,7 @@ def load_tokenizer(folder: Path) -> Any:
     path = folder / TOKENIZER_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: this student reads only token ids, see `run`."
+            f"{path} is missing: without it, this student reads only token ids."
         )
     check_size(path)
     with name_file_in_errors(path):

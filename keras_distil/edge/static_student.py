@@ -96,13 +96,12 @@ class StaticStudent:
                 unknown, or tokenizer and table do not belong together.
         """
         joined = self._prompts.join(check_texts(texts), prompt_name)
+        encode = self.tokenizer.encode_batch_fast
         vectors = np.empty((len(joined), self.dimension), np.float32)
         for start in range(0, len(joined), _BATCH):
             batch = joined[start : start + _BATCH]
             with name_file_in_errors(self.folder / TOKENIZER_FILE):
-                encoded = self.tokenizer.encode_batch_fast(
-                    batch, add_special_tokens=False
-                )
+                encoded = encode(batch, add_special_tokens=False)
             vectors[start : start + _BATCH] = self.sum_rows(
                 [each.ids for each in encoded]
             )

@@ -32,6 +32,10 @@ _EXPORTERS: dict[str, type[Exporter]] = {
 }
 
 
+# They made an embedder of an encoder on its way out.
+_EARLIER_OPTIONS = ("sentence_embedding", "normalize")
+
+
 def export(
     model: keras.Model,
     folder: str | os.PathLike,
@@ -84,9 +88,12 @@ def export(
     unknown = [name for name in options if name not in exporter.options()]
     if unknown:
         known = ", ".join(exporter.options()) or "none"
+        advice = ""
+        if unknown[0] in _EARLIER_OPTIONS:
+            advice = " Export `models.embedding_model(model)` instead."
         raise TypeError(
             f"`{unknown[0]}` is not an option of format={format!r}. "
-            f"Its options: {known}."
+            f"Its options: {known}.{advice}"
         )
     return export_as(
         exporter,

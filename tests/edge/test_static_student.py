@@ -144,11 +144,18 @@ def test_texts_that_are_refused(folder):
         (["x", " \n"], ValueError, "Received: .* as text 1 .*Leave it out"),
         ([], ValueError, "one text or more. Received: none"),
         (["x", 5], TypeError, "must be strings. Received: int as text 1"),
+        (None, TypeError, "a text or a list of them. Received: NoneType"),
     ):
         with pytest.raises(error, match=message):
             student.embed(texts)
     with pytest.raises(ValueError, match=r"one of \['query'\], the model's"):
         student.embed("cat", "title")
+    change(folder, prompts={})
+    with pytest.raises(ValueError, match="None, because the model has no pro"):
+        edge.StaticStudent(folder).embed("cat", "query")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="reads only token ids"):
+        edge.StaticStudent(folder).embed("cat")
 
 
 def test_folders_of_another_kind(folder):

@@ -61,6 +61,10 @@ def test_an_option_of_another_format(student, tmp_path):
         )
     with pytest.raises(TypeError, match="Its options: none"):
         export.export(student, tmp_path / "x", format="preset", lengths=[8])
+    with pytest.raises(TypeError, match=r"Export `models.embedding_model\(m"):
+        export.export(
+            student, tmp_path / "x", format="onnx", sentence_embedding=True
+        )
 
 
 def test_a_format_that_needs_a_tokenizer(student, tmp_path):
