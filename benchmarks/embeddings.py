@@ -204,9 +204,11 @@ def make_contestants(
     from keras_distil import export, models
 
     teacher = models.load_embedding_model(arguments.teacher)
-    student = models.initialize_student(teacher, 3)
-    if arguments.student is not None:
-        student = models.load_embedding_model(arguments.student)
+    student = (
+        models.initialize_student(teacher, 3)
+        if arguments.student is None
+        else models.load_embedding_model(arguments.student)
+    )
     static = (
         models.static_embedding_model(teacher, texts, 256)
         if arguments.static is None
