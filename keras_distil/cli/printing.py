@@ -49,8 +49,17 @@ def print_report(report: dict[str, Any]) -> None:
         made = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
         rich.console.Console().print(result_table.to_rich(made))
     for made in report.get("export", ()):
-        say(f"Export: {made['path']} ({made['size_mb']:.1f} MB)")
+        say(f"Export: {made['path']} ({made['size_mb']:.1f} MB){_score(made)}")
     say(f"Duration: {report['duration_s']:.0f} s")
+
+
+def _score(made: dict[str, Any]) -> str:
+    """The end of an export's line: its score, if it has one."""
+    compared = made.get("comparison", {})
+    score, student = compared.get("score"), compared.get("student_score")
+    if score is None or student is None:
+        return ""
+    return f": score {100 * score:.1f} of the student's {100 * student:.1f}"
 
 
 def print_search(found: dict[str, Any]) -> None:

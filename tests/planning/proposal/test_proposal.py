@@ -488,7 +488,7 @@ def toy_runs():
 
 
 @pytest.mark.parametrize("case", list(toy_runs()))
-def test_the_recipe_runs(case, toy_teacher, tmp_path, quick_runs):
+def test_the_recipe_runs(case, toy_teacher, tmp_path, quick_runs, capsys):
     path, _ = write_file(tmp_path, case)
     recipe = tmp_path / "recipe.yaml"
     words = ["--teacher", toy_teacher, "--output", recipe]
@@ -499,4 +499,8 @@ def test_the_recipe_runs(case, toy_teacher, tmp_path, quick_runs):
     assert run_command("run", recipe, "--output", folder, *overrides) == 0
     report = json.loads((folder / "report.json").read_text())
     (export,) = report["export"]
-    assert (folder / export["path"]).exists() and export["score"] is not None
+    assert (folder / export["path"]).exists()
+    score = 100 * export["comparison"]["score"]
+    assert (
+        f"MB): score {score:.1f} of the student's " in capsys.readouterr().out
+    )
