@@ -249,7 +249,7 @@ TABLE = {
     ),
     ("export/student", "make it with `models.static_embedding"): STATIC_TABLE,
     ("edge/files", "`export.export` writes it"): (
-        "tests/edge/test_student.py::test_masked_words"
+        "tests/edge/test_edge_student.py::test_masked_words"
     ),
     ("export/folders", "overwrite=True (--overwrite)"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
