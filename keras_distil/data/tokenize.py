@@ -9,6 +9,10 @@ import numpy as np
 import tokenizers
 
 from keras_distil.data import tokenizer_folder
+from keras_distil.data.preset_tokenizer import (
+    build_preset_tokenizer,
+    is_preset_tokenizer,
+)
 from keras_distil.data.special_tokens import SpecialTokens, unknown_token
 from keras_distil.data.splitting import find_splitter
 from keras_distil.data.vocabulary import require_id, vocabulary_size
@@ -29,6 +33,9 @@ def load_tokenizer(directory: str | os.PathLike) -> tokenizers.Tokenizer:
     what is used of `tokenizer_config.json`, `special_tokens_map.json` and
     `added_tokens.json`. Truncation and padding are off.
 
+    The folder of a KerasHub preset has a tokenizer of its own, whose vocabulary
+    is read instead; see `preset_tokenizer`.
+
     Args:
         directory: a folder that holds these files.
 
@@ -46,7 +53,10 @@ def load_tokenizer(directory: str | os.PathLike) -> tokenizers.Tokenizer:
             "preset that is given by its name has none. Received: "
             f"directory={directory!r:.60}."
         )
-    return tokenizer_folder.build_tokenizer(Path(directory))
+    path = Path(directory)
+    if is_preset_tokenizer(path):
+        return build_preset_tokenizer(path)
+    return tokenizer_folder.build_tokenizer(path)
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:

@@ -37,6 +37,13 @@ def check_given_files(recipe: config.Recipe) -> None:
         _check_file("student.baseline_source", students["baseline"])
     if "student" in students:
         _check_file("student.source", students["student"])
+    source = recipe.teacher.task_source
+    if source is not None and not source.startswith("hf://"):
+        if not Path(source).exists():
+            raise FileNotFoundError(
+                f"`teacher.task_source` is {source}, but there is no such file "
+                "or folder."
+            )
     for predictions in recipe.teacher.predictions or ():
         if not Path(predictions).is_file():
             raise FileNotFoundError(

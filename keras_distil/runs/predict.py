@@ -191,7 +191,7 @@ def write_predictions(
     run = output_function(model)
     names = _names(model, kind)
     partial = output.with_name(f".{output.name}.partial")
-    count = cut = 0
+    count = cut = skipped = 0
     with (
         disk.replacing(output, partial),
         partial.open("w", encoding="utf-8") as file,
@@ -210,7 +210,14 @@ def write_predictions(
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += len(part.keys)
             cut += part.examples.cut
+            skipped += part.skipped
             bar.update_of(count, count)
+        if not count:
+            raise ValueError(
+                f"{path} must have a row with a text. Received: none."
+            )
+    if skipped:
+        progress.warn(f"{skipped:,} rows of {path.name} have no text.")
     if cut:
         progress.warn(
             f"{cut:,} of the {count:,} texts are longer than "

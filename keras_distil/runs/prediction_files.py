@@ -57,12 +57,14 @@ class Part:
         keys: their keys.
         rows: the number of each in the file.
         ids: the id of each; None without ids.
+        skipped: rows among them without a text.
     """
 
     examples: EncodedExamples
     keys: RowKeys
     rows: Sequence[int]
     ids: Sequence[str] | None = None
+    skipped: int = 0
 
 
 def read_parts(
@@ -89,7 +91,7 @@ def _text_parts(
     encoder = TextEncoder(
         tokenizer, max_length=reading.max_length, stride=reading.stride
     )
-    seen = 0
+    seen = skipped = 0
     for texts, ids in _texts(path, reading):
         kept = [
             i
@@ -98,6 +100,7 @@ def _text_parts(
         ]
         numbers = [seen + i + 1 for i in kept]
         seen += len(texts[0])
+        skipped += len(texts[0]) - len(kept)
         if not kept:
             continue
         first, *others = ([column[i] for i in kept] for column in texts)
@@ -107,7 +110,8 @@ def _text_parts(
             path.name, text_digests(first, second), owners=examples.owners
         )
         chosen = None if ids is None else [str(ids[i]) for i in kept]
-        yield Part(examples, keys, numbers, chosen)
+        yield Part(examples, keys, numbers, chosen, skipped)
+        skipped = 0
 
 
 def _texts(

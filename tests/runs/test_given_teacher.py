@@ -14,7 +14,13 @@ from keras_distil import config, data, export, models
 from keras_distil.evaluation.outputs import output_function
 from keras_distil.models.labels import labels_of
 from keras_distil.planning import estimate
-from keras_distil.runs import given_teacher, preflight, run_folder, stages
+from keras_distil.runs import (
+    given_files,
+    given_teacher,
+    preflight,
+    run_folder,
+    stages,
+)
 from keras_distil.runs.task_results import plan_row
 from keras_distil.runs.tasks import load_task
 from keras_distil.utils.progress import Progress
@@ -144,6 +150,14 @@ def test_a_plan_and_a_dry_run_need_no_other_teacher(home):
     assert summary["teacher"]["num_layers"] == 2
     assert summary["student"]["num_layers"] == 1
     assert len(preflight.open_inputs(recipe)) == 1
+
+
+def test_a_source_that_is_missing_is_one_line(tmp_path):
+    path = write_recipe(tmp_path / "bad.yaml", {"task_source": "no/model"})
+    with pytest.raises(
+        FileNotFoundError, match="`teacher.task_source` is no/model, but there"
+    ):
+        given_files.check_given_files(config.load_recipe(path, []))
 
 
 def load_given(home, task, folder, model, *, source=None):

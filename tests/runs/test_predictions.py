@@ -280,7 +280,7 @@ def test_options_are_checked(case, tmp_path, capsys):
 
 def test_longer_texts_are_counted_and_read_whole(case, tmp_path, capsys):
     table = tmp_path / "rows.csv"
-    table.write_text("text\na b c d e f g h a b c\na b\n")
+    table.write_text('text\na b c d e f g h a b c\n" "\na b\n')
     common = {"columns": ["text=text"], "progress": Progress()}
     count = predict_file(
         str(case.model.with_name("folder")),
@@ -292,6 +292,7 @@ def test_longer_texts_are_counted_and_read_whole(case, tmp_path, capsys):
     assert count == 2
     said = capsys.readouterr().err
     assert "1 of the 2 texts are longer than 8 tokens and lose their" in said
+    assert "1 rows of rows.csv have no text." in said
     predict_file(
         str(case.model.with_name("folder")),
         table,
