@@ -53,33 +53,21 @@ def test_there_are_recipes():
     assert len(RECIPES) >= 3
 
 
-# It is trained in the default tests, too.
-FIRST = "quickstart"
-
-
-def modes():
-    """Each recipe eagerly, and in a graph where time does not matter."""
-    for path in RECIPES:
-        marks = [pytest.mark.slow] * (path.stem != FIRST)
-        yield pytest.param(path, True, marks=marks, id=f"{path.stem}-eager")
-        yield pytest.param(path, False, marks=pytest.mark.slow, id=path.stem)
+# Those of embeddings are trained by tests/runs/embeddings.
+WITH_WORDS = [x for x in RECIPES if not x.stem.startswith("embeddings")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("path", "eager"), list(modes()))
+@pytest.mark.parametrize("path", WITH_WORDS, ids=lambda path: path.stem)
 def test_it_trains_two_steps(
     path,
-    eager,
     toy_teacher,
     toy_recipe,
     toy_glue,
     toy_squad,
     tmp_path,
     monkeypatch,
-    request,
 ):
-    if eager:
-        request.getfixturevalue("quick_runs")
     convert_litert_here(monkeypatch)
     given = config.load_recipe(path)
     if given.finetune is not None:

@@ -16,9 +16,7 @@ def run(*words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "choice", ["chunk_size", "micro_batches", "top_k", "added_loss"]
-)
+@pytest.mark.parametrize("choice", ["micro_batches", "top_k"])
 def test_every_value_is_measured(choice):
     model = "minilm" if choice == "top_k" else "toy"
     done = run(
@@ -32,10 +30,8 @@ def test_every_value_is_measured(choice):
         if line.startswith(f"| {model}")
     ]
     assert [row[2] for row in rows] == {
-        "chunk_size": ["256", "128", "512", "1024"],
         "micro_batches": ["1", "2", "4", "8"],
         "top_k": ["0", "8", "64"],
-        "added_loss": ["none", "attention_relation", "attention_transfer"],
     }[choice]
     assert float(rows[0][4]) == 1.0
 

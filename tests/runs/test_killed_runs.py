@@ -66,20 +66,18 @@ def updates_in(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "more", [(), ("--set", "teacher.cache={top_k: 8, maskings: 2}")]
-)
 def test_a_killed_run_ends_as_an_uninterrupted_one(
-    command, tmp_path, monkeypatch, more
+    command, tmp_path, monkeypatch
 ):
     given = command
 
     def command(folder, *options):
-        # Each run makes a cache of its own, if any.
+        # Each run makes a cache of its own.
         monkeypatch.setenv(
             "KERAS_DISTIL_CACHE", str(tmp_path / f"cache_{folder.stem}")
         )
-        return given(folder, *more, *options)
+        cached = "teacher.cache={top_k: 8, maskings: 2}"
+        return given(folder, "--set", cached, *options)
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run(command(whole))

@@ -294,3 +294,27 @@ def test_a_preset_is_read_by_its_vocabulary(embed_recipe, tmp_path):
     np.testing.assert_allclose(
         loaded.encode_text(texts), teacher.encode_text(texts), atol=2e-3
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minilm_to_3_layers", "static"])
+def test_the_recipe_that_ships_trains(name, embed_recipe, tmp_path):
+    folder = embed_recipe.parent
+    status = run_command(
+        *("run", f"embeddings_{name}", "--output", str(tmp_path / "run")),
+        *("--quiet", "--set", f"teacher.source={folder / 'embedder.keras'}"),
+        *("--set", f"data.root={folder}", "--set", "data.sequence_length=12"),
+        *("--set", "data.sources=[{kind: files, pattern: '*.txt'}]"),
+        *("--set", "data.held_out_fraction=0.3"),
+        *("--set", "distill.batch_size=4", "--set", "distill.warmup_steps=1"),
+        *("--set", "evaluate={sts: sts.tsv, retrieval: found, samples: 2}"),
+        *(
+            ("--set", "student.num_layers=1", "--set", "distill.steps=2")
+            if name == "minilm_to_3_layers"
+            else ("--set", "teacher.dimension=8", "--set", "distill.epochs=1")
+            + ("--set", "student.dimension=8")
+        ),
+    )
+    assert status == 0
+    rows = json.loads((tmp_path / "run" / "report.json").read_text())["rows"]
+    assert set(rows) > {"teacher", "student"}
