@@ -41,7 +41,7 @@ def packages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, word in (("one_toy", "ab"), ("other_toy", "xy")):
-        paragraphs = [f"{15 * f'{word} '}{n * 'the '}end." for n in range(40)]
+        paragraphs = [f"{20 * f'{word} '}{n * 'the '}end." for n in range(40)]
         (tmp_path / f"{name}.py").write_text(
             '"""Toy.\n\n' + "\n\n".join(paragraphs) + '\n"""\n'
         )

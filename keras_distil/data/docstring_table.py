@@ -14,7 +14,7 @@ from keras_distil.data.corpus.documentation import InstalledDocumentation
 from keras_distil.data.corpus.text_files import CorpusReport
 
 PACKAGES = ("keras", "numpy", "scipy", "sklearn")
-ROWS = 2_000
+ROWS = 600
 # Shorter paragraphs say little of where they are from.
 _LEAST_CHARACTERS = 60
 
@@ -57,7 +57,8 @@ def _paragraphs(package: str, count: int) -> list[str]:
         for text in source.paragraphs(CorpusReport())
         if len(text) >= _LEAST_CHARACTERS
     )
-    return list(found)[:: max(1, len(found) // count)][:count]
+    texts, kept = list(found), min(count, len(found))
+    return [texts[i * len(texts) // kept] for i in range(kept)]
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -10,6 +10,7 @@ _METRICS = ("tests/evaluation/test_task_metrics.py",)
 _SEVERAL = ("tests/losses/test_binary.py",)
 _CUT = "tests/runs/test_cut_students.py"
 _GIVEN = "tests/runs/test_given_teacher.py"
+_PROPOSAL = "tests/planning/proposal/test_proposal.py"
 _RECORDS = "tests/teachers/predictions/test_prediction_records.py"
 
 FAULTS = (
@@ -161,5 +162,33 @@ FAULTS = (
         "return name, places[:1]",
         "return name, places",
         (f"{_RECORDS}::test_an_id_of_several_parts_is_that_of_the_first",),
+    ),
+    Fault(
+        "lengths are those of the longest texts",
+        "_find_lengths",
+        "np.percentile(counts, 99)",
+        "max(counts)",
+        (f"{_PROPOSAL}::test_the_length_is_that_of_nearly_all_texts",),
+    ),
+    Fault(
+        "only the first rows of a file are looked at",
+        "_sample",
+        "kept, step = kept[::2], 2 * step",
+        "step = 2**60",
+        (f"{_PROPOSAL}::test_all_rows_are_counted_and_few_looked_at",),
+    ),
+    Fault(
+        "a teacher's labels stay in the order of the file",
+        "match_labels",
+        "dataclasses.replace(found, labels=labels)",
+        "found",
+        (f"{_PROPOSAL}::test_a_fine_tuned_teacher_brings_its_labels",),
+    ),
+    Fault(
+        "ids that repeat are taken",
+        "_repeats_ids",
+        "if len(seen) < before + len(values):",
+        "if False:",
+        (f"{_PROPOSAL}::test_what_a_file_holds_is_found",),
     ),
 )

@@ -24,7 +24,6 @@ class FoundTask:
         separator: what stands between the labels of a text.
         encoding: encoding of the file.
         notes: by key of the recipe, what else it could be.
-        warnings: what the user should know, one line each.
     """
 
     kind: str
@@ -37,7 +36,6 @@ class FoundTask:
     separator: str = "|"
     encoding: str = "utf-8"
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
 
 
 def count_tokens(

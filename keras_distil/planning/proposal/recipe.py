@@ -172,7 +172,7 @@ def _name_of(path: Path) -> str:
 
 
 def _warnings(found: FoundTask) -> list[str]:
-    lines = list(found.warnings)
+    lines = []
     if found.rows < _FEW_ROWS:
         held_out = max(1, round(DEV_FRACTION * found.rows))
         lines.append(

@@ -1,7 +1,6 @@
 """The rows of a file of one's own: all counted, some looked at."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +102,3 @@ def without_advice(error: ValueError) -> str:
     """Returns the message of a reader for someone without a recipe yet."""
     said, found, _ = str(error).partition(_ADVICE)
     return f"{said} Save the file as UTF-8." if found else said
-
-
-def column(table: Table, names: list[str]) -> Iterator[tuple[Any, list]]:
-    """Yields the places and the values of some columns, some rows at a time."""
-    for places, values in table.batches(names):
-        yield table.places(places), values
