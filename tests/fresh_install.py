@@ -136,6 +136,11 @@ def use_everything(user: Environment, exported: Path) -> None:
     user.run("keras-distil", "recipes", "copy", "quickstart")
     told = user.refused("recipes", "copy", "quickstart")
     assert "quickstart.yaml exists" in told
+    table = ("keras_distil.data.docstring_table", "docstrings.csv")
+    user.run("python", "-m", *table, "keras", "numpy", "--rows", 60)
+    told = user.run("keras-distil", "init", "docstrings.csv")
+    assert told.endswith("Next: keras-distil run docstrings.yaml\n"), told
+    user.run("keras-distil", "run", "docstrings.yaml", "--dry-run")
     told = user.refused("run", "glue", "--dry-run")
     assert "keras-distil run masked_lm_minilm_to_3_layers --set" in told
     user.run("keras-distil", "run", "quickstart", "--dry-run")
