@@ -274,9 +274,9 @@ def check_student(student: Task) -> None:
     if quantized:
         raise ValueError(
             "A student quantised by Keras cannot be trained. Received: "
-            f"student={student.name!r} with the layer {quantized[0].name!r} "
-            f"of dtype policy {quantized[0].dtype_policy.name!r}. Train it "
-            "first, then call `quantize`."
+            f"student={student.name!r} with the layer {quantized[0].name!r}, "
+            f"quantised as {quantized[0].quantization_mode!r}. Train it first, "
+            "then call `quantize`."
         )
     _check_policies(student)
     _check_decoder(student)

@@ -57,6 +57,7 @@ def test_of_words():
         words=np.arange(4),
         windows=np.arange(4),
         positions=np.ones(4, np.int64),
+        places=np.stack([np.arange(4), np.arange(4), np.ones(4, np.int64)]),
         without_pieces=0,
         unread=0,
     )

@@ -99,6 +99,7 @@ def tagged(metric):
         words=np.array([0, 1, 2, 3]),
         windows=np.array([0, 0, 1, 2]),
         positions=np.array([1, 2, 1, 2]),
+        places=np.array([[0, 1, 2, 3], [0, 0, 1, 2], [1, 2, 1, 2]]),
         without_pieces=0,
         unread=1,
     )

@@ -122,7 +122,8 @@ def test_it_is_scored_as_it_predicts(teachers):
 @pytest.mark.parametrize("mode", MODES)
 def test_it_cannot_be_a_student(teachers, mode):
     with pytest.raises(
-        ValueError, match=f"cannot be trained.*policy '{mode}.*call `quantize`"
+        ValueError,
+        match=f"cannot be trained.*quantised as '{mode}'.*call `quantize`",
     ):
         Distiller(None, teachers[mode], [losses.MaskedLMCrossentropy()])
 
