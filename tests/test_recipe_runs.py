@@ -67,7 +67,11 @@ def test_it_trains_two_steps(
     toy_squad,
     tmp_path,
     monkeypatch,
+    request,
 ):
+    # A graph takes most of the time, and is the same for all.
+    if path.stem != "quickstart":
+        request.getfixturevalue("quick_runs")
     convert_litert_here(monkeypatch)
     given = config.load_recipe(path)
     if given.finetune is not None:
