@@ -55,7 +55,12 @@ def _read_by_library(model: TextEmbedder) -> TextEmbedder:
     if not isinstance(own, keras_hub.tokenizers.WordPieceTokenizer):
         return model
     family = family_of(model)
-    assert family is not None  # an embedder's encoder
+    if family is None:
+        raise ValueError(
+            "A KerasHub tokenizer is read for the supported families alone. "
+            f"Received: {type(model.backbone).__name__}. Give the model a "
+            "tokenizer of the library `tokenizers`."
+        )
     settings = {
         "tokenizer_class": family.tokenizer_class,
         "do_lower_case": own.lowercase,

@@ -73,7 +73,11 @@ class _Pieces:
     """Puts the outputs of words to their first pieces."""
 
     def __init__(self, keys: RowKeys) -> None:
-        assert keys.places is not None and keys.counts is not None
+        if keys.places is None or keys.counts is None:
+            raise ValueError(
+                f"The part {keys.name} must say where its words are to be "
+                "given predictions of words. Received: rows of texts."
+            )
         words, examples, positions = keys.places
         order = np.argsort(examples, kind="stable")
         self._words, self._positions = words[order], positions[order]
