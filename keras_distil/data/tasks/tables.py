@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import itertools
-import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_distil.data.corpus.tfds_text import prepared_builder
-from keras_distil.data.tasks.text_lines import LONGEST_LINE, read_lines
+from keras_distil.data.tasks.text_lines import (
+    LONGEST_LINE,
+    read_lines,
+    read_objects,
+)
 
 # Number of a row's line (or of a data set's example), and its values.
 Row: TypeAlias = tuple[int, Sequence[Any]]
@@ -125,10 +128,12 @@ def open_table(path: Path, encoding: str = "utf-8") -> Table:
             f"also with .gz. Received: '{path}'."
         )
     if suffix in _OBJECTS:
-        columns = next((tuple(row) for _, row in _objects(path, encoding)), ())
+        columns = next(
+            (tuple(row) for _, row in read_objects(path, encoding)), ()
+        )
 
         def rows() -> Iterator[Row]:
-            for place, row in _objects(path, encoding):
+            for place, row in read_objects(path, encoding):
                 yield place, [row.get(name) for name in columns]
 
     else:
@@ -252,23 +257,3 @@ def _unclosed(path: Path, place: int) -> str:
         f"'{path}', line {place}: a quoted field must end. Received: a double "
         "quote that is never closed. Double the quotes inside of fields."
     )
-
-
-def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields the objects of a JSONL file."""
-    for place, line in enumerate(read_lines(path, encoding), 1):
-        if line.isspace():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"'{path}', line {place}: must be JSON ({error}). Received: "
-                f"{line.strip()!r:.80}. Write one object per line."
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(
-                f"'{path}', line {place}: must be a JSON object. Received: "
-                f"{line.strip()!r:.80}. Write one object per line."
-            )
-        yield place, row

@@ -3,10 +3,11 @@
 import codecs
 import gzip
 import itertools
+import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _CHUNK_BYTES = 2**20
 # A longer line is a file of another kind, or a quote that is never closed.
@@ -92,6 +93,33 @@ def _chunks(path: Path) -> Iterator[bytes]:
                 f"'{path}' is not a whole file of gzip ({error}). Compress it "
                 "again, or give it a name without .gz."
             ) from error
+
+
+def read_objects(
+    path: Path, encoding: str = "utf-8"
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the objects of a JSONL file, each with the number of its line.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a line is not a JSON object, or as for `read_lines`.
+    """
+    for place, line in enumerate(read_lines(path, encoding), 1):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"'{path}', line {place}: must be JSON ({error}). Received: "
+                f"{line.strip()!r:.80}. Write one object per line."
+            ) from error
+        if not isinstance(row, dict):
+            raise ValueError(
+                f"'{path}', line {place}: must be a JSON object. Received: "
+                f"{line.strip()!r:.80}. Write one object per line."
+            )
+        yield place, row
 
 
 def read_text(path: Path, encoding: str = "utf-8", *, most: int) -> str:

@@ -1,6 +1,5 @@
 """Reads files of predictions, and finds those of each row of a task."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from keras_distil.data.tasks.dev_split import digests_of
 from keras_distil.data.tasks.row_keys import HASH_DIGITS, RowKeys
-from keras_distil.data.tasks.text_lines import read_lines
+from keras_distil.data.tasks.text_lines import read_objects
 from keras_distil.teachers.predictions.values import ValueReader
 
 _HASH = re.compile(rf"[0-9a-f]{{{HASH_DIGITS}}}")
@@ -151,23 +150,8 @@ class _Finder:
 def _objects(paths: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the objects of all files, each with its place."""
     for path in paths:
-        for number, line in enumerate(read_lines(path), 1):
-            if line.isspace():
-                continue
-            where = f"'{path}', line {number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(
-                    f"{where}: must be JSON ({error}). Received: "
-                    f"{line.strip()!r:.80}. Write one object per line."
-                ) from error
-            if not isinstance(row, dict):
-                raise ValueError(
-                    f"{where}: must be a JSON object. Received: "
-                    f"{line.strip()!r:.80}. Write one object per line."
-                )
-            yield where, row
+        for number, row in read_objects(path):
+            yield f"'{path}', line {number}", row
 
 
 def _equal(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
