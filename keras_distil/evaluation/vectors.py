@@ -41,7 +41,11 @@ def encode(
     if isinstance(model, TextEmbedder):
         # KerasHub's own classes have no words for some roles.
         method = getattr(model, f"encode_{role}", model.encode_text)
-        vectors = method(list(texts), batch_size=batch_size, verbose=0)
+        # Texts of a batch are padded to the longest: alike ones go together.
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        ordered = [texts[place] for place in order]
+        vectors = np.asarray(method(ordered, batch_size=batch_size, verbose=0))
+        vectors[order] = vectors.copy()
     elif callable(model) and not isinstance(model, keras.Model):
         vectors = model(list(texts))
     else:
