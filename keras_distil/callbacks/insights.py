@@ -236,14 +236,15 @@ class Examples:
 
 
 def to_markdown(words: Sequence[MaskedWord]) -> str:
-    """Returns a Markdown table, with masked words as dots in brackets."""
-    lines = [
-        "| text | word | teacher | student |",
-        "| --- | --- | --- | --- |",
-    ]
+    """Returns a Markdown table, with masked words in bold.
+
+    They have no column of their own, as TensorBoard breaks words in narrow
+    ones.
+    """
+    lines = ["| text | teacher | student |", "| --- | --- | --- |"]
     for each in words:
         before, after = escape(each.before), escape(each.after)
-        cells = [f"{before} [...] {after}", escape(each.word)]
+        cells = [f"{before} **{escape(each.word)}** {after}"]
         for choices in (each.teacher, each.student):
             shown = [f"{escape(x)} {100 * p:.0f}%" for x, p in choices]
             cells.append(", ".join(shown))

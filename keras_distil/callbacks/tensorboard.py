@@ -1,6 +1,5 @@
 """Writes a training's curves for TensorBoard, at the true global step."""
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -20,43 +19,46 @@ from keras_hub.models import MaskedLM
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
-from tensorboard.plugins.hparams import api as hparams_api
 
-from keras_distil.callbacks import insights
+from keras_distil.callbacks import hparams_table, insights
+from keras_distil.callbacks.event_files import writing_events
 from keras_distil.callbacks.step_record import StepRecorder
 from keras_distil.training.metrics import find_metric
 from keras_distil.training.objectives import GradientNorms, live_teachers
-from keras_distil.utils import disk
 
 # The charts of the custom-scalars page, with the patterns of their scalars.
+# Each line has a run of its own, as TensorBoard colours by run.
 _CHARTS = {
     "Is it learning?": {
-        "losses": r"^step/(.+_)?loss$",
-        "agreement and accuracy": r"^step/.*(agreement|accuracy)$",
-        "losses, means of epochs": r"^epoch/(.+_)?loss$",
+        "loss: the total and its weighted parts": r"^by_loss/weighted_part$",
+        "agreement": r"^step/.*agreement$",
+        "accuracy": r"^step/.*accuracy$",
     },
     "What drives it?": {
         "temperature": r"^step/temperature$",
-        "loss weights": r"^step/.+_weight$",
+        "loss weights": r"^by_loss/weight$",
         "learning rate": r"^step/learning_rate$",
         "gradient norm": r"^step/gradient_norm",
-        "gradient norm of each loss": r"^examples/gradient_norm_.+",
+        "gradient norm of each loss": r"^by_loss/gradient_norm$",
     },
     "How fast is it?": {"tokens per second": r"^step/tokens_per_second$"},
 }
 _NUMBER_OR_SPACE = re.compile(r"_\d+\b|\s+")
 # A file in the training's folder with a hash that identifies the training.
 _OWNER = "training.sha256"
-# The text that TensorFlow puts around a system message.
-_AROUND = re.compile(r"^\{\{.*?\}\} | \[Op:.*$")
+# The runs of single losses are below this folder.
+_LOSSES = "losses"
 
 
 class TensorBoard(keras.callbacks.Callback):
     """Writes every loss, metric and schedule for TensorBoard.
 
-    The run `train` holds the values of single updates under `step/` and the
-    means of epochs under `epoch/`; the run `validation` holds those of
-    validation. The step of every point is the number of updates made so far.
+    The run `train` holds the values of single updates under `step/` and, of
+    several epochs, the means under `whole_epoch/`; the run `validation` holds
+    those of validation. Each loss has a run `losses/NAME`, so that charts
+    under `by_loss/` have a colour per loss: its weighted part of the total
+    (which the run `train` has), its weight and the norm of its gradient. The
+    step of every point is the number of updates made so far.
     When training continues from an earlier update, TensorBoard drops the
     points of later ones. With several workers, only the chief writes.
 
@@ -129,6 +131,8 @@ class TensorBoard(keras.callbacks.Callback):
         self._norms: GradientNorms | None = None
         # The data of the heat maps, in the order of the looks.
         self._seen: dict[str, list] = {"steps": [], "cka": [], "cosine": []}
+        # Names of the values of single updates.
+        self._step_names: set[str] = set()
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         # The (run, chart) pairs whose captions have been written.
         self._described: set[tuple[str, str]] = set()
@@ -181,7 +185,9 @@ class TensorBoard(keras.callbacks.Callback):
             for number, values in zip(
                 due, self._recorder.read(due), strict=True
             ):
+                self._step_names |= set(values)
                 self._write("train", "step", values, number)
+                self._write_parts(values, number)
         step = self._recorder.step
         if self._examples is not None:
             if step - self._seen["steps"][-1] >= self._examples_every:
@@ -201,10 +207,14 @@ class TensorBoard(keras.callbacks.Callback):
             for name, value in logs.items()
             if not name.startswith("val_")
         }
+        if self.params["epochs"] == 1 and not validation:
+            # One point, of values whose every update is shown.
+            for name in self._step_names & set(training):
+                del training[name]
         step = self._recorder.step
-        self._write("train", "epoch", training, step)
+        self._write("train", "whole_epoch", training, step)
         if validation:
-            self._write("validation", "epoch", validation, step)
+            self._write("validation", "whole_epoch", validation, step)
         for run, writer in self._writers.items():
             with self._writing(run):
                 writer.flush()
@@ -255,10 +265,8 @@ class TensorBoard(keras.callbacks.Callback):
             if look.words:
                 words = insights.to_markdown(look.words)
                 tf.summary.text("examples/words", words, step=step)
-            for name, value in self._weighted_norms().items():
-                tf.summary.scalar(
-                    f"examples/gradient_norm_{name}", value, step=step
-                )
+        for name, value in self._weighted_norms().items():
+            self._write_of_loss(name, {"gradient_norm": value}, step)
 
     def _weighted_norms(self) -> dict[str, float]:
         """Norm of each loss's weighted gradient, by name."""
@@ -269,6 +277,20 @@ class TensorBoard(keras.callbacks.Callback):
             loss.name: float(loss.weight.numpy()) * norms[loss.name]
             for loss in self.model.distillation_losses
         }
+
+    def _write_parts(self, values: Mapping[str, float], step: int) -> None:
+        """Writes the total of the losses and what each of them adds."""
+        self._write("train", "by_loss", {"weighted_part": values["loss"]}, step)
+        for loss in self.model.distillation_losses:
+            weight = values[f"{loss.name}_weight"]
+            part = weight * values[f"{loss.name}_loss"]
+            shown = {"weighted_part": part, "weight": weight}
+            self._write_of_loss(loss.name, shown, step)
+
+    def _write_of_loss(
+        self, name: str, values: dict[str, float], step: int
+    ) -> None:
+        self._write(f"{_LOSSES}/{name}", "by_loss", values, step)
 
     @property
     def _chief(self) -> bool:
@@ -293,7 +315,7 @@ class TensorBoard(keras.callbacks.Callback):
         described = _NUMBER_OR_SPACE.sub("", described)
         ours = hashlib.sha256(described.encode()).hexdigest()
         path = self.log_dir / _OWNER
-        with _writing(self.log_dir):
+        with writing_events(self.log_dir):
             if self.log_dir.is_file():
                 raise NotADirectoryError(errno.ENOTDIR, "is a file")
             self.log_dir.mkdir(parents=True, exist_ok=True)
@@ -312,7 +334,7 @@ class TensorBoard(keras.callbacks.Callback):
         tf.summary.experimental.write_raw_pb(summary, step=0)
         for name, text in texts.items():
             tf.summary.text(name, text, step=0)
-        hparams_api.hparams({**_hparams(self.model), **self._hparams})
+        hparams_table.write_hparams(self.log_dir, self.model, self._hparams)
 
     def _write(
         self, run: str, prefix: str, values: dict[str, float], step: int
@@ -339,7 +361,7 @@ class TensorBoard(keras.callbacks.Callback):
         return self._writers[run]
 
     def _writing(self, run: str) -> AbstractContextManager[None]:
-        return _writing(self.log_dir / run)
+        return writing_events(self.log_dir / run)
 
     def _purge_later_points(self, run: str) -> None:
         """Makes TensorBoard drop an earlier process's points from here on."""
@@ -367,21 +389,6 @@ def _scalars(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         else:
             for index, part in enumerate(np.ravel(value)):
                 yield f"{name}_{index}", float(part)
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Adds the folder's name to TensorFlow's write errors."""
-    try:
-        with disk.writing(folder):
-            yield
-    except tf.errors.OpError as error:
-        if not disk.is_of_disk(error):
-            raise
-        # The form is "{{node ...}} file; system message\nmore [Op:...]".
-        first = (error.message or str(error)).split("\n")[0]
-        why = _AROUND.sub("", first).rpartition("; ")[2]
-        raise disk.unwritten(folder, why) from error
 
 
 def _layout() -> layout_pb2.Layout:
@@ -412,41 +419,3 @@ def _summary(model: keras.Model) -> str:
 def code_block(text: str) -> str:
     """Returns text as a Markdown code block."""
     return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def write_scores(
-    log_dir: str | os.PathLike, scores: Mapping[str, float], step: int
-) -> None:
-    """Adds the scores of a finished training, as `final/NAME`.
-
-    Args:
-        log_dir: the `log_dir` of the training's `TensorBoard`.
-        scores: the scores by name.
-        step: int, number of updates made.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
-    folder = Path(log_dir) / "train"
-    with _writing(folder):
-        writer = tf.summary.create_file_writer(str(folder))
-        with writer.as_default():
-            for name, value in scores.items():
-                tf.summary.scalar(f"final/{name}", value, step=step)
-        writer.close()
-
-
-def _hparams(distiller: keras.Model) -> dict[str, float]:
-    """Hyperparameters of every Distiller, with their initial values."""
-    found: dict[str, float] = {}
-    backbone = getattr(distiller.student, "backbone", None)
-    layers = getattr(backbone, "transformer_layers", None)
-    if layers is not None:
-        found["student_layers"] = len(layers)
-    for loss in distiller.distillation_losses:
-        found[f"{loss.name}_weight"] = float(loss.weight.numpy())
-        if hasattr(loss, "temperature"):
-            found["temperature"] = float(
-                tf.convert_to_tensor(loss.temperature).numpy()
-            )
-    return found

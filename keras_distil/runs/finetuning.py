@@ -235,7 +235,8 @@ def _tell_scores(
 ) -> None:
     """Logs and says the scores of the best epoch."""
     chosen_by, epoch = max(best.scores), best.best_epoch + 1
-    scores = {task.score_name: chosen_by}
+    # One name for all tasks, so that one table has them all.
+    scores = {"score": chosen_by}
     told = f"{100 * chosen_by:.1f} in epoch {epoch}"
     if task.selection is not None:
         scores["dev_score"] = task.evaluator.main_score(metrics)

@@ -87,15 +87,14 @@ def test_a_look(make_distiller, triple, tokenizer):
     # The student's embeddings are the teacher's.
     assert look.cka[0] == pytest.approx(1.0) == look.cosine[0]
     head, _, *rows = insights.to_markdown(look.words).splitlines()
-    assert head == "| text | word | teacher | student |"
+    assert head == "| text | teacher | student |"
     row, place = np.argwhere(masked)[0]
     cells = rows[0].replace("\\|", "/").split("|")[1:-1]
     word = tokenizer.id_to_token(int(y[row, place]))
-    assert cells[1].strip() == escape(word).replace("\\|", "/")
+    assert f"**{escape(word)}**".replace("\\|", "/") in cells[0]
     best = int(p[0].argmax())
     shown = f"{escape(tokenizer.id_to_token(best))} {100 * p[0].max():.0f}%"
-    assert cells[2].strip().startswith(shown.replace("\\|", "/"))
-    assert "[...]" in cells[0]
+    assert cells[1].strip().startswith(shown.replace("\\|", "/"))
     # Three words of a sequence.
     assert len(rows) == sum(min(3, n) for n in masked.sum(axis=1))
     # By themselves they are the same.
@@ -153,8 +152,11 @@ def test_looks_are_written(
     found, events = tags(tmp_path / "train")
     norms = distiller.gradient_norms(triple).measure()
     for name, weight in (("mlm", 2.0), ("soft_target", 1.0), ("cosine", 1.0)):
-        assert found[f"examples/gradient_norm_{name}"] == [0, 3, 6, 8]
-        last = events.Tensors(f"examples/gradient_norm_{name}")[-1].tensor_proto
+        tag = "by_loss/gradient_norm"
+        own = EventAccumulator(str(tmp_path / "losses" / name))
+        own.Reload()
+        assert [event.step for event in own.Tensors(tag)] == [0, 3, 6, 8]
+        last = own.Tensors(tag)[-1].tensor_proto
         value = float(tensor_util.make_ndarray(last))
         assert value == pytest.approx(weight * norms[name], rel=1e-5)
     for name in ("layers", "teacher_confidence", "divergence", "words"):

@@ -74,12 +74,12 @@ def test_tensorboard_has_every_scalar_at_its_step(
     ):
         points = written[f"step/{name}"]
         assert [step for step, _ in points] == list(range(1, 9)), name
-    epochs = written["epoch/mlm_loss"]
+    epochs = written["whole_epoch/mlm_loss"]
     assert [step for step, _ in epochs] == [4, 8]
     np.testing.assert_allclose(
         [value for _, value in epochs], history["mlm_loss"], rtol=1e-6
     )
-    validation = scalars(tmp_path / "validation")["epoch/mlm_loss"]
+    validation = scalars(tmp_path / "validation")["whole_epoch/mlm_loss"]
     assert [step for step, _ in validation] == [4, 8]
     np.testing.assert_allclose(
         [value for _, value in validation], history["val_mlm_loss"], rtol=1e-6
@@ -267,18 +267,14 @@ def test_tensorboard_opens_on_the_right_charts(
         for chart in category.chart
     }
     written = {tag for tag in scalars(tmp_path / "train")}
+    written |= set(scalars(tmp_path / "losses" / "mlm"))
     shown = {
         title: {tag for tag in written if re.search(pattern, tag)}
         for title, [pattern] in charts.items()
     }
-    assert shown["losses"] == {
-        f"step/{name}loss" for name in ("", "mlm_", "soft_target_", "cosine_")
-    }
-    assert shown["losses, means of epochs"] == {
-        tag.replace("step", "epoch") for tag in shown["losses"]
-    }
+    # A line each, of one colour.
+    assert all(len(tags) == 1 for title, tags in shown.items() if tags)
     assert shown["tokens per second"] == {"step/tokens_per_second"}
-    assert len(shown["loss weights"]) == 3
     # Without examples there is nothing to measure them on.
     assert not shown.pop("gradient norm of each loss")
     assert all(shown.values())
@@ -293,10 +289,47 @@ def test_tensorboard_opens_on_the_right_charts(
         found["_hparams_/session_start_info"][1]
     )
     values = dict(hparams.session_start_info.hparams)
-    assert values["seed"].number_value == 7
+    assert values["seed"].string_value == "7"
     assert values["student_layers"].number_value == 1
-    assert values["mlm_weight"].number_value == 3.0
+    shown_weights = values["loss_weights"].string_value
+    assert shown_weights == "mlm 3, soft_target 1, cosine 1"
     assert values["temperature"].number_value == 2.0
+    table = plugin_data_pb2.HParamsPluginData.FromString(
+        found["_hparams_/experiment"][1]
+    ).experiment
+    assert [each.name for each in table.hparam_infos] == [
+        "temperature",
+        "loss_weights",
+        "student_layers",
+        "learning_rate",
+        "seed",
+    ]
+    assert [each.name.tag for each in table.metric_infos] == [
+        "final/mlm_accuracy"
+    ]
+
+
+def test_each_loss_has_a_line_of_its_own(make_distiller, triple, tmp_path):
+    fit(make_distiller(), triple, callbacks.TensorBoard(tmp_path))
+    total = scalars(tmp_path / "train")["by_loss/weighted_part"]
+    parts = [
+        scalars(folder)["by_loss/weighted_part"]
+        for folder in sorted((tmp_path / "losses").iterdir())
+    ]
+    assert len(parts) == 3
+    np.testing.assert_allclose(
+        np.sum(parts, axis=0)[:, 1], np.array(total)[:, 1], rtol=1e-5
+    )
+
+
+def test_a_single_epoch_has_no_chart_of_one_point(
+    make_distiller, triple, tmp_path
+):
+    board = callbacks.TensorBoard(tmp_path)
+    fit(make_distiller(), triple, board)
+    written = scalars(tmp_path / "train")
+    assert "step/mlm_loss" in written
+    assert not [tag for tag in written if tag.startswith("whole_epoch/")]
 
 
 def test_scores_on_a_full_disk(tmp_path):
@@ -355,13 +388,12 @@ def test_a_second_training_goes_on_with_the_curves_of_the_first(
             (event.step, tensor_util.make_ndarray(event.tensor_proto).item())
             for event in events.Tensors(name)
         ]
-        for name in ("step/mlm_loss", "step/learning_rate", "epoch/loss")
+        for name in ("step/mlm_loss", "step/learning_rate")
     }
     steps = {name: [step for step, _ in each] for name, each in points.items()}
     assert steps == {
         "step/mlm_loss": list(range(1, 9)),
         "step/learning_rate": list(range(1, 9)),
-        "epoch/loss": [4, 8],
     }
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
