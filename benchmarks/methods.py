@@ -1,7 +1,8 @@
 """Ways to distil, beside each other at the same number of student tokens.
 
-Every method starts from the same teacher, and its student from the same
-layers of it; what differs is the objective, the text and the order of steps.
+Every method starts from the same teacher, and its student from as many layers
+of it; what differs is which ones, the objective, the text and the order of
+steps.
 Choices are made on a part of each training set (`finetune.selection: train`);
 the development sets are read once, at the end of every training. Prints a
 Markdown table: the scores, the paired difference to the authors' method with
@@ -48,6 +49,8 @@ GENERAL: dict[str, str] = {
 }
 EPOCHS = 15
 FIRST_STAGE = 10
+# What lies near the outputs is kept, with the layer that reads the embeddings.
+_LATE = (0, 4, 5)
 
 _OUTPUTS = {"label": {}, "soft_target": {"temperature": 2.0}}
 _STATES = {**_OUTPUTS, "cosine": {"weight": 5.0}}
@@ -71,11 +74,13 @@ class Method:
         general: its general stage, a key of `GENERAL`; None cuts the student
             from the fine-tuned teacher.
         finetune: its keys of the recipe's section `finetune`.
+        layers: the teacher's layers that the student starts from.
     """
 
     title: str
     general: str | None
     finetune: Mapping[str, Any]
+    layers: Sequence[int] = (0, 2, 4)
 
 
 METHODS: dict[str, Method] = {
@@ -98,6 +103,25 @@ METHODS: dict[str, Method] = {
         {"losses": _OUTPUTS, "epochs": EPOCHS},
     ),
     "cut": Method("cut: labels, outputs and states", None, _ONE_STAGE),
+    "cut_late": Method(
+        "cut, layers 0, 4 and 5: labels, outputs and states",
+        None,
+        _ONE_STAGE,
+        layers=_LATE,
+    ),
+    "cut_late_stages": Method(
+        "cut, layers 0, 4 and 5: layers and relations, then labels and outputs",
+        None,
+        _TWO_STAGES,
+        layers=_LATE,
+    ),
+    "late_words": Method(
+        "layers 0, 4 and 5: masked words and states, then labels, outputs and "
+        "states",
+        "words",
+        _ONE_STAGE,
+        layers=_LATE,
+    ),
     "cut_stages": Method(
         "cut: layers and relations, then labels and outputs", None, _TWO_STAGES
     ),
@@ -174,9 +198,17 @@ def is_finished(folder: Path) -> bool:
     return (folder / "report.json").exists()
 
 
-def distil_on_text(name: str, arguments: argparse.Namespace) -> Path:
+def general_folder(method: Method, arguments: argparse.Namespace) -> Path:
+    """Returns the folder of a general stage, which methods may share."""
+    name = "_".join([str(method.general), *map(str, method.layers)])
+    return arguments.output / "general" / name
+
+
+def distil_on_text(
+    general: str, method: Method, arguments: argparse.Namespace
+) -> Path:
     """Makes the student of a general stage; returns its run's folder."""
-    folder = arguments.output / "general" / name
+    folder = general_folder(method, arguments)
     if not is_finished(folder):
         run_recipe(
             RECIPES / "masked_lm_minilm_to_3_layers.yaml",
@@ -186,7 +218,8 @@ def distil_on_text(name: str, arguments: argparse.Namespace) -> Path:
                 f"distill.steps={arguments.steps}",
                 f"distill.warmup_steps={max(1, arguments.steps // 16)}",
                 "distill.baseline=false",
-                f"distill.losses={GENERAL[name]}",
+                f"distill.losses={GENERAL[general]}",
+                f"student.layers={list(method.layers)}",
             ],
             folder,
             "student",
@@ -242,9 +275,12 @@ def fine_tune(
 def train(name: str, arguments: argparse.Namespace) -> None:
     """Trains a method's students on all tasks."""
     method = METHODS[name]
-    student: dict[str, Any] = {"num_layers": 3}
+    student: dict[str, Any] = {
+        "num_layers": len(method.layers),
+        "layers": list(method.layers),
+    }
     if method.general:
-        general = distil_on_text(method.general, arguments)
+        general = distil_on_text(method.general, method, arguments)
         student = {"source": str(general / "student.keras")}
     for task in arguments.tasks:
         teachers = arguments.output / "teachers" / task
@@ -334,7 +370,7 @@ def markdown(arguments: argparse.Namespace) -> str:
     ]
     for name, scores in found.items():
         method = METHODS[name]
-        general = arguments.output / "general" / str(method.general)
+        general = general_folder(method, arguments)
         tasks = (arguments.output / "methods" / name).iterdir()
         cells = [
             f"{minutes_of(general):.0f}",
