@@ -72,9 +72,12 @@ def write_scores(
 def _write_table(path: Path, scores: Mapping[str, float]) -> None:
     """Writes which hyperparameters and scores are shown, in their order."""
     known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    names = dict.fromkeys([*_FIRST, *known])
+    others = [name for name in known if name not in _FIRST]
     hparams_api.hparams_config(
-        hparams=[hparams_api.HParam(name) for name in names],
+        hparams=[
+            *(hparams_api.HParam(name, _StandsFirst()) for name in _FIRST),
+            *map(hparams_api.HParam, others),
+        ],
         metrics=[
             hparams_api.Metric(
                 f"final/{name}", display_name=find_metric(name).title
@@ -82,6 +85,21 @@ def _write_table(path: Path, scores: Mapping[str, float]) -> None:
             for name in scores
         ],
     )
+
+
+class _StandsFirst(hparams_api.Domain):
+    """Any values, in a column that stands before others.
+
+    TensorBoard sorts by name, but the columns whose values differ come first.
+    """
+
+    # The base class demands these two, which nothing calls here.
+    dtype = None
+    sample_uniform = None
+
+    def update_hparam_info(self, hparam_info: Any) -> None:
+        """Marks a column, an `HParamInfo`."""
+        hparam_info.differs = True
 
 
 def _hparams_of(distiller: keras.Model) -> dict[str, float | str]:

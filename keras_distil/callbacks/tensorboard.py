@@ -30,7 +30,7 @@ from keras_distil.training.objectives import GradientNorms, live_teachers
 # Each line has a run of its own, as TensorBoard colours by run.
 _CHARTS = {
     "Is it learning?": {
-        "loss: the total and its weighted parts": r"^by_loss/weighted_part$",
+        "loss: the total and its weighted parts": r"^by_loss/contribution$",
         "agreement": r"^step/.*agreement$",
         "accuracy": r"^step/.*accuracy$",
     },
@@ -280,11 +280,11 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _write_parts(self, values: Mapping[str, float], step: int) -> None:
         """Writes the total of the losses and what each of them adds."""
-        self._write("train", "by_loss", {"weighted_part": values["loss"]}, step)
+        self._write("train", "by_loss", {"contribution": values["loss"]}, step)
         for loss in self.model.distillation_losses:
             weight = values[f"{loss.name}_weight"]
             part = weight * values[f"{loss.name}_loss"]
-            shown = {"weighted_part": part, "weight": weight}
+            shown = {"contribution": part, "weight": weight}
             self._write_of_loss(loss.name, shown, step)
 
     def _write_of_loss(

@@ -297,7 +297,7 @@ def test_tensorboard_opens_on_the_right_charts(
     table = plugin_data_pb2.HParamsPluginData.FromString(
         found["_hparams_/experiment"][1]
     ).experiment
-    assert [each.name for each in table.hparam_infos] == [
+    assert [each.name for each in table.hparam_infos if each.differs] == [
         "temperature",
         "loss_weights",
         "student_layers",
@@ -311,9 +311,9 @@ def test_tensorboard_opens_on_the_right_charts(
 
 def test_each_loss_has_a_line_of_its_own(make_distiller, triple, tmp_path):
     fit(make_distiller(), triple, callbacks.TensorBoard(tmp_path))
-    total = scalars(tmp_path / "train")["by_loss/weighted_part"]
+    total = scalars(tmp_path / "train")["by_loss/contribution"]
     parts = [
-        scalars(folder)["by_loss/weighted_part"]
+        scalars(folder)["by_loss/contribution"]
         for folder in sorted((tmp_path / "losses").iterdir())
     ]
     assert len(parts) == 3
