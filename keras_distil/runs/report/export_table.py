@@ -148,17 +148,17 @@ def notes(
         "back; below a Keras file are its exports. Furthest is the largest "
         "difference of any output."
     ]
-    for folder, found in benchmarks.items():
-        length, threads = _measured_at(found)
+    measured = [(x, *_measured_at(found)) for x, found in benchmarks.items()]
+    for folder, length, threads in measured:
         if length is not None:
             where = "" if folder == "." else f" of {folder}"
             said.append(
                 f"CPU ms{where}: the median for one sequence of {length} "
                 f"tokens, with {_count(threads, 'thread')}."
             )
-    if not benchmarks:
+    if not any(length for _, length, _ in measured):
         said.append(
-            "CPU ms of exports are not measured; the command `benchmark` "
+            "CPU ms of exports are not measured; the command benchmark "
             "measures them. Those of a Keras file are the table's."
         )
     temperatures = {

@@ -316,8 +316,8 @@ def _notes(table: ResultTable) -> list[str]:
     )
     if table.errors:
         means = (
-            f"Of {', '.join(table.errors)} it is an error, of which less is "
-            "better; so there is no mean over the tasks. "
+            f"The score of {', '.join(table.errors)} is an error: less is "
+            "better, and there is no mean over the tasks. "
         )
     notes = [
         "Scores are percent on the development sets: the median over the "

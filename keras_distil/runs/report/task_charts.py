@@ -84,6 +84,8 @@ def draw_confusions(
 def draw_reliability(rows: Mapping[str, Reliability], *, prefix: str) -> str:
     """Draws accuracy over confidence, one curve per model.
 
+    The area of a dot grows with the number of answers.
+
     Args:
         rows: by row.
         prefix: as for `svg.inline`.
@@ -95,15 +97,21 @@ def draw_reliability(rows: Mapping[str, Reliability], *, prefix: str) -> str:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1.0)
         for row, found in rows.items():
-            axes.plot(
+            color = color_of(STUDENT if row == CALIBRATED else row)
+            places = (
                 [each.confidence for each in found.bins],
                 [each.accuracy for each in found.bins],
-                color=color_of(STUDENT if row == CALIBRATED else row),
+            )
+            axes.plot(
+                *places,
+                color=color,
                 linestyle="--" if row == CALIBRATED else "-",
                 linewidth=1.2,
-                marker=".",
                 label=row,
             )
+            most = max(each.count for each in found.bins)
+            sizes = [4.0 + 60.0 * each.count / most for each in found.bins]
+            axes.scatter(*places, s=sizes, color=color, alpha=0.6)
         axes.set_xlabel("probability")
         axes.set_ylabel("share that is right")
         axes.set_xlim(0, 1.02)
@@ -122,4 +130,6 @@ def _short(name: str) -> str:
     text = visible(name).strip()
     if len(text) <= _LONGEST:
         return text
-    return text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    # Names that begin alike often end differently.
+    half = _LONGEST // 2
+    return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[1 - half :]}"

@@ -33,6 +33,8 @@ from keras_distil.utils import markdown
 _DASH = "\N{EN DASH}"
 # Classes that a table has space for, in the report and in the card.
 _MOST_CLASSES = {"report": 50, "card": 20}
+# Disagreements that the page has space for.
+_SAMPLES = 12
 _UNITS = {"token_classification": "Type", "multi_label": "Label"}
 _Table = tuple[list[str], list[list[str]]]
 
@@ -120,7 +122,9 @@ def length_table(lengths: Sequence[LengthScores], is_error: bool) -> _Table:
     rows = list(lengths[0].scores)
     lines = [
         [
-            f"{each.shortest:,} to {each.longest:,}",
+            f"{each.shortest:,} to {each.longest:,}"
+            if each.shortest < each.longest
+            else f"{each.longest:,}",
             f"{each.examples:,}",
             *(shown_score(each.scores[row], is_error) for row in rows),
         ]
@@ -164,7 +168,7 @@ def calibration_notes(
     if carry:
         where = "have it in their last layer" if all(carry) else "lack it"
         said.append(
-            f"The exports of this run {where}; `model.keras` is as it was "
+            f"The exports of this run {where}; the Keras file is as it was "
             "trained."
         )
     return said
@@ -259,17 +263,18 @@ def _figure(svg: str) -> str:
 
 def _disagreements(found: Disagreements) -> Iterator[str]:
     yield "<h3>Where teacher and student disagree</h3>"
+    samples = found.shown[:_SAMPLES]
     shown = ""
-    if len(found.shown) < found.count:
-        shown = f" The {len(found.shown)} most confident ones:"
+    if len(samples) < found.count:
+        shown = f" The {len(samples)} most confident ones:"
     yield _notes(
         [
             f"On {found.count:,} of {found.decisions:,} {found.unit} "
             f"({100 * found.count / found.decisions:.1f}%).{shown}"
         ]
     )
-    if found.shown:
-        items = "\n".join(f"<li>{_item(each)}</li>" for each in found.shown)
+    if samples:
+        items = "\n".join(f"<li>{_item(each)}</li>" for each in samples)
         yield f'<ul class="samples">\n{items}\n</ul>'
 
 

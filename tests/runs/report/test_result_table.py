@@ -247,7 +247,7 @@ def test_errors_are_shown_as_they_are():
     ]
     assert lines[0][:3] == ["Model", "cola (error)", "Parameters"]
     assert [line[1] for line in lines[2:]] == ["0.600", "**0.700**", "0.800"]
-    assert "Of cola it is an error, of which less is better; so there" in notes
+    assert "The score of cola is an error: less is better, and there" in notes
     cells = [x.strip() for x in details.split("\n")[-1].split("|")[1:-1]]
     # The lowest error comes first.
     assert cells == [
