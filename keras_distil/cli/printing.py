@@ -48,18 +48,24 @@ def print_report(report: dict[str, Any]) -> None:
 
         made = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
         rich.console.Console().print(result_table.to_rich(made))
+    errors = report.get("tasks", {}).get("errors", ())
     for made in report.get("export", ()):
-        say(f"Export: {made['path']} ({made['size_mb']:.1f} MB){_score(made)}")
+        told = _score(made, errors)
+        say(f"Export: {made['path']} ({made['size_mb']:.1f} MB){told}")
     say(f"Duration: {report['duration_s']:.0f} s")
 
 
-def _score(made: dict[str, Any]) -> str:
+def _score(made: dict[str, Any], errors: Sequence[str]) -> str:
     """The end of an export's line: its score, if it has one."""
     compared = made.get("comparison", {})
     score, student = compared.get("score"), compared.get("student_score")
     if score is None or student is None:
         return ""
-    return f": score {100 * score:.1f} of the student's {100 * student:.1f}"
+    from keras_distil.runs.report.export_table import shown_score, task_of
+
+    is_error = task_of(made["path"]) in errors
+    one, other = (shown_score(x, is_error) for x in (score, student))
+    return f": score {one} of the student's {other}"
 
 
 def print_search(found: dict[str, Any]) -> None:

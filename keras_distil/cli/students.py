@@ -43,6 +43,7 @@ def evaluate(
     """Score a fine-tuned model on a task's development set."""
     resolved = load_recipe(recipe, set_)
     quiet.import_tensorflow()
+    from keras_distil.evaluation.task_metrics import ERRORS
     from keras_distil.runs import task_evaluation
 
     scores = task_evaluation.evaluate_file(resolved, task, model, submission)
@@ -51,7 +52,8 @@ def evaluate(
         return
     for split, metrics in scores.items():
         for name, value in metrics.items():
-            printing.say(f"{task} {split} {name}: {100 * value:.2f}")
+            shown = f"{value:.4f}" if name in ERRORS else f"{100 * value:.2f}"
+            printing.say(f"{task} {split} {name}: {shown}")
     if submission is not None:
         printing.say(f"To hand in: {submission}")
 

@@ -63,6 +63,9 @@ class ExportSection(Section):
     for each of `lengths`; null uses the tasks' `max_length`, or that of the
     sequences. `onnx` needs the extra of that name. `static_table` is for a
     student without an encoder.
+
+    `calibrate`: exports of a student of a `classification` or `multi_label`
+    task have its temperature in their last layer.
     """
 
     formats: Annotated[list[ExportFormat], Field(min_length=1)] = [
@@ -72,6 +75,7 @@ class ExportSection(Section):
     ]
     max_length: Length | None = None
     lengths: Annotated[list[Length], Field(min_length=1)] | None = None
+    calibrate: bool = True
 
     @field_validator("formats", mode="before")
     @classmethod

@@ -59,10 +59,39 @@ def expected_calibration_error(
             "`confidences` must be from 0 to 1. Received: from "
             f"{probabilities.min()} to {probabilities.max()}."
         )
-    # (0, 1/bins], (1/bins, 2/bins], ...
-    places = np.clip(np.ceil(probabilities * bins).astype(int) - 1, 0, bins - 1)
+    places = _bin_places(probabilities, bins)
     gaps = np.bincount(places, weights=right - probabilities, minlength=bins)
     return round(math.fsum(np.abs(gaps)) / len(probabilities), 12)
+
+
+def reliability(
+    confidences: np.ndarray, correct: np.ndarray, *, bins: int = BINS
+) -> list[tuple[float, float, int]]:
+    """Returns mean confidence, accuracy and size of each bin that is not empty.
+
+    Args:
+        confidences: (predictions,), as for `expected_calibration_error`.
+        correct: (predictions,), likewise.
+        bins: int >= 1, of equal width.
+
+    Example:
+        >>> reliability(np.array([0.75, 0.75]), np.array([1, 0]))
+        [(0.75, 0.5, 2)]
+    """
+    places = _bin_places(confidences, bins)
+    return [
+        (
+            float(confidences[places == place].mean()),
+            float(correct[places == place].mean()),
+            int((places == place).sum()),
+        )
+        for place in np.unique(places)
+    ]
+
+
+def _bin_places(probabilities: np.ndarray, bins: int) -> np.ndarray:
+    # (0, 1/bins], (1/bins, 2/bins], ...
+    return np.clip(np.ceil(probabilities * bins).astype(int) - 1, 0, bins - 1)
 
 
 def first_choices(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

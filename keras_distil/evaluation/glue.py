@@ -51,6 +51,7 @@ class GLUEEvaluator:
     Attributes:
         task: the task.
         examples: the examples of each development split, by name.
+        encoded: their token ids, by name.
 
     Raises:
         ValueError: if the task is unknown, or its files do not have GLUE's
@@ -88,7 +89,7 @@ class GLUEEvaluator:
                 for split in self.task.dev
             }
         self.examples = dict(examples)
-        self._encoded = {
+        self.encoded = {
             split: self._encode(examples)
             for split, examples in self.examples.items()
         }
@@ -108,7 +109,7 @@ class GLUEEvaluator:
 
     def inputs(self) -> Iterator[Inputs]:
         """Yields all development examples in batches, without labels."""
-        for encoded in self._encoded.values():
+        for encoded in self.encoded.values():
             for _, inputs in padded_batches(
                 encoded, batch_size=self.batch_size
             ):
@@ -135,7 +136,7 @@ class GLUEEvaluator:
         """Returns the outputs, float32, (examples, outputs), by split."""
         return {
             split: self._outputs(model, encoded)
-            for split, encoded in self._encoded.items()
+            for split, encoded in self.encoded.items()
         }
 
     def metrics(

@@ -49,6 +49,11 @@ class SpanEvaluator:
         self.labels = {_SPLIT: np.zeros((len(examples), 2), np.float32)}
 
     @property
+    def examples(self) -> Sequence[SquadExample]:
+        """The questions."""
+        return self._evaluator.examples
+
+    @property
     def windows(self) -> SquadWindows:
         """All windows of the questions."""
         return self._evaluator.windows

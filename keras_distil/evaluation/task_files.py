@@ -10,6 +10,7 @@ from keras_hub.models import Task
 from keras_distil.data.tasks.batches import EncodedExamples, padded_batches
 from keras_distil.data.tasks.words import EncodedWords
 from keras_distil.evaluation import task_metrics
+from keras_distil.evaluation.calibration import first_choices
 from keras_distil.evaluation.entities import check_entity_tags, count_entities
 from keras_distil.evaluation.labels import class_columns
 from keras_distil.evaluation.outputs import (
@@ -297,19 +298,33 @@ class WordTaskEvaluator(TaskEvaluator):
         self, model: Task | OutputFunction, split: str = DEV
     ) -> list[list[str]]:
         """Returns a model's tag for each word of each sentence."""
+        return self.answers(model, split)[0]
+
+    def answers(
+        self, model: Task | OutputFunction, split: str = DEV
+    ) -> tuple[list[list[str]], np.ndarray]:
+        """Returns a model's tags, and how sure it is of them.
+
+        Returns:
+            A tag for each word of each sentence, and their probabilities,
+            float64, (words,), counted through all sentences; 0 for words that
+            the model does not read.
+        """
         encoded = self.splits[split].encoded
         columns = class_columns(labels_of(model), self.label_names, self.name)
-        classes = _classes_of_tokens(
+        classes, sure = _classes_of_tokens(
             model, encoded.examples, columns, batch_size=self.batch_size
         )
         words = np.full(int(encoded.counts.sum()), -1)
         starts = encoded.examples.starts
-        words[encoded.words] = classes[
-            starts[encoded.windows] + encoded.positions
-        ]
+        places = starts[encoded.windows] + encoded.positions
+        words[encoded.words] = classes[places]
+        confidences = np.zeros(len(words))
+        confidences[encoded.words] = sure[places]
         names = np.array([*self.label_names, _UNREAD], object)
         ends = np.cumsum(encoded.counts)[:-1]
-        return [list(names[each]) for each in np.split(words, ends)]
+        tags = [list(names[each]) for each in np.split(words, ends)]
+        return tags, confidences
 
     def predictions(
         self, model: Task | OutputFunction
@@ -359,19 +374,25 @@ def _classes_of_tokens(
     columns: np.ndarray | None,
     *,
     batch_size: int,
-) -> np.ndarray:
-    """Returns the class of each token, int32, (tokens,), as `token_ids`."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the class of each token, and its probability.
+
+    Returns:
+        int32 and float64, (tokens,), as `token_ids`.
+    """
     run = output_function(model)
     classes = np.zeros(len(examples.token_ids), np.int32)
+    confidences = np.zeros(len(classes))
     for rows, inputs in padded_batches(examples, batch_size=batch_size):
         outputs = run(inputs)
         if columns is not None:
             outputs = outputs[:, :, columns]
-        chosen = outputs.argmax(axis=-1)
+        chosen, sure = first_choices(outputs)
         for row, example in enumerate(rows):
             begin, end = examples.starts[example : example + 2]
             classes[begin:end] = chosen[row, : end - begin]
-    return classes
+            confidences[begin:end] = sure[row, : end - begin]
+    return classes, confidences
 
 
 class SpanTaskEvaluator(TaskEvaluator):

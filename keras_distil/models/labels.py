@@ -110,6 +110,24 @@ def reorder_outputs(
         model.labels = check_labels(labels, model.num_classes)
 
 
+def divide_outputs(model: Any, temperature: float) -> None:
+    """Divides the logits of a classifier, by its last layer.
+
+    The first choice stays, and with it the decision on every label.
+
+    Args:
+        model: a classifier, changed in place.
+        temperature: float > 0, no unit.
+
+    Raises:
+        ValueError: if Keras has quantised the output layer.
+    """
+    layer = model.output_dense
+    check_not_quantized(layer)
+    for variable in layer.weights:
+        assign(variable, np.array(variable, np.float64) / temperature)
+
+
 def share_labels(teachers: Sequence[Any], student: keras.Model) -> None:
     """Copies the teachers' labels to a student without labels.
 

@@ -11,7 +11,7 @@ from keras_hub.models import MaskedLM, Task
 from keras_distil import config, data, export
 from keras_distil.models.architectures import family_of
 from keras_distil.models.embedding_model import is_embedder, text_length
-from keras_distil.models.labels import labels_of
+from keras_distil.models.labels import divide_outputs, labels_of
 from keras_distil.models.load_model import load_model
 from keras_distil.models.task_model import kind_of
 from keras_distil.runs.corpus import (
@@ -20,6 +20,7 @@ from keras_distil.runs.corpus import (
     make_held_out_batches,
     make_training_batches,
 )
+from keras_distil.runs.details.schema import temperature_of
 from keras_distil.runs.embeddings.examples import make_examples
 from keras_distil.runs.run_folder import STUDENT_FILE, Run
 from keras_distil.runs.task_results import find_best_student
@@ -72,7 +73,13 @@ def export_run(run: Run) -> list[dict[str, Any]]:
             progress=run.progress,
         ):
             shown = str(report.path.relative_to(run.folder))
-            made.append({**report.to_json(), "path": shown})
+            made.append(
+                {
+                    **report.to_json(),
+                    "path": shown,
+                    "temperature": _temperature(settings, path),
+                }
+            )
     return made
 
 
@@ -107,6 +114,10 @@ def export_file(
 ) -> list[export.ExportReport]:
     """Exports one model, each format to its own folder.
 
+    The student of a run's task is exported with its temperature in the output
+    layer, so the exports are compared with that model; its file stays as it
+    is.
+
     Args:
         recipe: names the tokenizer and the held-out text.
         path: the model: a `.keras` file, or a directory as Hugging Face or
@@ -129,6 +140,10 @@ def export_file(
     if not is_embedder(model):
         tokenizer = load_tokenizer(recipe, model=path)
     settings = recipe.export or config.ExportSection()
+    temperature = _temperature(settings, path)
+    if temperature != 1.0:
+        progress.say(f"Calibrated: the outputs of {path} by {temperature:.3f}")
+        divide_outputs(model, temperature)
     held_out: Any
     if scored and task is not None:
         held_out, representative = _task_examples(recipe, task)
@@ -167,6 +182,11 @@ def export_file(
             )
         )
     return reports
+
+
+def _temperature(settings: config.ExportSection, path: Path) -> float:
+    """The temperature that all exports of a model carry."""
+    return temperature_of(path) if settings.calibrate else 1.0
 
 
 def _options(

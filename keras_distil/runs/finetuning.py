@@ -97,6 +97,7 @@ def finetune(
         metrics=metrics,
         selection=settings.selection,
         cut=[x for x in rows if copies_weights(run.recipe, x, encoders)],
+        errors=[x for x in metrics if tasks[x].counts_errors],
     )
 
 
@@ -237,12 +238,12 @@ def _tell_scores(
     chosen_by, epoch = max(best.scores), best.best_epoch + 1
     # One name for all tasks, so that one table has them all.
     scores = {"score": chosen_by}
-    told = f"{100 * chosen_by:.1f} in epoch {epoch}"
+    told = f"{task.shown(chosen_by)} in epoch {epoch}"
     if task.selection is not None:
         scores["dev_score"] = task.evaluator.main_score(metrics)
         told += (
             " on the part of the training set that chooses, "
-            f"{100 * scores['dev_score']:.1f} on the development set"
+            f"{task.shown(scores['dev_score'])} on the development set"
         )
     if run.writes:
         callbacks.write_scores(

@@ -12,11 +12,17 @@ import numpy as np
 from keras_distil import config, data, teachers
 from keras_distil.data.tasks.batches import EncodedExamples
 from keras_distil.evaluation.outputs import Inputs, OutputFunction
-from keras_distil.evaluation.task_files import DEV, TextSplit, WordSplit
+from keras_distil.evaluation.task_files import (
+    DEV,
+    TextSplit,
+    TextTaskEvaluator,
+    WordSplit,
+)
 from keras_distil.runs import score_table
 from keras_distil.runs.given_teacher import check_score
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.task_results import (
+    OUTPUTS,
     TaskTraining,
     plan_training,
     write_result,
@@ -135,6 +141,7 @@ def _score(
     whole: Any = task.evaluator
     evaluator = copy.copy(whole)
     predictions: dict[str, np.ndarray] = {}
+    kept: dict[str, np.ndarray] = {}
     for name, split in whole.splits.items():
         if all(row is not None for row in found[name]):
             evaluator.splits = {name: split}
@@ -142,9 +149,11 @@ def _score(
             outputs = outputs_of(
                 found[name], task.keys[name], examples, _count(task)
             )
-            predictions |= evaluator.predictions(
-                stored_outputs(examples, outputs)
-            )
+            answer = stored_outputs(examples, outputs)
+            predictions |= evaluator.predictions(answer)
+            if isinstance(evaluator, TextTaskEvaluator):
+                # What the report compares with the student.
+                kept[name + OUTPUTS] = evaluator.outputs(answer)[name]
     evaluator.splits = {name: whole.splits[name] for name in predictions}
     metrics = evaluator.metrics(predictions)
     score = evaluator.main_score(metrics)
@@ -157,8 +166,8 @@ def _score(
         f"{task.score_name}s": [score],
         "duration_s": round(time.perf_counter() - started, 1),
     }
-    write_result(run, planned, predictions, result)
-    run.progress.say(f"{task.name}/teacher: {100 * score:.1f}, as predicted")
+    write_result(run, planned, predictions | kept, result)
+    run.progress.say(f"{task.name}/teacher: {task.shown(score)}, as predicted")
 
 
 def split_examples(split: Any) -> EncodedExamples:

@@ -65,7 +65,7 @@ def keep_given_teacher(run: Run, task: BuiltTask) -> None:
         "tokenizer": data.tokenizer_hash(load_tokenizer(run.recipe)),
     }
     write_result(run, planned, predictions, result)
-    run.progress.say(f"{task.name}/teacher: {100 * score:.1f}, as given")
+    run.progress.say(f"{task.name}/teacher: {task.shown(score)}, as given")
 
 
 def load_given_teacher(recipe: config.Recipe, task: BuiltTask) -> Task:
@@ -146,9 +146,9 @@ def check_score(run: Run, task: BuiltTask, score: float, teacher: str) -> None:
     if score > constant:
         return
     told = (
-        f"{teacher} scores {100 * score:.1f} on the development set of "
+        f"{teacher} scores {task.shown(score)} on the development set of "
         f"{task.name}, no better than {NAMES[task.kind]} with "
-        f"{100 * constant:.1f}"
+        f"{task.shown(constant)}"
     )
     if not run.recipe.teacher.allow_chance_score:
         raise ValueError(

@@ -72,7 +72,7 @@ def score_ngrams(run: Run, task: BuiltTask) -> None:
     with disk.writing(planned.folder):
         planned.folder.mkdir(parents=True, exist_ok=True)
     write_result(run, planned, predictions, result)
-    run.progress.say(f"{task.name}/ngrams: {100 * score:.1f}{said}")
+    run.progress.say(f"{task.name}/ngrams: {task.shown(score)}{said}")
 
 
 def fit_ngrams(

@@ -209,13 +209,25 @@ class Comparison(Section):
         where = self.task
         if where is None:
             where = "the mean over the tasks"
-        low, high = _ends(self.interval)
+        ends = _ends(self.interval)
+        return self._state(f"{points(self.difference)} points", where, ends)
+
+    @property
+    def sentence_of_errors(self) -> str:
+        """States it of errors, which are kept as negative percent."""
+        low, high = -self.interval.high / 100, -self.interval.low / 100
+        ends = _ends(Range(low=low, high=high), digits=3)
+        difference = shown_error(self.difference)
+        return self._state(difference, f"{self.task} (an error)", ends)
+
+    def _state(self, difference: str, where: str, ends: Sequence[str]) -> str:
+        low, high = ends
         if self.significant:
             verdict, zero = "is significant", "does not contain 0"
         else:
             verdict, zero = "is not significant", "contains 0"
         return (
-            f"The difference of {points(self.difference)} points between "
+            f"The difference of {difference} between "
             f"{self.first} and {self.second} on {where} {verdict}: its "
             f"{100 * self.level:g}% interval [{low}, {high}] {zero}."
         )
@@ -235,6 +247,8 @@ class ResultTable(Section):
         resamples: number of bootstrap draws.
         selection: where the epochs were chosen, as in `finetune.selection`.
         cut: rows that began as layers of the fine-tuned teacher.
+        errors: tasks of which less is better. Their scores are negative, as
+            percent are 100 times the error; `shown_error` undoes both.
     """
 
     format_version: Literal[1] = 1
@@ -246,6 +260,7 @@ class ResultTable(Section):
     resamples: Count
     selection: Literal["dev", "train"] = "dev"
     cut: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     @pydantic.model_validator(mode="after")
     def _check_names(self) -> "ResultTable":
@@ -257,7 +272,7 @@ class ResultTable(Section):
             self.tasks
         ):
             raise ValueError("rows and tasks must have different names")
-        if not {*used, *compared} <= set(self.tasks):
+        if not {*used, *compared, *self.errors} <= set(self.tasks):
             raise ValueError("`tasks` must name every task that is used")
         if not {*sides, *self.cut} <= set(names):
             raise ValueError("comparisons must be of rows of the table")
@@ -364,10 +379,19 @@ def points(value: float, digits: int = 1) -> str:
     return f"{value:z.{digits}f}"
 
 
-def _ends(ends: Range) -> tuple[str, str]:
+def shown_error(score: float) -> str:
+    """Formats an error that is kept as a score in negative percent.
+
+    Example:
+        >>> shown_error(-69.31)
+        '0.693'
+    """
+    return f"{-score / 100:z.3f}"
+
+
+def _ends(ends: Range, digits: int = 1) -> tuple[str, str]:
     """Formats an interval so that an end reads 0 only if it is 0."""
     both = [value for value in (ends.low, ends.high) if value]
-    digits = 1
     while digits < 6 and any(not round(value, digits) for value in both):
         digits += 1
     return points(ends.low, digits), points(ends.high, digits)

@@ -12,6 +12,7 @@ from keras_distil import config
 from keras_distil.runs import preflight
 from keras_distil.runs.corpus import prepare_corpus
 from keras_distil.runs.costs import measure_costs, measure_text_costs
+from keras_distil.runs.details.making import describe_tasks
 from keras_distil.runs.distillation import count_steps, distill
 from keras_distil.runs.embeddings.distillation import distill_embeddings
 from keras_distil.runs.embeddings.teacher import load_checked_embedder
@@ -31,11 +32,7 @@ from keras_distil.runs.run_folder import (
     keep_commits,
     read_text,
 )
-from keras_distil.runs.scores import (
-    kept_share,
-    measure_calibration,
-    score_on_text,
-)
+from keras_distil.runs.scores import kept_share, score_on_text
 from keras_distil.runs.sections import distill_section, finetune_section
 from keras_distil.runs.settled import settle_precision, with_settled
 from keras_distil.runs.student import (
@@ -94,6 +91,7 @@ def run_recipe(
         forget_if_nothing_was_done(run)
         raise
     if run.writes:
+        # Exports, whose scores are in it too, come last, and may fail.
         write_page(run.folder, report)
     if not _something_is_left(run.recipe, only):
         # Outside the strategy's scope: what is read back belongs to no replica.
@@ -115,6 +113,8 @@ def _finish(run: Run, report: dict[str, Any]) -> None:
         report["export"] = export_run(run)
     run.write_json(run.report_path, report)
     if run.writes:
+        if "export" in report:
+            write_page(run.folder, report)
         card = model_card.model_card(run.recipe, run.folder)
         disk.write_text(run.folder / model_card.CARD_FILE, card)
     _thin_out_checkpoints(run)
@@ -182,7 +182,11 @@ def _train(run: Run, only: str | None) -> dict[str, Any]:
             "teacher": teacher.model,
         }
         report["tasks"] = _run_on_tasks(run, tasks, encoders)
-        report["calibration"] = measure_calibration(run, tasks)
+        report["calibration"] = {
+            name: each.calibration.errors
+            for name, each in describe_tasks(run, tasks).items()
+            if each.calibration is not None
+        }
     report["duration_s"] = round(time.perf_counter() - started, 1)
     return report
 

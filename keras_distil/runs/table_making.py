@@ -44,6 +44,7 @@ def make_table(
     metrics: Mapping[str, Metric] | None = None,
     selection: Literal["dev", "train"] = "dev",
     cut: Sequence[str] = (),
+    errors: Sequence[str] = (),
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -61,6 +62,7 @@ def make_table(
             single metrics, recomputed from the examples.
         selection: where the epochs were chosen, for the notes of the table.
         cut: rows that began as layers of the fine-tuned teacher.
+        errors: tasks whose scores are errors, counted negative.
         level: float between 0 and 1, confidence level of the intervals.
         resamples: int >= 1, number of bootstrap draws.
         seed: int >= 0, seed of the draws.
@@ -102,6 +104,7 @@ def make_table(
         resamples=resamples,
         selection=selection,
         cut=tuple(cut),
+        errors=tuple(errors),
     )
 
 

@@ -19,6 +19,8 @@ from keras_distil.utils import disk
 MODEL_FILE = "model.keras"
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.safetensors"
+# The end of the name of a part's outputs, where they are kept beside answers.
+OUTPUTS = "_outputs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +159,26 @@ def read_task_result(
         ),
         metrics,
     )
+
+
+def read_outputs(planned: TaskTraining, splits: list[str]) -> np.ndarray | None:
+    """Reads the outputs of a row without a model.
+
+    Args:
+        planned: a finished training.
+        splits: the parts of the development set.
+
+    Returns:
+        float32, (texts, outputs); None if they are not kept.
+
+    Raises:
+        ValueError: if they are damaged.
+    """
+    found, _ = _read(planned, splits)
+    names = [split + OUTPUTS for split in splits]
+    if not set(names) <= set(found):
+        return None
+    return np.concatenate([found[name] for name in names])
 
 
 def _read(

@@ -15,8 +15,9 @@ from keras_distil.data.tasks.selection import (
     split_examples,
     split_questions,
 )
-from keras_distil.evaluation import significance, spans
+from keras_distil.evaluation import significance, spans, task_metrics
 from keras_distil.evaluation.task_files import TaskEvaluator
+from keras_distil.runs import score_table
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.own_tasks import load_own_task, read_own_task
 from keras_distil.runs.run_folder import Run
@@ -74,6 +75,17 @@ class BuiltTask:
     ) -> evaluation.GLUEEvaluator | evaluation.SpanEvaluator | TaskEvaluator:
         """Scores models to choose their epoch."""
         return self.evaluator if self.selection is None else self.selection
+
+    @property
+    def counts_errors(self) -> bool:
+        """Whether less is better: scores are errors, counted negative."""
+        return getattr(self.evaluator, "metric", None) in task_metrics.ERRORS
+
+    def shown(self, score: float) -> str:
+        """Formats a score: in percent, or the error itself."""
+        if self.counts_errors:
+            return score_table.shown_error(100.0 * score)
+        return f"{100.0 * score:.1f}"
 
     @property
     def score_name(self) -> str:

@@ -1,6 +1,7 @@
 """All faults."""
 
 from faults import (
+    answer_faults,
     any_model_faults,
     data_faults,
     embedding_export_faults,
@@ -37,4 +38,5 @@ FAULTS: tuple[Fault, ...] = (
     *embedding_export_faults.FAULTS,
     *teacher_faults.FAULTS,
     *own_task_faults.FAULTS,
+    *answer_faults.FAULTS,
 )

@@ -351,9 +351,9 @@ FAULTS = (
     ),
     Fault(
         "every row of a task has the teacher's calibration",
-        "measure_calibration",
-        "_calibration(load_task_model(path), evaluator)",
-        "_calibration(load_task_model(beside / MODEL_FILE), evaluator)",
+        "describe_task",
+        "row: _answers_of(task, finished[row])",
+        "row: _answers_of(task, finished[TEACHER])",
         (
             f"{_WHOLE}::test_calibration_is_the_best_student_s_and_its_teacher_s",
         ),

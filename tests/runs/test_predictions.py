@@ -12,6 +12,7 @@ from toy import randomize
 
 from keras_distil import config, data, export, losses, models
 from keras_distil.runs import given_predictions, run_folder, stages
+from keras_distil.runs.details import schema as details
 from keras_distil.runs.more_text import add_unlabelled
 from keras_distil.runs.predict import predict_file
 from keras_distil.runs.task_results import plan_row
@@ -506,6 +507,12 @@ def test_a_run_with_predictions_alone(case, tmp_path):
     assert list(rows) == ["teacher", "student", "baseline", "ngrams"]
     assert rows["teacher"]["parameters"] is None
     assert rows["student"]["parameters"] > 0 and not report["tasks"]["cut"]
+    # The teacher's answers are known without a model.
+    found = details.read(run.folder / "tasks" / "mine" / "details.json")
+    assert list(found.classes) == ["teacher", "student", "baseline", "ngrams"]
+    assert list(found.confusions.counts) == ["teacher", "student"]
+    assert list(found.calibration.rows)[:2] == ["teacher", "student"]
+    assert found.disagreements is not None
     # Without those of the development rows, the teacher has no row.
     dev = case.task.keys["dev"].hashes
     kept = [
@@ -520,3 +527,6 @@ def test_a_run_with_predictions_alone(case, tmp_path):
     report = stages.run_recipe(run)
     names = [row["name"] for row in report["tasks"]["rows"]]
     assert names == ["student", "baseline", "ngrams"]
+    found = details.read(run.folder / "tasks" / "mine" / "details.json")
+    assert list(found.calibration.errors) == ["student"]
+    assert found.disagreements is None and "teacher" not in found.classes

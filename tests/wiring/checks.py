@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from recording import Recording, encoder_weights, same, same_batches
+from recording import (
+    Recording,
+    encoder_weights,
+    same,
+    same_batches,
+    weights_of,
+)
 from runs import (
     DISTILL,
     EMBEDDING_LOSSES,
@@ -1120,6 +1126,16 @@ def _(runs, made):
 @seen("export.formats", "export", wanted=["litert", "saved_model"])
 def _(runs, made):
     return sorted(call["format"] for call in made.calls["export"])
+
+
+@seen("export.calibrate", "export", wanted=True)
+def _(runs, made):
+    """The weights are those of the file, whatever its temperature."""
+    from keras_distil import models
+
+    exported, *_ = made.calls["export"][0][""]
+    kept = models.load_teacher(str(runs.home.student))
+    return same(weights_of(exported), weights_of(kept))
 
 
 def _of_format(calls, name):

@@ -17,6 +17,7 @@ import keras_distil.runs.tasks
 from keras_distil import data, export, models
 from keras_distil.data.tasks.tables import open_table
 from keras_distil.losses import registry
+from keras_distil.runs import exports as runs_exports
 from keras_distil.runs import time_plan
 from keras_distil.runs.embeddings import measures
 from keras_distil.runs.embeddings import texts as embedding_texts
@@ -286,6 +287,8 @@ def _race(made: Recording, patch: pytest.MonkeyPatch) -> None:
 
 def _exports(made: Recording, patch: pytest.MonkeyPatch) -> None:
     watch(made, patch, export, "export", report_of_nothing)
+    # As if the model were a student with a temperature.
+    watch(made, patch, runs_exports, "temperature_of", lambda path: 2.0)
 
 
 def report_of_nothing(*positional: Any, **named: Any) -> export.ExportReport:
@@ -740,6 +743,7 @@ class Runs:
     def _export(self, name: str) -> Recording:
         formats = ["saved_model", "litert_float32"]
         settings = {"formats": formats, "max_length": 9, "lengths": [8, 10]}
+        settings |= {"calibrate": False}
         self.values[name] = self.home.recipe(
             name, {"distill": DISTILL, "export": settings}
         )

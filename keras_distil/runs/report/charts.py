@@ -15,7 +15,7 @@ from keras_distil.runs.report.learning import Series
 from keras_distil.utils.markdown import visible
 
 # Inches; one inch is 72 units of the drawing, which are roughly pixels.
-_WIDTH = 4.6
+WIDTH = 4.6
 # Distinguishable for colour-blind readers; dashes tell them apart in print.
 _COLORS = {
     score_table.TEACHER: "#555555",
@@ -73,14 +73,14 @@ def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
     from matplotlib.figure import Figure
 
     with svg.style():
-        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         axes = figure.add_subplot()
         handles: dict[str, Any] = {}
         for line in lines:
             [drawn] = axes.plot(
                 line.series.steps,
                 line.series.values,
-                color=_color(line.role),
+                color=color_of(line.role),
                 linestyle="--" if line.role in _DASHED else "-",
                 linewidth=1.2,
                 # A single update is drawn as a point.
@@ -106,7 +106,7 @@ def draw_schedules(curves: schedule_chart.Curves, *, prefix: str) -> str:
         prefix: as for `svg.inline`.
     """
     with svg.style():
-        figure = schedule_chart.make_figure(curves, size=(_WIDTH, 5.4))
+        figure = schedule_chart.make_figure(curves, size=(WIDTH, 5.4))
         return svg.inline(
             figure,
             label="Temperature, weights of the losses and learning rate over "
@@ -130,7 +130,7 @@ def draw_similarity(
     rows, columns = grid.shape
     with svg.style():
         figure = Figure(
-            figsize=(_WIDTH, 0.8 + 0.27 * rows), layout="constrained"
+            figsize=(WIDTH, 0.8 + 0.27 * rows), layout="constrained"
         )
         axes = figure.add_subplot()
         axes.pcolormesh(
@@ -186,7 +186,7 @@ def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
 
     with svg.style():
         figure = Figure(
-            figsize=(_WIDTH, 3.1 + 0.16 * len(dots)), layout="constrained"
+            figsize=(WIDTH, 3.1 + 0.16 * len(dots)), layout="constrained"
         )
         axes = figure.add_subplot()
         for dot in dots:
@@ -194,7 +194,7 @@ def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
                 dot.latency_ms,
                 dot.score,
                 s=min(_LEAST_AREA + _AREA_PER_MB * dot.size_mb, _MOST_AREA),
-                color=_color(dot.role),
+                color=color_of(dot.role),
                 alpha=0.6,
             )
         axes.set_xscale("log")
@@ -214,7 +214,7 @@ def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
         ]
         # In the legend, all dots have the same size.
         handles = [
-            axes.scatter([], [], s=30.0, color=_color(dot.role), alpha=0.6)
+            axes.scatter([], [], s=30.0, color=color_of(dot.role), alpha=0.6)
             for dot in dots
         ]
         figure.legend(handles, names, loc="outside lower center")
@@ -225,7 +225,8 @@ def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
         )
 
 
-def _color(role: str) -> str:
+def color_of(role: str) -> str:
+    """The colour of a model in all charts."""
     return _COLORS.get(role, _OTHER_COLOR)
 
 

@@ -172,7 +172,7 @@ def costs(
         },
         "mean score of the tasks, %": [
             Dot(row.name, row.latency_ms, row.macro.score, row.size_mb)
-            for row in (tasks.rows if tasks else ())
+            for row in (tasks.rows if tasks and not tasks.errors else ())
             if row.macro and row.latency_ms and row.size_mb is not None
         ],
     }

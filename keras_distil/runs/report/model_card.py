@@ -11,7 +11,12 @@ from keras_distil.config import data_section
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.runs import score_table
-from keras_distil.runs.report import embedding_text, result_table
+from keras_distil.runs.report import (
+    embedding_text,
+    export_table,
+    result_table,
+    task_details,
+)
 from keras_distil.runs.report.stage_text import describe_stages
 from keras_distil.runs.run_folder import read_text
 from keras_distil.training.metrics import (
@@ -57,6 +62,7 @@ def model_card(recipe: config.Recipe, folder: Path) -> str:
         "## Scores",
         _scores(report),
         *_calibration(report),
+        *task_details.card_parts(report, folder),
         "## Size and speed",
         _files(report, folder),
         "## Limits",
@@ -151,6 +157,8 @@ def _macro(report: dict[str, Any], name: str) -> score_table.MacroScore | None:
     if "tasks" not in report:
         return None
     made = score_table.ResultTable.from_json(json.dumps(report["tasks"]))
+    if made.errors:
+        return None
     rows = {row.name: row for row in made.rows}
     return rows[name].macro if name in rows else None
 
@@ -324,30 +332,19 @@ def _calibration(report: dict[str, Any]) -> list[str]:
 def _files(report: dict[str, Any], folder: Path) -> str:
     parts = []
     if report.get("export"):
-        rows = []
-        for each in report["export"]:
-            found = each["comparison"]
-            rows.append(
-                [
-                    code(each["path"]),
-                    escape(each["precision"]),
-                    f"{each['size_mb']:.1f}",
-                    f"{found['max_difference']:.2g}",
-                    _number(found["top1_agreement"], 100.0),
-                    _number(found["score"], 100.0),
-                ]
-            )
-        headings = [
-            *("export", "precision", "MB", "furthest from the student"),
-            *("same first choices, %", "development score, %"),
+        benchmarks = export_table.read_benchmarks(report, folder)
+        rows = [
+            [code(row[0]), *map(escape, row[1:])]
+            for row in export_table.export_rows(report, benchmarks)
         ]
-        parts.append(_table(headings, rows))
+        parts.append(_table(export_table.HEADERS, rows))
+        parts += map(escape, export_table.notes(report, benchmarks))
         parts += [
-            f"`{each['path']}`: {each['note']}"
-            for each in report["export"]
-            if each.get("note")
+            f"`{each.path}`: {each.note}"
+            for each in export_table.exports_of(report)
+            if each.note
         ]
-    path = folder / "benchmark.json"
+    path = folder / export_table.BENCHMARK_FILE
     if path.is_file():
         parts.append(_speeds(_read(path)))
     return "\n\n".join(parts) or "See the table above."

@@ -11,10 +11,12 @@ from keras_distil.runs import comparison, run_folder, score_table
 from keras_distil.runs.embeddings import neighbours
 from keras_distil.runs.report import (
     embedding_text,
+    export_table,
     figures,
     model_card,
     result_table,
     sections,
+    task_details,
 )
 from keras_distil.runs.report.html_page import (
     ReportSection,
@@ -81,11 +83,13 @@ def _sections(folder: Path, report: dict[str, Any]) -> Iterator[ReportSection]:
         yield sections.held_out(report["rows"])
     if tasks is not None:
         yield result_table.to_html_section(tasks, "Tasks")
+        yield from task_details.sections(report, folder)
     made = [
         figures.learning_curves(trainings),
         figures.schedules(recipe, trainings),
         figures.similarity(compared),
         figures.costs(report.get("rows", {}), tasks),
+        export_table.section(report, folder),
         sections.samples(compared),
         embedding_text.neighbours(
             neighbours.read(folder / neighbours.NEIGHBOURS_FILE)

@@ -12,6 +12,7 @@ import rich.table
 import rich.text
 from rich.cells import cell_len
 
+from keras_distil.evaluation.task_metrics import ERRORS
 from keras_distil.runs.report.html_page import ReportSection, escape, make_table
 from keras_distil.runs.score_table import (
     BASELINE,
@@ -23,6 +24,7 @@ from keras_distil.runs.score_table import (
     Row,
     TaskScore,
     points,
+    shown_error,
 )
 from keras_distil.training.metrics import format_amount, format_count
 from keras_distil.utils import markdown
@@ -172,19 +174,24 @@ class _Column:
 
 
 def _columns(table: ResultTable) -> list[_Column]:
-    return [
-        *map(_task_column, table.tasks),
-        _Column("Mean", lambda r: _score(r.macro), lambda r: r.macro, task=""),
-        _Column("Kept %", _kept, lambda r: r.retention),
-        *_COST_COLUMNS,
-    ]
+    made = [_task_column(task, task in table.errors) for task in table.tasks]
+    # Scores and errors have no mean, nor has an error a share that is kept.
+    if not table.errors:
+        made += [
+            _Column(
+                "Mean", lambda r: _score(r.macro), lambda r: r.macro, task=""
+            ),
+            _Column("Kept %", _kept, lambda r: r.retention),
+        ]
+    return [*made, *_COST_COLUMNS]
 
 
-def _task_column(task: str) -> _Column:
+def _task_column(task: str, is_error: bool) -> _Column:
     return _Column(
-        task,
+        f"{task} (error)" if is_error else task,
         lambda row: _score(row.tasks.get(task)),
         lambda row: row.scores.get(task),
+        shown_error if is_error else points,
         task=task,
     )
 
@@ -223,7 +230,9 @@ def _our_cell(
         text,
         best=row.student_size and text == best,
         inside=compared is not None and not compared.significant,
-        spread=_spread(score) if score and score.seeds > 1 else "",
+        spread=_spread(score, column.written)
+        if score and score.seeds > 1
+        else "",
     )
 
 
@@ -273,24 +282,27 @@ def _details(table: ResultTable) -> list[list[str]]:
             score = row.tasks.get(task)
             if score is None:
                 continue
-            metrics = score.metrics.items()
+            written = shown_error if task in table.errors else points
             lines.append(
                 [
                     row.name,
                     task,
-                    points(score.score),
+                    written(score.score),
                     str(score.seeds),
-                    _spread(score) if score.seeds > 1 else _DASH,
-                    _range(score.interval),
+                    _spread(score, written) if score.seeds > 1 else _DASH,
+                    _range(score.interval, written),
                     _points(score.retention),
-                    ", ".join(f"{name} {points(v)}" for name, v in metrics),
+                    ", ".join(
+                        f"{name} {_metric(name, value)}"
+                        for name, value in score.metrics.items()
+                    ),
                 ]
             )
-        if row.macro is not None:
+        if row.macro is not None and not table.errors:
             mean, kept = row.macro, _points(row.macro.retention)
             lines.append(
                 [row.name, "mean", points(mean.score), _DASH, _DASH]
-                + [_range(mean.interval), kept, _DASH]
+                + [_range(mean.interval, points), kept, _DASH]
             )
     return lines
 
@@ -298,10 +310,18 @@ def _details(table: ResultTable) -> list[list[str]]:
 def _notes(table: ResultTable) -> list[str]:
     """Returns the notes needed to read the table, one paragraph each."""
     level = f"{100 * table.level:g}%"
+    means = (
+        "Mean is that of all tasks. Kept is the share of the teacher's score, "
+        "where that is above a constant answer's. "
+    )
+    if table.errors:
+        means = (
+            f"The score of {', '.join(table.errors)} is an error: less is "
+            "better, and there is no mean over the tasks. "
+        )
     notes = [
         "Scores are percent on the development sets: the median over the "
-        "training seeds. Mean is that of all tasks. Kept is the share of the "
-        "teacher's score, where that is above a constant answer's. CPU ms is "
+        f"training seeds. {means}CPU ms is "
         "the time of one input, CPU ratio that of the teacher's. Bold is the "
         "best model of the student's size."
     ]
@@ -346,9 +366,14 @@ def _note_on_cut(rows: Sequence[str]) -> str:
 def _sentences(table: ResultTable) -> list[str]:
     """Returns the comparisons in words, means first."""
     means = [c.sentence for c in table.comparisons if c.task is None]
-    tasks = [c.sentence for c in table.comparisons if c.task is not None]
+    tasks = [
+        c.sentence_of_errors if c.task in table.errors else c.sentence
+        for c in table.comparisons
+        if c.task is not None
+    ]
     # With a single task, the mean is the same as the task.
-    return tasks if len(table.tasks) == 1 else means + tasks
+    has_mean = len(table.tasks) > 1 and not table.errors
+    return means + tasks if has_mean else tasks
 
 
 def _score(found: TaskScore | MacroScore | None) -> float | None:
@@ -359,12 +384,20 @@ def _kept(row: Row) -> float | None:
     return None if row.macro is None else row.macro.retention
 
 
-def _spread(score: TaskScore) -> str:
-    return f"{points(score.lowest)} to {points(score.highest)}"
+def _spread(score: TaskScore, written: Callable[[float], str]) -> str:
+    return _range(Range(low=score.lowest, high=score.highest), written)
 
 
-def _range(ends: Range) -> str:
-    return f"{points(ends.low)} to {points(ends.high)}"
+def _range(ends: Range, written: Callable[[float], str]) -> str:
+    low, high = ends.low, ends.high
+    if written is shown_error:
+        low, high = high, low
+    return f"{written(low)} to {written(high)}"
+
+
+def _metric(name: str, value: float) -> str:
+    """Formats a single metric, which is kept in percent."""
+    return f"{value / 100:.3f}" if name in ERRORS else points(value)
 
 
 def _points(value: float | None) -> str:

@@ -8,7 +8,7 @@ import random
 import sys
 import warnings
 
-from seqeval.metrics import f1_score
+from seqeval.metrics import classification_report, f1_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 TYPES = ("PER", "ORG", "a-b")
@@ -42,12 +42,21 @@ def case(seed, prefixes):
         predicted.append(mixed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        report = classification_report(
+            tags, predicted, output_dict=True, zero_division=0
+        )
         return {
             "tags": tags,
             "predicted": predicted,
             "f1": float(f1_score(tags, predicted, zero_division=0)),
-            "entities": sorted(
+            # Precision, recall, F1 and support of each type.
+            "types": {
                 # seqeval calls the type of tags without one `_`.
+                kind.replace("_", ""): [float(x) for x in figures.values()]
+                for kind, figures in report.items()
+                if not kind.endswith(" avg")
+            },
+            "entities": sorted(
                 [kind.replace("_", ""), begin, end]
                 for kind, begin, end in get_entities(tags[0])
             ),

@@ -219,6 +219,49 @@ def test_cheapest_is_best():
     assert "90% interval" in text
 
 
+def errors():
+    """A task that is an error, kept as negative percent."""
+    found = [
+        score(value, None).model_copy(update={"metrics": {"log_loss": -value}})
+        for value in (-60.0, -70.0)
+    ]
+    rows = [row("teacher", found[0], macro=mean(-60.0, None))]
+    rows.append(row("student", found[1], macro=mean(-70.0, None)))
+    baseline = found[1].model_copy(update={"score": -80.0, "seeds": 3})
+    return ResultTable(
+        tasks=("cola",),
+        rows=(*rows, row("baseline", baseline)),
+        comparisons=(compare("student", "teacher", "cola", -10.0, True),),
+        level=0.95,
+        resamples=1,
+        errors=("cola",),
+    )
+
+
+def test_errors_are_shown_as_they_are():
+    text = to_markdown(errors())
+    main, notes, _, details, sentences = text.strip().split("\n\n")
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in main.split("\n")
+    ]
+    assert lines[0][:3] == ["Model", "cola (error)", "Parameters"]
+    assert [line[1] for line in lines[2:]] == ["0.600", "**0.700**", "0.800"]
+    assert "The score of cola is an error: less is better, and there" in notes
+    cells = [x.strip() for x in details.split("\n")[-1].split("|")[1:-1]]
+    # The lowest error comes first.
+    assert cells == [
+        *("baseline", "cola", "0.800", "3", "0.688 to 0.710"),
+        *("0.680 to 0.720", "\N{EN DASH}", "log_loss 0.700"),
+    ]
+    assert "mean" not in details
+    assert sentences == (
+        "- The difference of 0.100 between student and teacher on cola (an "
+        "error) is significant: its 95% interval \\[0.090, 0.110\\] does not "
+        "contain 0."
+    )
+
+
 def printed(table, width=80):
     console = rich.console.Console(
         file=io.StringIO(), width=width, force_terminal=False
