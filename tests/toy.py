@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from pool import pooled
 
 from keras_distil import Distiller, callbacks, data, export, models
 from keras_distil.runs.report import svg
@@ -24,6 +25,11 @@ SIZES = {
 }
 
 
+# As in `models`, but from the pool.
+task_model = pooled(models.task_model)
+initialize_student = pooled(models.initialize_student)
+
+
 def randomize(model, seed, scale=0.3):
     """Gives every weight a value that matters, biases and scales too."""
     generator = np.random.default_rng(seed)
@@ -36,6 +42,7 @@ def randomize(model, seed, scale=0.3):
     return model
 
 
+@pooled
 def make_teacher(dropout=0.0, dtype=None, **sizes):
     backbone = models.ExactBertBackbone(
         **{**SIZES, **sizes}, dropout=dropout, dtype=dtype
@@ -43,6 +50,7 @@ def make_teacher(dropout=0.0, dtype=None, **sizes):
     return randomize(models.ExactBertMaskedLM(backbone), seed=1)
 
 
+@pooled
 def make_student(teacher, dropout=0.0, dtype=None, **sizes):
     """One layer, near its teacher but not equal to it."""
     student = models.initialize_student(
@@ -198,6 +206,7 @@ def roberta_folder(folder):
     return folder
 
 
+@pooled
 def make_embedders(student_width=16, teacher_dimension=None, **settings):
     """A teacher of sentence embeddings, and a student of one layer."""
     encoder = make_teacher()
