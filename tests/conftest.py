@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pool
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -34,6 +35,22 @@ def pytest_collection_finish() -> None:
     spare_garbage_collector()
     # Tracing allocates a lot and frees little, so this saves a tenth of it.
     gc.set_threshold(20_000, 20, 100)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Gives a test models of the pool, and takes them back."""
+    with pool.a_scope_of("function"):
+        result = yield
+    pool.give_back()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef) -> Iterator[None]:
+    """Keeps models of the pool out of fixtures that outlive a test."""
+    with pool.a_scope_of(fixturedef.scope):
+        return (yield)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,17 +4,16 @@ import importlib.util
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
 
-from keras_distil import Distiller, callbacks, losses, models
+from keras_distil import Distiller, callbacks, losses
 from keras_distil.models import forward
 
 ROOT = Path(__file__).parents[1]
@@ -41,14 +40,9 @@ def run(folder, script):
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(ROOT), str(ROOT / "tests")]
     )
-    return subprocess.run(
-        [sys.executable, script],
-        cwd=folder,
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    done = processes.run([script], cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.skipif(
@@ -81,7 +75,7 @@ def test_the_page_runs(tmp_path):
 
 def make_distiller(own, **compile_arguments):
     teacher = toy.make_teacher(num_layers=3)
-    student = models.initialize_student(
+    student = toy.initialize_student(
         teacher, 2, hidden_dim=8, dropout=0.0, seed=0
     )
     distiller = Distiller(
@@ -147,7 +141,9 @@ def test_micro_batches_give_the_update_of_the_whole(own):
     batch = toy.make_batch()
     after = []
     for micro_batches in (1, 3):
-        distiller = make_distiller(own, micro_batches=micro_batches)
+        distiller = make_distiller(
+            own, micro_batches=micro_batches, run_eagerly=True
+        )
         before = values(distiller)
         distiller.fit(toy.dataset(batch), verbose=0)
         after.append(values(distiller))
@@ -163,7 +159,7 @@ def test_micro_batches_give_the_update_of_the_whole(own):
 
 @pytest.mark.slow
 def test_it_is_saved_and_trained_on(own, tmp_path):
-    distiller = make_distiller(own)
+    distiller = make_distiller(own, run_eagerly=True)
     batch = toy.make_batch()
     state = callbacks.TrainingState(tmp_path / "states")
     distiller.fit(
@@ -188,7 +184,7 @@ def test_it_is_saved_and_trained_on(own, tmp_path):
 @pytest.mark.slow
 def test_in_a_task(own):
     pair = [
-        models.task_model(model, "classification", 3, dropout=0.0)
+        toy.task_model(model, "classification", 3, dropout=0.0)
         for model in (toy.make_teacher(), toy.make_student(toy.make_teacher()))
     ]
     distiller = Distiller(
@@ -199,7 +195,7 @@ def test_in_a_task(own):
             own.StateDistance(layers="last"),
         ],
     )
-    distiller.compile(keras.optimizers.SGD(0.1))
+    distiller.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     x, _, _ = toy.make_batch()
     batches = tf.data.Dataset.from_tensors((x, np.array([0, 1, 2, 0])))
     first = distiller.evaluate(batches, return_dict=True, verbose=0)

@@ -1,6 +1,7 @@
 """Toy models and batches shared by several test modules."""
 
 import contextlib
+import functools
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,8 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from pool import pooled
 
-from keras_distil import Distiller, callbacks, data, export, models
+from keras_distil import (
+    Distiller,
+    callbacks,
+    data,
+    evaluation,
+    export,
+    models,
+)
+from keras_distil.benchmark import latency
+from keras_distil.data import held_out_dataset
 from keras_distil.runs.report import svg
 
 VOCABULARY = 50
@@ -22,6 +33,11 @@ SIZES = {
     "intermediate_dim": 24,
     "max_sequence_length": 12,
 }
+
+
+# As in `models`, but from the pool.
+task_model = pooled(models.task_model)
+initialize_student = pooled(models.initialize_student)
 
 
 def randomize(model, seed, scale=0.3):
@@ -36,6 +52,7 @@ def randomize(model, seed, scale=0.3):
     return model
 
 
+@pooled
 def make_teacher(dropout=0.0, dtype=None, **sizes):
     backbone = models.ExactBertBackbone(
         **{**SIZES, **sizes}, dropout=dropout, dtype=dtype
@@ -43,6 +60,7 @@ def make_teacher(dropout=0.0, dtype=None, **sizes):
     return randomize(models.ExactBertMaskedLM(backbone), seed=1)
 
 
+@pooled
 def make_student(teacher, dropout=0.0, dtype=None, **sizes):
     """One layer, near its teacher but not equal to it."""
     student = models.initialize_student(
@@ -149,6 +167,30 @@ def eager_steps() -> Iterator[None]:
         yield
 
 
+def a_millisecond(calls: dict, **options) -> dict[str, float]:
+    """Replaces the measurement of latencies."""
+    return dict.fromkeys(calls, 1.0)
+
+
+def no_error(model, batches) -> float:
+    """Replaces the measurement of calibration."""
+    return 0.0
+
+
+@functools.cache
+def _held_out(rows: bytes, shape, dtype, **settings):
+    sequences = np.frombuffer(rows, dtype).reshape(shape)
+    return held_out_dataset(sequences, **settings)
+
+
+def same_held_out(sequences, **settings) -> tf.data.Dataset:
+    """The same dataset for the same text: making it traces its masks."""
+    if not isinstance(sequences, np.ndarray):
+        return held_out_dataset(sequences, **settings)
+    array = sequences.tobytes(), sequences.shape, sequences.dtype
+    return _held_out(*array, **settings)
+
+
 def look_away(board: callbacks.TensorBoard, step: int) -> None:
     """Replaces the evaluation of examples."""
     board._seen["steps"].append(step)
@@ -158,10 +200,14 @@ def look_away(board: callbacks.TensorBoard, step: int) -> None:
 def quick_runs() -> Iterator[None]:
     """Runs with eager steps and without most of their pictures.
 
-    TensorBoard shows no examples, and the page's charts are empty.
+    TensorBoard shows no examples, the page's charts are empty, each model takes
+    a millisecond, and none is badly calibrated.
     """
     with eager_steps(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks.TensorBoard, "_look", look_away)
+        patch.setattr(latency, "measure_latency_ms", a_millisecond)
+        patch.setattr(evaluation, "masked_lm_calibration", no_error)
+        patch.setattr(data, "held_out_dataset", same_held_out)
         patch.setattr(svg, "inline", lambda figure, **labels: "<svg></svg>")
         yield
 
@@ -198,6 +244,7 @@ def roberta_folder(folder):
     return folder
 
 
+@pooled
 def make_embedders(student_width=16, teacher_dimension=None, **settings):
     """A teacher of sentence embeddings, and a student of one layer."""
     encoder = make_teacher()

@@ -1,8 +1,24 @@
 import keras
 import numpy as np
 import pytest
+from pool import pooled
 
 from keras_distil import Distiller, losses, models
+
+
+@pooled
+def make_models():
+    backbone = models.ExactBertBackbone(
+        vocabulary_size=32,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        dropout=0.0,
+        max_sequence_length=8,
+    )
+    teacher = models.ExactBertMaskedLM(backbone)
+    return teacher, models.initialize_student(teacher, 1, dropout=0.0)
 
 
 @pytest.fixture(scope="package")
@@ -13,17 +29,7 @@ def make_distiller():
     """
 
     def make(**compile_arguments):
-        backbone = models.ExactBertBackbone(
-            vocabulary_size=32,
-            num_layers=2,
-            num_heads=2,
-            hidden_dim=8,
-            intermediate_dim=16,
-            dropout=0.0,
-            max_sequence_length=8,
-        )
-        teacher = models.ExactBertMaskedLM(backbone)
-        student = models.initialize_student(teacher, 1, dropout=0.0)
+        teacher, student = make_models()
         distiller = Distiller(teacher, student, losses.triple_loss())
         compile_arguments.setdefault("run_eagerly", True)
         distiller.compile(keras.optimizers.SGD(0.01), **compile_arguments)

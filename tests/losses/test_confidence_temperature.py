@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy import full_logits, make_batch, make_student, make_teacher
+from toy import full_logits, make_batch, make_student, make_teacher, task_model
 
-from keras_distil import Distiller, losses, models
+from keras_distil import Distiller, losses
 
 SLOPE = 0.3
 
@@ -135,7 +135,7 @@ def test_a_task_has_it_too():
     # Of one kind of text: without token types.
     encoder = make_student(make_teacher())
     teacher, student = (
-        models.task_model(encoder, "classification", 3, dropout=0.0, seed=seed)
+        task_model(encoder, "classification", 3, dropout=0.0, seed=seed)
         for seed in (0, 1)
     )
     made = losses.task_loss("classification", confidence_slope=SLOPE)

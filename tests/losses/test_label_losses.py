@@ -7,7 +7,7 @@ import tensorflow as tf
 import toy
 from losses import reference
 
-from keras_distil import losses, models
+from keras_distil import losses
 from keras_distil.training.objectives import make_objective
 
 LOGITS = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
@@ -194,7 +194,7 @@ def student():
 
 @pytest.fixture(scope="module")
 def classifier(student):
-    return models.task_model(student, "classification", 3)
+    return toy.task_model(student, "classification", 3)
 
 
 def evaluate(objective, batch, graph):
@@ -244,7 +244,7 @@ def test_a_loss_with_one_value_per_token_is_taken(student):
 
 
 def test_spans_have_no_label_smoothing(student):
-    model = models.task_model(student, "span")
+    model = toy.task_model(student, "span")
     loss = losses.LabelCrossentropy(label_smoothing=0.1)
     with pytest.raises(ValueError, match="of a span must have no label smooth"):
         make_objective(None, model, [loss])

@@ -8,7 +8,7 @@ import toy
 from losses.reference import log_softmax, mean_factors
 from teachers import conftest as caches
 
-from keras_distil import losses, models
+from keras_distil import losses
 from keras_distil.losses import functional
 from keras_distil.training.objectives import make_objective
 
@@ -273,7 +273,7 @@ def test_masked_lm_in_chunks(kind, positions, graph):
 def test_tasks_of_classes(kind, task):
     teacher = toy.make_teacher()
     pair = [
-        models.task_model(x, task, 3, dropout=0.0)
+        toy.task_model(x, task, 3, dropout=0.0)
         for x in (teacher, toy.make_student(teacher))
     ]
     x, _, _ = toy.make_batch()
@@ -305,7 +305,7 @@ def _inputs(model, x):
 def test_more_padding_does_not_change_a_span(kind):
     teacher = toy.make_teacher()
     pair = [
-        models.task_model(x, "span", dropout=0.0)
+        toy.task_model(x, "span", dropout=0.0)
         for x in (teacher, toy.make_student(teacher))
     ]
     x, _, _ = toy.make_batch()
@@ -329,7 +329,7 @@ def test_more_padding_does_not_change_a_span(kind):
 def test_a_regression_has_no_divergence(kind):
     teacher = toy.make_teacher()
     pair = [
-        models.task_model(x, "regression", dropout=0.0)
+        toy.task_model(x, "regression", dropout=0.0)
         for x in (teacher, toy.make_student(teacher))
     ]
     with pytest.raises(TypeError, match=f"{kind.__name__} is not for a regres"):

@@ -5,10 +5,9 @@ The long form, with a kill at 25 random moments, is benchmarks/kill_test.py.
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
+import processes
 import pytest
 from safetensors.numpy import load_file
 
@@ -22,7 +21,7 @@ def command(toy_recipe):
 
     def make(folder, *more):
         return [
-            *[sys.executable, "-m", "keras_distil.cli.app", "run"],
+            *["-m", "keras_distil.cli.app", "run"],
             *[str(toy_recipe), "--output", str(folder), "--quiet"],
             *["--set", f"distill.steps={STEPS}", "--set", "student.dropout=.2"],
             *["--set", "checkpoint_steps=2"],
@@ -33,16 +32,12 @@ def command(toy_recipe):
 
 
 def run(arguments):
-    return subprocess.run(
-        arguments, capture_output=True, text=True, timeout=DEADLINE_S
-    )
+    return processes.run(arguments, timeout=DEADLINE_S)
 
 
 def kill_after_lines(arguments, metrics, count, number):
     """Sends a signal as soon as so many updates are in the log."""
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = processes.Process(arguments)
     deadline = time.monotonic() + DEADLINE_S
     while process.poll() is None and time.monotonic() < deadline:
         if metrics.is_file() and len(metrics.read_text().split()) > count:

@@ -1,12 +1,11 @@
 """A Distiller of any two Keras models: updates, Keras's protocol, resume."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import any_models
 import keras
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
@@ -303,12 +302,7 @@ with strategy.scope():
 @pytest.mark.slow
 def test_two_replicas_are_one_batch():
     # The devices must be set before TensorFlow starts.
-    result = subprocess.run(
-        [sys.executable, "-c", _TWO_REPLICAS],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    result = processes.run(["-c", _TWO_REPLICAS], cwd=ROOT)
     assert result.returncode == 0, result.stderr[-3000:]
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 import toy
 from scipy.special import log_softmax
 
-from keras_distil import Distiller, callbacks, losses, models
+from keras_distil import Distiller, callbacks, losses
 
 CLASSES = {"classification": 3, "regression": 1, "token_classification": 4}
 
@@ -18,9 +18,7 @@ def encoder():
 
 
 def make(encoder, kind, **options):
-    student = models.task_model(
-        encoder, kind, CLASSES.get(kind, 1), dropout=0.0
-    )
+    student = toy.task_model(encoder, kind, CLASSES.get(kind, 1), dropout=0.0)
     generator = np.random.default_rng(0)
     kernel = student.output_dense.kernel
     kernel.assign(generator.normal(0.0, 0.5, kernel.shape).astype("float32"))

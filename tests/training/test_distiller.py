@@ -1,12 +1,11 @@
 """The Distiller as a Keras model: steps, logs, errors, saving."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
@@ -320,7 +319,7 @@ def test_more_micro_batches_than_rows(teacher):
 
 
 _TWO_REPLICAS = """
-import gc, sys
+import sys
 sys.path.insert(0, "tests")
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -329,9 +328,7 @@ tf.config.set_logical_device_configuration(
 )
 import toy
 from keras_distil import Distiller, losses
-gc.freeze()  # as conftest.py does
 
-unfit = "unfit" in sys.argv
 # The first replica's half has 26 tokens, the second's has 4.
 batches = [toy.make_batch((9, 8, 9, 1, 2, 1), seed=s) for s in range(3)]
 
@@ -382,8 +379,6 @@ def train(**options):
     third = distiller.update_record.read([3])[0]
     logs.update({f"third_{name}": value for name, value in third.items()})
     weights = toy.weights_of(student)
-    if not unfit:
-        return weights, logs
     refuse_unfit_batches(distiller)
     assert int(distiller.tokens_seen.numpy()) == 90
     for path, value in toy.weights_of(student).items():
@@ -417,15 +412,9 @@ for name, value in logs.items():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refused", [[], ["unfit"]])
-def test_two_replicas_equal_one(refused):
+def test_two_replicas_equal_one():
     # The devices must be set before TensorFlow starts.
-    result = subprocess.run(
-        [sys.executable, "-c", _TWO_REPLICAS, *refused],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    result = processes.run(["-c", _TWO_REPLICAS], cwd=ROOT)
     assert result.returncode == 0, result.stderr[-3000:]
 
 

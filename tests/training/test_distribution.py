@@ -4,11 +4,10 @@ import functools
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import worker
@@ -53,15 +52,9 @@ def start(folder, trainings, task):
     }
     if task is not None:
         environment["TF_CONFIG"] = json.dumps(task)
-    return subprocess.Popen(
-        [
-            *[sys.executable, TESTS / "worker.py", folder, str(STEPS)],
-            json.dumps(trainings),
-        ],
+    return processes.Process(
+        [TESTS / "worker.py", folder, STEPS, json.dumps(trainings)],
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
     )
 
 
@@ -73,16 +66,16 @@ def train(folder, *trainings, workers=1):
         {"cluster": cluster, "task": {"type": "worker", "index": index}}
         for index in range(workers)
     ]
-    processes = [
+    started = [
         start(folder, trainings, task if workers > 1 else None)
         for task in tasks
     ]
     try:
-        outputs = [p.communicate(timeout=DEADLINE_S)[0] for p in processes]
+        outputs = ["".join(p.communicate(DEADLINE_S)) for p in started]
     finally:
-        for process in processes:
+        for process in started:
             process.kill()
-    return [process.returncode for process in processes], outputs
+    return [process.returncode for process in started], outputs
 
 
 def result(folder, index=0):
@@ -240,25 +233,22 @@ def test_workers_that_were_all_killed_continue(alone, killed_workers):
 def test_a_recipe_runs_on_two_workers(toy_recipe, toy_run, tmp_path):
     folder = tmp_path / "run"
     workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    processes = [
-        subprocess.Popen(
+    started = [
+        processes.Process(
             [
-                *[sys.executable, "-m", "keras_distil.cli.app", "run"],
-                *[str(toy_recipe), "--quiet", "--output", str(folder)],
-                *["--workers", workers, "--worker-index", str(index)],
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+                *["-m", "keras_distil.cli.app", "run", toy_recipe],
+                *["--quiet", "--output", folder],
+                *["--workers", workers, "--worker-index", index],
+            ]
         )
         for index in range(2)
     ]
     try:
-        outputs = [p.communicate(timeout=DEADLINE_S)[0] for p in processes]
+        outputs = ["".join(p.communicate(DEADLINE_S)) for p in started]
     finally:
-        for process in processes:
+        for process in started:
             process.kill()
-    assert [p.returncode for p in processes] == [0, 0], outputs
+    assert [p.returncode for p in started] == [0, 0], outputs
     rows = [
         json.loads((where / "report.json").read_text())["rows"]["student"]
         for where in (folder, toy_run.folder)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_distil import Distiller, callbacks, data, losses, models
+from keras_distil import Distiller, callbacks, data, losses
 
 SPECIAL = data.SpecialTokens(
     pad_id=0, unknown_id=1, cls_id=2, sep_id=3, mask_id=4
@@ -30,7 +30,7 @@ def encoder():
 
 
 def classifier(encoder, **options):
-    student = models.task_model(encoder, "classification", 3, dropout=0.0)
+    student = toy.task_model(encoder, "classification", 3, dropout=0.0)
     made = Distiller(None, student, [losses.LabelCrossentropy()])
     made.compile(keras.optimizers.SGD(0.1), run_eagerly=True, **options)
     return made

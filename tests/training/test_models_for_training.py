@@ -76,7 +76,7 @@ def test_refused_at_construction_and_before_an_update(teacher, change, message):
 
 @pytest.mark.parametrize(("change", "message"), REFUSED[:3])
 def test_refused_for_tasks_too(teacher, change, message):
-    student = models.task_model(teacher, "classification", 2)
+    student = toy.task_model(teacher, "classification", 2)
     change(student)
     with pytest.raises(ValueError, match=message):
         Distiller(None, student, [losses.LabelCrossentropy()])
@@ -165,7 +165,7 @@ def test_a_teacher_s_regularisers_do_not_matter():
 def test_a_task_model_of_a_frozen_teacher_trains(kind):
     encoder = toy.make_teacher(num_layers=1)
     encoder.trainable = False
-    model = models.task_model(encoder, kind, 1 + (kind[0] == "c"))
+    model = toy.task_model(encoder, kind, 1 + (kind[0] == "c"))
     assert len(model.trainable_variables) == len(model.weights)
     assert not encoder.trainable_variables
 

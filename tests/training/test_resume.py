@@ -94,7 +94,8 @@ def with_python(x, y, sample_weight):
     return x, y, sample_weight
 
 
-def make(steps_per_execution=1):
+def make(**options):
+    """Eager by default, which is faster for so few steps."""
     keras.utils.set_random_seed(3)
     teacher = make_teacher()
     distiller = Distiller(
@@ -105,7 +106,7 @@ def make(steps_per_execution=1):
     distiller.compile(
         keras.optimizers.AdamW(0.01),
         clip_norm=1.0,
-        steps_per_execution=steps_per_execution,
+        **{"run_eagerly": True, **options},
     )
     return distiller
 
@@ -228,12 +229,17 @@ def test_a_finite_stream_starts_again_each_epoch(tmp_path):
 
 
 @pytest.mark.slow
-def test_steps_per_execution_keeps_the_result(whole, tmp_path):
+def test_graphs_and_executions_keep_the_result(tmp_path):
+    graph = {"run_eagerly": False}
+    whole = make(**graph)
+    train(whole, tmp_path / "a", Copy(tmp_path / "a", {4: tmp_path / "b"}))
+    two = {**graph, "steps_per_execution": 2}
     with pytest.raises(Stop):
-        train(make(2), tmp_path, StopAt(10))
-    resumed = make(2)
-    train(resumed, tmp_path)
-    assert final_state(resumed) == whole.state
+        train(make(**two), tmp_path / "c", StopAt(10))
+    for options, folder in ((graph, "b"), (two, "c")):
+        resumed = make(**options)
+        train(resumed, tmp_path / folder)
+        assert final_state(resumed) == final_state(whole)
 
 
 @pytest.mark.slow

@@ -1,20 +1,20 @@
 """A Distiller with several teachers: training, saving, going on."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import marks
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
+from pool import pooled
 from tensorflow.python.framework.config import disable_op_determinism
 from training.test_resume import Stop, StopAt, final_state, stream
 
-from keras_distil import Distiller, callbacks, losses, models
+from keras_distil import Distiller, callbacks, losses
 from keras_distil.models.labels import labels_of
 from keras_distil.teachers import CachedTeacher
 
@@ -22,6 +22,7 @@ TESTS = Path(__file__).parents[1]
 NAMES = ("no", "yes", "maybe")
 
 
+@pooled
 def make_teachers():
     """Two of different depth and width."""
     wide = toy.make_teacher(hidden_dim=24, num_heads=3)
@@ -177,11 +178,9 @@ with strategy.scope():
 @pytest.mark.slow
 def test_two_replicas_give_the_update_of_one():
     """Two sequences each, with unequal numbers of tokens."""
-    found = subprocess.run(
-        [sys.executable, "-c", _REPLICAS],
+    found = processes.run(
+        ["-c", _REPLICAS],
         env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
-        capture_output=True,
-        text=True,
     )
     assert found.stdout.endswith("equal\n"), found.stderr
 
@@ -247,7 +246,9 @@ def deterministic():
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted(tmp_path, deterministic):
     def train(folder, *more):
-        distiller = make_distiller(make_teachers(), dropout=0.2)
+        distiller = make_distiller(
+            make_teachers(), dropout=0.2, run_eagerly=True
+        )
         distiller.fit(
             stream(),
             steps_per_epoch=3,
@@ -277,7 +278,7 @@ def task_distiller():
     teachers = make_teachers()
     encoders = [*teachers, toy.make_student(teachers[0], hidden_dim=8)]
     *teachers, student = [
-        models.task_model(each, "classification", 3, dropout=0.0, seed=number)
+        toy.task_model(each, "classification", 3, dropout=0.0, seed=number)
         for number, each in enumerate(encoders)
     ]
     made = losses.task_loss("classification")
@@ -297,7 +298,7 @@ def test_labels_are_those_of_all_teachers(kind):
     encoders = make_teachers()
 
     def model(encoder, labels):
-        return models.task_model(encoder, kind, 3, labels=labels)
+        return toy.task_model(encoder, kind, 3, labels=labels)
 
     def distil(first, second, own=None):
         teachers = [

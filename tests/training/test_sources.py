@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import types
 from pathlib import Path
 
 import keras
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
@@ -228,8 +227,8 @@ def test_a_killed_process_is_continued_by_another(tmp_path):
     places = (ROOT, ROOT / "tests", ROOT / "tests" / "training")
 
     def run(folder, update):
-        return subprocess.run(
-            [sys.executable, "train.py", folder, str(update), f"{folder}.npy"],
+        return processes.run(
+            ["train.py", folder, str(update), f"{folder}.npy"],
             cwd=tmp_path,
             env={
                 **os.environ,

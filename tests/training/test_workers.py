@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import processes
 import pytest
 import tensorflow as tf
 
@@ -228,8 +229,11 @@ def free_pair():
             return port
 
 
-def start(recipe, folder, *flags, patch="", **variables):
-    """One `keras-distil run`, with changed constants of `distribution`."""
+def start(recipe, folder, *flags, patch="", is_new=True, **variables):
+    """One `keras-distil run`, with changed constants of `distribution`.
+
+    Its Python is a new one, or forked: then it prints what C++ code does.
+    """
     code = (
         "from keras_distil.cli import app\n"
         "from keras_distil.training import distribution\n"
@@ -237,36 +241,39 @@ def start(recipe, folder, *flags, patch="", **variables):
     )
     # The program chooses itself what C++ code prints.
     quiet = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    environment = {**quiet, **variables}
+    arguments = [
+        *["-c", code, "run", str(recipe), "--quiet"],
+        *["--output", str(folder), "--set", f"distill.steps={STEPS}"],
+        *["--set", "checkpoint_steps=2"],
+        *flags,
+    ]
+    if not is_new:
+        return processes.Process(arguments, env=environment)
     return subprocess.Popen(
-        [
-            *[sys.executable, "-c", code, "run", str(recipe), "--quiet"],
-            *["--output", str(folder), "--set", f"distill.steps={STEPS}"],
-            *["--set", "checkpoint_steps=2"],
-            *flags,
-        ],
-        env={**quiet, **variables},
+        [sys.executable, *arguments],
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def start_two(recipe, folder, port):
+def start_two(recipe, folder, **options):
+    port = free_pair()
     workers = f"127.0.0.1:{port},127.0.0.1:{port + 1}"
-    return [
-        start(recipe, folder, "--workers", workers, "--worker-index", index)
-        for index in "01"
-    ]
+    flags = ["--workers", workers, "--worker-index"]
+    return [start(recipe, folder, *flags, x, **options) for x in "01"]
 
 
-def finish(processes):
+def finish(started):
     """Exit statuses and standard errors."""
     try:
-        errors = [p.communicate(timeout=DEADLINE_S)[1] for p in processes]
+        errors = [p.communicate(timeout=DEADLINE_S)[1] for p in started]
     finally:
-        for process in processes:
+        for process in started:
             process.kill()
-    return [process.returncode for process in processes], errors
+    return [process.returncode for process in started], errors
 
 
 def final_state(folder):
@@ -291,7 +298,13 @@ def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
     whole = tmp_path / "whole"
     status, errors = finish(
         [
-            start(toy_recipe, whole, patch=patch, **slurm, SLURM_LOCALID=place)
+            start(
+                *[toy_recipe, whole],
+                patch=patch,
+                is_new=False,
+                **slurm,
+                SLURM_LOCALID=place,
+            )
             for place in "01"
         ]
     )
@@ -299,13 +312,13 @@ def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
     assert len((whole / "metrics.jsonl").read_text().splitlines()) == STEPS
 
     killed = tmp_path / "killed"
-    processes = start_two(toy_recipe, killed, free_pair())
+    started = start_two(toy_recipe, killed)
     states = killed / "checkpoints" / "distill"
     deadline = time.monotonic() + DEADLINE_S
     while not list(states.glob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    processes[1].send_signal(signal.SIGKILL)
-    status, errors = finish(processes)
+    started[1].send_signal(signal.SIGKILL)
+    status, errors = finish(started)
     assert status == [1, -signal.SIGKILL], errors
     last = errors[0].splitlines()[-1]
     assert last.startswith("keras-distil: A worker is lost: ")
@@ -313,7 +326,7 @@ def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
     assert "Traceback" not in errors[0]
     assert "E0000" not in errors[0]  # what C++ code prints
     assert not (killed / "report.json").exists()
-    status, errors = finish(start_two(toy_recipe, killed, free_pair()))
+    status, errors = finish(start_two(toy_recipe, killed, is_new=False))
     assert status == [0, 0], errors
     assert final_state(killed) == final_state(whole)
 

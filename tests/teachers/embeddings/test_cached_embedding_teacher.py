@@ -99,7 +99,7 @@ def test_a_student_learns_from_it_as_from_given_vectors(
     """The teacher itself is not needed, and gives the same weights."""
     ends = []
     for source in (cached, teacher):
-        student = models.initialize_student(teacher, 1, dropout=0.0)
+        student = toy.initialize_student(teacher, 1, dropout=0.0)
         distiller = keras_distil.Distiller(
             source,
             student,
@@ -153,7 +153,7 @@ def test_an_interrupted_pass_goes_on(
 
 
 def test_what_it_is_not_for_is_refused(teacher, cached, examples):
-    student = models.initialize_student(teacher, 1)
+    student = toy.initialize_student(teacher, 1)
     with pytest.raises(data.CorpusError, match="was made of other texts"):
         cached.dataset(cut(examples, 7), batch_size=2, seed=0)
     with pytest.raises(ValueError, match="has its vectors alone: leave the"):

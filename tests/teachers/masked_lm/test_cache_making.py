@@ -5,12 +5,11 @@ import contextlib
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import toy
 from teachers.conftest import LENGTH, ROWS, VOCABULARY
@@ -225,15 +224,9 @@ def test_a_killed_pass_ends_as_an_uninterrupted_one(
     np.save(tmp_path / "rows.npy", make_corpus(rows=60).train)
 
     def start(folder):
-        return subprocess.Popen(
-            [
-                *[sys.executable, "-c", _MAKE, str(folder)],
-                *[str(tmp_path / "rows.npy"), str(toy_teacher)],
-            ],
+        return processes.Process(
+            ["-c", _MAKE, folder, tmp_path / "rows.npy", toy_teacher],
             cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
 
     process = start(tmp_path / "whole")

@@ -1,12 +1,11 @@
 """A cached teacher against the live one, and against NumPy."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import marks
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
@@ -18,7 +17,6 @@ from keras_distil import (
     callbacks,
     data,
     losses,
-    models,
     schedules,
     teachers,
 )
@@ -399,14 +397,9 @@ for (path, value), other in zip(one.items(), two.values(), strict=True):
 def test_two_replicas_give_the_weights_of_one(cache, make_corpus, tmp_path):
     corpus = make_corpus()
     np.save(tmp_path / "rows.npy", corpus.train)
-    done = subprocess.run(
-        [
-            *[sys.executable, "-c", _TWO_REPLICAS],
-            *[str(cache(corpus).folder), str(tmp_path / "rows.npy")],
-        ],
+    done = processes.run(
+        ["-c", _TWO_REPLICAS, cache(corpus).folder, tmp_path / "rows.npy"],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -545,7 +538,7 @@ def test_models_that_the_cache_cannot_serve(cache):
     cached = cache()
     with pytest.raises(ValueError, match="teacher vocabulary 64, student voc"):
         make_distiller(cached, triple(), toy.make_student(toy.make_teacher()))
-    task = models.task_model(
+    task = toy.task_model(
         toy.make_teacher(vocabulary_size=VOCABULARY), "classification", 2
     )
     with pytest.raises(TypeError, match="A `CachedTeacher` is for masked la"):

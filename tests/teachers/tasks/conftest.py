@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import toy
+from pool import pooled
 
-from keras_distil import data, models, teachers
+from keras_distil import data, teachers
 
 VOCABULARY, COUNT = 64, 23
 KINDS = ("classification", "regression", "token_classification", "span")
@@ -48,21 +49,21 @@ def make_mixture():
     )
 
 
+@pooled
 def make_task_teacher(kind="classification", seed=4, labels=None, **sizes):
     encoder = toy.make_teacher(vocabulary_size=VOCABULARY, **sizes)
-    model = models.task_model(
+    model = toy.task_model(
         encoder, kind, OUTPUTS.get(kind, 1), dropout=0.1, labels=labels
     )
     return toy.randomize(model, seed)
 
 
+@pooled
 def make_task_student(kind="classification", *, dropout=0.0, **sizes):
     encoder = toy.make_student(
         toy.make_teacher(vocabulary_size=VOCABULARY), **sizes
     )
-    model = models.task_model(
-        encoder, kind, OUTPUTS.get(kind, 1), dropout=dropout
-    )
+    model = toy.task_model(encoder, kind, OUTPUTS.get(kind, 1), dropout=dropout)
     return toy.randomize(model, seed=9)
 
 

@@ -1,11 +1,10 @@
 """Training on a task from a cache, compared with the live teacher."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
@@ -424,12 +423,7 @@ for (path, value), other in zip(one.items(), two.values(), strict=True):
 @pytest.mark.slow
 def test_two_replicas_give_the_weights_of_one(cache_task):
     cached = cache_task(hidden_states=["last"])
-    done = subprocess.run(
-        [sys.executable, "-c", _TWO_REPLICAS, str(cached.folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = processes.run(["-c", _TWO_REPLICAS, cached.folder], cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -610,7 +604,7 @@ def test_students_that_the_cache_cannot_serve(cache_task):
     with pytest.raises(ValueError, match="same classes. Received: 3 and 2"):
         Distiller(
             cached,
-            models.task_model(
+            toy.task_model(
                 toy.make_teacher(vocabulary_size=64), "classification", 2
             ),
             label,
@@ -618,7 +612,7 @@ def test_students_that_the_cache_cannot_serve(cache_task):
     with pytest.raises(ValueError, match="teacher vocabulary 64, student voc"):
         Distiller(
             cached,
-            models.task_model(
+            toy.task_model(
                 toy.make_teacher(vocabulary_size=50), "classification", 3
             ),
             label,

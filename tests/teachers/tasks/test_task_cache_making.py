@@ -3,13 +3,12 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import types
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import toy
 from teachers.tasks.conftest import (
@@ -250,13 +249,7 @@ teachers.cache_task_teacher(
 @pytest.mark.slow
 def test_a_killed_pass_ends_as_an_uninterrupted_one(tmp_path):
     def start(folder):
-        return subprocess.Popen(
-            [sys.executable, "-c", _MAKE, str(folder)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return processes.Process(["-c", _MAKE, folder], cwd=ROOT)
 
     process = start(tmp_path / "whole")
     _, errors = process.communicate(timeout=DEADLINE_S)

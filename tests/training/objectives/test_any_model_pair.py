@@ -383,9 +383,7 @@ def test_cached_teachers_and_known_families_are_told_apart():
 def test_a_model_of_a_family_learns_from_any_other_as_a_plain_model():
     import toy
 
-    from keras_distil import models
-
-    task = models.task_model(toy.make_teacher(), "classification", 3)
+    task = toy.task_model(toy.make_teacher(), "classification", 3)
     student = keras.Model(task.input, task.output)
     inputs = {
         name: keras.Input((None,), dtype="int32", name=name)

@@ -1,20 +1,20 @@
 """Losses on attention in the objectives and in a Distiller."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import keras_hub
 import marks
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
 from losses.attention_reference import divergence
+from pool import pooled
 
-from keras_distil import Distiller, losses, models
+from keras_distil import Distiller, losses
 from keras_distil.losses.layers import Attention
 from keras_distil.models import forward
 from keras_distil.training.objectives import make_objective
@@ -27,8 +27,9 @@ def teacher():
     return toy.make_teacher(num_layers=4)
 
 
+@pooled
 def make_student(teacher, **sizes):
-    student = models.initialize_student(teacher, 2, dropout=0.0, **sizes)
+    student = toy.initialize_student(teacher, 2, dropout=0.0, **sizes)
     return toy.randomize(student, seed=5)
 
 
@@ -150,7 +151,7 @@ TASKS = ["classification", "regression", "token_classification", "span"]
 def test_tasks(teacher, task, kind):
     classes = 1 if task in ("span", "regression") else 3
     pair = [
-        models.task_model(encoder, task, classes, dropout=0.0)
+        toy.task_model(encoder, task, classes, dropout=0.0)
         for encoder in (teacher, make_student(teacher))
     ]
     x, _, _ = toy.make_batch()
@@ -203,7 +204,7 @@ def test_other_encoders_show_their_attention():
     encoder = toy.randomize(
         keras_hub.models.XLMRobertaBackbone(**toy.SIZES), seed=4
     )
-    model = models.task_model(encoder, "span", dropout=0.0)
+    model = toy.task_model(encoder, "span", dropout=0.0)
     x, _, _ = toy.make_batch()
     wanted = [Attention(0), Attention("last"), 0]
     found = forward.hidden_states(model, x, wanted, training=False)
@@ -277,11 +278,9 @@ print("equal")
 def test_two_replicas_give_the_update_of_one():
     """Two sequences each, with 11 and 8 tokens."""
     tests = Path(__file__).parents[2]
-    found = subprocess.run(
-        [sys.executable, "-c", _REPLICAS],
+    found = processes.run(
+        ["-c", _REPLICAS],
         env={**os.environ, "PYTHONPATH": f"{tests.parent}:{tests}"},
-        capture_output=True,
-        text=True,
     )
     assert found.stdout.endswith("equal\n"), found.stderr
 
@@ -342,7 +341,7 @@ def test_transfer_between_unequal_heads(teacher):
 def test_an_encoder_without_attention():
     sizes = {k: v for k, v in toy.SIZES.items() if k != "num_heads"}
     pair = [
-        models.task_model(keras_hub.models.FNetBackbone(**sizes), "span")
+        toy.task_model(keras_hub.models.FNetBackbone(**sizes), "span")
         for _ in range(2)
     ]
     with pytest.raises(

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_distil import losses, models
+from keras_distil import losses
 from keras_distil.training.objectives import make_objective
 from keras_distil.utils import graph_checks
 
@@ -38,7 +38,7 @@ def objectives(teacher):
     for kind, outputs in CLASSES.items():
         pair = [
             toy.randomize(
-                models.task_model(encoder, kind, outputs, dropout=0.0), seed
+                toy.task_model(encoder, kind, outputs, dropout=0.0), seed
             )
             for seed, encoder in enumerate(
                 (teacher, toy.make_student(teacher)), 1

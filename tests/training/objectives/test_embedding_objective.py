@@ -1,12 +1,11 @@
 """The objective of sentence embedders against losses written in NumPy."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import keras_hub
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import toy
@@ -245,7 +244,7 @@ def train(micro_batches=1, dropout=0.0, student_width=16, **options):
     dimension = None if student_width == 16 else 16
     teacher, student = toy.make_embedders(student_width, dimension)
     if dropout:
-        student = models.initialize_student(student, 1, dropout=dropout)
+        student = toy.initialize_student(student, 1, dropout=dropout)
     projection = None if student_width == 16 else "learned"
     distiller = keras_distil.Distiller(
         teacher, student, make_losses(projection)
@@ -286,7 +285,7 @@ def test_micro_batches_and_graph_give_the_update_of_the_whole(student_width):
 def test_dropout_of_micro_batches_is_the_same_in_both_passes():
     """The gradient of pairs is taken where their vectors were computed."""
     teacher, student = toy.make_embedders()
-    student = models.initialize_student(student, 1, dropout=0.5)
+    student = toy.initialize_student(student, 1, dropout=0.5)
     objective = make_objective(
         teacher, student, [losses.SimilarityMeanSquaredError()]
     )
@@ -442,12 +441,7 @@ assert np.isfinite(dropped["loss"]).all()
 @pytest.mark.slow
 def test_two_replicas_equal_one():
     # The devices must be set before TensorFlow starts.
-    result = subprocess.run(
-        [sys.executable, "-c", _TWO_REPLICAS],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    result = processes.run(["-c", _TWO_REPLICAS], cwd=ROOT)
     assert result.returncode == 0, result.stderr[-3000:]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+from pool import pooled
 
 from keras_distil import Distiller, losses, models
 from keras_distil.models import forward
@@ -24,8 +25,9 @@ def student(teacher):
     return make_student(teacher)
 
 
+@pooled
 def make_student(teacher, **sizes):
-    student = models.initialize_student(teacher, 2, dropout=0.0, **sizes)
+    student = toy.initialize_student(teacher, 2, dropout=0.0, **sizes)
     return toy.randomize(student, seed=5)
 
 
@@ -163,9 +165,7 @@ def test_gradients_of_a_pair(teacher, student):
 @pytest.mark.parametrize("kind", ["classification", "span"])
 def test_tasks(teacher, student, kind):
     pair = [
-        models.task_model(
-            encoder, kind, 3 if kind != "span" else 1, dropout=0.0
-        )
+        toy.task_model(encoder, kind, 3 if kind != "span" else 1, dropout=0.0)
         for encoder in (teacher, student)
     ]
     x, _, _ = toy.make_batch()
@@ -220,7 +220,7 @@ def test_each_pair_has_its_projection(teacher):
     for name, wanted in (("cosine", pairs), ("other", pairs[2:0:-1])):
         expected = mean_distance(teacher, student, x, mask, wanted, project)
         assert logs[f"{name}_loss"] == pytest.approx(expected, rel=1e-5)
-    distiller.compile(keras.optimizers.SGD(0.5))
+    distiller.compile(keras.optimizers.SGD(0.5), run_eagerly=True)
     distiller.fit(toy.dataset(batch), verbose=0)
     for layer, before in zip(by_pair.values(), kernels, strict=True):
         assert np.abs(layer.kernel.numpy() - before).max() > 1e-6
@@ -237,7 +237,7 @@ def test_projections_survive_saving(teacher, tmp_path):
             losses.HiddenStateCosineDistance(layers="uniform"),
         ],
     )
-    distiller.compile(keras.optimizers.AdamW(1e-2))
+    distiller.compile(keras.optimizers.AdamW(1e-2), run_eagerly=True)
     batch = toy.make_batch()
     distiller.fit(toy.dataset(batch), verbose=0)
     distiller.save(tmp_path / "made.keras")
@@ -265,7 +265,9 @@ def test_micro_batches_give_the_update_of_the_whole(teacher):
             ],
         )
         distiller.compile(
-            keras.optimizers.SGD(0.5), micro_batches=micro_batches
+            keras.optimizers.SGD(0.5),
+            micro_batches=micro_batches,
+            run_eagerly=True,
         )
         distiller.fit(toy.dataset(toy.make_batch()), verbose=0)
         weights.append([v.numpy() for v in distiller.trainable_variables])
@@ -284,12 +286,12 @@ def test_the_own_pass_has_the_states_of_every_layer(kind):
         }[kind](**toy.SIZES),
         seed=3,
     )
-    check_states(models.task_model(backbone, "span"))
+    check_states(toy.task_model(backbone, "span"))
 
 
 def test_keras_pass_has_the_states_of_every_layer():
     backbone = keras_hub.models.XLMRobertaBackbone(**toy.SIZES)
-    check_states(models.task_model(backbone, "span"))
+    check_states(toy.task_model(backbone, "span"))
 
 
 def check_states(model):
@@ -309,7 +311,7 @@ def check_states(model):
 def test_keras_pass_runs_once():
     """All states come of one pass, dropout included."""
     encoder = keras_hub.models.XLMRobertaBackbone(**toy.SIZES)
-    model = models.task_model(encoder, "span", dropout=0.5)
+    model = toy.task_model(encoder, "span", dropout=0.5)
     x, _, _ = toy.make_batch()
     layer = model.backbone.transformer_layers[1]
     for each in layer._flatten_layers():
@@ -388,11 +390,11 @@ class _States(losses.HiddenStateLoss):
 def test_what_a_task_does_not_count(teacher, student):
     with pytest.raises(TypeError, match="'label' counts the examples of a"):
         make_objective(teacher, student, [losses.LabelCrossentropy()])
-    model = models.task_model(student, "span")
+    model = toy.task_model(student, "span")
     own = _States(weight=1.0, name="own")
     with pytest.raises(TypeError, match="'own' on hidden states must count"):
         make_objective(
-            models.task_model(teacher, "span"),
+            toy.task_model(teacher, "span"),
             model,
             [losses.LabelCrossentropy(), own],
         )

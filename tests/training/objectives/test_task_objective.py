@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy
+from pool import pooled
 from scipy.special import log_softmax
 
 import keras_distil
-from keras_distil import losses, models
+from keras_distil import losses
 from keras_distil.models import forward
 from keras_distil.models.task_model import kind_of
 from keras_distil.training.objectives import TaskObjective, make_objective
@@ -30,9 +31,10 @@ def masked_lm_teacher():
     return toy.make_teacher()
 
 
+@pooled
 def make_models(masked_lm_teacher, kind, dropout=0.0):
     made = [
-        models.task_model(encoder, kind, KINDS[kind], dropout=dropout, seed=1)
+        toy.task_model(encoder, kind, KINDS[kind], dropout=dropout, seed=1)
         for encoder in (masked_lm_teacher, toy.make_student(masked_lm_teacher))
     ]
     for number, model in enumerate(made):
@@ -348,7 +350,7 @@ def test_a_model_that_was_saved_computes_the_same(
 
 def test_the_encoder_that_was_given_is_not_changed(masked_lm_teacher):
     before = [v.numpy() for v in masked_lm_teacher.weights]
-    model = models.task_model(masked_lm_teacher, "span", dropout=0.3)
+    model = toy.task_model(masked_lm_teacher, "span", dropout=0.3)
     for variable in model.weights:
         variable.assign(tf.zeros_like(variable))
     for old, new in zip(before, masked_lm_teacher.weights, strict=True):
@@ -387,7 +389,7 @@ def test_wrong_labels_of_a_span_are_refused(masked_lm_teacher):
 
 def test_models_of_different_tasks_are_refused(masked_lm_teacher):
     teacher, student = make_models(masked_lm_teacher, "classification")
-    other = models.task_model(masked_lm_teacher, "classification", 2)
+    other = toy.task_model(masked_lm_teacher, "classification", 2)
     with pytest.raises(ValueError, match="same classes. Received: 2 and 3"):
         TaskObjective(other, student, task_losses("classification"))
     with pytest.raises(TypeError, match="same kind of task"):
@@ -433,7 +435,7 @@ def test_a_variable_that_no_loss_reaches_is_refused(masked_lm_teacher):
 def test_task_model_refuses(masked_lm_teacher, arguments, error, message):
     arguments = {"encoder": masked_lm_teacher, **arguments}
     with pytest.raises(error, match=message):
-        models.task_model(**arguments)
+        toy.task_model(**arguments)
 
 
 def test_task_model_refuses_other_architectures():
@@ -449,8 +451,8 @@ def test_task_model_refuses_other_architectures():
         max_sequence_length=12,
     )
     with pytest.raises(TypeError, match="Received: ElectraBackbone"):
-        models.task_model(backbone, "classification", 2)
-    model = models.task_model(backbone, "span")
+        toy.task_model(backbone, "classification", 2)
+    model = toy.task_model(backbone, "span")
     names = ("token_ids", "padding_mask", "segment_ids")
     x = {name: np.ones((1, 3), "int32") for name in names}
     assert model(x).shape == (1, 3, 2)

@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 import toy
 from losses import mixture_reference, reference
+from pool import pooled
 from reference_step import assert_gradients_close
 
-from keras_distil import Distiller, losses, models
+from keras_distil import Distiller, losses
 from keras_distil.models import forward
 from keras_distil.training.objectives import MaskedLMObjective, make_objective
 from keras_distil.training.objectives.teachers import (
@@ -58,8 +59,9 @@ def student(teachers):
     return make_student(teachers[0])
 
 
+@pooled
 def make_student(teacher, **sizes):
-    student = models.initialize_student(teacher, 2, dropout=0.0, **sizes)
+    student = toy.initialize_student(teacher, 2, dropout=0.0, **sizes)
     return toy.randomize(student, seed=5)
 
 
@@ -210,7 +212,7 @@ KINDS = {
 
 def task_models(teachers, student, kind):
     made = [
-        models.task_model(encoder, kind, KINDS[kind], dropout=0.0, seed=1)
+        toy.task_model(encoder, kind, KINDS[kind], dropout=0.0, seed=1)
         for encoder in (*teachers, student)
     ]
     for number, model in enumerate(made):
@@ -464,14 +466,14 @@ def test_models_that_do_not_fit(teachers, student):
 def test_tasks_that_do_not_fit(teachers, student):
     theirs, ours = task_models(teachers, student, "classification")
     label = [losses.LabelCrossentropy()]
-    other = models.task_model(teachers[1], "classification", 2)
+    other = toy.task_model(teachers[1], "classification", 2)
     with pytest.raises(
         ValueError,
         match=r"^teacher\[1\]: Teacher and student must have the same classes. "
         "Received: 2 and 3.$",
     ):
         make_objective([theirs[0], other], ours, label)
-    other = models.task_model(teachers[1], "span")
+    other = toy.task_model(teachers[1], "span")
     with pytest.raises(TypeError, match=r"^teacher\[1\]: .* the same kind of"):
         make_objective([theirs[0], other], ours, label)
 
@@ -575,7 +577,7 @@ def test_a_loss_of_one_s_own_says_how_it_joins_them(teachers, student):
 def test_labels_that_do_not_exclude_each_other(teachers, student):
     """Each has the mean of the teachers' sigmoids, in the loss and scores."""
     made = [
-        models.task_model(encoder, "multi_label", 3, dropout=0.0, seed=1)
+        toy.task_model(encoder, "multi_label", 3, dropout=0.0, seed=1)
         for encoder in (*teachers, student)
     ]
     for number, model in enumerate(made):

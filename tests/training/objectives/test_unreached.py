@@ -6,16 +6,16 @@ import pytest
 import tensorflow as tf
 import toy
 
-from keras_distil import Distiller, losses, models
+from keras_distil import Distiller, losses
 from keras_distil.training.objectives.unreached import unreached_frozen
 
 
 @pytest.fixture(scope="module")
 def pair():
     encoder = toy.make_teacher(num_layers=3)
-    teacher = models.task_model(encoder, "classification", 3, seed=1)
-    small = models.initialize_student(encoder, 2, dropout=0.3)
-    return teacher, models.task_model(small, "classification", 3, seed=2)
+    teacher = toy.task_model(encoder, "classification", 3, seed=1)
+    small = toy.initialize_student(encoder, 2, dropout=0.3)
+    return teacher, toy.task_model(small, "classification", 3, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,7 @@ def test_they_are_trainable_again_after_an_error(pair, batch):
     ],
 )
 def test_other_kinds_of_tasks(pair, batch, kind, labels):
-    teacher, student = (
-        models.task_model(model.backbone, kind) for model in pair
-    )
+    teacher, student = (toy.task_model(model.backbone, kind) for model in pair)
     made = [losses.HiddenStateCosineDistance()]
     data = (batch[0], labels, batch[2])
     head = head_of(student)
