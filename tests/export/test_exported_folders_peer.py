@@ -248,7 +248,7 @@ def test_token_classification(
             [x["score"] for x in theirs], [x.score for x in ours], atol=1e-4
         )
         count += len(ours)
-    assert count > 5
+    assert count > 2
 
 
 @pytest.mark.parametrize("name", ["student", "bert"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,16 @@ def _by_size(
 ) -> Iterator[tuple[str, list[EncodedExamples]]]:
     """Yields several parts of a set at a time, with their owners in it."""
     waiting: dict[str, list[EncodedExamples]] = {}
-    texts: dict[str, int] = {}
+    tokens: Counter[str] = Counter()
+    texts: Counter[str] = Counter()
     for name, part in parts:
         if part.owners is not None:
-            before = texts.get(name, 0)
-            texts[name] = before + int(part.owners[-1]) + 1
-            part = dataclasses.replace(part, owners=part.owners + before)
-        some = waiting.setdefault(name, [])
-        some.append(part)
-        if sum(len(each.token_ids) for each in some) >= _TOKENS:
+            owners = part.owners + texts[name]
+            texts[name] = int(owners[-1]) + 1
+            part = dataclasses.replace(part, owners=owners)
+        waiting.setdefault(name, []).append(part)
+        tokens[name] += len(part.token_ids)
+        if tokens[name] >= _TOKENS:
+            del tokens[name]
             yield name, waiting.pop(name)
     yield from waiting.items()
