@@ -172,6 +172,11 @@ def main() -> None:
         told = small.run("python", "-c", ANSWER, student)
         # LiteRT prints lines of its own.
         assert told.split("answer: ")[1].strip().isalpha(), told
+        told = small.run(
+            *("python", "-m", "keras_distil.edge", student),
+            "The [MASK] is a tensor.",
+        )
+        assert told.count("%") == 5, told
 
 
 if __name__ == "__main__":

@@ -248,6 +248,12 @@ TABLE = {
         STATIC_TABLE
     ),
     ("export/student", "make it with `models.static_embedding"): STATIC_TABLE,
+    ("edge/__main__", "pip install ai-edge-litert numpy"): (
+        "tests/edge/test_demo.py::test_what_is_not_installed_is_named"
+    ),
+    ("edge/__main__", "{}. See {} --help"): (
+        "tests/edge/test_demo.py::test_the_help_says_what_to_give"
+    ),
     ("edge/files", "`export.export` writes it"): (
         "tests/edge/test_edge_student.py::test_masked_words"
     ),

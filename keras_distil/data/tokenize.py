@@ -14,7 +14,7 @@ from keras_distil.data.preset_tokenizer import (
     is_preset_tokenizer,
 )
 from keras_distil.data.special_tokens import SpecialTokens, unknown_token
-from keras_distil.data.splitting import find_splitter
+from keras_distil.data.splitting import find_divider, find_splitter
 from keras_distil.data.vocabulary import require_id, vocabulary_size
 
 _BATCH = 1024  # paragraphs passed to the Rust library at once
@@ -137,7 +137,9 @@ class Encoder:
     BERT's tokenizers never look across a space, and byte-level ones never
     from the end of a word across a single space. So the library encodes each
     stretch between two such places when it first occurs, and the result is
-    remembered: prose takes a fraction of the time. Tokenizers of other kinds,
+    remembered: prose takes a fraction of the time. BERT's are cut further, at
+    punctuation marks of ASCII, so that a word is encoded once, whatever mark
+    stands beside it. Tokenizers of other kinds,
     and those with added tokens that contain white space, get whole texts, on
     all cores; see `splitting`.
 
@@ -169,6 +171,7 @@ class Encoder:
         self._most_words = most_words
         self._known: dict[str, bytes] | None = None
         self._split = find_splitter(tokenizer)
+        self._divide = find_divider(tokenizer)
         if self._split is not None:
             self._known = {}
 
@@ -202,8 +205,21 @@ class Encoder:
         # A difference of sets would go through all known words each time.
         found = set(itertools.chain.from_iterable(texts))
         new = [word for word in found if word not in self._known]
+        if self._divide is None:
+            self._read(new, self._known)
+            return
+        parts = [self._divide(word) for word in new]
+        of_parts = set(itertools.chain.from_iterable(parts))
+        unread = [part for part in of_parts if part not in self._known]
+        self._read(unread, self._known)
+        for word, own in zip(new, parts, strict=True):
+            joined = b"".join(map(self._known.__getitem__, own))
+            self._known[word] = joined
+
+    def _read(self, new: list[str], known: dict[str, bytes]) -> None:
+        """Has the library encode what is not known."""
         for word, encoding in zip(new, self._encode_texts(new), strict=True):
-            self._known[word] = self._array(encoding).tobytes()
+            known[word] = self._array(encoding).tobytes()
 
     def _encode_texts(self, batch: list[str]) -> list[tokenizers.Encoding]:
         return _encode_batch(self._tokenizer, batch)

@@ -6,8 +6,12 @@ last two:
 
     pip install ai-edge-litert numpy tokenizers
     pip install --no-deps keras-distil
+
+`python -m keras_distil.edge FOLDER TEXT` prints what an export answers.
 """
 
+from keras_distil.edge.answers import ANSWER_TOKENS as ANSWER_TOKENS
+from keras_distil.edge.answers import Answer as Answer
 from keras_distil.edge.files import BY_TOKEN as BY_TOKEN
 from keras_distil.edge.files import CARD_FILE as CARD_FILE
 from keras_distil.edge.files import EMBEDDING_KIND as EMBEDDING_KIND
@@ -19,6 +23,5 @@ from keras_distil.edge.static_student import StaticStudent as StaticStudent
 from keras_distil.edge.static_student import row_type as row_type
 from keras_distil.edge.student import ANY_LENGTH as ANY_LENGTH
 from keras_distil.edge.student import MODEL_FILE as MODEL_FILE
-from keras_distil.edge.student import Answer as Answer
 from keras_distil.edge.student import Student as Student
 from keras_distil.edge.student import padded as padded

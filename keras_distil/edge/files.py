@@ -44,11 +44,6 @@ def read_card(
         FileNotFoundError: if it is missing.
         ValueError: if it is damaged, of a later version or of another kind.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: `export.export` writes it next to the model, "
-            "with format='litert' or 'static_table'."
-        )
     card = _read_json(path)
     if card["kind"] in others:
         raise ValueError(
@@ -71,8 +66,30 @@ def read_card(
     return card
 
 
+def read_kind(path: Path) -> str:
+    """Reads which kind of model a card describes.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged, of a later version, or of no kind that
+            this package runs.
+    """
+    kind = _read_json(path)["kind"]
+    if kind not in (*LITERT_KINDS, STATIC_KIND):
+        raise ValueError(f"{path} is damaged: kind cannot be {kind!r:.80}.")
+    return kind
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     """Returns a card of this version, with a kind."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: `export.export` writes it next to the model, "
+            "with format='litert' or 'static_table'."
+        )
     check_size(path)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,6 @@
 """Runs a LiteRT file: text in, answers out."""
 
-import dataclasses
 import functools
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_distil.edge import answers
+from keras_distil.edge.answers import Answer
 from keras_distil.edge.files import (
     BY_TOKEN,
     CARD_FILE,
@@ -39,27 +39,6 @@ _CARD: Keys = {
     "inputs": (list, str),
 }
 _OTHER_KINDS = {STATIC_KIND: "edge.StaticStudent"}
-
-# Longer answers of a span model are not considered.
-_ANSWER_TOKENS = 30
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """One of the student's answers.
-
-    Attributes:
-        text: a word, a class, or a part of the context.
-        score: its probability; for a span, the product of the probabilities
-            of its start and its end.
-        start: index of its first character in the text; None for a class.
-        end: index after its last character.
-    """
-
-    text: str
-    score: float
-    start: int | None = None
-    end: int | None = None
 
 
 class Student:
@@ -148,12 +127,51 @@ class Student:
                 )
             return self.embed(text)[0]
         encoded = self._encode(text, pair)
-        outputs = {
-            name: values[0]
-            for name, values in self.run(_make_inputs(encoded)).items()
-        }
-        answers = getattr(self, f"_{self.kind}")
-        return answers(outputs, encoded, pair or text, top)
+        answer = getattr(self, f"_{self.kind}")
+        return answer(self._outputs(encoded), encoded, pair or text, top)
+
+    def entities(self, text: str) -> list[Answer]:
+        """Finds the entities of a text; for a token classifier.
+
+        A word has the label of its first token, and neighbouring words of one
+        entity are one answer. Words are those of the tokenizer, for which a
+        punctuation mark is one, too. If no label is `O`, the labels mark no
+        entities, and every word is an answer.
+
+        Args:
+            text: the text to read.
+
+        Returns:
+            An `Answer` for each entity, in the order of the text: its type,
+            the mean probability of its words' labels, and its place.
+
+        Raises:
+            TypeError: if the text is not a string.
+            ValueError: if the model is of another kind.
+        """
+        if self.kind != "token_classification":
+            raise ValueError(
+                "`entities` is for token classifiers, and "
+                f"{self.folder} holds a {self.kind} model: call it, "
+                "student(text)."
+            )
+        encoded = self._encode(text, None)
+        logits = self._outputs(encoded)["logits"]
+        return answers.tag_entities(logits, encoded, text, self._names(logits))
+
+    def reads_whole(self, text: str, pair: str | None = None) -> bool:
+        """Checks whether a text, or a pair, is not cut.
+
+        Args:
+            text: the text to read; for a span model, the question.
+            pair: a second text; for a span model, the context.
+        """
+        return not self._encode(text, pair).overflowing
+
+    def _outputs(self, encoded: Any) -> dict[str, np.ndarray]:
+        """Runs the model on one text."""
+        found = self.run(_make_inputs(encoded))
+        return {name: values[0] for name, values in found.items()}
 
     def embed(
         self, texts: str | Sequence[str], prompt_name: str | None = None
@@ -298,86 +316,57 @@ class Student:
         for place, token_id in enumerate(encoded.ids):
             if token_id == mask:
                 start, end = encoded.offsets[place]
+                likely = answers.softmax(outputs["logits"][place])
                 choices.append(
                     [
-                        Answer(
-                            token_roles.spell(self.tokenizer, index) or "",
-                            score,
-                            start,
-                            end,
-                        )
-                        for index, score in _best(
-                            _softmax(outputs["logits"][place]), top
-                        )
+                        Answer(self._spell(index), score, start, end)
+                        for index, score in answers.best_of(likely, top)
                     ]
                 )
         return choices
 
+    def _spell(self, token_id: int) -> str:
+        return token_roles.spell(self.tokenizer, token_id) or ""
+
     def _classification(
         self, outputs: Mapping[str, np.ndarray], _: Any, __: str, top: int
     ) -> list[Answer]:
-        best = _best(_softmax(outputs["logits"]), top)
-        return [Answer(self._label(index), score) for index, score in best]
+        logits = outputs["logits"]
+        return answers.choose_classes(
+            answers.softmax(logits), self._names(logits), top
+        )
 
     def _multi_label(
         self, outputs: Mapping[str, np.ndarray], _: Any, __: str, top: int
     ) -> list[Answer]:
-        best = _best(_sigmoid(outputs["logits"]), top)
-        return [Answer(self._label(index), score) for index, score in best]
+        logits = outputs["logits"]
+        return answers.choose_classes(
+            answers.sigmoid(logits), self._names(logits), top
+        )
 
-    def _label(self, index: int) -> str:
-        if index >= len(self.labels):
+    def _token_classification(
+        self, outputs: Mapping[str, np.ndarray], encoded: Any, *_: Any
+    ) -> list[Answer]:
+        logits = outputs["logits"]
+        return answers.tag_tokens(logits, encoded, self._names(logits))
+
+    def _span(
+        self, outputs: Mapping[str, np.ndarray], encoded: Any, *rest: Any
+    ) -> list[Answer]:
+        return answers.find_spans(outputs, encoded, *rest)
+
+    def _regression(self, outputs: Mapping[str, np.ndarray], *_: Any) -> float:
+        score = outputs["score"]
+        return float(answers.sigmoid(score) if self.is_probability else score)
+
+    def _names(self, logits: np.ndarray) -> list[str]:
+        """Returns the names of the classes that logits are of."""
+        if len(self.labels) < logits.shape[-1]:
             raise ValueError(
                 f"{self.folder / CARD_FILE} has {len(self.labels)} `labels`, "
                 "fewer than the model has classes."
             )
-        return self.labels[index]
-
-    def _token_classification(
-        self, outputs: Mapping[str, np.ndarray], encoded: Any, text: str, _: int
-    ) -> list[Answer]:
-        probabilities = _softmax(outputs["logits"])
-        answers = []
-        for place, special in enumerate(encoded.special_tokens_mask):
-            if not special:
-                start, end = encoded.offsets[place]
-                [(index, score)] = _best(probabilities[place], 1)
-                answers.append(Answer(self._label(index), score, start, end))
-        return answers
-
-    def _span(
-        self,
-        outputs: Mapping[str, np.ndarray],
-        encoded: Any,
-        text: str,
-        top: int,
-    ) -> list[Answer]:
-        inside = np.array([s == 1 for s in encoded.sequence_ids])
-        count = len(inside)
-        starts, ends = (
-            _softmax(np.where(inside, outputs[name][:count], -np.inf))
-            for name in ("start_logits", "end_logits")
-        )
-        # Spans within the context that do not end before they start.
-        possible = np.triu(np.outer(inside, inside))
-        possible = np.tril(possible, _ANSWER_TOKENS - 1)
-        scores = np.where(possible, np.outer(starts, ends), -1.0)
-        answers = []
-        top = min(top, int(np.count_nonzero(possible)))
-        for index, score in _best(scores.reshape(-1), top):
-            first, last = divmod(index, count)
-            start, end = encoded.offsets[first][0], encoded.offsets[last][1]
-            answers.append(Answer(text[start:end], score, start, end))
-        return answers
-
-    def _regression(self, outputs: Mapping[str, np.ndarray], *_: Any) -> float:
-        score = float(outputs["score"])
-        # A sigmoid, which does not overflow.
-        return (
-            (1.0 + math.tanh(score / 2.0)) / 2.0
-            if self.is_probability
-            else score
-        )
+        return self.labels
 
 
 def _signature_name(length: int) -> str:
@@ -422,20 +411,3 @@ def padded(values: np.ndarray, length: int) -> np.ndarray:
     row = np.zeros((1, length), np.int32)
     row[0, : len(values)] = values
     return row
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # This form does not overflow.
-    return (1.0 + np.tanh(logits.astype(np.float64) / 2.0)) / 2.0
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted.astype(np.float64))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def _best(scores: np.ndarray, top: int) -> list[tuple[int, float]]:
-    """Returns indices and values of the greatest scores, best first."""
-    order = np.argsort(scores, kind="stable")[::-1][:top]
-    return [(int(index), float(scores[index])) for index in order]

@@ -6,6 +6,7 @@ folder is renamed.
 """
 
 import abc
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,8 @@ from keras_distil.export import parity
 from keras_distil.export.folders import replacing_folder
 from keras_distil.export.report import ExportReport
 from keras_distil.utils.disk import file_size_mb
+
+_LOGGER = logging.getLogger("keras_distil")
 
 
 class BaseExporter(abc.ABC):
@@ -123,6 +126,10 @@ class BaseExporter(abc.ABC):
                 origin=lambda: self.find_origin(scratch, examples, bound),
             )
             self.check_more(scratch, examples, bound)
+            unjudged = parity.find_unjudged(comparison, bound)
+            if unjudged is not None:
+                _LOGGER.warning("%s: %s", self.folder, unjudged)
+            notes = [note for note in (self.note, unjudged) if note]
             report = ExportReport(
                 self.folder,
                 self.format,
@@ -131,7 +138,7 @@ class BaseExporter(abc.ABC):
                 bound,
                 file_size_mb(self.shipped(scratch)),
                 tuple(self.operators),
-                note=self.note,
+                note=" ".join(notes) or None,
             )
             report.write(scratch)
         return report

@@ -4,6 +4,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+# A bound on a share is applied as it stands if it allows so many differences.
+# Below, one that is exceeded by chance in more than one of twenty exports of
+# exactly the allowed quality is no reason to refuse one.
+_ENOUGH = 5
+_CHANCE = 0.05
+
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
@@ -92,6 +98,8 @@ class Comparison:
         student_score: the student's score.
         are_logits: whether the outputs have a fixed scale; embeddings and the
             scores of a regression do not.
+        scored: number of examples of which the score is a share; None if it is
+            no share, or if that is unknown.
     """
 
     max_difference: float
@@ -103,6 +111,7 @@ class Comparison:
     spread_share: float = 0.0
     cosine: float | None = None
     are_logits: bool = True
+    scored: int | None = None
 
     @property
     def score_loss(self) -> float:
@@ -179,7 +188,7 @@ def check(
 
 
 def _is_within(comparison: Comparison, tolerance: Tolerance) -> bool:
-    agreement, cosine = comparison.top1_agreement, comparison.cosine
+    cosine = comparison.cosine
     largest, mean = math.inf, math.inf
     # Without a fixed scale, an absolute bound would pass everything or nothing.
     if comparison.are_logits:
@@ -188,10 +197,102 @@ def _is_within(comparison: Comparison, tolerance: Tolerance) -> bool:
     return (
         comparison.max_difference <= largest
         and comparison.mean_difference <= mean
-        and (agreement is None or agreement >= tolerance.top1_agreement)
         and (cosine is None or cosine >= tolerance.cosine)
         and comparison.spread_share <= tolerance.spread_share
-        and comparison.score_loss <= tolerance.score_loss
+        and not any(each.is_refused for each in _shares(comparison, tolerance))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Share:
+    """A share of examples that an export may change.
+
+    Attributes:
+        found: the share that changed.
+        allowed: the largest one.
+        count: the number of examples; None if it is unknown.
+        what: what is counted, for messages.
+    """
+
+    found: float
+    allowed: float
+    count: int | None
+    what: str
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is above the bound, and not by chance."""
+        # Written so that NaN is refused.
+        return not self.found <= self.allowed and not self.is_chance
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether so few examples exceed the bound too easily to judge."""
+        if self.count is None or not self.found > self.allowed:
+            return False
+        if self.count * self.allowed >= _ENOUGH:
+            return False
+        changed = math.ceil(self.found * self.count - 1e-6)
+        return _chance_of(changed, self.count, self.allowed) >= _CHANCE
+
+
+def _chance_of(changed: int, count: int, share: float) -> float:
+    """Probability that so many or more of some examples change.
+
+    Args:
+        changed: how many.
+        count: the number of examples.
+        share: the probability that one changes, by itself.
+    """
+    return 1.0 - sum(
+        math.comb(count, few) * share**few * (1.0 - share) ** (count - few)
+        for few in range(changed)
+    )
+
+
+def _shares(comparison: Comparison, tolerance: Tolerance) -> list[_Share]:
+    """The shares that a comparison has found."""
+    shares = [
+        _Share(
+            comparison.score_loss,
+            tolerance.score_loss,
+            comparison.scored,
+            "examples of the development set",
+        )
+    ]
+    if comparison.top1_agreement is not None:
+        shares.append(
+            _Share(
+                1.0 - comparison.top1_agreement,
+                1.0 - tolerance.top1_agreement,
+                comparison.decisions,
+                "choices",
+            )
+        )
+    return shares
+
+
+def find_unjudged(comparison: Comparison, tolerance: Tolerance) -> str | None:
+    """Says which bounds could not be judged, on too few examples.
+
+    Args:
+        comparison: as from `compare`, and within the tolerance.
+        tolerance: largest allowed difference.
+
+    Returns:
+        A sentence; None if all bounds were judged.
+    """
+    few = [
+        f"{_percent(each.found)} of {each.count} {each.what} "
+        f"(allowed: {_percent(each.allowed)})"
+        for each in _shares(comparison, tolerance)
+        if each.is_chance
+    ]
+    if not few:
+        return None
+    return (
+        f"Too few examples to judge the export by: it changes "
+        f"{' and '.join(few)}, which may be chance. Compare it on more."
     )
 
 

@@ -7,11 +7,10 @@ the graph follows the same version of Unicode. TensorFlow Text's WordPiece does
 the rest.
 """
 
-import functools
 import json
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,26 +19,35 @@ import tokenizers
 
 from keras_distil.data import SpecialTokens
 from keras_distil.data.vocabulary import normalized
+from keras_distil.export.graph_characters import (
+    AddedTokens,
+    Characters,
+    CharacterTable,
+)
 from keras_distil.utils import token_roles
 
-_CODE_POINTS = 0x110000
-_SURROGATES = range(0xD800, 0xE000)
-_PAGE = 256
-_SPACE = ord(" ")
-# In a replacement, stands for the code point that is replaced.
-_ITSELF = -1
-# Separates characters that are normalised in one call. It is its own normal
-# form and appears in no other.
-_BETWEEN = "|"
 # The first of the private characters that stand for added tokens in a text;
 # BERT's tokenizer removes such characters from texts.
 _FIRST_SENTINEL = 0x10F000
 _MOST_ADDED = 1000
-# `\w` of the library's regular expressions, as a character class of RE2.
-_WORD_CHARACTERS = (
-    r"\p{L}\p{Nl}\p{M}\p{Nd}\x{200C}\x{200D}\x{24B6}-\x{24E9}"
-    r"\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189}"
-)
+# Of what frames and pads a text.
+_NOWHERE = -1
+
+
+class Tokens(NamedTuple):
+    """The tokens of texts, ragged, (batch, tokens).
+
+    Attributes:
+        ids: int32, token ids.
+        starts: int32, index of a token's first character in its text.
+        ends: int32, index after its last character.
+        begins: int32, 1 where a word begins, else 0.
+    """
+
+    ids: tf.RaggedTensor
+    starts: tf.RaggedTensor
+    ends: tf.RaggedTensor
+    begins: tf.RaggedTensor
 
 
 def make_graph_tokenizer(
@@ -98,10 +106,10 @@ class GraphTokenizer(tf.Module):
         self._unknown = self._sentinels.get(unknown, unknown)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         _check_order_of_marks(tokenizer, vocabulary)
-        self._table = _CharacterTable(
+        self._table = CharacterTable(
             json.dumps(described["normalizer"]), list(self._sentinels.values())
         )
-        self._as_written = _AddedTokens(
+        self._as_written = AddedTokens(
             [
                 (token["content"], self._sentinels[token["content"]], token)
                 for token in added
@@ -109,7 +117,7 @@ class GraphTokenizer(tf.Module):
             ],
             beside="",
         )
-        self._as_normalized = _AddedTokens(
+        self._as_normalized = AddedTokens(
             [
                 (self._table.of(token["content"]), f" {sentinel} ", token)
                 for token in added
@@ -140,45 +148,80 @@ class GraphTokenizer(tf.Module):
             Strings, (batch, words). An added token becomes a private
             character, a word that is too long the unknown token.
         """
-        last = chr(_FIRST_SENTINEL + _MOST_ADDED)
-        texts = tf.strings.regex_replace(
-            texts, f"[{chr(_FIRST_SENTINEL)}-{last}]", ""
-        )
+        return self._words(self._characters(texts))[0]
+
+    def _characters(self, texts: tf.Tensor) -> Characters:
+        """Returns the normalised characters, with spaces between words."""
+        last = _FIRST_SENTINEL + _MOST_ADDED
+        found = Characters.of(texts).without(_FIRST_SENTINEL, last)
         # Splitting stops at a zero byte. The table removes either byte.
-        texts = tf.strings.regex_replace(texts, r"\x00", "\x01")
-        texts = self._as_written.replace(texts)
-        code_points = tf.strings.unicode_decode(texts, "UTF-8")
-        normal = tf.strings.unicode_encode(
-            self._table.replace(code_points), "UTF-8"
+        codes = found.codes.flat_values
+        codes = tf.where(tf.equal(codes, 0), 1, codes)
+        found = Characters(
+            found.codes.with_flat_values(codes), found.starts, found.ends
         )
-        normal = self._as_normalized.replace(normal)
-        words = tf.strings.split(normal, " ")
+        found = self._table.replace(self._as_written.replace(found))
+        return self._as_normalized.replace(found)
+
+    def _words(self, found: Characters) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Returns the words, and which of all are too long."""
+        words = tf.strings.split(found.texts(), " ")
         # White space at the ends of a text leaves empty words.
         words = tf.ragged.boolean_mask(words, words != "")
         length = tf.strings.length(words.flat_values, unit="UTF8_CHAR")
-        return words.with_flat_values(
-            tf.where(
-                length > self._longest_word, self._unknown, words.flat_values
-            )
-        )
+        too_long = length > self._longest_word
+        flat = tf.where(too_long, self._unknown, words.flat_values)
+        return words.with_flat_values(flat), too_long
 
     # A separate function is traced once for all signatures.
     @tf.function(
         autograph=False, input_signature=[tf.TensorSpec([None], tf.string)]
     )
+    def find_tokens(self, texts: tf.Tensor) -> Tokens:
+        """Returns the tokens with their places, without [CLS] and [SEP].
+
+        Args:
+            texts: strings, (batch,), UTF-8.
+        """
+        found = self._characters(texts)
+        words, too_long = self._words(found)
+        ids, begin, end = self._word_piece.tokenize_with_offsets(words)
+        word = ids.values.value_rowids()
+        first, last = found.words()
+        # From bytes of a word to characters of all texts.
+        before = found.bytes_before()
+        shift = tf.gather(before, tf.gather(first, word))
+        starts, ends = (
+            tf.searchsorted(before, shift + byte, side="right") - 1
+            for byte in (begin.flat_values, end.flat_values - 1)
+        )
+        ends = tf.where(
+            tf.gather(too_long, word),
+            tf.cast(tf.gather(last, word), tf.int32),
+            ends,
+        )
+        ids = ids.merge_dims(1, 2)
+        return Tokens(
+            ids,
+            ids.with_flat_values(tf.gather(found.starts, starts)),
+            ids.with_flat_values(tf.gather(found.ends, ends)),
+            ids.with_flat_values(
+                tf.cast(tf.equal(begin.flat_values, 0), tf.int32)
+            ),
+        )
+
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns token ids without [CLS] and [SEP], int32, (batch, tokens).
 
         Args:
             texts: strings, (batch,), UTF-8.
         """
-        pieces = self._word_piece.tokenize(self.words(texts))
-        return pieces.merge_dims(1, 2)
+        return self.find_tokens(texts).ids
 
     def encode(
         self, texts: tf.Tensor, *, max_length: int
     ) -> dict[str, tf.Tensor]:
-        """Returns the padded inputs of a model.
+        """Returns the padded inputs of a model, and where its tokens are.
 
         Args:
             texts: strings, (batch,), UTF-8.
@@ -186,10 +229,12 @@ class GraphTokenizer(tf.Module):
 
         Returns:
             "token_ids", "padding_mask" and "segment_ids", int32, (batch,
-            length), padded to the longest text.
+            length), padded to the longest text; and "starts", "ends" and
+            "begins" as in `Tokens`, -1 where there is no token of a text.
         """
-        pieces = self.tokenize(texts)[:, : max_length - 2]
-        return self._padded([pieces])
+        found = self.find_tokens(texts)
+        cut = Tokens(*(each[:, : max_length - 2] for each in found))
+        return self._padded([cut.ids]) | _places([cut])
 
     def encode_pairs(
         self,
@@ -207,28 +252,36 @@ class GraphTokenizer(tf.Module):
                 Hugging Face's `longest_first` does.
 
         Returns:
-            As `encode`.
+            As `encode`, with the places of the second text's tokens.
         """
-        one, other = self.tokenize(first), self.tokenize(second)
+        one, other = self.find_tokens(first), self.find_tokens(second)
         kept_one, kept_other = _longest_first(
-            one.row_lengths(), other.row_lengths(), max_length - 3
+            one.ids.row_lengths(), other.ids.row_lengths(), max_length - 3
         )
-        return self._padded([_cut(one, kept_one), _cut(other, kept_other)])
+        cut, cut_other = (
+            Tokens(*(_cut(each, kept) for each in found))
+            for found, kept in ((one, kept_one), (other, kept_other))
+        )
+        nowhere = tf.fill(tf.shape(cut.ids.flat_values), _NOWHERE)
+        hidden = cut.ids.with_flat_values(nowhere)
+        return self._padded([cut.ids, cut_other.ids]) | _places(
+            [Tokens(cut.ids, hidden, hidden, hidden), cut_other]
+        )
 
     def _padded(self, parts: Sequence[tf.RaggedTensor]) -> dict[str, tf.Tensor]:
-        rows = parts[0].nrows()
-        cls_id = tf.fill([rows, 1], self.special.cls_id)
-        sep_id = tf.fill([rows, 1], self.special.sep_id)
-        pieces = [cls_id, parts[0], sep_id]
-        segments = [tf.zeros_like(piece) for piece in pieces]
-        if len(parts) == 2:
-            pieces += [parts[1], sep_id]
-            segments += [tf.ones_like(piece) for piece in pieces[3:]]
-        token_ids = tf.concat(pieces, axis=1)
+        special = self.special
+        ones = [tf.ones_like(part) for part in parts]
+        zeros = [tf.zeros_like(part) for part in parts]
+        # Segments after the first one, and its last token.
+        segments = _framed([zeros[0], *ones[1:]], 0, 1, 0)
+        length = 2 + parts[0].row_lengths()[:, tf.newaxis]
+        place = tf.range(tf.shape(segments, tf.int64)[1])
         return {
-            "token_ids": token_ids.to_tensor(self.special.pad_id),
-            "padding_mask": tf.ones_like(token_ids).to_tensor(0),
-            "segment_ids": tf.concat(segments, axis=1).to_tensor(0),
+            "token_ids": _framed(
+                parts, special.cls_id, special.sep_id, special.pad_id
+            ),
+            "padding_mask": _framed(ones, 1, 1, 0),
+            "segment_ids": tf.where(place < length, 0, segments),
         }
 
     def _initializer(
@@ -244,120 +297,6 @@ class GraphTokenizer(tf.Module):
         return tf.lookup.KeyValueTensorInitializer(
             list(ids), np.array(list(ids.values()), np.int64)
         )
-
-
-class _AddedTokens(tf.Module):
-    """Finds added tokens in texts, as the library does.
-
-    The first match counts, and the longest of several at one place. A token
-    that must be a whole word is skipped where a letter or digit touches it.
-
-    Args:
-        tokens: the spelling, replacement and flags of each token.
-        beside: the text between a punctuation mark and its neighbours. `_`
-            counts as a letter.
-    """
-
-    def __init__(
-        self, tokens: Sequence[tuple[str, str, dict]], beside: str
-    ) -> None:
-        super().__init__(name="added_tokens")
-        # A regular expression tries its alternatives in order.
-        tokens = sorted(tokens, key=lambda token: -len(token[0]))
-        self._pattern = "|".join(_quoted(written) for written, _, _ in tokens)
-        letters = f"[{_WORD_CHARACTERS}]"
-        self._touches_before = f"(?s).*(?:{letters}|\\p{{Pc}}{beside})"
-        self._touches_after = f"(?s)(?:{letters}|{beside}\\p{{Pc}}).*"
-        self._written = [written for written, _, _ in tokens]
-        self._replacements = [replacement for _, replacement, _ in tokens]
-        self._whole_words = [flags["single_word"] for _, _, flags in tokens]
-
-    def replace(self, texts: tf.Tensor) -> tf.Tensor:
-        """Replaces the tokens in texts, strings, (batch,)."""
-        if not self._written:
-            return texts
-        pieces = tf_text.regex_split(texts, self._pattern, self._pattern)
-        flat = pieces.flat_values
-        number = self._number(flat)
-        found = number >= 0
-        number = tf.maximum(number, 0)
-        if any(self._whole_words):
-            alone = ~self._touched(pieces)
-            found &= alone | ~tf.gather(self._whole_words, number)
-        flat = tf.where(found, tf.gather(self._replacements, number), flat)
-        return tf.strings.reduce_join(pieces.with_flat_values(flat), axis=-1)
-
-    def _number(self, pieces: tf.Tensor) -> tf.Tensor:
-        """The number of the token that each piece is; -1 for none."""
-        same = tf.equal(pieces[:, tf.newaxis], tf.constant(self._written))
-        number = tf.argmax(tf.cast(same, tf.int32), axis=1)
-        return tf.where(tf.reduce_any(same, axis=1), number, -1)
-
-    def _touched(self, pieces: tf.RaggedTensor) -> tf.Tensor:
-        """Whether a letter stands right before or after each piece."""
-        flat = pieces.flat_values
-        row = pieces.value_rowids()
-        next_is_near = tf.equal(row[1:], row[:-1])
-        before = tf.strings.regex_full_match(flat[:-1], self._touches_before)
-        after = tf.strings.regex_full_match(flat[1:], self._touches_after)
-        # Nothing touches a piece at the ends of a text.
-        nothing = tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool)
-        return tf.concat([nothing, before & next_is_near], 0) | tf.concat(
-            [after & next_is_near, nothing], 0
-        )
-
-
-class _CharacterTable(tf.Module):
-    """Maps every code point to nothing, itself, or other code points.
-
-    White space becomes spaces, and punctuation is surrounded by spaces, so
-    that words are whatever stands between spaces.
-    """
-
-    def __init__(self, normalizer: str, kept_apart: Sequence[str]) -> None:
-        super().__init__(name="characters")
-        number_of: dict[tuple[int, ...], int] = {(_ITSELF,): 0}
-        numbers = np.zeros(_CODE_POINTS, np.int32)
-        for code, replacement in _replacements(normalizer).items():
-            numbers[code] = number_of.setdefault(replacement, len(number_of))
-        for sentinel in kept_apart:
-            alone = (_SPACE, _ITSELF, _SPACE)
-            numbers[ord(sentinel)] = number_of.setdefault(alone, len(number_of))
-        # Most pages are identical: unassigned, ideographs, private.
-        pages, place = np.unique(
-            numbers.reshape(-1, _PAGE), axis=0, return_inverse=True
-        )
-        self._page_of = tf.constant(place.reshape(-1), tf.int32)
-        self._numbers = tf.constant(pages.reshape(-1), tf.int32)
-        lengths = [len(replacement) for replacement in number_of]
-        self._lengths = tf.constant(lengths, tf.int32)
-        self._starts = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int32)
-        flat = [code for replacement in number_of for code in replacement]
-        self._values = tf.constant(flat, tf.int32)
-
-    def of(self, text: str) -> str:
-        """Returns a text after the replacements."""
-        codes = tf.ragged.constant([list(map(ord, text))], tf.int32)
-        return "".join(map(chr, self.replace(codes).flat_values.numpy()))
-
-    def replace(self, code_points: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Replaces code points, int32, (batch, characters)."""
-        codes = code_points.flat_values
-        page = tf.gather(self._page_of, codes // _PAGE)
-        number = tf.gather(self._numbers, page * _PAGE + codes % _PAGE)
-        length = tf.gather(self._lengths, number)
-        ends = tf.cumsum(length)
-        # For every code point of the result: its source, and its place in
-        # the replacement of that source.
-        source = tf.repeat(tf.range(tf.size(codes)), length)
-        within = tf.range(tf.size(source)) - tf.gather(ends - length, source)
-        start = tf.gather(tf.gather(self._starts, number), source)
-        value = tf.gather(self._values, start + within)
-        value = tf.where(value == _ITSELF, tf.gather(codes, source), value)
-        splits = tf.gather(
-            tf.concat([[0], ends], axis=0), code_points.row_splits
-        )
-        return tf.RaggedTensor.from_row_splits(value, splits)
 
 
 def _check_bert(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
@@ -418,56 +357,29 @@ def _check_order_of_marks(
             )
 
 
-@functools.lru_cache(maxsize=2)
-def _replacements(normalizer: str) -> dict[int, tuple[int, ...]]:
-    """The replacements of the code points that do not stay as they are.
-
-    Args:
-        normalizer: the settings of BERT's normalizer, as JSON.
-    """
-    settings = json.loads(normalizer)
-    del settings["type"]
-    normalize = tokenizers.normalizers.BertNormalizer(**settings).normalize_str
-    characters = [
-        chr(code)
-        for code in range(_CODE_POINTS)
-        if code not in _SURROGATES and code != ord(_BETWEEN)
-    ]
-    parts = normalize(_BETWEEN.join(characters)).split(_BETWEEN)
-    normal = dict(zip(characters, parts, strict=True)) | {_BETWEEN: _BETWEEN}
-    spaces, marks = _spaces_and_marks("".join(set("".join(parts)) | {_BETWEEN}))
-    found = {}
-    for character, text in normal.items():
-        replacement: list[int] = []
-        for each in text:
-            itself = _ITSELF if each == character else ord(each)
-            if each in spaces:
-                replacement.append(_SPACE)
-            elif each in marks:
-                replacement += [_SPACE, itself, _SPACE]
-            else:
-                replacement.append(itself)
-        if replacement != [_ITSELF]:
-            found[ord(character)] = tuple(replacement)
-    return found
+def _framed(
+    parts: Sequence[tf.RaggedTensor], first: int, last: int, padding: int
+) -> tf.Tensor:
+    """Puts a value before the first part and one after each, and pads."""
+    rows = parts[0].nrows()
+    begin, end = (tf.fill([rows, 1], value) for value in (first, last))
+    row = [begin]
+    for part in parts:
+        row += [part, end]
+    return tf.concat(row, axis=1).to_tensor(padding)
 
 
-def _spaces_and_marks(characters: str) -> tuple[set[str], set[str]]:
-    """Characters that BERT's pre-tokenizer drops, and those it splits off."""
-    # Every character stands between two letters, at an odd index.
-    text = "a" + "a".join(characters) + "a"
-    spaces, marks = set(characters), set()
-    split = tokenizers.pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    for _, (start, end) in split(text):
-        spaces.difference_update(text[start:end])
-        if end == start + 1 and start % 2:
-            marks.add(text[start])
-    return spaces, marks
-
-
-def _quoted(text: str) -> str:
-    """Quotes a text for a regular expression of RE2."""
-    return "".join(c if c.isalnum() else f"\\{c}" for c in text)
+def _places(parts: Sequence[Tokens]) -> dict[str, tf.Tensor]:
+    """Returns the padded places of tokens."""
+    return {
+        name: _framed(
+            [getattr(part, name) for part in parts],
+            _NOWHERE,
+            _NOWHERE,
+            _NOWHERE,
+        )
+        for name in ("starts", "ends", "begins")
+    }
 
 
 def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:

@@ -125,6 +125,7 @@ class OnnxExporter(Exporter):
         metadata = {
             "kind": self.student.kind,
             "labels": json.dumps(self.labels),
+            "is_probability": json.dumps(self.student.is_probability),
         }
         for key, value in metadata.items():
             model.metadata_props.add(key=key, value=value)

@@ -15,6 +15,7 @@ from keras_distil.export.gate import Comparison as Comparison
 from keras_distil.export.gate import ParityError as ParityError
 from keras_distil.export.gate import Tolerance as Tolerance
 from keras_distil.export.gate import check as check
+from keras_distil.export.gate import find_unjudged as find_unjudged
 from keras_distil.export.student import MASKED_LM, SENTENCE_EMBEDDING, Student
 
 Arrays: TypeAlias = dict[str, np.ndarray]
@@ -56,11 +57,14 @@ class Examples:
             "padding_mask" and "segment_ids" to the outputs of
             `models.task_model`, or to the vectors of an embedder, and returns
             its score on a development set, 0 to 1; None without a task.
+        scored: number of examples of which that score is a share; None if it
+            is no share, such as a correlation.
     """
 
     batches: Sequence[tuple[Arrays, np.ndarray]]
     texts: Sequence[str] = _TEXTS
     score: Callable[[OutputFunction], float] | None = None
+    scored: int | None = None
 
     @classmethod
     def from_dataset(
@@ -274,6 +278,7 @@ def compare(
         ),
         score=score,
         student_score=student_score,
+        scored=None if examples.score is None else examples.scored,
         are_logits=student.kind not in (SENTENCE_EMBEDDING, "regression"),
     )
 

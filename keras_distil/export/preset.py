@@ -9,8 +9,11 @@ from typing import Any
 import keras
 import tokenizers
 from keras_hub.models import Task, TextEmbedder
+from keras_hub.tokenizers import WordPieceTokenizer
 
-from keras_distil.data import words_by_id
+from keras_distil.data import byte_level_bpe, word_piece, words_by_id
+from keras_distil.data.byte_level_agreement import read_flag
+from keras_distil.data.tokenizer_folder import kind_of
 from keras_distil.export import parity
 from keras_distil.export.export_as import export_as
 from keras_distil.export.exporter import Exporter
@@ -25,6 +28,7 @@ from keras_distil.export.student import (
 from keras_distil.models.embedding_model import embedding_settings
 from keras_distil.models.text_preprocessor import TextPreprocessor
 from keras_distil.models.weights import copy_weights, seeded_build
+from keras_distil.utils import token_roles
 
 # Arguments that KerasHub's classes of tasks have beside the encoder.
 _OPTIONS = (
@@ -37,6 +41,11 @@ _OPTIONS = (
 _NOTE = (
     "KerasHub has no class for this embedding model, so the preset holds one "
     "of keras_distil: `import keras_distil.models` before `from_preset`."
+)
+
+_SPLITS = (
+    "KerasHub's byte-level tokenizer splits some texts otherwise, such as "
+    "those with several spaces in a row: pass token ids where that matters."
 )
 
 
@@ -124,7 +133,12 @@ class PresetExporter(Exporter):
     @property
     def note(self) -> str | None:
         """A caveat for users of the export, or None."""
-        return None if self._has_own_class else _NOTE
+        if not self._has_own_class:
+            return _NOTE
+        is_byte_level = self.tokenizer is not None and (
+            token_roles.is_byte_level(self.tokenizer)
+        )
+        return _SPLITS if is_byte_level else None
 
     def write(self, scratch: Path) -> None:
         """Writes the preset and the class names beside it."""
@@ -206,9 +220,7 @@ def _plain(student: Student, tokenizer: tokenizers.Tokenizer | None) -> Task:
     preprocessor = None
     if tokenizer is not None:
         preprocessor = preprocessor_class(
-            hub.tokenizer(
-                vocabulary=words_by_id(tokenizer), **_settings(tokenizer)
-            ),
+            _hub_tokenizer(hub.tokenizer, tokenizer),
             sequence_length=student.max_length,
         )
     config = student.model.get_config()
@@ -249,22 +261,48 @@ def _plain_config(student: Student) -> dict[str, Any]:
     return student.model.backbone.get_config()
 
 
-def _settings(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
-    """A tokenizer's settings under KerasHub's names."""
-    described = json.loads(tokenizer.to_str())
-    kind = described["model"]["type"]
-    if kind != "WordPiece":
+def _hub_tokenizer(
+    tokenizer_class: Any, tokenizer: tokenizers.Tokenizer
+) -> Any:
+    """Returns KerasHub's tokenizer of the same words."""
+    is_word_piece = issubclass(tokenizer_class, WordPieceTokenizer)
+    expected = word_piece if is_word_piece else byte_level_bpe
+    kind = kind_of(tokenizer)
+    if kind is not expected:
         raise ValueError(
-            "KerasHub's tokenizers of BERT and DistilBERT are WordPiece. "
-            f"Received: a tokenizer of the kind {kind}. Export the preset "
-            "without a tokenizer."
+            f"KerasHub's tokenizers of this family are {expected.MODEL}. "
+            f"Received: a tokenizer of the kind {kind.MODEL}. Export the "
+            "preset without a tokenizer."
         )
+    settings = _word_pieces if is_word_piece else _byte_pairs
+    return tokenizer_class(**settings(tokenizer))
+
+
+def _word_pieces(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    """A WordPiece tokenizer's settings under KerasHub's names."""
+    described = json.loads(tokenizer.to_str())
     normalizer = described["normalizer"] or {}
     return {
+        "vocabulary": words_by_id(tokenizer),
         "lowercase": normalizer.get("lowercase", True),
         "split_on_cjk": normalizer.get("handle_chinese_chars", True),
         "special_tokens": [
             token["content"] for token in described["added_tokens"]
         ],
         "special_tokens_in_strings": True,
+    }
+
+
+def _byte_pairs(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    """A byte-level tokenizer's settings under KerasHub's names."""
+    described = json.loads(tokenizer.to_str())
+    return {
+        "vocabulary": tokenizer.get_vocab(with_added_tokens=True),
+        "merges": [
+            merge if isinstance(merge, str) else " ".join(merge)
+            for merge in described["model"]["merges"]
+        ],
+        "add_prefix_space": read_flag(
+            tokenizer.pre_tokenizer, "add_prefix_space"
+        ),
     }

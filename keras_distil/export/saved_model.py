@@ -17,7 +17,6 @@ from keras_distil.export import parity
 from keras_distil.export.export_as import export_as
 from keras_distil.export.exporter import Exporter
 from keras_distil.export.graph_tokenizer import (
-    GraphTokenizer,
     ids_only_note,
     make_graph_tokenizer,
 )
@@ -30,13 +29,16 @@ from keras_distil.export.signatures import (
 from keras_distil.export.student import (
     SENTENCE_EMBEDDING,
     Student,
+    label_names,
     write_labels,
+)
+from keras_distil.export.text_signatures import (
+    BY_TEXT,
+    text_signatures,
 )
 from keras_distil.models.embedding_model import prompts_by_use
 
 _LOGGER = logging.getLogger("keras_distil")
-_BY_TEXT = "texts"
-_BY_PAIR = "text_pairs"
 _BY_ID = "token_ids"
 _LAYERS = "layers"
 # Small, because the logits of all positions take much memory.
@@ -66,6 +68,7 @@ def export_saved_model(
     *,
     overwrite: bool = False,
     max_length: int | None = None,
+    labels: Sequence[str] | None = None,
     held_out: parity.Examples | Sequence[str] | None = None,
     tolerance: parity.Tolerance | None = None,
 ) -> ExportReport:
@@ -75,9 +78,10 @@ def export_saved_model(
     "padding_mask", int32, (batch, length), and "segment_ids" if the encoder
     reads them. Given a tokenizer, the signature "texts" takes "texts",
     strings, (batch,), and "text_pairs" takes "first" and "second"; both also
-    return the "token_ids" and the "padding_mask" they computed. Batch size
-    and length are free, up to the position table. `labels.json` holds the
-    names of a model's classes.
+    return the "token_ids" and the "padding_mask" they computed, and what the
+    outputs mean: labels with probabilities, entities and parts of a context
+    with their places, see `docs/export.md`. Batch size and length are free, up
+    to the position table. `labels.json` holds the names of a model's classes.
 
     The outputs, float32, are "logits" for masked-LM models and classifiers,
     "score" for a regression, "start_logits" and "end_logits" for spans, or
@@ -94,6 +98,8 @@ def export_saved_model(
         overwrite: bool, whether an earlier export may be replaced.
         max_length: int, number of tokens to which texts are cut. Defaults to
             the number of rows of the position table.
+        labels: names of the classes, in the order of the outputs. Defaults
+            to the model's own, or `LABEL_0` and so on if it has none.
         held_out: texts or `parity.Examples` for the comparison with the
             student. Some English sentences if None.
         tolerance: largest allowed difference. Defaults to that of
@@ -104,7 +110,8 @@ def export_saved_model(
 
     Raises:
         TypeError: if the model is of the wrong kind.
-        ValueError: if the model, the tokenizer or a length is invalid.
+        ValueError: if the model, the tokenizer, a length or the labels are
+            invalid.
         FileExistsError: if the folder holds something that may not be
             replaced.
         OSError: if it cannot be written.
@@ -117,6 +124,7 @@ def export_saved_model(
         tokenizer,
         overwrite=overwrite,
         max_length=max_length,
+        labels=labels,
         held_out=held_out,
         tolerance=tolerance,
     )
@@ -131,6 +139,7 @@ class SavedModelExporter(Exporter):
         folder: the final folder of the export.
         max_length: number of tokens to which texts are cut; None for all
             positions.
+        labels: names of the classes; None for the model's own.
     """
 
     format = "saved_model"
@@ -145,9 +154,12 @@ class SavedModelExporter(Exporter):
         folder: Path,
         *,
         max_length: int | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         self.max_length = _check_length(student, max_length)
         super().__init__(student, tokenizer, folder)
+        self.labels = label_names(student, labels)
+        self._given_labels = labels
         self.graph_tokenizer = make_graph_tokenizer(tokenizer)
         note = ids_only_note(tokenizer)
         if note is not None:
@@ -163,8 +175,8 @@ class SavedModelExporter(Exporter):
         """Writes the signatures and the class names."""
         signatures = {_BY_ID: _token_id_signature(self.student)}
         if self.graph_tokenizer is not None:
-            signatures |= _text_signatures(
-                self.student, self.graph_tokenizer, self.max_length
+            signatures |= text_signatures(
+                self.student, self.graph_tokenizer, self.max_length, self.labels
             )
         write_module(
             self.student.model.weights,
@@ -173,7 +185,7 @@ class SavedModelExporter(Exporter):
             default=_BY_ID,
             tokenizer=self.graph_tokenizer,
         )
-        write_labels(self.student, scratch)
+        write_labels(self.student, scratch, self._given_labels)
 
     def read_back(self, scratch: Path) -> parity.Runner:
         """Loads the signatures and returns the one of token ids."""
@@ -202,7 +214,7 @@ class SavedModelExporter(Exporter):
         if self.tokenizer is None or self.graph_tokenizer is None:
             return
         texts = [*HARD_TEXTS, *examples.texts]
-        prompts = {_BY_TEXT: ""}
+        prompts = {BY_TEXT: ""}
         if self.student.kind == SENTENCE_EMBEDDING:
             texts = [text for text in texts if text.strip()]
             prompts = prompts_by_use(self.student.model)
@@ -256,48 +268,6 @@ def _specs(student: Student) -> list[tf.TensorSpec]:
     ]
 
 
-def _text_signatures(
-    student: Student, tokenizer: GraphTokenizer, max_length: int
-) -> dict[str, Signature]:
-    def outputs(inputs: Mapping[str, tf.Tensor]) -> dict[str, Any]:
-        made = {name: inputs[name] for name in ("token_ids", "padding_mask")}
-        return {**student.outputs(inputs), **made}
-
-    def of_texts(texts: tf.Tensor) -> dict[str, Any]:
-        return outputs(tokenizer.encode(texts, max_length=max_length))
-
-    def of_pairs(first: tf.Tensor, second: tf.Tensor) -> dict[str, Any]:
-        return outputs(
-            tokenizer.encode_pairs(first, second, max_length=max_length)
-        )
-
-    def after(prompt: str) -> Callable[[tf.Tensor], dict[str, Any]]:
-        return lambda texts: of_texts(_join(prompt, texts))
-
-    def strings(*names: str) -> list[tf.TensorSpec]:
-        return [tf.TensorSpec([None], tf.string, name) for name in names]
-
-    if student.kind == SENTENCE_EMBEDDING:
-        return {
-            name: (after(prompt), strings("texts"))
-            for name, prompt in prompts_by_use(student.model).items()
-        }
-    return {
-        _BY_TEXT: (of_texts, strings("texts")),
-        _BY_PAIR: (of_pairs, strings("first", "second")),
-    }
-
-
-def _join(prompt: str, texts: tf.Tensor) -> tf.Tensor:
-    """Puts a prompt before texts, none of which may be empty."""
-    checked = tf.debugging.assert_positive(
-        tf.strings.length(tf.strings.strip(texts)),
-        "A text must have a character that is not white space. Leave it out.",
-    )
-    with tf.control_dependencies([checked]):
-        return tf.strings.join([prompt, texts])
-
-
 def _check_texts(
     student: Student,
     tokenizer: tokenizers.Tokenizer,
@@ -311,12 +281,14 @@ def _check_texts(
     """Raises RuntimeError unless strings give the tokenizer's ids."""
     for start in range(0, len(texts), _TEXT_BATCH):
         batch = texts[start : start + _TEXT_BATCH]
-        found = runner({_BY_TEXT: list(batch)})
+        found = runner({BY_TEXT: list(batch)})
         ids = found["token_ids"].numpy()
         expected = data.encode_texts(
             tokenizer, [prompt + text for text in batch], max_length
         )
         _check_ids(batch, ids, expected["token_ids"])
+        if "starts" in found:
+            _check_places(tokenizer, batch, found)
         comparison = parity.compare(
             student,
             parity.Examples([(expected, expected["padding_mask"] > 0)]),
@@ -345,4 +317,27 @@ def _check_ids(
                 f"{theirs.tolist()!r:.80}, the student's as "
                 f"{ours.tolist()!r:.80}. It is not kept; what was there before "
                 "is."
+            )
+
+
+def _check_places(
+    tokenizer: tokenizers.Tokenizer,
+    texts: Sequence[str],
+    found: Mapping[str, Any],
+) -> None:
+    """Raises RuntimeError unless tokens are where the tokenizer finds them."""
+    for text, starts, ends in zip(
+        texts, found["starts"].numpy(), found["ends"].numpy(), strict=True
+    ):
+        theirs = [
+            (int(start), int(end))
+            for start, end in zip(starts, ends, strict=True)
+            if start >= 0
+        ]
+        ours = tokenizer.encode(text, add_special_tokens=False).offsets
+        if theirs != ours[: len(theirs)]:
+            raise RuntimeError(
+                f"The SavedModel finds the tokens of {text!r:.60} at "
+                f"{theirs!r:.80}, the student's tokenizer at {ours!r:.80}. It "
+                "is not kept; what was there before is."
             )

@@ -193,11 +193,19 @@ def _kind_of(model: keras.Model) -> str:
     return kind
 
 
-def write_labels(student: Student, folder: Path) -> None:
-    """Writes the names of the model's classes, if any, to `labels.json`."""
-    labels = labels_of(student.model)
-    if labels is not None and student.kind != SENTENCE_EMBEDDING:
-        text = json.dumps(labels, ensure_ascii=False) + "\n"
+def write_labels(
+    student: Student, folder: Path, labels: Sequence[str] | None = None
+) -> None:
+    """Writes the names of the model's classes, if any, to `labels.json`.
+
+    Args:
+        student: the model.
+        folder: the folder of the export.
+        labels: the names; None for the model's own.
+    """
+    names = labels_of(student.model) if labels is None else labels
+    if names is not None and student.kind != SENTENCE_EMBEDDING:
+        text = json.dumps(list(names), ensure_ascii=False) + "\n"
         (folder / "labels.json").write_text(text, "utf-8")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import config, data, export
+from keras_distil.evaluation.task_metrics import ERRORS
 from keras_distil.models.architectures import family_of
 from keras_distil.models.embedding_model import is_embedder, text_length
 from keras_distil.models.labels import divide_outputs, labels_of
@@ -24,7 +25,7 @@ from keras_distil.runs.details.schema import temperature_of
 from keras_distil.runs.embeddings.examples import make_examples
 from keras_distil.runs.run_folder import STUDENT_FILE, Run
 from keras_distil.runs.task_results import find_best_student
-from keras_distil.runs.tasks import load_task
+from keras_distil.runs.tasks import BuiltTask, load_task
 from keras_distil.utils.progress import Progress
 
 # Number of held-out sequences on which exports are compared, and of training
@@ -259,11 +260,21 @@ def _task_examples(
     held_out = export.Examples.from_inputs(task.evaluator.inputs(), _SEQUENCES)
     train = data.padded_batches(task.train, batch_size=_REPRESENTATIVE)
     return (
-        dataclasses.replace(held_out, score=task.evaluator.score),
+        dataclasses.replace(
+            held_out, score=task.evaluator.score, scored=_count_scored(task)
+        ),
         export.Examples.from_inputs(
             (inputs for _, inputs in train), _REPRESENTATIVE
         ),
     )
+
+
+def _count_scored(task: BuiltTask) -> int | None:
+    """Examples that a score is a share of; None for errors, correlations."""
+    metric = getattr(task.evaluator, "metric", None)
+    if task.kind == "regression" or metric in ERRORS:
+        return None
+    return sum(map(len, task.evaluator.labels.values()))
 
 
 def _lengths(recipe: config.Recipe, model: Task, task: str | None) -> list[int]:

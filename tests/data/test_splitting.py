@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from toy import byte_level_tokenizer
 
-from keras_distil.data.splitting import find_splitter
+from keras_distil.data.splitting import find_divider, find_splitter
 from keras_distil.data.tokenize import Encoder
 
 sys.path.append(str(Path(__file__).parent / "golden"))
@@ -95,3 +95,49 @@ def test_others_are_not_cut(change, tmp_path):
     else:
         tokenizer.model = tokenizers.models.WordLevel({"a": 0}, unk_token="a")
     assert find_splitter(tokenizer) is None
+
+
+# === WordPiece ===
+
+
+@pytest.fixture(scope="module")
+def word_piece():
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[E1]"]
+    words = [*special, *"abx19.-'_~", "ab", "##a", "##b", "##9", "é", "中"]
+    made = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(
+            {word: i for i, word in enumerate(words)}, unk_token="[UNK]"
+        )
+    )
+    made.normalizer = tokenizers.normalizers.BertNormalizer()
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    made.add_special_tokens(special)
+    return made
+
+
+def test_words_are_cut_at_the_marks_of_ascii(word_piece):
+    divide = find_divider(word_piece)
+    assert divide("ab's_x.") == ["ab", "'", "s", "_", "x", "."]
+    for whole in ("ab", "[E1]-a", "é.a", "a\x07.b"):
+        assert divide(whole) == [whole]
+    generator = np.random.default_rng(1)
+    pieces = [
+        *map(chr, range(0x80)),
+        *"ab.-'_ " * 9,
+        "[E1]",
+        "é",
+        "中",
+        "l" * 99,
+    ]
+    check(
+        word_piece,
+        [
+            "".join(generator.choice(pieces, generator.integers(30)))
+            for _ in range(2000)
+        ],
+    )
+    # It may stand anywhere in a word, of which the parts do not tell.
+    other = tokenizers.Tokenizer.from_str(word_piece.to_str())
+    other.add_tokens(["a-b"])
+    assert find_divider(other) is None
+    check(other, ["xa-bx a-b", "a-", "b"])

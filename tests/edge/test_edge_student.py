@@ -11,65 +11,9 @@ import numpy as np
 import pytest
 from toy import byte_level_tokenizer, convert_litert_here, randomize
 
-from keras_distil import data, edge, export, models
+from keras_distil import edge, export, models
 
-WORDS = [
-    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
-    *("the", "cat", "sat", "on", "mat", "dog", "who", "##s", "."),
-]
 LOOSE = export.Tolerance(9.0, 9.0, 0.0)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    return data.load_tokenizer(folder)
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    backbone = keras_hub.models.DistilBertBackbone(
-        vocabulary_size=len(WORDS),
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=8,
-        intermediate_dim=16,
-        max_sequence_length=16,
-    )
-    return randomize(models.ExactDistilBertMaskedLM(backbone), seed=1)
-
-
-@pytest.fixture(scope="module")
-def exported(encoder, tokenizer, tmp_path_factory):
-    """A folder for a kind of model, written once."""
-    made = {}
-    root = tmp_path_factory.mktemp("edge")
-
-    def export_once(kind, outputs=0, labels=None):
-        if kind not in made:
-            model = encoder
-            if kind == "sentence_embedding":
-                model = models.embedding_model(encoder)
-            elif outputs:
-                model = randomize(
-                    models.task_model(encoder, kind, outputs), seed=5
-                )
-            made[kind] = model
-            with pytest.MonkeyPatch.context() as patch:
-                convert_litert_here(patch)
-                export.export_litert(
-                    model,
-                    root / kind,
-                    tokenizer,
-                    precision="float32",
-                    lengths=[16],
-                    labels=labels,
-                    tolerance=LOOSE,
-                )
-        return root / kind, made[kind]
-
-    return export_once
 
 
 def outputs_of(model, ids):
@@ -85,7 +29,7 @@ def softmax(logits):
     return exponentials / exponentials.sum()
 
 
-def test_masked_words(exported, encoder):
+def test_masked_words(exported, encoder, tokenizer):
     folder, _ = exported("masked_lm")
     student = edge.Student(folder)
     [found, second] = student("the [MASK] sat on [MASK].", top=3)
@@ -107,7 +51,8 @@ def test_masked_words(exported, encoder):
     for answers, place in ((found, 2), (second, 5)):
         probabilities = softmax(logits[place])
         order = np.argsort(probabilities)[::-1][:3]
-        assert [each.text for each in answers] == [WORDS[i] for i in order]
+        words = [tokenizer.id_to_token(i) for i in order]
+        assert [each.text for each in answers] == words
         np.testing.assert_allclose(
             [each.score for each in answers], probabilities[order], atol=1e-4
         )
@@ -157,6 +102,48 @@ def test_tokens(exported):
     logits = outputs_of(model, [2, 5, 10, 12, 7, 3])[1:-1]
     names = [["O", "ANIMAL"][row.argmax()] for row in logits]
     assert [each.text for each in found] == names
+
+
+ENTITIES = ["O", "B-CAT", "I-CAT", "B-DOG", "I-DOG"]
+
+
+def test_entities(exported):
+    folder, model = exported("token_classification", 5, ENTITIES)
+    student = edge.Student(folder)
+    text = "the dogs sat on cat. who dog sat"
+    found = student.entities(text)
+    ids = [2, 5, 10, 12, 7, 8, 6, 13, 11, 10, 7, 3]
+    starts = [0, 4, 9, 13, 16, 19, 21, 25, 29]
+    ends = [3, 8, 12, 15, 19, 20, 24, 28, 32]
+    # The second piece of "dogs" says nothing.
+    rows = np.delete(outputs_of(model, ids)[1:-1], 2, axis=0)
+    expected, before = [], "O"
+    for row, start, end in zip(rows, starts, ends, strict=True):
+        tag, score = ENTITIES[row.argmax()], softmax(row).max()
+        if tag[:2] == "I-" and before[1:] == tag[1:]:
+            expected[-1][1:3] = [end, [*expected[-1][2], score]]
+        elif tag != "O":
+            expected.append([start, end, [score], tag[2:]])
+        before = tag
+    assert 1 < len(expected) < len(rows)
+    assert [(x.start, x.end, x.text) for x in found] == [
+        (start, end, type_) for start, end, _, type_ in expected
+    ]
+    np.testing.assert_allclose(
+        [x.score for x in found], [np.mean(x[2]) for x in expected], atol=1e-4
+    )
+    assert student.reads_whole(text) and not student.reads_whole("cat " * 15)
+    with pytest.raises(ValueError, match="`entities` is for token classifiers"):
+        edge.Student(exported("masked_lm")[0]).entities(text)
+
+
+def test_labels_that_mark_no_entities(exported):
+    folder, _ = exported("token_classification", 2, ["NOUN", "VERB"])
+    student = edge.Student(folder)
+    found = student.entities("the dogs sat")
+    assert [(x.start, x.end) for x in found] == [(0, 3), (4, 8), (9, 12)]
+    tags = student("the dogs sat")
+    assert [x.text for x in found] == [tags[i].text for i in (0, 1, 3)]
 
 
 def test_spans(exported):

@@ -11,6 +11,7 @@ import pytest
 from toy import byte_level_tokenizer
 
 from keras_distil import data, export, models
+from keras_distil.edge import answers
 
 pytestmark = pytest.mark.peer
 
@@ -171,3 +172,99 @@ def test_a_byte_level_tokenizer(settings, tmp_path, transformers):
         ours = tokenizer.encode(text, "b")
         assert encoded["input_ids"] == ours.ids
         assert encoded["offset_mapping"] == ours.offsets
+
+
+# === Pipelines ===
+
+
+def logits_of(model, encoding):
+    """The outputs for one text or pair."""
+    inputs = {
+        "token_ids": np.array([encoding.ids], "int32"),
+        "padding_mask": np.ones((1, len(encoding.ids)), "int32"),
+        "segment_ids": np.array([encoding.type_ids], "int32"),
+    }
+    inputs = {name: inputs[name] for name in model.backbone.input}
+    return np.asarray(model(inputs, training=False))[0]
+
+
+LABELS = ["bad", "good", "neither"]
+TAGS = ["O", "B-X", "I-X", "B-Y", "I-Y"]
+
+
+@pytest.mark.parametrize("name", ["student", "bert"])
+@pytest.mark.parametrize(
+    "kind", ["classification", "multi_label", "regression"]
+)
+def test_text_classification(
+    transformers, name, kind, task_student, tokenizer, tmp_path, request
+):
+    labels = LABELS if kind != "regression" else ["score"]
+    model = task_student(kind, len(labels), request.getfixturevalue(name))
+    made = export.export_hugging_face(
+        model, tmp_path / "made", tokenizer, labels=labels
+    )
+    classify = transformers.pipeline("text-classification", model=made.path)
+    for text, pair in (("a naïve café", None), ("a b", "c d e")):
+        given = text if pair is None else {"text": text, "text_pair": pair}
+        found = classify(given, top_k=None)
+        encoding = tokenizer.encode(text, pair)
+        logits = logits_of(model, encoding)
+        expected = {
+            "classification": np.exp(logits) / np.exp(logits).sum(),
+            "multi_label": 1 / (1 + np.exp(-logits)),
+            "regression": logits,
+        }[kind]
+        scores = {each["label"]: each["score"] for each in found}
+        assert set(scores) == set(labels)
+        np.testing.assert_allclose(
+            [scores[label] for label in labels], expected, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("name", ["student", "bert"])
+def test_token_classification(
+    transformers, name, task_student, tokenizer, tmp_path, request
+):
+    model = task_student(
+        "token_classification", len(TAGS), request.getfixturevalue(name)
+    )
+    made = export.export_hugging_face(
+        model, tmp_path / "made", tokenizer, labels=TAGS
+    )
+    tag = transformers.pipeline(
+        "token-classification", model=made.path, aggregation_strategy="first"
+    )
+    count = 0
+    for text in (*TEXTS, "cafes, a b c d e", "fine a-b (c) cafes"):
+        encoding = tokenizer.encode(text)
+        logits = logits_of(model, encoding)
+        ours = answers.tag_entities(logits, encoding, text, TAGS)
+        theirs = tag(text)
+        assert [(x["entity_group"], x["start"], x["end"]) for x in theirs] == [
+            (x.text, x.start, x.end) for x in ours
+        ]
+        np.testing.assert_allclose(
+            [x["score"] for x in theirs], [x.score for x in ours], atol=1e-4
+        )
+        count += len(ours)
+    assert count > 2
+
+
+@pytest.mark.parametrize("name", ["student", "bert"])
+def test_questions_with_contexts(
+    transformers, name, task_student, tokenizer, tmp_path, request
+):
+    model = task_student("span", 1, request.getfixturevalue(name))
+    made = export.export_hugging_face(model, tmp_path / "made", tokenizer)
+    reader = transformers.AutoTokenizer.from_pretrained(made.path)
+    encoded = reader("a b", "c d cafe e", return_tensors="pt")
+    found = run(transformers, CLASSES["span"], made.path, encoded)
+    encoding = tokenizer.encode("a b", "c d cafe e")
+    assert encoded["input_ids"][0].tolist() == encoding.ids
+    logits = logits_of(model, encoding)
+    bound = export.TOLERANCES["hugging_face", "float32"].max_difference
+    for column, theirs in enumerate((found.start_logits, found.end_logits)):
+        np.testing.assert_allclose(
+            theirs[0].numpy(), logits[:, column], atol=bound
+        )

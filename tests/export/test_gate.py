@@ -249,3 +249,20 @@ def test_scores_and_embeddings_have_no_absolute_bound():
     turned = dataclasses.replace(off, are_logits=False, cosine=0.9)
     with pytest.raises(parity.ParityError, match=r"cosine at least 0.97, 30%"):
         check(turned, tolerance)
+
+
+def test_what_was_not_judged_is_noted(
+    task_student, tokenizer, tmp_path, caplog
+):
+    model = task_student("classification", 3)
+    scores = iter([0.75, 0.8])
+    examples = dataclasses.replace(
+        parity.make_examples(make_student(model), tokenizer, None),
+        score=lambda run: next(scores),
+        scored=20,
+    )
+    report = export.export_saved_model(
+        model, tmp_path / "made", held_out=examples
+    )
+    assert "5% of 20 examples of the development set" in report.note
+    assert report.note in caplog.text

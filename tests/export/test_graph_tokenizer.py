@@ -223,3 +223,52 @@ def test_marks_whose_order_matters_are_refused(tokenizer):
     other = tokenizers.Tokenizer.from_str(json.dumps(described))
     with pytest.raises(ValueError, match=r"combining mark U\+302E, whose"):
         GraphTokenizer(other)
+
+
+# === Places in the text ===
+
+
+def check_same_places(made, tokenizer, texts):
+    found = made.find_tokens(tf.constant(texts))
+    starts, ends, begins = (
+        each.to_list() for each in (found.starts, found.ends, found.begins)
+    )
+    expected = tokenizer.encode_batch(texts, add_special_tokens=False)
+    for number, encoding in enumerate(expected):
+        text = texts[number]
+        places = list(zip(starts[number], ends[number], strict=True))
+        assert places == encoding.offsets, ascii(text)
+        words = encoding.word_ids
+        first = [int(i == 0 or w != words[i - 1]) for i, w in enumerate(words)]
+        assert begins[number] == first, ascii(text)
+
+
+def test_places_of_hard_texts(graph_tokenizer, golden_tokenizer, golden_ids):
+    texts = [
+        *golden_ids["texts"],
+        "l" * 101 + " e\u0301a\u00e9 \u00ad a\u00adb",
+    ]
+    check_same_places(graph_tokenizer, golden_tokenizer, texts)
+
+
+def test_places_of_added_tokens(tokenizer):
+    written = [token for token in ADDED if not token.lstrip]
+    other = with_added(tokenizer, *written)
+    generator = random.Random(5)
+    parts = [token.content for token in written]
+    parts += [*"abcde [](){}-_\u65e5\u00e9\u0301x", " ", "[MASK]", "\n"]
+    texts = [
+        "".join(generator.choice(parts) for _ in range(generator.randrange(9)))
+        for _ in range(1000)
+    ]
+    check_same_places(GraphTokenizer(other), other, texts)
+
+
+def test_places_are_padded_and_cut(tokenizer):
+    made = GraphTokenizer(tokenizer)
+    found = made.encode(tf.constant(["a b c d e f", "a"]), max_length=4)
+    assert found["starts"].numpy().tolist() == [[-1, 0, 2, -1], [-1, 0, -1, -1]]
+    found = made.encode_pairs(
+        tf.constant(["a b"]), tf.constant([" c d"]), max_length=24
+    )
+    assert found["ends"].numpy().tolist() == [[-1, -1, -1, -1, 2, 4, -1]]

@@ -1,8 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 from toy import dataset, make_batch
 
-from keras_distil.export import parity
+from keras_distil.export import gate, parity
 from keras_distil.export.student import make_student
 
 TOLERANCE = parity.Tolerance(0.1, 0.01, 0.9)
@@ -133,7 +135,8 @@ def test_nothing_is_chosen_in_a_regression(task_student, tokenizer):
     [
         parity.Comparison(0.2, 0.0, 1.0, 10),
         parity.Comparison(0.0, 0.02, 1.0, 10),
-        parity.Comparison(0.0, 0.0, 0.8, 10),
+        parity.Comparison(0.0, 0.0, 0.8, 100),
+        parity.Comparison(0.0, 0.0, 0.5, 10),
         parity.Comparison(np.nan, 0.0, 1.0, 10),
         parity.Comparison(0.0, np.nan, None, 0),
     ],
@@ -249,3 +252,58 @@ def test_texts_need_a_tokenizer(masked_lm, tokenizer):
 
 def test_examples_are_taken_as_they_are(masked_lm, examples):
     assert parity.make_examples(masked_lm, None, examples) is examples
+
+
+def binomial_tail(changed, count, share):
+    """How often so many change, drawn."""
+    draws = np.random.default_rng(0).binomial(count, share, 400_000)
+    return (draws >= changed).mean()
+
+
+@pytest.mark.parametrize(
+    ("changed", "count", "share"),
+    [(1, 16, 0.035), (3, 16, 0.035), (2, 20, 0.1)],
+)
+def test_chance_is_that_of_independent_choices(changed, count, share):
+    found = gate._chance_of(changed, count, share)
+    assert found == pytest.approx(
+        binomial_tail(changed, count, share), abs=2e-3
+    )
+
+
+def test_too_few_examples_are_no_reason_to_refuse_an_export():
+    """But to say so; and what no chance explains is still refused."""
+    tolerance = parity.TOLERANCES["litert", "dynamic_int8"]
+
+    def found(changed, choices, lost=0.0, scored=None):
+        return parity.Comparison(
+            0.0,
+            0.0,
+            1 - changed / choices,
+            choices,
+            0.8 - lost,
+            0.8,
+            scored=scored,
+        )
+
+    def check(comparison):
+        parity.check(comparison, tolerance, what="It", origin=lambda: "")
+        return parity.find_unjudged(comparison, tolerance)
+
+    assert check(found(0, 16)) is None
+    assert re.search(
+        r"changes 6.2% of 16 choices \(allowed: 3.5%\), which may be chance",
+        check(found(1, 16)),
+    )
+    assert "5% of 20 examples of the dev" in check(found(0, 16, 0.05, 20))
+    for refused in (
+        found(4, 16),
+        # As many as the bound is for.
+        found(6, 143),
+        found(0, 16, 0.10, 20),
+        found(0, 16, 0.02, 600),
+        # Nothing is known of what it is a share of.
+        found(0, 16, 0.05),
+    ):
+        with pytest.raises(parity.ParityError):
+            check(refused)

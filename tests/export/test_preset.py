@@ -5,8 +5,9 @@ import sys
 import keras_hub
 import numpy as np
 import pytest
+from toy import SIZES, byte_level_tokenizer, randomize
 
-from keras_distil import data, export
+from keras_distil import data, export, models
 
 TOLERANCE = export.TOLERANCES["preset", "float32"]
 
@@ -27,9 +28,13 @@ for folder, class_name in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
     model = getattr(keras_hub.models, class_name).from_preset(folder)
     assert type(model).__module__.startswith("keras_hub.")
     words = model.preprocessor.tokenizer.vocabulary_size()
+    said = []
+    if class_name.endswith("TextClassifier"):
+        base = keras_hub.models.TextClassifier.from_preset(folder)
+        said = base.predict(["a cafe", "b c d e f"], verbose=0)
     inputs = dict(np.load(f"{folder}.in.npz"))
     logits = model(inputs, training=False)
-    np.savez(f"{folder}.out.npz", logits=logits, words=words)
+    np.savez(f"{folder}.out.npz", logits=logits, words=words, said=said)
 """
 CLASSES = {"mlm": "DistilBertMaskedLM", "task": "DistilBertTextClassifier"}
 
@@ -86,6 +91,8 @@ def test_classifier(presets):
     np.testing.assert_allclose(
         found["logits"], model(inputs, training=False), atol=1e-5
     )
+    # From texts, by the class for any family.
+    np.testing.assert_allclose(found["said"], found["logits"], atol=1e-5)
 
 
 def test_a_regression(task_student, tmp_path):
@@ -136,3 +143,19 @@ def test_a_wrong_export_is_not_kept(student, tmp_path):
             tolerance=export.Tolerance(1e-6, 1e-9, 1.0),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_byte_level_classifier_reads_texts(tmp_path):
+    tokenizer = byte_level_tokenizer(tmp_path / "tokenizer")
+    sizes = {**SIZES, "vocabulary_size": 701}
+    encoder = models.ExactRobertaMaskedLM(models.ExactRobertaBackbone(**sizes))
+    model = randomize(models.task_model(encoder, "classification", 3), seed=4)
+    made = export.export_preset(model, tmp_path / "made", tokenizer)
+    assert "byte-level tokenizer splits some texts otherwise" in made.note
+    loaded = keras_hub.models.TextClassifier.from_preset(str(made.path))
+    texts = ["the student learns", "it learns from the teacher"]
+    np.testing.assert_allclose(
+        loaded.predict(texts, verbose=0),
+        model(data.encode_texts(tokenizer, texts, 12), training=False),
+        atol=1e-5,
+    )

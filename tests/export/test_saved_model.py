@@ -12,6 +12,7 @@ import tensorflow as tf
 import keras_distil
 from keras_distil import data, export, losses, models
 from keras_distil.export import saved_model, signatures
+from keras_distil.export.graph_tokenizer import GraphTokenizer
 from keras_distil.export.student import make_student
 
 KINDS = {
@@ -282,11 +283,11 @@ def test_a_wrong_export_is_not_kept(student, tmp_path, monkeypatch):
 def test_a_tokenizer_that_reads_otherwise_is_found(
     student, tokenizer, tmp_path, monkeypatch
 ):
-    words = saved_model.GraphTokenizer.words
+    characters = GraphTokenizer._characters
     monkeypatch.setattr(
-        saved_model.GraphTokenizer,
-        "words",
-        lambda self, texts: words(self, tf.strings.lower(texts)),
+        GraphTokenizer,
+        "_characters",
+        lambda self, texts: characters(self, tf.strings.lower(texts)),
     )
     with pytest.raises(RuntimeError, match=r"tokenizer reads '\[CLS\] spelt"):
         make(student, tmp_path / "made", tokenizer)
@@ -371,3 +372,20 @@ def test_names_of_classes_lie_beside_it(student, tmp_path):
     model = models.task_model(student, "classification", 3, labels=names)
     made = export.export_saved_model(model, tmp_path / "made")
     assert json.loads((made.path / "labels.json").read_text()) == names
+
+
+def test_tokens_that_are_elsewhere_are_found(tokenizer):
+    texts = ["a cafe", "b"]
+    places = {"starts": [[-1, 0, 2, -1], [-1, 0, -1, -1]]}
+    places["ends"] = [[-1, 1, 6, -1], [-1, 1, -1, -1]]
+
+    def check():
+        found = {name: tf.constant(value) for name, value in places.items()}
+        saved_model._check_places(tokenizer, texts, found)
+
+    check()
+    places["ends"][0][2] = 5
+    with pytest.raises(
+        RuntimeError, match="finds the tokens of 'a cafe' at .*5"
+    ):
+        check()

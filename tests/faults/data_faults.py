@@ -247,9 +247,9 @@ FAULTS = (
     # === Gates ===
     Fault(
         "the gate does not look at scores",
-        "_is_within",
-        "and comparison.score_loss <= tolerance.score_loss",
-        "",
+        "_shares",
+        "comparison.score_loss,",
+        "0.0,",
         _PARITY,
     ),
     Fault(
@@ -261,9 +261,9 @@ FAULTS = (
     ),
     Fault(
         "the gate does not look at first choices",
-        "_is_within",
-        "and (agreement is None or agreement >= tolerance.top1_agreement)",
-        "",
+        "_shares",
+        "if comparison.top1_agreement is not None:",
+        "if False:",
         _PARITY,
     ),
     Fault(

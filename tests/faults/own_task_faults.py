@@ -78,10 +78,10 @@ FAULTS = (
         ("tests/evaluation/test_task_files.py",),
     ),
     Fault(
-        "an entity ends where its type changes, but none begins",
-        "find_entities",
-        'prefix in "BS" or before in "OES" or changes',
-        'prefix in "BS" or before in "OES"',
+        "an entity goes on where its type changes",
+        "_goes_on",
+        "and type_ == type_before",
+        "",
         _METRICS,
     ),
     Fault(

@@ -89,6 +89,7 @@ class EncodedExamples:
             labels=labels,
             weights=None if weights is None else weights[begin:end],
             owners=None,
+            cut=0,
         )
 
     @property

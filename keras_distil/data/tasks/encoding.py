@@ -1,8 +1,6 @@
-"""Many texts as token ids, a few thousand at a time, in memory or on disk."""
+"""Many texts as token ids, a few thousand at a time."""
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tokenizers
@@ -11,10 +9,7 @@ from keras_distil.data.special_tokens import SpecialTokens
 from keras_distil.data.tasks.batches import EncodedExamples, encode_examples
 from keras_distil.data.tasks.squad_windows import window_starts
 from keras_distil.data.tokenize import Encoder
-from keras_distil.utils import disk
 
-# Written beside the other arrays, which are small.
-TOKENS_FILE = "token_ids.int32"
 # A large table has more words than are worth forgetting: some 150 MB.
 _WORDS_KNOWN = 2**20
 
@@ -103,59 +98,31 @@ class TextEncoder:
         )
 
 
-def join_examples(
-    parts: Iterable[EncodedExamples], folder: Path | None = None
-) -> EncodedExamples:
-    """Joins parts of a data set, one at a time.
+def join_examples(parts: Iterable[EncodedExamples]) -> EncodedExamples:
+    """Joins parts of a data set.
 
     Args:
         parts: one or more, without labels and weights.
-        folder: where to write the token ids, which are then read from disk;
-            None to keep them in memory.
 
     Raises:
         ValueError: if there are no parts.
-        OSError: if the disk is full or may not be written.
     """
-    small: list[EncodedExamples] = []
-    tokens: list[np.ndarray] = []
-    for part in _written(parts, folder):
-        tokens.append(part.token_ids)
-        small.append(dataclasses.replace(part, token_ids=part.token_ids[:0]))
-    if not small:
+    parts = list(parts)
+    if not parts:
         raise ValueError("There must be a text or more. Received: none.")
-    lengths = np.concatenate([np.diff(part.starts) for part in small])
+    lengths = np.concatenate([part.lengths for part in parts])
     texts, owners = 0, []
-    for part in small:
+    for part in parts:
         if part.owners is not None:
             owners.append(part.owners + texts)
             texts += int(part.owners[-1]) + 1
-    token_ids = np.concatenate(tokens)
-    if folder is not None:
-        token_ids = np.memmap(folder / TOKENS_FILE, np.int32, "r")
     return EncodedExamples(
-        token_ids=token_ids,
+        token_ids=np.concatenate([part.token_ids for part in parts]),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        first_lengths=np.concatenate([part.first_lengths for part in small]),
+        first_lengths=np.concatenate([part.first_lengths for part in parts]),
         labels=None,
-        pad_id=small[0].pad_id,
-        max_length=small[0].max_length,
+        pad_id=parts[0].pad_id,
+        max_length=parts[0].max_length,
         owners=np.concatenate(owners).astype(np.int32) if owners else None,
-        cut=sum(part.cut for part in small),
+        cut=sum(part.cut for part in parts),
     )
-
-
-def _written(
-    parts: Iterable[EncodedExamples], folder: Path | None
-) -> Iterator[EncodedExamples]:
-    """Writes the token ids of parts, and yields the parts without them."""
-    if folder is None:
-        yield from parts
-        return
-    path = folder / TOKENS_FILE
-    with disk.replacing(path, path.with_name(f".{path.name}")):
-        folder.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f".{path.name}").open("wb") as file:
-            for part in parts:
-                file.write(part.token_ids.tobytes())
-                yield dataclasses.replace(part, token_ids=part.token_ids[:0])

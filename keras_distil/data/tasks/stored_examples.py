@@ -24,7 +24,8 @@ FORMAT_VERSION = 1
 _MANIFEST = "examples.json"
 _REMEDY = "Remove the folder, and the same command makes it again."
 _BLOCK = 2**20
-_ARRAYS = {"token_ids", "starts", "first_lengths", "labels"}
+_REQUIRED = {"token_ids", "starts", "first_lengths"}
+_OPTIONAL = {"labels", "owners"}
 
 _Dtype: TypeAlias = Annotated[str, pydantic.Field(pattern=r"^<[uif][248]$")]
 
@@ -35,6 +36,8 @@ class _Shard(Section):
     examples: FileCount
     bytes: dict[str, FileCount]
     sha256: dict[str, str]
+    # Earlier files do not count texts that lost their ends.
+    cut: FileCount = 0
 
 
 class _Manifest(Section):
@@ -52,7 +55,10 @@ class _Manifest(Section):
     @pydantic.model_validator(mode="after")
     def _has_all_arrays(self) -> Self:
         parts = [part for x in self.shards for part in (x.bytes, x.sha256)]
-        if any(set(names) != _ARRAYS for names in (self.dtypes, *parts)):
+        names = set(self.dtypes)
+        if not _REQUIRED <= names <= _REQUIRED | _OPTIONAL or any(
+            set(part) != names for part in parts
+        ):
             raise ValueError("an array is missing")
         return self
 
@@ -70,7 +76,8 @@ class ExampleWriter:
             settings it holds are kept.
         settings: JSON data on which the examples depend.
         like: examples whose padding, maximum length, and labels' data type and
-            shape apply to what is written.
+            shape apply to what is written; without labels or owners, if these
+            have none.
         token_dtype: data type of the token ids.
 
     Raises:
@@ -86,13 +93,18 @@ class ExampleWriter:
         token_dtype: np.dtype,
     ) -> None:
         self._folder = folder
-        labels = np.asarray(like.labels)
         dtypes = {
             "token_ids": np.dtype(token_dtype),
             "starts": np.dtype(np.int64),
             "first_lengths": np.dtype(np.int32),
-            "labels": labels.dtype,
         }
+        label_shape: list[int] = []
+        if like.labels is not None:
+            labels = np.asarray(like.labels)
+            dtypes["labels"] = labels.dtype
+            label_shape = list(labels.shape[1:])
+        if like.owners is not None:
+            dtypes["owners"] = np.dtype(np.int32)
         self._manifest = _Manifest(
             format_version=FORMAT_VERSION,
             settings=dict(settings),
@@ -100,7 +112,7 @@ class ExampleWriter:
                 name: dtype.newbyteorder("<").str
                 for name, dtype in dtypes.items()
             },
-            label_shape=list(labels.shape[1:]),
+            label_shape=label_shape,
             pad_id=like.pad_id,
             max_length=like.max_length,
             shards=[],
@@ -123,9 +135,10 @@ class ExampleWriter:
 
     def most_bytes(self, examples: EncodedExamples, copies: int) -> int:
         """Returns the bytes of copies that are as long as the originals."""
-        counts = dict.fromkeys(_ARRAYS, len(examples))
+        counts = dict.fromkeys(self._manifest.dtypes, len(examples))
         counts["token_ids"] = len(examples.token_ids)
-        counts["labels"] *= math.prod(self._manifest.label_shape)
+        if "labels" in counts:
+            counts["labels"] *= math.prod(self._manifest.label_shape)
         each = sum(self._itemsize(name) * x for name, x in counts.items())
         return copies * each + self._itemsize("starts")
 
@@ -149,20 +162,23 @@ class ExampleWriter:
                 )
                 for name in self._manifest.dtypes
             }
-            before = examples
+            before, cut = examples, 0
             for piece in pieces:
                 # The first example begins at 0, and all end where the next
                 # one begins.
                 starts = tokens + piece.starts[1 if examples else 0 :]
-                for name, array in {
+                arrays: dict[str, Any] = {
                     "token_ids": piece.token_ids,
                     "starts": starts,
                     "first_lengths": piece.first_lengths,
                     "labels": piece.labels,
-                }.items():
-                    dtype = self._manifest.dtypes[name]
-                    files[name].append(np.asarray(array, dtype).tobytes())
+                    "owners": piece.owners,
+                }
+                for name, dtype in self._manifest.dtypes.items():
+                    array = np.asarray(arrays[name], dtype)
+                    files[name].append(array.tobytes())
                 examples += len(piece)
+                cut += piece.cut
                 tokens += len(piece.token_ids)
             for file in files.values():
                 file.flush()
@@ -171,6 +187,7 @@ class ExampleWriter:
                 examples=examples - before,
                 bytes={name: file.size for name, file in files.items()},
                 sha256={name: file.sha256 for name, file in files.items()},
+                cut=cut,
             )
         )
         self._write_manifest()
@@ -281,9 +298,15 @@ def open_examples(folder: Path, settings: Mapping[str, Any]) -> EncodedExamples:
         )
         for name, dtype in manifest.dtypes.items()
     }
-    arrays["labels"] = arrays["labels"].reshape(-1, *manifest.label_shape)
+    labels = arrays.pop("labels", None)
+    if labels is not None:
+        labels = labels.reshape(-1, *manifest.label_shape)
     return EncodedExamples(
-        **arrays, pad_id=manifest.pad_id, max_length=manifest.max_length
+        **arrays,
+        labels=labels,
+        pad_id=manifest.pad_id,
+        max_length=manifest.max_length,
+        cut=sum(shard.cut for shard in manifest.shards),
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ CONLL_SUFFIXES = (".conll", ".bio", ".iob", ".iob2", ".iobes", ".txt")
 _DOCUMENT = "-DOCSTART-"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sentence:
     """The words of a sentence.
 
@@ -155,8 +156,9 @@ def _from_conll(path: Path, encoding: str) -> Iterator[Sentence]:
                 f"{expected if width > 1 else 'two columns or more'}: the word "
                 f"first and its tag last. Received: {line.strip()!r:.80}."
             )
-        words.append(fields[0])
-        tags.append(fields[-1])
+        # Most words and tags are there many times; each is kept once.
+        words.append(sys.intern(fields[0]))
+        tags.append(sys.intern(fields[-1]))
     if words:
         yield Sentence(tuple(words), tuple(tags), f"'{path}', line {begin}")
 

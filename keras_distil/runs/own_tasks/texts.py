@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -18,11 +20,14 @@ from keras_distil.data.tasks.text_rows import (
     Texts,
     read_text_rows,
 )
+from keras_distil.data.tokenize import token_dtype
+from keras_distil.data.vocabulary import tokenizer_hash, vocabulary_size
 from keras_distil.evaluation.task_files import (
     DEV,
     TextSplit,
     TextTaskEvaluator,
 )
+from keras_distil.runs.own_tasks.features import keep_examples
 from keras_distil.runs.own_tasks.files import (
     TEST,
     TRAIN,
@@ -30,6 +35,9 @@ from keras_distil.runs.own_tasks.files import (
     OwnData,
     check_train,
 )
+
+# Increase it when the same texts would be encoded otherwise.
+_VERSION = 1
 
 
 class TextLoader(Loader):
@@ -123,8 +131,14 @@ class TextLoader(Loader):
             max_length=self.settings.max_length,
             stride=entry.stride,
         )
-        held_out: list[EncodedExamples] = []
-        examples = join_examples(self._parts(encoder, held_out), folder)
+        sets = keep_examples(
+            self._parts(encoder),
+            [TRAIN, DEV] if self.held_out.any() else [TRAIN],
+            folder,
+            self._identity(tokenizer) if folder is not None else {},
+            token_dtype=token_dtype(vocabulary_size(tokenizer)),
+        )
+        examples = sets[TRAIN]
         labels = self._labels(self.train)
         texts = int((~self.held_out).sum())
         self.note_cut(examples, texts)
@@ -132,8 +146,8 @@ class TextLoader(Loader):
             name: TextSplit(_encoded(encoder, rows), self._labels(rows))
             for name, rows in self.others.items()
         }
-        if held_out:
-            dev = TextSplit(join_examples(held_out), labels[self.held_out])
+        if DEV in sets:
+            dev = TextSplit(sets[DEV], labels[self.held_out])
             splits = {DEV: dev, **splits}
         parts = {TRAIN: examples}
         parts |= {name: split.examples for name, split in splits.items()}
@@ -161,20 +175,32 @@ class TextLoader(Loader):
             return labels.astype(np.int8)
         return labels
 
+    def _identity(self, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+        """Returns what the encoded texts depend on."""
+        rows = hashlib.sha256(self.train.digests.tobytes())
+        rows.update(np.packbits(self.held_out).tobytes())
+        return {
+            "version": _VERSION,
+            "files": self.stamps(self.entry.train),
+            "columns": [columns for _, columns, _ in self.train.tables],
+            "rows": rows.hexdigest(),
+            "tokenizer": tokenizer_hash(tokenizer),
+            "max_length": self.settings.max_length,
+            "stride": self.entry.stride,
+        }
+
     def _parts(
-        self, encoder: TextEncoder, held_out: list[EncodedExamples]
-    ) -> Iterator[EncodedExamples]:
-        """Yields the encoded training texts; collects those held out."""
+        self, encoder: TextEncoder
+    ) -> Iterator[tuple[str, EncodedExamples]]:
+        """Yields the encoded training texts, and those held out, in parts."""
         begin = 0
         for texts in self.train.texts():
             chosen = self.held_out[begin : begin + len(texts[0])]
             begin += len(texts[0])
-            for is_held_out in (False, True):
+            for name, is_held_out in ((TRAIN, False), (DEV, True)):
                 part = _choose(texts, chosen == is_held_out)
-                if part[0] and is_held_out:
-                    held_out.append(encoder.encode(*part))
-                elif part[0]:
-                    yield encoder.encode(*part)
+                if part[0]:
+                    yield name, encoder.encode(*part)
 
     def _with_labels(
         self, examples: EncodedExamples, labels: np.ndarray
