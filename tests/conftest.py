@@ -37,20 +37,9 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Iterator[None]:
-    """Gives a test models of the pool, and takes them back."""
-    with pool.a_scope_of("function"):
-        result = yield
-    pool.give_back()
-    return result
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef) -> Iterator[None]:
-    """Keeps models of the pool out of fixtures that outlive a test."""
-    with pool.a_scope_of(fixturedef.scope):
-        return (yield)
+def pytest_configure(config: pytest.Config) -> None:
+    # Hooks of this file are not asked about fixtures of the whole session.
+    config.pluginmanager.register(pool)
 
 
 @pytest.fixture(autouse=True, scope="module")

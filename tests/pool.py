@@ -16,6 +16,8 @@ import random
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
+import pytest
+
 # Attributes of layers and variables that make no other model of one.
 _HARMLESS = {"_trainable", "_called", "_parent_path", "_jit_compile"}
 _PLAIN = (bool, int, float, str, type(None))
@@ -212,3 +214,22 @@ class _Kept:
             for part, attributes in self.attributes
             if "_trainable" in attributes
         )
+
+
+# === Hooks of pytest ===
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Gives a test models of the pool, and takes them back."""
+    with a_scope_of("function"):
+        result = yield
+    give_back()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef) -> Iterator[None]:
+    """Keeps models of the pool out of fixtures that outlive a test."""
+    with a_scope_of(fixturedef.scope):
+        return (yield)

@@ -42,6 +42,7 @@ def test_report_and_files(exported):
     onnx.checker.check_model(model, full_check=True)
     assert {p.key: p.value for p in model.metadata_props} == {
         "kind": "masked_lm",
+        "is_probability": "false",
         "labels": "[]",
     }
 
@@ -89,6 +90,7 @@ def test_tasks_of_a_bert(bert, tokenizer, tmp_path):
     kept = onnx.load(tmp_path / "x" / "model.onnx").metadata_props
     assert {p.key: p.value for p in kept} == {
         "kind": "classification",
+        "is_probability": "false",
         "labels": '["no", "yes"]',
     }
 
