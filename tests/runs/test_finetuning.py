@@ -156,6 +156,7 @@ def test_results_are_what_the_kept_model_says(finished):
     assert page.headings() == [
         "Summary",
         "Tasks",
+        "Answers: rte",
         "Learning curves",
         "Size, latency and score",
         "Environment",
