@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 from keras_distil.callbacks.event_files import writing_events
 from keras_distil.training.metrics import find_metric
 
-# A training's hyperparameters, for the table that its scores complete.
+# Names of a training's hyperparameters, for the table that its scores complete.
 _FILE = "hparams.json"
 # TensorBoard ticks the first five.
 _FIRST = (
@@ -40,8 +40,8 @@ def write_hparams(
         # A number would be rounded to five digits.
         hparams["seed"] = str(hparams["seed"])
     hparams_api.hparams(hparams)
-    text = json.dumps(hparams, indent=2)
-    (log_dir / _FILE).write_text(f"{text}\n", "utf-8")
+    # Without the values, which may be NumPy's.
+    (log_dir / _FILE).write_text(json.dumps([*hparams]), "utf-8")
 
 
 def write_scores(
@@ -71,7 +71,7 @@ def write_scores(
 
 def _write_table(path: Path, scores: Mapping[str, float]) -> None:
     """Writes which hyperparameters and scores are shown, in their order."""
-    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known = json.loads(path.read_text("utf-8")) if path.is_file() else []
     others = [name for name in known if name not in _FIRST]
     hparams_api.hparams_config(
         hparams=[

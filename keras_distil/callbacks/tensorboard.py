@@ -310,7 +310,9 @@ class TensorBoard(keras.callbacks.Callback):
         Raises:
             ValueError: if it holds the curves of another training.
         """
-        described = json.dumps([texts, self._hparams], sort_keys=True)
+        described = json.dumps(
+            [texts, self._hparams], sort_keys=True, default=str
+        )
         # Keras numbers layers across the process, so numbers do not count.
         described = _NUMBER_OR_SPACE.sub("", described)
         ours = hashlib.sha256(described.encode()).hexdigest()

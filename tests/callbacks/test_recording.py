@@ -253,7 +253,7 @@ def test_tensorboard_opens_on_the_right_charts(
     make_distiller, triple, tmp_path
 ):
     board = callbacks.TensorBoard(
-        tmp_path, texts={"recipe": "# A recipe"}, hparams={"seed": 7}
+        tmp_path, texts={"recipe": "# A recipe"}, hparams={"seed": np.int64(7)}
     )
     distiller = make_distiller()
     distiller.distillation_losses[0].weight.assign(3.0)
