@@ -22,10 +22,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from toy import a_millisecond, same_held_out
 
 import keras_distil
 from keras_distil import __main__ as command
-from keras_distil import callbacks
+from keras_distil import callbacks, data
+from keras_distil.benchmark import latency
 from keras_distil.training.objectives import live_teachers
 
 # Callbacks that only watch a training, of which there is none here.
@@ -199,6 +201,8 @@ def recorded(
         patch.setattr(os, "cpu_count", lambda: 1)
         patch.setattr(keras_distil.Distiller, "fit", fit)
         patch.setattr(keras_distil.Distiller, "evaluate", recorded_evaluate)
+        patch.setattr(latency, "measure_latency_ms", a_millisecond)
+        patch.setattr(data, "held_out_dataset", same_held_out)
         with contextlib.suppress(StopError):
             yield made
 
