@@ -73,9 +73,9 @@ def check_evaluation(
     """Raises ValueError if a measure is not for the task."""
     if distill is not None and distill.embeds:
         return
-    for name in ("sts", "retrieval"):
-        if getattr(evaluate, name) is not None:
+    for name in ("sts", "retrieval", "beside"):
+        if getattr(evaluate, name):
             raise ValueError(
-                f"`{name}` measures sentence embeddings: remove it, or set "
+                f"`{name}` is for sentence embeddings: remove it, or set "
                 f"`distill.task: {registry.EMBEDDING}`."
             )

@@ -24,6 +24,8 @@ ExportFormat: TypeAlias = Literal[
     "onnx",
     "static_table",
 ]
+# The rows that a run of embeddings makes itself.
+OWN_ROWS = ("teacher", "student before", "student", "student, int8")
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 # Its place is taken by exports of sentence embedders, in every format.
 EARLIER_FORMAT = "sentence_embedding"
@@ -43,7 +45,9 @@ class EvaluateSection(Section):
     For embeddings, `sts` is a TSV file of sentence pairs with a score and
     `retrieval` a folder in the layout of BEIR, both under `data.root`. What is
     not there is left out of the table. `samples` is the number of texts whose
-    nearest neighbours the report shows.
+    nearest neighbours the report shows. `beside` names other embedders, which
+    get rows of their own: a model as for `teacher.source`, or the folder of a
+    `static_table`.
     """
 
     sequences: Count | None = None
@@ -52,6 +56,18 @@ class EvaluateSection(Section):
     samples: Annotated[int, Field(ge=0, le=32)] = 8
     sts: PathText | None = None
     retrieval: PathText | None = None
+    beside: dict[str, PathText] = {}
+
+    @field_validator("beside")
+    @classmethod
+    def _rows_are_new(cls, beside: dict[str, str]) -> dict[str, str]:
+        for row in beside:
+            if not row.strip() or row in OWN_ROWS:
+                raise ValueError(
+                    f"names a row {row!r}: choose another name than "
+                    f"{', '.join(OWN_ROWS)}."
+                )
+        return beside
 
 
 class ExportSection(Section):

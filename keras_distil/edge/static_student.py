@@ -67,6 +67,11 @@ class StaticStudent:
             self.folder / TABLE_FILE, card["tokens"], self.dimension
         )
 
+    @property
+    def size(self) -> int:
+        """How many numbers the table has, without its scales."""
+        return len(self._table) * self.dimension
+
     @functools.cached_property
     def tokenizer(self) -> Any:
         """The `tokenizers.Tokenizer` of the table's rows."""

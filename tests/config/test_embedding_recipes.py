@@ -57,7 +57,15 @@ def test_a_student_of_both_kinds(path):
         ([*MASKED, "teacher.dimension=9"], "`teacher.dimension` is for senten"),
         ([*MASKED, "student={kind: static}"], "`student.kind` is for sentence"),
         ([*MASKED, "student={normalize: true}"], "`student.normalize` is for"),
-        ([*MASKED, "evaluate.sts=x.tsv"], "`sts` measures sentence embeddings"),
+        ([*MASKED, "evaluate.sts=x.tsv"], "`sts` is for sentence embeddings"),
+        (
+            [*MASKED, "evaluate.beside.other=x.keras"],
+            "`beside` is for sentence embeddings",
+        ),
+        (
+            ["evaluate.beside.student=x.keras"],
+            "evaluate.beside: names a row 'student': choose another name",
+        ),
         (
             ["student={kind: static, num_layers: 2}"],
             "`num_layers` is for `kind: encoder`; remove it, or change the ki",

@@ -708,6 +708,12 @@ for measure, evaluator in (
         return call[""][0].name
 
 
+@seen("evaluate.beside", "embedding")
+def _(runs, made):
+    (row,) = made.calls["open_beside"][-1]["returned"]
+    return {row: made.calls["_open"][-1][""][0]}
+
+
 @seen("distill.baseline", "finished", wanted=["distill", "baseline"])
 def _(runs, made):
     return [fit.stage for fit in made.fits]

@@ -19,7 +19,7 @@ from keras_distil.data.tasks.tables import open_table
 from keras_distil.losses import registry
 from keras_distil.runs import exports as runs_exports
 from keras_distil.runs import time_plan
-from keras_distil.runs.embeddings import measures
+from keras_distil.runs.embeddings import beside, distillation, measures
 from keras_distil.runs.embeddings import texts as embedding_texts
 from keras_distil.runs.own_tasks import files as own_files
 
@@ -323,6 +323,8 @@ class _Nothing:
 def _scorers(made: Recording, patch: pytest.MonkeyPatch) -> None:
     for name in ("STSEvaluator", "RetrievalEvaluator"):
         watch(made, patch, measures.evaluation, name)
+    watch(made, patch, distillation, "open_beside")
+    watch(made, patch, beside, "_open")
     watch(made, patch, models, "static_embedding_model")
     watch(made, patch, embedding_texts, "prepare_texts")
 
@@ -572,7 +574,11 @@ class Runs:
                 },
                 "data": {"texts": "both", "max_texts": 17},
                 "distill": {"losses": losses, "schedules": schedules},
-                "evaluate": {"sts": "sts.tsv", "retrieval": "found"},
+                "evaluate": {
+                    "sts": "sts.tsv",
+                    "retrieval": "found",
+                    "beside": {"other": str(self.home.root / "embedder.keras")},
+                },
             },
         )
 

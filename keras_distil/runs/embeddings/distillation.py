@@ -3,7 +3,7 @@
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ from keras_distil.config.distill_section import DistillSection
 from keras_distil.runs import time_plan
 from keras_distil.runs.distillation import make_balancer, make_distiller
 from keras_distil.runs.embeddings import neighbours
+from keras_distil.runs.embeddings.beside import (
+    Beside,
+    list_missing,
+    open_beside,
+)
 from keras_distil.runs.embeddings.measures import (
     Contestant,
     Scorer,
@@ -35,7 +40,6 @@ from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section
 from keras_distil.runs.settled import counts_minutes, read_settled
 from keras_distil.runs.teacher import TeacherInMemory
-from keras_distil.utils import disk
 
 # The row of a static table in 8 bits, which NumPy reads.
 TABLE_ROW = "student, int8"
@@ -47,11 +51,12 @@ def distill_embeddings(
     """Distils the student, and scores all models. Adds to the report."""
     # Before the work, so that a damaged file shows at once.
     measures = open_measures(run.recipe)
-    for line in measures.missing:
+    for line in [*measures.missing, *list_missing(run.recipe)]:
         run.progress.warn(line)
+    beside = open_beside(run.recipe)
     texts = read_texts(run)
     scorer = Scorer(run, texts.held_out, measures)
-    rows = _Distillation(run, teacher, texts, scorer).rows()
+    rows = _Distillation(run, teacher, texts, scorer, beside).rows()
     settings = distill_section(run.recipe)
     report["corpus"] = {
         "train_texts": len(texts.train),
@@ -137,11 +142,13 @@ class _Distillation:
         teacher: TeacherInMemory,
         texts: RunTexts,
         scorer: Scorer,
+        beside: Mapping[str, Beside],
     ) -> None:
         self._run = run
         self._teacher = teacher
         self._texts = texts
         self._scorer = scorer
+        self._beside = beside
 
     def rows(self) -> dict[str, dict[str, float]]:
         """Trains the student; returns scores and costs of all models."""
@@ -175,6 +182,8 @@ class _Distillation:
             name: row | costs["teacher" if name == "teacher" else "student"]
             for name, row in rows.items()
         }
+        for name, other in self._beside.items():
+            found[name] = self._scorer.score(name, other.scored) | costs[name]
         settings = run.recipe.student
         if settings is not None and settings.kind == "static":
             found[TABLE_ROW] = self._table_row(student)
@@ -186,14 +195,9 @@ class _Distillation:
             folder = Path(scratch, "table")
             export.export(student, folder, format="static_table")
             table = edge.StaticStudent(folder)
-            shipped = Contestant(
-                table.embed,
-                student.count_params(),
-                disk.file_size_mb(folder / edge.TABLE_FILE),
-            )
             costs = measure_costs(
                 self._run,
-                {TABLE_ROW: shipped},
+                {TABLE_ROW: Contestant.of_table(table)},
                 self._scorer.typical_texts(),
             )
             return self._scorer.score(TABLE_ROW, table.embed) | costs[TABLE_ROW]
@@ -217,10 +221,14 @@ class _Distillation:
     def _measure_costs(
         self, student: TextEmbedder
     ) -> dict[str, dict[str, float]]:
-        both = {"teacher": self._teacher.model, "student": student}
+        contestants = {
+            "teacher": Contestant.of_model(self._teacher.model),
+            "student": Contestant.of_model(student),
+            **{row: other.contestant for row, other in self._beside.items()},
+        }
         return measure_costs(
             self._run,
-            {row: Contestant.of_model(model) for row, model in both.items()},
+            contestants,
             self._scorer.typical_texts(),
         )
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from keras_hub.models import TextEmbedder
 
-from keras_distil import config, evaluation, models
+from keras_distil import config, edge, evaluation, models
 from keras_distil.benchmark import latency, size
 from keras_distil.evaluation.neighbours import neighbour_agreement
 from keras_distil.evaluation.vectors import VectorFunction, encode
 from keras_distil.runs.run_folder import Run
+from keras_distil.utils import disk
 
 # Texts whose encoding is timed, in batches, and how often.
 _TIMED_BATCH = 64
@@ -138,6 +139,12 @@ class Contestant:
             size.parameter_count(model),
             size.size_mb(model),
         )
+
+    @classmethod
+    def of_table(cls, table: edge.StaticStudent) -> "Contestant":
+        """Returns an exported table of token vectors."""
+        file = table.folder / edge.TABLE_FILE
+        return cls(table.embed, table.size, disk.file_size_mb(file))
 
 
 def measure_costs(

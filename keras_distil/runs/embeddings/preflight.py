@@ -3,6 +3,7 @@
 from keras_distil import config
 from keras_distil.models.shape import embedder_shape, student_shape
 from keras_distil.runs.checks import check_layers
+from keras_distil.runs.embeddings.beside import list_missing, open_beside
 from keras_distil.runs.embeddings.measures import open_measures
 
 
@@ -21,7 +22,7 @@ def open_models(recipe: config.Recipe) -> None:
 
 
 def open_files(recipe: config.Recipe) -> list[str]:
-    """Reads the files that models are scored on.
+    """Reads the files that models are scored on, and the models beside them.
 
     Returns:
         A line for each that is missing.
@@ -29,7 +30,9 @@ def open_files(recipe: config.Recipe) -> list[str]:
     Raises:
         ValueError: if one is damaged.
     """
-    return open_measures(recipe).missing
+    missing = [*open_measures(recipe).missing, *list_missing(recipe)]
+    open_beside(recipe)
+    return missing
 
 
 def check_length(recipe: config.Recipe, positions: int | None) -> None:

@@ -1,15 +1,17 @@
 """Runs that distil sentence embedders."""
 
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 from commands import keras_distil, run_command
 
-from keras_distil import callbacks, config, evaluation, export, models
+from keras_distil import callbacks, config, edge, evaluation, export, models
 from keras_distil.config import load_recipe
 from keras_distil.runs import preflight
+from keras_distil.runs.embeddings.beside import list_missing, open_beside
 from keras_distil.runs.embeddings.teacher import load_embedder
 from keras_distil.runs.run_folder import check_report
 from keras_distil.teachers import CachedEmbeddingTeacher
@@ -118,6 +120,60 @@ def test_a_static_table_of_its_own_vocabulary(
     assert table["texts_per_second"] > 0
 
 
+def test_other_models_get_rows(embed_run, embed_recipe, tmp_path):
+    root = embed_recipe.parent
+    table = models.static_embedding_model(
+        models.load_embedding_model(root / "embedder.keras"), ["is a"], 8
+    )
+    export.export(table, tmp_path / "table", format="static_table")
+    recipe = load_recipe(
+        embed_recipe,
+        [
+            f"evaluate.beside.trained={embed_run / 'student.keras'}",
+            f"evaluate.beside.table={tmp_path / 'table'}",
+            f"evaluate.beside.gone={tmp_path / 'gone.keras'}",
+        ],
+    )
+    (line,) = list_missing(recipe)
+    assert "gone.keras for 'gone', which is not there" in line
+    found = open_beside(recipe)
+    assert list(found) == ["trained", "table"]
+    trained = models.load_embedding_model(embed_run / "student.keras")
+    texts = ["is a", "tells of b"]
+    for given in (
+        found["trained"].scored.encode_text,
+        found["trained"].contestant.embed,
+    ):
+        np.testing.assert_allclose(
+            given(texts), trained.encode_text(texts), rtol=1e-5, atol=1e-6
+        )
+    shipped = edge.StaticStudent(tmp_path / "table")
+    np.testing.assert_array_equal(
+        found["table"].scored(texts), shipped.embed(texts)
+    )
+    numbers = table.backbone.token_embedding.embeddings.shape
+    assert found["table"].contestant.parameters == math.prod(numbers)
+    assert found["table"].contestant.size_mb == pytest.approx(
+        numbers[0] * (numbers[1] + 4) / 1e6
+    )
+
+
+@pytest.mark.slow
+def test_other_models_are_in_the_table(
+    embed_run, embed_recipe, tmp_path, quick_runs
+):
+    status = run_command(
+        *["run", embed_recipe, "--output", tmp_path / "run", "--quiet"],
+        *["--set", f"evaluate.beside.same={embed_run / 'student.keras'}"],
+    )
+    rows = report_of(tmp_path / "run")["rows"]
+    assert status in (0, None) and list(rows)[-1] == "same"
+    # Both runs train alike, and this one has measured the other's student.
+    for name in SCORES:
+        assert rows["same"][name] == pytest.approx(rows["student"][name])
+    assert rows["same"]["parameters"] == rows["student"]["parameters"]
+
+
 @pytest.mark.slow
 def test_losses_on_layers_run_the_teacher(embed_recipe, tmp_path, quick_runs):
     recipe = load_recipe(
@@ -163,6 +219,7 @@ def test_a_length_that_is_advised_passes(embed_recipe):
         ("data.held_out_fraction=1e-9", "At least two held-out texts"),
         ("evaluate.sts=text.txt", "must have the columns"),
         ("evaluate.retrieval=run", "There is no file"),
+        ("evaluate.beside.other=no_preset", "which is neither an existing path"),
     ],
 )
 def test_what_does_not_fit_is_one_line(
