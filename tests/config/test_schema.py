@@ -544,7 +544,7 @@ def test_student_needs_distill(recipe_path):
         (
             "evaluate.qqqqq=1",
             "evaluate.qqqqq: unknown key; valid keys here: sequences, "
-            "batch_size, latency_length, samples, sts, retrieval.",
+            "batch_size, latency_length, samples, sts, retrieval, beside.",
         ),
         (
             TEMPERATURE + "{kind: constant, value: 1, start: 1}",
