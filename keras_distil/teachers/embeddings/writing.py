@@ -28,8 +28,9 @@ from keras_distil.utils.checks import check_count
 # Texts of a shard: an interrupted pass repeats the teacher's work on one, at
 # most a minute or so.
 _SHARD_TEXTS = 2**13
-# Texts that are timed, to say how long the pass takes.
-_TIMED = 64
+# Texts that are timed, to say how long the pass takes: enough batches for
+# their lengths to be as even as in the pass itself.
+_TIMED = 512
 
 
 def cache_embedding_teacher(
