@@ -11,6 +11,7 @@ from keras_distil import config
 from keras_distil.config.finetune_section import NAMES
 from keras_distil.data.tasks.span_rows import SPAN_SUFFIXES
 from keras_distil.data.tasks.tables import TABLE_SUFFIXES
+from keras_distil.planning.proposal.dev_file import find_dev_file
 from keras_distil.planning.proposal.duration import Work, expected_seconds
 from keras_distil.planning.proposal.found import FoundTask, count_tokens
 from keras_distil.planning.proposal.parts import (
@@ -37,6 +38,8 @@ from keras_distil.runs.trainers import task_defaults
 DEV_FRACTION = 0.1
 # Fewer rows than this teach and tell little.
 _FEW_ROWS = 500
+# Names of files that say nothing of what is in them.
+_OF_EVERY_FILE = ("train", "training", "data", "all")
 # Contexts are read in windows, which need not hold the longest.
 _MOST_OF_SPANS = 384
 # No text is longer, in tokens, than a model reads if it has more characters.
@@ -85,7 +88,9 @@ def propose(path: Path, source: str, output: str | None = None) -> Proposal:
         raise ValueError(without_advice(error)) from error
     found = match_labels(found, teacher)
     lengths = _find_lengths(found, teacher)
-    train_rows = max(1, round((1 - DEV_FRACTION) * found.rows))
+    dev = find_dev_file(path, found.encoding)
+    held_out = 0.0 if dev is not None else DEV_FRACTION
+    train_rows = max(1, round((1 - held_out) * found.rows))
     defaults = task_defaults(train_rows, teacher.shape.hidden_dim)
     work = Work(
         teacher=teacher.shape,
@@ -102,6 +107,7 @@ def propose(path: Path, source: str, output: str | None = None) -> Proposal:
         name=name,
         output=output or f"{name}.yaml",
         path=path,
+        dev=dev,
         found=found,
         teacher=teacher,
         lengths=lengths,
@@ -113,7 +119,7 @@ def propose(path: Path, source: str, output: str | None = None) -> Proposal:
     text = write(settings)
     config.make_recipe(config.read_yaml(text, where="the proposed recipe"))
     return Proposal(
-        name, text, tuple(settings.findings()), tuple(_warnings(found))
+        name, text, tuple(settings.findings()), tuple(_warnings(settings))
     )
 
 
@@ -165,15 +171,18 @@ def _find_lengths(found: FoundTask, teacher: FoundTeacher) -> Lengths:
 
 
 def _name_of(path: Path) -> str:
-    """Returns a name for recipe and task, from that of the file."""
+    """Returns a name for recipe and task, from that of file or folder."""
     stem = path.name.partition(".")[0].lower()
+    if stem in _OF_EVERY_FILE:
+        stem = path.resolve().parent.name.lower()
     name = re.sub(r"[^a-z0-9_-]+", "_", stem).strip("_-")[:90] or "task"
     return f"my_{name}" if name in NAMES else name
 
 
-def _warnings(found: FoundTask) -> list[str]:
+def _warnings(settings: Settings) -> list[str]:
     lines = []
-    if found.rows < _FEW_ROWS:
+    found = settings.found
+    if found.rows < _FEW_ROWS and settings.dev is None:
         held_out = max(1, round(DEV_FRACTION * found.rows))
         lines.append(
             f"{found.rows:,} rows are few, and the {held_out:,} that are held "

@@ -27,6 +27,9 @@ from keras_distil.planning.proposal.labels import (
 )
 from keras_distil.planning.proposal.rows import Sample
 
+# Two columns are a pair of texts if both have as many words on average: dates,
+# addresses and names of people have fewer.
+_WORDS_OF_A_PAIR = 3
 # A class with more of the rows than this makes accuracy say little.
 _MOST_OF_ONE_CLASS = 0.7
 _ID = ("id",)
@@ -117,9 +120,19 @@ def _find_texts(sample: Sample) -> tuple[dict[str, str], dict[str, str]]:
     longest, *others = sorted(sizes, key=sizes.__getitem__, reverse=True)
     others = [name for name in others if sizes[name][0]]
     notes = {}
+    both = [name for name in sample.values if name in (longest, *others)]
+    if len(both) == 2 and all(_is_prose(sample.values[x]) for x in both):
+        notes["text_pair"] = f"{both[0]} alone: remove this line"
+        return {"text": both[0], "text_pair": both[1]}, notes
     if others:
         notes["text"] = f"or {', or '.join(others)}; two texts: add text_pair"
     return {"text": longest}, notes
+
+
+def _is_prose(values: Sequence[Any]) -> bool:
+    """Whether a column's texts have some words each."""
+    words = [len(x.split()) for x in values if x is not None]
+    return sum(words) >= _WORDS_OF_A_PAIR * len(words)
 
 
 def _find_labels(

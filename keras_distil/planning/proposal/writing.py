@@ -50,6 +50,7 @@ class Settings:
         name: of recipe and task.
         output: where the recipe will be.
         path: the file.
+        dev: the file beside it whose rows are held out; None without one.
         found: what it holds.
         teacher: the teacher.
         lengths: lengths of its texts.
@@ -62,6 +63,7 @@ class Settings:
     name: str
     output: str
     path: Path
+    dev: Path | None
     found: FoundTask
     teacher: FoundTeacher
     lengths: Lengths
@@ -80,6 +82,8 @@ class Settings:
         """Says what was seen, one line each."""
         found = self.found
         yield f"{self.path}: {found.rows:,} rows, {found.kind}"
+        if self.dev is not None:
+            yield f"dev: {self.dev}"
         for key, column in found.columns.items():
             if column is not False:
                 yield f"{key}: {_text(column)}"
@@ -138,8 +142,11 @@ def _task(settings: Settings) -> Iterator[str]:
     yield f"    - name: {_text(settings.name)}"
     yield f"      kind: {found.kind}{_note(found.notes.get('kind'))}"
     yield f"      train: {_text(glob.escape(settings.path.name))}"
-    yield "      # Held out, of each class; or other files: dev, test."
-    yield "      dev_fraction: 0.1"
+    if settings.dev is None:
+        yield "      # Held out, of each class; or other files: dev, test."
+        yield "      dev_fraction: 0.1"
+    else:
+        yield f"      dev: {_text(glob.escape(settings.dev.name))}"
     if found.encoding != "utf-8":
         yield f"      encoding: {found.encoding}"
     if found.columns:

@@ -267,6 +267,55 @@ def test_what_is_unclear_stands_beside_it(toy_teacher, tmp_path):
     assert "kind: regression  # or classification" in text
 
 
+def test_two_columns_of_sentences_are_a_pair(toy_teacher, tmp_path):
+    path = tmp_path / "close.csv"
+    label = ["closeness", *NUMBERS]
+    left = [f"{x} a b c d e f g h" for x in TEXTS]
+    right = [f"c d {x}" for x in TEXTS]
+    path.write_text(table(["left", *left], label, ["right", *right]))
+    made = proposal.propose(path, str(toy_teacher))
+    (entry,) = recipe_of(made).finetune.tasks
+    assert entry.columns == {
+        "text": "left",
+        "text_pair": "right",
+        "label": "closeness",
+    }
+    assert "text_pair: right  # left alone: remove this line" in made.text
+    # Names and dates are no texts.
+    dates = [f"2020-01-01 {i:02}:{j:02}" for i in range(6) for j in range(10)]
+    path.write_text(table(["left", *left], label, ["seen", *dates]))
+    made = proposal.propose(path, str(toy_teacher))
+    (entry,) = recipe_of(made).finetune.tasks
+    assert entry.columns == {"text": "left", "label": "closeness"}
+    assert "text: left  # or seen; two texts: add text_pair" in made.text
+
+
+@pytest.mark.parametrize("name", ["dev", "validation", "valid", "val"])
+def test_a_development_set_beside_it_is_taken(name, toy_teacher, tmp_path):
+    folder = tmp_path / "My tickets"
+    folder.mkdir()
+    content = table(["body", *TEXTS], ["queue", *CLASSES])
+    (folder / "train.csv").write_text(content)
+    other = folder / f"{name}.csv"
+    other.write_text("body,stars\na b,1\n")
+    made = proposal.propose(folder / "train.csv", str(toy_teacher))
+    (entry,) = recipe_of(made).finetune.tasks
+    # Other columns: it is of something else.
+    assert (entry.name, entry.dev) == ("my_tickets", None)
+    assert "dev_fraction: 0.1" in made.text
+    other.write_text(
+        "queue,body\nbad,h h h h h h h h h\nso so,a h a h a h a h\n"
+    )
+    made = proposal.propose(folder / "train.csv", str(toy_teacher))
+    (entry,) = recipe_of(made).finetune.tasks
+    assert (entry.train, entry.dev) == (["train.csv"], [f"{name}.csv"])
+    assert "dev_fraction" not in made.text
+    assert f"dev: {other}" in made.findings
+    assert not made.warnings
+    (remark,) = preflight.open_inputs(recipe_of(made))
+    assert "has only 2 development rows" in remark
+
+
 def test_all_rows_are_counted_and_few_looked_at(
     toy_teacher, tmp_path, monkeypatch
 ):
