@@ -4,11 +4,15 @@ Every contestant runs in a process, so that its peak memory is separate. Those
 that are compared exist at the same time and take turns of a second or more, so
 that a machine whose speed drifts is equally fast for all; waiting ones sleep.
 Ratios are medians over the rounds, of the two rates in one round. Weights are
-random, dropout is 0 for all, and all train on the same batches.
+random, dropout is 0 for all, and all train on the same batches. The peak is the
+best matrix product of NumPy's BLAS, TensorFlow, XLA and PyTorch, square or of
+the step's own shapes, measured in every round; variables that restrict kernels
+are unset.
 
     python benchmarks/train_step.py                          # the usual shapes
     python benchmarks/train_step.py --batches 8 32 --lengths 128 512
     python benchmarks/train_step.py --full --json figures.json
+    python benchmarks/train_step.py --processor avx2   # without AVX-512
 
 The PyTorch step needs the extra `peers`: pip install -e '.[peers]'
 """
@@ -26,7 +30,7 @@ from pathlib import Path
 
 import contestants
 from contestants import report
-from contestants.process import Contestant, ContestantFailed
+from contestants.process import PROCESSORS, Contestant, ContestantFailed
 from contestants.shapes import (
     MODELS,
     Shape,
@@ -68,31 +72,96 @@ def usual_comparisons() -> list[Comparison]:
     ]
 
 
+class Peaks:
+    """The best matrix products of all libraries, in every round.
+
+    Args:
+        libraries: processes that multiply matrices, one per library.
+        precisions: some of `contestants.PRECISIONS`.
+    """
+
+    def __init__(
+        self, libraries: list[Contestant], precisions: tuple[str, ...]
+    ) -> None:
+        self._libraries, self._precisions = libraries, precisions
+        self._turns: dict[str, list[dict]] = {}
+
+    def turn(self) -> dict[str, float]:
+        """Measures all products; returns the best FLOP/s by precision."""
+        best = dict.fromkeys(self._precisions, 0.0)
+        for library in self._libraries:
+            turn = library.turn(0.0)
+            self._turns.setdefault(library.precision, []).append(turn)
+            for precision in best:
+                rates = turn["rates"].get(precision, {})
+                best[precision] = max(best[precision], *rates.values(), 0.0)
+        return best
+
+    def rows(self) -> list[dict]:
+        """Returns the medians of each library's products, by precision."""
+        return [
+            {
+                "precision": precision,
+                "library": library,
+                "kernels": turns[0]["kernels"],
+                "rates": {
+                    name: statistics.median(
+                        turn["rates"][precision][name] for turn in turns
+                    )
+                    for name in turns[0]["rates"][precision]
+                },
+            }
+            for precision in self._precisions
+            for library, turns in self._turns.items()
+            if precision in turns[0]["rates"]
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What a comparison found.
+
+    Attributes:
+        rows: a row per contestant.
+        ratios: a row per pair that is compared.
+        products: a row per library and precision.
+    """
+
+    rows: list[dict]
+    ratios: list[dict]
+    products: list[dict]
+
+
 def measure(
-    comparison: Comparison, rounds: int, seconds: float
-) -> tuple[list[dict], list[dict]]:
+    comparison: Comparison, rounds: int, seconds: float, processor: str
+) -> Figures:
     """Runs a comparison.
 
     Args:
         comparison: the comparison to run.
         rounds: turns of each contestant.
         seconds: minimum duration of a turn.
-
-    Returns:
-        A row per contestant and one per pair that is compared.
+        processor: one of `process.PROCESSORS`.
     """
     with contextlib.ExitStack() as stack:
 
         def start(name: str, precision: str) -> Contestant:
-            contestant = Contestant(name, precision, comparison.shape)
+            contestant = Contestant(
+                name, precision, comparison.shape, processor
+            )
             stack.callback(contestant.close)
             return contestant
 
-        matrix = start("matrix_product", "float32")
+        libraries = [
+            start("products", library)
+            for library, packages in contestants.PRODUCTS.items()
+            if not lacking(packages)
+        ]
         ours = [start("keras_distil", x) for x in comparison.precisions]
-        for contestant in (matrix, *ours):
+        for contestant in (*libraries, *ours):
             contestant.warm_up()
-        race = Race(comparison, matrix, rounds, seconds)
+        peaks = Peaks(libraries, comparison.precisions)
+        race = Race(comparison, peaks, rounds, seconds)
         if not comparison.peers:
             race.run(ours)
         # One peer at a time, because memory could not hold all of them.
@@ -106,7 +175,8 @@ def measure(
             except ContestantFailed as error:
                 race.failed(peer, str(error))
             peer.close()
-        return race.rows(), race.ratios
+        products = [{**race.shape, **row} for row in peaks.rows()]
+        return Figures(race.rows(), race.ratios, products)
 
 
 class Race:
@@ -114,7 +184,7 @@ class Race:
 
     Args:
         comparison: the comparison to run.
-        matrix: the process that multiplies large matrices.
+        peaks: the matrix products to which steps are compared.
         rounds: turns of each contestant.
         seconds: minimum duration of a turn.
     """
@@ -122,18 +192,18 @@ class Race:
     def __init__(
         self,
         comparison: Comparison,
-        matrix: Contestant,
+        peaks: Peaks,
         rounds: int,
         seconds: float,
     ) -> None:
         self.ratios: list[dict] = []
-        self._matrix = matrix
+        self._peaks = peaks
         self._rounds, self._seconds = rounds, seconds
         shape, data = comparison.shape, make_data(comparison.shape)
         self._tokens = shape.batch * shape.length
         self._real_tokens = real_tokens(data)
         self._flops = useful_flops(shape, data)
-        self._row = {
+        self.shape = {
             "model": comparison.model,
             **{
                 name: value
@@ -167,7 +237,7 @@ class Race:
         for precision, values in pairs.items():
             self.ratios.append(
                 {
-                    **self._row,
+                    **self.shape,
                     "precision": precision,
                     "peer": peer.name,
                     "peer_precision": peer.precision,
@@ -180,7 +250,7 @@ class Race:
 
     def _round(self, group: list[Contestant]) -> dict:
         """Runs a turn for each; returns steps per second by contestant."""
-        peaks = self._matrix.turn(self._seconds)
+        peaks = self._peaks.turn()
         rates = {}
         for contestant in group:
             waiting = [x for x in group if x is not contestant]
@@ -189,7 +259,7 @@ class Race:
             key = contestant.name, contestant.precision
             used = sum(x.cpu_seconds() for x in waiting) - before
             turn["waiting_cpu"] = used / turn["seconds"]
-            turn["matrix_peak"] = peaks[contestant.precision]
+            turn["peak"] = peaks[contestant.precision]
             self._turns.setdefault(key, []).append(turn)
             rates[key] = turn["steps"] / turn["seconds"]
         return rates
@@ -206,7 +276,7 @@ class Race:
         return [
             *(self._figures(*key) for key in self._turns),
             *(
-                {**self._row, "name": name, "precision": precision}
+                {**self.shape, "name": name, "precision": precision}
                 | {"failed": reason}
                 for (name, precision), reason in self._failures.items()
             ),
@@ -216,17 +286,17 @@ class Race:
         turns = self._turns[name, precision]
         step_s = statistics.median(x["seconds"] / x["steps"] for x in turns)
         return {
-            **self._row,
+            **self.shape,
             "name": name,
             "precision": precision,
             "step_s": step_s,
             "tokens_per_second": self._tokens / step_s,
             "real_tokens_per_second": self._real_tokens / step_s,
             "useful_flops": self._flops,
-            "matrix_peak": statistics.median(x["matrix_peak"] for x in turns),
+            "peak": statistics.median(x["peak"] for x in turns),
             # From the same round as each turn.
             "peak_fraction": statistics.median(
-                self._flops * x["steps"] / x["seconds"] / x["matrix_peak"]
+                self._flops * x["steps"] / x["seconds"] / x["peak"]
                 for x in turns
             ),
             "peak_memory_gb": self._memory(name, precision),
@@ -294,6 +364,11 @@ def available(comparisons: list[Comparison]) -> Iterator[Comparison]:
 def missing(name: str) -> list[str]:
     """Returns the missing packages of a contestant."""
     _, packages = contestants.NAMES[name]
+    return lacking(packages)
+
+
+def lacking(packages: tuple[str, ...]) -> list[str]:
+    """Returns those of some packages that are not installed."""
     return [x for x in packages if importlib.util.find_spec(x) is None]
 
 
@@ -328,6 +403,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--rounds", type=int, default=5)
     add("--turn-seconds", type=float, default=1.0, help="minimum")
+    add(
+        "--processor",
+        choices=PROCESSORS,
+        default="this",
+        help="avx2 keeps all libraries from the kernels of later processors",
+    )
     add("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     for name in ("batches", "lengths"):
@@ -353,7 +434,7 @@ def main() -> int:
                 f"{' and '.join(missing(name))} (pip install -e '.[peers]').",
                 flush=True,
             )
-    rows, ratios = [], []
+    rows, ratios, products = [], [], []
     for comparison in available(comparisons):
         row = {
             "model": comparison.model,
@@ -362,17 +443,26 @@ def main() -> int:
         print(f"Measuring {report.shape_name(row)}", flush=True)
         try:
             found = measure(
-                comparison, arguments.rounds, arguments.turn_seconds
+                comparison,
+                arguments.rounds,
+                arguments.turn_seconds,
+                arguments.processor,
             )
         except ContestantFailed as error:
             print(f"keras_distil failed: {error}", file=sys.stderr)
             return 1
-        rows += found[0]
-        ratios += found[1]
+        rows += found.rows
+        ratios += found.ratios
+        products += found.products
         if arguments.json:
-            figures = {"contestants": rows, "ratios": ratios}
+            figures = {
+                "contestants": rows,
+                "ratios": ratios,
+                "products": products,
+            }
             arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     print(report.markdown(rows, ratios))
+    print(report.products_table(products))
     return 0
 
 

@@ -1,6 +1,7 @@
 """Training steps to compare, each in a separate process.
 
-`process.Contestant` starts one of `NAMES` and lets it take turns.
+`process.Contestant` starts one of `NAMES`, or the products of one of
+`PRODUCTS`, and lets it take turns.
 """
 
 # For each name: a description, and packages needed beyond keras_distil's.
@@ -12,6 +13,13 @@ NAMES = {
 }
 PEERS = tuple(name for name in NAMES if name != "keras_distil")
 PRECISIONS = ("float32", "mixed_bfloat16")
+# Libraries whose matrix products are the peak: packages beyond keras_distil's.
+PRODUCTS = {
+    "numpy": ("threadpoolctl",),
+    "tensorflow": (),
+    "xla": (),
+    "pytorch": ("torch",),
+}
 
 # The same for all contestants.
 MLM_WEIGHT, SOFT_TARGET_WEIGHT, COSINE_WEIGHT = 2.0, 5.0, 1.0

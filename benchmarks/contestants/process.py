@@ -14,6 +14,21 @@ _WARM_UP_TURNS = 2
 _SPARE = 1e9  # bytes that stay free for the rest of the machine
 
 
+# What keeps libraries from the best kernels of a processor, by the processor
+# that is then approximated.
+PROCESSORS: dict[str, dict[str, str]] = {
+    "this": {},
+    "avx2": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    },
+}
+_LIMITS = (*PROCESSORS["avx2"], "DNNL_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
+
+
 class ContestantFailed(Exception):
     """A contestant has ended, most likely for lack of memory."""
 
@@ -22,12 +37,20 @@ class Contestant:
     """A process that runs steps only on command.
 
     Args:
-        name: one of `contestants.NAMES`, or "matrix_product".
-        precision: "float32" or "mixed_bfloat16".
+        name: one of `contestants.NAMES`, or "products".
+        precision: "float32" or "mixed_bfloat16"; of products the name of a
+            library.
         shape: the models and batches to train on.
+        processor: one of `PROCESSORS`.
     """
 
-    def __init__(self, name: str, precision: str, shape: Shape) -> None:
+    def __init__(
+        self,
+        name: str,
+        precision: str,
+        shape: Shape,
+        processor: str = "this",
+    ) -> None:
         self.name, self.precision = name, precision
         self._errors = tempfile.TemporaryFile("w+")
         memory = int(available_memory() - _SPARE)
@@ -41,7 +64,8 @@ class Contestant:
             text=True,
             env={
                 "TF_CPP_MIN_LOG_LEVEL": "2",
-                **os.environ,
+                **_without_limits(),
+                **PROCESSORS[processor],
                 "PYTHONPATH": here,
             },
         )
@@ -97,6 +121,11 @@ class Contestant:
         lines = [x.strip() for x in self._errors if x.strip()]
         words = lines[-1][:300] if lines else "no message"
         return f"exit status {status}: {words}"
+
+
+def _without_limits() -> dict[str, str]:
+    """Returns this environment without what restricts kernels."""
+    return {k: v for k, v in os.environ.items() if k not in _LIMITS}
 
 
 def available_memory() -> int:

@@ -20,7 +20,7 @@ def markdown(rows: list[dict], ratios: list[dict]) -> str:
     lines = [
         "",
         "| shape | step | precision | tokens/s | real tokens/s "
-        "| of the matrix peak | peak memory GB |",
+        "| of the peak | peak memory GB |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
         *map(_contestant, rows),
     ]
@@ -38,6 +38,30 @@ def markdown(rows: list[dict], ratios: list[dict]) -> str:
             "",
             f"Processes that waited took {100 * busy:.0f}% of a core.",
         ]
+    return "\n".join(lines)
+
+
+def products_table(peaks: list[dict]) -> str:
+    """Returns a table of the matrix products by shape and library.
+
+    Args:
+        peaks: rows as from `train_step.Peaks.rows`.
+    """
+    lines = [
+        "",
+        "| shape | precision | library | square | wide layer | vocabulary "
+        "| kernels |",
+        "| --- | --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for row in peaks:
+        rates = " | ".join(
+            f"{rate / 1e9:.0f}" for rate in row["rates"].values()
+        )
+        lines.append(
+            f"| {shape_name(row)} | {_PRECISION[row['precision']]} "
+            f"| {row['library']} | {rates} | {row['kernels']} |"
+        )
+    lines += ["", "Matrix products in GFLOP/s. The peak is the best of them."]
     return "\n".join(lines)
 
 
