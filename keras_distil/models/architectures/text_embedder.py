@@ -286,7 +286,7 @@ class ExactTextEmbedder(OptionalInputs):
                 input_signature=[dict.fromkeys(_INPUTS, matrix)],
             )
             def run(inputs: dict[str, Tensor]) -> Tensor:
-                return self(inputs, training=False)
+                return _vectors(self, inputs)
 
             kept = variables, run
             # Keras would track it and save it with the model.
@@ -304,6 +304,19 @@ class ExactTextEmbedder(OptionalInputs):
                 f"model's prompts. Received: prompt_name={name!r:.60}."
             )
         return self.prompts[name]
+
+
+def _vectors(
+    model: ExactTextEmbedder, inputs: dict[str, Tensor]
+) -> Tensor:
+    """Returns an embedder's vectors, without reading padding if it can."""
+    # They import the families, and with them this module.
+    from keras_distil.models import encoder_pass, forward
+
+    if not encoder_pass.is_supported(model.backbone):
+        return model(inputs, training=False)
+    states = forward.encode(model, inputs, training=False)
+    return model.sentence_embedding(states, inputs["padding_mask"])
 
 
 def check_prompts(
