@@ -1,6 +1,6 @@
 """Sentence embedders, built from encoders, and what they compute."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from keras_distil.models.architectures.sentence_embedding import (
     SentenceEmbedding,
 )
 from keras_distil.models.architectures.text_embedder import ExactTextEmbedder
+from keras_distil.models.directions import choose_directions
 from keras_distil.models.origin import folder_of, inherit_folder
 from keras_distil.models.supported import check_inputs, is_patched
 from keras_distil.models.text_preprocessor import TextPreprocessor
@@ -129,14 +130,20 @@ def put_embedding(
 
 
 def with_principal_components(
-    model: TextEmbedder, vectors: np.ndarray, dimension: int
+    model: TextEmbedder,
+    vectors: np.ndarray,
+    dimension: int,
+    cuts: Sequence[int] = (),
 ) -> TextEmbedder:
     """Reduces an embedder's vectors to their principal components.
 
     The vectors are multiplied by the first eigenvectors of their second
     moments, largest first: of all linear maps to this size, that keeps dot
     products best. At full size it is a rotation, which changes no similarity
-    and sorts the coordinates by their share, for `losses.Matryoshka`.
+    and sorts the coordinates by their share. For `losses.Matryoshka`, `cuts`
+    gives the numbers of coordinates that are to be enough: the first ones are
+    then turned until their cosines with near texts are closest to the whole
+    vectors', which takes half a minute; see `models.directions`.
 
     Args:
         model: an embedding model, without or with a linear dense layer; it is
@@ -144,6 +151,7 @@ def with_principal_components(
         vectors: float, (texts, width), the model's vectors of typical texts,
             at least as many as `dimension`; from `encode_text`.
         dimension: int, size of the new vectors, at most the old.
+        cuts: ints below `dimension`; none for the components alone.
 
     Returns:
         A model of the same class, whose dense layer makes the components.
@@ -175,13 +183,28 @@ def with_principal_components(
         )
     if not np.isfinite(vectors).all():
         raise ValueError("`vectors` must be finite. Received: others.")
+    return with_directions(model, choose_directions(vectors, dimension, cuts))
+
+
+def with_directions(
+    model: TextEmbedder, directions: np.ndarray
+) -> TextEmbedder:
+    """Multiplies an embedder's vectors by a matrix, in its dense layer.
+
+    Args:
+        model: as for `with_principal_components`.
+        directions: float64, (width, dimension).
+
+    Raises:
+        ValueError: if the dense layer has a tanh.
+    """
+    width, dimension = directions.shape
     settings = embedding_settings(model)
     if settings["activation"] != "linear":
         raise ValueError(
             "The dense layer of `model` must be linear. Received: "
             f"activation={settings['activation']!r}."
         )
-    directions = principal_directions(vectors)[:, :dimension]
     kernel, bias = np.eye(width), np.zeros(width)
     if settings["dimension"] is not None:
         weights = model.sentence_embedding.weights
@@ -196,20 +219,6 @@ def with_principal_components(
     assign(reduced.sentence_embedding.bias, bias @ directions)
     inherit_folder(model, reduced)
     return reduced
-
-
-def principal_directions(vectors: np.ndarray) -> np.ndarray:
-    """Returns directions of second moments as columns, the largest first.
-
-    Args:
-        vectors: float64, (rows, width).
-    """
-    _, directions = np.linalg.eigh(vectors.T @ vectors)
-    directions = directions[:, ::-1]
-    # An eigenvector's sign is arbitrary; its largest entry gets a plus.
-    largest = np.abs(directions).argmax(axis=0)
-    signs = np.sign(directions[largest, np.arange(directions.shape[1])])
-    return directions * signs
 
 
 # === What an embedder is and computes ===

@@ -20,9 +20,9 @@ from keras_distil.data import (
 )
 from keras_distil.models.architectures.text_embedder import ExactTextEmbedder
 from keras_distil.models.checkpoints.static_folder import read_static_folder
+from keras_distil.models.directions import principal_directions
 from keras_distil.models.embedding_model import (
     check_embedder,
-    principal_directions,
     vector_width,
 )
 from keras_distil.models.text_preprocessor import (

@@ -50,7 +50,7 @@ class EmbeddingTrials(RecipeTrials):
         self._latencies: dict[str, float] = {}
         self._texts = read_texts(run)
         self._taught = keep_vectors(run, teacher, self._texts)
-        self._reduced = reduce_teacher(run.recipe, teacher.model, self._taught)
+        self._reduced = reduce_teacher(teacher.model, self._taught)
         self._halves_of_texts = _halve(self._texts.held_out)
         self._vectors = {
             half: encode(

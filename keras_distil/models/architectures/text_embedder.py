@@ -306,9 +306,7 @@ class ExactTextEmbedder(OptionalInputs):
         return self.prompts[name]
 
 
-def _vectors(
-    model: ExactTextEmbedder, inputs: dict[str, Tensor]
-) -> Tensor:
+def _vectors(model: ExactTextEmbedder, inputs: dict[str, Tensor]) -> Tensor:
     """Returns an embedder's vectors, without reading padding if it can."""
     # They import the families, and with them this module.
     from keras_distil.models import encoder_pass, forward

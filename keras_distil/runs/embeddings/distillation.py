@@ -205,7 +205,7 @@ class _Distillation:
     def _make_student(self, taught: TaughtTexts) -> TextEmbedder:
         # Does not depend on whether an earlier stage was already done.
         keras.utils.set_random_seed(self._run.recipe.seed)
-        reduced = reduce_teacher(self._run.recipe, self._teacher.model, taught)
+        reduced = reduce_teacher(self._teacher.model, taught)
         return make_embedder(self._run, reduced, self._texts, taught)
 
     def _make_lesson(
@@ -216,7 +216,7 @@ class _Distillation:
         if not reads_layers(distill_section(recipe)):
             return Lesson(taught.cached, taught, read_as)
         live = self._teacher.in_compute_precision(recipe)
-        return Lesson(reduce_teacher(recipe, live, taught), taught, read_as)
+        return Lesson(reduce_teacher(live, taught), taught, read_as)
 
     def _measure_costs(
         self, student: TextEmbedder

@@ -4,12 +4,13 @@ import dataclasses
 
 from keras_hub.models import TextEmbedder
 
-from keras_distil import config, data, models
+from keras_distil import data, models
 from keras_distil.config.model_sections import StudentSection
 from keras_distil.models.embedding_model import (
     embedding_settings,
     put_embedding,
     vector_width,
+    with_directions,
 )
 from keras_distil.models.weights import assign, seeded_build
 from keras_distil.runs.checks import check_layers
@@ -28,15 +29,11 @@ _STATIC_DIMENSION = 256
 INITIAL_FILE = "initial.keras"
 
 
-def reduce_teacher(
-    recipe: config.Recipe, teacher: TextEmbedder, taught: TaughtTexts
-) -> TextEmbedder:
+def reduce_teacher(teacher: TextEmbedder, taught: TaughtTexts) -> TextEmbedder:
     """Returns the teacher with the vectors that the student learns."""
-    dimension = recipe.teacher.dimension
-    if dimension is None:
-        return teacher
-    return models.with_principal_components(
-        teacher, taught.cached.sample(), dimension
+    directions = taught.cached.directions
+    return (
+        teacher if directions is None else with_directions(teacher, directions)
     )
 
 

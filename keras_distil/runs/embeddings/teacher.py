@@ -10,12 +10,15 @@ import tokenizers
 from keras_hub.models import TextEmbedder
 
 from keras_distil import config, data, models, teachers
+from keras_distil.config.distill_section import DistillSection
+from keras_distil.losses.registry import MatryoshkaSettings
 from keras_distil.models.architectures import family_of
 from keras_distil.models.embedding_model import own_tokenizer
 from keras_distil.runs.corpus import cache_folder
 from keras_distil.runs.embeddings.preflight import check_length
 from keras_distil.runs.embeddings.texts import RunTexts, encode
 from keras_distil.runs.run_folder import Run
+from keras_distil.runs.sections import distill_section
 from keras_distil.runs.tasks import count_unknown
 from keras_distil.runs.teacher import TeacherInMemory
 from keras_distil.teachers.identity import weights_digest
@@ -168,10 +171,22 @@ def keep_vectors(
             progress=bar.update_of,
         )
     if recipe.teacher.dimension is not None:
+        if cuts := cut_sizes(distill_section(recipe)):
+            run.progress.say("Turn the teacher's vectors for cut ones")
         cached = teachers.CachedEmbeddingTeacher(
-            folder, recipe.teacher.dimension
+            folder, recipe.teacher.dimension, cuts
         )
     return TaughtTexts(examples, cached)
+
+
+def cut_sizes(settings: DistillSection) -> tuple[int, ...]:
+    """Returns the numbers of coordinates that are to be enough."""
+    return tuple(
+        size
+        for loss in settings.losses.by_name.values()
+        if isinstance(loss, MatryoshkaSettings)
+        for size in loss.dimensions
+    )
 
 
 def _check_unknown(

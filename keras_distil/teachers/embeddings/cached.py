@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_distil import data
 from keras_distil.losses import DistillationLoss, VectorLoss
 from keras_distil.losses.registry import EMBEDDING
-from keras_distil.models.embedding_model import principal_directions
+from keras_distil.models.directions import choose_directions
 from keras_distil.teachers.embeddings.settings import (
     VECTOR,
     EmbeddingCacheSettings,
@@ -41,6 +41,11 @@ class CachedEmbeddingTeacher(StoredTeacher):
         dimension: int, reduces the vectors to that many principal components,
             as `models.with_principal_components` does from the vectors of
             `sample`; None for the vectors as they are.
+        cuts: ints below `dimension`, as for that function.
+
+    Attributes:
+        directions: float64, (size in the cache, dimension), by which vectors
+            are multiplied; None for the vectors as they are.
 
     Raises:
         CorpusError: if the cache is incomplete, damaged, or of another version
@@ -66,7 +71,10 @@ class CachedEmbeddingTeacher(StoredTeacher):
     _schema = EmbeddingManifest
 
     def __init__(
-        self, folder: str | os.PathLike, dimension: int | None = None
+        self,
+        folder: str | os.PathLike,
+        dimension: int | None = None,
+        cuts: Sequence[int] = (),
     ) -> None:
         super().__init__(folder)
         (part,) = self._parts
@@ -75,9 +83,10 @@ class CachedEmbeddingTeacher(StoredTeacher):
         record_bytes = self.settings.layout.record_bytes(1)
         for shard in self._shards:
             check_room(self.folder, shard, shard.sequences * record_bytes)
-        self._directions: np.ndarray | None = None
+        self.directions: np.ndarray | None = None
+        self.cuts = tuple(cuts)
         if dimension is not None:
-            self._directions = self._reduce(check_count("dimension", dimension))
+            self.directions = self._reduce(check_count("dimension", dimension))
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -86,8 +95,8 @@ class CachedEmbeddingTeacher(StoredTeacher):
     @property
     def dimension(self) -> int:
         """Size of the vectors."""
-        if self._directions is not None:
-            return self._directions.shape[1]
+        if self.directions is not None:
+            return self.directions.shape[1]
         return self.settings.dimension
 
     @property
@@ -165,8 +174,8 @@ class CachedEmbeddingTeacher(StoredTeacher):
         with tf.device("cpu"):
             directions = (
                 None
-                if self._directions is None
-                else tf.constant(self._directions, tf.float32)
+                if self.directions is None
+                else tf.constant(self.directions, tf.float32)
             )
 
         def vectors(numbers: Tensor, rows: Tensor, longest: Tensor) -> Tensor:
@@ -196,7 +205,7 @@ class CachedEmbeddingTeacher(StoredTeacher):
                 "and the size of the teacher's vectors. Received: "
                 f"dimension={dimension}."
             )
-        return principal_directions(vectors)[:, :dimension]
+        return choose_directions(vectors, dimension, self.cuts)
 
     # === What an objective asks ===
 
@@ -218,5 +227,9 @@ class CachedEmbeddingTeacher(StoredTeacher):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal object."""
-        reduced = None if self._directions is None else self.dimension
-        return {**super().get_config(), "dimension": reduced}
+        reduced = None if self.directions is None else self.dimension
+        return {
+            **super().get_config(),
+            "dimension": reduced,
+            "cuts": list(self.cuts),
+        }

@@ -79,9 +79,14 @@ def test_it_has_the_teachers_vectors_in_16_bits(teacher, cached, examples):
     )
 
 
-def test_components_are_those_of_a_reduced_teacher(teacher, cached, examples):
-    reduced = models.with_principal_components(teacher, cached.sample(), 5)
-    read = teachers.CachedEmbeddingTeacher(cached.folder, 5)
+@pytest.mark.parametrize("cuts", [(), (2, 3)])
+def test_components_are_those_of_a_reduced_teacher(
+    teacher, cached, examples, cuts
+):
+    reduced = models.with_principal_components(
+        teacher, cached.sample(), 5, cuts
+    )
+    read = teachers.CachedEmbeddingTeacher(cached.folder, 5, cuts)
     batches = read.dataset(examples, batch_size=9, seed=3)
     found = by_texts(batches, examples, 4)
     # Half precision has 11 bits.
@@ -89,6 +94,7 @@ def test_components_are_those_of_a_reduced_teacher(teacher, cached, examples):
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
     again = teachers.CachedEmbeddingTeacher.from_config(read.get_config())
     assert again.dimension == 5
+    np.testing.assert_array_equal(again.directions, read.directions)
     with pytest.raises(ValueError, match="`dimension` must be at most 16"):
         teachers.CachedEmbeddingTeacher(cached.folder, 17)
 
