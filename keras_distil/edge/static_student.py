@@ -21,6 +21,7 @@ from keras_distil.edge.files import (
     name_file_in_errors,
     read_card,
 )
+from keras_distil.edge.known_words import KnownWords
 
 TABLE_FILE = "vectors.bin"
 _SCALE_BYTES = 4
@@ -77,10 +78,17 @@ class StaticStudent:
         """The `tokenizers.Tokenizer` of the table's rows."""
         tokenizer = load_tokenizer(self.folder)
         tokenizer.no_padding()
+        tokenizer.enable_truncation(self._most_tokens(tokenizer))
+        return tokenizer
+
+    @functools.cached_property
+    def _words(self) -> KnownWords:
+        return KnownWords(self.tokenizer, self._most_tokens(self.tokenizer))
+
+    def _most_tokens(self, tokenizer: Any) -> int:
         # Those that frame a text are not asked for: their rows are zero.
         framing = tokenizer.num_special_tokens_to_add(False)
-        tokenizer.enable_truncation(max(self.max_length - framing, 1))
-        return tokenizer
+        return max(self.max_length - framing, 1)
 
     def embed(
         self, texts: str | Sequence[str], prompt_name: str | None = None
@@ -101,15 +109,12 @@ class StaticStudent:
                 unknown, or tokenizer and table do not belong together.
         """
         joined = self._prompts.join(check_texts(texts), prompt_name)
-        encode = self.tokenizer.encode_batch_fast
         vectors = np.empty((len(joined), self.dimension), np.float32)
         for start in range(0, len(joined), _BATCH):
             batch = joined[start : start + _BATCH]
             with name_file_in_errors(self.folder / TOKENIZER_FILE):
-                encoded = encode(batch, add_special_tokens=False)
-            vectors[start : start + _BATCH] = self.sum_rows(
-                [each.ids for each in encoded]
-            )
+                ids = self._words.ids(batch)
+            vectors[start : start + _BATCH] = self.sum_rows(ids)
         return vectors
 
     def sum_rows(self, texts: Sequence[Sequence[int]]) -> np.ndarray:
