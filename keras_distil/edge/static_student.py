@@ -109,11 +109,12 @@ class StaticStudent:
                 unknown, or tokenizer and table do not belong together.
         """
         joined = self._prompts.join(check_texts(texts), prompt_name)
+        words = self._words
         vectors = np.empty((len(joined), self.dimension), np.float32)
         for start in range(0, len(joined), _BATCH):
             batch = joined[start : start + _BATCH]
             with name_file_in_errors(self.folder / TOKENIZER_FILE):
-                ids = self._words.ids(batch)
+                ids = words.ids(batch)
             vectors[start : start + _BATCH] = self.sum_rows(ids)
         return vectors
 
