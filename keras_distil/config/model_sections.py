@@ -112,7 +112,8 @@ class TeacherSection(Section):
 
     `license` is for the model card; null uses the checkpoint's. `dimension`
     is for embeddings: the teacher's vectors are reduced to that many principal
-    components, which at full size only sorts their coordinates.
+    components, which at full size only sorts their coordinates. Where a loss
+    is on cut vectors, the first ones are turned for it.
     """
 
     task_source: PathText | None = None

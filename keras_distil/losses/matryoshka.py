@@ -29,7 +29,8 @@ class Matryoshka(VectorLoss):
     those of the teacher's whole ones. A loss on the two vectors of a text
     compares the student's with the teacher's first coordinates, scaled alike;
     with a learned projection, it fills the cut coordinates with zeros before
-    it. `models.with_principal_components` sorts a teacher's coordinates.
+    it. `models.with_principal_components(..., cuts=dimensions)` turns a
+    teacher's coordinates so that the first ones say most.
 
     Args:
         dimensions: ints >= 1, below the size of the student's vectors.
