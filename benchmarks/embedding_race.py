@@ -147,7 +147,7 @@ def train_ours(arguments: argparse.Namespace, blocks: Blocks) -> Path:
         ),
     )
     turns = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda *_: blocks.before_update()
+        on_train_batch_begin=lambda *_, **__: blocks.before_update()
     )
     distiller.fit(
         dataset.prefetch(2),
