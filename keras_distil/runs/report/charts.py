@@ -189,7 +189,7 @@ def _frame(axes: Any, *, row: int, column: int) -> None:
 
 
 def _write_values(axes: Any, grid: np.ndarray) -> None:
-    size = 8.0 if grid.shape[1] <= 10 else 6.0
+    size = 9.0 if grid.shape[1] <= 10 else 6.0
     for (row, column), value in np.ndenumerate(grid):
         axes.text(
             column + 0.5,

@@ -69,7 +69,7 @@ def draw_confusions(
                     f"{int(value)}",
                     ha="center",
                     va="center",
-                    fontsize=8.0 if count <= 8 else 7.0,
+                    fontsize=9.0 if count <= 8 else 7.0,
                     color="white" if share[row, column] > 0.6 else "black",
                 )
         right = int(np.trace(table))
