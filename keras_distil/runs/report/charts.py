@@ -27,7 +27,7 @@ _COLORS = {
 _OTHER_COLOR = "#cc79a7"
 # Of dots with other roles, in turn.
 _OTHER_COLORS = ("#0072b2", "#d55e00", "#009e73", _OTHER_COLOR, "#e69f00")
-_DASHED = (score_table.BASELINE,)
+_DASHES = {score_table.BASELINE: "--", score_table.TEACHER: ":"}
 # Shapes of the dots, in turn: without colours they can be told apart, too. They
 # are hollow, so that none hides another in the same place.
 _SHAPES = "osD^vP*X"
@@ -93,7 +93,7 @@ def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
                 line.series.steps,
                 line.series.values,
                 color=color_of(line.role),
-                linestyle="--" if line.role in _DASHED else "-",
+                linestyle=_DASHES.get(line.role, "-"),
                 linewidth=1.2,
                 # A single update is drawn as a point.
                 marker="." if len(line.series.steps) < 2 else None,
