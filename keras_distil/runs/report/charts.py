@@ -26,7 +26,10 @@ _COLORS = {
 }
 _OTHER_COLOR = "#cc79a7"
 # Of dots with other roles, in turn.
-_OTHER_COLORS = ("#0072b2", "#d55e00", "#009e73", _OTHER_COLOR, "#e69f00")
+_OTHER_COLORS = (
+    *("#0072b2", "#d55e00", "#009e73"),
+    *(_OTHER_COLOR, "#e69f00", "#56b4e9"),
+)
 _DASHES = {score_table.BASELINE: "--", score_table.TEACHER: ":"}
 # Shapes of the dots, in turn: without colours they can be told apart, too. They
 # are hollow, so that none hides another in the same place.

@@ -73,6 +73,21 @@ def test_curves_of_roles():
     assert "Loss" in page.texts
 
 
+def test_curves_differ_in_dashes():
+    lines = [
+        line(role, 2.0, 1.0) for role in ("teacher", "student", "baseline")
+    ]
+    text = charts.draw_curves("Loss", lines, prefix="a")
+    dashes = {
+        color: re.search(r"stroke-dasharray: ([^;]+)", style)
+        for style, color in re.findall(
+            r'style="([^"]*stroke: (#\w+)[^"]*stroke-width: 1.2[^"]*)"', text
+        )
+    }
+    found = [x and x[1] for x in dashes.values()]
+    assert len(found) == len(set(found)) == 3
+
+
 def test_a_map_has_its_values():
     text = charts.draw_similarity(
         [[1.0, 0.25], [0.5, 0.125], [0.0, 0.75]], prefix="a"
@@ -139,7 +154,7 @@ def test_dots_differ_in_colour_and_shape():
     assert len(set(outlines)) == 8
     # In two panels and the legend.
     assert len(outlines) == 3 * 8
-    assert len({re.search(r"stroke: (#\w+)", x)[1] for x in styles}) == 5
+    assert len({re.search(r"stroke: (#\w+)", x)[1] for x in styles}) == 6
 
 
 def test_costs_without_latency():
