@@ -81,7 +81,7 @@ FAULTS = (
         "draw_similarity",
         "_frame(axes, row=source + 1, column=layer + 1)",
         "_frame(axes, row=source, column=layer + 1)",
-        (f"{_CHARTS}::test_layers_that_were_copied_are_framed",),
+        (f"{_CHARTS}::test_the_frame_is_at_the_layer_that_was_copied",),
     ),
     Fault(
         "a student that copied nothing has frames",

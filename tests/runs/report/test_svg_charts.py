@@ -122,7 +122,15 @@ def test_layers_that_were_copied_are_framed():
     (left, low), (right, high) = ends
     # The first layers stand behind the embeddings; the map grows upwards.
     assert left < right and high < low
-    assert (low - high) / (right - left) > 0.3
+
+
+def test_the_frame_is_at_the_layer_that_was_copied(monkeypatch):
+    framed = []
+    monkeypatch.setattr(charts, "_frame", lambda _, **x: framed.append(x))
+    grid = np.full((4, 3), 0.5).tolist()
+    charts.draw_similarity(grid, copied=[0, 2], prefix="a")
+    # Counted from 0, of layers; row and column 0 are the embeddings.
+    assert framed == [{"row": 1, "column": 1}, {"row": 3, "column": 2}]
 
 
 def test_costs():
