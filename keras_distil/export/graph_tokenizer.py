@@ -67,7 +67,7 @@ def ids_only_note(tokenizer: tokenizers.Tokenizer | None) -> str | None:
     """Says why a tokenizer has no form inside the graph; None if it has one.
 
     KerasHub's `BytePairTokenizer` would be one for byte-level BPE, but it
-    gives other ids: see `docs/export/saved_model.md`.
+    gives other ids: see `docs/export.md`.
     """
     if tokenizer is None or not token_roles.is_byte_level(tokenizer):
         return None
