@@ -4,7 +4,7 @@ import html.parser
 import re
 
 # Void elements, which are never closed.
-VOID = {"meta", "br", "hr", "img", "link"}
+VOID = {"meta", "br", "hr", "img", "link", "wbr"}
 
 
 class Page(html.parser.HTMLParser):

@@ -38,8 +38,8 @@ class Tolerance:
     cosine: float = 0.5
 
 
-# By format and precision. `docs/export.md` shows this table with the reasons;
-# a test compares the two.
+# By format and precision. `docs/export/gate.md` shows this table with the
+# reasons; a test compares the two.
 TOLERANCES = {
     ("saved_model", "float32"): Tolerance(
         1e-4, 1e-5, 0.999, spread_share=0.01, cosine=0.9999

@@ -66,7 +66,8 @@ def export_preset(
     the tanh approximation of GELU; the tolerances allow for both.
 
     Given a tokenizer, the preset also holds a preprocessor. KerasHub's splits
-    accented and some other words differently: see `docs/export.md`.
+    accented and some other words differently: see
+    `docs/export/hugging_face.md`.
 
     Args:
         model: a `keras_hub` BERT or DistilBERT for masked language modelling,

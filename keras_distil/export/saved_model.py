@@ -80,8 +80,9 @@ def export_saved_model(
     strings, (batch,), and "text_pairs" takes "first" and "second"; both also
     return the "token_ids" and the "padding_mask" they computed, and what the
     outputs mean: labels with probabilities, entities and parts of a context
-    with their places, see `docs/export.md`. Batch size and length are free, up
-    to the position table. `labels.json` holds the names of a model's classes.
+    with their places, see `docs/export/saved_model.md`. Batch size and length
+    are free, up to the position table. `labels.json` holds the names of a
+    model's classes.
 
     The outputs, float32, are "logits" for masked-LM models and classifiers,
     "score" for a regression, "start_logits" and "end_logits" for spans, or

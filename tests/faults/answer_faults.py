@@ -10,6 +10,7 @@ _EXPORTED = (
 _FIGURES = ("tests/evaluation/test_class_figures.py",)
 _FITTED = ("tests/evaluation/test_temperature.py",)
 _PAGE = "tests/runs/report/test_task_details_report.py"
+_CHARTS = "tests/runs/report/test_svg_charts.py"
 
 FAULTS = (
     Fault(
@@ -74,5 +75,26 @@ FAULTS = (
         "threads = min(",
         "threads = max(",
         (f"{_PAGE}::test_exports_have_size_speed_and_score_in_one_table",),
+    ),
+    Fault(
+        "a layer is framed below the one that it was copied from",
+        "draw_similarity",
+        "_frame(axes, row=source + 1, column=layer + 1)",
+        "_frame(axes, row=source, column=layer + 1)",
+        (f"{_CHARTS}::test_the_frame_is_at_the_layer_that_was_copied",),
+    ),
+    Fault(
+        "a student that copied nothing has frames",
+        "copied_layers",
+        'student.initialization != "teacher"',
+        "False",
+        ("tests/runs/report/test_figures.py",),
+    ),
+    Fault(
+        "all dots have one shape",
+        "_look",
+        "_SHAPES[number % len(_SHAPES)]",
+        "_SHAPES[0]",
+        (f"{_CHARTS}::test_dots_differ_in_colour_and_shape",),
     ),
 )

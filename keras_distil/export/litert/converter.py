@@ -33,7 +33,7 @@ _DYNAMIC = {
 }
 # The operators that "full_int8" computes in integers: all products and what
 # stands between them. Normalisation and softmax in 8 bits would ruin the model
-# (see docs/export.md).
+# (see docs/export/litert.md).
 _STATIC_OPERATORS = (
     "FULLY_CONNECTED",
     "BATCH_MATMUL",
@@ -291,7 +291,8 @@ def _leave_head(manager: Any, operation_name: Any) -> None:
     """Keeps the head's layers, except a decoder, in float32.
 
     They are small, and read the last hidden states, whose outliers do not fit
-    one common scale (for measurements see docs/export.md).
+    one common scale (for measurements see
+    docs/export/litert.md).
     """
     from ai_edge_quantizer import recipe
 

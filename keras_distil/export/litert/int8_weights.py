@@ -28,7 +28,7 @@ from keras_distil.export.plain_weights import (
 from keras_distil.export.student import MASKED_LM, Student
 
 # Share of the difficulty that is moved from the inputs to the weights. Results
-# hardly change from 0.4 to 0.6: see docs/export.md.
+# hardly change from 0.4 to 0.6: see docs/export/litert.md.
 _STRENGTH = 0.5
 # LiteRT's weights are integers from -127 to 127.
 _LARGEST = 127

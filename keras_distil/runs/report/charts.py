@@ -25,10 +25,15 @@ _COLORS = {
     score_table.ELMO: "#009e73",
 }
 _OTHER_COLOR = "#cc79a7"
-_DASHED = (score_table.BASELINE,)
-# Areas of the dots in points squared: the smallest, the increase per megabyte,
-# and the largest.
-_LEAST_AREA, _AREA_PER_MB, _MOST_AREA = 20.0, 2.0, 1500.0
+# Of dots with other roles, in turn.
+_OTHER_COLORS = (
+    *("#0072b2", "#d55e00", "#009e73"),
+    *(_OTHER_COLOR, "#e69f00", "#56b4e9"),
+)
+_DASHES = {score_table.BASELINE: "--", score_table.TEACHER: ":"}
+# Shapes of the dots, in turn: without colours they can be told apart, too. They
+# are hollow, so that none hides another in the same place.
+_SHAPES = "osD^vP*X"
 _LONGEST = 48
 
 
@@ -51,15 +56,25 @@ class Dot:
 
     Attributes:
         role: the model's row in the table.
-        latency_ms: > 0.
+        latency_ms: > 0; None if it is not measured.
         score: percent.
         size_mb: >= 0.
     """
 
     role: str
-    latency_ms: float
+    latency_ms: float | None
     score: float
     size_mb: float
+
+    @property
+    def can_be_drawn(self) -> bool:
+        """Whether an axis holds its numbers."""
+        latency_ms = 1.0 if self.latency_ms is None else self.latency_ms
+        return (
+            1e-6 < latency_ms < 1e9
+            and 0.0 <= self.size_mb < 1e9
+            and abs(self.score) < 1e6
+        )
 
 
 def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
@@ -81,7 +96,7 @@ def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
                 line.series.steps,
                 line.series.values,
                 color=color_of(line.role),
-                linestyle="--" if line.role in _DASHED else "-",
+                linestyle=_DASHES.get(line.role, "-"),
                 linewidth=1.2,
                 # A single update is drawn as a point.
                 marker="." if len(line.series.steps) < 2 else None,
@@ -89,6 +104,7 @@ def draw_curves(title: str, lines: Sequence[Line], *, prefix: str) -> str:
             handles.setdefault(_short(line.role), drawn)
         axes.set_title(_short(title))
         axes.set_xlabel("updates")
+        axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.3)
         axes.legend(list(handles.values()), list(handles), loc="best")
         return svg.inline(
@@ -116,12 +132,17 @@ def draw_schedules(curves: schedule_chart.Curves, *, prefix: str) -> str:
 
 
 def draw_similarity(
-    similarity: Sequence[Sequence[float]], *, prefix: str
+    similarity: Sequence[Sequence[float]],
+    *,
+    copied: Sequence[int] = (),
+    prefix: str,
 ) -> str:
     """Draws a map of the teacher's layers against the student's.
 
     Args:
         similarity: one row per teacher layer, embeddings first.
+        copied: for each of the student's layers, the index of the teacher's
+            layer that it was copied from, which is framed; empty if none was.
         prefix: as for `svg.inline`.
     """
     from matplotlib.figure import Figure
@@ -151,6 +172,8 @@ def draw_similarity(
         axes.spines[:].set_visible(False)
         if columns <= 16:
             _write_values(axes, grid)
+        for layer, source in enumerate(copied):
+            _frame(axes, row=source + 1, column=layer + 1)
         return svg.inline(
             figure,
             label=f"Linear CKA of {rows} states of the teacher by {columns} "
@@ -159,8 +182,17 @@ def draw_similarity(
         )
 
 
+def _frame(axes: Any, *, row: int, column: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    # Inside of the cell, whose edges others cover.
+    frame = Rectangle((column + 0.02, row + 0.06), 0.96, 0.88)
+    frame.set(fill=False, edgecolor="#d55e00", linewidth=2.2)
+    axes.add_patch(frame)
+
+
 def _write_values(axes: Any, grid: np.ndarray) -> None:
-    size = 8.0 if grid.shape[1] <= 10 else 6.0
+    size = 9.0 if grid.shape[1] <= 10 else 6.0
     for (row, column), value in np.ndenumerate(grid):
         axes.text(
             column + 0.5,
@@ -174,7 +206,10 @@ def _write_values(axes: Any, grid: np.ndarray) -> None:
 
 
 def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
-    """Draws score over latency; the area of a dot is the model's size.
+    """Draws score over size, and beside it over latency.
+
+    Dots without a latency are in the first panel alone; if none has one, there
+    is no second panel.
 
     Args:
         dots: in the order of the legend.
@@ -182,47 +217,58 @@ def draw_costs(dots: Sequence[Dot], *, score: str, prefix: str) -> str:
         prefix: as for `svg.inline`.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
+    panels = {"size, MB": [dot.size_mb for dot in dots]}
+    if any(dot.latency_ms is not None for dot in dots):
+        panels["CPU ms for one input"] = [
+            # Matplotlib draws nothing there.
+            np.nan if dot.latency_ms is None else dot.latency_ms
+            for dot in dots
+        ]
+    looks = list(map(_look, range(len(dots)), dots))
     with svg.style():
         figure = Figure(
-            figsize=(WIDTH, 3.1 + 0.16 * len(dots)), layout="constrained"
+            figsize=(WIDTH, 2.9 + 0.19 * len(dots)), layout="constrained"
         )
-        axes = figure.add_subplot()
-        for dot in dots:
-            axes.scatter(
-                dot.latency_ms,
-                dot.score,
-                s=min(_LEAST_AREA + _AREA_PER_MB * dot.size_mb, _MOST_AREA),
-                color=color_of(dot.role),
-                alpha=0.6,
-            )
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(
-            LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
-        )
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.margins(0.3)
-        axes.set_xlabel("CPU ms for one input (log scale)")
-        axes.set_ylabel(score)
-        axes.grid(alpha=0.3)
-        names = [
-            f"{_short(dot.role)}: {dot.score:.1f}, {dot.latency_ms:.1f} ms, "
-            f"{dot.size_mb:.1f} MB"
-            for dot in dots
-        ]
-        # In the legend, all dots have the same size.
-        handles = [
-            axes.scatter([], [], s=30.0, color=color_of(dot.role), alpha=0.6)
-            for dot in dots
-        ]
+        drawn = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (name, places) in zip(drawn, panels.items(), strict=True):
+            for place, dot, look in zip(places, dots, looks, strict=True):
+                axes.scatter(place, dot.score, **look)
+            axes.margins(0.15)
+            # From nothing on, so that half the cost is half the way.
+            axes.set_xlim(0.0, 1.15 * np.nanmax(places) or 1.0)
+            axes.locator_params(axis="x", nbins=5)
+            axes.set_xlabel(name)
+            axes.grid(alpha=0.3)
+        drawn[0].set_ylabel(score)
+        names = list(map(_numbers, dots))
+        handles = [drawn[0].scatter([], [], **look) for look in looks]
         figure.legend(handles, names, loc="outside lower center")
         return svg.inline(
             figure,
-            label=f"{score} over latency and size. {'; '.join(names)}",
+            label=f"{score} over size and latency. {'; '.join(names)}",
             prefix=prefix,
         )
+
+
+def _look(number: int, dot: Dot) -> dict[str, Any]:
+    """Colour and shape of a dot, as arguments of `scatter`."""
+    others = _OTHER_COLORS[number % len(_OTHER_COLORS)]
+    return {
+        "s": 45.0,
+        "marker": _SHAPES[number % len(_SHAPES)],
+        "facecolors": "none",
+        "edgecolors": _COLORS.get(dot.role, others),
+        "linewidths": 1.6,
+    }
+
+
+def _numbers(dot: Dot) -> str:
+    """The line of a dot in the legend."""
+    shown = f"{_short(dot.role)}: {dot.score:.1f}, {dot.size_mb:.1f} MB"
+    if dot.latency_ms is None:
+        return shown
+    return f"{shown}, {dot.latency_ms:.3g} ms"
 
 
 def color_of(role: str) -> str:

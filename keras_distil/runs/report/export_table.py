@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pydantic
 
 from keras_distil.runs import score_table
+from keras_distil.runs.report import charts
 from keras_distil.runs.report.html_page import (
     ReportSection,
     escape,
     make_table,
+    show_charts,
 )
 from keras_distil.runs.run_folder import read_text
 
@@ -114,10 +117,7 @@ def _student_row(
     is_error: bool,
 ) -> list[str]:
     """Returns the row of the model that an export is of."""
-    rows = report.get("rows", {})
-    if export.task is not None:
-        rows = {row["name"]: row for row in report["tasks"]["rows"]}
-    costs = rows.get(score_table.STUDENT, {})
+    costs = _student_costs(report, export)
     size, latency = costs.get("size_mb"), costs.get("latency_ms")
     name = "student.keras" if export.task is None else "model.keras"
     return [
@@ -128,6 +128,16 @@ def _student_row(
         shown_score(export.comparison.student_score, is_error),
         *(_DASH, _DASH),
     ]
+
+
+def _student_costs(
+    report: Mapping[str, Any], export: Export
+) -> Mapping[str, Any]:
+    """Returns the table's row of the model that an export is of."""
+    rows = report.get("rows", {})
+    if export.task is not None:
+        rows = {row["name"]: row for row in report["tasks"]["rows"]}
+    return rows.get(score_table.STUDENT, {})
 
 
 def shown_score(score: float | None, is_error: bool) -> str:
@@ -246,6 +256,74 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def export_dots(
+    report: Mapping[str, Any], benchmarks: Mapping[str, Any]
+) -> dict[str, list[charts.Dot]]:
+    """Returns students and their exports as dots of a chart.
+
+    Args:
+        report: the run's report, as in `report.json`.
+        benchmarks: from `read_benchmarks`; without its student's, an export has
+            no latency.
+
+    Returns:
+        By the student's folder: the student, unless its size is not known, and
+        its exports. Scores of a task are those on its development set; of text,
+        the share of first choices that are the student's. Exports without a
+        score, and those of a task with an error, are left out.
+    """
+    errors = report.get("tasks", {}).get("errors", ())
+    found: dict[str, list[charts.Dot]] = {}
+    for made in exports_of(report):
+        compared, of_task = made.comparison, made.task is not None
+        score = compared.score if of_task else compared.top1_agreement
+        if score is None or made.task in errors:
+            continue
+        speeds = _speeds(benchmarks.get(made.folder))
+        if made.folder not in found:
+            own = compared.student_score if of_task else 1.0
+            size = _student_costs(report, made).get("size_mb")
+            found[made.folder] = []
+            if size is not None and own is not None:
+                found[made.folder].append(_dot("student", speeds, own, size))
+        name = Path(made.path).name
+        found[made.folder].append(_dot(name, speeds, score, made.size_mb))
+    return found
+
+
+def _dot(
+    name: str, speeds: Mapping[str, str], score: Any, size_mb: Any
+) -> charts.Dot:
+    latency_ms = float(speeds[name]) if name in speeds else None
+    return charts.Dot(name, latency_ms, 100 * score, size_mb)
+
+
+def draw_exports(
+    report: Mapping[str, Any], benchmarks: Mapping[str, Any]
+) -> list[str]:
+    """Draws score over size and latency, one chart for each student.
+
+    Args:
+        report: the run's report.
+        benchmarks: from `read_benchmarks`.
+    """
+    drawn: list[str] = []
+    for folder, dots in export_dots(report, benchmarks).items():
+        shown = [dot for dot in dots if dot.can_be_drawn]
+        score = "development score, %"
+        if folder == ".":
+            score = "same first choices, %"
+        if shown:
+            prefix = f"exports-{len(drawn)}"
+            drawn.append(charts.draw_costs(shown, score=score, prefix=prefix))
+    return drawn
+
+
+def _breakable(path: str) -> str:
+    """Returns a path as HTML whose lines break between its words."""
+    return re.sub(r"([/_])(?=\w)", r"\1<wbr>", escape(path))
+
+
 def section(report: Mapping[str, Any], folder: Path) -> ReportSection | None:
     """Returns the table as a section of the page.
 
@@ -263,14 +341,16 @@ def section(report: Mapping[str, Any], folder: Path) -> ReportSection | None:
     except ValueError:
         benchmarks = {}
     lines = [
-        f'<th scope="row">{escape(row[0])}</th><td class="text">'
+        f'<th scope="row">{_breakable(row[0])}</th><td class="text">'
         f"{escape(row[1])}</td>"
         + "".join(f"<td>{escape(text)}</td>" for text in row[2:])
         for row in export_rows(report, benchmarks)
     ]
     said = "\n".join(f"<p>{escape(x)}</p>" for x in notes(report, benchmarks))
+    drawn = draw_exports(report, benchmarks)
     return ReportSection(
         "Exports",
         make_table("Exports: size, speed and score", HEADERS, lines, texts=2)
-        + f'\n<div class="notes">\n{said}\n</div>',
+        + f'\n<div class="notes">\n{said}\n</div>'
+        + (f"\n{show_charts(drawn)}" if drawn else ""),
     )

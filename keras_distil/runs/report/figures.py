@@ -4,11 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from keras_distil import config
 from keras_distil.losses import registry
+from keras_distil.models import student_layer_indices
 from keras_distil.runs import score_table
 from keras_distil.runs.comparison import SideBySide
 from keras_distil.runs.report import charts, schedule_chart
 from keras_distil.runs.report.charts import Dot, Line
-from keras_distil.runs.report.html_page import ReportSection, escape
+from keras_distil.runs.report.html_page import (
+    ReportSection,
+    escape,
+    show_charts,
+)
 from keras_distil.runs.report.learning import Series, Training
 from keras_distil.training.metrics import find_metric
 
@@ -124,15 +129,21 @@ def schedules(
     return _section("Schedules", [drawn])
 
 
-def similarity(compared: SideBySide | None) -> ReportSection | None:
+def similarity(
+    compared: SideBySide | None, recipe: config.Recipe | None = None
+) -> ReportSection | None:
     """A map of the teacher's layers against the student's.
 
     Args:
         compared: the run's comparison; None if it has none.
+        recipe: the run's recipe; None if it cannot be read.
     """
     if compared is None:
         return None
-    drawn = charts.draw_similarity(compared.similarity, prefix="similarity")
+    copied = copied_layers(compared, recipe)
+    drawn = charts.draw_similarity(
+        compared.similarity, copied=copied, prefix="similarity"
+    )
     note = (
         "Linear CKA of the hidden states of "
         f"{compared.sequences} held-out sequences, at the end of the run: 1 "
@@ -140,14 +151,41 @@ def similarity(compared: SideBySide | None) -> ReportSection | None:
         "nothing in common. The first row and column are the embeddings "
         "(emb.). Kornblith et al. 2019, arXiv:1905.00414."
     )
+    if copied:
+        note += " Framed: the teacher's layer that the student's began as."
     return _section("Similarity of layers", [drawn], note)
+
+
+def copied_layers(
+    compared: SideBySide, recipe: config.Recipe | None
+) -> list[int]:
+    """The teacher's layer that each of the student's layers began as.
+
+    Args:
+        compared: the run's comparison.
+        recipe: the run's recipe; None if it cannot be read.
+
+    Returns:
+        Indices from 0; empty if the student copied none, or it is not known.
+    """
+    student = None if recipe is None else recipe.student
+    if student is None or student.source or student.hidden_dim:
+        return []
+    if student.initialization != "teacher":
+        return []
+    depths = len(compared.similarity) - 1, len(compared.similarity[0]) - 1
+    try:
+        return student_layer_indices(*depths, student.layers)
+    except (TypeError, ValueError):
+        # The files are not of one run.
+        return []
 
 
 def costs(
     rows: Mapping[str, Mapping[str, float]],
     tasks: score_table.ResultTable | None,
 ) -> ReportSection | None:
-    """Score over latency, with the size.
+    """Score over size and latency.
 
     Args:
         rows: scores and costs on held-out text, by model name.
@@ -156,49 +194,48 @@ def costs(
     Returns:
         The section; None if no row has all three.
     """
-    by_score = {
-        **{
-            shown: [
-                Dot(
-                    model,
-                    row["latency_ms"],
-                    100 * row[name],
-                    row["size_mb"],
-                )
-                for model, row in rows.items()
-                if {"latency_ms", name, "size_mb"} <= set(row)
-            ]
-            for name, shown in _SCORES.items()
-        },
-        "mean score of the tasks, %": [
-            Dot(row.name, row.latency_ms, row.macro.score, row.size_mb)
-            for row in (tasks.rows if tasks and not tasks.errors else ())
-            if row.macro and row.latency_ms and row.size_mb is not None
-        ],
-    }
-    drawn = []
-    for number, (score, dots) in enumerate(by_score.items()):
-        dots = [dot for dot in dots if _can_be_drawn(dot)][:_MOST_CHARTS]
-        if dots:
-            drawn.append(
-                charts.draw_costs(dots, score=score, prefix=f"costs-{number}")
-            )
-    note = (
-        "To the left is faster, higher is better; the area of a dot grows "
-        "with the size of the weights."
-    )
+    drawn = [
+        charts.draw_costs(dots, score=score, prefix=f"costs-{number}")
+        for number, (score, dots) in enumerate(cost_dots(rows, tasks).items())
+    ]
+    note = "To the left is smaller and faster, higher is better."
     return _section("Size, latency and score", drawn, note) if drawn else None
 
 
-def _can_be_drawn(dot: Dot) -> bool:
-    return 1e-6 < dot.latency_ms < 1e9 and abs(dot.score) < 1e6
+def cost_dots(
+    rows: Mapping[str, Mapping[str, float]],
+    tasks: score_table.ResultTable | None,
+) -> dict[str, list[Dot]]:
+    """The models of a run by score, those with all of size, latency and score.
+
+    Args:
+        rows: as for `costs`.
+        tasks: likewise.
+    """
+    by_score = {
+        shown: [
+            Dot(model, row["latency_ms"], 100 * row[name], row["size_mb"])
+            for model, row in rows.items()
+            if {"latency_ms", name, "size_mb"} <= set(row)
+        ]
+        for name, shown in _SCORES.items()
+    }
+    by_score["mean score of the tasks, %"] = [
+        Dot(row.name, row.latency_ms, row.macro.score, row.size_mb)
+        for row in (tasks.rows if tasks and not tasks.errors else ())
+        if row.macro and row.latency_ms and row.size_mb is not None
+    ]
+    drawn = {
+        score: [dot for dot in dots if dot.can_be_drawn][:_MOST_CHARTS]
+        for score, dots in by_score.items()
+    }
+    return {score: dots for score, dots in drawn.items() if dots}
 
 
 def _section(
     heading: str, drawn: Sequence[str], note: str = ""
 ) -> ReportSection:
-    parts = [f"<figure>\n{svg}\n</figure>" for svg in drawn]
-    body = '<div class="charts">\n' + "\n".join(parts) + "\n</div>"
+    body = show_charts(drawn)
     if note:
         body += f'\n<p class="notes">{escape(note)}</p>'
     return ReportSection(heading, body)

@@ -109,6 +109,16 @@ def make_table(
     return "\n".join([*parts, "</table>", "</div>"])
 
 
+def show_charts(drawn: Sequence[str]) -> str:
+    """Returns charts beside one another, as many as the page has space for.
+
+    Args:
+        drawn: each an `<svg>`.
+    """
+    parts = [f"<figure>\n{svg}\n</figure>" for svg in drawn]
+    return '<div class="charts">\n' + "\n".join(parts) + "\n</div>"
+
+
 def escape(text: str) -> str:
     """Text as HTML, on one line."""
     return html.escape(visible(text).strip())
@@ -126,10 +136,12 @@ def escape_lines(text: str) -> str:
 _STYLE = """
 :root {
   --text: #1c2430; --soft: #566070; --line: #d5dae1; --back: #ffffff;
-  --head: #f2f4f7; --link: #0b57a4; --mark: #fdf0c2; }
+  --head: #f2f4f7; --link: #0b57a4; --mark: #fdf0c2;
+  --shade: #9aa3b0; }
 @media (prefers-color-scheme: dark) { :root {
   --text: #e6e9ee; --soft: #a3adba; --line: #3a4350; --back: #14181e;
-  --head: #1f252d; --link: #8fc1f5; --mark: #5a4a12; } }
+  --head: #1f252d; --link: #8fc1f5; --mark: #5a4a12;
+  --shade: #000000; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--text);
   background: var(--back); font: 1rem/1.5 system-ui, sans-serif; }
@@ -144,14 +156,26 @@ p, li { overflow-wrap: anywhere; }
 a { color: var(--link); }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0;
   list-style: none; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; background:
+  linear-gradient(to left, var(--back) 60%, transparent) right / 2rem 100%
+  no-repeat local,
+  linear-gradient(to left, var(--shade), transparent) right / 1rem 100%
+  no-repeat; }
+/* Only a table that scrolls moves this animation, and so has the words; older
+   browsers show the shadow alone. */
+.wide::before { content: "Scroll sideways: the table goes on";
+  display: block; position: sticky; left: 0; width: max-content;
+  max-height: 0; overflow: hidden; font-size: 0.8rem; color: var(--soft);
+  animation: scrolls linear; animation-timeline: scroll(nearest inline); }
+@keyframes scrolls { from, to { max-height: 2rem; } }
 table { border-collapse: separate; border-spacing: 0; width: 100%;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 0.4rem 0.5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); vertical-align: top; }
-thead th { background: var(--head); font-weight: 600; }
+thead th { background: var(--head); font-weight: 600; white-space: normal;
+  vertical-align: bottom; }
 th:first-child { position: sticky; left: 0; text-align: left;
-  background: var(--back); font-weight: 600; min-width: 7.5rem;
+  background: var(--back); font-weight: 600; min-width: 8.5rem;
   max-width: 14rem; white-space: normal; overflow-wrap: anywhere; }
 thead th:first-child { background: var(--head); }
 .text { text-align: left; }
@@ -191,7 +215,8 @@ summary { cursor: pointer; }
   .lead { font-size: 10pt; max-width: none; }
   /* The table of each score has it, too. */
   td small { display: none; }
-  .wide { overflow: visible; }
+  .wide { overflow: visible; background: none; }
+  .wide::before { display: none; }
   th, td { padding: 0.15rem 0.3rem; white-space: normal; }
   th:first-child { position: static; min-width: 6rem; }
   .charts, .samples { grid-template-columns: 1fr 1fr; }

@@ -87,7 +87,7 @@ def _sections(folder: Path, report: dict[str, Any]) -> Iterator[ReportSection]:
     made = [
         figures.learning_curves(trainings),
         figures.schedules(recipe, trainings),
-        figures.similarity(compared),
+        figures.similarity(compared, recipe),
         figures.costs(report.get("rows", {}), tasks),
         export_table.section(report, folder),
         sections.samples(compared),

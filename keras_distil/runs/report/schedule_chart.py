@@ -16,6 +16,7 @@ from keras_distil.utils import disk
 
 # Points of a curve; the corners of schedules are added.
 _POINTS = 500
+_STYLES = ("-", "--", ":", "-.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +153,13 @@ def make_figure(curves: Curves, *, size: tuple[float, float]) -> Any:
     shown = (*curves.settings.values(), (curves.learning_rate,))
     panels = figure.subplots(len(shown), 1, sharex=True)
     for axes, lines in zip(panels, shown, strict=True):
-        for line in lines:
-            axes.plot(curves.steps, line.values, label=line.name)
+        for number, line in enumerate(lines):
+            # A curve below another one shows in its gaps.
+            style = _STYLES[number % len(_STYLES)]
+            axes.plot(curves.steps, line.values, style, label=line.name)
         axes.set_ylim(bottom=0.0)
         axes.grid(alpha=0.3)
         axes.legend(loc="best")
+    panels[-1].locator_params(axis="x", integer=True)
     panels[-1].set_xlabel("updates")
     return figure

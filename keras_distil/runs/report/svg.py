@@ -14,12 +14,12 @@ _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "keras_distil",
     "text.parse_math": False,
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
+    "font.size": 10.0,
+    "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.fontsize": 8.0,
+    "legend.fontsize": 9.0,
     "legend.frameon": False,
     "figure.facecolor": "white",
     "figure.constrained_layout.h_pad": 0.08,
@@ -27,7 +27,9 @@ _SETTINGS = {
 }
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
-_FAMILY = re.compile(r"font: ([\d.]+)px [^;]*")
+# As earlier and later versions of Matplotlib write it.
+_FONT = re.compile(r"font: ([\d.]+)px [^;]*")
+_FAMILY = re.compile(r"; font-family: [^;]*")
 
 
 @contextmanager
@@ -62,7 +64,8 @@ def inline(figure: Any, *, label: str, prefix: str) -> str:
     for element in root.iter():
         element.tag = _local(element.tag)
         # Fonts are inherited from the root element.
-        css = _FAMILY.sub(r"font-size: \1px", element.get("style", ""))
+        css = _FONT.sub(r"font-size: \1px", element.get("style", ""))
+        css = _FAMILY.sub("", css)
         if css:
             element.set("style", css)
         if "d" in element.attrib:

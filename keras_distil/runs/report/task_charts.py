@@ -1,17 +1,20 @@
 """Charts of a task's answers: which classes are confused, and calibration."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_distil.runs.details.schema import CALIBRATED, Reliability
 from keras_distil.runs.report import svg
 from keras_distil.runs.report.charts import WIDTH, color_of
-from keras_distil.runs.score_table import STUDENT
+from keras_distil.runs.score_table import STUDENT, TEACHER
 from keras_distil.utils.markdown import visible
 
 # Characters of a class's name beside a table of confusions.
 _LONGEST = 16
+# Of the dots of a reliability diagram; others are circles.
+_SHAPES = {TEACHER: "s", CALIBRATED: "D"}
 
 
 def draw_confusions(
@@ -69,7 +72,7 @@ def draw_confusions(
                     f"{int(value)}",
                     ha="center",
                     va="center",
-                    fontsize=8.0 if count <= 8 else 7.0,
+                    fontsize=9.0 if count <= 8 else 7.0,
                     color="white" if share[row, column] > 0.6 else "black",
                 )
         right = int(np.trace(table))
@@ -96,6 +99,7 @@ def draw_reliability(rows: Mapping[str, Reliability], *, prefix: str) -> str:
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1.0)
+        handles = []
         for row, found in rows.items():
             color = color_of(STUDENT if row == CALIBRATED else row)
             places = (
@@ -107,17 +111,23 @@ def draw_reliability(rows: Mapping[str, Reliability], *, prefix: str) -> str:
                 color=color,
                 linestyle="--" if row == CALIBRATED else "-",
                 linewidth=1.2,
-                label=row,
             )
             most = max(each.count for each in found.bins)
             sizes = [4.0 + 60.0 * each.count / most for each in found.bins]
-            axes.scatter(*places, s=sizes, color=color, alpha=0.6)
+            look: dict[str, Any] = {
+                "marker": _SHAPES.get(row, "o"),
+                "facecolors": "none",
+                "edgecolors": color,
+                "linewidths": 1.2,
+            }
+            axes.scatter(*places, s=sizes, **look)
+            handles.append(axes.scatter([], [], s=40.0, label=row, **look))
         axes.set_xlabel("probability")
         axes.set_ylabel("share that is right")
         axes.set_xlim(0, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
-        axes.legend(loc="best")
+        axes.legend(handles=handles, loc="best")
         return svg.inline(
             figure,
             label="How often answers are right over their probability: "

@@ -26,6 +26,7 @@ from keras_distil.runs.report.html_page import (
     ReportSection,
     escape,
     make_table,
+    show_charts,
 )
 from keras_distil.runs.score_table import STUDENT, TEACHER
 from keras_distil.utils import markdown
@@ -231,7 +232,7 @@ def _parts(
         drawn = task_charts.draw_reliability(
             found.rows, prefix=f"{prefix}-reliability"
         )
-        yield f'<div class="charts">\n{_figure(drawn)}\n</div>'
+        yield show_charts([drawn])
     if details.lengths:
         yield "<h3>By length</h3>"
         yield _html(length_table(details.lengths, is_error), "By length")
@@ -239,15 +240,14 @@ def _parts(
 
 def _confusions(found: Confusions, prefix: str) -> Iterator[str]:
     yield "<h3>Which class is taken for which</h3>"
-    drawn = [
-        _figure(
+    yield show_charts(
+        [
             task_charts.draw_confusions(
                 row, found.names, counts, prefix=f"{prefix}-{row}"
             )
-        )
-        for row, counts in found.counts.items()
-    ]
-    yield '<div class="charts">\n' + "\n".join(drawn) + "\n</div>"
+            for row, counts in found.counts.items()
+        ]
+    )
     said = ["The darker, the larger a share of its row."]
     if len(found.names) < found.classes:
         said.append(
@@ -255,10 +255,6 @@ def _confusions(found: Confusions, prefix: str) -> Iterator[str]:
             "often confused are shown; answers outside of them are left out."
         )
     yield _notes([" ".join(said)])
-
-
-def _figure(svg: str) -> str:
-    return f"<figure>\n{svg}\n</figure>"
 
 
 def _disagreements(found: Disagreements) -> Iterator[str]:

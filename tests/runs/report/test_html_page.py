@@ -30,6 +30,8 @@ def test_document():
     assert metas["viewport"]["content"].startswith("width=device-width")
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
+    # Words that only a table that scrolls has, and no other file is needed.
+    assert "Scroll sideways" in text
 
 
 def test_short_document():

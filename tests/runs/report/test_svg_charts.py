@@ -48,6 +48,8 @@ def test_a_figure_is_an_element():
     assert attributes["aria-label"] == '"1" < 2'
     assert attributes["viewbox"] == "0 0 144 72"
     assert not {"width", "height"} & set(attributes)
+    # Words have the font of the element, and their own size.
+    assert one.count("font-family") == 1 and "font-size: 10px" in one
     ids = re.findall(r' id="([^"]+)"', one)
     assert ids and all(name.startswith("one-") for name in ids)
     # Both stand on one page.
@@ -71,6 +73,21 @@ def test_curves_of_roles():
     assert "Loss" in page.texts
 
 
+def test_curves_differ_in_dashes():
+    lines = [
+        line(role, 2.0, 1.0) for role in ("teacher", "student", "baseline")
+    ]
+    text = charts.draw_curves("Loss", lines, prefix="a")
+    dashes = {
+        color: re.search(r"stroke-dasharray: ([^;]+)", style)
+        for style, color in re.findall(
+            r'style="([^"]*stroke: (#\w+)[^"]*stroke-width: 1.2[^"]*)"', text
+        )
+    }
+    found = [x and x[1] for x in dashes.values()]
+    assert len(found) == len(set(found)) == 3
+
+
 def test_a_map_has_its_values():
     text = charts.draw_similarity(
         [[1.0, 0.25], [0.5, 0.125], [0.0, 0.75]], prefix="a"
@@ -91,13 +108,84 @@ def test_maps_of_any_size(shape):
     assert len(text) < 300_000
 
 
+def test_layers_that_were_copied_are_framed():
+    grid = np.full((4, 3), 0.5).tolist()
+    frame = "stroke: #d55e00"
+    plain = charts.draw_similarity(grid, prefix="a")
+    assert frame not in plain
+    text = charts.draw_similarity(grid, copied=[0, 2], prefix="a")
+    read(text).check_alone()
+    ends = [
+        [float(x) for x in re.findall(r"[ML] ([\d.]+ [\d.]+)", path)[0].split()]
+        for path in re.findall(rf'<path d="([^"]+)"[^>]*{frame}', text)
+    ]
+    (left, low), (right, high) = ends
+    # The first layers stand behind the embeddings; the map grows upwards.
+    assert left < right and high < low
+
+
+def test_the_frame_is_at_the_layer_that_was_copied(monkeypatch):
+    framed = []
+    monkeypatch.setattr(charts, "_frame", lambda _, **x: framed.append(x))
+    grid = np.full((4, 3), 0.5).tolist()
+    charts.draw_similarity(grid, copied=[0, 2], prefix="a")
+    # Counted from 0, of layers; row and column 0 are the embeddings.
+    assert framed == [{"row": 1, "column": 1}, {"row": 3, "column": 2}]
+
+
 def test_costs():
     roles = ("teacher", "student", "_hidden", "$x$", "模" * 60, "a\x00b")
     text = charts.draw_costs(dots(*roles), score="score, %", prefix="a")
     page = read(text)
     page.check_alone()
-    assert "teacher: 51.0, 10.0 ms, 10000.0 MB" in page.texts
+    assert "teacher: 51.0, 10000.0 MB, 10 ms" in page.texts
     assert any(x.startswith("hidden: ") for x in page.texts)
     assert any(x.startswith("$x$: ") for x in page.texts)
     assert any(x.startswith("模" * 47 + "…: ") for x in page.texts)
     assert any(x.startswith("a\ufffdb: ") for x in page.texts)
+    assert {"score, %", "size, MB", "CPU ms for one input"} <= set(page.texts)
+    # Both begin at nothing.
+    assert page.texts.count("0") == 2
+
+
+def looks_of(text):
+    """Outline, from its first point on, and colour of every mark."""
+    for path, style in re.findall(r'<path d="([^"]+)"[^>]*style="(.*?)"', text):
+        points = np.array(re.findall(r"[\d.]+", path), float).reshape(-1, 2)
+        if "stroke-width: 1.6" in style:
+            yield tuple((points - points[0]).round().ravel()), style
+
+
+def test_dots_differ_in_colour_and_shape():
+    text = charts.draw_costs(dots(*"abcdefgh"), score="s", prefix="a")
+    outlines, styles = zip(*looks_of(text), strict=True)
+    assert len(set(outlines)) == 8
+    # In two panels and the legend.
+    assert len(outlines) == 3 * 8
+    assert len({re.search(r"stroke: (#\w+)", x)[1] for x in styles}) == 6
+
+
+def test_costs_without_latency():
+    plain = Dot("preset", None, 99.0, 70.0)
+    page = read(charts.draw_costs([plain], score="s", prefix="a"))
+    assert "CPU ms for one input" not in page.texts
+    assert "preset: 99.0, 70.0 MB" in page.texts
+    timed = Dot("student", 2.0, 100.0, 70.0)
+    text = charts.draw_costs([timed, plain], score="s", prefix="a")
+    assert "CPU ms for one input" in read(text).texts
+
+
+@pytest.mark.parametrize(
+    ("values", "can"),
+    [
+        ((1.0, 50.0, 1.0), True),
+        ((None, 50.0, 0.0), True),
+        ((0.0, 50.0, 1.0), False),
+        ((1e10, 50.0, 1.0), False),
+        ((1.0, 1e7, 1.0), False),
+        ((1.0, 50.0, -1.0), False),
+        ((1.0, 50.0, float("nan")), False),
+    ],
+)
+def test_dots_that_no_axis_holds(values, can):
+    assert Dot("student", *values).can_be_drawn == can

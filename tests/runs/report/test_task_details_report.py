@@ -261,6 +261,47 @@ def test_exports_have_size_speed_and_score_in_one_table(made, tmp_path):
     assert "not measured" in export_table.section(report, tmp_path).body
 
 
+def test_exports_are_dots_by_precision(made, tmp_path):
+    report = made()
+    path = "tasks/mine/student/seed_3"
+    speeds = [measured("student", 1, _128=8.0)]
+    speeds += [measured("litert_full_int8", 1, _128=2.0)]
+    dots = export_table.export_dots(report, {path: {"measured": speeds}})
+    assert list(dots) == [path]
+    assert [tuple(vars(dot).values()) for dot in dots[path]] == [
+        ("student", 8.0, 75.0, 4.0),
+        ("litert_full_int8", 2.0, 50.0, 1.25),
+    ]
+    # Without a measurement there is no latency to compare.
+    [found] = export_table.export_dots(report, {}).values()
+    assert [dot.latency_ms for dot in found] == [None, None]
+    body = export_table.section(report, tmp_path).body
+    assert "litert_full_int8: 50.0, 1.2 MB</text>" in body
+    report["tasks"]["errors"] = ["mine"]
+    assert export_table.export_dots(report, {}) == {}
+
+
+def test_exports_of_text_are_compared_by_first_choices():
+    compared = {"max_difference": 0.5, "top1_agreement": 0.9}
+    export = {"path": "litert_float16", "precision": "float16", "size_mb": 2.0}
+    report = {
+        "rows": {"student": {"size_mb": 4.0}},
+        "export": [{**export, "comparison": compared}],
+    }
+    [dots] = export_table.export_dots(report, {}).values()
+    assert [(dot.role, dot.score) for dot in dots] == [
+        ("student", 100.0),
+        ("litert_float16", 90.0),
+    ]
+    [drawn] = export_table.draw_exports(report, {})
+    assert "same first choices, %" in drawn
+
+
+def test_paths_break_between_words(made, tmp_path):
+    body = export_table.section(made(), tmp_path).body
+    assert "/<wbr>student/<wbr>seed_<wbr>3/<wbr>model.keras<" in body
+
+
 def test_errors_of_exports_are_shown_plainly(made):
     report = made()
     report["tasks"]["errors"] = ["mine"]
