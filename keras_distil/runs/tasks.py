@@ -87,10 +87,21 @@ class BuiltTask:
             return score_table.shown_error(100.0 * score)
         return f"{100.0 * score:.1f}"
 
+    def logged(self, name: str, score: float) -> dict[str, float]:
+        """Returns a score as logs have it: an error positive, named so."""
+        if self.counts_errors:
+            return {name.replace("score", "error"): -score}
+        return {name: score}
+
     @property
     def score_name(self) -> str:
-        """Name of the chooser's score in logs."""
+        """Name of the chooser's score in results."""
         return "dev_score" if self.selection is None else "selection_score"
+
+    @property
+    def logged_name(self) -> str:
+        """Name of the chooser's score in logs."""
+        return next(iter(self.logged(self.score_name, 0.0)))
 
 
 def load_tasks(run: Run) -> dict[str, BuiltTask]:

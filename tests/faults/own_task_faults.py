@@ -36,6 +36,20 @@ FAULTS = (
         _ROWS,
     ),
     Fault(
+        "a search takes an error for a score",
+        "counts_errors",
+        "task is not None and task.metric in ERRORS",
+        "False",
+        ("tests/search/test_results.py",),
+    ),
+    Fault(
+        "the gate shows errors as scores",
+        "_task_examples",
+        "is_error=task.counts_errors,",
+        "",
+        (f"{_RUN}::test_errors_are_positive_wherever_they_are_seen",),
+    ),
+    Fault(
         "a row that is too short is taken",
         "_records",
         "len(row) != width or ended",

@@ -219,7 +219,10 @@ def test_a_length_that_is_advised_passes(embed_recipe):
         ("data.held_out_fraction=1e-9", "At least two held-out texts"),
         ("evaluate.sts=text.txt", "must have the columns"),
         ("evaluate.retrieval=run", "There is no file"),
-        ("evaluate.beside.other=no_preset", "which is neither an existing path"),
+        (
+            "evaluate.beside.other=no_preset",
+            "which is neither an existing path",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(
