@@ -50,6 +50,20 @@ FAULTS = (
         (f"{_RUN}::test_errors_are_positive_wherever_they_are_seen",),
     ),
     Fault(
+        "a preset's classes have no names",
+        "_read_labels",
+        "return check_labels(found, model.num_classes)",
+        "return None",
+        ("tests/models/test_task_presets.py",),
+    ),
+    Fault(
+        "sigmoids at the end of a preset exclude each other",
+        "_with_labels",
+        'del options["activation"]',
+        "return model",
+        ("tests/models/test_task_presets.py",),
+    ),
+    Fault(
         "a row that is too short is taken",
         "_records",
         "len(row) != width or ended",
