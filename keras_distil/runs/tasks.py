@@ -22,6 +22,8 @@ from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.own_tasks import load_own_task, read_own_task
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
+from keras_distil.teachers.store.writing import size_text
+from keras_distil.utils import disk
 
 # Folder of a run with the token ids of tasks from files.
 FEATURES = "features"
@@ -124,6 +126,9 @@ def load_tasks(run: Run) -> dict[str, BuiltTask]:
             run.progress.warn(line)
         for line in task.remarks:
             run.progress.warn(line)
+        if folder is not None and folder.is_dir():
+            size = size_text(round(1e6 * disk.file_size_mb(folder)))
+            run.progress.say(f"Encoded rows of {name}: {size} in {folder}")
     return tasks
 
 

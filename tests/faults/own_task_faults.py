@@ -5,6 +5,7 @@ from faults.fault import Fault
 _ROWS = ("tests/data/tasks/test_text_rows.py",)
 _WORDS = ("tests/data/tasks/test_word_rows.py",)
 _RUN = "tests/runs/own_tasks/test_own_tasks.py"
+_FEATURES = "tests/runs/own_tasks/test_features.py"
 _WINDOWS = (f"{_RUN}::test_windows_of_a_text_are_one_example",)
 _METRICS = ("tests/evaluation/test_task_metrics.py",)
 _SEVERAL = ("tests/losses/test_binary.py",)
@@ -48,6 +49,20 @@ FAULTS = (
         "is_error=task.counts_errors,",
         "",
         (f"{_RUN}::test_errors_are_positive_wherever_they_are_seen",),
+    ),
+    Fault(
+        "words are counted anew in each part",
+        "WordLoader._parts",
+        "words[examples.starts[window] + position] = word + before",
+        "words[examples.starts[window] + position] = word",
+        (_FEATURES,),
+    ),
+    Fault(
+        "ids may be repeated in another part of a file of questions",
+        "scan_span_files",
+        "if len(repeated):",
+        "if False:",
+        ("tests/data/tasks/test_span_rows.py",),
     ),
     Fault(
         "a preset's classes have no names",
