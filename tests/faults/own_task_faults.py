@@ -51,6 +51,13 @@ FAULTS = (
         (f"{_RUN}::test_errors_are_positive_wherever_they_are_seen",),
     ),
     Fault(
+        "predictions of words are given to the wrong sentences",
+        "_answers_of",
+        "np.split(kept, examples.starts[1:-1])",
+        "np.split(kept[::-1], examples.starts[1:-1])",
+        ("tests/runs/test_predictions.py",),
+    ),
+    Fault(
         "words are counted anew in each part",
         "WordLoader._parts",
         "words[examples.starts[window] + position] = word + before",
