@@ -24,7 +24,11 @@ from keras_distil.models.hub import (
 from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.model_paths import check_model_path, is_preset
 from keras_distil.models.origin import inherit_folder, remember_folder
-from keras_distil.models.presets import fetch_files, fetch_preset
+from keras_distil.models.presets import (
+    fetch_files,
+    fetch_preset,
+    nearest_preset,
+)
 from keras_distil.models.task_presets import load_task_preset
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
 from keras_distil.models.weights import (
@@ -166,6 +170,9 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
             return _from_hugging_face(directory)
         fetch_files(source)
     path = Path(path) if preset is None else preset
+    hint = "" if path.exists() else nearest_preset(source)
+    if hint:
+        raise FileNotFoundError(f"There is no model {source}.{hint}")
     check_model_path(path)
     if path.is_file():
         model = load_archive(path, keras_hub.models.Task, "task")

@@ -190,6 +190,11 @@ def test_names_that_are_none_and_downloads_that_fail(monkeypatch):
     with pytest.raises(ValueError, match=f"Did you mean '{NAME}'") as caught:
         encoder_shape("bert_tiny_en_uncased_sst")
     assert "\n" not in str(caught.value)
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf"no model bert_tiny_en_uncased_sst. Did you mean '{NAME}'\?$",
+    ):
+        models.load_task_model("bert_tiny_en_uncased_sst")
     with pytest.raises(ValueError, match="preset of Albert, a family that is "):
         models.load_task_model("albert_base_en_uncased")
 
