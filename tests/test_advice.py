@@ -47,7 +47,7 @@ READS_TEXTS = f"{EMBEDDERS}::test_a_folder_of_a_mean"
 INSTALLED = f"{HERE}::test_what_is_installed_brings_what_is_needed"
 SHIPS_EMBEDDERS = (
     "tests/export/test_embedders.py"
-    "::test_a_saved_model_of_other_tokenizers_reads_ids"
+    "::test_a_saved_model_of_bytes_reads_ids_and_texts"
 )
 STATIC_TABLE = (
     "tests/export/test_static_table.py::test_a_table_embeds_as_the_model"

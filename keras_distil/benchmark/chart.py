@@ -8,7 +8,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from keras_distil.benchmark.race import BATCH, Measured
+from keras_distil.benchmark.race import BATCH, Contestant, Measured
 
 _DASH = "\N{EN DASH}"
 # Areas of dots in points squared: the smallest, and the area per megabyte.
@@ -26,7 +26,8 @@ def make_tables(
     """
     lengths = sorted({length for each in measured for length in each.latency})
     headings = ("MB", "peak MB", "load s", f"{BATCH} at once, /s", "agree %")
-    costs = _table(title, (*headings, "score"))
+    score = "error" if _have_errors(measured) else "score"
+    costs = _table(title, (*headings, score))
     medians = _table("ms for one sequence, median", map(str, lengths))
     slowest = _table("ms for one sequence, 95th percentile", map(str, lengths))
     for each in measured:
@@ -58,16 +59,25 @@ def _table(title: str, headings: Iterable[str]) -> rich.table.Table:
 
 def _costs(each: Measured) -> list[str]:
     who = each.contestant
-    shares = (
-        None if share is None else 100 * share
-        for share in (who.agreement, who.score)
-    )
+    agreement = None if who.agreement is None else 100 * who.agreement
     return [
         _one_decimal(who.size_mb),
         f"{each.peak_memory_mb:,.0f}",
         f"{each.load_s:.2f}",
-        *map(_one_decimal, (each.throughput, *shares)),
+        *map(_one_decimal, (each.throughput, agreement)),
+        _score(who),
     ]
+
+
+def _score(who: Contestant) -> str:
+    """Formats a score: in percent, or the error itself."""
+    if who.score is None:
+        return _DASH
+    return f"{-who.score:z.3f}" if who.is_error else f"{100 * who.score:.1f}"
+
+
+def _have_errors(measured: Sequence[Measured]) -> bool:
+    return any(each.contestant.is_error for each in measured)
 
 
 def _one_decimal(value: float | None) -> str:
@@ -80,8 +90,8 @@ def draw(
     """Draws size, latency and score, with a dot for each contestant.
 
     Farther left is faster. Higher is better, by the score on a development
-    set, or else by agreement with the student. Smaller dots are smaller
-    files.
+    set (an error grows downwards), or else by agreement with the student.
+    Smaller dots are smaller files.
 
     Args:
         measured: measurements with one number of threads. Those without a
@@ -97,6 +107,7 @@ def draw(
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     scored = any(each.contestant.score is not None for each in measured)
+    errors = scored and _have_errors(measured)
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
     for each in measured:
@@ -107,7 +118,7 @@ def draw(
         size = who.size_mb or 0.0
         axes.scatter(
             each.latency[length].median_ms,
-            100.0 * quality,
+            -quality if errors else 100.0 * quality,
             s=_LEAST_AREA + _AREA_PER_MB * size,
             alpha=0.6,
             label=f"{who.name}, {size:.1f} MB",
@@ -117,17 +128,25 @@ def draw(
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(_round_numbers())
     axes.margins(0.2)
-    axes.set_ylim(top=min(axes.get_ylim()[1], 100.5))
+    if errors:
+        axes.invert_yaxis()
+    else:
+        axes.set_ylim(top=min(axes.get_ylim()[1], 100.5))
     axes.set_xlabel(f"CPU milliseconds for {length} tokens (log scale)")
-    axes.set_ylabel(
-        "score on the development set, %"
-        if scored
-        else "first choices like the student's, %"
-    )
+    axes.set_ylabel(_quality(scored, errors))
     axes.set_title(title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8, markerscale=0.5)
     FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _quality(scored: bool, errors: bool) -> str:
+    """What is drawn upwards."""
+    if errors:
+        return "error on the development set (less is better)"
+    if scored:
+        return "score on the development set, %"
+    return "first choices like the student's, %"
 
 
 def _round_numbers() -> Any:

@@ -30,7 +30,9 @@ class Contestant:
         precision: precision of its weights.
         agreement: share of first choices equal to the student's, 0 to 1; None
             if unknown.
-        score: score on a development set, 0 to 1; None if there is none.
+        score: score on a development set, 0 to 1, or an error counted
+            negative; None if there is none.
+        is_error: whether the score is an error.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Contestant:
     precision: str = "float32"
     agreement: float | None = None
     score: float | None = None
+    is_error: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

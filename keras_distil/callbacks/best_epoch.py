@@ -21,6 +21,8 @@ class BestEpoch(keras.callbacks.Callback):
             without a better score.
         log_name: name of the score in the logs, which says on what data it is
             computed.
+        is_error: whether the score is an error, counted negative: the logs have
+            the error itself.
 
     Raises:
         ValueError: if `filepath` does not end in `.keras`, or `patience` is
@@ -37,6 +39,7 @@ class BestEpoch(keras.callbacks.Callback):
         *,
         patience: int | None = None,
         log_name: str = "dev_score",
+        is_error: bool = False,
     ) -> None:
         super().__init__()
         self.filepath = Path(filepath)
@@ -52,6 +55,7 @@ class BestEpoch(keras.callbacks.Callback):
         self.score = score
         self.patience = patience
         self.log_name = log_name
+        self.is_error = is_error
         self.scores: list[float] = []
 
     @property
@@ -68,7 +72,8 @@ class BestEpoch(keras.callbacks.Callback):
         """Scores, saves if it is better, and may end the training."""
         self.scores.append(float(self.score(self.model.student)))
         if logs is not None:
-            logs[self.log_name] = self.scores[-1]
+            score = self.scores[-1]
+            logs[self.log_name] = -score if self.is_error else score
         if self.best_epoch == len(self.scores) - 1:
             partial = self.filepath.with_name(f".{self.filepath.name}")
             with disk.replacing(self.filepath, partial):

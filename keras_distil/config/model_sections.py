@@ -103,12 +103,13 @@ class TeacherSection(Section):
     """`teacher`: where the teacher comes from, and its own training if any.
 
     With `task_source`, the recipe's only task has a teacher that is fine-tuned
-    already: a folder of Hugging Face or KerasHub, `hf://organisation/name` or a
-    `.keras` file. `source` is then only read for its tokenizer, and may be left
-    out if the folder has one. With `predictions`, JSONL files, the task's
-    teacher is known by these alone; `source` then brings the tokenizer, and the
-    encoder of which students are made. A teacher that scores no better than a
-    constant answer stops the run, unless `allow_chance_score` is true.
+    already: a folder of Hugging Face or KerasHub, `hf://organisation/name`, a
+    KerasHub preset by name or a `.keras` file. `source` is then only read for
+    its tokenizer, and may be left out if the folder has one. With
+    `predictions`, JSONL files, the task's teacher is known by these alone;
+    `source` then brings the tokenizer, and the encoder of which students are
+    made. A teacher that scores no better than a constant answer stops the run,
+    unless `allow_chance_score` is true.
 
     `license` is for the model card; null uses the checkpoint's. `dimension`
     is for embeddings: the teacher's vectors are reduced to that many principal

@@ -48,8 +48,8 @@ def class_columns(
         raise ValueError(
             f"The model's classes are {list(labels)!r:.200}, those of {task} "
             f"{list(classes)!r:.200}{difference}. Give "
-            "them the task's names in `id2label` of its config.json, or use a "
-            "model of this task."
+            "them the task's names in `id2label` of its config.json (in the "
+            "`labels.json` of a preset), or use a model of this task."
         )
     columns = np.array([names.index(name) for name in task_names])
     return None if (columns == np.arange(len(names))).all() else columns

@@ -94,12 +94,14 @@ class Comparison:
             there are several outputs.
         cosine: lowest cosine of an embedding with the student's; None for
             other outputs.
-        score: on the development set, 0 to 1; None without one.
+        score: on the development set, 0 to 1, or an error counted negative;
+            None without one.
         student_score: the student's score.
         are_logits: whether the outputs have a fixed scale; embeddings and the
             scores of a regression do not.
         scored: number of examples of which the score is a share; None if it is
             no share, or if that is unknown.
+        is_error: whether the score is an error, counted negative.
     """
 
     max_difference: float
@@ -112,6 +114,7 @@ class Comparison:
     cosine: float | None = None
     are_logits: bool = True
     scored: int | None = None
+    is_error: bool = False
 
     @property
     def score_loss(self) -> float:
@@ -136,11 +139,16 @@ class Comparison:
         if self.cosine is not None:
             text += f", lowest cosine {self.cosine:.4f}"
         if self.score is not None and self.student_score is not None:
+            name = "error" if self.is_error else "score"
             text += (
-                f", score {100 * self.score:.1f} of the student's "
-                f"{100 * self.student_score:.1f}"
+                f", {name} {self._shown(self.score)} of the student's "
+                f"{self._shown(self.student_score)}"
             )
         return text
+
+    def _shown(self, score: float) -> str:
+        """Formats a score: in percent, or the error itself."""
+        return f"{-score:z.3f}" if self.is_error else f"{100 * score:.1f}"
 
 
 class ParityError(RuntimeError):
@@ -310,7 +318,11 @@ def _allowed(comparison: Comparison, tolerance: Tolerance) -> str:
         bounds.append(f"cosine at least {tolerance.cosine:g}")
     bounds.append(f"{_percent(tolerance.spread_share)} of their spread")
     if comparison.score is not None:
-        bounds.append(f"{100 * tolerance.score_loss:g} points less")
+        bounds.append(
+            f"an error larger by {tolerance.score_loss:g}"
+            if comparison.is_error
+            else f"{100 * tolerance.score_loss:g} points less"
+        )
     return ", ".join(bounds)
 
 

@@ -19,6 +19,11 @@ Meaning: TypeAlias = Callable[
     [Mapping[str, tf.Tensor], Mapping[str, tf.Tensor], tf.Tensor], Tensors
 ]
 
+# White space as Python's `str.isspace` defines it.
+_SPACES = (
+    r"[\x{9}-\x{D}\x{1C}-\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}"
+    r"\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]"
+)
 # Makes a choice at padding impossible, and differences of two finite.
 _NEVER = -1e9
 
@@ -34,7 +39,9 @@ def meaning_of_text(student: Student, labels: Sequence[str]) -> Meaning | None:
         A function; None if the outputs for one text are the answer.
     """
     if student.kind == "token_classification":
-        return lambda outputs, encoded, _: _tags(outputs, encoded, labels)
+        return lambda outputs, encoded, texts: _tags(
+            outputs, encoded, texts, labels
+        )
     return _meaning_of_classes(student, labels)
 
 
@@ -105,6 +112,7 @@ def _span(
         tf.gather(encoded[name], place, batch_dims=1)
         for name, place in (("starts", best // length), ("ends", best % length))
     )
+    starts = _without_space(contexts, starts, ends)
     size = tf.where(some, ends - starts, 0)
     return {
         "answers": tf.strings.substr(
@@ -119,6 +127,7 @@ def _span(
 def _tags(
     outputs: Mapping[str, tf.Tensor],
     encoded: Mapping[str, tf.Tensor],
+    texts: tf.Tensor,
     labels: Sequence[str],
 ) -> Tensors:
     """The class of each token, and the entities."""
@@ -134,7 +143,7 @@ def _tags(
         "ends": encoded["ends"],
     }
     words = _words(classes, scores, encoded, is_token)
-    return by_token | _entities(words, tf.shape(classes, tf.int64)[0], labels)
+    return by_token | _entities(words, texts, labels)
 
 
 def _words(
@@ -164,7 +173,7 @@ def _words(
 
 
 def _entities(
-    words: Mapping[str, tf.Tensor], rows: tf.Tensor, labels: Sequence[str]
+    words: Mapping[str, tf.Tensor], texts: tf.Tensor, labels: Sequence[str]
 ) -> Tensors:
     """The entities of each text, padded, (batch, entities) each."""
     known = EntityLabels.of(labels)
@@ -192,16 +201,35 @@ def _entities(
 
     def padded(values: tf.Tensor, padding: Any) -> tf.Tensor:
         ragged = tf.RaggedTensor.from_value_rowids(
-            tf.boolean_mask(values, kept), row, rows
+            tf.boolean_mask(values, kept), row, tf.size(texts, tf.int64)
         )
         return ragged.to_tensor(padding)
 
+    ends = tf.math.segment_max(words["end"], stretch)
+    starts = _without_space(
+        tf.gather(texts, first["row"]), first["start"], ends
+    )
     types = tf.gather(tf.constant(list(known.types)), first["class"])
     return {
         "entities": padded(types, ""),
         "entity_probabilities": padded(
             tf.math.segment_mean(words["score"], stretch), 0.0
         ),
-        "entity_starts": padded(first["start"], -1),
-        "entity_ends": padded(tf.math.segment_max(words["end"], stretch), -1),
+        "entity_starts": padded(starts, -1),
+        "entity_ends": padded(ends, -1),
     }
+
+
+def _without_space(
+    texts: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor
+) -> tf.Tensor:
+    """Returns where parts of texts begin, after white space.
+
+    Byte-level tokens begin with the space before the word.
+    """
+    sizes = tf.maximum(ends - starts, 0)
+    parts = tf.strings.substr(
+        texts, tf.maximum(starts, 0), sizes, unit="UTF8_CHAR"
+    )
+    rest = tf.strings.regex_replace(parts, f"^{_SPACES}+", "")
+    return starts + sizes - tf.strings.length(rest, unit="UTF8_CHAR")

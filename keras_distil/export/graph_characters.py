@@ -15,7 +15,7 @@ import tensorflow_text as tf_text
 import tokenizers
 
 _SPACE = ord(" ")
-_CODE_POINTS = 0x110000
+CODE_POINTS = 0x110000
 _SURROGATES = range(0xD800, 0xE000)
 _PAGE = 256
 # In a replacement, stands for the code point that is replaced.
@@ -117,7 +117,7 @@ class AddedTokens(tf.Module):
         super().__init__(name="added_tokens")
         # A regular expression tries its alternatives in order.
         tokens = sorted(tokens, key=lambda token: -len(token[0]))
-        self._pattern = "|".join(_quoted(written) for written, _, _ in tokens)
+        self._pattern = "|".join(quoted(written) for written, _, _ in tokens)
         letters = f"[{_WORD_CHARACTERS}]"
         self._touches_before = f"(?s).*(?:{letters}|\\p{{Pc}}{beside})"
         self._touches_after = f"(?s)(?:{letters}|{beside}\\p{{Pc}}).*"
@@ -180,6 +180,28 @@ class AddedTokens(tf.Module):
         )
 
 
+class PageTable(tf.Module):
+    """A number for every code point.
+
+    Args:
+        numbers: int32, (code points,).
+    """
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        super().__init__(name="pages")
+        # Most pages are identical: unassigned, ideographs, private.
+        pages, place = np.unique(
+            numbers.reshape(-1, _PAGE), axis=0, return_inverse=True
+        )
+        self._page_of = tf.constant(place.reshape(-1), tf.int32)
+        self._numbers = tf.constant(pages.reshape(-1), tf.int32)
+
+    def gather(self, codes: tf.Tensor) -> tf.Tensor:
+        """Returns the numbers of code points."""
+        page = tf.gather(self._page_of, codes // _PAGE)
+        return tf.gather(self._numbers, page * _PAGE + codes % _PAGE)
+
+
 class CharacterTable(tf.Module):
     """Maps every code point to nothing, itself, or other code points.
 
@@ -190,18 +212,13 @@ class CharacterTable(tf.Module):
     def __init__(self, normalizer: str, kept_apart: Sequence[str]) -> None:
         super().__init__(name="characters")
         number_of: dict[tuple[int, ...], int] = {(_ITSELF,): 0}
-        numbers = np.zeros(_CODE_POINTS, np.int32)
+        numbers = np.zeros(CODE_POINTS, np.int32)
         for code, replacement in _replacements(normalizer).items():
             numbers[code] = number_of.setdefault(replacement, len(number_of))
         for sentinel in kept_apart:
             alone = (_SPACE, _ITSELF, _SPACE)
             numbers[ord(sentinel)] = number_of.setdefault(alone, len(number_of))
-        # Most pages are identical: unassigned, ideographs, private.
-        pages, place = np.unique(
-            numbers.reshape(-1, _PAGE), axis=0, return_inverse=True
-        )
-        self._page_of = tf.constant(place.reshape(-1), tf.int32)
-        self._numbers = tf.constant(pages.reshape(-1), tf.int32)
+        self._numbers = PageTable(numbers)
         lengths = [len(replacement) for replacement in number_of]
         self._lengths = tf.constant(lengths, tf.int32)
         self._starts = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int32)
@@ -216,8 +233,7 @@ class CharacterTable(tf.Module):
     def replace(self, given: Characters) -> Characters:
         """Replaces code points."""
         codes = given.codes.flat_values
-        page = tf.gather(self._page_of, codes // _PAGE)
-        number = tf.gather(self._numbers, page * _PAGE + codes % _PAGE)
+        number = self._numbers.gather(codes)
         length = tf.gather(self._lengths, number)
         ends = tf.cumsum(length)
         # For every code point of the result: its source, and its place in
@@ -249,7 +265,7 @@ def _replacements(normalizer: str) -> dict[int, tuple[int, ...]]:
     normalize = tokenizers.normalizers.BertNormalizer(**settings).normalize_str
     characters = [
         chr(code)
-        for code in range(_CODE_POINTS)
+        for code in range(CODE_POINTS)
         if code not in _SURROGATES and code != ord(_BETWEEN)
     ]
     parts = normalize(_BETWEEN.join(characters)).split(_BETWEEN)
@@ -284,6 +300,6 @@ def _spaces_and_marks(characters: str) -> tuple[set[str], set[str]]:
     return spaces, marks
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Quotes a text for a regular expression of RE2."""
     return "".join(c if c.isalnum() else f"\\{c}" for c in text)

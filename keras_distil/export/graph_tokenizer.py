@@ -9,8 +9,7 @@ the rest.
 
 import json
 import unicodedata
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,40 +18,27 @@ import tokenizers
 
 from keras_distil.data import SpecialTokens
 from keras_distil.data.vocabulary import normalized
+from keras_distil.export.graph_byte_level import (
+    ByteLevelGraphTokenizer,
+    find_obstacle,
+)
 from keras_distil.export.graph_characters import (
     AddedTokens,
     Characters,
     CharacterTable,
 )
+from keras_distil.export.graph_encoding import TextsInGraph, Tokens
 from keras_distil.utils import token_roles
 
 # The first of the private characters that stand for added tokens in a text;
 # BERT's tokenizer removes such characters from texts.
 _FIRST_SENTINEL = 0x10F000
 _MOST_ADDED = 1000
-# Of what frames and pads a text.
-_NOWHERE = -1
-
-
-class Tokens(NamedTuple):
-    """The tokens of texts, ragged, (batch, tokens).
-
-    Attributes:
-        ids: int32, token ids.
-        starts: int32, index of a token's first character in its text.
-        ends: int32, index after its last character.
-        begins: int32, 1 where a word begins, else 0.
-    """
-
-    ids: tf.RaggedTensor
-    starts: tf.RaggedTensor
-    ends: tf.RaggedTensor
-    begins: tf.RaggedTensor
 
 
 def make_graph_tokenizer(
     tokenizer: tokenizers.Tokenizer | None,
-) -> "GraphTokenizer | None":
+) -> TextsInGraph | None:
     """Makes the tokenizer of a graph; None if the graph takes token ids only.
 
     Raises:
@@ -60,25 +46,30 @@ def make_graph_tokenizer(
     """
     if tokenizer is None or ids_only_note(tokenizer) is not None:
         return None
+    if token_roles.is_byte_level(tokenizer):
+        return ByteLevelGraphTokenizer(tokenizer)
     return GraphTokenizer(tokenizer)
 
 
 def ids_only_note(tokenizer: tokenizers.Tokenizer | None) -> str | None:
-    """Says why a tokenizer has no form inside the graph; None if it has one.
+    """Says why a byte-level tokenizer has no form inside the graph.
 
-    KerasHub's `BytePairTokenizer` would be one for byte-level BPE, but it
-    gives other ids: see `docs/export.md`.
+    Returns:
+        A sentence or two; None if it has one, or is of another kind.
     """
     if tokenizer is None or not token_roles.is_byte_level(tokenizer):
         return None
+    obstacle = find_obstacle(tokenizer)
+    if obstacle is None:
+        return None
     return (
-        "This SavedModel takes token ids, not texts: TensorFlow has no exact "
-        "form of a byte-level BPE tokenizer. Tokenize with the `tokenizers` "
-        "library."
+        "This SavedModel takes token ids, not texts: its tokenizer has "
+        f"{obstacle}, for which there is no form inside the graph. Tokenize "
+        "with the `tokenizers` library."
     )
 
 
-class GraphTokenizer(tf.Module):
+class GraphTokenizer(TextsInGraph):
     """Turns strings into token ids inside a graph.
 
     The ids equal those of `tokenizer.encode`, including added tokens spelled
@@ -93,9 +84,8 @@ class GraphTokenizer(tf.Module):
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        super().__init__(name="tokenizer")
         described = _check_bert(tokenizer)
-        self.special = SpecialTokens.from_tokenizer(tokenizer)
+        super().__init__(SpecialTokens.from_tokenizer(tokenizer))
         self._longest_word = described["model"]["max_input_chars_per_word"]
         added = described["added_tokens"]
         self._sentinels = {
@@ -210,80 +200,6 @@ class GraphTokenizer(tf.Module):
             ),
         )
 
-    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Returns token ids without [CLS] and [SEP], int32, (batch, tokens).
-
-        Args:
-            texts: strings, (batch,), UTF-8.
-        """
-        return self.find_tokens(texts).ids
-
-    def encode(
-        self, texts: tf.Tensor, *, max_length: int
-    ) -> dict[str, tf.Tensor]:
-        """Returns the padded inputs of a model, and where its tokens are.
-
-        Args:
-            texts: strings, (batch,), UTF-8.
-            max_length: int; longer texts are cut.
-
-        Returns:
-            "token_ids", "padding_mask" and "segment_ids", int32, (batch,
-            length), padded to the longest text; and "starts", "ends" and
-            "begins" as in `Tokens`, -1 where there is no token of a text.
-        """
-        found = self.find_tokens(texts)
-        cut = Tokens(*(each[:, : max_length - 2] for each in found))
-        return self._padded([cut.ids]) | _places([cut])
-
-    def encode_pairs(
-        self,
-        first: tf.Tensor,
-        second: tf.Tensor,
-        *,
-        max_length: int,
-    ) -> dict[str, tf.Tensor]:
-        """Returns the padded inputs of a model that reads two texts.
-
-        Args:
-            first: strings, (batch,), UTF-8.
-            second: strings, (batch,), UTF-8.
-            max_length: int; the longer text of a pair is cut first, as
-                Hugging Face's `longest_first` does.
-
-        Returns:
-            As `encode`, with the places of the second text's tokens.
-        """
-        one, other = self.find_tokens(first), self.find_tokens(second)
-        kept_one, kept_other = _longest_first(
-            one.ids.row_lengths(), other.ids.row_lengths(), max_length - 3
-        )
-        cut, cut_other = (
-            Tokens(*(_cut(each, kept) for each in found))
-            for found, kept in ((one, kept_one), (other, kept_other))
-        )
-        nowhere = tf.fill(tf.shape(cut.ids.flat_values), _NOWHERE)
-        hidden = cut.ids.with_flat_values(nowhere)
-        return self._padded([cut.ids, cut_other.ids]) | _places(
-            [Tokens(cut.ids, hidden, hidden, hidden), cut_other]
-        )
-
-    def _padded(self, parts: Sequence[tf.RaggedTensor]) -> dict[str, tf.Tensor]:
-        special = self.special
-        ones = [tf.ones_like(part) for part in parts]
-        zeros = [tf.zeros_like(part) for part in parts]
-        # Segments after the first one, and its last token.
-        segments = _framed([zeros[0], *ones[1:]], 0, 1, 0)
-        length = 2 + parts[0].row_lengths()[:, tf.newaxis]
-        place = tf.range(tf.shape(segments, tf.int64)[1])
-        return {
-            "token_ids": _framed(
-                parts, special.cls_id, special.sep_id, special.pad_id
-            ),
-            "padding_mask": _framed(ones, 1, 1, 0),
-            "segment_ids": tf.where(place < length, 0, segments),
-        }
-
     def _initializer(
         self, of_model: dict[str, int], vocabulary: dict[str, int]
     ) -> tf.lookup.KeyValueTensorInitializer:
@@ -355,56 +271,3 @@ def _check_order_of_marks(
                 f"U+{ord(character):04X}, whose order among others the graph "
                 "cannot restore. Use a tokenizer with strip_accents=False."
             )
-
-
-def _framed(
-    parts: Sequence[tf.RaggedTensor], first: int, last: int, padding: int
-) -> tf.Tensor:
-    """Puts a value before the first part and one after each, and pads."""
-    rows = parts[0].nrows()
-    begin, end = (tf.fill([rows, 1], value) for value in (first, last))
-    row = [begin]
-    for part in parts:
-        row += [part, end]
-    return tf.concat(row, axis=1).to_tensor(padding)
-
-
-def _places(parts: Sequence[Tokens]) -> dict[str, tf.Tensor]:
-    """Returns the padded places of tokens."""
-    return {
-        name: _framed(
-            [getattr(part, name) for part in parts],
-            _NOWHERE,
-            _NOWHERE,
-            _NOWHERE,
-        )
-        for name in ("starts", "ends", "begins")
-    }
-
-
-def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
-    """Returns the first `kept` tokens of each row."""
-    place = tf.ragged.range(pieces.row_lengths())
-    return tf.ragged.boolean_mask(
-        pieces, place < tf.cast(kept, place.dtype)[:, tf.newaxis]
-    )
-
-
-def _longest_first(
-    one: tf.Tensor, other: tf.Tensor, available: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Numbers of tokens to keep of the two texts of each pair."""
-    shorter, longer = tf.minimum(one, other), tf.maximum(one, other)
-    half = tf.constant(available // 2, one.dtype)
-    longer = tf.where(
-        shorter > available, shorter, tf.maximum(shorter, available - shorter)
-    )
-    too_long = shorter + longer > available
-    shorter = tf.where(too_long, half, shorter)
-    longer = tf.where(too_long, available - half, longer)
-    swap = one > other
-    fits = one + other <= available
-    return (
-        tf.where(fits, one, tf.where(swap, longer, shorter)),
-        tf.where(fits, other, tf.where(swap, shorter, longer)),
-    )

@@ -59,12 +59,14 @@ class Examples:
             its score on a development set, 0 to 1; None without a task.
         scored: number of examples of which that score is a share; None if it
             is no share, such as a correlation.
+        is_error: whether it is an error, counted negative.
     """
 
     batches: Sequence[tuple[Arrays, np.ndarray]]
     texts: Sequence[str] = _TEXTS
     score: Callable[[OutputFunction], float] | None = None
     scored: int | None = None
+    is_error: bool = False
 
     @classmethod
     def from_dataset(
@@ -279,6 +281,7 @@ def compare(
         score=score,
         student_score=student_score,
         scored=None if examples.score is None else examples.scored,
+        is_error=examples.score is not None and examples.is_error,
         are_logits=student.kind not in (SENTENCE_EMBEDDING, "regression"),
     )
 

@@ -94,8 +94,9 @@ def export_saved_model(
         folder: the output folder.
         tokenizer: the student's, as from `data.load_tokenizer`. Defaults to
             that of the folder which the model, or its teacher, was loaded
-            from; without one, or with byte-level BPE, only token ids are
-            taken, and the report has a note of the latter.
+            from; without one, or with settings of byte-level BPE that have no
+            form inside a graph, only token ids are taken, and the report has a
+            note of the latter.
         overwrite: bool, whether an earlier export may be replaced.
         max_length: int, number of tokens to which texts are cut. Defaults to
             the number of rows of the position table.

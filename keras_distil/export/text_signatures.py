@@ -10,7 +10,7 @@ from keras_distil.export.graph_answers import (
     meaning_of_pair,
     meaning_of_text,
 )
-from keras_distil.export.graph_tokenizer import GraphTokenizer
+from keras_distil.export.graph_encoding import TextsInGraph
 from keras_distil.export.signatures import Signature
 from keras_distil.export.student import SENTENCE_EMBEDDING, Student
 from keras_distil.models.embedding_model import prompts_by_use
@@ -22,7 +22,7 @@ _ENCODED = ("token_ids", "padding_mask")
 
 def text_signatures(
     student: Student,
-    tokenizer: GraphTokenizer,
+    tokenizer: TextsInGraph,
     max_length: int,
     labels: Sequence[str],
 ) -> dict[str, Signature]:

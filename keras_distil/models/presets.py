@@ -1,7 +1,9 @@
 """KerasHub presets: their family, whether it is supported, reading them."""
 
+import contextlib
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ _SUPPORTED = {encoder for x in FAMILIES.values() for encoder in x.encoders}
 # Clients whose errors share no class, except for errors of the system.
 _CLIENTS = ("httpcore", "httpx", "huggingface_hub", "kagglehub", "kagglesdk")
 _KAGGLE_SCHEME = "kaggle://"
+# The names of the classes, as `export_preset` writes them beside a preset:
+# KerasHub's own classifiers have no place for them.
+LABELS_FILE = "labels.json"
+_VOCABULARIES = ("vocabulary.txt", "vocabulary.json", "merges.txt")
 # The address of KerasHub's presets, with or without a version.
 _HANDLE = re.compile(r"(?:kaggle://keras/\w+/keras/|hf://keras/)([\w.-]+).*")
 
@@ -122,16 +128,87 @@ def read_preset(
     if is_local:
         check_family(source)
         check_preset(Path(source), read_json(Path(source) / "config.json"))
-    try:
+    with _reporting(source):
         if is_remote:
             _check_remote_preset(source)
         with seeded_build(seed):
             return base.from_preset(source, dtype=dtype, **options)
+
+
+def is_named(source: str) -> bool:
+    """Checks whether a source is a preset by its name or handle on Kaggle."""
+    if Path(source).exists():
+        return False
+    return source.startswith(_KAGGLE_SCHEME) or source in known_presets()
+
+
+def fetch_preset(source: str) -> Path | None:
+    """Finds the folder of a preset that is given by name.
+
+    What is not in the cache of KerasHub's clients is downloaded.
+
+    Args:
+        source: a preset's name or handle on Kaggle, or anything else.
+
+    Returns:
+        The local folder; None if it is something else.
+
+    Raises:
+        ValueError: if its family is not supported, or there is no such preset.
+        ConnectionError: if a download fails.
+    """
+    folder = fetch_config(source)
+    if folder is not None:
+        fetch_files(source)
+    return folder
+
+
+def fetch_config(source: str) -> Path | None:
+    """As `fetch_preset`, with nothing but the `config.json`."""
+    if not Path(source).exists():
+        check_family(source)
+    if not is_named(source):
+        return None
+    files = private_api.preset_files()
+    with _reporting(source):
+        return Path(files.get_file(source, files.CONFIG_FILE)).parent
+
+
+def fetch_files(source: str) -> None:
+    """Downloads what a preset of a task has beside its `config.json`.
+
+    Args:
+        source: a preset's name, or its handle on Kaggle or Hugging Face.
+
+    Raises:
+        ValueError: if there is no such preset.
+        ConnectionError: if a download fails.
+    """
+    files = private_api.preset_files()
+    assets = files.TOKENIZER_ASSET_DIR
+    with _reporting(source):
+        for name in (
+            files.MODEL_WEIGHTS_FILE,
+            files.TASK_CONFIG_FILE,
+            files.TASK_WEIGHTS_FILE,
+            files.TOKENIZER_CONFIG_FILE,
+            *(f"{assets}/{name}" for name in _VOCABULARIES),
+            LABELS_FILE,
+        ):
+            # A preset need not have all of them.
+            files.check_file_exists(source, name)
+
+
+@contextlib.contextmanager
+def _reporting(source: str) -> Iterator[None]:
+    """Translates the errors of KerasHub and its clients into one line."""
+    try:
+        yield
     except ClaimedSizeError:
         raise
     # The download clients' errors share no class.
     except Exception as error:
-        if is_local or not is_of_network(error):
+        if Path(source).is_dir() or not is_of_network(error):
             raise ValueError(
                 f"The preset `{source}` cannot be loaded: {first_line(error)}"
             ) from error

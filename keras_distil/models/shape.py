@@ -26,6 +26,7 @@ from keras_distil.models.initialize_student import (
     student_layer_indices,
 )
 from keras_distil.models.keras_archive import check_archive
+from keras_distil.models.presets import fetch_config, nearest_preset
 from keras_distil.utils.disk import read_json
 
 
@@ -120,12 +121,11 @@ def encoder_shape(
 ) -> tuple[EncoderShape, str]:
     """Finds the shape of a teacher without loading its weights.
 
-    For a model on the Hugging Face Hub, at most its `config.json` is
-    downloaded, and nothing for the models of the papers.
+    For a preset or a model on the Hugging Face Hub, at most its `config.json`
+    is downloaded, and nothing for the models of the papers.
 
     Args:
-        source: as for `load_teacher`, but not a live model or the name of a
-            KerasHub preset.
+        source: as for `load_teacher`, but not a live model.
         of_task: bool, whether a `.keras` file holds a model of a task.
 
     Returns:
@@ -154,10 +154,14 @@ def encoder_shape(
         return _keras_file_shape(Path(source), kind), source
     if Path(source).is_dir():
         return _directory_shape(Path(source)), str(Path(source, "config.json"))
+    directory = fetch_config(source)
+    if directory is not None:
+        return _directory_shape(directory), f"config.json of {source}"
     raise ValueError(
         "`source` must be a local directory, a `.keras` file, "
-        f"`{HUB_SCHEME}organisation/name` or `{EMBEDDED}` for its shape to be "
-        f"known beforehand. Received: {source!r}."
+        f"`{HUB_SCHEME}organisation/name`, a KerasHub preset or `{EMBEDDED}` "
+        f"for its shape to be known beforehand. Received: {source!r}."
+        f"{nearest_preset(source)}"
     )
 
 
@@ -165,8 +169,7 @@ def embedder_shape(source: str | os.PathLike) -> tuple[EncoderShape, str]:
     """Finds the shape of a sentence embedder's encoder; see `encoder_shape`.
 
     Args:
-        source: as for `load_embedding_model`, but not a live model or the name
-            of a KerasHub preset.
+        source: as for `load_embedding_model`, but not a live model.
 
     Raises:
         ValueError: as `encoder_shape`, or if there is no encoder.

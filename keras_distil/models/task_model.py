@@ -21,10 +21,15 @@ from keras_distil.models.hub import (
     check_download,
     download_checkpoint,
 )
-from keras_distil.models.keras_archive import check_preset, load_archive
+from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.model_paths import check_model_path, is_preset
 from keras_distil.models.origin import inherit_folder, remember_folder
-from keras_distil.models.presets import check_family
+from keras_distil.models.presets import (
+    fetch_files,
+    fetch_preset,
+    nearest_preset,
+)
+from keras_distil.models.task_presets import load_task_preset
 from keras_distil.models.token_models import SpanExtractor, TokenClassifier
 from keras_distil.models.weights import (
     assign,
@@ -32,8 +37,6 @@ from keras_distil.models.weights import (
     seeded_build,
     variables_by_path,
 )
-from keras_distil.utils.disk import read_json
-from keras_distil.utils.error_text import first_line
 
 
 def task_model(
@@ -146,8 +149,9 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
     Args:
         path: a `.keras` file; a local Hugging Face directory of a sequence or
             token classifier or a question answering model, or its name as
-            `hf://organisation/name`; or a KerasHub preset's directory. Heads
-            of other tasks are dropped, and one line says so.
+            `hf://organisation/name`; or a KerasHub preset: its directory, its
+            name, or its handle (`kaggle://...`). Heads of other tasks are
+            dropped, and one line says so.
 
     Returns:
         A model as from `task_model`.
@@ -158,16 +162,22 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
         ConnectionError: if a download fails.
     """
     source = os.fspath(path)
-    if source.startswith(HUB_SCHEME):
-        directory = download_checkpoint(source)
-        check_download(source, directory)
-        return _from_hugging_face(directory)
-    path = Path(path)
+    preset = fetch_preset(source)
+    if preset is None and source.startswith(HUB_SCHEME):
+        preset = directory = download_checkpoint(source)
+        if not is_preset(directory):
+            check_download(source, directory)
+            return _from_hugging_face(directory)
+        fetch_files(source)
+    path = Path(path) if preset is None else preset
+    hint = "" if path.exists() else nearest_preset(source)
+    if hint:
+        raise FileNotFoundError(f"There is no model {source}.{hint}")
     check_model_path(path)
     if path.is_file():
         model = load_archive(path, keras_hub.models.Task, "task")
     elif is_preset(path):
-        model = _from_preset(path)
+        model = load_task_preset(path)
     else:
         model = _from_hugging_face(path)
     if kind_of(model) is None:
@@ -176,30 +186,6 @@ def load_task_model(path: str | os.PathLike) -> keras_hub.models.Task:
             f"Received: {type(model).__name__}."
         )
     return model
-
-
-def _from_preset(directory: Path) -> keras_hub.models.Task:
-    check_family(str(directory))
-    check_preset(directory, read_json(directory / "config.json"))
-    path = directory / "task.json"
-    name = read_json(path).get("registered_name") if path.is_file() else None
-    registered = keras.saving.get_registered_object(str(name))
-    if not (
-        isinstance(registered, type)
-        and issubclass(registered, keras_hub.models.Task)
-    ):
-        raise ValueError(
-            f"The preset `{directory}` must hold a model that was fine-tuned "
-            f"on a task. Received: {'task.json of ' + name if name else None}."
-        )
-    task_class: Any = registered
-    try:
-        return task_class.from_preset(str(directory), preprocessor=None)
-    # Keras and h5py raise all kinds of errors for altered files.
-    except Exception as error:
-        raise ValueError(
-            f"The preset `{directory}` cannot be loaded: {first_line(error)}"
-        ) from error
 
 
 def _from_hugging_face(directory: Path) -> keras_hub.models.Task:

@@ -179,6 +179,7 @@ def _exports(folder: Path) -> Iterator[race.Contestant]:
             precision=report["precision"],
             agreement=report["comparison"]["top1_agreement"],
             score=report["comparison"]["score"],
+            is_error=report["is_error"],
         )
 
 
@@ -216,13 +217,15 @@ def _report(folder: Path) -> dict[str, Any] | None:
         found = json.loads(run_folder.read_text(path))
         return {
             "precision": str(found["precision"]),
+            # Exports of earlier versions do not say.
+            "is_error": found["comparison"].get("is_error") is True,
             "comparison": {
                 key: None if value is None else float(value)
                 for key in ("top1_agreement", "score")
                 for value in [found["comparison"][key]]
             },
         }
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged: {error}. Export it again with --overwrite."
         ) from error

@@ -11,6 +11,7 @@ import tokenizers
 
 from keras_distil import config, data, models
 from keras_distil.config import data_section
+from keras_distil.models.presets import fetch_preset
 from keras_distil.runs.run_folder import Run
 from keras_distil.utils.progress import Progress
 
@@ -27,7 +28,7 @@ def load_tokenizer(
     Raises:
         ValueError: if the teacher's source has no vocabulary beside it.
     """
-    directory = models.checkpoint_directory(recipe.teacher.tokenizer_source)
+    directory = model_directory(recipe.teacher.tokenizer_source)
     if model is not None and any(
         (model / name).is_file() for name in data.TOKENIZER_FILES
     ):
@@ -45,6 +46,19 @@ def load_tokenizer(
             )
         )
     return read_tokenizer(directory)
+
+
+def model_directory(source: str) -> Path | None:
+    """Returns the folder of a model, downloaded if needed; None for a file.
+
+    Args:
+        source: a folder, a file, `embedded`, or a model or preset by name.
+
+    Raises:
+        ValueError: if it is a preset of a family that is not supported.
+        ConnectionError: if a download fails.
+    """
+    return fetch_preset(source) or models.checkpoint_directory(source)
 
 
 def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:

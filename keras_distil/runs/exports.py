@@ -9,7 +9,6 @@ from typing import Any
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import config, data, export
-from keras_distil.evaluation.task_metrics import ERRORS
 from keras_distil.models.architectures import family_of
 from keras_distil.models.embedding_model import is_embedder, text_length
 from keras_distil.models.labels import divide_outputs, labels_of
@@ -261,7 +260,10 @@ def _task_examples(
     train = data.padded_batches(task.train, batch_size=_REPRESENTATIVE)
     return (
         dataclasses.replace(
-            held_out, score=task.evaluator.score, scored=_count_scored(task)
+            held_out,
+            score=task.evaluator.score,
+            scored=_count_scored(task),
+            is_error=task.counts_errors,
         ),
         export.Examples.from_inputs(
             (inputs for _, inputs in train), _REPRESENTATIVE
@@ -271,8 +273,7 @@ def _task_examples(
 
 def _count_scored(task: BuiltTask) -> int | None:
     """Examples that a score is a share of; None for errors, correlations."""
-    metric = getattr(task.evaluator, "metric", None)
-    if task.kind == "regression" or metric in ERRORS:
+    if task.kind == "regression" or task.counts_errors:
         return None
     return sum(map(len, task.evaluator.labels.values()))
 

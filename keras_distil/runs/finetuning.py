@@ -236,14 +236,15 @@ def _tell_scores(
 ) -> None:
     """Logs and says the scores of the best epoch."""
     chosen_by, epoch = max(best.scores), best.best_epoch + 1
-    # One name for all tasks, so that one table has them all.
-    scores = {"score": chosen_by}
+    # One name for all tasks, so that one table has them all, and errors beside.
+    scores = task.logged("score", chosen_by)
     told = f"{task.shown(chosen_by)} in epoch {epoch}"
     if task.selection is not None:
-        scores["dev_score"] = task.evaluator.main_score(metrics)
+        of_dev = task.evaluator.main_score(metrics)
+        scores |= task.logged("dev_score", of_dev)
         told += (
             " on the part of the training set that chooses, "
-            f"{task.shown(scores['dev_score'])} on the development set"
+            f"{task.shown(of_dev)} on the development set"
         )
     if run.writes:
         callbacks.write_scores(
@@ -271,7 +272,8 @@ def _fit(
         planned.folder / MODEL_FILE,
         task.chooser.score,
         patience=settings.patience,
-        log_name=task.score_name,
+        log_name=task.logged_name,
+        is_error=task.counts_errors,
     )
     own = finetune_section(run.recipe).of_task(task.name)
     stages = plan_stages(

@@ -1,5 +1,6 @@
 """Files that a recipe takes from earlier runs, checked without TensorFlow."""
 
+import re
 from pathlib import Path
 
 from keras_distil import config
@@ -38,7 +39,7 @@ def check_given_files(recipe: config.Recipe) -> None:
     if "student" in students:
         _check_file("student.source", students["student"])
     source = recipe.teacher.task_source
-    if source is not None and not source.startswith("hf://"):
+    if source is not None and not _has_name(source):
         if not Path(source).exists():
             raise FileNotFoundError(
                 f"`teacher.task_source` is {source}, but there is no such file "
@@ -53,6 +54,14 @@ def check_given_files(recipe: config.Recipe) -> None:
     train = recipe.teacher.train
     if train is not None and train.initial_adapter is not None:
         _check_file("teacher.train.initial_adapter", train.initial_adapter)
+
+
+def _has_name(source: str) -> bool:
+    """Whether a source may be a name on a hub; only KerasHub knows its own."""
+    if source.startswith(("hf://", "kaggle://")):
+        return True
+    is_file = source.endswith((".keras", "."))
+    return re.fullmatch(r"\w[\w.]*", source) is not None and not is_file
 
 
 def _check_file(key: str, source: str) -> None:

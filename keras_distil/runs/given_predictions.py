@@ -151,9 +151,11 @@ def _score(
             )
             answer = stored_outputs(examples, outputs)
             predictions |= evaluator.predictions(answer)
+            # What the report compares with the student.
             if isinstance(evaluator, TextTaskEvaluator):
-                # What the report compares with the student.
                 kept[name + OUTPUTS] = evaluator.outputs(answer)[name]
+            elif name == DEV:
+                kept[name + OUTPUTS] = np.concatenate(outputs)
     evaluator.splits = {name: whole.splits[name] for name in predictions}
     metrics = evaluator.metrics(predictions)
     score = evaluator.main_score(metrics)

@@ -1,6 +1,7 @@
 """A teacher that is fine-tuned already: `teacher.task_source`."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -11,7 +12,9 @@ from keras_distil.evaluation.constant_answers import NAMES, constant_score
 from keras_distil.evaluation.labels import class_columns
 from keras_distil.models import heads
 from keras_distil.models.labels import labels_of, reorder_outputs
+from keras_distil.models.presets import fetch_preset
 from keras_distil.models.task_model import kind_of
+from keras_distil.models.task_presets import leaves_kind_open
 from keras_distil.runs import score_table
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.run_folder import Run
@@ -42,12 +45,7 @@ def keep_given_teacher(run: Run, task: BuiltTask) -> None:
     started = time.perf_counter()
     source = str(run.recipe.teacher.task_source)
     run.progress.say(f"Teacher of {task.name}, as given: {source}")
-    teacher = load_given_teacher(run.recipe, task)
-    if task.labels is not None and labels_of(teacher) is None:
-        run.progress.warn(
-            f"the outputs of {source} have no names: they are taken in the "
-            f"order of the labels of {task.name}, {list(task.labels)!r:.200}."
-        )
+    teacher = load_given_teacher(run.recipe, task, say=run.progress.warn)
     path = planned.folder / MODEL_FILE
     partial = path.with_name(f".{MODEL_FILE}")
     with disk.replacing(path, partial):
@@ -68,12 +66,19 @@ def keep_given_teacher(run: Run, task: BuiltTask) -> None:
     run.progress.say(f"{task.name}/teacher: {task.shown(score)}, as given")
 
 
-def load_given_teacher(recipe: config.Recipe, task: BuiltTask) -> Task:
+def load_given_teacher(
+    recipe: config.Recipe,
+    task: BuiltTask,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Task:
     """Loads the given teacher, with its outputs in the order of the task's.
 
     Args:
         recipe: a recipe with `teacher.task_source`.
         task: its task.
+        say: called with a line for each thing that the teacher does not say
+            and the task does.
 
     Raises:
         ValueError: if the teacher's task, labels or tokenizer differ.
@@ -81,7 +86,18 @@ def load_given_teacher(recipe: config.Recipe, task: BuiltTask) -> Task:
     source = str(recipe.teacher.task_source)
     teacher = models.load_task_model(source)
     heads.check_task_head(teacher, "teacher")
+    if task.kind == "multi_label" and leaves_kind_open(teacher):
+        teacher.is_multi_label = True
+        say(
+            f"{source} does not say whether its labels exclude each other: "
+            f"they are taken not to, as in {task.name}."
+        )
     _check_kind(teacher, task, source)
+    if task.labels is not None and labels_of(teacher) is None:
+        say(
+            f"the outputs of {source} have no names: they are taken in the "
+            f"order of the labels of {task.name}, {list(task.labels)!r:.200}."
+        )
     _check_tokenizer(recipe, teacher, source)
     policy = keras.dtype_policies.get(recipe.precision)
     if teacher.dtype_policy != policy:
@@ -98,7 +114,8 @@ def _check_kind(teacher: Task, task: BuiltTask, source: str) -> None:
         raise ValueError(
             f"`teacher.task_source`, {source}, has one output, the logit of a "
             f"probability, and {task.name} is a {task.kind}. If it predicts a "
-            "number, write `problem_type: regression` into its config.json."
+            "number, write `problem_type: regression` into its config.json, or "
+            "save the preset of a model with activation=None."
         )
     if kind != task.kind:
         raise ValueError(
@@ -116,7 +133,8 @@ def _check_kind(teacher: Task, task: BuiltTask, source: str) -> None:
 
 def _check_tokenizer(recipe: config.Recipe, teacher: Task, source: str) -> None:
     """Raises ValueError if the teacher read other tokens than the data has."""
-    tokenizer, path = load_tokenizer(recipe), Path(source)
+    tokenizer = load_tokenizer(recipe)
+    path = fetch_preset(source) or Path(source)
     if not path.is_dir():
         check_tokenizer(teacher, tokenizer, path)
     elif data.tokenizer_hash(tokenizer) != data.tokenizer_hash(

@@ -15,7 +15,7 @@ from keras_distil.data.tasks.batches import EncodedExamples, padded_batches
 from keras_distil.evaluation.outputs import OutputFunction, output_function
 from keras_distil.models.labels import labels_of
 from keras_distil.models.task_model import kind_of
-from keras_distil.runs.corpus import load_tokenizer
+from keras_distil.runs.corpus import load_tokenizer, model_directory
 from keras_distil.runs.prediction_files import (
     Reading,
     check_file,
@@ -96,7 +96,7 @@ def _tokenizer_of(
         if not Path(source).is_dir():
             check_tokenizer(model, tokenizer, Path(source))
         return tokenizer
-    directory = models.checkpoint_directory(source)
+    directory = model_directory(source)
     if directory is None:
         raise ValueError(
             f"`{source}` has no tokenizer beside it: add --recipe, the recipe "

@@ -169,7 +169,8 @@ def read_outputs(planned: TaskTraining, splits: list[str]) -> np.ndarray | None:
         splits: the parts of the development set.
 
     Returns:
-        float32, (texts, outputs); None if they are not kept.
+        float32, (texts, outputs), or (tokens, outputs) of words and spans;
+        None if they are not kept.
 
     Raises:
         ValueError: if they are damaged.

@@ -22,6 +22,8 @@ from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.own_tasks import load_own_task, read_own_task
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
+from keras_distil.teachers.store.writing import size_text
+from keras_distil.utils import disk
 
 # Folder of a run with the token ids of tasks from files.
 FEATURES = "features"
@@ -87,10 +89,21 @@ class BuiltTask:
             return score_table.shown_error(100.0 * score)
         return f"{100.0 * score:.1f}"
 
+    def logged(self, name: str, score: float) -> dict[str, float]:
+        """Returns a score as logs have it: an error positive, named so."""
+        if self.counts_errors:
+            return {name.replace("score", "error"): -score}
+        return {name: score}
+
     @property
     def score_name(self) -> str:
-        """Name of the chooser's score in logs."""
+        """Name of the chooser's score in results."""
         return "dev_score" if self.selection is None else "selection_score"
+
+    @property
+    def logged_name(self) -> str:
+        """Name of the chooser's score in logs."""
+        return next(iter(self.logged(self.score_name, 0.0)))
 
 
 def load_tasks(run: Run) -> dict[str, BuiltTask]:
@@ -113,6 +126,9 @@ def load_tasks(run: Run) -> dict[str, BuiltTask]:
             run.progress.warn(line)
         for line in task.remarks:
             run.progress.warn(line)
+        if folder is not None and folder.is_dir():
+            size = size_text(round(1e6 * disk.file_size_mb(folder)))
+            run.progress.say(f"Encoded rows of {name}: {size} in {folder}")
     return tasks
 
 

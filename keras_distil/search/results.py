@@ -10,6 +10,7 @@ import rich.table
 from keras_tuner.errors import FailedTrialError
 
 from keras_distil import config
+from keras_distil.evaluation.task_metrics import ERRORS
 from keras_distil.runs.run_folder import Run, read_text, write_json
 from keras_distil.runs.sections import search_settings
 from keras_distil.search.trials import (
@@ -71,11 +72,20 @@ def collect(
         "objective": settings.objective,
         "metric": objective.name,
         "direction": objective.direction,
+        "is_error": counts_errors(run.recipe),
         "trials": rows,
         "best": max(
             ended, key=lambda at: sign * rows[at]["score"], default=None
         ),
     }
+
+
+def counts_errors(recipe: config.Recipe) -> bool:
+    """Whether a search's objective is a task's error, counted negative."""
+    if recipe.finetune is None:
+        return False
+    task = recipe.finetune.own_task(search_settings(recipe).objective)
+    return task is not None and task.metric in ERRORS
 
 
 def _last_line(message: str | None) -> str:
@@ -134,7 +144,7 @@ def summary(result: dict[str, Any]) -> list[str]:
     failed = sum(x["score"] is None for x in trials[1:])
     lines = [
         f"{len(trials) - 1} trials, {failed} without a score; "
-        f"objective: {result['objective']} ({result['direction']})."
+        f"objective: {_title(result)} ({_direction(result)})."
     ]
     if result["best"] is None:
         return [*lines, "No trial has a score."]
@@ -142,45 +152,64 @@ def summary(result: dict[str, Any]) -> list[str]:
     lines.append(f"Best: {best['name']}.")
     if before["score"] is None:
         return [*lines, "The recipe's own values have no score to compare."]
-    name = result["objective"]
     own, chosen = before["score"], best["score"]
     lines.append(
-        f"{_format_score(name, own)} with the recipe's own values, "
-        f"{_format_score(name, chosen)} with those of {best['name']}, which "
-        f"was chosen for it: {_format_gain(name, own, chosen)}."
+        f"{_format_score(result, own)} with the recipe's own values, "
+        f"{_format_score(result, chosen)} with those of {best['name']}, which "
+        f"was chosen for it: {_format_gain(result, own, chosen)}."
     )
-    key = f"{CHECKED}_{name}"
+    key = f"{CHECKED}_{result['objective']}"
     if key in best["scores"]:
         own, chosen = before["scores"][key], best["scores"][key]
         lines.append(
             "On held-out text not used to choose a trial: "
-            f"{_format_score(name, own)} and {_format_score(name, chosen)}, "
-            f"{_format_gain(name, own, chosen)}."
+            f"{_format_score(result, own)} and "
+            f"{_format_score(result, chosen)}, "
+            f"{_format_gain(result, own, chosen)}."
         )
     return lines
 
 
-def _format_score(objective: str, score: float) -> str:
-    if objective == "mlm_loss":
-        return f"{score:.3f}"
+def _is_error(result: dict[str, Any]) -> bool:
+    # Results of earlier versions do not say.
+    return result.get("is_error", False)
+
+
+def _title(result: dict[str, Any]) -> str:
+    name = result["objective"]
+    return f"{name} (error)" if _is_error(result) else name
+
+
+def _direction(result: dict[str, Any]) -> str:
+    """The direction of what is shown: that of an error is "min"."""
+    return "min" if _is_error(result) else result["direction"]
+
+
+def _shown(result: dict[str, Any], score: float) -> float:
+    """Turns an error, which is counted negative, into what it is."""
+    return -score if _is_error(result) else score
+
+
+def _format_score(result: dict[str, Any], score: float) -> str:
+    if _is_error(result) or result["objective"] == "mlm_loss":
+        return f"{_shown(result, score):z.3f}"
     return f"{100 * score:.2f}%"
 
 
-def _format_gain(objective: str, before: float, after: float) -> str:
-    if objective == "mlm_loss":
-        return f"{after - before:+.3f}"
+def _format_gain(result: dict[str, Any], before: float, after: float) -> str:
+    if _is_error(result) or result["objective"] == "mlm_loss":
+        return f"{_shown(result, after) - _shown(result, before):+z.3f}"
     return f"{100 * (after - before):+.2f} points"
 
 
 def make_table(result: dict[str, Any]) -> rich.table.Table:
     """Makes a terminal table of trials, with the best marked."""
     keys = _keys(result)
-    name = result["objective"]
     table = rich.table.Table(title=f"{result['name']}, search")
     table.add_column("trial")
     for key in keys:
         table.add_column(_shorten_key(key), justify="right")
-    table.add_column(name, justify="right")
+    table.add_column(_title(result), justify="right")
     table.add_column("s", justify="right")
     for at, row in enumerate(result["trials"]):
         style = "bold" if at == result["best"] else None
@@ -189,7 +218,7 @@ def make_table(result: dict[str, Any]) -> rich.table.Table:
         table.add_row(
             row["name"],
             *cells,
-            _format_score(name, row["score"]) if scores else row["message"],
+            _format_score(result, row["score"]) if scores else row["message"],
             f"{scores['duration_s']:.0f}" if scores else "",
             style=style,
         )
@@ -236,7 +265,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set_title(f"{result['name']}: {len(rows)} trials")
     columns = [_axis([row["values"].get(key) for row in rows]) for key in keys]
     before = result["trials"][0]["score"]
-    scores = [row["score"] for row in rows]
+    if before is not None:
+        before = _shown(result, before)
+    scores = [_shown(result, row["score"]) for row in rows]
     # Include the recipe's own score in the axis.
     places, ticks = _axis(scores + [before] * (before is not None))
     columns.append((places[: len(rows)], ticks))
@@ -251,7 +282,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
             label="the recipe's own values",
         )
     _draw_axes(axes, columns)
-    names = [*map(_shorten_key, keys), result["objective"]]
+    names = [*map(_shorten_key, keys), _title(result)]
     axes.set_xticks(range(len(names)), names)
     if rows or before is not None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)

@@ -211,9 +211,17 @@ class RecipeTrials(hypermodel.DistillationHyperModel):
         scores = scored.best(objective)
         if objective not in search_section.HELD_OUT_OBJECTIVES:
             scores[objective] = self._task_score(trial)
-        callbacks.write_scores(logs, scores, updates)
+        callbacks.write_scores(logs, self._logged(scores), updates)
         scores["duration_s"] = round(time.perf_counter() - started, 1)
         return scores
+
+    def _logged(self, scores: dict[str, float]) -> dict[str, float]:
+        """Returns scores as logs have them: a task's error is positive."""
+        name = search_settings(self.recipe).objective
+        if name not in scores or not self._task.counts_errors:
+            return scores
+        others = {key: x for key, x in scores.items() if key != name}
+        return {**others, f"{name}_error": -scores[name]}
 
     def make_scores(self) -> "HeldOutScores":
         """Returns what scores the student of a trial."""

@@ -134,6 +134,42 @@ def test_tables():
     assert small.split()[2:] == ["5.0", "\N{EN DASH}"]
 
 
+ERRORS = [
+    measured("a", {16: Latency(4.0, 5.0)}, score=-0.693, is_error=True),
+    measured("b", {16: Latency(3.0, 5.0)}, score=-1.25, is_error=True),
+    measured("teacher", {16: Latency(20.0, 31.0)}),
+]
+
+
+def test_tables_of_errors():
+    console = rich.console.Console(width=80)
+    with console.capture() as capture:
+        console.print(chart.make_tables(ERRORS, title="both"))
+    costs, *_ = re.split("ms for one.*", capture.get())
+    assert re.search(r"agree\s+%\s+error\s", costs)
+    [one] = re.findall(r"\n *a +.*", costs)
+    assert one.split()[-1] == "0.693"
+
+
+def test_picture_of_errors(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    made = []
+    keep = Figure.add_subplot
+
+    def add_subplot(figure):
+        made.append(keep(figure))
+        return made[-1]
+
+    monkeypatch.setattr(Figure, "add_subplot", add_subplot)
+    chart.draw(ERRORS, tmp_path / "chart.png", length=16, title="both")
+    [axes] = made
+    assert axes.get_ylabel() == "error on the development set (less is better)"
+    drawn = [float(dots.get_offsets()[0][1]) for dots in axes.collections]
+    assert drawn == [0.693, 1.25]
+    assert axes.yaxis_inverted()
+
+
 @pytest.mark.parametrize("scored", [False, True])
 def test_picture(tmp_path, scored):
     shown = (

@@ -48,6 +48,30 @@ def test_the_student_of_the_best_epoch_is_kept(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_errors_are_logged_as_they_are(make_distiller, triple, tmp_path):
+    """Scores of errors are negative, so that less is better."""
+    logged = []
+    left = iter([-0.75, -0.5])
+    best = callbacks.BestEpoch(
+        tmp_path / "best.keras",
+        lambda student: next(left),
+        log_name="dev_error",
+        is_error=True,
+    )
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logged.append(logs["dev_error"])
+    )
+    make_distiller().fit(
+        tf.data.Dataset.from_tensors(triple).repeat(),
+        steps_per_epoch=1,
+        epochs=2,
+        verbose=0,
+        callbacks=[best, record],
+    )
+    assert logged == [0.75, 0.5]
+    assert best.best_epoch == 1 and best.scores == [-0.75, -0.5]
+
+
 def test_patience_ends_the_training(make_distiller, triple, tmp_path):
     distiller = make_distiller()
     best = train(

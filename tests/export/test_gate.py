@@ -171,6 +171,23 @@ def test_a_lost_score_fails():
             check(dataclasses.replace(GOOD, score=score), tolerance)
 
 
+def test_errors_are_shown_as_they_are():
+    """They count negative, so that less is better."""
+    tolerance = parity.TOLERANCES["litert", "dynamic_int8"]
+    found = dataclasses.replace(
+        GOOD, score=-0.693, student_score=-0.69, is_error=True
+    )
+    assert str(found).endswith(", error 0.693 of the student's 0.690")
+    check(found, tolerance)
+    lost = dataclasses.replace(found, score=-0.75)
+    with pytest.raises(parity.ParityError) as caught:
+        check(lost, tolerance)
+    said = str(caught.value)
+    assert "error 0.750 of the student's 0.690, " in said
+    assert "an error larger by 0.01)" in said
+    assert "points" not in said and "-0" not in said
+
+
 def test_the_score_is_that_of_the_artifact(recorded):
     """On the development set an artifact may be worse than on the batches."""
     student, examples = recorded("classification")
@@ -192,6 +209,9 @@ def test_the_score_is_that_of_the_artifact(recorded):
 
     found = parity.compare(student, scored, artifact)
     assert found.spread_share == 0.0 and found.top1_agreement == 1.0
+    assert not found.is_error
+    errors = dataclasses.replace(scored, is_error=True)
+    assert parity.compare(student, errors, student.outputs).is_error
     assert found.student_score == pytest.approx(0.6 if first > 0 else 0.5)
     assert found.score == pytest.approx(0.5 if first > 0 else 0.6)
     lost = dataclasses.replace(found, score=0.5, student_score=0.6)

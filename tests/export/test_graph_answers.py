@@ -5,19 +5,34 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from toy import byte_level_tokenizer
 
 from keras_distil import data, export
 from keras_distil.edge import answers
 from keras_distil.export.graph_answers import meaning_of_pair, meaning_of_text
-from keras_distil.export.graph_tokenizer import GraphTokenizer
+from keras_distil.export.graph_tokenizer import make_graph_tokenizer
 
 TEXTS = ["a b cafe d", "", "naïve cafes [MASK] fine a", "\u65e5\u672ca  b"]
+TEXTS += [" the <mask> \n\n it's\xa0a", "\n\n"]
 TAGS = ["O", "B-X", "I-X", "S-Y", "I-Y", "E-Y"]
 
 
+@pytest.fixture(scope="module", params=["word pieces", "bytes", "untrimmed"])
+def reads(request, tokenizer, tmp_path_factory):
+    """A tokenizer of each kind."""
+    if request.param == "word pieces":
+        return tokenizer
+    # Of the last, tokens begin with the space before them.
+    return byte_level_tokenizer(
+        tmp_path_factory.mktemp("bytes"),
+        trim_offsets=request.param == "bytes",
+        add_prefix_space=True,
+    )
+
+
 @pytest.fixture(scope="module")
-def made(tokenizer):
-    return GraphTokenizer(tokenizer)
+def made(reads):
+    return make_graph_tokenizer(reads)
 
 
 def student_of(kind, **settings):
@@ -29,16 +44,16 @@ def draw(*shape, seed=0):
 
 
 @pytest.mark.parametrize("labels", [TAGS, ["O", "DAY", "NIGHT"], ["NO", "VE"]])
-def test_entities(made, tokenizer, labels):
+def test_entities(made, reads, labels):
     texts = TEXTS * 8
-    encoded = made.encode(tf.constant(texts), max_length=24)
+    encoded = made.encode(tf.constant(texts), max_length=48)
     rows, length = encoded["token_ids"].shape
     logits = draw(rows, length, len(labels))
     mean = meaning_of_text(student_of("token_classification"), labels)
-    found = mean({"logits": tf.constant(logits)}, encoded, None)
+    found = mean({"logits": tf.constant(logits)}, encoded, tf.constant(texts))
     found = {name: value.numpy() for name, value in found.items()}
     for row, text in enumerate(texts):
-        encoding = tokenizer.encode(text)
+        encoding = reads.encode(text)
         own = logits[row, : len(encoding.ids)]
         tokens = answers.tag_tokens(own, encoding, labels)
         inside = found["starts"][row] >= 0
@@ -63,11 +78,11 @@ def check_same(found, names, prefix, row, inside, expected):
     )
 
 
-def test_parts_of_a_context(made, tokenizer):
+def test_parts_of_a_context(made, reads):
     contexts = [*TEXTS, " ".join("abcde" * 3)]
     questions = ["a b"] * len(contexts)
     encoded = made.encode_pairs(
-        tf.constant(questions), tf.constant(contexts), max_length=24
+        tf.constant(questions), tf.constant(contexts), max_length=48
     )
     rows, length = encoded["token_ids"].shape
     outputs = {
@@ -81,11 +96,11 @@ def test_parts_of_a_context(made, tokenizer):
         tf.constant(contexts),
     )
     for row, context in enumerate(contexts):
-        encoding = tokenizer.encode("a b", context)
+        encoding = reads.encode("a b", context)
         own = {name: value[row] for name, value in outputs.items()}
         place = [int(found[name][row]) for name in ("starts", "ends")]
         text = found["answers"][row].numpy().decode()
-        if not context:
+        if not reads.encode(context, add_special_tokens=False).ids:
             assert place == [-1, -1] and not text
             assert found["probabilities"][row] == 0.0
             continue

@@ -162,13 +162,24 @@ def test_a_preset_takes_no_byte_level_tokenizer(byte_level, reader, tmp_path):
     export.export_preset(reader, tmp_path / "made")
 
 
-def test_a_saved_model_takes_ids_of_byte_level_tokenizers(
+def test_a_saved_model_reads_texts_by_bytes(
     byte_level, reader, tmp_path, caplog
 ):
     from keras_distil.export.signatures import load_signatures
 
     made = export.export_saved_model(reader, tmp_path / "made", byte_level)
-    assert made.note.startswith("This SavedModel takes token ids, not texts")
+    assert made.note is None
+    assert {"texts", "text_pairs"} <= set(load_signatures(made.path))
+    # A form of the tokenizer that no graph has.
+    other = tokenizers.Tokenizer.from_str(byte_level.to_str())
+    other.normalizer = tokenizers.normalizers.Lowercase()
+    made = export.export_saved_model(
+        reader, tmp_path / "made", other, overwrite=True
+    )
+    assert made.note.startswith(
+        "This SavedModel takes token ids, not texts: its tokenizer has a "
+        "normalizer, for"
+    )
     assert made.note in caplog.text
     assert sorted(load_signatures(made.path)) == [
         "serving_default",

@@ -5,6 +5,7 @@ from faults.fault import Fault
 _ROWS = ("tests/data/tasks/test_text_rows.py",)
 _WORDS = ("tests/data/tasks/test_word_rows.py",)
 _RUN = "tests/runs/own_tasks/test_own_tasks.py"
+_FEATURES = "tests/runs/own_tasks/test_features.py"
 _WINDOWS = (f"{_RUN}::test_windows_of_a_text_are_one_example",)
 _METRICS = ("tests/evaluation/test_task_metrics.py",)
 _SEVERAL = ("tests/losses/test_binary.py",)
@@ -34,6 +35,55 @@ FAULTS = (
         "0.05",
         "0.5",
         _ROWS,
+    ),
+    Fault(
+        "a search takes an error for a score",
+        "counts_errors",
+        "task is not None and task.metric in ERRORS",
+        "False",
+        ("tests/search/test_results.py",),
+    ),
+    Fault(
+        "the gate shows errors as scores",
+        "_task_examples",
+        "is_error=task.counts_errors,",
+        "",
+        (f"{_RUN}::test_errors_are_positive_wherever_they_are_seen",),
+    ),
+    Fault(
+        "predictions of words are given to the wrong sentences",
+        "_answers_of",
+        "np.split(kept, examples.starts[1:-1])",
+        "np.split(kept[::-1], examples.starts[1:-1])",
+        ("tests/runs/test_predictions.py",),
+    ),
+    Fault(
+        "words are counted anew in each part",
+        "WordLoader._parts",
+        "words[examples.starts[window] + position] = word + before",
+        "words[examples.starts[window] + position] = word",
+        (_FEATURES,),
+    ),
+    Fault(
+        "ids may be repeated in another part of a file of questions",
+        "scan_span_files",
+        "if len(repeated):",
+        "if False:",
+        ("tests/data/tasks/test_span_rows.py",),
+    ),
+    Fault(
+        "a preset's classes have no names",
+        "_read_labels",
+        "return check_labels(found, model.num_classes)",
+        "return None",
+        ("tests/models/test_task_presets.py",),
+    ),
+    Fault(
+        "sigmoids at the end of a preset exclude each other",
+        "_with_labels",
+        'del options["activation"]',
+        "return model",
+        ("tests/models/test_task_presets.py",),
     ),
     Fault(
         "a row that is too short is taken",

@@ -6,6 +6,7 @@ _BYTES = ("tests/data/test_byte_level_bpe.py",)
 _ROLES = ("tests/data/test_special_tokens.py",)
 _SPLIT = ("tests/data/test_splitting.py",)
 _BATCHES = ("tests/data/tasks/test_batches.py",)
+_GRAPH = ("tests/export/test_graph_byte_level.py",)
 _WINDOWS = ("tests/data/tasks/test_squad_windows.py",)
 _FILES = ("tests/export/test_tokenizer_files.py",)
 
@@ -107,6 +108,28 @@ FAULTS = (
         'described["normalizer"] is None',
         "True",
         _FILES,
+    ),
+    Fault(
+        "the last of several pairs of one rank is merged",
+        "ByteLevelGraphTokenizer._merge",
+        "first = tf.gather(tf.math.segment_min(places, owner), owner)",
+        "first = tf.gather(tf.math.segment_max(tf.where(is_best, "
+        "tf.range(count - 1), -1), owner), owner)",
+        _GRAPH,
+    ),
+    Fault(
+        "several spaces before a word are one word with it",
+        "ByteLevelGraphTokenizer._begins",
+        "~white_before | last",
+        "~white_before",
+        _GRAPH,
+    ),
+    Fault(
+        "a bytes' space that was put there is taken away",
+        "ByteLevelGraphTokenizer._tokens",
+        "if self._first_has_space:",
+        "if False:",
+        _GRAPH,
     ),
     Fault(
         "strings go through a tokenizer that is not the student's",

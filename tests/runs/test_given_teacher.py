@@ -4,6 +4,8 @@ import json
 import random
 import shutil
 
+import kagglehub
+import keras_hub
 import numpy as np
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from toy import randomize
 from keras_distil import config, data, export, models
 from keras_distil.evaluation.outputs import output_function
 from keras_distil.models.labels import labels_of
+from keras_distil.models.task_model import kind_of
 from keras_distil.planning import estimate
 from keras_distil.runs import (
     given_files,
@@ -21,6 +24,7 @@ from keras_distil.runs import (
     run_folder,
     stages,
 )
+from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.task_results import plan_row
 from keras_distil.runs.tasks import load_task
 from keras_distil.utils.progress import Progress
@@ -247,3 +251,165 @@ def test_the_run_s_own_teacher_given_back_teaches_the_same(
     np.testing.assert_array_equal(one[1]["dev"], two[1]["dev"])
     assert one[2] == two[2]
     assert [row["name"] for row in report["tasks"]["rows"]][0] == "teacher"
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+
+
+def hub_preset(folder, outputs=3, labels=None):
+    """Saves a classifier of KerasHub's own classes as KerasHub does."""
+    tokenizer = keras_hub.models.BertTokenizer(vocabulary=WORDS, lowercase=True)
+    model = keras_hub.models.BertTextClassifier(
+        keras_hub.models.BertBackbone(
+            vocabulary_size=len(WORDS),
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=16,
+            intermediate_dim=24,
+            max_sequence_length=16,
+            dropout=0.0,
+        ),
+        num_classes=outputs,
+        preprocessor=keras_hub.models.BertTextClassifierPreprocessor(
+            tokenizer, sequence_length=16
+        ),
+    )
+    randomize(model, seed=1, scale=0.6).save_to_preset(str(folder))
+    if labels is not None:
+        (folder / "labels.json").write_text(json.dumps(labels))
+    return model
+
+
+def task_and_recipe(folder, **teacher):
+    write_rows(folder)
+    recipe = config.load_recipe(
+        write_recipe(folder / "given.yaml", teacher), []
+    )
+    return load_task(recipe, "mine"), recipe
+
+
+def test_a_preset_of_keras_hub_is_a_teacher(tmp_path):
+    """Its outputs equal KerasHub's own, of the same texts, by name."""
+    preset = tmp_path / "preset"
+    theirs = hub_preset(preset, labels=["So-So", "BAD", "good"])
+    task, recipe = task_and_recipe(tmp_path, task_source=str(preset))
+    assert len(preflight.open_inputs(recipe)) == 1
+    said = []
+    teacher = given_teacher.load_given_teacher(recipe, task, say=said.append)
+    assert labels_of(teacher) == LABELS and not said
+    texts = [line.split(",")[0] for line in rows_of(tmp_path)[:8]]
+    tokenizer = load_tokenizer(recipe)
+    inputs = data.encode_texts(tokenizer, texts, 12)
+    inputs["segment_ids"] = np.zeros_like(inputs["token_ids"])
+    np.testing.assert_allclose(
+        output_function(teacher)(inputs),
+        theirs.predict(texts, verbose=0)[:, [1, 2, 0]],
+        # It pads to another length, so sums are of another order.
+        atol=1e-4,
+    )
+
+
+def rows_of(folder):
+    return (folder / "rows.csv").read_text().splitlines()[1:]
+
+
+def test_a_preset_without_names_says_its_order(tmp_path):
+    preset = tmp_path / "preset"
+    hub_preset(preset)
+    task, recipe = task_and_recipe(tmp_path, task_source=str(preset))
+    said = []
+    given_teacher.load_given_teacher(recipe, task, say=said.append)
+    assert said == [
+        f"the outputs of {preset} have no names: they are taken in the order "
+        "of the labels of mine, ['bad', 'good', 'so so']."
+    ]
+    other = tmp_path / "other"
+    hub_preset(other, outputs=4)
+    task, recipe = task_and_recipe(tmp_path, task_source=str(other))
+    with pytest.raises(
+        ValueError, match="for each of the 3 labels of mine, .* with 4 outputs"
+    ):
+        given_teacher.load_given_teacher(recipe, task)
+    encoder = tmp_path / "encoder"
+    models.load_task_model(preset).backbone.save_to_preset(str(encoder))
+    task, recipe = task_and_recipe(
+        tmp_path, task_source=str(encoder), source=str(preset)
+    )
+    with pytest.raises(ValueError, match="Received: an encoder without a head"):
+        given_teacher.load_given_teacher(recipe, task)
+
+
+def test_our_own_presets_are_teachers(home, shared_toy_recipe, tmp_path):
+    tokens = str(shared_toy_recipe.with_name("teacher"))
+    model = models.initialize_student(
+        classifier(tokens, ["So-So", "BAD", "good"]), 2
+    )
+    preset = tmp_path / "preset"
+    export.export_preset(model, preset, data.load_tokenizer(tokens))
+    task, recipe = task_and_recipe(tmp_path, task_source=str(preset))
+    said = []
+    teacher = given_teacher.load_given_teacher(recipe, task, say=said.append)
+    assert labels_of(teacher) == LABELS and not said
+    inputs = next(task.evaluator.inputs())
+    np.testing.assert_allclose(
+        output_function(teacher)(inputs),
+        output_function(model)(inputs)[:, [1, 2, 0]],
+        atol=1e-4,
+    )
+
+
+def test_a_preset_does_not_say_whether_labels_exclude_each_other(tmp_path):
+    preset = tmp_path / "preset"
+    hub_preset(preset, labels=["a", "b", "c"])
+    lines = [
+        {"text": text, "label": [x for x in "abc" if x in text]}
+        for text in (row.split(",")[0] for row in rows_for(tmp_path))
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    entry = {"name": "mine", "kind": "multi_label", "train": "rows.jsonl"}
+    path = write_recipe(
+        tmp_path / "several.yaml",
+        {"task_source": str(preset)},
+        finetune={**FINETUNE, "tasks": [entry]},
+    )
+    recipe = config.load_recipe(path, [])
+    said = []
+    teacher = given_teacher.load_given_teacher(
+        recipe, load_task(recipe, "mine"), say=said.append
+    )
+    assert kind_of(teacher) == "multi_label"
+    assert said == [
+        f"{preset} does not say whether its labels exclude each other: they "
+        "are taken not to, as in mine."
+    ]
+
+
+def rows_for(folder):
+    write_rows(folder)
+    return rows_of(folder)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_preset_by_name(tmp_path, monkeypatch):
+    """Scored, kept, cut and taught from, without a download."""
+    preset = tmp_path / "preset"
+    hub_preset(preset, labels=["So-So", "BAD", "good"])
+
+    def download(handle, path):
+        if not (preset / path).is_file():
+            raise ValueError(f"{path} is not present in the model files")
+        return str(preset / path)
+
+    monkeypatch.setattr(kagglehub, "model_download", download)
+    teacher = {
+        "task_source": "bert_tiny_en_uncased_sst2",
+        "allow_chance_score": True,
+    }
+    write_rows(tmp_path)
+    path = write_recipe(tmp_path / "named.yaml", teacher)
+    given_files.check_given_files(config.load_recipe(path, []))
+    report = stages.run_recipe(open_run(path, tmp_path / "run"))
+    rows = {row["name"]: row for row in report["tasks"]["rows"]}
+    assert {"teacher", "student"} <= set(rows)
+    kept = tmp_path / "run/tasks/mine/teacher/seed_0/model.keras"
+    assert labels_of(models.load_task_model(kept)) == LABELS

@@ -12,6 +12,7 @@ from toy import randomize
 
 from keras_distil import config, data, export, losses, models
 from keras_distil.runs import given_predictions, run_folder, stages
+from keras_distil.runs.details import making
 from keras_distil.runs.details import schema as details
 from keras_distil.runs.more_text import add_unlabelled
 from keras_distil.runs.predict import predict_file
@@ -496,6 +497,54 @@ def test_rows_without_ids_and_unlabelled_text(case, tmp_path):
     inputs.pop("label_weight")
     live = case.teacher(inputs, training=False)
     np.testing.assert_allclose(outputs, live, rtol=1e-5, atol=1e-6)
+
+
+def predicted_case(kind, tokens, folder):
+    case = Case(kind, folder, tokens.with_name("teacher"))
+    case.predict()
+    return case
+
+
+def test_the_words_of_predictions_are_those_of_the_teacher(
+    shared_toy_recipe, tmp_path
+):
+    case = predicted_case("token_classification", shared_toy_recipe, tmp_path)
+    (planned,) = plan_row(case.keep(), "mine", "teacher")
+    tags, sure = making._answers_of(case.task, planned)
+    expected, wanted = case.task.evaluator.answers(case.teacher)
+    assert tags == expected and np.ptp(wanted) > 0.01
+    np.testing.assert_allclose(sure, wanted, atol=1e-6)
+
+
+def test_the_spans_of_predictions_are_those_of_the_teacher(
+    shared_toy_recipe, tmp_path
+):
+    case = predicted_case("span", shared_toy_recipe, tmp_path)
+    (planned,) = plan_row(case.keep(), "mine", "teacher")
+    found = making._answers_of(case.task, planned)
+    answers = case.task.evaluator.splits["dev"].answers(case.teacher)
+    assert found == [answer.text for answer in answers]
+    assert len(set(found)) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "unit"), [("token_classification", "words"), ("span", "questions")]
+)
+def test_disagreements_with_predictions_of_words_and_spans(
+    kind, unit, shared_toy_recipe, tmp_path
+):
+    case = predicted_case(kind, shared_toy_recipe, tmp_path)
+    run = run_folder.open_run(case.recipe, tmp_path / "run", QUIET)
+    stages.run_recipe(run)
+    found = details.read(run.folder / "tasks" / "mine" / "details.json")
+    assert found.disagreements.unit == unit
+    assert found.disagreements.decisions > 0
+    assert found.disagreements.count == len(found.disagreements.shown) or (
+        len(found.disagreements.shown) == 20
+    )
+    if kind == "token_classification":
+        assert list(found.classes)[:2] == ["teacher", "student"]
 
 
 @pytest.mark.slow

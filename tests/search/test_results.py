@@ -1,10 +1,13 @@
 """The summary, table and picture of a search."""
 
 import io
+import types
 
 import pytest
 import rich.console
 
+from keras_distil import config
+from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.search import results
 
 KEYS = ("distill.losses.soft_target.temperature", "student.layers")
@@ -70,6 +73,55 @@ def test_losses_and_tasks_are_reported_in_their_units():
     task = search(row("recipe", 0.5), trial("t", 0.6, 1.0, "last"), best=1)
     lines = " ".join(results.summary({**task, "objective": "rte"}))
     assert "60.00%" in lines and "no trial was chosen" not in lines
+
+
+def test_errors_of_a_task_are_shown_as_they_are():
+    """Inside, an error counts negative."""
+    rows = [row("recipe", -0.75), trial("trial_0", -0.5, 1.0, "first")]
+    found = search(*rows, best=1, objective="stars", is_error=True)
+    lines = " ".join(results.summary(found))
+    assert "objective: stars (error) (min)" in lines
+    assert "0.750 with the recipe's own values, 0.500 with those" in lines
+    assert "chosen for it: -0.250." in lines
+    made = rich.console.Console(file=io.StringIO(), width=150)
+    made.print(results.make_table(found))
+    text = made.file.getvalue()
+    assert "stars (error)" in text and "0.500" in text and "0.750" in text
+    for shown in (lines, text):
+        assert "%" not in shown and "-0.5" not in shown and "-50" not in shown
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"), [("mean_absolute_error", True), ("pearson", False)]
+)
+def test_the_objective_knows_errors(metric, expected):
+    entry = {"name": "stars", "kind": "regression", "train": "a.csv"}
+    recipe = types.SimpleNamespace(
+        finetune=FineTuneSection(tasks=[{**entry, "metric": metric}]),
+        search=config.SearchSection(
+            objective="stars",
+            space={"distill.batch_size": {"choices": [1, 2]}},
+        ),
+    )
+    assert results.counts_errors(recipe) is expected
+    recipe.finetune = None
+    assert results.counts_errors(recipe) is False
+
+
+def test_errors_are_drawn_as_they_are(tmp_path, monkeypatch):
+    drawn = []
+
+    def record(axes, columns):
+        drawn.append(columns)
+
+    monkeypatch.setattr(results, "_draw_axes", record)
+    rows = [row("recipe", -0.75), trial("t", -0.5, 1.0, "first")]
+    found = search(*rows, trial("u", -1.0, 1.0, "last"), is_error=True)
+    results.draw(found, tmp_path / "trials.png")
+    places, ticks = drawn[0][-1]
+    # The worst first.
+    assert places == [1.0, 0.0]
+    assert [text for _, text in ticks] == ["0.5", "0.625", "0.75", "0.875", "1"]
 
 
 @pytest.mark.parametrize(

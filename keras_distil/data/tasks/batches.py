@@ -40,6 +40,7 @@ class EncodedExamples:
         owners: int32, (examples,), the text that each window is of; None if
             every example is a whole text.
         cut: int, texts that were longer than `max_length` and lost their ends.
+        without_pieces: int, words of which the tokenizer makes nothing.
     """
 
     token_ids: np.ndarray
@@ -51,6 +52,7 @@ class EncodedExamples:
     weights: np.ndarray | None = None
     owners: np.ndarray | None = None
     cut: int = 0
+    without_pieces: int = 0
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -90,6 +92,7 @@ class EncodedExamples:
             weights=None if weights is None else weights[begin:end],
             owners=None,
             cut=0,
+            without_pieces=0,
         )
 
     @property

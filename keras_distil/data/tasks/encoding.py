@@ -102,7 +102,8 @@ def join_examples(parts: Iterable[EncodedExamples]) -> EncodedExamples:
     """Joins parts of a data set.
 
     Args:
-        parts: one or more, without labels and weights.
+        parts: one or more, without weights; all with labels, an array, or
+            none.
 
     Raises:
         ValueError: if there are no parts.
@@ -120,9 +121,17 @@ def join_examples(parts: Iterable[EncodedExamples]) -> EncodedExamples:
         token_ids=np.concatenate([part.token_ids for part in parts]),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         first_lengths=np.concatenate([part.first_lengths for part in parts]),
-        labels=None,
+        labels=_joined_labels(parts),
         pad_id=parts[0].pad_id,
         max_length=parts[0].max_length,
         owners=np.concatenate(owners).astype(np.int32) if owners else None,
         cut=sum(part.cut for part in parts),
+        without_pieces=sum(part.without_pieces for part in parts),
     )
+
+
+def _joined_labels(parts: Sequence[EncodedExamples]) -> np.ndarray | None:
+    labels = [
+        part.labels for part in parts if isinstance(part.labels, np.ndarray)
+    ]
+    return np.concatenate(labels) if labels else None

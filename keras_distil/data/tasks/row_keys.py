@@ -1,7 +1,7 @@
 """By what a file of predictions names the rows of a task."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,8 @@ class RowKeys:
         owners: int, (examples,), ascending, the row of each example; None if
             every example is a row.
         places: int, (3, pieces), for words: the word, counted through all
-            rows, the example and the position of a first piece. None for
-            others.
+            rows, the example and the position of a first piece; or a function
+            that returns this. None for others.
         counts: int, (rows,), the words of each row; None for others.
     """
 
@@ -30,12 +30,25 @@ class RowKeys:
     hashes: npt.NDArray[np.uint64]
     ids: npt.NDArray[np.uint64] | None = None
     owners: np.ndarray | None = None
-    places: np.ndarray | None = None
+    places: np.ndarray | Callable[[], np.ndarray] | None = None
     counts: np.ndarray | None = None
 
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.hashes)
+
+    def find_places(self) -> np.ndarray:
+        """Returns `places`.
+
+        Raises:
+            ValueError: if the rows are not of words.
+        """
+        if self.places is None or self.counts is None:
+            raise ValueError(
+                f"The part {self.name} must say where its words are to be "
+                "given predictions of words. Received: rows of texts."
+            )
+        return self.places() if callable(self.places) else self.places
 
     def windows(self, examples: int) -> np.ndarray:
         """Returns the first example of each row, and their number.

@@ -1,20 +1,28 @@
 """Questions and contexts with answers, from SQuAD's JSON and from tables."""
 
+import dataclasses
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_distil.data.tasks.columns import find_columns
+from keras_distil.data.tasks.dev_split import digests_of, text_digests
 from keras_distil.data.tasks.squad import (
     SquadAnswer,
     SquadExample,
     check_examples,
     read_squad,
+    refuse_ids,
 )
 from keras_distil.data.tasks.tables import Table
 
 SPAN_SUFFIXES = (".json",)
+# Questions that are in memory at a time.
+_BATCH = 1024
 
 
 def read_span_rows(
@@ -45,24 +53,132 @@ def read_span_rows(
         ValueError: if a file or a row is invalid, an answer is not in its
             context, or an id is there twice.
     """
-    examples: list[SquadExample] = []
-    names = []
+    read = _read(sources, columns, encoding, is_training=is_training)
+    examples, name = list(read), _name(sources)
+    if not examples:
+        raise _no_question(name)
+    check_examples(examples, name, require_answers=is_training)
+    return examples
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpanFiles:
+    """Training questions that are read again whenever they are used.
+
+    Attributes:
+        name: the files, for messages.
+        questions: uint64, (questions,), hashes of question and context.
+        contexts: uint64, (questions,), hashes of the contexts.
+        ids: uint64, (questions,), hashes of the ids.
+        examples: yields the questions, in the order of the files.
+    """
+
+    name: str
+    questions: np.ndarray
+    contexts: np.ndarray
+    ids: np.ndarray
+    examples: Callable[[], Iterator[SquadExample]]
+
+    def __len__(self) -> int:
+        """The number of questions."""
+        return len(self.ids)
+
+    def chosen(self, rows: np.ndarray) -> list[SquadExample]:
+        """Returns the questions where a bool of each is True, in memory."""
+        return list(itertools.compress(self.examples(), rows))
+
+
+def scan_span_files(
+    sources: Sequence[Path | Table],
+    columns: Mapping[str, Any],
+    *,
+    encoding: str = "utf-8",
+) -> SpanFiles:
+    """Reads training questions once, to check them; see `read_span_rows`.
+
+    Of tables, some questions at a time are in memory; SQuAD's files are there
+    one at a time.
+
+    Args:
+        sources: files of SQuAD's JSON, or tables.
+        columns: names of a table's columns, as in a recipe.
+        encoding: of SQuAD's files.
+
+    Raises:
+        ValueError: as for `read_span_rows`.
+    """
+
+    def examples() -> Iterator[SquadExample]:
+        return _read(sources, columns, encoding, is_training=True)
+
+    name, read = _name(sources), examples()
+    digests: list[tuple[np.ndarray, ...]] = []
+    while some := list(itertools.islice(read, _BATCH)):
+        check_examples(some, name, require_answers=True)
+        digests.append(
+            (
+                question_digests(some),
+                context_digests(some),
+                digests_of([each.id for each in some]),
+            )
+        )
+    if not digests:
+        raise _no_question(name)
+    questions, contexts, ids = map(np.concatenate, zip(*digests, strict=True))
+    order = np.argsort(ids, kind="stable")
+    repeated = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(repeated):
+        first = int(order[repeated].min())
+        example = next(itertools.islice(examples(), first, None))
+        refuse_ids([example.id] * len(repeated), f"{name}: ids are repeated")
+    return SpanFiles(name, questions, contexts, ids, examples)
+
+
+def question_digests(examples: Sequence[SquadExample]) -> np.ndarray:
+    """Returns hashes of question and context, uint64, (questions,)."""
+    return text_digests(
+        [example.question for example in examples],
+        [example.context for example in examples],
+    )
+
+
+def context_digests(examples: Sequence[SquadExample]) -> np.ndarray:
+    """Returns hashes of the contexts, uint64, (questions,)."""
+    return text_digests([example.context for example in examples])
+
+
+def _name(sources: Sequence[Path | Table]) -> str:
+    return ", ".join(
+        source.name if isinstance(source, Table) else f"'{source}'"
+        for source in sources
+    )
+
+
+def _no_question(name: str) -> ValueError:
+    return ValueError(
+        f"{name}: there must be a question or more. Received: none."
+    )
+
+
+def _read(
+    sources: Sequence[Path | Table],
+    columns: Mapping[str, Any],
+    encoding: str,
+    *,
+    is_training: bool,
+) -> Iterator[SquadExample]:
+    before = 0
     for source in sources:
+        examples: Iterable[SquadExample]
         if isinstance(source, Table):
-            examples += _from_table(source, columns, len(examples))
-            names.append(source.name)
+            examples = _from_table(source, columns, before)
         else:
-            examples += read_squad(
+            examples = read_squad(
                 source, require_answers=is_training, encoding=encoding
             )
-            names.append(f"'{source}'")
-    if not examples:
-        raise ValueError(
-            f"{', '.join(names)}: there must be a question or more. Received: "
-            "none."
-        )
-    check_examples(examples, ", ".join(names), require_answers=is_training)
-    return examples
+        for example in examples:
+            before += 1
+            yield example
 
 
 def _from_table(

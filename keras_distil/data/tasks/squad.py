@@ -319,16 +319,16 @@ def check_examples(
             f"their `answer_start`. The first is of question '{example.id}': "
             f"{answer.text!r} at {answer.start}, where {text!r} stands."
         )
-    _refuse(
+    refuse_ids(
         [id_ for id_, count in counted.items() if count > 1],
         f"{place}: ids are repeated",
     )
-    _refuse(
+    refuse_ids(
         [e.id for e in examples if e.is_impossible and e.answers],
         f"{place}: questions are marked impossible but have answers",
     )
     if require_answers:
-        _refuse(
+        refuse_ids(
             [e.id for e in examples if not (e.is_impossible or e.answers)],
             f"{place}: questions have no answer and are not marked impossible",
         )
@@ -338,13 +338,14 @@ def _check_version(
     examples: list[SquadExample], place: str, version: str
 ) -> None:
     if version == "1.1":
-        _refuse(
+        refuse_ids(
             [example.id for example in examples if example.is_impossible],
             f"{place}: questions are marked impossible, which version='1.1' "
             "does not allow; use version='2.0'",
         )
 
 
-def _refuse(ids: list[str], problem: str) -> None:
+def refuse_ids(ids: list[str], problem: str) -> None:
+    """Raises a `ValueError` if there are ids, which have a problem."""
     if ids:
         raise ValueError(f"{problem} ({len(ids)}, the first is '{ids[0]}').")

@@ -36,8 +36,10 @@ class _Shard(Section):
     examples: FileCount
     bytes: dict[str, FileCount]
     sha256: dict[str, str]
-    # Earlier files do not count texts that lost their ends.
+    # Earlier files count neither texts that lost their ends nor words without
+    # pieces.
     cut: FileCount = 0
+    without_pieces: FileCount = 0
 
 
 class _Manifest(Section):
@@ -162,7 +164,7 @@ class ExampleWriter:
                 )
                 for name in self._manifest.dtypes
             }
-            before, cut = examples, 0
+            before, cut, without_pieces = examples, 0, 0
             for piece in pieces:
                 # The first example begins at 0, and all end where the next
                 # one begins.
@@ -179,6 +181,7 @@ class ExampleWriter:
                     files[name].append(array.tobytes())
                 examples += len(piece)
                 cut += piece.cut
+                without_pieces += piece.without_pieces
                 tokens += len(piece.token_ids)
             for file in files.values():
                 file.flush()
@@ -188,6 +191,7 @@ class ExampleWriter:
                 bytes={name: file.size for name, file in files.items()},
                 sha256={name: file.sha256 for name, file in files.items()},
                 cut=cut,
+                without_pieces=without_pieces,
             )
         )
         self._write_manifest()
@@ -307,6 +311,7 @@ def open_examples(folder: Path, settings: Mapping[str, Any]) -> EncodedExamples:
         pad_id=manifest.pad_id,
         max_length=manifest.max_length,
         cut=sum(shard.cut for shard in manifest.shards),
+        without_pieces=sum(x.without_pieces for x in manifest.shards),
     )
 
 

@@ -1,10 +1,10 @@
 """Sentences as words with a tag each, from CoNLL files and tables."""
 
 import dataclasses
+import itertools
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from keras_distil.data.tasks.tables import Table
 from keras_distil.data.tasks.text_lines import read_lines
 
 CONLL_SUFFIXES = (".conll", ".bio", ".iob", ".iob2", ".iobes", ".txt")
+# Sentences that are in memory at a time.
+_BATCH = 1024
 # The word of the line between two documents in the files of CoNLL 2003.
 _DOCUMENT = "-DOCSTART-"
 
@@ -63,11 +65,7 @@ class WordRows:
             ValueError: if there are fewer than two.
         """
         tags = {tag for each in self.sentences for tag in each.tags or ()}
-        if len(tags) < 2:
-            raise ValueError(
-                f"{self.name}: a task must have two tags or more. Received: "
-                f"{sorted(tags)}."
-            )
+        _check_several(self.name, sorted(tags))
         return tuple(sorted(tags))
 
     def chosen(self, rows: np.ndarray) -> "WordRows":
@@ -79,12 +77,65 @@ class WordRows:
 
     def remarks(self) -> list[str]:
         """Lines on sentences that are left out."""
-        total = len(self) + sum(self.left_out.values())
-        return [
-            f"{count:,} of the {total:,} sentences of {self.name} {reason} and "
-            f"{'is' if count == 1 else 'are'} left out."
-            for reason, count in self.left_out.items()
-        ]
+        return _tell_left_out(self.name, len(self), self.left_out)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WordFiles:
+    """Sentences that are read again whenever they are used.
+
+    Attributes:
+        name: the files, for messages.
+        digests: uint64, (sentences,), hashes of their words.
+        counts: int64, (sentences,), their words.
+        tags: all tags, sorted.
+        left_out: numbers of sentences that are not used, by reason.
+        sentences: yields the usable sentences, in the order of the files.
+    """
+
+    name: str
+    digests: np.ndarray
+    counts: np.ndarray
+    tags: tuple[str, ...]
+    left_out: Mapping[str, int]
+    sentences: Callable[[], Iterator[Sentence]]
+
+    def __len__(self) -> int:
+        """The number of sentences."""
+        return len(self.digests)
+
+    def chosen(self, rows: np.ndarray) -> WordRows:
+        """Returns the sentences where a bool of each is True, in memory."""
+        read = zip(self.sentences(), rows, strict=True)
+        return WordRows(
+            name=self.name,
+            sentences=[each for each, is_chosen in read if is_chosen],
+            digests=self.digests[rows],
+            left_out={},
+        )
+
+    def remarks(self) -> list[str]:
+        """Lines on sentences that are left out."""
+        return _tell_left_out(self.name, len(self), self.left_out)
+
+
+def _check_several(name: str, tags: Sequence[str]) -> None:
+    if len(tags) < 2:
+        raise ValueError(
+            f"{name}: a task must have two tags or more. Received: "
+            f"{list(tags)}."
+        )
+
+
+def _tell_left_out(
+    name: str, kept: int, left_out: Mapping[str, int]
+) -> list[str]:
+    total = kept + sum(left_out.values())
+    return [
+        f"{count:,} of the {total:,} sentences of {name} {reason} and "
+        f"{'is' if count == 1 else 'are'} left out."
+        for reason, count in left_out.items()
+    ]
 
 
 def read_word_rows(
@@ -111,27 +162,100 @@ def read_word_rows(
         ValueError: if there are none, a line has another number of columns, or
             a sentence another number of tags than of words.
     """
-    sentences: list[Sentence] = []
-    for source in sources:
-        if isinstance(source, Table):
-            sentences += _from_table(source, columns, needs_tags)
-        else:
-            sentences += _from_conll(source, encoding)
+    kept: list[Sentence] = []
+    files = _scan(
+        sources, columns, encoding, needs_tags=needs_tags, keep=kept.append
+    )
+    return WordRows(files.name, kept, files.digests, files.left_out)
+
+
+def scan_word_files(
+    sources: Sequence[Path | Table],
+    columns: Mapping[str, Any],
+    *,
+    encoding: str = "utf-8",
+    labels: Sequence[str] | None = None,
+) -> WordFiles:
+    """Reads sentences once, to check them; see `read_word_rows`.
+
+    Memory grows by some bytes per sentence.
+
+    Args:
+        sources: as for `read_word_rows`.
+        columns: names of a table's columns, as in a recipe.
+        encoding: of CoNLL files.
+        labels: the only tags that are allowed; None allows all.
+
+    Raises:
+        ValueError: as for `read_word_rows`; or if a tag is not allowed, or
+            there are fewer than two.
+    """
+    check = check_tags_of(labels)
+    files = _scan(sources, columns, encoding, needs_tags=True, keep=check)
+    _check_several(files.name, files.tags)
+    return files
+
+
+def check_tags_of(
+    labels: Sequence[str] | None,
+) -> Callable[[Sentence], None]:
+    """Returns a function that refuses a sentence with another tag."""
+    known = None if labels is None else set(labels)
+
+    def check(sentence: Sentence) -> None:
+        for tag in sentence.tags or ():
+            if known is not None and tag not in known:
+                raise ValueError(
+                    f"{sentence.where}: the tag must be one of "
+                    f"{list(labels or ())!r:.200}. Received: {tag!r:.60}."
+                )
+
+    return check
+
+
+def _scan(
+    sources: Sequence[Path | Table],
+    columns: Mapping[str, Any],
+    encoding: str,
+    *,
+    needs_tags: bool,
+    keep: Callable[[Sentence], None],
+) -> WordFiles:
+    """Reads all sentences, and calls a function with each usable one."""
+
+    def sentences() -> Iterator[Sentence]:
+        for source in sources:
+            if isinstance(source, Table):
+                yield from _from_table(source, columns, needs_tags)
+            else:
+                yield from _from_conll(source, encoding)
+
+    digests, counts, empty = [], [], 0
+    tags: set[str] = set()
+    read = sentences()
+    while some := list(itertools.islice(read, _BATCH)):
+        kept = [each for each in some if each.words]
+        empty += len(some) - len(kept)
+        for each in kept:
+            keep(each)
+            tags.update(each.tags or ())
+        digests.append(text_digests([" ".join(each.words) for each in kept]))
+        counts += [len(each.words) for each in kept]
     name = ", ".join(
         source.name if isinstance(source, Table) else f"'{source}'"
         for source in sources
     )
-    kept = [each for each in sentences if each.words]
-    if not kept:
+    if not counts:
         raise ValueError(
             f"{name}: there must be a sentence or more. Received: none."
         )
-    left_out = Counter({"have no words": len(sentences) - len(kept)})
-    return WordRows(
+    return WordFiles(
         name=name,
-        sentences=kept,
-        digests=text_digests([" ".join(each.words) for each in kept]),
-        left_out={why: count for why, count in left_out.items() if count},
+        digests=np.concatenate(digests),
+        counts=np.array(counts),
+        tags=tuple(sorted(tags)),
+        left_out={"have no words": empty} if empty else {},
+        sentences=lambda: (each for each in sentences() if each.words),
     )
 
 

@@ -172,6 +172,7 @@ class _Builder:
                 max_length=self._length,
                 owners=np.array(self._owners, np.int32),
                 cut=self._cut,
+                without_pieces=self._without,
             ),
             counts=np.array(self._counts, np.int64),
             words=word[best],

@@ -12,6 +12,7 @@ from keras_distil.models.embedded import EMBEDDED, EMBEDDED_BASE
 from keras_distil.models.hub import HUB_SCHEME
 from keras_distil.models.labels import labels_of
 from keras_distil.models.model_paths import check_model_path, is_preset
+from keras_distil.models.presets import fetch_preset
 from keras_distil.models.shape import EncoderShape, encoder_shape
 from keras_distil.models.task_model import kind_of
 from keras_distil.planning.proposal.found import FoundTask
@@ -47,7 +48,8 @@ def find_teacher(source: str) -> FoundTeacher:
     """Looks at a teacher.
 
     Args:
-        source: "embedded", a folder, or `hf://organisation/name`.
+        source: "embedded", a folder, `hf://organisation/name`, or a KerasHub
+            preset by name.
 
     Raises:
         FileNotFoundError: if there is no such teacher.
@@ -75,12 +77,16 @@ def _directory_of(source: str) -> Path:
         path = models.checkpoint_directory(source)
         if path is not None:
             return path
+    preset = fetch_preset(source)
+    if preset is not None:
+        return preset
     path = Path(source).expanduser()
     check_model_path(path)
     if not path.is_dir():
         raise ValueError(
             "`--teacher` must have its tokenizer beside it: embedded, a folder "
-            f"of Hugging Face or KerasHub, or {HUB_SCHEME}organisation/name. "
+            f"of Hugging Face or KerasHub, {HUB_SCHEME}organisation/name, or a "
+            "KerasHub preset. "
             f"Received: {source}. Export the model to such a folder."
         )
     return path

@@ -34,7 +34,10 @@ from keras_distil.runs.details.schema import (
     LengthScores,
     TaskDetails,
 )
-from keras_distil.runs.given_predictions import split_examples
+from keras_distil.runs.given_predictions import (
+    split_examples,
+    stored_outputs,
+)
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.score_table import ELMO, STUDENT, TEACHER
 from keras_distil.runs.sections import finetune_section
@@ -134,9 +137,15 @@ def _answers_of(task: BuiltTask, planned: TaskTraining) -> Any:
     """
     evaluator = task.evaluator
     path = planned.folder / MODEL_FILE
-    if not path.is_file():
-        return read_outputs(planned, list(evaluator.labels))
-    model = load_task_model(path)
+    if path.is_file():
+        model = load_task_model(path)
+    else:
+        kept = read_outputs(planned, list(evaluator.labels))
+        if kept is None or isinstance(evaluator, TextTaskEvaluator):
+            return kept
+        # Of words and spans, the outputs of all tokens are kept.
+        (examples,) = _parts(evaluator)
+        model = stored_outputs(examples, np.split(kept, examples.starts[1:-1]))
     if isinstance(evaluator, WordTaskEvaluator):
         return evaluator.answers(model)
     if isinstance(evaluator, evaluation.GLUEEvaluator | TextTaskEvaluator):

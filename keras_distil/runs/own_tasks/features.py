@@ -33,8 +33,9 @@ def keep_examples(
     """Writes sets of examples to disk, unless they are there already.
 
     Args:
-        parts: a set's name and some of its examples, without labels; read only
-            if they are not on disk. Owners count the texts of a part.
+        parts: a set's name and some of its examples, perhaps with an array of
+            labels; read only if they are not on disk. Owners count the texts
+            of a part.
         names: names of the sets, each of which has a part or more.
         folder: where the sets are kept; None for memory.
         settings: JSON data on which the examples depend.

@@ -1,6 +1,7 @@
 """What the tasks of all kinds that are read from files have in common."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from keras_distil.data.tasks.tables import (
     suffix_of,
 )
 from keras_distil.data.tasks.word_rows import CONLL_SUFFIXES
+from keras_distil.data.vocabulary import tokenizer_hash
 from keras_distil.evaluation.task_files import TaskEvaluator
 from keras_distil.runs.sections import finetune_section
 
@@ -60,7 +62,11 @@ class Loader:
 
     Attributes:
         remarks: what the user should know of the data.
+        held_out: bool, (rows,), the rows of `train` that are development rows;
+            set by `read`.
     """
+
+    held_out: np.ndarray
 
     def __init__(self, recipe: config.Recipe, entry: OwnTask) -> None:
         self.entry = entry
@@ -114,6 +120,25 @@ class Loader:
             return [[self.entry.tfds, split, 0] for split in paths]
         found = [(path, path.stat()) for path in self._files(paths)]
         return [[str(x), stat.st_size, stat.st_mtime_ns] for x, stat in found]
+
+    def identity(
+        self, tokenizer: tokenizers.Tokenizer, rows: np.ndarray, version: int
+    ) -> dict[str, Any]:
+        """Returns what encoded training rows of every kind depend on.
+
+        Args:
+            tokenizer: tokenizer of the models.
+            rows: hashes of the rows, those held out among them.
+            version: of the code that encodes.
+        """
+        digest = hashlib.sha256(rows.tobytes())
+        digest.update(np.packbits(self.held_out).tobytes())
+        return {
+            "version": version,
+            "files": self.stamps(self.entry.train),
+            "rows": digest.hexdigest(),
+            "tokenizer": tokenizer_hash(tokenizer),
+        }
 
     def count(self, rows: int, what: str = "rows") -> None:
         """Remarks that a part is small."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from keras_distil.data.tasks.text_rows import (
     read_text_rows,
 )
 from keras_distil.data.tokenize import token_dtype
-from keras_distil.data.vocabulary import tokenizer_hash, vocabulary_size
+from keras_distil.data.vocabulary import vocabulary_size
 from keras_distil.evaluation.task_files import (
     DEV,
     TextSplit,
@@ -177,14 +176,9 @@ class TextLoader(Loader):
 
     def _identity(self, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
         """Returns what the encoded texts depend on."""
-        rows = hashlib.sha256(self.train.digests.tobytes())
-        rows.update(np.packbits(self.held_out).tobytes())
         return {
-            "version": _VERSION,
-            "files": self.stamps(self.entry.train),
+            **self.identity(tokenizer, self.train.digests, _VERSION),
             "columns": [columns for _, columns, _ in self.train.tables],
-            "rows": rows.hexdigest(),
-            "tokenizer": tokenizer_hash(tokenizer),
             "max_length": self.settings.max_length,
             "stride": self.entry.stride,
         }

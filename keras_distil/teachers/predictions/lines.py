@@ -52,8 +52,8 @@ class _Writer:
     def __init__(self, keys: RowKeys, kind: str, names: Sequence[str]) -> None:
         self._kind, self._names = kind, names
         if keys.places is not None and keys.counts is not None:
-            order = np.argsort(keys.places[1], kind="stable")
-            self._places = keys.places[:, order]
+            places = keys.find_places()
+            self._places = places[:, np.argsort(places[1], kind="stable")]
             self._counts = keys.counts
             self._first = np.cumsum(keys.counts) - keys.counts
 

@@ -73,17 +73,12 @@ class _Pieces:
     """Puts the outputs of words to their first pieces."""
 
     def __init__(self, keys: RowKeys) -> None:
-        if keys.places is None or keys.counts is None:
-            raise ValueError(
-                f"The part {keys.name} must say where its words are to be "
-                "given predictions of words. Received: rows of texts."
-            )
-        words, examples, positions = keys.places
+        words, examples, positions = keys.find_places()
         order = np.argsort(examples, kind="stable")
         self._words, self._positions = words[order], positions[order]
         self._examples = examples[order]
-        self._counts = keys.counts
-        self._first = np.cumsum(keys.counts) - keys.counts
+        self._counts = np.asarray(keys.counts)
+        self._first = np.cumsum(self._counts) - self._counts
         self._part = keys.name
 
     def spread(

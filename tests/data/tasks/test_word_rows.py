@@ -8,9 +8,10 @@ import pytest
 import tokenizers
 from toy import byte_level_tokenizer
 
+from keras_distil.data.tasks import word_rows
 from keras_distil.data.tasks.batches import IGNORED
 from keras_distil.data.tasks.tables import open_table
-from keras_distil.data.tasks.word_rows import read_word_rows
+from keras_distil.data.tasks.word_rows import read_word_rows, scan_word_files
 from keras_distil.data.tasks.words import encode_words
 
 CONLL = """-DOCSTART- -X- O O
@@ -98,6 +99,38 @@ def test_bad_rows_of_tables(tmp_path):
         ValueError, match=r"two tags or more. Received: \['O'\]"
     ):
         read_word_rows([tmp_path / "a.conll"], {}).tags()
+
+
+def test_files_are_read_again_when_they_are_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(word_rows, "_BATCH", 1)
+    first, second = tmp_path / "a.conll", tmp_path / "b.conll"
+    first.write_text("EU B-ORG\nrejects O\n\nGerman B-MISC\ncall O\n")
+    second.write_text("a O\n")
+    sources = [first, second]
+    files = scan_word_files(sources, {})
+    rows = read_word_rows(sources, {})
+    assert files.name == rows.name and files.tags == rows.tags()
+    assert len(files) == 3 and list(files.counts) == [2, 2, 1]
+    np.testing.assert_array_equal(files.digests, rows.digests)
+    for _ in range(2):
+        assert list(files.sentences()) == rows.sentences
+    chosen = np.array([False, True, True])
+    assert files.chosen(chosen).sentences == rows.sentences[1:]
+    with pytest.raises(
+        ValueError, match=r"a.conll', line 4: the tag must be one of .*'B-MISC'"
+    ):
+        scan_word_files(sources, {}, labels=["O", "B-ORG"])
+    with pytest.raises(
+        ValueError, match=r"two tags or more. Received: \['O'\]"
+    ):
+        scan_word_files([second], {})
+    table = tmp_path / "c.jsonl"
+    table.write_text('{"tokens": [], "tags": []}\n{"tokens": "a", "tags": "b"}')
+    files = scan_word_files([first, open_table(table)], {})
+    assert len(files) == 3 and files.remarks() == [
+        f"1 of the 4 sentences of '{first}', '{table}' have no words and is "
+        "left out."
+    ]
 
 
 # === Word pieces ===

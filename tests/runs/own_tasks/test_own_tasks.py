@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import types
 
 import numpy as np
 import pytest
@@ -15,8 +16,15 @@ from keras_distil.evaluation.entities import count_entities
 from keras_distil.evaluation.outputs import output_function
 from keras_distil.evaluation.task_metrics import entity_f1
 from keras_distil.models.task_model import kind_of
-from keras_distil.runs import preflight, run_folder, stages, task_evaluation
+from keras_distil.runs import (
+    exports,
+    preflight,
+    run_folder,
+    stages,
+    task_evaluation,
+)
 from keras_distil.runs.tasks import load_task
+from keras_distil.search.trials import RecipeTrials
 from keras_distil.utils.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
@@ -232,6 +240,36 @@ def model_of(toy_teacher, kind, outputs, labels=None):
 def load(tmp_path, toy_teacher, entry, **settings):
     path = write_recipe(tmp_path, toy_teacher, entry, **settings)
     return load_task(config.load_recipe(path, []), "mine")
+
+
+def test_errors_are_positive_wherever_they_are_seen(toy_teacher, tmp_path):
+    entry = entry_of("numbers", tmp_path)
+    path = write_recipe(tmp_path, toy_teacher, entry)
+    recipe = config.load_recipe(path, [])
+    task = load_task(recipe, "mine")
+    assert task.shown(-0.25) == "0.250"
+    assert task.logged("score", -0.25) == {"error": 0.25}
+    assert task.logged_name == "dev_error"
+    # What the export gate compares, says and keeps.
+    compared, _ = exports._task_examples(recipe, "mine")
+    assert compared.is_error and compared.scored is None
+    # What TensorBoard has of a trial of a search.
+    trials = types.SimpleNamespace(
+        recipe=types.SimpleNamespace(
+            search=types.SimpleNamespace(objective="mine")
+        ),
+        _task=task,
+    )
+    logged = RecipeTrials._logged(trials, {"check_mlm_loss": 2.0, "mine": -0.5})
+    assert logged == {"check_mlm_loss": 2.0, "mine_error": 0.5}
+    # A score stays what it is.
+    path = write_recipe(tmp_path, toy_teacher, {**entry, "metric": "pearson"})
+    task = load_task(config.load_recipe(path, []), "mine")
+    assert task.shown(0.25) == "25.0"
+    assert task.logged("score", 0.25) == {"score": 0.25}
+    assert task.logged_name == "dev_score"
+    trials._task = task
+    assert RecipeTrials._logged(trials, {"mine": 0.5}) == {"mine": 0.5}
 
 
 def test_scores_are_those_of_single_texts(toy_teacher, tmp_path):
