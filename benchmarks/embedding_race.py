@@ -34,8 +34,8 @@ LAYERS = [0, 2, 4]
 LEARNING_RATE = 1e-4  # sentence-transformers' example
 WEIGHT_DECAY = 0.01
 # PyTorch divides the second moment by its bias correction before it adds
-# epsilon, Keras afterwards, which makes an equal one larger: thirty times in the
-# first update. The gradients of this loss are as small as that.
+# epsilon, Keras afterwards, which makes an equal one larger, thirty times in
+# the first update. The gradients of this loss are as small as that.
 EPSILON = 1e-6
 KERAS_EPSILON = 1e-8
 MAX_NORM = 1.0

@@ -46,6 +46,12 @@ def test_the_gradient_is_that_of_the_objective():
         assert found[at] == pytest.approx((above - below) / 2e-6, abs=1e-8)
 
 
+@pytest.fixture(autouse=True)
+def _small_steps(monkeypatch):
+    """Few rows at a time, which are enough for eight coordinates."""
+    monkeypatch.setattr(directions, "_BATCH", 128)
+
+
 @pytest.mark.parametrize("cuts", [(3,), (2, 5)])
 def test_cut_vectors_keep_cosines_better_than_components(cuts):
     vectors, others = make_vectors(3_000), make_vectors(200, seed=1)

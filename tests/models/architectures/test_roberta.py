@@ -452,13 +452,6 @@ def test_a_tokenizer_of_another_family(folder, toy_teacher, tmp_path, capsys):
     assert message in error
 
 
-def test_string_signatures_are_refused_with_a_note(folder, tmp_path):
-    report = export.export_saved_model(
-        models.load_teacher(folder), tmp_path / "server"
-    )
-    assert report.note is not None and "token" in report.note
-
-
 # === A real one ===
 
 
