@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-# Words that are remembered. With their ids they take some 30 MB.
-_MOST = 2**17
+# Words that are remembered. With their ids they take about as much memory as a
+# table takes on disk.
+_MOST = 2**15
 _BERT = "BertPreTokenizer"
 
 
