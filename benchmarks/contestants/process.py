@@ -66,7 +66,9 @@ class Contestant:
                 "TF_CPP_MIN_LOG_LEVEL": "2",
                 **_without_limits(),
                 **PROCESSORS[processor],
-                "PYTHONPATH": here,
+                "PYTHONPATH": os.pathsep.join(
+                    filter(None, [here, os.environ.get("PYTHONPATH")])
+                ),
             },
         )
 
