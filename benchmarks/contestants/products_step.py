@@ -1,5 +1,6 @@
 """Rates of matrix products by one library, to which steps are compared."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -63,10 +64,11 @@ def _tensorflow(*, jit_compile: bool) -> tuple[dict[str, Callable], Product]:
     import tensorflow as tf
 
     product = tf.function(tf.matmul, jit_compile=jit_compile)
-    return {
-        "float32": tf.constant,
-        "mixed_bfloat16": lambda x: tf.cast(x, tf.bfloat16),
-    }, lambda one, other: product(one, other)[:1, :1].numpy()
+    casts: dict[str, Callable] = {"float32": tf.constant}
+    # Limited to AVX2, oneDNN has no such kernel, which ends the process.
+    if not os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        casts["mixed_bfloat16"] = lambda x: tf.cast(x, tf.bfloat16)
+    return casts, lambda one, other: product(one, other)[:1, :1].numpy()
 
 
 def pytorch_products() -> tuple[dict[str, Callable], Product, str]:
@@ -74,14 +76,11 @@ def pytorch_products() -> tuple[dict[str, Callable], Product, str]:
     import torch
 
     torch.set_grad_enabled(False)
-    return (
-        {
-            "float32": torch.from_numpy,
-            "mixed_bfloat16": lambda x: torch.from_numpy(x).bfloat16(),
-        },
-        torch.matmul,
-        torch.backends.cpu.get_cpu_capability(),
-    )
+    casts: dict[str, Callable] = {"float32": torch.from_numpy}
+    # Limited to AVX2, it takes minutes.
+    if not os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        casts["mixed_bfloat16"] = lambda x: torch.from_numpy(x).bfloat16()
+    return casts, torch.matmul, torch.backends.cpu.get_cpu_capability()
 
 
 LIBRARIES = {
