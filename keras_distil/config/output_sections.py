@@ -24,9 +24,9 @@ ExportFormat: TypeAlias = Literal[
     "onnx",
     "static_table",
 ]
+EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 # The rows that a run of embeddings makes itself.
 OWN_ROWS = ("teacher", "student before", "student", "student, int8")
-EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 # Its place is taken by exports of sentence embedders, in every format.
 EARLIER_FORMAT = "sentence_embedding"
 EARLIER_FORMAT_MESSAGE = (

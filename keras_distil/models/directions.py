@@ -105,7 +105,7 @@ def _learned(
         moved /= np.sqrt(spread / (1 - _BETAS[1] ** step)) + _EPSILON
         directions, triangle = np.linalg.qr(directions - rate * moved)
         # A decomposition may turn directions around.
-        directions *= np.sign(np.diag(triangle))
+        directions *= np.where(np.diag(triangle) < 0.0, -1.0, 1.0)
     return directions
 
 

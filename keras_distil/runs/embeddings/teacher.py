@@ -172,7 +172,9 @@ def keep_vectors(
         )
     if recipe.teacher.dimension is not None:
         if cuts := cut_sizes(distill_section(recipe)):
-            run.progress.say("Turn the teacher's vectors for cut ones")
+            run.progress.say(
+                "Turn the teacher's vectors for being cut (about half a minute)"
+            )
         cached = teachers.CachedEmbeddingTeacher(
             folder, recipe.teacher.dimension, cuts
         )
