@@ -43,6 +43,8 @@ _CHARTS = {
     },
     "How fast is it?": {"tokens per second": r"^step/tokens_per_second$"},
 }
+# The name of an event file begins with the second it was opened in.
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d+)\.")
 _NUMBER_OR_SPACE = re.compile(r"_\d+\b|\s+")
 # A file in the training's folder with a hash that identifies the training.
 _OWNER = "training.sha256"
@@ -356,10 +358,10 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _writer(self, run: str) -> tf.summary.SummaryWriter:
         if run not in self._writers:
+            self._purge_later_points(run)
             self._writers[run] = tf.summary.create_file_writer(
                 str(self.log_dir / run)
             )
-            self._purge_later_points(run)
         return self._writers[run]
 
     def _writing(self, run: str) -> AbstractContextManager[None]:
@@ -370,17 +372,36 @@ class TensorBoard(keras.callbacks.Callback):
         folder = self.log_dir / run
         if not self._first_step or not folder.is_dir():
             return
+        # TensorBoard reads a folder's files in the order of their names: the
+        # second, then the host. This one has to sort after the existing files
+        # and before the next.
+        _wait_for_a_second_after(folder)
         now = time.time()
         event = event_pb2.Event(
             wall_time=now,
             step=self._first_step + 1,
             session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
         )
-        # TensorBoard reads a folder's files in the order of their names. This
-        # one sorts after the existing ones and before the next.
         name = f"events.out.tfevents.{int(now):010d}.-restart"
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
+            # TensorBoard takes the first start in a folder for the training's
+            # own, and drops points only at the ones after it.
             writer.write(event.SerializeToString())
+            writer.write(event.SerializeToString())
+
+
+def _wait_for_a_second_after(folder: Path) -> None:
+    """Returns once a new event file would have a later second in its name."""
+    seconds = [
+        int(found[1])
+        for path in folder.iterdir()
+        if (found := _EVENT_FILE.match(path.name))
+    ]
+    last = max(seconds, default=0)
+    now = time.time()
+    # A clock that was set back is not waited for.
+    if int(now) == last:
+        time.sleep(last + 1 - now)
 
 
 def _scalars(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
