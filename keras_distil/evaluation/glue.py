@@ -36,8 +36,8 @@ from keras_distil.models.labels import labels_of
 class GLUEEvaluator:
     """Scores models on the development sets of a GLUE task.
 
-    A model's classes are matched with the task's by name, see
-    `models.labels_of`; without names they are in the task's order.
+    A model's classes are matched with the task's by their names, where it has
+    names, as models of Hugging Face have; else they are in the task's order.
 
     Args:
         task: the task, or its name, such as "cola".
