@@ -254,6 +254,10 @@ def write(path: Path, drawn: str | Sequence[str]) -> Path:
             "aria-label": labels,
         },
     )
+    style = ElementTree.SubElement(whole, "style")
+    style.text = (
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {svg.DARK} }} }}"
+    )
     top = 0.0
     for part, (own_width, own_height) in zip(parts, sizes, strict=True):
         del part.attrib["role"]

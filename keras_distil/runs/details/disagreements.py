@@ -112,11 +112,13 @@ def of_numbers(
         outputs: float32, (texts, 1), of teacher and student.
     """
     one, other = outputs[TEACHER][:, 0], outputs[STUDENT][:, 0]
-    differing = _strongest_first(one != other, np.abs(one - other))
+    distances = np.abs(one - other)
+    differing = _strongest_first(one != other, distances)
     return Disagreements(
         count=len(differing),
         decisions=len(labels),
         unit="texts",
+        mean_difference=float(distances.mean(dtype=np.float64)),
         shown=[
             Disagreement(
                 **_text(texts, number),

@@ -88,11 +88,16 @@ class Disagreements(Section):
         decisions: out of how many answers.
         unit: what an answer is for, such as "texts".
         shown: the most confident ones, the most confident first.
+        mean_difference: how far numbers are apart on average, over all
+            answers; None for other answers.
     """
 
     count: StepCount
     decisions: Count
     unit: str
+    mean_difference: (
+        Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None
+    ) = None
     shown: Annotated[list[Disagreement], Field(max_length=100)]
 
 

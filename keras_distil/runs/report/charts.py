@@ -18,7 +18,7 @@ from keras_distil.utils.markdown import visible
 WIDTH = 4.6
 # Distinguishable for colour-blind readers; dashes tell them apart in print.
 _COLORS = {
-    score_table.TEACHER: "#555555",
+    score_table.TEACHER: svg.GREY,
     score_table.STUDENT: "#0072b2",
     score_table.BASELINE: "#d55e00",
     "student before": "#56b4e9",
@@ -155,7 +155,7 @@ def draw_similarity(
         )
         axes = figure.add_subplot()
         axes.pcolormesh(
-            grid, vmin=0.0, vmax=1.0, edgecolors="white", linewidth=0.8
+            grid, vmin=0.0, vmax=1.0, edgecolors=svg.PAPER, linewidth=0.8
         )
         for name, count, axis in (
             ("teacher's", rows, axes.yaxis),

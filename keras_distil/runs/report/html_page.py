@@ -4,6 +4,7 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
+from keras_distil.runs.report import svg
 from keras_distil.utils.markdown import visible
 
 
@@ -55,7 +56,7 @@ def html_document(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{escape(title) or 'Report'}</title>",
-        f"<style>{_STYLE}</style>",
+        f"<style>{_CHARTS}{_STYLE}</style>",
         "</head>",
         "<body>",
         "<header>",
@@ -133,6 +134,11 @@ def escape_lines(text: str) -> str:
     return "\n".join(lines)
 
 
+# The colours of charts; on paper those of a light page.
+_CHARTS = f"""
+:root {{ {svg.LIGHT} }}
+@media screen and (prefers-color-scheme: dark) {{ :root {{ {svg.DARK} }} }}
+"""
 _STYLE = """
 :root {
   --text: #1c2430; --soft: #566070; --line: #d5dae1; --back: #ffffff;
@@ -185,8 +191,8 @@ sup { line-height: 0; }
 .charts, .samples { display: grid; gap: 1rem; margin: 0; padding: 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 figure { margin: 0; max-width: 34rem; }
-/* The lines and words of a chart are dark. */
-figure svg { display: block; width: 100%; height: auto; background: #fff;
+figure svg { display: block; width: 100%; height: auto;
+  background: var(--paper);
   border: 1px solid var(--line); border-radius: 0.25rem; }
 .samples { list-style: none; }
 .samples > li { border: 1px solid var(--line); border-radius: 0.25rem;

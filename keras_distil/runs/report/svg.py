@@ -8,6 +8,19 @@ from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
 
+# What is drawn in these colours has the page's own instead, which differ in the
+# dark. Words on a coloured cell are drawn in others, and stay as they are.
+PAPER, GREY = "#fdfdfd", "#555556"
+_INK, _GRID = "#020202", "#b3b3b4"
+_BY_PAGE = {
+    PAPER: "var(--paper, #ffffff)",
+    _INK: "var(--ink, #000000)",
+    _GRID: "var(--grid, #b0b0b0)",
+    GREY: "var(--grey, #555555)",
+}
+# The page's colours, as CSS.
+LIGHT = "--paper: #ffffff; --ink: #1c2430; --grid: #d5dae1; --grey: #555555;"
+DARK = "--paper: #1a2028; --ink: #e6e9ee; --grid: #3a4350; --grey: #b3bcc8;"
 # Text stays text and is never read as a formula, and the same figure always
 # gives the same file.
 _SETTINGS = {
@@ -21,7 +34,14 @@ _SETTINGS = {
     "axes.spines.right": False,
     "legend.fontsize": 9.0,
     "legend.frameon": False,
-    "figure.facecolor": "white",
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _GRID,
     "figure.constrained_layout.h_pad": 0.08,
     "figure.constrained_layout.w_pad": 0.08,
 }
@@ -66,6 +86,8 @@ def inline(figure: Any, *, label: str, prefix: str) -> str:
         # Fonts are inherited from the root element.
         css = _FONT.sub(r"font-size: \1px", element.get("style", ""))
         css = _FAMILY.sub("", css)
+        for color, of_the_page in _BY_PAGE.items():
+            css = css.replace(color, of_the_page)
         if css:
             element.set("style", css)
         if "d" in element.attrib:

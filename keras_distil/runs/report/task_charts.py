@@ -51,7 +51,7 @@ def draw_confusions(
             vmin=0.0,
             vmax=1.0,
             cmap="Blues",
-            edgecolors="white",
+            edgecolors=svg.PAPER,
             linewidth=0.8,
         )
         places = np.arange(count) + 0.5

@@ -260,15 +260,18 @@ def _confusions(found: Confusions, prefix: str) -> Iterator[str]:
 def _disagreements(found: Disagreements) -> Iterator[str]:
     yield "<h3>Where teacher and student disagree</h3>"
     samples = found.shown[:_SAMPLES]
-    shown = ""
-    if len(samples) < found.count:
-        shown = f" The {len(samples)} most confident ones:"
-    yield _notes(
-        [
+    order = "most confident ones"
+    if found.mean_difference is None:
+        said = (
             f"On {found.count:,} of {found.decisions:,} {found.unit} "
-            f"({100 * found.count / found.decisions:.1f}%).{shown}"
-        ]
-    )
+            f"({100 * found.count / found.decisions:.1f}%)."
+        )
+    else:
+        said = f"By {found.mean_difference:.4g} on average."
+        order = "largest differences"
+    if len(samples) < found.count:
+        said += f" The {len(samples)} {order}:"
+    yield _notes([said])
     if samples:
         items = "\n".join(f"<li>{_item(each)}</li>" for each in samples)
         yield f'<ul class="samples">\n{items}\n</ul>'
@@ -357,7 +360,12 @@ def _card_classes(details: TaskDetails) -> Iterator[str]:
     yield _markdown(class_table(details, most))
     yield from map(markdown.escape, class_notes(details, most))
     found = details.disagreements
-    if found is not None:
+    if found is not None and found.mean_difference is not None:
+        yield (
+            f"Teacher and student differ by {found.mean_difference:.4g} on "
+            "average."
+        )
+    elif found is not None:
         yield (
             f"Teacher and student disagree on {found.count:,} of "
             f"{found.decisions:,} {found.unit}."

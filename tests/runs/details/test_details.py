@@ -14,7 +14,7 @@ from toy import randomize
 from keras_distil import config, models
 from keras_distil.evaluation.outputs import output_function
 from keras_distil.runs import exports, run_folder
-from keras_distil.runs.details import schema
+from keras_distil.runs.details import disagreements, schema
 from keras_distil.runs.details.calibrating import calibrate
 from keras_distil.runs.details.making import describe_tasks
 from keras_distil.runs.task_results import plan_training, write_result
@@ -332,6 +332,20 @@ def test_where_no_temperature_is_fitted(outputs, labels, reason):
     assert re.search(reason, found.reason)
 
 
+def test_numbers_are_so_far_apart_on_average():
+    class Texts:
+        def texts(self, number):
+            return [str(number)]
+
+    outputs = {
+        "teacher": np.float32([[1.0], [2.0], [5.0]]),
+        "student": np.float32([[1.5], [2.0], [1.0]]),
+    }
+    found = disagreements.of_numbers(Texts(), np.float32([1, 2, 3]), outputs)
+    assert found.mean_difference == 1.5
+    assert [x.text for x in found.shown] == ["2", "0"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "settings"),
@@ -363,6 +377,14 @@ def test_other_kinds(kind, settings, toy_teacher, tmp_path):
     elif kind == "regression":
         values = {row["text"]: row["label"] for row in rows}
         assert all(float(x.truth) == values[x.text] for x in shown)
+        apart = [
+            abs(float(x.teacher.answer) - float(x.student.answer))
+            for x in shown
+        ]
+        mean, count = found.disagreements.mean_difference, len(values)
+        assert sum(apart) / count <= 1.001 * mean <= 1.002 * max(apart)
+        if found.disagreements.count == len(shown):
+            assert mean == pytest.approx(sum(apart) / count, rel=1e-2)
         assert all(score <= 0 for score in scores)
         assert not found.classes and found.calibration is None
     elif kind == "token_classification":

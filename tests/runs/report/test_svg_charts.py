@@ -56,6 +56,25 @@ def test_a_figure_is_an_element():
     Page(f"<style></style><div>{one}{two}</div>").check_alone()
 
 
+def test_charts_have_the_colours_of_the_page():
+    """All but the words on coloured cells, which suit the cell."""
+    curves = charts.draw_curves("Loss", [line("teacher", 2.0, 1.0)], prefix="a")
+    cells = charts.draw_similarity([[0.1, 0.9]], prefix="b")
+    for text in (curves, cells):
+        drawn = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", text))
+        assert "var(--ink, #000000)" in drawn
+        assert "var(--paper, #ffffff)" in drawn
+    assert "var(--grey, #555555)" in curves
+    assert "#000000" not in re.sub(r"var\([^)]*\)", "", curves)
+    # Words are black where nothing else is said.
+    words = re.findall(r"<text ([^>]*)>0\.[19]0<", cells)
+    assert ["fill:" in found for found in words] == [True, False]
+    assert "fill: #ffffff" in words[0]
+    for theme in (svg.LIGHT, svg.DARK):
+        named = set(re.findall(r"var\((--\w+)", curves + cells))
+        assert named == set(re.findall(r"--\w+", theme))
+
+
 def test_curves_of_roles():
     text = charts.draw_curves(
         "Loss",
@@ -81,7 +100,9 @@ def test_curves_differ_in_dashes():
     dashes = {
         color: re.search(r"stroke-dasharray: ([^;]+)", style)
         for style, color in re.findall(
-            r'style="([^"]*stroke: (#\w+)[^"]*stroke-width: 1.2[^"]*)"', text
+            r'style="([^"]*stroke: (#\w+|var\([^)]*\))[^"]*'
+            r'stroke-width: 1.2[^"]*)"',
+            text,
         )
     }
     found = [x and x[1] for x in dashes.values()]

@@ -197,6 +197,19 @@ def test_hostile_and_damaged_details(made, tmp_path):
     assert task_details.card_parts(report, tmp_path) == []
 
 
+def test_numbers_differ_by_an_amount(made, tmp_path):
+    found = make_details().disagreements
+    report = made(
+        kind="regression",
+        disagreements=found.model_copy(update={"mean_difference": 0.4375}),
+    )
+    text = page_of(report, tmp_path).text
+    assert "By 0.4375 on average. The 1 largest differences:" in text
+    assert "most confident" not in text
+    card = task_details.card_parts(report, tmp_path)
+    assert "Teacher and student differ by 0.4375 on average." in card
+
+
 def test_the_card(made, tmp_path):
     card = task_details.card_parts(made(), tmp_path)
     assert card[0] == "## Answers: mine"
