@@ -97,7 +97,8 @@ def test_pictures_of_both_models_stand_below_one_another(run, tmp_path):
         "teacher",
         "student",
     ]
-    first, second = root
+    style, first, second = root
+    assert style.tag.endswith("style") and "--paper" in style.text
     assert float(second.get("y")) == float(first.get("height"))
     assert root.get("aria-label").count("examples of 2 classes") == 2
 
