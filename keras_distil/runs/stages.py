@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 from keras_hub.models import MaskedLM
 
 from keras_distil import config
-from keras_distil.runs import preflight
+from keras_distil.runs import preflight, run_folder
 from keras_distil.runs.corpus import prepare_corpus
 from keras_distil.runs.costs import measure_costs, measure_text_costs
 from keras_distil.runs.details.making import describe_tasks
@@ -75,7 +76,11 @@ def run_recipe(
         finetune_section(run.recipe)
     if run.report_path.is_file():
         run.progress.say(f"Already finished: {run.folder}")
-        return json.loads(read_text(run.report_path))
+        report = json.loads(read_text(run.report_path))
+        # They come last: the run may have been killed before.
+        if not all(path.is_file() for path in _shown(run)):
+            _show(run, report)
+        return report
     # Makes an interrupted run end with the same weights.
     tf.config.experimental.enable_op_determinism()
     try:
@@ -90,10 +95,11 @@ def run_recipe(
     except Exception:
         forget_if_nothing_was_done(run)
         raise
-    if run.writes:
+    is_left = _something_is_left(run.recipe, only)
+    if run.writes and (is_left or run.recipe.export is not None):
         # Exports, whose scores are in it too, come last, and may fail.
         write_page(run.folder, report)
-    if not _something_is_left(run.recipe, only):
+    if not is_left:
         # Outside the strategy's scope: what is read back belongs to no replica.
         _finish(run, report)
     return report
@@ -112,12 +118,22 @@ def _finish(run: Run, report: dict[str, Any]) -> None:
     if run.recipe.export is not None:
         report["export"] = export_run(run)
     run.write_json(run.report_path, report)
-    if run.writes:
-        if "export" in report:
-            write_page(run.folder, report)
-        card = model_card.model_card(run.recipe, run.folder)
-        disk.write_text(run.folder / model_card.CARD_FILE, card)
+    _show(run, report)
     _thin_out_checkpoints(run)
+
+
+def _shown(run: Run) -> list[Path]:
+    names = (run_folder.PAGE_FILE, model_card.CARD_FILE)
+    return [run.folder / name for name in names]
+
+
+def _show(run: Run, report: dict[str, Any]) -> None:
+    """Writes what people read of a finished run."""
+    if not run.writes:
+        return
+    page, card = _shown(run)
+    write_page(run.folder, report)
+    disk.write_text(card, model_card.model_card(run.recipe, run.folder))
 
 
 def _train(run: Run, only: str | None) -> dict[str, Any]:

@@ -76,10 +76,19 @@ def test_the_parts_make_the_whole_run(capsys, arguments, tmp_path, monkeypatch):
     assert (status, err) == (0, "")
     assert shown in out
     assert "rte" in shown
-    # Finished: every part says so.
+    # Finished: every part says so. What was to be written last is written now,
+    # as after a kill in between.
+    shown = {
+        name: (folder / name).read_text()
+        for name in ("report.html", "MODEL_CARD.md")
+    }
+    (folder / "report.html").write_text("without exports")
+    (folder / "MODEL_CARD.md").unlink()
     status, _, err = keras_distil(capsys, "distill", *arguments)
     assert status == 0
     assert "Already finished" in err
+    for name, text in shown.items():
+        assert (folder / name).read_text() == text
 
 
 def test_tasks_wait_for_the_student(capsys, arguments):
