@@ -93,7 +93,10 @@ def finetune(
     return make_table(
         {x: y for x, y in results.items() if y or x == score_table.ELMO},
         costs,
-        score_table.PUBLISHED,
+        # Beside tasks of one's own, these say nothing.
+        score_table.PUBLISHED
+        if set(tasks) & score_table.PUBLISHED_TASKS
+        else (),
         metrics=metrics,
         selection=settings.selection,
         cut=[x for x in rows if copies_weights(run.recipe, x, encoders)],

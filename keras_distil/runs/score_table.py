@@ -395,3 +395,6 @@ def _ends(ends: Range, digits: int = 1) -> tuple[str, str]:
     while digits < 6 and any(not round(value, digits) for value in both):
         digits += 1
     return points(ends.low, digits), points(ends.high, digits)
+
+
+PUBLISHED_TASKS = frozenset(task for row in PUBLISHED for task in row.scores)

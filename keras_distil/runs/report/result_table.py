@@ -175,14 +175,15 @@ class _Column:
 
 def _columns(table: ResultTable) -> list[_Column]:
     made = [_task_column(task, task in table.errors) for task in table.tasks]
-    # Scores and errors have no mean, nor has an error a share that is kept.
-    if not table.errors:
-        made += [
+    if _shows_mean(table):
+        made.append(
             _Column(
                 "Mean", lambda r: _score(r.macro), lambda r: r.macro, task=""
-            ),
-            _Column("Kept %", _kept, lambda r: r.retention),
-        ]
+            )
+        )
+    # Scores and errors have no mean, nor has an error a share that is kept.
+    if not table.errors:
+        made.append(_Column("Kept %", _kept, lambda r: r.retention))
     return [*made, *_COST_COLUMNS]
 
 
@@ -298,7 +299,7 @@ def _details(table: ResultTable) -> list[list[str]]:
                     ),
                 ]
             )
-        if row.macro is not None and not table.errors:
+        if row.macro is not None and _has_mean(table):
             mean, kept = row.macro, _points(row.macro.retention)
             lines.append(
                 [row.name, "mean", points(mean.score), _DASH, _DASH]
@@ -310,9 +311,10 @@ def _details(table: ResultTable) -> list[list[str]]:
 def _notes(table: ResultTable) -> list[str]:
     """Returns the notes needed to read the table, one paragraph each."""
     level = f"{100 * table.level:g}%"
-    means = (
-        "Mean is that of all tasks. Kept is the share of the teacher's score, "
-        "where that is above a constant answer's. "
+    means = "Mean is that of all tasks. " if _shows_mean(table) else ""
+    means += (
+        "Kept is the share of the teacher's score, where that is above a "
+        "constant answer's. "
     )
     if table.errors:
         means = (
@@ -371,9 +373,18 @@ def _sentences(table: ResultTable) -> list[str]:
         for c in table.comparisons
         if c.task is not None
     ]
-    # With a single task, the mean is the same as the task.
-    has_mean = len(table.tasks) > 1 and not table.errors
-    return means + tasks if has_mean else tasks
+    return means + tasks if _has_mean(table) else tasks
+
+
+def _shows_mean(table: ResultTable) -> bool:
+    """Whether the table has a column of means."""
+    # A published row has one over tasks of its own.
+    return _has_mean(table) or bool(table.published and not table.errors)
+
+
+def _has_mean(table: ResultTable) -> bool:
+    """Whether there is a mean over the tasks that is another number."""
+    return len(table.tasks) > 1 and not table.errors
 
 
 def _score(found: TaskScore | MacroScore | None) -> float | None:

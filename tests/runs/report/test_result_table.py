@@ -238,6 +238,27 @@ def errors():
     )
 
 
+def test_a_single_task_is_its_own_mean():
+    """Unless published models, with tasks of their own, stand beside it."""
+    both = toy()
+    rows = tuple(
+        row.model_copy(update={"tasks": {"rte": row.tasks["rte"]}})
+        for row in both.rows
+    )
+    changes = {"tasks": ("rte",), "rows": rows, "comparisons": ()}
+    for published, heads in (
+        ((), ["Model", "rte", "Kept %"]),
+        (both.published, ["Model", "rte", "Mean", "Kept %"]),
+    ):
+        table = both.model_copy(update={**changes, "published": published})
+        main, notes, *_, details = to_markdown(table).strip().split("\n\n")
+        found = [x.strip() for x in main.split("\n")[0].split("|")[1:-1]]
+        assert found[: len(heads)] == heads
+        assert ("Mean is that of all tasks." in notes) == ("Mean" in heads)
+        assert "Kept is the share of the teacher's score" in notes
+        assert " mean " not in details
+
+
 def test_errors_are_shown_as_they_are():
     text = to_markdown(errors())
     main, notes, _, details, sentences = text.strip().split("\n\n")
