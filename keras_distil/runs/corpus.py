@@ -12,7 +12,7 @@ import tokenizers
 from keras_distil import config, data, models
 from keras_distil.config import data_section
 from keras_distil.models.presets import fetch_preset
-from keras_distil.runs.run_folder import Run
+from keras_distil.runs.run_folder import Run, find_run_of_model
 from keras_distil.utils.progress import Progress
 
 
@@ -20,6 +20,8 @@ def load_tokenizer(
     recipe: config.Recipe, *, model: Path | None = None
 ) -> tokenizers.Tokenizer:
     """Loads a model's own tokenizer, or else the teacher's.
+
+    That of a file in another run's folder is the tokenizer of that run.
 
     Args:
         recipe: names the teacher.
@@ -33,6 +35,10 @@ def load_tokenizer(
         (model / name).is_file() for name in data.TOKENIZER_FILES
     ):
         directory = model
+    run, _ = find_run_of_model(Path(recipe.teacher.tokenizer_source), None)
+    if directory is None and run is not None:
+        # The model of a run has learned with the run's own tokenizer.
+        return load_tokenizer(config.load_recipe(Path(run) / "recipe.yaml"))
     if directory is None:
         raise ValueError(
             f"The teacher {recipe.teacher.tokenizer_source!r} brings no "

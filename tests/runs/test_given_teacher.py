@@ -218,14 +218,16 @@ def test_a_teacher_with_another_tokenizer_is_refused(home, task, tmp_path):
 def test_the_run_s_own_teacher_given_back_teaches_the_same(
     home, shared_toy_recipe, tmp_path
 ):
-    """Of a run and of one that is given its teacher, the students are equal."""
+    """Of a run and of one that is given its teacher, the students are equal.
+
+    The teacher's file brings no tokenizer; its run knows which one it is.
+    """
     tokens = str(shared_toy_recipe.with_name("teacher"))
     write_rows(tmp_path)
     first = write_recipe(tmp_path / "first.yaml", {"source": tokens})
     stages.run_recipe(open_run(first, tmp_path / "one"))
     own = tmp_path / "one" / "tasks" / "mine" / "teacher" / "seed_0"
     teacher = {
-        "source": tokens,
         "task_source": str(own / "model.keras"),
         "allow_chance_score": True,
     }
