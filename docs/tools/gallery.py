@@ -94,9 +94,9 @@ def pictures_of(run: Path) -> Iterator[tuple[str, list[str]]]:
     found = figures.cost_dots(report.get("rows", {}), tasks)
     drawn = [
         charts.draw_costs(
-            kept(dots), score="of the teacher's score, %", prefix=f"kept-{n}"
+            kept(dots), score=f"of the teacher's {score}", prefix=f"kept-{n}"
         )
-        for n, dots in enumerate(found.values())
+        for n, (score, dots) in enumerate(found.items())
     ]
     if drawn:
         yield f"kept_{name}", drawn

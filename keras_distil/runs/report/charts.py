@@ -19,7 +19,7 @@ WIDTH = 4.6
 # Distinguishable for colour-blind readers; dashes tell them apart in print.
 _COLORS = {
     score_table.TEACHER: svg.GREY,
-    score_table.STUDENT: "#0072b2",
+    score_table.STUDENT: svg.BLUE,
     score_table.BASELINE: "#d55e00",
     "student before": "#56b4e9",
     score_table.ELMO: "#009e73",
@@ -27,7 +27,7 @@ _COLORS = {
 _OTHER_COLOR = "#cc79a7"
 # Of dots with other roles, in turn.
 _OTHER_COLORS = (
-    *("#0072b2", "#d55e00", "#009e73"),
+    *(svg.BLUE, "#d55e00", "#009e73"),
     *(_OTHER_COLOR, "#e69f00", "#56b4e9"),
 )
 _DASHES = {score_table.BASELINE: "--", score_table.TEACHER: ":"}
@@ -260,6 +260,8 @@ def _look(number: int, dot: Dot) -> dict[str, Any]:
         "facecolors": "none",
         "edgecolors": _COLORS.get(dot.role, others),
         "linewidths": 1.6,
+        # The cheapest models are on the axis itself.
+        "clip_on": False,
     }
 
 

@@ -58,7 +58,11 @@ def test_a_figure_is_an_element():
 
 def test_charts_have_the_colours_of_the_page():
     """All but the words on coloured cells, which suit the cell."""
-    curves = charts.draw_curves("Loss", [line("teacher", 2.0, 1.0)], prefix="a")
+    curves = charts.draw_curves(
+        "Loss",
+        [line("teacher", 2.0, 1.0), line("student", 2.0, 1.0)],
+        prefix="a",
+    )
     cells = charts.draw_similarity([[0.1, 0.9]], prefix="b")
     for text in (curves, cells):
         drawn = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", text))
@@ -183,7 +187,7 @@ def test_dots_differ_in_colour_and_shape():
     assert len(set(outlines)) == 8
     # In two panels and the legend.
     assert len(outlines) == 3 * 8
-    assert len({re.search(r"stroke: (#\w+)", x)[1] for x in styles}) == 6
+    assert len({re.search(r"stroke: ([^;"]+)", x)[1] for x in styles}) == 6
 
 
 def test_costs_without_latency():
