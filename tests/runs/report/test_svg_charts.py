@@ -187,7 +187,7 @@ def test_dots_differ_in_colour_and_shape():
     assert len(set(outlines)) == 8
     # In two panels and the legend.
     assert len(outlines) == 3 * 8
-    assert len({re.search(r"stroke: ([^;"]+)", x)[1] for x in styles}) == 6
+    assert len({re.search(r"stroke: ([^;]+)", x)[1] for x in styles}) == 6
 
 
 def test_costs_without_latency():
