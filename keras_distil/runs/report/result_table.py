@@ -5,7 +5,7 @@ as text, never as markup.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import rich.console
 import rich.table
@@ -16,6 +16,7 @@ from keras_distil.evaluation.task_metrics import ERRORS
 from keras_distil.runs.report.html_page import ReportSection, escape, make_table
 from keras_distil.runs.score_table import (
     BASELINE,
+    NGRAMS,
     TEACHER,
     MacroScore,
     PublishedRow,
@@ -32,6 +33,7 @@ from keras_distil.utils.markdown import visible
 
 _DASH = "\N{EN DASH}"
 _DAGGER = "\N{DAGGER}"
+_TAUGHT_BY_LABELS = (BASELINE, NGRAMS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,6 +337,7 @@ def _notes(table: ResultTable) -> list[str]:
         )
     if table.cut:
         notes.append(_note_on_cut(table.cut))
+    notes += _notes_on_weak_teachers(table)
     if table.comparisons:
         notes.append(
             f"{_DAGGER} The difference to the teacher is inside the noise: "
@@ -363,6 +366,26 @@ def _note_on_cut(rows: Sequence[str]) -> str:
             "something of the teacher as well."
         )
     return note
+
+
+def _notes_on_weak_teachers(table: ResultTable) -> Iterator[str]:
+    """Yields a note on each task that the teacher knows worse than others."""
+    for task in table.tasks:
+        found = {
+            x: table.comparison(x, TEACHER, task) for x in _TAUGHT_BY_LABELS
+        }
+        better = [
+            row
+            for row, each in found.items()
+            if each and each.significant and each.difference > 0.0
+        ]
+        if better:
+            yield (
+                f"On {task}, the teacher is worse than {' and '.join(better)}, "
+                "which learned from the labels alone, and its student learns "
+                "that from it. Give it more `finetune.epochs`, or take another "
+                "teacher."
+            )
 
 
 def _sentences(table: ResultTable) -> list[str]:

@@ -13,20 +13,18 @@ from xml.etree import ElementTree
 PAPER, GREY, BLUE = "#fdfdfd", "#555556", "#0072b3"
 _INK, _GRID = "#020202", "#b3b3b4"
 _BY_PAGE = {
-    PAPER: "var(--paper, #ffffff)",
-    _INK: "var(--ink, #000000)",
-    _GRID: "var(--grid, #b0b0b0)",
-    GREY: "var(--grey, #555555)",
-    BLUE: "var(--blue, #0072b2)",
+    PAPER: "var(--paper,#ffffff)",
+    _INK: "var(--ink,#000000)",
+    _GRID: "var(--grid,#b0b0b0)",
+    GREY: "var(--grey,#555555)",
+    BLUE: "var(--blue,#0072b2)",
 }
 # The page's colours, as CSS.
 LIGHT = (
-    "--paper: #ffffff; --ink: #1c2430; --grid: #d5dae1; "
-    "--grey: #555555; --blue: #0072b2;"
+    "--paper:#ffffff;--ink:#1c2430;--grid:#d5dae1;--grey:#555555;--blue:#0072b2"
 )
 DARK = (
-    "--paper: #1a2028; --ink: #e6e9ee; --grid: #4a5563; "
-    "--grey: #b3bcc8; --blue: #3d9be0;"
+    "--paper:#1a2028;--ink:#e6e9ee;--grid:#4a5563;--grey:#b3bcc8;--blue:#3d9be0"
 )
 # Text stays text and is never read as a formula, and the same figure always
 # gives the same file.

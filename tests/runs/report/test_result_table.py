@@ -259,6 +259,26 @@ def test_a_single_task_is_its_own_mean():
         assert " mean " not in details
 
 
+@pytest.mark.parametrize(
+    ("difference", "significant", "said"),
+    [(9.0, True, True), (9.0, False, False), (-9.0, True, False)],
+)
+def test_a_teacher_that_labels_alone_beat(difference, significant, said):
+    table = toy().model_copy(
+        update={
+            "comparisons": (
+                compare("baseline", "teacher", "rte", difference, significant),
+                # A student that is better is no fault of the teacher's.
+                compare("student", "teacher", "cola", 9.0, True),
+            )
+        }
+    )
+    text = to_markdown(table)
+    assert ("On rte, the teacher is worse than baseline, which" in text) == said
+    assert ("Give it more \\`finetune.epochs\\`, or take" in text) == said
+    assert "On cola" not in text
+
+
 def test_errors_are_shown_as_they_are():
     text = to_markdown(errors())
     main, notes, _, details, sentences = text.strip().split("\n\n")
