@@ -224,13 +224,14 @@ class FineTuneSection(Section):
     its student are written to disk once, in the teacher's folder, and read in
     training in place of the teacher.
 
-    Null is 2 `epochs` (4 below 20,000 examples, 5 below 5,000), a `batch_size`
-    of 32, a `learning_rate` of 1e-4 (3e-5 from a width of 512) and a `patience`
-    of 2. A training ends early after `patience` epochs without a better score;
-    the best epoch is kept. `selection` says what scores the epochs: the
-    development set (`dev`), or a tenth of the training set (`train`), which is
-    taken out for all rows by a hash of its text. The development set is then
-    read once, with the epoch that was chosen.
+    Null is 2 `epochs` (4 below 20,000 examples, 5 below 5,000; twice that for
+    several labels), a `batch_size` of 32, a `learning_rate` of 1e-4 (3e-5 from
+    a width of 512) and a `patience` of 2. A training ends early after
+    `patience` epochs without a better score; the best epoch is kept.
+    `selection` says what scores the epochs: the development set (`dev`), or a
+    tenth of the training set (`train`), which is taken out for all rows by a
+    hash of its text. The development set is then read once, with the epoch that
+    was chosen.
     """
 
     tasks: Annotated[list[TaskEntry], Field(min_length=1)]

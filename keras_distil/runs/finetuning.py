@@ -191,6 +191,7 @@ def _settings_of(
         task.name,
         examples=len(task.train),
         width=encoder.backbone.hidden_dim,
+        kind=task.kind,
     )
 
 
@@ -354,11 +355,11 @@ def _fit_stage(
 
 
 def task_settings(
-    recipe: config.Recipe, task: str, *, examples: int, width: int
+    recipe: config.Recipe, task: str, *, examples: int, width: int, kind: str
 ) -> trainers.TaskDefaults:
     """Epochs, batch size and so on: from the recipe, else the defaults."""
     settings = finetune_section(recipe).of_task(task)
-    defaults = trainers.task_defaults(examples, width)
+    defaults = trainers.task_defaults(examples, width, kind)
     given = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(defaults)

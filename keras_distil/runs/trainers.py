@@ -86,15 +86,20 @@ class TaskDefaults:
     patience: int
 
 
-def task_defaults(examples: int, width: int) -> TaskDefaults:
+def task_defaults(
+    examples: int, width: int, kind: str = "classification"
+) -> TaskDefaults:
     """Fine-tuning settings that suit most tasks.
 
     BERT's authors recommend 2 to 4 epochs and 2e-5 to 5e-5 for GLUE; small data
-    sets profit from more epochs, small models from higher rates.
+    sets profit from more epochs, small models from higher rates. Of labels that
+    do not exclude each other, the rare ones are learned last, so these tasks
+    have twice the epochs.
 
     Args:
         examples: int, size of the training set.
         width: int, width of the encoder's hidden states.
+        kind: kind of the task, as in `models.task_model`.
 
     Reference:
         Devlin et al. 2019, arXiv:1810.04805, appendix A.3; Zhang et al. 2021,
@@ -106,7 +111,7 @@ def task_defaults(examples: int, width: int) -> TaskDefaults:
     if examples < 5_000:
         epochs = 5
     return TaskDefaults(
-        epochs=epochs,
+        epochs=2 * epochs if kind == "multi_label" else epochs,
         batch_size=32,
         learning_rate=3e-5 if width >= 512 else 1e-4,
         patience=2,

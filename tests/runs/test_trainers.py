@@ -82,3 +82,20 @@ def test_the_trainer_of_a_baseline_has_one_loss():
     trainer.fit(batches, steps_per_epoch=2, verbose=0)
     assert int(optimizer.iterations.numpy()) == 2
     assert [loss.name for loss in trainer.distillation_losses] == ["mlm"]
+
+
+@pytest.mark.parametrize(
+    ("examples", "width", "kind", "epochs", "rate"),
+    [
+        (4_999, 384, "classification", 5, 1e-4),
+        (5_000, 512, "regression", 4, 3e-5),
+        (20_000, 768, "span", 2, 3e-5),
+        # Rare labels are learned last.
+        (20_000, 384, "multi_label", 4, 1e-4),
+        (600, 384, "multi_label", 10, 1e-4),
+    ],
+)
+def test_defaults_of_tasks(examples, width, kind, epochs, rate):
+    assert trainers.task_defaults(examples, width, kind) == (
+        trainers.TaskDefaults(epochs, 32, rate, 2)
+    )
