@@ -94,7 +94,10 @@ def pictures_of(run: Path) -> Iterator[tuple[str, list[str]]]:
     found = figures.cost_dots(report.get("rows", {}), tasks)
     drawn = [
         charts.draw_costs(
-            kept(dots), score=f"of the teacher's {score}", prefix=f"kept-{n}"
+            kept(dots),
+            # An axis is as high as 28 letters are long.
+            score=f"kept: {score.replace(' of the tasks', '')}",
+            prefix=f"kept-{n}",
         )
         for n, (score, dots) in enumerate(found.items())
     ]
