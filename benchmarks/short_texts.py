@@ -1,4 +1,4 @@
-"""Fine-tuning on short texts: examples per second, and of which peak.
+"""Fine-tuning on short texts: examples and useful FLOPs per second.
 
 A fine-tuning step on sentences is small: matrices of a few hundred rows, and
 an update of all weights after each. This measures the step of the runs'
@@ -40,6 +40,10 @@ def read_texts(path: Path, column: str, most: int) -> list[str]:
     """Reads a column of a TSV file without quoting, as GLUE's are."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if column not in (rows.fieldnames or ()):
+            raise SystemExit(
+                f"{path} has no column {column!r}. Received: {rows.fieldnames}."
+            )
         return [row[column] for row, _ in zip(rows, range(most), strict=False)]
 
 
@@ -133,6 +137,7 @@ def main() -> None:
     if child:
         measure(*child.split(), arguments)
         return
+    read_texts(arguments.file, arguments.column, 1)
     kinds = [(x, y) for x in MODELS for y in PRECISIONS]
     found: dict[tuple[str, str], list[list[float]]] = {x: [] for x in kinds}
     print(f"About {len(kinds) * arguments.rounds / 3:.0f} minutes.")
@@ -140,9 +145,13 @@ def main() -> None:
         for kind in kinds:
             done = subprocess.run(
                 [sys.executable, *sys.argv],
-                env={**os.environ, _CHILD: " ".join(kind)},
+                env={
+                    **os.environ,
+                    "TF_CPP_MIN_LOG_LEVEL": "2",
+                    _CHILD: " ".join(kind),
+                },
                 check=True,
-                capture_output=True,
+                stdout=subprocess.PIPE,
                 text=True,
             )
             found[kind].append([float(x) for x in done.stdout.split()])

@@ -35,11 +35,11 @@ def load_tokenizer(
         (model / name).is_file() for name in data.TOKENIZER_FILES
     ):
         directory = model
-    run, _ = find_run_of_model(Path(recipe.teacher.tokenizer_source), None)
-    if directory is None and run is not None:
-        # The model of a run has learned with the run's own tokenizer.
-        return load_tokenizer(config.load_recipe(Path(run) / "recipe.yaml"))
     if directory is None:
+        run, _ = find_run_of_model(Path(recipe.teacher.tokenizer_source), None)
+        if run is not None:
+            # The model of a run has learned with the run's own tokenizer.
+            return load_tokenizer(config.load_recipe(Path(run) / "recipe.yaml"))
         raise ValueError(
             f"The teacher {recipe.teacher.tokenizer_source!r} brings no "
             "vocabulary to prepare text with. Use a directory in Hugging "

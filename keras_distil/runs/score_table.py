@@ -372,6 +372,8 @@ PUBLISHED = (
         latency_ms=895.0,
     ),
 )
+# Tasks of which one of them has a score.
+PUBLISHED_TASKS = frozenset(task for row in PUBLISHED for task in row.scores)
 
 
 def points(value: float, digits: int = 1) -> str:
@@ -395,6 +397,3 @@ def _ends(ends: Range, digits: int = 1) -> tuple[str, str]:
     while digits < 6 and any(not round(value, digits) for value in both):
         digits += 1
     return points(ends.low, digits), points(ends.high, digits)
-
-
-PUBLISHED_TASKS = frozenset(task for row in PUBLISHED for task in row.scores)

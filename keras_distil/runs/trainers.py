@@ -86,9 +86,7 @@ class TaskDefaults:
     patience: int
 
 
-def task_defaults(
-    examples: int, width: int, kind: str = "classification"
-) -> TaskDefaults:
+def task_defaults(examples: int, width: int, kind: str) -> TaskDefaults:
     """Fine-tuning settings that suit most tasks.
 
     BERT's authors recommend 2 to 4 epochs and 2e-5 to 5e-5 for GLUE; small data
