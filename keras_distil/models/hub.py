@@ -11,7 +11,7 @@ from keras_distil.utils.error_text import first_line
 
 HUB_SCHEME = "hf://"
 
-# Configuration, weights and vocabulary; never a pickle.
+# Configuration, weights, vocabulary and what says the licence; never a pickle.
 # Folders of sentence-transformers have some of them in folders of their own.
 _PATTERNS = [
     "*.json",
@@ -19,6 +19,7 @@ _PATTERNS = [
     "vocab.txt",
     "*/model.safetensors",
     "*/vocab.txt",
+    "README.md",
 ]
 
 
@@ -90,6 +91,33 @@ def download_checkpoint(source: str) -> Path:
     # library before: no narrower class covers them.
     except Exception as error:
         raise download_error(repr(source), error) from error
+    return Path(directory)
+
+
+def cached_checkpoint(source: str) -> Path | None:
+    """Returns the folder of a checkpoint that was downloaded before.
+
+    Args:
+        source: str, `"hf://organisation/name[@revision]"`.
+
+    Returns:
+        Path of the local directory; None if it is not in the local cache.
+
+    Raises:
+        ValueError: if `source` does not have that form.
+    """
+    hub_source = parse_source(source)
+    # Imported here because local sources do not need it.
+    import huggingface_hub
+
+    try:
+        directory = huggingface_hub.snapshot_download(
+            hub_source.repository,
+            local_files_only=True,
+            **hub_source.options,
+        )
+    except (OSError, ValueError):
+        return None
     return Path(directory)
 
 

@@ -21,6 +21,7 @@ from keras_distil.models.embedded import (
 )
 from keras_distil.models.hub import (
     HUB_SCHEME,
+    cached_checkpoint,
     check_download,
     download_checkpoint,
 )
@@ -171,6 +172,23 @@ def checkpoint_directory(source: Source) -> Path | None:
     if source.startswith(HUB_SCHEME):
         return download_checkpoint(source)
     return Path(source) if Path(source).is_dir() else None
+
+
+def local_directory(source: Source) -> Path | None:
+    """Returns what `checkpoint_directory` does, without a download.
+
+    Args:
+        source: as for `load_teacher`.
+
+    Returns:
+        A Path, or None where the source is not on this machine, too.
+    """
+    if isinstance(source, str) and source.startswith(HUB_SCHEME):
+        return cached_checkpoint(source)
+    try:
+        return checkpoint_directory(source)
+    except (ImportError, ValueError):
+        return None
 
 
 def _holds_preset(directory: Path) -> bool:

@@ -74,7 +74,7 @@ class Sandbox:
         outside = root / "outside"
         outside.mkdir(parents=True)
         (outside / "canary.txt").write_text("untouched")
-        self._written: list[str] = []
+        self._went_outside: list[str] = []
         self._watching = False
         sys.addaudithook(self._watch)
 
@@ -88,7 +88,7 @@ class Sandbox:
         scratch.mkdir()
         before, tempfile.tempdir = tempfile.tempdir, str(scratch)
         tree = self._tree()
-        self._written.clear()
+        self._went_outside.clear()
         self._watching = True
         try:
             yield folder
@@ -97,8 +97,8 @@ class Sandbox:
             tempfile.tempdir = before
         if self._tree() != tree:
             raise Defect("something was written outside the folder")
-        if self._written:
-            raise Defect(f"opened for writing: {self._written[0]}")
+        if self._went_outside:
+            raise Defect(self._went_outside[0])
 
     def _tree(self) -> dict[str, str]:
         return {
@@ -110,7 +110,7 @@ class Sandbox:
         }
 
     def _watch(self, event: str, arguments: tuple) -> None:
-        """Notes what Python itself changes outside the sandbox."""
+        """Notes what Python itself does outside the sandbox."""
         if not self._watching:
             return
         if event == "open":
@@ -125,7 +125,10 @@ class Sandbox:
         elif event in ("subprocess.Popen", "os.system", "os.exec"):
             # `run_folder` asks git for the commit.
             if arguments[0] != "git":
-                self._written.append(f"{event}: {arguments[0]!r}")
+                self._went_outside.append(f"{event}: {arguments[0]!r}")
+            return
+        elif event in ("socket.getaddrinfo", "socket.connect"):
+            self._went_outside.append(f"used the network: {arguments[:2]!r}")
             return
         else:
             return
@@ -134,7 +137,7 @@ class Sandbox:
         path = os.path.realpath(os.fsdecode(path))
         allowed = (str(self.inside) + os.sep, "/dev/")
         if not path.startswith(allowed) and "__pycache__" not in path:
-            self._written.append(path)
+            self._went_outside.append(f"opened for writing: {path}")
 
 
 def run(

@@ -1,7 +1,8 @@
 """`make fuzz`: hostile files through every reader, hostile batches trained on.
 
 Each must be accepted or refused with one line: no other exception, no hang,
-no memory beyond what the files hold, nothing written outside the folder.
+no memory beyond what the files hold, nothing written outside the folder, no
+network.
 
     .venv/bin/python tests/fuzz/run.py --cases 3000 --seconds 600 --seed 0
 """

@@ -20,7 +20,36 @@ def test_no_pickle_is_asked_for(tmp_path, monkeypatch):
         "vocab.txt",
         "*/model.safetensors",
         "*/vocab.txt",
+        # The model card says the licence.
+        "README.md",
     }
+
+
+def _cache(folder, repository, commit, files):
+    """Writes a download as the client keeps it in its cache."""
+    kept = folder / f"models--{repository.replace('/', '--')}"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(commit)
+    snapshot = kept / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name, content in files.items():
+        (snapshot / name).write_text(content)
+    return snapshot
+
+
+def test_what_was_downloaded_is_found_without_the_network(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", tmp_path)
+
+    def refuse(*args, **options):
+        raise AssertionError("asked the Hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
+    snapshot = _cache(tmp_path, "a/b", "0" * 40, {"config.json": "{}"})
+    assert hub.cached_checkpoint("hf://a/b") == snapshot
+    assert hub.cached_checkpoint("hf://a/c") is None
+    assert hub.cached_checkpoint("hf://a/b@v2") is None
 
 
 @pytest.mark.parametrize(

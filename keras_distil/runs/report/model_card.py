@@ -448,9 +448,10 @@ def _task_origins(settings: FineTuneSection, origin: str) -> Iterator[str]:
 def _teacher_licence(recipe: config.Recipe) -> str:
     """Licence from the front matter of the checkpoint's `README.md`.
 
-    Only a short text on a single line is shown.
+    Only a short text on a single line is shown, and nothing is downloaded for
+    it: a finished run needs no network.
     """
-    directory = models.checkpoint_directory(recipe.teacher.encoder_source)
+    directory = models.local_directory(recipe.teacher.encoder_source)
     path = directory / "README.md" if directory is not None else None
     if path is None or not path.is_file():
         return _UNKNOWN
