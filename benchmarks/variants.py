@@ -7,6 +7,7 @@ over the rounds, relative to the first value.
     python benchmarks/variants.py chunk_size --models bert_base minilm
     python benchmarks/variants.py micro_batches --batches 32
     python benchmarks/variants.py top_k
+    python benchmarks/variants.py jit_compile --processor avx2
     python benchmarks/variants.py added_loss --length 512
 """
 
@@ -18,7 +19,7 @@ import statistics
 import sys
 
 import contestants
-from contestants.process import Contestant, ContestantFailed
+from contestants.process import PROCESSORS, Contestant, ContestantFailed
 from contestants.report import shape_name
 from contestants.shapes import MODELS, Shape, Variant
 
@@ -27,12 +28,18 @@ VALUES = {
     "chunk_size": (256, 128, 512, 1024),
     "micro_batches": (1, 2, 4, 8),
     "top_k": (0, 8, 64),
+    "jit_compile": (True, "products", False),
     "added_loss": ("none", "attention_relation", "attention_transfer"),
 }
 
 
 def measure(
-    shape: Shape, precision: str, choice: str, rounds: int, seconds: float
+    shape: Shape,
+    precision: str,
+    choice: str,
+    rounds: int,
+    seconds: float,
+    processor: str,
 ) -> list[tuple[float, float, float]]:
     """Returns tokens per second, relative speed, and GB, by value."""
     with contextlib.ExitStack() as stack:
@@ -40,7 +47,9 @@ def measure(
         for value in VALUES[choice]:
             variant = dataclasses.replace(Variant(), **{choice: value})
             varied = dataclasses.replace(shape, variant=variant)
-            processes.append(Contestant("keras_distil", precision, varied))
+            processes.append(
+                Contestant("keras_distil", precision, varied, processor)
+            )
             stack.callback(processes[-1].close)
             processes[-1].warm_up()
         turns_by_round = []
@@ -81,6 +90,12 @@ def parse_arguments() -> argparse.Namespace:
         choices=contestants.PRECISIONS,
         default=contestants.PRECISIONS,
     )
+    add(
+        "--processor",
+        choices=PROCESSORS,
+        default="this",
+        help="avx2 keeps all libraries from the kernels of later processors",
+    )
     add("--rounds", type=int, default=5)
     add("--turn-seconds", type=float, default=1.0, help="minimum")
     arguments = parser.parse_args()
@@ -109,6 +124,7 @@ def main() -> int:
             rows = measure(
                 *(shape, precision, choice),
                 *(arguments.rounds, arguments.turn_seconds),
+                arguments.processor,
             )
         except ContestantFailed as error:
             print(f"keras_distil failed: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ from keras_distil import config
 from keras_distil.data import TextFiles, TfdsText
 from keras_distil.runs import corpus, run_folder
 from keras_distil.training import distribution
+from keras_distil.utils import machine
 from keras_distil.utils.progress import Progress
 
 
@@ -141,11 +142,11 @@ def test_the_cache_is_for_its_owner(monkeypatch, tmp_path):
             monkeypatch.delenv("KERAS_DISTIL_CACHE")
         else:
             monkeypatch.setenv("KERAS_DISTIL_CACHE", value)
-        folder = corpus.cache_folder()
+        folder = machine.cache_folder()
         assert folder == tmp_path / ".cache" / "keras_distil"
         assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("KERAS_DISTIL_CACHE", "~/mine")
-    assert corpus.cache_folder() == tmp_path / "mine"
+    assert machine.cache_folder() == tmp_path / "mine"
     assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700
 
 

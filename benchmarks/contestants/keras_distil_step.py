@@ -59,7 +59,7 @@ def make_distiller(teacher: Any, student: Any, shape: Shape) -> Distiller:
         keras.optimizers.AdamW(contestants.LEARNING_RATE),
         micro_batches=shape.variant.micro_batches,
         clip_norm=contestants.CLIP_NORM,
-        jit_compile=True,
+        jit_compile=shape.variant.jit_compile,
         chunk_size=shape.variant.chunk_size,
     )
     return distiller

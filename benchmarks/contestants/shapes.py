@@ -40,6 +40,7 @@ class Variant:
         chunk_size: int, tokens per chunk of logits.
         micro_batches: int, micro-batches per batch.
         top_k: int, logits kept of a cached teacher; 0 for a live one.
+        jit_compile: what XLA compiles, as `Distiller.compile` takes it.
         added_loss: "none", or a loss on the last layers' attention beside the
             others, "attention_relation" or "attention_transfer".
     """
@@ -47,6 +48,7 @@ class Variant:
     chunk_size: int = 256
     micro_batches: int = 1
     top_k: int = 0
+    jit_compile: bool | str = "auto"
     added_loss: str = "none"
 
 

@@ -7,13 +7,11 @@ one precision.
 import os
 import subprocess
 import sys
-import time
 from typing import Any
 
+from keras_distil.utils.timing import fastest_seconds
+
 PRECISIONS = ("float32", "mixed_bfloat16")
-# Some products, in turns, so that a machine whose speed drifts is equally fast
-# for both.
-_ROUNDS = 5
 # With one of these, TensorFlow may choose a bfloat16 kernel that oneDNN then
 # lacks, which ends the process.
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -60,15 +58,10 @@ def _measure(precisions: tuple[str, ...], rows: int) -> dict[str, float]:
     dtypes = {"float32": tf.float32, "mixed_bfloat16": tf.bfloat16}
     matrices = {x: tf.fill((rows, rows), 0.01) for x in precisions}
     matrices = {x: tf.cast(each, dtypes[x]) for x, each in matrices.items()}
-    fastest = dict.fromkeys(matrices, float("inf"))
-    # The first round compiles.
-    for timed in [False] + [True] * _ROUNDS:
-        for precision, matrix in matrices.items():
-            started = time.perf_counter()
-            product(matrix).numpy()
-            seconds = time.perf_counter() - started
-            if timed:
-                fastest[precision] = min(fastest[precision], seconds)
+    products = {
+        x: (lambda m=m: product(m).numpy()) for x, m in matrices.items()
+    }
+    fastest = fastest_seconds(products)
     return {name: 2.0 * rows**3 / each for name, each in fastest.items()}
 
 

@@ -151,10 +151,15 @@ class TrainingState(keras.callbacks.Callback):
         position = Position(**values["position"])
         if not all(type(x) is int and 0 <= x < 2**63 for x in position):
             raise _make_foreign_error(snapshot.path)
+        # Before there was a choice, the default was False.
+        jit_compiled = values.get("jit_compile", False)
+        if jit_compiled not in (False, True, "products"):
+            raise _make_foreign_error(snapshot.path)
         states = self._others.read(values, snapshot.tensors)
         _check_fit(_list_metrics(model), snapshot)
         _check_fit(_list_variables(model), snapshot)
         self._source.restore(snapshot.path)
+        model.keep_jit_compile(jit_compiled)
         _assign(_list_variables(model), snapshot.tensors)
         self._others.put_back(states, keras_too=False)
         self._states, self._snapshot = states, snapshot
@@ -253,6 +258,7 @@ class TrainingState(keras.callbacks.Callback):
                 "position": position._asdict(),
                 "steps_per_epoch": self._source.steps_per_epoch,
                 "order_version": self._source.order_version,
+                "jit_compile": self.model.jit_compiled,
                 **kept.values,
             },
             keep=self.keep,

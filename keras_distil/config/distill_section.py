@@ -40,7 +40,8 @@ class DistillSection(Section):
     of the student and the baseline together, from which a run finds the number
     of updates. `batch_size` is the global batch: all replicas and all
     micro-batches together. `jit_compile` lets XLA compile the optimizer's
-    update and the losses' operations on logits. `losses` names the losses and
+    update and the losses' operations on logits where that is faster, as
+    `Distiller.compile` does by itself. `losses` names the losses and
     their settings, and `schedules` replaces some of these settings with values
     that depend on the step. With `baseline`, the same student is also trained
     without the teacher.

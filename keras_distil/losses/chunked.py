@@ -7,7 +7,7 @@ so that only the gradients for the features and the vocabulary matrix leave it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -27,6 +27,10 @@ from keras_distil.losses.top_logits import TopLogits
 Tensor = Any
 
 DEFAULT_CHUNK_SIZE = 256
+
+# What XLA compiles: nothing, the operations between the matrix products, or the
+# products as well.
+JitCompile: TypeAlias = bool | Literal["products"]
 
 
 class VocabularyProjection(NamedTuple):
@@ -98,7 +102,7 @@ def chunked_losses(
     metric_weight: Tensor,
     masked_rows: Tensor | None = None,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
-    jit_compile: bool = False,
+    jit_compile: JitCompile = False,
     with_gradients: bool = True,
 ) -> ChunkedResult:
     """Evaluates `losses` on all rows, one chunk of rows at a time.
@@ -120,7 +124,8 @@ def chunked_losses(
             them. None means that any row may have weight.
         chunk_size: number of rows per chunk.
         jit_compile: whether XLA compiles the operations between the matrix
-            products; the products themselves are faster outside of it.
+            products; with "products", the products as well. Which is faster
+            depends on the processor (`training.compilation`).
         with_gradients: whether to compute gradients.
 
     Returns:
@@ -146,33 +151,32 @@ def chunked_losses(
         def filled_part(tensor: Tensor) -> Tensor:
             return fill(part(tensor))
 
-        # Products are computed for the real rows only.
-        features = part(student.features)
-        chunk = _Chunk(
-            student_product=fill(student.products(features)),
-            student_bias=student.bias,
-            **_teacher_part(teacher, part, fill),
+        some = _Rows(
+            student=student._replace(features=part(student.features)),
+            teachers=_of_rows(teacher, part),
+            teacher_top=teacher.of_rows(filled_part)
+            if isinstance(teacher, TopLogits)
+            else None,
             token_ids=filled_part(token_ids),
             row_weights=[filled_part(weight) for weight in row_weights],
             metric_weight=filled_part(metric_weight),
         )
-        values, gradient, bias_gradient = _evaluate(
+        values, gradients = _evaluate(
             losses,
             scales,
-            chunk,
+            some,
+            fill=fill,
             any_masked=start < masked_rows,
             jit_compile=jit_compile,
             with_gradients=with_gradients,
         )
         carry = dict(carry, values=carry["values"] + values)
         if with_gradients:
-            gradient = gradient[: stop - start]
-            kernel_gradient = tf.matmul(gradient, features, transpose_a=True)
-            feature_gradient = tf.matmul(gradient, student.kernel)
-            carry["features"] = carry["features"].write(index, feature_gradient)
+            of_features = gradients.features[: stop - start]
+            carry["features"] = carry["features"].write(index, of_features)
             # Chunks are summed in float32 whatever the compute precision.
-            carry["kernel"] += tf.cast(kernel_gradient, tf.float32)
-            carry["bias"] += bias_gradient
+            carry["kernel"] += tf.cast(gradients.kernel, tf.float32)
+            carry["bias"] += gradients.bias
         return index + 1, carry
 
     _, end = tf.while_loop(
@@ -197,6 +201,17 @@ def chunked_losses(
     )
 
 
+class _Rows(NamedTuple):
+    """Some rows of the models' features, and what the losses read of them."""
+
+    student: VocabularyProjection
+    teachers: list[VocabularyProjection]
+    teacher_top: TopLogits | None
+    token_ids: Tensor
+    row_weights: list[Tensor]
+    metric_weight: Tensor
+
+
 class _Chunk(NamedTuple):
     """The inputs of the losses for one chunk of rows."""
 
@@ -210,27 +225,37 @@ class _Chunk(NamedTuple):
     metric_weight: Tensor
 
 
-def _teacher_part(
-    teacher: Teacher,
-    part: Callable[[Tensor], Tensor],
-    fill: Callable[[Tensor], Tensor],
-) -> dict[str, Any]:
-    """The teacher's part of a `_Chunk`."""
-    top = None
+class _Gradients(NamedTuple):
+    """Gradients of one chunk, as of a `ChunkedResult`."""
+
+    features: Tensor
+    kernel: Tensor
+    bias: Tensor
+
+
+def _of_rows(
+    teacher: Teacher, part: Callable[[Tensor], Tensor]
+) -> list[VocabularyProjection]:
+    """Returns some rows of the teachers whose logits are computed here."""
     several: Sequence[VocabularyProjection] = ()
-    if isinstance(teacher, TopLogits):
-        top = teacher.of_rows(lambda x: fill(part(x)))
-    elif isinstance(teacher, VocabularyProjection):
+    if isinstance(teacher, VocabularyProjection):
         several = [teacher]
-    elif teacher is not None:
+    elif teacher is not None and not isinstance(teacher, TopLogits):
         several = teacher
-    return {
-        "teacher_products": [
-            fill(each.products(part(each.features))) for each in several
-        ],
-        "teacher_biases": [each.bias for each in several],
-        "teacher_top": top,
-    }
+    return [x._replace(features=part(x.features)) for x in several]
+
+
+def _with_products(rows: _Rows, fill: Callable[[Tensor], Tensor]) -> _Chunk:
+    return _Chunk(
+        student_product=fill(rows.student.products()),
+        student_bias=rows.student.bias,
+        teacher_products=[fill(x.products()) for x in rows.teachers],
+        teacher_biases=[x.bias for x in rows.teachers],
+        teacher_top=rows.teacher_top,
+        token_ids=rows.token_ids,
+        row_weights=rows.row_weights,
+        metric_weight=rows.metric_weight,
+    )
 
 
 def _filled(tensor: Tensor, size: int) -> Tensor:
@@ -271,16 +296,22 @@ def logits(projection: VocabularyProjection) -> Tensor:
 def _evaluate(
     losses: Sequence[DistillationLoss],
     scales: Sequence[Tensor],
-    chunk: _Chunk,
+    rows: _Rows,
     *,
+    fill: Callable[[Tensor], Tensor],
     any_masked: Tensor,
-    jit_compile: bool,
+    jit_compile: JitCompile,
     with_gradients: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Selects the losses that the chunk needs, and compiles if requested."""
+) -> tuple[Tensor, _Gradients]:
+    """Selects the losses that the chunk needs, and compiles if requested.
 
-    def evaluate(masked: bool) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
-        def run(scales: Sequence[Tensor], chunk: _Chunk) -> Any:
+    Returns the sums of `_evaluate_chunk`, and the gradients.
+    """
+    models = [rows.student, *rows.teachers]
+    has_kernels = all(model.decoder is None for model in models)
+
+    def evaluate(masked: bool) -> Callable[[], tuple[Tensor, _Gradients]]:
+        def on_logits(scales: Sequence[Tensor], chunk: _Chunk) -> Any:
             return _evaluate_chunk(
                 losses,
                 scales,
@@ -289,13 +320,55 @@ def _evaluate(
                 with_gradients=with_gradients,
             )
 
-        if jit_compile:
-            run = tf.function(run, jit_compile=True, autograph=False)
-        return lambda: run(scales, chunk)
+        def on_features(scales: Sequence[Tensor], rows: _Rows) -> Any:
+            found = on_logits(scales, _with_products(rows, lambda x: x))
+            return _through_products(rows, found, with_gradients)
+
+        if not jit_compile:
+            return lambda: on_features(scales, rows)
+        if jit_compile == "products" and has_kernels:
+            whole = tf.function(on_features, jit_compile=True, autograph=False)
+            return lambda: whole(scales, _with_filled_features(rows, fill))
+        compiled = tf.function(on_logits, jit_compile=True, autograph=False)
+
+        def around_compiled() -> tuple[Tensor, _Gradients]:
+            # Products are computed for the real rows only.
+            found = compiled(scales, _with_products(rows, fill))
+            return _through_products(rows, found, with_gradients)
+
+        return around_compiled
 
     if all(loss.counts == "masked" for loss in losses):
         return evaluate(True)()
     return tf.cond(any_masked, evaluate(True), evaluate(False))
+
+
+def _with_filled_features(
+    rows: _Rows, fill: Callable[[Tensor], Tensor]
+) -> _Rows:
+    student, *teachers = [
+        x._replace(features=fill(x.features))
+        for x in (rows.student, *rows.teachers)
+    ]
+    return rows._replace(student=student, teachers=teachers)
+
+
+def _through_products(
+    rows: _Rows,
+    found: tuple[Tensor, Tensor, Tensor],
+    with_gradients: bool,
+) -> tuple[Tensor, _Gradients]:
+    """Takes the gradient for the logits on to features and vocabulary."""
+    values, gradient, bias_gradient = found
+    if not with_gradients:
+        return values, _Gradients(gradient, gradient, bias_gradient)
+    features = rows.student.features
+    gradient = gradient[: tf.shape(features)[0]]
+    return values, _Gradients(
+        features=tf.matmul(gradient, rows.student.kernel),
+        kernel=tf.matmul(gradient, features, transpose_a=True),
+        bias=bias_gradient,
+    )
 
 
 def _evaluate_chunk(

@@ -13,6 +13,7 @@ from keras_distil import config, data, models
 from keras_distil.config import data_section
 from keras_distil.models.presets import fetch_preset
 from keras_distil.runs.run_folder import Run, find_run_of_model
+from keras_distil.utils.machine import cache_folder
 from keras_distil.utils.progress import Progress
 
 
@@ -226,15 +227,6 @@ def _sequence_settings(recipe: config.Recipe) -> dict[str, Any]:
         "held_out_fraction": recipe.data.held_out_fraction,
         "layout": recipe.data.layout,
     }
-
-
-def cache_folder() -> Path:
-    """Folder for prepared corpora and trained teachers, shared by all runs."""
-    named = os.environ.get("KERAS_DISTIL_CACHE") or "~/.cache/keras_distil"
-    folder = Path(named).expanduser()
-    # Its contents are loaded again, so nobody else may write to it.
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def make_training_batches(

@@ -18,7 +18,7 @@ from keras_distil.runs.corpus import (
     take_held_out,
 )
 from keras_distil.runs.exports import rehearse_export
-from keras_distil.runs.fit import fit_on_text
+from keras_distil.runs.fit import fit_on_text, settle_jit_compile
 from keras_distil.runs.run_folder import BASELINE_FILE, LOGS, STUDENT_FILE, Run
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.scores import score_on_text
@@ -125,6 +125,7 @@ def train_student(
         student,
         steps=steps,
     )
+    settle_jit_compile(run, distiller)
     first = [
         *make_schedulers(settings),
         *make_balancer(settings, batches),
@@ -177,8 +178,9 @@ def train_baseline(
         make_student_optimizer(settings, steps),
         clip_norm=settings.clip_norm,
         micro_batches=settings.micro_batches,
-        jit_compile=settings.jit_compile,
+        jit_compile="auto" if settings.jit_compile else False,
     )
+    settle_jit_compile(run, trainer)
     first = [callbacks.StudentCheckpoint(run.folder / BASELINE_FILE), *watch]
     fit_on_text(run, "baseline", trainer, batches, settings, steps, first)
     return baseline
@@ -289,7 +291,7 @@ def make_distiller(
     distiller.compile(
         make_student_optimizer(settings, steps),
         micro_batches=settings.micro_batches,
-        jit_compile=settings.jit_compile,
+        jit_compile="auto" if settings.jit_compile else False,
         clip_norm=settings.clip_norm,
     )
     return distiller

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_distil import config
+from keras_distil.utils import machine
 from keras_distil.utils.version import __version__
 
 # Raise this whenever an earlier keras_distil could not continue a run.
@@ -28,7 +29,7 @@ def describe_environment(recipe: config.Recipe) -> dict[str, Any]:
         "commit": _commit(),
         "hardware": {
             "machine": platform.machine(),
-            "processor": _processor(),
+            "processor": machine.processor_name(),
             "cpu_cores": os.cpu_count(),
             "memory_gb": round(
                 os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
@@ -36,15 +37,6 @@ def describe_environment(recipe: config.Recipe) -> dict[str, Any]:
             ),
         },
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [x.split(":", 1)[1].strip() for x in lines if "model name" in x]
-    return names[0] if names else platform.processor()
 
 
 def _commit() -> str | None:

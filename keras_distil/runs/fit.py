@@ -7,18 +7,46 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras_hub.models import MaskedLM
 
 from keras_distil import callbacks
 from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.model_sections import TeacherTraining
+from keras_distil.losses.chunked import JitCompile
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.run_folder import CHECKPOINTS, LOGS, METRICS_FILE, Run
+from keras_distil.runs.settled import keep, read_settled
+from keras_distil.training import compilation, distribution
 from keras_distil.training.distiller import Distiller
 from keras_distil.utils.progress import Progress, duration
 
 # The first updates compile and fill caches.
 _WARM_UP_UPDATES = 2
 _TIMED_UPDATES = 10
+
+_COMPILED: tuple[JitCompile, ...] = (False, True, "products")
+
+
+def settle_jit_compile(run: Run, trainer: Distiller) -> None:
+    """Has every training of a run on text compile the same.
+
+    The first one chooses, and the run keeps it. One that was begun by a version
+    without a choice goes on as it began.
+
+    Args:
+        run: the run.
+        trainer: compiled with `jit_compile="auto"`, or told what to compile.
+    """
+    known = read_settled(run.folder).jit_compile
+    if known is None:
+        begun = any((run.folder / CHECKPOINTS / "distill").glob("*"))
+        known = True if begun else trainer.jit_compiled
+        keep(run, jit_compile=known)
+        if known and isinstance(trainer.student, MaskedLM) and not begun:
+            times = compilation.vocabulary_times(trainer.student)
+            run.progress.say(f"Fastest here: {times}")
+    place = distribution.take_from_chief(_COMPILED.index(known))
+    trainer.keep_jit_compile(_COMPILED[place])
 
 
 def fit_on_text(

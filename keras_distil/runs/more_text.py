@@ -19,7 +19,7 @@ from keras_distil.data.tasks.unlabelled import (
 from keras_distil.models import augmentation
 from keras_distil.runs import score_table
 from keras_distil.runs.augmented import write_copies
-from keras_distil.runs.corpus import cache_folder, load_tokenizer
+from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.run_folder import Run
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import (
@@ -28,6 +28,7 @@ from keras_distil.runs.tasks import (
     count_unknown,
     squad_lengths,
 )
+from keras_distil.utils.machine import cache_folder
 
 # The columns of an own task's texts, as its entry calls them.
 _TEXTS = ("text", "text_pair")

@@ -61,9 +61,16 @@ class SettledSteps(Section):
 
 
 class Settled(Section):
-    """What a run settled on; None for what its recipe gives."""
+    """What a run settled on; None for what its recipe gives.
+
+    Attributes:
+        precision: in place of `precision: auto`.
+        jit_compile: what XLA compiles in the training on text.
+        steps: in place of `minutes`.
+    """
 
     precision: SettledPrecision | None = None
+    jit_compile: bool | Literal["products"] | None = None
     steps: SettledSteps | None = None
 
 
@@ -134,12 +141,15 @@ def keep(
     run: Run,
     *,
     precision: SettledPrecision | None = None,
+    jit_compile: bool | Literal["products"] | None = None,
     steps: SettledSteps | None = None,
 ) -> None:
     """Writes down what a run has settled on, if this process writes."""
     known = read_settled(run.folder)
     now = Settled(
-        precision=precision or known.precision, steps=steps or known.steps
+        precision=precision or known.precision,
+        jit_compile=known.jit_compile if jit_compile is None else jit_compile,
+        steps=steps or known.steps,
     )
     run.write_json(run.folder / SETTLED_FILE, now.model_dump())
 

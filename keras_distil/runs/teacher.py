@@ -21,16 +21,13 @@ from keras_distil.models.keras_archive import load_archive
 from keras_distil.models.task_model import masked_lm_of
 from keras_distil.runs import trainers
 from keras_distil.runs.checks import check_lengths, check_tokenizer_lengths
-from keras_distil.runs.corpus import (
-    cache_folder,
-    load_tokenizer,
-    make_training_batches,
-)
+from keras_distil.runs.corpus import load_tokenizer, make_training_batches
 from keras_distil.runs.fit import fit_on_text
 from keras_distil.runs.run_folder import Run, read_text
 from keras_distil.runs.sections import distill_section
 from keras_distil.training import distribution
 from keras_distil.utils import disk
+from keras_distil.utils.machine import cache_folder
 
 ADAPTER_FILE = "adapter.safetensors"
 TEACHER_FILE = "teacher.keras"

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 from keras_hub.models import MaskedLM, Task
 
 from keras_distil import losses, schedules
+from keras_distil.losses.chunked import JitCompile
 from keras_distil.models import adapters
 from keras_distil.teachers import CachedTaskTeacher
 from keras_distil.training.distiller import Distiller
@@ -150,7 +152,7 @@ def masked_lm_trainer(
     *,
     clip_norm: float | None,
     micro_batches: int = 1,
-    jit_compile: bool = False,
+    jit_compile: JitCompile | Literal["auto"] = False,
 ) -> Distiller:
     """A Distiller that trains `model` by itself, without a teacher.
 

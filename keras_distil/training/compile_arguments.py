@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+_NAMED = ("auto", "products")
+
 
 def check_floatx() -> None:
     """Raises ValueError if Keras's default float is not float32."""
@@ -29,13 +31,11 @@ def check_no_losses(loss: Any, loss_weights: Any) -> None:
             )
 
 
-def without_auto(jit_compile: Any) -> bool:
-    """Returns `jit_compile` as a bool; "auto" is False."""
-    if jit_compile == "auto":
-        return False
-    if not isinstance(jit_compile, bool):
+def check_jit_compile(jit_compile: Any) -> None:
+    """Raises TypeError unless it is one of those `compile` takes."""
+    named = isinstance(jit_compile, str) and jit_compile in _NAMED
+    if not (isinstance(jit_compile, bool) or named):
         raise TypeError(
-            "`jit_compile` must be True, False or 'auto'. "
+            "`jit_compile` must be True, False, 'auto' or 'products'. "
             f"Received: jit_compile={jit_compile!r}."
         )
-    return jit_compile

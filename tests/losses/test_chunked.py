@@ -110,7 +110,8 @@ def assert_close(actual, expected, rtol):
 @pytest.mark.parametrize(
     ("chunk_size", "jit_compile"),
     [(8, False), (12, False), (7, False), (23, False), (1, False)]
-    + [(24, False), (1000, False), (8, True), (7, True), (1000, True)],
+    + [(24, False), (1000, False), (8, True), (7, True), (1000, True)]
+    + [(8, "products"), (7, "products"), (1000, "products")],
 )
 def test_equals_all_logits_at_once(chunk_size, jit_compile):
     problem = make_problem(24)
@@ -137,7 +138,7 @@ def test_the_metrics_count_something():
     assert float(actual.agreeing) == expected.agreeing
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, True, "products"])
 @pytest.mark.parametrize("run", [in_a_graph, lambda function: function()])
 def test_no_rows_give_zeros(run, jit_compile):
     result = run(

@@ -179,7 +179,14 @@ def test_between_temperatures_the_tail_is_interpolated():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk_size", "jit_compile"),
-    [(24, False), (7, False), (1, False), (8, True), (7, True)],
+    [
+        (24, False),
+        (7, False),
+        (1, False),
+        (8, True),
+        (7, True),
+        (7, "products"),
+    ],
 )
 @pytest.mark.parametrize("k", [5, VOCABULARY])
 def test_chunks_equal_all_logits_at_once(chunk_size, jit_compile, k):

@@ -6,7 +6,7 @@ import pytest
 from commands import run_command
 
 from keras_distil import config
-from keras_distil.runs import run_folder, settled, stages
+from keras_distil.runs import fit, run_folder, settled, stages
 from keras_distil.utils.progress import Progress
 
 RATES = {"float32": 100e9, "mixed_bfloat16": 250e9}
@@ -42,6 +42,7 @@ def test_the_faster_precision_is_taken(half, chosen, rates, auto, tmp_path):
             "value": chosen,
             "gflops": {"float32": 100.0, "mixed_bfloat16": half / 1e9},
         },
+        "jit_compile": None,
         "steps": None,
     }
 
@@ -131,3 +132,33 @@ def test_a_plan_says_what_it_would_choose(command, rates, toy_recipe, capsys):
     )
     device = "auto: mixed_bfloat16 on a a100"
     assert shown == (device if name == "plan" else measured)
+
+
+class Trainer:
+    """What a run settles of a Distiller."""
+
+    student = None
+
+    def __init__(self, jit_compiled):
+        self.jit_compiled = jit_compiled
+
+    def keep_jit_compile(self, jit_compile):
+        self.jit_compiled = jit_compile
+
+
+def test_all_trainings_of_a_run_compile_the_same(toy_recipe, tmp_path):
+    run = open_run(config.load_recipe(toy_recipe), tmp_path / "run")
+    trainers = [Trainer("products"), Trainer(True), Trainer(False)]
+    for trainer in trainers:
+        fit.settle_jit_compile(run, trainer)
+        assert trainer.jit_compiled == "products"
+    assert settled.read_settled(run.folder).jit_compile == "products"
+
+
+def test_a_run_from_before_the_choice_goes_on_as_it_began(toy_recipe, tmp_path):
+    """It compiled what is between the products."""
+    run = open_run(config.load_recipe(toy_recipe), tmp_path / "run")
+    (run.folder / "checkpoints" / "distill" / "step-1").mkdir(parents=True)
+    trainer = Trainer("products")
+    fit.settle_jit_compile(run, trainer)
+    assert trainer.jit_compiled is True

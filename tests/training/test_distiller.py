@@ -792,7 +792,7 @@ def test_a_batch_must_be_a_triple(teacher):
 @pytest.mark.slow
 def test_compiled_losses_give_the_same_update():
     updates = []
-    for jit_compile in (False, True):
+    for jit_compile in (False, True, "products"):
         teacher = toy.make_teacher()
         student = toy.make_student(teacher)
         distiller = Distiller(teacher, student, losses.triple_loss(2, 5, 1))
@@ -803,11 +803,13 @@ def test_compiled_losses_give_the_same_update():
             toy.dataset(toy.make_batch(), toy.make_batch(seed=4)), verbose=0
         )
         updates.append(toy.weights_of(student))
-    for path, plain in updates[0].items():
-        # XLA may order a sum otherwise.
-        np.testing.assert_allclose(
-            updates[1][path], plain, rtol=1e-5, atol=1e-6, err_msg=path
-        )
+    plain, *others = updates
+    for other in others:
+        for path, expected in plain.items():
+            # XLA may order a sum otherwise.
+            np.testing.assert_allclose(
+                other[path], expected, rtol=1e-5, atol=1e-6, err_msg=path
+            )
 
 
 def test_one_model_cannot_be_both():

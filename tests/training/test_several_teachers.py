@@ -131,6 +131,10 @@ def test_teachers_run_without_dropout():
         pytest.param(
             {"jit_compile": True, "chunk_size": 4}, marks=pytest.mark.slow
         ),
+        pytest.param(
+            {"jit_compile": "products", "chunk_size": 4},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_parts_and_graphs_give_the_update_of_the_whole(options):

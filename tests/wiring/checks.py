@@ -445,7 +445,7 @@ of_fit(
     steps=lambda fit: fit.arguments["steps_per_epoch"],
     batch_size=batch_size,
     micro_batches=lambda fit: fit.distiller.micro_batches,
-    jit_compile=lambda fit: compiled(fit)["jit_compile"],
+    jit_compile=lambda fit: bool(compiled(fit)["jit_compile"]),
     learning_rate=lambda fit: fit.rate(10),
     warmup_steps=lambda fit: round(fit.rate(10) / fit.rate(0)),
     weight_decay=lambda fit: fit.optimizer.weight_decay,

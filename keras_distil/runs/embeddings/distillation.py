@@ -34,7 +34,7 @@ from keras_distil.runs.embeddings.student import (
 from keras_distil.runs.embeddings.teacher import TaughtTexts, keep_vectors
 from keras_distil.runs.embeddings.texts import RunTexts, read_texts
 from keras_distil.runs.exports import rehearse_export
-from keras_distil.runs.fit import fit_on_text
+from keras_distil.runs.fit import fit_on_text, settle_jit_compile
 from keras_distil.runs.run_folder import LOGS, STUDENT_FILE, Run
 from keras_distil.runs.schedules import make_schedulers
 from keras_distil.runs.sections import distill_section
@@ -124,6 +124,7 @@ def train_student(
     settings = distill_section(run.recipe)
     batches = lesson.batches(run.recipe)
     distiller = make_distiller(run.recipe, lesson.teacher, student, steps=steps)
+    settle_jit_compile(run, distiller)
     first = [
         *make_schedulers(settings),
         *make_balancer(settings, batches),

@@ -14,7 +14,6 @@ from keras_distil.config.distill_section import DistillSection
 from keras_distil.losses.registry import MatryoshkaSettings
 from keras_distil.models.architectures import family_of
 from keras_distil.models.embedding_model import own_tokenizer
-from keras_distil.runs.corpus import cache_folder
 from keras_distil.runs.embeddings.preflight import check_length
 from keras_distil.runs.embeddings.texts import RunTexts, encode
 from keras_distil.runs.run_folder import Run
@@ -23,6 +22,7 @@ from keras_distil.runs.tasks import count_unknown
 from keras_distil.runs.teacher import TeacherInMemory
 from keras_distil.teachers.identity import weights_digest
 from keras_distil.utils import disk
+from keras_distil.utils.machine import cache_folder
 
 
 def load_embedder(

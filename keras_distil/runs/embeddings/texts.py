@@ -8,8 +8,9 @@ import tokenizers
 from keras_distil import config, data
 from keras_distil.data.corpus.texts import TextCorpus, prepare_texts
 from keras_distil.data.tasks.encoding import TextEncoder, join_examples
-from keras_distil.runs.corpus import cache_folder, make_sources
+from keras_distil.runs.corpus import make_sources
 from keras_distil.runs.run_folder import Run
+from keras_distil.utils.machine import cache_folder
 from keras_distil.utils.progress import Progress
 
 # Texts that are encoded at a time.

@@ -44,7 +44,7 @@ class Objective(abc.ABC):
         teachers: the teachers as a list.
         chunk_size: tokens per chunk of vocabulary logits; set by
             `Distiller.compile`.
-        jit_compile: whether XLA compiles the operations on logits; set by
+        jit_compile: what XLA compiles of the operations on logits; set by
             `Distiller.compile`.
 
     Raises:
@@ -55,7 +55,7 @@ class Objective(abc.ABC):
     """
 
     chunk_size = chunked.DEFAULT_CHUNK_SIZE
-    jit_compile = False
+    jit_compile: chunked.JitCompile = False
     # Whether the outputs are vectors of texts.
     has_vectors = False
 
