@@ -32,8 +32,10 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file
 
-from keras_distil import data
+from keras_distil import config, data
 from keras_distil.evaluation import significance, spans
+from keras_distil.runs import run_folder
+from keras_distil.utils.progress import Progress
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 AUTHORS = "authors"
@@ -261,14 +263,17 @@ def fine_tune(
     """Fine-tunes a recipe's rows; teachers are taken from another run."""
     if is_finished(folder):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    path = folder.with_suffix(".yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
     if teachers is not None:
+        # A folder with files in it must be a run's.
+        quiet = Progress(quiet=True)
+        run_folder.open_run(config.load_recipe(path), folder, quiet)
         for trained in teachers.glob("tasks/*/teacher"):
             mine = folder / trained.relative_to(teachers)
             if not mine.exists():
                 shutil.copytree(trained, mine)
-    path = folder.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
     run_recipe(path, (), folder, part)
 
 
