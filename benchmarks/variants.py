@@ -28,7 +28,7 @@ VALUES = {
     "chunk_size": (256, 128, 512, 1024),
     "micro_batches": (1, 2, 4, 8),
     "top_k": (0, 8, 64),
-    "jit_compile": (True, "products", False),
+    "jit_compile": (True, "products", False, "auto"),
     "added_loss": ("none", "attention_relation", "attention_transfer"),
 }
 
