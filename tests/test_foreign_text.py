@@ -8,7 +8,7 @@ import yaml
 
 from keras_distil import config
 from keras_distil.runs import environment, run_folder
-from keras_distil.runs.report import model_card
+from keras_distil.runs.report import licences, model_card
 from keras_distil.utils import markdown, private_text
 from keras_distil.utils.progress import Progress
 
@@ -74,21 +74,21 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 def test_a_hostile_licence_is_not_stated(toy_recipe, toy_teacher, front):
     (toy_teacher / "README.md").write_text(f"---\n{front}\n---\ntext\n")
     recipe = config.load_recipe(toy_recipe)
-    assert model_card._teacher_licence(recipe) == "not stated"
+    assert licences.teacher_licence(recipe) == "not stated"
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe---\n", b"---\nlicense: mit\n"])
 def test_a_damaged_readme_states_nothing(toy_recipe, toy_teacher, content):
     (toy_teacher / "README.md").write_bytes(content)
     recipe = config.load_recipe(toy_recipe)
-    assert model_card._teacher_licence(recipe) == "not stated"
+    assert licences.teacher_licence(recipe) == "not stated"
 
 
 def test_a_plain_licence_is_stated(toy_recipe, toy_teacher):
     text = f"---\nlicense: {'x' * 100}\n---\n" + "y" * 10**6
     (toy_teacher / "README.md").write_text(text)
     recipe = config.load_recipe(toy_recipe)
-    assert model_card._teacher_licence(recipe) == "x" * 100
+    assert licences.teacher_licence(recipe) == "x" * 100
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_teacher_that_is_gone_is_not_downloaded_for_its_licence(
     recipe = config.load_recipe(toy_recipe)
     teacher = recipe.teacher.model_copy(update={"source": source})
     recipe = recipe.model_copy(update={"teacher": teacher})
-    assert model_card._teacher_licence(recipe) == "not stated"
+    assert licences.teacher_licence(recipe) == "not stated"
 
 
 def test_a_card_shows_foreign_text_as_text(toy_recipe):
@@ -117,7 +117,7 @@ def test_a_card_shows_foreign_text_as_text(toy_recipe):
     values["data"]["sources"][0]["pattern"] = NASTY
     recipe = config.make_recipe(values)
     made = [
-        *model_card._licences(recipe),
+        *licences.licence_lines(recipe),
         *model_card._data(recipe),
         model_card.summary(recipe, {}),
     ]

@@ -20,7 +20,7 @@ from keras_distil.data.tasks.tables import open_table
 from keras_distil.data.tasks.text_rows import RowForm, read_text_rows
 from keras_distil.data.tasks.word_rows import read_word_rows
 from keras_distil.models.shape import encoder_shape
-from keras_distil.runs.report import model_card
+from keras_distil.runs.report import licences
 from keras_distil.teachers.predictions.reading import read_predictions
 
 _FRONT = (
@@ -110,7 +110,7 @@ def card(rng: random.Random, folder: Path) -> None:
             update={"license": str(rng.choice(mutate.ODD_VALUES)) or "x"}
         )
         recipe = recipe.model_copy(update={"teacher": stated})
-    for line in model_card._licences(recipe):
+    for line in licences.licence_lines(recipe):
         if "\n" in line or "<script" in line or "\x00" in line:
             raise Defect(f"the card holds {line!r}")
 
