@@ -20,7 +20,9 @@ PROCESSORS: dict[str, dict[str, str]] = {
     "this": {},
     "avx2": {
         "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        # XLA's YNNPACK asks the processor alone: it is switched off.
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2 "
+        "--xla_cpu_experimental_ynn_fusion_type=",
         "OPENBLAS_CORETYPE": "Haswell",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
         "ATEN_CPU_CAPABILITY": "avx2",

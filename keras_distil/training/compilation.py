@@ -1,8 +1,7 @@
 """What XLA compiles in a step: the choice behind `jit_compile="auto"`.
 
-XLA's products with the vocabulary are 1.4 times as fast as TensorFlow's own on
-processors without AVX-512 and slower in bfloat16 on those with it, so which
-ones a step takes is measured.
+XLA's products with the vocabulary are faster than TensorFlow's own on some
+processors and slower on others, so which ones a step takes is measured.
 """
 
 import functools
