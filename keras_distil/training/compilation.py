@@ -101,7 +101,7 @@ def vocabulary_times(student: keras.Model) -> VocabularyTimes:
     """Times the losses on a student's logits, or returns what is remembered.
 
     Takes some seconds on two cores, and writes the result to a file in the
-    folder of what all runs share.
+    folder of what all runs share, if that can be written.
 
     Args:
         student: a masked-LM task model.
@@ -109,13 +109,11 @@ def vocabulary_times(student: keras.Model) -> VocabularyTimes:
     backbone = student.backbone
     words = min(backbone.vocabulary_size, _MOST_WORDS)
     key = _key(words, backbone.hidden_dim, student.compute_dtype)
-    path = cache_folder() / _CACHE_FILE
-    known = _remembered(path)
+    known = _remembered()
     if key not in known:
         times = _measure(words, backbone.hidden_dim, student.compute_dtype)
         known[key] = list(times)
-        text = json.dumps(dict(sorted(known.items())), indent=1)
-        disk.write_text(path, text + "\n")
+        _remember(known)
     return VocabularyTimes(*known[key])
 
 
@@ -137,16 +135,26 @@ def _key(words: int, width: int, dtype: str) -> str:
     return ", ".join(parts)
 
 
-def _remembered(path: Any) -> dict[str, list[float]]:
+def _remembered() -> dict[str, list[float]]:
     """Reads what was measured before; nothing of a file that is damaged."""
     try:
+        path = cache_folder() / _CACHE_FILE
         found = json.loads(disk.read_bounded(path, disk.MODEL_JSON_BYTES))
         return {
             str(key): [float(between), float(products)]
             for key, (between, products) in found.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    # Without a home there is a RuntimeError; RecursionError is one, too.
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError):
         return {}
+
+
+def _remember(known: dict[str, list[float]]) -> None:
+    text = json.dumps(dict(sorted(known.items())), indent=1)
+    try:
+        disk.write_text(cache_folder() / _CACHE_FILE, text + "\n")
+    except (OSError, RuntimeError) as error:
+        _log.info("Not kept for the next training: %s", error)
 
 
 def _measure(words: int, width: int, dtype: str) -> VocabularyTimes:

@@ -76,6 +76,13 @@ def test_a_damaged_file_is_measured_again(measured, cache, content):
     assert times == [0.2, 0.1]
 
 
+def test_a_folder_that_cannot_be_written_is_no_error(measured, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert compiled().jit_compiled == "products"
+    assert compiled().jit_compiled == "products"
+    assert len(measured["asked"]) == 2
+
+
 def test_other_steps_are_not_measured(measured):
     assert compiled("classification").jit_compiled is True
     assert compiled(run_eagerly=True).jit_compiled is False
