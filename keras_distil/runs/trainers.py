@@ -152,7 +152,7 @@ def masked_lm_trainer(
     *,
     clip_norm: float | None,
     micro_batches: int = 1,
-    jit_compile: JitCompile | Literal["auto"] = False,
+    jit_compile: JitCompile | Literal["auto"] = "auto",
 ) -> Distiller:
     """A Distiller that trains `model` by itself, without a teacher.
 
