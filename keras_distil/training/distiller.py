@@ -230,7 +230,7 @@ class Distiller(KerasMethods):
         *,
         micro_batches: int = 1,
         clip_norm: float | None = None,
-        chunk_size: int = chunked.DEFAULT_CHUNK_SIZE,
+        chunk_size: int | Literal["auto"] = "auto",
     ) -> None:
         """Configures training; the first nine arguments are Keras's, in order.
 
@@ -272,7 +272,8 @@ class Distiller(KerasMethods):
                 except `mixed_float16`, which a Distiller rejects.
             clip_norm: float > 0 or None. Bound on the global norm of the
                 gradient of the whole batch.
-            chunk_size: int >= 1, tokens per chunk of vocabulary logits.
+            chunk_size: int >= 1, tokens per chunk of vocabulary logits. "auto"
+                is 256: larger chunks take more memory and hardly less time.
             run_eagerly: run without a graph, for debugging.
             steps_per_execution: int >= 1, updates per call into the graph.
                 The last call of an epoch makes fewer if this does not divide
@@ -292,6 +293,8 @@ class Distiller(KerasMethods):
             "steps_per_execution", steps_per_execution
         )
         micro_batches = check_count("micro_batches", micro_batches)
+        if chunk_size == "auto":
+            chunk_size = chunked.DEFAULT_CHUNK_SIZE
         chunk_size = check_count("chunk_size", chunk_size)
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(

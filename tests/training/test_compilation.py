@@ -99,6 +99,11 @@ def test_a_small_student_is_not_compiled(cache):
     assert not cache.exists()
 
 
+def test_chunks_are_of_256_tokens(cache):
+    for distiller in (compiled(), compiled(chunk_size="auto")):
+        assert distiller.get_compile_config()["chunk_size"] == 256
+
+
 def test_without_xla_nothing_is_compiled(measured, monkeypatch):
     monkeypatch.setattr(compilation, "_xla_works", lambda: False)
     assert compiled().jit_compiled is False
