@@ -1,6 +1,9 @@
 """What XLA compiles where `jit_compile` is "auto"."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -116,6 +119,43 @@ def test_both_ways_are_timed(cache):
     assert 0.0 < times.between < 60.0
     assert 0.0 < times.products < 60.0
     assert compilation.vocabulary_times(student) == times
+
+
+REPLICAS = """
+import keras
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+
+import toy
+from keras_distil import Distiller, losses
+from keras_distil.training import compilation
+
+compilation._FEWEST_WEIGHTS = 1
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    student = toy.make_student(toy.make_teacher())
+    distiller = Distiller(None, student, [losses.MaskedLMCrossentropy()])
+    distiller.compile(keras.optimizers.AdamW(0.01))
+assert distiller.jit_compiled in (True, "products")
+distiller.fit(toy.dataset(toy.make_batch()), verbose=0)
+assert int(distiller.optimizer.iterations.numpy()) == 1
+"""
+
+
+@pytest.mark.slow
+def test_replicas_measure_too(cache):
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert cache.exists()
 
 
 def test_what_is_said():
