@@ -101,15 +101,18 @@ def test_it_trains_two_steps(
 
 
 def run_task(path, toy_teacher, task, root, tmp_path):
-    teacher = models.load_teacher(toy_teacher)
-    student = tmp_path / "student.keras"
-    models.initialize_student(teacher, 1).save(student)
+    given = config.load_recipe(path).student
+    student = ["student.num_layers=1"]
+    if given is not None and given.source is not None:
+        file = tmp_path / "student.keras"
+        teacher = models.load_teacher(toy_teacher)
+        models.initialize_student(teacher, 1).save(file)
+        student = [f"student.source={file}", f"student.baseline_source={file}"]
     recipe = config.load_recipe(
         path,
         [
             f"teacher.source={toy_teacher}",
-            f"student.source={student}",
-            f"student.baseline_source={student}",
+            *student,
             f"data.root={root}",
             f"finetune.tasks=[{task}]",
             *TASKS,

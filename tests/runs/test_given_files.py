@@ -16,7 +16,6 @@ RUNS = Path("saved_models")
 # Recipes by what they start from.
 FIRST = {
     "glue": "masked_lm_minilm_to_3_layers",
-    "squad_minilm_to_3_layers": "masked_lm_minilm_to_3_layers",
     "task_sst2_minilm_to_3_layers": "masked_lm_minilm_to_3_layers",
     "teacher_minilm_mlm_docs": "teacher_minilm_mlm",
 }
