@@ -38,7 +38,7 @@ FAULTS = (
     ),
     Fault(
         "the vocabulary's losses have only the first teacher",
-        "_teacher_part",
+        "_of_rows",
         "several = teacher",
         "several = teacher[:1]",
         (f"{_OBJECTIVE}::test_masked_lm",),
