@@ -181,7 +181,8 @@ def local_directory(source: Source) -> Path | None:
         source: as for `load_teacher`.
 
     Returns:
-        A Path, or None where the source is not on this machine, too.
+        A Path; None for a source that has no local directory, and for one
+        that is not on this machine.
     """
     if isinstance(source, str) and source.startswith(HUB_SCHEME):
         return cached_checkpoint(source)
