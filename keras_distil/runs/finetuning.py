@@ -210,10 +210,8 @@ def _train(
     teachers = []
     if planned.row == score_table.STUDENT:
         teachers = [
-            open_teacher(
-                run, each, each.folder / MODEL_FILE, number, train, model
-            )
-            for number, each in enumerate(plan_teachers(run, planned))
+            open_teacher(run, each, each.folder / MODEL_FILE, train, model)
+            for each in plan_teachers(run, planned)
         ]
     best = _fit(run, planned, model, teachers, task, train, later)
     predictions = task.evaluator.predictions(

@@ -57,11 +57,16 @@ def plan_training(run: Run, task: str, row: str, seed: int) -> TaskTraining:
 
 
 def plan_teachers(run: Run, planned: TaskTraining) -> list[TaskTraining]:
-    """Names the trainings of the teachers that a student learns from."""
+    """Names the trainings of the teachers that a student learns from.
+
+    That of its own seed is the first: a student that is cut from it goes on
+    with its hidden states, which those of another seed do not resemble.
+    """
     settings = finetune_section(run.recipe)
     seeds = [planned.seed]
     if settings.teacher_seeds == "all":
-        seeds = settings.of_task(planned.task).seeds
+        others = settings.of_task(planned.task).seeds
+        seeds += [seed for seed in others if seed != planned.seed]
     return [
         plan_training(run, planned.task, score_table.TEACHER, seed)
         for seed in seeds

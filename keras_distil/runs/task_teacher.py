@@ -35,7 +35,6 @@ def open_teacher(
     run: Run,
     planned: TaskTraining,
     source: Path,
-    number: int,
     examples: data.EncodedExamples | data.Mixture,
     student: Task,
 ) -> Task | teachers.CachedTaskTeacher:
@@ -47,7 +46,6 @@ def open_teacher(
         run: the run.
         planned: the teacher's training.
         source: the teacher's file.
-        number: its number among the student's teachers.
         examples: the student's examples.
         student: the model that learns.
 
@@ -61,7 +59,7 @@ def open_teacher(
     if not settings.teacher_cache:
         return teacher
     states, attention = registry.read_teacher_layers(
-        _losses_on(settings.of_task(planned.task), number),
+        _losses_of(settings.of_task(planned.task)),
         forward.layer_count(teacher),
         forward.layer_count(student),
     )
@@ -83,15 +81,16 @@ def open_teacher(
     return cached
 
 
-def _losses_on(
-    settings: FineTuneSection, number: int
-) -> list[registry.LossSettings]:
-    """Returns the losses of all stages that may read a teacher's layers."""
+def _losses_of(settings: FineTuneSection) -> list[registry.LossSettings]:
+    """Returns the losses of all stages, which may read a teacher's layers.
+
+    Those of other teachers, too: a teacher is one student's first and another
+    one's second, and all students read the same cache.
+    """
     return [
         each
         for stage in settings.split_stages()
         for each in stage.losses.by_name.values()
-        if getattr(each, "teacher", 0) == number
     ]
 
 
@@ -116,7 +115,7 @@ def report_caches(
     size = count = 0
     for name, task in tasks.items():
         states, attention = registry.read_teacher_layers(
-            _losses_on(settings.of_task(name), 0),
+            _losses_of(settings.of_task(name)),
             forward.layer_count(teacher),
             forward.layer_count(encoders[score_table.STUDENT]),
         )

@@ -86,6 +86,13 @@ FAULTS = (
         (f"{_RUN}::test_the_teachers_of_all_seeds_come_first",),
     ),
     Fault(
+        "the teacher of a student's own seed is not its first",
+        "plan_teachers",
+        "seeds += [seed for seed in others if seed != planned.seed]",
+        "seeds = others",
+        (f"{_RUN}::test_the_teachers_of_all_seeds_come_first",),
+    ),
+    Fault(
         "a student of all teachers has only its own",
         "plan_teachers",
         'settings.teacher_seeds == "all"',

@@ -286,6 +286,9 @@ def test_the_teachers_of_all_seeds_come_first(recipe_path, tmp_path):
     ]
     teachers = [x.name for x in task_results.plan_teachers(run, trainings[2])]
     assert teachers == ["rte/teacher/seed_3", "rte/teacher/seed_1"]
+    # That of its own seed, whose states it goes on with, is each one's first.
+    teachers = [x.name for x in task_results.plan_teachers(run, trainings[4])]
+    assert teachers == ["rte/teacher/seed_1", "rte/teacher/seed_3"]
     # Two forward passes of a teacher are two thirds of its update.
     assert finetuning._slowness(run, "rte", "student") == 2
     assert finetuning._slowness(run, "rte", "teacher") == 1
@@ -312,6 +315,9 @@ def test_a_run_with_the_teachers_of_all_seeds(
         "finetune.tasks=[rte]",
         "finetune.seeds=[3, 1]",
         "finetune.teacher_seeds=all",
+        # One student's second teacher, whose states it reads, is another's
+        # first: both read the same caches.
+        "finetune.teacher_cache=true",
         "finetune.losses={label: {}, soft_target: {}, cosine: {teacher: 1}}",
     ]
     folder = tmp_path / "both"

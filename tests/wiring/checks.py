@@ -750,7 +750,7 @@ def _(runs, made):
 
 @seen("finetune.teacher_seeds", "tasks", wanted=["seed_5", "seed_8"])
 def _(runs, made):
-    """A student has the teachers of both seeds, in the order of the seeds."""
+    """A student has the teachers of both seeds, that of its own first."""
     student = made.fit("rte/student/seed_5")
     return [each.folder.parent.name for each in student.distiller.teacher]
 
