@@ -83,6 +83,13 @@ TABLE = {
     ("planning/proposal/texts", "is a model for a {}, and the"): (
         f"{PROPOSALS}::test_teachers_for_something_else"
     ),
+    ("runs/task_results", "has a student of each task; add --task"): (
+        "tests/runs/test_task_results.py"
+        "::test_which_student_is_asked_where_there_are_several"
+    ),
+    ("runs/task_results", "`--task` without --model must be a task"): (
+        "tests/runs/test_task_results.py::test_a_task_without_a_student_is_named"
+    ),
     ("runs/benchmarks", "Export it again with --overwrite"): (
         f"{HERE}::test_an_export_with_a_damaged_report_is_written_again"
     ),

@@ -16,7 +16,7 @@ ModelFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A `.keras` file. Default: the run's distilled student.",
+        help="A `.keras` file. Default: the run's student.",
     ),
 ]
 Overrides = Annotated[

@@ -157,12 +157,12 @@ def export(
     """Write a student for LiteRT, TensorFlow, ONNX or Hugging Face."""
     resolved, run_path = load_run_or_recipe(recipe, set_)
     formats = check_formats(resolved, format_)
-    if score and task is None:
-        raise ValueError("`--score` needs the model's task: add --task.")
     quiet.import_tensorflow()
     from keras_distil.runs import exports
 
-    path = model or run_path / run_folder.STUDENT_FILE
+    path, task = _find_student(resolved, run_path, model, task)
+    if score and task is None:
+        raise ValueError("`--score` needs the model's task: add --task.")
     reports = exports.export_file(
         resolved,
         path,
@@ -178,6 +178,19 @@ def export(
         return
     for made in reports:
         printing.say(str(made))
+
+
+def _find_student(
+    recipe: config.Recipe, folder: Path, model: Path | None, task: str | None
+) -> tuple[Path, str | None]:
+    """Returns the file that is asked for, or a run's student, and its task."""
+    if model is not None:
+        return model, task
+    from keras_distil.runs import task_results
+
+    run = run_folder.Run(recipe, folder, Progress(quiet=True))
+    found, path = task_results.find_student(run, task)
+    return path, found
 
 
 def check_formats(recipe: config.Recipe, wanted: list[str] | None) -> list[str]:
@@ -199,6 +212,12 @@ def check_formats(recipe: config.Recipe, wanted: list[str] | None) -> list[str]:
 def benchmark(
     recipe: RecipePath,
     model: ModelFile = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK", help="The task whose best student is measured."
+        ),
+    ] = None,
     set_: Overrides = None,
     quiet_: Quiet = False,
     json_: AsJson = False,
@@ -209,7 +228,7 @@ def benchmark(
     from keras_distil.benchmark import chart
     from keras_distil.runs import benchmarks
 
-    path = model or run_path / run_folder.STUDENT_FILE
+    path, _ = _find_student(resolved, run_path, model, task)
     measurement = benchmarks.benchmark(
         resolved, path, progress=Progress(quiet=quiet_)
     )

@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 
 from keras_distil.evaluation import significance
 from keras_distil.runs import score_table
-from keras_distil.runs.run_folder import Run, read_text
+from keras_distil.runs.run_folder import STUDENT_FILE, Run, read_text
 from keras_distil.runs.sections import finetune_section
 from keras_distil.runs.tasks import BuiltTask
 from keras_distil.utils import disk
@@ -120,6 +120,52 @@ def find_best_student(run: Run, task: str) -> Path:
         if score > best[0]:
             best = score, planned.folder / MODEL_FILE
     return best[1]
+
+
+def find_student(run: Run, task: str | None) -> tuple[str | None, Path]:
+    """Finds the student that a command means by a run alone.
+
+    That is the one that was distilled on text; in a run of tasks alone, it is
+    a task's best one.
+
+    Args:
+        run: the run.
+        task: the task that is asked for, if any.
+
+    Returns:
+        The student's task, None if it was distilled on text, and its file.
+
+    Raises:
+        FileNotFoundError: if the task's students are not finished.
+        ValueError: if the run has no such task, has several and none is asked
+            for, or results are damaged.
+    """
+    finetune = run.recipe.finetune
+    tasks = []
+    if finetune is not None and score_table.STUDENT in finetune.rows:
+        tasks = finetune.task_names
+    if task is None and (run.recipe.distill is not None or not tasks):
+        return None, run.folder / STUDENT_FILE
+    if task is None and len(tasks) > 1:
+        raise ValueError(
+            f"{run.folder} has a student of each task; add --task with one of "
+            f"{', '.join(tasks)}."
+        )
+    name = task or tasks[0]
+    if name not in tasks:
+        raise ValueError(
+            "`--task` without --model must be a task with a student in the run "
+            f"{run.folder}: {', '.join(tasks) or 'it has none'}. Received: "
+            f"{name!r}."
+        )
+    planned = plan_row(run, name, score_table.STUDENT)
+    left = [each.name for each in planned if not each.is_finished]
+    if left:
+        raise FileNotFoundError(
+            f"The run {run.folder} has not finished {left[0]}; the command "
+            "that started it goes on with it."
+        )
+    return name, find_best_student(run, name)
 
 
 def write_result(

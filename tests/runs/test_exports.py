@@ -83,7 +83,7 @@ def test_a_run_exports_its_student(shared_toy_recipe, toy_run, tmp_path):
 @pytest.mark.usefixtures("quick_runs")
 @pytest.mark.slow
 def test_a_run_exports_the_best_student_of_each_task(
-    run, shared_toy_recipe, toy_glue, tmp_path
+    run, shared_toy_recipe, toy_glue, tmp_path, monkeypatch, capsys
 ):
     recipe = config.load_recipe(
         shared_toy_recipe,
@@ -132,6 +132,11 @@ def test_a_run_exports_the_best_student_of_each_task(
         path.write_text(json.dumps(result | {"dev_scores": [score, 0.0]}))
     best = task_results.find_best_student(made, "rte")
     assert best.parent.name == "seed_1"
+    # The command finds it by the run, whose only task it is.
+    arguments = ("export", made.folder, "--format", "preset", "--quiet")
+    status, _, err = main(monkeypatch, capsys, *arguments)
+    assert (status, err) == (0, "")
+    assert (best.parent / "preset" / "config.json").is_file()
     path.write_text("{")
     with pytest.raises(ValueError, match="seed_1 are damaged. Remove"):
         task_results.find_best_student(made, "rte")
