@@ -56,7 +56,6 @@ class Contestant:
         self.name, self.precision = name, precision
         self._errors = tempfile.TemporaryFile("w+")
         memory = int(available_memory() - _SPARE)
-        here = str(Path(__file__).parents[1])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "contestants", name, precision]
             + [shape.to_json(), str(memory)],
@@ -64,14 +63,7 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={
-                "TF_CPP_MIN_LOG_LEVEL": "2",
-                **_without_limits(),
-                **PROCESSORS[processor],
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [here, os.environ.get("PYTHONPATH")])
-                ),
-            },
+            env=environment(processor),
         )
 
     def turn(self, seconds: float) -> dict:
@@ -127,9 +119,21 @@ class Contestant:
         return f"exit status {status}: {words}"
 
 
-def _without_limits() -> dict[str, str]:
-    """Returns this environment without what restricts kernels."""
-    return {k: v for k, v in os.environ.items() if k not in _LIMITS}
+def environment(processor: str) -> dict[str, str]:
+    """Returns the variables of a process with the kernels of a processor.
+
+    Args:
+        processor: one of `PROCESSORS`.
+    """
+    here = str(Path(__file__).parents[1])
+    given = {k: v for k, v in os.environ.items() if k not in _LIMITS}
+    path = os.pathsep.join(filter(None, [here, given.get("PYTHONPATH")]))
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **given,
+        **PROCESSORS[processor],
+        "PYTHONPATH": path,
+    }
 
 
 def available_memory() -> int:

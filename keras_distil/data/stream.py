@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_distil.utils.autotune import without_autotune
+
 _ATTRIBUTE = "keras_distil_stream"
 
 
@@ -84,7 +86,7 @@ class Stream:
         mapped = numbers.map(
             share, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        dataset = mapped.prefetch(tf.data.AUTOTUNE)
+        dataset = without_autotune(mapped.prefetch(tf.data.AUTOTUNE))
         if shares == replica_count:
             setattr(dataset, _ATTRIBUTE, (self, first_step))
         return dataset

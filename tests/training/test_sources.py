@@ -10,6 +10,7 @@ import numpy as np
 import processes
 import pytest
 import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
 from tensorflow.python.framework.config import disable_op_determinism
 
 from keras_distil import Distiller, callbacks, data, losses
@@ -53,6 +54,10 @@ def examples():
 
 def plain():
     return examples().batch(4)
+
+
+def plain_forever():
+    return plain().repeat()
 
 
 def shuffled():
@@ -338,3 +343,52 @@ def test_the_datasets_of_the_messages_are_continued():
         ).apply(tf.data.experimental.assert_cardinality(len(batches)))
     )
     assert source.length == 2
+
+
+# === Autotuning ===
+
+
+@pytest.fixture
+def iterated(monkeypatch):
+    """The `autotune.enabled` of every dataset that Keras iterates."""
+    made, found = trainer.TFEpochIterator.__init__, []
+
+    def watch(self, *args, **kwargs):
+        made(self, *args, **kwargs)
+        options = self._distributed_dataset.options()
+        found.append(options.autotune.enabled)
+
+    monkeypatch.setattr(trainer.TFEpochIterator, "__init__", watch)
+    return found
+
+
+@pytest.mark.parametrize("batches", [plain, stream, plain_forever])
+@pytest.mark.parametrize("resumable", [False, True])
+def test_no_fit_ends_late(tmp_path, iterated, batches, resumable):
+    """The thread that tunes may sleep for a minute before a pass ends."""
+    kept = [callbacks.TrainingState(tmp_path)] if resumable else []
+    make().fit(
+        batches(),
+        steps_per_epoch=BATCHES,
+        validation_data=plain(),
+        callbacks=kept,
+        verbose=0,
+    )
+    assert iterated == [False, False]
+
+
+def test_no_score_or_prediction_ends_late(iterated):
+    distiller = make()
+    distiller.evaluate(plain(), verbose=0)
+    distiller.evaluate(stream(), verbose=0)
+    inputs = plain().map(lambda x, y: x)
+    distiller.predict(inputs, verbose=0)
+    distiller.predict(inputs, steps=1, verbose=0)
+    assert iterated == [False] * 4
+
+
+def test_who_wants_it_is_tuned(iterated):
+    options = tf.data.Options()
+    options.autotune.enabled = True
+    make().fit(plain().with_options(options), verbose=0)
+    assert iterated == [True]
