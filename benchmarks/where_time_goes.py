@@ -1,9 +1,9 @@
 """Where the time of a distillation step goes, by the TensorFlow profiler.
 
 Prints a Markdown table with the milliseconds of a step in which operations of
-a kind ran, without those that ran inside them. A product is shared by all
-threads and counts once, so the sum is less than the processors' time. Below are
-the time in which processors had nothing to do, and page faults.
+a kind ran, without those that ran inside them. Several run at once, so the sum
+is more than a step, which stands below, with the time in which processors had
+nothing to do, and page faults.
 
     python benchmarks/where_time_goes.py
     python benchmarks/where_time_goes.py --models minilm --processor avx2
