@@ -66,7 +66,7 @@ def ends(capsys, *arguments):
 
 
 def test_a_score_with_its_task(capsys, toy_recipe, reached):
-    command = ["export", toy_recipe, "--score"]
+    command = ["export", toy_recipe, "--model", "a.keras", "--score"]
     assert "add --task" in ends(capsys, *command)
     reached("runs.exports.export_file")
     assert "reached" in ends(capsys, *command, "--task", "rte")
