@@ -5,8 +5,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_distil.utils.autotune import without_autotune
-
 _ATTRIBUTE = "keras_distil_stream"
 
 
@@ -105,6 +103,20 @@ class Stream:
             size * replica // replica_count,
             size * (replica + 1) // replica_count,
         )
+
+
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns a dataset whose iterators end at once.
+
+    The thread of tf.data's autotuning sleeps for up to a minute between two
+    looks at a pipeline, twice as long each time. The end of an iterator wakes
+    it, but before the iterator counts as ended, so it often sleeps again, and
+    `fit` returns that much later. Without it, `AUTOTUNE` means as many parallel
+    calls as there are processors, up to 16, and TensorFlow adds no prefetch.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def stream_of(dataset: Any) -> Stream | None:

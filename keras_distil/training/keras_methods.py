@@ -18,7 +18,6 @@ from keras_distil.training.saving import (
     serialize_teacher,
 )
 from keras_distil.utils import graph_checks, private_api
-from keras_distil.utils.autotune import without_autotune
 
 Tensor = Any
 
@@ -145,7 +144,7 @@ class KerasMethods(RunningMetrics):
             "verbose": verbose,
             "callbacks": callbacks,
             "validation_split": validation_split,
-            "validation_data": without_autotune(validation_data),
+            "validation_data": validation_data,
             # A dataset has its own order, and Keras warns about shuffling it.
             "shuffle": shuffle and not isinstance(x, tf.data.Dataset),
             "class_weight": class_weight,
@@ -211,7 +210,7 @@ class KerasMethods(RunningMetrics):
             # Keras would round the steps up to whole executions.
             x = x.take(steps)
         return super().predict(
-            without_autotune(x),
+            x,
             batch_size=batch_size,
             verbose=verbose,
             steps=steps,

@@ -14,7 +14,6 @@ import tensorflow as tf
 from keras_distil.data import first_step_of, stream_of
 from keras_distil.training import executions
 from keras_distil.utils import private_api
-from keras_distil.utils.autotune import without_autotune
 
 Tensor = Any
 
@@ -37,8 +36,7 @@ class ReplicatedModel(keras.Model):
         """Returns the dataset as this strategy's replicas read it.
 
         For a keras_distil dataset, every replica computes its own share of
-        each batch. Any other is read whole; what is no dataset is returned
-        as it is.
+        each batch. Any other dataset is returned as it is.
 
         Args:
             dataset: the dataset given to `fit`.
@@ -50,7 +48,7 @@ class ReplicatedModel(keras.Model):
         """
         stream = stream_of(dataset)
         if stream is None:
-            return without_autotune(dataset)
+            return dataset
         if first_step is None:
             first_step = first_step_of(dataset)
         strategy = self.distribute_strategy

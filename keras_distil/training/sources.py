@@ -11,7 +11,6 @@ import tensorflow as tf
 from keras_distil.data import ORDER_VERSION, Stream, first_step_of, stream_of
 from keras_distil.training import passes
 from keras_distil.utils import private_api
-from keras_distil.utils.autotune import without_autotune
 
 _ITERATOR = "iterator"
 _FIRST_BATCH = "first_batch.sha256"
@@ -91,7 +90,6 @@ def make_source(
             "`data.masked_lm_dataset` returns, before any `map` or "
             f"`batch`. Received: {dataset!r}."
         )
-    dataset = without_autotune(dataset)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         return _IteratorSource(dataset, steps_per_epoch)
     return _FiniteSource(dataset, steps_per_epoch)
