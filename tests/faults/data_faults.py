@@ -61,6 +61,16 @@ FAULTS = (
         _PIPELINE,
     ),
     Fault(
+        "a fit waits for the thread that tunes its pipeline",
+        "Stream.dataset",
+        "without_autotune(mapped.prefetch(tf.data.AUTOTUNE))",
+        "mapped.prefetch(tf.data.AUTOTUNE)",
+        (
+            "tests/training/test_sources.py"
+            "::test_no_pass_over_our_data_ends_late",
+        ),
+    ),
+    Fault(
         "replicas see the same share",
         "Stream.dataset.share",
         "local[number % shares]",

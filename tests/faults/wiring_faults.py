@@ -97,6 +97,26 @@ FAULTS = (
         _key("finetune.augment_copies"),
     ),
     Fault(
+        "a command takes the first of several tasks unasked",
+        "find_student",
+        "len(tasks) > 1",
+        "False",
+        (
+            "tests/runs/test_task_results.py"
+            "::test_which_student_is_asked_where_there_are_several",
+        ),
+    ),
+    Fault(
+        "a command takes a task's student before that of text",
+        "find_student",
+        "run.recipe.distill is not None or not tasks",
+        "not tasks",
+        (
+            "tests/runs/test_task_results.py"
+            "::test_a_student_of_text_comes_before_those_of_tasks",
+        ),
+    ),
+    Fault(
         "the best student is that of the first seed",
         "find_best_student",
         "if score > best[0]:",
