@@ -121,25 +121,19 @@ def profile(shape: Shape, precision: str, steps: int) -> dict[str, float]:
     """Runs steps, the last of them with the profiler.
 
     Returns:
-        Per step: milliseconds by kind, and "a step", "idle" (of all
-        processors) and "page faults".
+        Per step: milliseconds by kind, of a step without the profiler and
+        without work, and the number of page faults.
     """
     import tensorflow as tf
     from contestants import keras_distil_step
 
+    from keras_distil.data.stream import without_autotune
+
     teacher, student = keras_distil_step.make_models(shape, precision)
     distiller = keras_distil_step.make_distiller(teacher, student, shape)
-    words = make_data(shape)
-    batches = tf.data.Dataset.from_tensor_slices(
-        (
-            {
-                "token_ids": words.token_ids,
-                "padding_mask": words.padding_mask,
-            },
-            words.targets,
-            words.masked.astype("float32"),
-        )
-    ).repeat()
+    batches = keras_distil_step.make_batches(make_data(shape)).repeat()
+    # Else a fit may end seconds late, and idle.
+    batches = without_autotune(batches.prefetch(1))
     distiller.fit(batches, steps_per_epoch=WARM_UP_STEPS, verbose=0)
     before = resource.getrusage(resource.RUSAGE_SELF)
     begun = time.perf_counter()

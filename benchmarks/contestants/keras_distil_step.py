@@ -95,11 +95,9 @@ def cache_teacher(
     return cached, cached.dataset(corpus, batch_size=shape.batch)
 
 
-def run(shape: Shape, precision: str, turns: Turns) -> None:
-    """Trains in turns."""
-    teacher, student = make_models(shape, precision)
-    words = make_data(shape)
-    batches = tf.data.Dataset.from_tensor_slices(
+def make_batches(words: Data) -> tf.data.Dataset:
+    """Returns the batches as a dataset, once each."""
+    return tf.data.Dataset.from_tensor_slices(
         (
             {
                 "token_ids": words.token_ids,
@@ -109,6 +107,13 @@ def run(shape: Shape, precision: str, turns: Turns) -> None:
             words.masked.astype("float32"),
         )
     )
+
+
+def run(shape: Shape, precision: str, turns: Turns) -> None:
+    """Trains in turns."""
+    teacher, student = make_models(shape, precision)
+    words = make_data(shape)
+    batches = make_batches(words)
     with tempfile.TemporaryDirectory() as folder:
         if shape.variant.top_k:
             teacher, batches = cache_teacher(

@@ -162,8 +162,8 @@ def find_student(run: Run, task: str | None) -> tuple[str | None, Path]:
     left = [each.name for each in planned if not each.is_finished]
     if left:
         raise FileNotFoundError(
-            f"The run {run.folder} has not finished {left[0]}; the command "
-            "that started it goes on with it."
+            f"The students of {name} in {run.folder} are not finished: "
+            f"{left[0]} is missing."
         )
     return name, find_best_student(run, name)
 

@@ -86,5 +86,7 @@ def test_a_task_without_a_student_is_named(tmp_path):
 def test_an_unfinished_task_is_named(tmp_path):
     run = make_run(tmp_path / "run")
     finish(run, "rte", [0.7])
-    with pytest.raises(FileNotFoundError, match="has not finished rte/student"):
+    with pytest.raises(
+        FileNotFoundError, match="not finished: rte/student/seed_1"
+    ):
         task_results.find_student(run, "rte")
