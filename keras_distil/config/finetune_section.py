@@ -110,12 +110,17 @@ Stages: TypeAlias = Annotated[
 ]
 
 
+# Keys of a task that replace no setting of the section.
+_OF_TASKS_ALONE = ("unlabelled", "cut_student")
+
+
 class TaskOverrides(Section):
     """`finetune.by_task.TASK`: replaces settings for a single task.
 
     `unlabelled` names files under `data.root` with text of the task that has
     no labels, by a path or a glob pattern. The student learns from it by its
-    teacher alone.
+    teacher alone. With `cut_student`, student and baseline of this task begin
+    as layers of its fine-tuned teacher, whatever those of other tasks begin as.
     """
 
     seeds: Seeds | None = None
@@ -123,6 +128,7 @@ class TaskOverrides(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     unlabelled: NonEmptyText | None = None
+    cut_student: bool = False
     stages: Annotated[Stages | None, Field(validate_default=True)] = None
 
     @field_validator("stages")
@@ -463,7 +469,7 @@ class FineTuneSection(Section):
         changed = {
             name: value
             for name, value in (own or ())
-            if value is not None and name != "unlabelled"
+            if value is not None and name not in _OF_TASKS_ALONE
         }
         stages = changed.get("stages", self.stages)
         if stages is not None:
@@ -494,6 +500,11 @@ class FineTuneSection(Section):
         """The pattern of a task's unlabelled files; None if it has none."""
         own = self.by_task.get(task)
         return None if own is None else own.unlabelled
+
+    def cuts_student(self, task: str) -> bool:
+        """Whether a task's students are cut from its teacher by its own key."""
+        own = self.by_task.get(task)
+        return own is not None and own.cut_student
 
     @field_validator("tasks")
     @classmethod

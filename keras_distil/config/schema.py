@@ -71,23 +71,26 @@ class Recipe(Section):
     benchmark: BenchmarkSection | None = None
     search: SearchSection | None = None
 
-    @property
-    def cuts_students(self) -> bool:
-        """Whether students are made of teachers, without a general stage."""
-        return _cuts_students(self.distill, self.student)
-
-    def cuts(self, row: str) -> bool:
+    def cuts(self, row: str, task: str) -> bool:
         """Whether a row begins as layers of a task's fine-tuned teacher."""
         if self.teacher.predictions is not None:
             return False
-        return self.makes(row)
+        return self._makes(row, task)
 
     def makes(self, row: str) -> bool:
-        """Whether a row is made of a teacher without a general stage."""
-        if self.student is None or not self.cuts_students:
+        """Whether a row is made of teachers on all tasks, of no other model."""
+        tasks = self.finetune.task_names if self.finetune else []
+        return bool(tasks) and all(self._makes(row, task) for task in tasks)
+
+    def _makes(self, row: str, task: str) -> bool:
+        if self.student is None or row not in ("student", "baseline"):
             return False
+        if self.finetune is not None and self.finetune.cuts_student(task):
+            return True
         is_given = self.student.baseline_source is not None
-        return row == "student" or (row == "baseline" and not is_given)
+        return _cuts_students(self.distill, self.student) and not (
+            row == "baseline" and is_given
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -339,6 +342,12 @@ def _check_given_teacher(
         raise ValueError(
             f"`tasks` must be the one task of {key}. Received: {names}."
         )
+    (task,) = finetune.task_names
+    if teacher.predictions is not None and finetune.cuts_student(task):
+        raise ValueError(
+            f"`by_task.{task}.cut_student` needs a teacher's layers, which "
+            "`teacher.predictions` do not have; remove it. Received: true."
+        )
     if finetune.augment_copies:
         raise ValueError(
             f"`augment_copies` asks an untuned teacher for words, and {key} is "
@@ -397,12 +406,14 @@ def _check_models(
         "baseline": student.baseline_source if student else None,
     }
     cut = _cuts_students(distill, student)
+    cut_alone = [x for x in finetune.task_names if finetune.cuts_student(x)]
+    each_cut = student is not None and len(cut_alone) == len(finetune.tasks)
     made = {
         "teacher": True,
         "ngrams": True,
         "elmo": True,
         "student": distill is not None or cut,
-        "baseline": cut if distill is None else distill.baseline,
+        "baseline": cut if distill is None else distill.baseline or each_cut,
     }
     remedies = {
         "student": "`student.num_layers`, to cut it from the fine-tuned "
@@ -416,9 +427,13 @@ def _check_models(
                 f"{remedies[row]}, or leave it out of `rows`."
             )
     alone = "baseline" in finetune.rows and "teacher" not in finetune.rows
-    if cut and alone and sources["baseline"] is None:
+    other = None
+    if alone and cut_alone:
+        other = f"remove `by_task.{cut_alone[0]}.cut_student`"
+    elif alone and cut and sources["baseline"] is None:
+        other = "give `student.baseline_source`"
+    if other is not None:
         raise ValueError(
             "the row 'baseline' is cut from the fine-tuned teacher: add "
-            "teacher to `rows`, or give `student.baseline_source`. "
-            f"Received: {finetune.rows}."
+            f"teacher to `rows`, or {other}. Received: {finetune.rows}."
         )

@@ -150,7 +150,7 @@ def summarise(recipe: Recipe, *, devices: int = 1) -> dict[str, dict[str, Any]]:
     student = _student_shape(recipe, teacher)
     if student is not None:
         summary |= task_caches(recipe, teacher, student)
-        if recipe.distill is not None or recipe.cuts_students:
+        if recipe.distill is not None or recipe.makes("student"):
             summary["student"] = _describe_student(student, teacher)
     if recipe.distill is None or student is None:
         return summary | {"tokens": _tokens(recipe)}
@@ -370,7 +370,7 @@ def _student_shape(
     """Returns the student's shape; None if no student is trained."""
     if recipe.student is None:
         return None
-    if recipe.distill is not None or recipe.cuts_students:
+    if recipe.distill is not None or recipe.makes("student"):
         return student_shape(teacher, **recipe.student.shape())
     given = given_students(recipe).get("student")
     return None if given is None else encoder_shape(given)[0]

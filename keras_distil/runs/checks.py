@@ -8,7 +8,11 @@ from keras_distil.config.losses_section import AnyLossMap
 from keras_distil.losses import registry
 from keras_distil.losses.layers import find_pairs
 from keras_distil.losses.registry import AttentionSettings, HiddenStateSettings
-from keras_distil.models.shape import EncoderShape, encoder_shape
+from keras_distil.models.shape import (
+    EncoderShape,
+    encoder_shape,
+    student_shape,
+)
 
 
 def teacher_shape(recipe: config.Recipe) -> tuple[EncoderShape, str]:
@@ -95,6 +99,35 @@ def check_vocabulary(source: str, students: int, teachers: int) -> None:
             f"The student in {source} has a vocabulary of {students} entries, "
             f"its teacher one of {teachers}. They do not belong together."
         )
+
+
+def check_cut_sizes(
+    recipe: config.Recipe, teacher: EncoderShape, source: str
+) -> None:
+    """Raises ValueError if a task cuts a student of other sizes than a given.
+
+    Args:
+        recipe: the recipe.
+        teacher: the teacher's shape.
+        source: where the students of other tasks come from.
+    """
+    settings = recipe.finetune
+    if settings is None or recipe.student is None:
+        return
+    cut = [x for x in settings.task_names if settings.cuts_student(x)]
+    if not cut:
+        return
+    given, _ = encoder_shape(source)
+    made = student_shape(teacher, **recipe.student.shape())
+    for size in ("num_layers", "hidden_dim", "intermediate_dim", "num_heads"):
+        here, there = getattr(made, size), getattr(given, size)
+        if here != there:
+            raise ValueError(
+                f"`finetune.by_task.{cut[0]}.cut_student` cuts a student with "
+                f"{size} {here}, but that of other tasks, {source}, has "
+                f"{there}, and a row of the table is of one size: set "
+                f"`student.{size}` to {there}."
+            )
 
 
 def check_layers(recipe: config.Recipe, teacher: Any, student: Any) -> None:

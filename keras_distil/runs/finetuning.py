@@ -90,6 +90,10 @@ def finetune(
                 results[row][name] = read_task_result(trainings, task)
         if task.metric is not None:
             metrics[name] = task.metric
+    cut = {
+        row: [x for x in tasks if copies_weights(run.recipe, row, x, encoders)]
+        for row in rows
+    }
     return make_table(
         {x: y for x, y in results.items() if y or x == score_table.ELMO},
         costs,
@@ -99,7 +103,8 @@ def finetune(
         else (),
         metrics=metrics,
         selection=settings.selection,
-        cut=[x for x in rows if copies_weights(run.recipe, x, encoders)],
+        cut=[row for row in rows if cut[row]],
+        cut_tasks=[x for x in tasks if any(x in each for each in cut.values())],
         errors=[x for x in metrics if tasks[x].counts_errors],
     )
 

@@ -12,7 +12,10 @@ RUNS = Path("saved_models")
 
 
 def given_students(recipe: config.Recipe) -> dict[str, str]:
-    """Returns the sources of students distilled elsewhere, by row."""
+    """Returns the sources of students distilled elsewhere, by row.
+
+    Rows that are cut from the teachers of all tasks are left out.
+    """
     settings = recipe.student
     if settings is None or recipe.finetune is None:
         return {}
@@ -23,7 +26,9 @@ def given_students(recipe: config.Recipe) -> dict[str, str]:
     return {
         row: source
         for row, source in sources.items()
-        if source is not None and row in recipe.finetune.rows
+        if source is not None
+        and row in recipe.finetune.rows
+        and not recipe.makes(row)
     }
 
 

@@ -12,6 +12,7 @@ from keras_distil.models.shape import (
     student_shape,
 )
 from keras_distil.runs.checks import (
+    check_cut_sizes,
     check_layers,
     check_lengths,
     check_tokenizer_lengths,
@@ -64,7 +65,7 @@ def open_inputs(recipe: config.Recipe) -> list[str]:
         return [*_open_text(recipe), *embedding_inputs.open_files(recipe)]
     teacher, _ = teacher_shape(recipe)
     check_lengths(recipe, teacher.max_sequence_length)
-    made = recipe.distill is not None or recipe.cuts_students
+    made = recipe.distill is not None or recipe.makes("student")
     if made and recipe.student is not None:
         student = student_shape(teacher, **recipe.student.shape())
         check_layers(recipe, teacher, student)
@@ -88,6 +89,7 @@ def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
         check_lengths(
             recipe, shape.max_sequence_length, f"the student in {source}"
         )
+        check_cut_sizes(recipe, teacher, source)
 
 
 def _open_text(recipe: config.Recipe) -> list[str]:

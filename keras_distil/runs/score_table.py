@@ -247,6 +247,8 @@ class ResultTable(Section):
         resamples: number of bootstrap draws.
         selection: where the epochs were chosen, as in `finetune.selection`.
         cut: rows that began as layers of the fine-tuned teacher.
+        cut_tasks: the tasks on which they did; empty in tables of before, in
+            which it was all of them.
         errors: tasks of which less is better. Their scores are negative, as
             percent are 100 times the error; `shown_error` undoes both.
     """
@@ -260,6 +262,7 @@ class ResultTable(Section):
     resamples: Count
     selection: Literal["dev", "train"] = "dev"
     cut: tuple[str, ...] = ()
+    cut_tasks: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
     @pydantic.model_validator(mode="after")
@@ -272,7 +275,9 @@ class ResultTable(Section):
             self.tasks
         ):
             raise ValueError("rows and tasks must have different names")
-        if not {*used, *compared, *self.errors} <= set(self.tasks):
+        if not {*used, *compared, *self.errors, *self.cut_tasks} <= set(
+            self.tasks
+        ):
             raise ValueError("`tasks` must name every task that is used")
         if not {*sides, *self.cut} <= set(names):
             raise ValueError("comparisons must be of rows of the table")

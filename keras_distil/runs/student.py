@@ -7,9 +7,11 @@ from keras_hub.models import MaskedLM, Task
 from keras_distil import config, models
 from keras_distil.runs import score_table
 from keras_distil.runs.checks import (
+    check_cut_sizes,
     check_layers,
     check_lengths,
     check_vocabulary,
+    teacher_shape,
 )
 from keras_distil.runs.given_files import given_students
 from keras_distil.runs.run_folder import BASELINE_FILE, STUDENT_FILE, Run
@@ -60,7 +62,7 @@ def make_task_model(
         task: the task.
     """
     dropout = finetune_section(run.recipe).dropout
-    if not run.recipe.cuts(planned.row):
+    if not run.recipe.cuts(planned.row, planned.task):
         return models.task_model(
             encoder,
             task.kind,
@@ -84,16 +86,20 @@ def make_task_model(
 
 
 def copies_weights(
-    recipe: config.Recipe, row: str, encoders: Mapping[str, MaskedLM]
+    recipe: config.Recipe,
+    row: str,
+    task: str,
+    encoders: Mapping[str, MaskedLM],
 ) -> bool:
     """Whether a row begins with weights of the task's fine-tuned teacher.
 
     Args:
         recipe: the recipe.
         row: the row.
+        task: the task.
         encoders: by row, models of its size.
     """
-    if not recipe.cuts(row):
+    if not recipe.cuts(row, task):
         return False
     student, teacher = (
         [getattr(encoders[x].backbone, name) for name in _WIDTHS]
@@ -133,6 +139,7 @@ def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
         student = load_student(run.recipe, source, teacher)
         positions = student.backbone.max_sequence_length
         check_lengths(run.recipe, positions, f"the student in {source}")
+        check_cut_sizes(run.recipe, teacher_shape(run.recipe)[0], source)
         students[row] = student
     return students
 

@@ -44,6 +44,7 @@ def make_table(
     metrics: Mapping[str, Metric] | None = None,
     selection: Literal["dev", "train"] = "dev",
     cut: Sequence[str] = (),
+    cut_tasks: Sequence[str] = (),
     errors: Sequence[str] = (),
     level: float = 0.95,
     resamples: int = 1000,
@@ -62,6 +63,7 @@ def make_table(
             single metrics, recomputed from the examples.
         selection: where the epochs were chosen, for the notes of the table.
         cut: rows that began as layers of the fine-tuned teacher.
+        cut_tasks: the tasks on which they did.
         errors: tasks whose scores are errors, counted negative.
         level: float between 0 and 1, confidence level of the intervals.
         resamples: int >= 1, number of bootstrap draws.
@@ -104,6 +106,7 @@ def make_table(
         resamples=resamples,
         selection=selection,
         cut=tuple(cut),
+        cut_tasks=tuple(cut_tasks),
         errors=tuple(errors),
     )
 

@@ -267,6 +267,7 @@ OWN = (
     "finetune={tasks: [{name: mine, kind: span, train: x.json}], rows: "
     "[teacher, student], %s}"
 )
+CUT = "finetune={tasks: [rte], rows: %s, by_task: {rte: {cut_student: true}}}"
 UNLABELLED = (
     "finetune={tasks: [rte], rows: %s, by_task: {rte: {unlabelled: x.tsv}}"
 )
@@ -405,6 +406,46 @@ UNLABELLED = (
             ],
             "finetune: the row 'baseline' is cut from the fine-tuned teacher: "
             "add teacher to `rows`",
+        ),
+        (
+            [
+                "distill=null",
+                CUT % "[teacher, student, baseline]",
+                "student={source: x.keras, baseline_source: y.keras}",
+            ],
+            None,
+        ),
+        (
+            ["distill=null", CUT % "[teacher, baseline]", "student={}"],
+            None,
+        ),
+        (
+            [
+                "distill=null",
+                "finetune={tasks: [rte, cola], rows: [teacher, baseline], "
+                "by_task: {rte: {cut_student: true}}}",
+                "student={source: x.keras}",
+            ],
+            "finetune: the row 'baseline' has no model to start from: give "
+            "`student.baseline_source`",
+        ),
+        (
+            [
+                "distill=null",
+                CUT % "[baseline]",
+                "student={baseline_source: y.keras}",
+            ],
+            "finetune: the row 'baseline' is cut from the fine-tuned teacher: "
+            "add teacher to `rows`, or remove `by_task.rte.cut_student`.",
+        ),
+        (
+            [
+                "distill=null",
+                CUT % "[teacher, student]",
+                "student={num_layers: 2}",
+                "teacher={source: x, predictions: y.jsonl}",
+            ],
+            "finetune: `by_task.rte.cut_student` needs a teacher's layers",
         ),
         (
             ["teacher={}"],

@@ -9,7 +9,14 @@ from toy import randomize
 from keras_distil import config, models
 from keras_distil.models.task_model import kind_of
 from keras_distil.planning import estimate
-from keras_distil.runs import finetuning, run_folder, stages, student
+from keras_distil.runs import (
+    finetuning,
+    given_files,
+    preflight,
+    run_folder,
+    stages,
+    student,
+)
 from keras_distil.runs.task_results import MODEL_FILE, plan_training
 from keras_distil.runs.tasks import load_task
 from keras_distil.utils.progress import Progress
@@ -84,14 +91,14 @@ def test_student_and_baseline_begin_as_the_teacher_of_their_seed(
         made.output_dense.kernel, teacher.output_dense.kernel
     )
     rows = {"teacher": untuned, "student": made, "baseline": made}
-    assert student.copies_weights(run.recipe, "baseline", rows)
+    assert student.copies_weights(run.recipe, "baseline", "rte", rows)
     for change in ("initialization=random", "source=x.keras"):
         changed = config.load_recipe(
             recipe_path,
             [f"student.{change}", "finetune.rows=[teacher, student]"],
         )
-        assert not student.copies_weights(changed, "student", rows)
-    assert not student.copies_weights(run.recipe, "teacher", rows)
+        assert not student.copies_weights(changed, "student", "rte", rows)
+    assert not student.copies_weights(run.recipe, "teacher", "rte", rows)
 
 
 def test_teachers_come_first_whatever_the_order_of_rows(recipe_path, tmp_path):
@@ -128,3 +135,105 @@ def test_a_run_without_a_general_stage(recipe_path, tmp_path):
     results = sorted((tmp_path / "run" / "tasks").glob("*/*/*/result.json"))
     assert len(results) == 4
     assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
+
+
+# === Tasks that cut their students while others take a given one ===
+
+
+@pytest.fixture
+def mixed(recipe_path, toy_teacher, tmp_path):
+    """Overrides: CoLA begins with a given student, RTE with its teacher's."""
+    given = randomize(
+        models.initialize_student(models.load_teacher(toy_teacher), 1), seed=7
+    )
+    given.save(tmp_path / "given.keras")
+    source = tmp_path / "given.keras"
+    return [
+        f"student={{source: {source}, baseline_source: {source}, layers: [1]}}",
+        "finetune.tasks=[cola, rte]",
+        "finetune.by_task={rte: {cut_student: true}}",
+        "finetune.rows=[teacher, student, baseline]",
+    ]
+
+
+def test_a_task_may_cut_its_students_alone(
+    recipe_path, toy_teacher, mixed, tmp_path
+):
+    run = open_run(recipe_path, tmp_path / "run", *mixed)
+    untuned = models.load_teacher(toy_teacher)
+    given = student.load_given_students(run, untuned)
+    assert list(given) == ["student", "baseline"]
+    assert not student.stand_in_students(run, untuned)
+    starts = {}
+    for name in ("cola", "rte"):
+        task = load_task(run.recipe, name)
+        teacher = randomize(
+            models.task_model(
+                untuned, "classification", task.outputs, labels=task.labels
+            ),
+            seed=4,
+        )
+        planned = plan_training(run, name, "teacher", 4)
+        planned.folder.mkdir(parents=True)
+        teacher.save(planned.folder / MODEL_FILE)
+        starts[name] = [
+            student.make_task_model(
+                run, plan_training(run, name, row, 4), given[row], task
+            )
+            for row in given
+        ]
+        of_teacher = [
+            np.array_equal(
+                made.backbone.token_embedding.embeddings,
+                teacher.backbone.token_embedding.embeddings,
+            )
+            for made in starts[name]
+        ]
+        assert of_teacher == [name == "rte"] * 2
+    for made in starts["cola"]:
+        np.testing.assert_array_equal(
+            made.backbone.token_embedding.embeddings,
+            given["student"].backbone.token_embedding.embeddings,
+        )
+
+
+def test_no_file_is_needed_where_all_tasks_cut(recipe_path, mixed):
+    recipe = config.load_recipe(recipe_path, mixed)
+    assert list(given_files.given_students(recipe)) == ["student", "baseline"]
+    alone = config.load_recipe(
+        recipe_path,
+        [*mixed, "finetune.tasks=[rte]", "student.source=nowhere.keras"],
+    )
+    assert not given_files.given_students(alone)
+    preflight.open_inputs(alone)
+    assert estimate.summarise(alone)["student"]["num_layers"] == 1
+
+
+def test_students_of_all_tasks_have_one_size(
+    recipe_path, toy_teacher, mixed, tmp_path
+):
+    changed = [*mixed, "student.num_layers=2", "student.layers=[0, 1]"]
+    wanted = (
+        r"`finetune.by_task.rte.cut_student` cuts a student with num_layers 2, "
+        r"but that of other tasks, .*given.keras, has 1, and a row of the "
+        r"table is of one size: set `student.num_layers` to 1\."
+    )
+    with pytest.raises(ValueError, match=wanted):
+        preflight.open_inputs(config.load_recipe(recipe_path, changed))
+    run = open_run(recipe_path, tmp_path / "run", *changed)
+    with pytest.raises(ValueError, match=wanted):
+        student.load_given_students(run, models.load_teacher(toy_teacher))
+
+
+@pytest.mark.slow
+def test_a_run_with_a_task_that_cuts_its_students(recipe_path, mixed, tmp_path):
+    folder = tmp_path / "run"
+    report = stages.run_recipe(
+        open_run(recipe_path, folder, *mixed, "finetune.seeds=[3]")
+    )
+    assert report["tasks"]["cut"] == ["student", "baseline"]
+    assert report["tasks"]["cut_tasks"] == ["rte"]
+    page = (folder / "report.md").read_text()
+    assert "Rows that began on rte as layers of the fine-tuned teacher" in page
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "On rte, it is cut from the teacher." in card

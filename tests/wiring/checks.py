@@ -933,6 +933,26 @@ seen(
 )
 
 
+@seen(
+    "TaskOverrides.cut_student",
+    "stages",
+    wanted={"mrpc": True, "rte": False},
+    at="finetune.by_task.mrpc.cut_student",
+)
+def _(runs, made):
+    """Whether a student has its words from its task's fine-tuned teacher."""
+    from keras_distil import models
+
+    found = {}
+    for task in ("mrpc", "rte"):
+        file = made.folder / "tasks" / task / "teacher/seed_3/model.keras"
+        teacher = models.load_task_model(file)
+        words = teacher.backbone.token_embedding.embeddings
+        start = stages_of(made, task)[0].before
+        found[task] = any(np.array_equal(words, each) for each in start)
+    return found
+
+
 def of_stage(key: str, see: Callable[[Any], Any]) -> None:
     """Checks a key of the first stage."""
     seen(f"FineTuneStage.{key}", "stages", at=f"finetune.stages.0.{key}")(

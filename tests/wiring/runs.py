@@ -675,11 +675,19 @@ class Runs:
             "selection": "train",
             "batch_size": 6,
             "stages": [every, plain],
-            "by_task": {"mrpc": {"stages": [{**plain, "epochs": 4}]}},
+            "by_task": {
+                "mrpc": {
+                    "stages": [{**plain, "epochs": 4}],
+                    "cut_student": True,
+                }
+            },
         }
+        # Of the sizes of one that is cut from the teacher.
+        student = self.home.root / "of_stages.keras"
+        toys.save_student(student, self.home.teacher, 3)
         return self._start(
             name,
-            {"student": {"source": str(self.home.student)}},
+            {"student": {"source": str(student), "num_layers": 1}},
             {"finetune": {**FINETUNE, **own}},
             stop_at="mrpc/student/seed_4",
         )

@@ -77,6 +77,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: {error}.") from error
 
 
+def _tasks_of_cut_students(recipe: config.Recipe) -> list[str]:
+    tasks = [] if recipe.finetune is None else recipe.finetune.task_names
+    return [task for task in tasks if recipe.cuts(score_table.STUDENT, task)]
+
+
 def summary(
     recipe: config.Recipe,
     report: dict[str, Any],
@@ -91,9 +96,10 @@ def summary(
         mark: marks up the name of a model; Markdown by default.
     """
     teacher = mark(shown_text(recipe.teacher.encoder_source))
-    if recipe.student is not None and recipe.student.source is not None:
-        source = shown_text(recipe.student.source)
-        made = f"A student distilled before, {mark(source)}"
+    student, cut = recipe.student, _tasks_of_cut_students(recipe)
+    is_cut = recipe.makes(score_table.STUDENT)
+    if student is not None and student.source is not None and not is_cut:
+        made = f"A student distilled before, {mark(shown_text(student.source))}"
     elif recipe.distill is not None and recipe.distill.embeds:
         made = embedding_text.describe_student(recipe.student, teacher)
     elif recipe.student is not None or recipe.distill is not None:
@@ -103,6 +109,8 @@ def summary(
     else:
         made = f"The teacher {teacher}"
     found = [made + " with keras_distil."]
+    if cut and not is_cut:
+        found.append(f"On {' and '.join(cut)}, it is cut from the teacher.")
     if recipe.distill is not None and recipe.distill.embeds:
         found.append(embedding_text.describe_kept(report["rows"]))
     elif "kept_percent" in report:

@@ -336,7 +336,7 @@ def _notes(table: ResultTable) -> list[str]:
             "once, with the chosen epoch."
         )
     if table.cut:
-        notes.append(_note_on_cut(table.cut))
+        notes.append(_note_on_cut(table))
     notes += _notes_on_weak_teachers(table)
     if table.comparisons:
         notes.append(
@@ -355,12 +355,15 @@ def _notes(table: ResultTable) -> list[str]:
     return notes
 
 
-def _note_on_cut(rows: Sequence[str]) -> str:
+def _note_on_cut(table: ResultTable) -> str:
+    where = ""
+    if 0 < len(table.cut_tasks) < len(table.tasks):
+        where = f" on {' and '.join(table.cut_tasks)}"
     note = (
-        f"Rows that began as layers of the fine-tuned teacher, with its output "
-        f"layer: {', '.join(rows)}."
+        f"Rows that began{where} as layers of the fine-tuned teacher, with its "
+        f"output layer: {', '.join(table.cut)}."
     )
-    if BASELINE in rows:
+    if BASELINE in table.cut:
         note += (
             " So the baseline, which then learned from the labels alone, has "
             "something of the teacher as well."
