@@ -11,7 +11,9 @@ its bootstrap interval, and what each part took in minutes of a core.
 An interrupted call continues where it stopped. Several calls can train
 methods into one folder; the last one, with all of them, only reads.
 
-    python benchmarks/methods.py --texts TEXTS --glue GLUE --output FOLDER
+    python benchmarks/prose_for_tasks.py TEXTS PROSE
+    python benchmarks/methods.py --texts TEXTS --glue GLUE --prose PROSE \
+        --output FOLDER
     python benchmarks/methods.py ... --tasks cola rte --seeds 0 --methods \
         authors relations
 """
@@ -53,6 +55,8 @@ GENERAL: dict[str, str] = {
 EPOCHS = {"cola": 12, "sst2": 2, "mrpc": 10, "stsb": 8, "rte": 10, "squad": 4}
 # Larger tasks are trained once: their scores differ less between seeds.
 ONCE = ("sst2", "squad")
+# Files of `prose_for_tasks.py`.
+PROSE = {"cola": "sentences.txt", "mrpc": "pairs.tsv", "stsb": "pairs.tsv"}
 # What lies near the outputs is kept, with the layer that reads the embeddings.
 _LATE = (0, 4, 5)
 
@@ -77,6 +81,7 @@ class Method:
             losses alone.
         layers: the teacher's layers that the student starts from.
         cut: tasks that cut the student from their teacher nevertheless.
+        prose: tasks whose teacher labels text without labels, too.
     """
 
     title: str
@@ -84,6 +89,7 @@ class Method:
     finetune: Mapping[str, Any]
     layers: Sequence[int] = (0, 2, 4)
     cut: Sequence[str] = ()
+    prose: Sequence[str] = ()
 
     def finetune_on(self, task: str) -> dict[str, Any]:
         """Its keys of the recipe's section `finetune` on a task."""
@@ -158,13 +164,20 @@ METHODS: dict[str, Method] = {
         None,
         {**_ONE_STAGE, "teacher_seeds": "all"},
     ),
+    "prose": Method(
+        "masked words and states, then labels, outputs and states of all "
+        "seeds' teachers, with prose",
+        "words",
+        {
+            **_ONE_STAGE,
+            "teacher_seeds": "all",
+            "teacher_cache": True,
+            "unlabelled_share": 0.5,
+        },
+        cut=("stsb", "sst2"),
+        prose=("cola", "mrpc", "stsb"),
+    ),
 }
-METHODS["recipe"] = Method(
-    "recipes/glue.yaml",
-    "words",
-    {**_ONE_STAGE, "teacher_seeds": "all", "teacher_cache": True},
-    cut=("sst2", "stsb"),
-)
 SQUAD = "squad"
 COSTS_FILE = "costs.jsonl"
 
@@ -271,7 +284,10 @@ def task_recipe(
         "precision": arguments.precision,
         "teacher": {"source": "embedded"},
         "student": student,
-        "data": {"root": str(arguments.squad if is_squad else arguments.glue)},
+        "data": {
+            "root": str(arguments.squad if is_squad else arguments.glue),
+            "allow_outside_root": True,
+        },
         "finetune": {
             "tasks": [task],
             "source": "files",
@@ -326,10 +342,14 @@ def train(name: str, arguments: argparse.Namespace) -> None:
             None,
         )
         rows = ["teacher", "student"]
+        own = method.finetune_on(task)
+        if task in method.prose:
+            path = arguments.prose / PROSE[task]
+            own["by_task"] = {task: {"unlabelled": str(path.resolve())}}
+        else:
+            own.pop("unlabelled_share", None)
         fine_tune(
-            task_recipe(
-                task, rows, student, method.finetune_on(task), arguments
-            ),
+            task_recipe(task, rows, student, own, arguments),
             arguments.output / "methods" / name / task,
             "student",
             teachers,
@@ -452,7 +472,13 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=list(METHODS), default=list(METHODS)
     )
+    parser.add_argument(
+        "--prose", type=Path, help="folder written by prose_for_tasks.py"
+    )
     arguments = parser.parse_args()
+    for name in arguments.methods:
+        if METHODS[name].prose and arguments.prose is None:
+            parser.error(f"the method {name} needs --prose")
     for name in arguments.methods:
         train(name, arguments)
     print(markdown(arguments))
