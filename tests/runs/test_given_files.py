@@ -62,7 +62,9 @@ def test_each_student_is_looked_for_if_its_row_is_made(tmp_path, monkeypatch):
     (folder / run_folder.BASELINE_FILE).touch()
     rows = "finetune.rows=[teacher, {}]".format
     assert "`student.source` is" in message_of(load("glue"))
-    given_files.check_given_files(load("glue", rows("baseline")))
+    given_files.check_given_files(
+        load("glue", rows("baseline"), "finetune.teacher_cache=false")
+    )
     (folder / run_folder.BASELINE_FILE).rename(folder / run_folder.STUDENT_FILE)
     assert "`student.baseline_source` is" in message_of(load("glue"))
     given_files.check_given_files(load("glue", rows("student")))
