@@ -5,6 +5,7 @@ from faults.fault import Fault
 _MAPS = "tests/config/test_losses_section.py"
 _EARLIER = "tests/runs/test_earlier_runs.py"
 _SHIPPED = "tests/config/test_shipped.py"
+_CUT = "tests/runs/test_cut_students.py"
 
 FAULTS = (
     Fault(
@@ -79,5 +80,26 @@ FAULTS = (
         "[here] if",
         "[] if",
         ("tests/config/test_schema.py::test_unknown_key_names_the_nearest",),
+    ),
+    Fault(
+        "a task's own key cuts no student",
+        "FineTuneSection.cuts_student",
+        "own is not None and own.cut_student",
+        "False",
+        (f"{_CUT}::test_a_task_may_cut_its_students_alone",),
+    ),
+    Fault(
+        "a file is asked for that no task reads",
+        "given_students",
+        "and not recipe.makes(row)",
+        "",
+        (f"{_CUT}::test_no_file_is_needed_where_all_tasks_cut",),
+    ),
+    Fault(
+        "a row has students of two sizes",
+        "load_given_students",
+        "check_cut_sizes(run.recipe, teacher_shape(run.recipe)[0], source)",
+        "pass",
+        (f"{_CUT}::test_students_of_all_tasks_have_one_size",),
     ),
 )
