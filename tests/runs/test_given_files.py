@@ -16,7 +16,6 @@ RUNS = Path("saved_models")
 # Recipes by what they start from.
 FIRST = {
     "glue": "masked_lm_minilm_to_3_layers",
-    "task_sst2_minilm_to_3_layers": "masked_lm_minilm_to_3_layers",
     "teacher_minilm_mlm_docs": "teacher_minilm_mlm",
 }
 
@@ -63,7 +62,13 @@ def test_each_student_is_looked_for_if_its_row_is_made(tmp_path, monkeypatch):
     rows = "finetune.rows=[teacher, {}]".format
     assert "`student.source` is" in message_of(load("glue"))
     given_files.check_given_files(
-        load("glue", rows("baseline"), "finetune.teacher_cache=false")
+        load(
+            "glue",
+            rows("baseline"),
+            "finetune.teacher_cache=false",
+            "finetune.unlabelled_share=null",
+            "finetune.by_task={}",
+        )
     )
     (folder / run_folder.BASELINE_FILE).rename(folder / run_folder.STUDENT_FILE)
     assert "`student.baseline_source` is" in message_of(load("glue"))
