@@ -171,7 +171,6 @@ METHODS: dict[str, Method] = {
         {
             **_ONE_STAGE,
             "teacher_seeds": "all",
-            "teacher_cache": True,
             "unlabelled_share": 0.5,
         },
         cut=("stsb", "sst2"),
@@ -297,6 +296,7 @@ def task_recipe(
             # To the end of the epochs.
             "patience": EPOCHS[task],
             "max_length": 384 if is_squad else 128,
+            "teacher_cache": "student" in rows,
             **finetune,
         },
     }
