@@ -37,6 +37,8 @@ DISTILL = [
 
 TASKS = [
     "finetune.source=files",
+    # A toy's training set has no tenth to give away.
+    "finetune.selection=dev",
     "finetune.rows=[teacher, student]",
     "finetune.seeds=[0]",
     "finetune.stride=2",
@@ -115,6 +117,8 @@ def run_task(path, toy_teacher, task, root, tmp_path):
             *student,
             f"data.root={root}",
             f"finetune.tasks=[{task}]",
+            f"finetune.by_task={{{task}: {{epochs: 1}}}}",
+            "finetune.unlabelled_share=null",
             *TASKS,
         ],
     )
