@@ -171,7 +171,6 @@ METHODS: dict[str, Method] = {
         {
             **_ONE_STAGE,
             "teacher_seeds": "all",
-            "unlabelled_share": 0.5,
         },
         cut=("stsb", "sst2"),
         prose=("cola", "mrpc", "stsb"),
@@ -334,9 +333,9 @@ def train(name: str, arguments: argparse.Namespace) -> None:
             general = distil_on_text(method.general, method, arguments)
             student = {"source": str(general / "student.keras")}
         teachers = arguments.output / "teachers" / task
-        alone = {"epochs": EPOCHS[task]}
+        epochs = {"epochs": EPOCHS[task]}
         fine_tune(
-            task_recipe(task, ["teacher"], None, alone, arguments),
+            task_recipe(task, ["teacher"], None, epochs, arguments),
             teachers,
             "teacher",
             None,
@@ -346,8 +345,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
         if task in method.prose:
             path = arguments.prose / PROSE[task]
             own["by_task"] = {task: {"unlabelled": str(path.resolve())}}
-        else:
-            own.pop("unlabelled_share", None)
+            own["unlabelled_share"] = 0.5
         fine_tune(
             task_recipe(task, rows, student, own, arguments),
             arguments.output / "methods" / name / task,

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_distil import models
+from keras_distil.evaluation.neighbours import nearest_others
 
 # Where a sentence ends and another one begins.
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"])")
@@ -28,7 +29,6 @@ NEIGHBOURS = 20
 # Share of the pairs that are of the nearest neighbour, of those of neighbours.
 _NEAREST = 0.6
 _OF_NEIGHBOURS = 0.6
-_BLOCK = 1000
 
 
 def read_sentences(folder: Path) -> Iterator[str]:
@@ -36,28 +36,8 @@ def read_sentences(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.txt")):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                yield from _ENDS.split(line.strip().replace("\t", " "))
-
-
-def nearest(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Finds near neighbours.
-
-    Args:
-        vectors: (texts, width), each of length 1.
-        count: neighbours of each.
-
-    Returns:
-        (texts, count) integers, the nearest first.
-    """
-    found = []
-    for start in range(0, len(vectors), _BLOCK):
-        scores = vectors[start : start + _BLOCK] @ vectors.T
-        rows = np.arange(len(scores))
-        scores[rows, start + rows] = -1.0
-        best = np.argpartition(-scores, count, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
-        found.append(np.take_along_axis(best, order, 1))
-    return np.concatenate(found)
+                whole = line.strip().replace("\t", " ")
+                yield from filter(None, _ENDS.split(whole))
 
 
 def changed(sentence: str, other: str, generator: random.Random) -> str:
@@ -96,14 +76,14 @@ def make_pairs(
     """
     embedder = models.load_embedding_model("embedded")
     vectors = np.asarray(embedder.encode_text(list(sentences)), np.float32)
-    neighbours = nearest(vectors, NEIGHBOURS)
+    neighbours = nearest_others(vectors, NEIGHBOURS).documents
     generator = random.Random(seed)
     firsts = generator.sample(range(len(sentences)), count)
     pairs = []
     for number, first in enumerate(firsts):
         rank = 0
         if generator.random() >= _NEAREST:
-            rank = generator.randrange(1, NEIGHBOURS)
+            rank = generator.randrange(1, neighbours.shape[1])
         one, other = sentences[first], sentences[neighbours[first, rank]]
         if number >= _OF_NEIGHBOURS * count:
             other = changed(one, other, generator)
@@ -123,13 +103,21 @@ def main() -> None:
     arguments = parser.parse_args()
     found = sorted(set(read_sentences(arguments.texts)))
     if len(found) < arguments.sentences:
-        parser.error(f"{arguments.texts} has {len(found)} sentences alone.")
+        parser.error(
+            f"{arguments.texts} has {len(found)} different sentences in its "
+            f"*.txt, fewer than --sentences {arguments.sentences}: add text, "
+            "or lower it"
+        )
     taken = random.Random(arguments.seed).sample(found, arguments.sentences)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "sentences.txt").write_text("\n".join(taken) + "\n")
     whole = [x for x in taken if SHORTEST <= len(x.split()) <= LONGEST]
     if len(whole) < arguments.pairs:
-        parser.error(f"{len(whole)} sentences are long enough for pairs.")
+        parser.error(
+            f"{len(whole)} of the sentences have {SHORTEST} to {LONGEST} "
+            f"words, fewer than --pairs {arguments.pairs}: lower it, or raise "
+            "--sentences"
+        )
     pairs = make_pairs(whole, arguments.pairs, arguments.seed)
     lines = ["sentence1\tsentence2", *("\t".join(pair) for pair in pairs)]
     (arguments.output / "pairs.tsv").write_text("\n".join(lines) + "\n")

@@ -19,17 +19,6 @@ def prose():
     return module
 
 
-def test_neighbours_are_those_of_all_products(prose, monkeypatch):
-    monkeypatch.setattr(prose, "_BLOCK", 7)
-    generator = np.random.default_rng(3)
-    vectors = generator.normal(size=(30, 5))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -np.inf)
-    wanted = np.argsort(-scores, axis=1)[:, :4]
-    np.testing.assert_array_equal(prose.nearest(vectors, 4), wanted)
-
-
 def test_changed_sentences_have_words_of_both(prose):
     one = "a b c d e f g h"
     generator = random.Random(1)
@@ -77,3 +66,23 @@ def test_files_are_of_the_prose_and_alike_each_time(
     # Three fifths are whole sentences; a changed one may stay as it was.
     assert sum(whole) >= 14
     assert all(one in numbers or other in numbers for one, other in sides)
+
+
+def test_too_little_prose_is_told(prose, tmp_path, monkeypatch, capsys):
+    (tmp_path / "one.txt").write_text(
+        "A first one. A second.\n\nA third one.\n"
+    )
+    assert list(prose.read_sentences(tmp_path)) == [
+        "A first one.",
+        "A second.",
+        "A third one.",
+    ]
+    for words, wanted in (
+        (["--sentences", "9"], "has 3 different sentences in its *.txt, fewer"),
+        (["--sentences", "3", "--pairs", "2"], "0 of the sentences have 6 to"),
+    ):
+        given = [str(tmp_path), str(tmp_path / "out"), *words]
+        monkeypatch.setattr(sys, "argv", ["prose", *given])
+        with pytest.raises(SystemExit):
+            prose.main()
+        assert wanted in capsys.readouterr().err

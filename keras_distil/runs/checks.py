@@ -101,14 +101,11 @@ def check_vocabulary(source: str, students: int, teachers: int) -> None:
         )
 
 
-def check_cut_sizes(
-    recipe: config.Recipe, teacher: EncoderShape, source: str
-) -> None:
-    """Raises ValueError if a task cuts a student of other sizes than a given.
+def check_cut_sizes(recipe: config.Recipe, source: str) -> None:
+    """Raises ValueError if tasks have students of different sizes.
 
     Args:
-        recipe: the recipe.
-        teacher: the teacher's shape.
+        recipe: the recipe, some of whose tasks may cut their students.
         source: where the students of other tasks come from.
     """
     settings = recipe.finetune
@@ -118,7 +115,7 @@ def check_cut_sizes(
     if not cut:
         return
     given, _ = encoder_shape(source)
-    made = student_shape(teacher, **recipe.student.shape())
+    made = student_shape(teacher_shape(recipe)[0], **recipe.student.shape())
     for size in ("num_layers", "hidden_dim", "intermediate_dim", "num_heads"):
         here, there = getattr(made, size), getattr(given, size)
         if here != there:

@@ -89,7 +89,7 @@ def _open_students(recipe: config.Recipe, teacher: EncoderShape) -> None:
         check_lengths(
             recipe, shape.max_sequence_length, f"the student in {source}"
         )
-        check_cut_sizes(recipe, teacher, source)
+        check_cut_sizes(recipe, source)
 
 
 def _open_text(recipe: config.Recipe) -> list[str]:

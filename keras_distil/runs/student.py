@@ -11,7 +11,6 @@ from keras_distil.runs.checks import (
     check_layers,
     check_lengths,
     check_vocabulary,
-    teacher_shape,
 )
 from keras_distil.runs.given_files import given_students
 from keras_distil.runs.run_folder import BASELINE_FILE, STUDENT_FILE, Run
@@ -139,7 +138,7 @@ def load_given_students(run: Run, teacher: MaskedLM) -> dict[str, MaskedLM]:
         student = load_student(run.recipe, source, teacher)
         positions = student.backbone.max_sequence_length
         check_lengths(run.recipe, positions, f"the student in {source}")
-        check_cut_sizes(run.recipe, teacher_shape(run.recipe)[0], source)
+        check_cut_sizes(run.recipe, source)
         students[row] = student
     return students
 
