@@ -51,12 +51,22 @@ GENERAL: dict[str, str] = {
     "2.0, positions: masked}, cosine: {weight: 10.0}}",
     "relations": "{attention_relation: {weight: 1.0, relation_heads: 12}}",
 }
-# Passes over the labelled examples, of teachers and of all students.
-EPOCHS = {"cola": 12, "sst2": 2, "mrpc": 10, "stsb": 8, "rte": 10, "squad": 4}
+TEACHER_EPOCHS = {
+    "cola": 12,
+    "sst2": 2,
+    "mrpc": 10,
+    "stsb": 8,
+    "rte": 10,
+    "squad": 4,
+}
+# What every student reads, in passes over the labelled examples. Text that a
+# method adds is a part of it, so its labelled examples come round less often.
+STUDENT_PASSES = {**TEACHER_EPOCHS, "cola": 24, "mrpc": 20, "stsb": 16}
 # Larger tasks are trained once: their scores differ less between seeds.
 ONCE = ("sst2", "squad")
 # Files of `prose_for_tasks.py`.
 PROSE = {"cola": "sentences.txt", "mrpc": "pairs.tsv", "stsb": "pairs.tsv"}
+_PROSE_SHARE = 0.5
 # What lies near the outputs is kept, with the layer that reads the embeddings.
 _LATE = (0, 4, 5)
 
@@ -93,7 +103,9 @@ class Method:
 
     def finetune_on(self, task: str) -> dict[str, Any]:
         """Its keys of the recipe's section `finetune` on a task."""
-        epochs = EPOCHS[task]
+        added = self.finetune.get("augmented_share", 0.0)
+        added += _PROSE_SHARE if task in self.prose else 0.0
+        epochs = max(1, round(STUDENT_PASSES[task] * (1.0 - added)))
         if "stages" not in self.finetune:
             return {**self.finetune, "epochs": epochs}
         first = max(1, round(2 * epochs / 3))
@@ -293,7 +305,7 @@ def task_recipe(
             "rows": list(rows),
             "seeds": seeds_of(task, arguments),
             # To the end of the epochs.
-            "patience": EPOCHS[task],
+            "patience": STUDENT_PASSES[task],
             "max_length": 384 if is_squad else 128,
             "teacher_cache": "student" in rows,
             **finetune,
@@ -333,7 +345,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
             general = distil_on_text(method.general, method, arguments)
             student = {"source": str(general / "student.keras")}
         teachers = arguments.output / "teachers" / task
-        epochs = {"epochs": EPOCHS[task]}
+        epochs = {"epochs": TEACHER_EPOCHS[task]}
         fine_tune(
             task_recipe(task, ["teacher"], None, epochs, arguments),
             teachers,
@@ -345,7 +357,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
         if task in method.prose:
             path = arguments.prose / PROSE[task]
             own["by_task"] = {task: {"unlabelled": str(path.resolve())}}
-            own["unlabelled_share"] = 0.5
+            own["unlabelled_share"] = _PROSE_SHARE
         fine_tune(
             task_recipe(task, rows, student, own, arguments),
             arguments.output / "methods" / name / task,

@@ -1,5 +1,6 @@
 """The benchmark of ways to distil."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,37 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "methods.py"
+
+
+@pytest.fixture(scope="module")
+def methods():
+    specification = importlib.util.spec_from_file_location("methods", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    # Data classes look their module up.
+    sys.modules["methods"] = module
+    specification.loader.exec_module(module)
+    yield module
+    del sys.modules["methods"]
+
+
+def test_students_of_all_methods_read_as_many_texts(methods):
+    # Passes over the labelled texts, and what share of a batch is other text.
+    read = {
+        "authors": (24, 0.0),
+        "cut_stages": (24, 0.0),
+        "cut_augmented": (12, 0.5),
+        "prose": (12, 0.5),
+    }
+    for name, (epochs, added) in read.items():
+        finetune = methods.METHODS[name].finetune_on("cola")
+        if "stages" in finetune:
+            passes = sum(stage["epochs"] for stage in finetune["stages"])
+        else:
+            passes = finetune["epochs"]
+        assert passes == epochs
+        assert passes / (1.0 - added) == methods.STUDENT_PASSES["cola"]
+    # No prose there: all that a student reads has labels.
+    assert methods.METHODS["prose"].finetune_on("rte")["epochs"] == 10
 
 
 @pytest.mark.slow
