@@ -11,7 +11,7 @@ its bootstrap interval, and what each part took in minutes of a core.
 An interrupted call continues where it stopped. Several calls can train
 methods into one folder; the last one, with all of them, only reads.
 
-    python benchmarks/prose_for_tasks.py TEXTS PROSE
+    keras-distil prose TEXTS PROSE
     python benchmarks/methods.py --texts TEXTS --glue GLUE --prose PROSE \
         --output FOLDER
     python benchmarks/methods.py ... --tasks cola rte --seeds 0 --methods \
@@ -64,7 +64,7 @@ TEACHER_EPOCHS = {
 STUDENT_PASSES = {**TEACHER_EPOCHS, "cola": 24, "mrpc": 20, "stsb": 16}
 # Larger tasks are trained once: their scores differ less between seeds.
 ONCE = ("sst2", "squad")
-# Files of `prose_for_tasks.py`.
+# Files of `keras-distil prose`.
 PROSE = {"cola": "sentences.txt", "mrpc": "pairs.tsv", "stsb": "pairs.tsv"}
 _PROSE_SHARE = 0.5
 # What lies near the outputs is kept, with the layer that reads the embeddings.
@@ -483,7 +483,7 @@ def main() -> None:
         "--methods", nargs="+", choices=list(METHODS), default=list(METHODS)
     )
     parser.add_argument(
-        "--prose", type=Path, help="folder written by prose_for_tasks.py"
+        "--prose", type=Path, help="folder written by `keras-distil prose`"
     )
     arguments = parser.parse_args()
     for name in arguments.methods:

@@ -100,6 +100,12 @@ TABLE = {
         "tests/runs/test_earlier_runs.py"
         "::test_the_baseline_of_an_earlier_run_is_found_as_its_message_says"
     ),
+    ("runs/prose", "fewer than --sentences {}: add text, or lower it"): (
+        "tests/runs/test_prose.py::test_too_little_prose_is_told"
+    ),
+    ("runs/prose", "too few for --pairs {}: lower it, or raise --sent"): (
+        "tests/runs/test_prose.py::test_too_little_prose_is_told"
+    ),
     ("runs/predict", "add --recipe, the recipe or the run that"): (
         f"{PREDICTIONS}::test_the_command_finds_the_run_of_a_model"
     ),

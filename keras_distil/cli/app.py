@@ -12,6 +12,7 @@ from keras_distil.cli import (
     plans,
     printing,
     proposals,
+    prose,
     recipes,
     reports,
     runs,
@@ -96,6 +97,10 @@ _MODEL_AND_FILE = (
     "MODEL: a folder of Hugging Face or KerasHub, or a `.keras` file.\n\n"
     "FILE: rows of its task, with or without labels."
 )
+_TEXTS_AND_FOLDER = (
+    "TEXTS: a folder of *.txt, one paragraph per line.\n\n"
+    "FOLDER: where sentences.txt and pairs.tsv are written."
+)
 _NAME = "NAME: one of those that `keras-distil recipes` lists."
 
 _FILE = "FILE: texts with labels: CSV, TSV, JSONL, CoNLL or SQuAD's JSON."
@@ -131,6 +136,11 @@ _add(
     runs.prepare,
     _RECIPE,
     epilog=_example("keras-distil prepare quickstart --output corpus"),
+)
+_add(
+    prose.prose,
+    _TEXTS_AND_FOLDER,
+    epilog=_example("keras-distil prose TEXTS GLUE"),
 )
 _add(
     students.evaluate,
