@@ -63,6 +63,11 @@ def write_prose(
                 f"{path} exists, and nothing is overwritten. Remove it, or "
                 "give another folder."
             )
+    if not any(texts.glob("*.txt")):
+        raise FileNotFoundError(
+            f"`{texts}` has no *.txt. Give a folder of such files, with one "
+            "paragraph per line."
+        )
     found = read_sentences(texts, progress)
     if len(found) < sentences:
         raise ValueError(
@@ -77,6 +82,9 @@ def write_prose(
             f"words, too few for --pairs {pairs}: lower it, or raise "
             "--sentences."
         )
+    with disk.writing(output):
+        # Before the minutes of work that it is for.
+        output.mkdir(parents=True, exist_ok=True)
     made = make_pairs(whole, pairs, seed, progress)
     lines = ["sentence1\tsentence2", *("\t".join(pair) for pair in made)]
     for path, content in zip(paths, (chosen, lines), strict=True):

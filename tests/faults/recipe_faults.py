@@ -6,6 +6,7 @@ _MAPS = "tests/config/test_losses_section.py"
 _EARLIER = "tests/runs/test_earlier_runs.py"
 _SHIPPED = "tests/config/test_shipped.py"
 _CUT = "tests/runs/test_cut_students.py"
+_PROSE = "tests/runs/test_prose.py"
 
 FAULTS = (
     Fault(
@@ -87,6 +88,13 @@ FAULTS = (
         "own is not None and own.cut_student",
         "False",
         (f"{_CUT}::test_a_task_may_cut_its_students_alone",),
+    ),
+    Fault(
+        "vectors of prose stay in the order of its lengths",
+        "_embed",
+        "return vectors[np.argsort(order)]",
+        "return vectors",
+        (f"{_PROSE}::test_vectors_stay_with_their_sentences",),
     ),
     Fault(
         "a file is asked for that no task reads",

@@ -121,7 +121,23 @@ def test_too_little_prose_is_told(
 def test_a_folder_without_text_is_told(tmp_path, capsys):
     status, _, error = keras_distil(capsys, "prose", str(tmp_path), "out")
     assert status == 1
-    assert f"No file matches pattern '*.txt' under root '{tmp_path}'" in error
+    assert error == (
+        f"keras-distil: `{tmp_path}` has no *.txt. Give a folder of such "
+        "files, with one paragraph per line.\n"
+    )
+
+
+def test_a_file_for_a_folder_is_told_before_the_work(
+    texts, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(prose, "make_pairs", None)
+    (tmp_path / "out").touch()
+    words = ["--sentences", "70", "--pairs", "24"]
+    status, _, error = keras_distil(
+        capsys, "prose", str(texts), str(tmp_path / "out"), *words
+    )
+    assert status == 1
+    assert f"{tmp_path / 'out'} could not be written: File exists" in error
 
 
 def test_nothing_is_overwritten(texts, tmp_path, capsys):
