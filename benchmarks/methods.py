@@ -6,7 +6,8 @@ steps.
 Choices are made on a part of each training set (`finetune.selection: train`);
 the development sets are read once, at the end of every training. Prints a
 Markdown table: the scores, the paired difference to the authors' method with
-its bootstrap interval, and what each part took in minutes of a core.
+its bootstrap interval, what each part took in minutes of a core, and in how
+many of them the authors' scores were reached ("as good").
 
 An interrupted call continues where it stopped. Several calls can train
 methods into one folder; the last one, with all of them, only reads.
@@ -408,6 +409,46 @@ def read_scores(
     return Scores(medians, draws)
 
 
+def minutes_until(name: str, arguments: argparse.Namespace) -> str:
+    """Returns the minutes in which a method's students are as good as theirs.
+
+    As good is an epoch that scores at least what the authors' best epoch of
+    the same seed does, on the part of the training set that chooses epochs.
+    All that comes before the epochs counts: the general stage, and what the
+    teachers say.
+
+    Returns:
+        Minutes of a core, after "> " if a seed ended below.
+    """
+    minutes = minutes_of(general_folder(METHODS[name], arguments))
+    reached = True
+    for task in arguments.tasks:
+        folders = [
+            arguments.output / "methods" / method / task
+            for method in (name, AUTHORS)
+        ]
+        seeds = seeds_of(task, arguments)
+        mine, theirs = ([_result(x, task, s) for s in seeds] for x in folders)
+        # The first seed's time has the cache in it, too.
+        training = min(each["duration_s"] for each in mine)
+        minutes += minutes_of(folders[0])
+        for one, other in zip(mine, theirs, strict=True):
+            scores = one["selection_scores"]
+            goal = max(other["selection_scores"])
+            epochs = next(
+                (n for n, score in enumerate(scores, 1) if score >= goal), None
+            )
+            reached &= epochs is not None
+            left = len(scores) - (epochs or len(scores))
+            minutes -= training * left / len(scores) / 60.0
+    return f"{'' if reached else '> '}{minutes:.0f}"
+
+
+def _result(folder: Path, task: str, seed: int) -> dict[str, Any]:
+    inside = folder / "tasks" / task / "student" / f"seed_{seed}"
+    return json.loads((inside / "result.json").read_text())
+
+
 def _labels_and_metric(
     task: str, seed: Path, predictions: np.ndarray, glue: str
 ) -> tuple[np.ndarray, Any]:
@@ -429,22 +470,25 @@ def markdown(arguments: argparse.Namespace) -> str:
         )
         for name in arguments.methods
     }
-    heads = [*arguments.tasks, "mean", "kept", "general", "tasks"]
+    heads = [*arguments.tasks, "mean", "kept", "general", "tasks", "as good"]
     lines = [
         f"| | {' | '.join(heads)} | beside the authors' (95%) |",
         "| --- |" + " ---: |" * (len(heads) + 1),
-        _line("teacher", teacher, teacher, ["", "", ""]),
+        _line("teacher", teacher, teacher, ["", "", "", ""]),
     ]
     for name, scores in found.items():
         method = METHODS[name]
         general = general_folder(method, arguments)
-        tasks = (arguments.output / "methods" / name).iterdir()
+        folder = arguments.output / "methods" / name
+        tasks = [folder / task for task in arguments.tasks]
         cells = [
             f"{minutes_of(general):.0f}",
             f"{sum(map(minutes_of, tasks)):.0f}",
             "",
+            "",
         ]
         if name != AUTHORS and AUTHORS in found:
+            cells[-2] = minutes_until(name, arguments)
             difference = significance.paired_difference(
                 significance.macro_samples(scores.draws),
                 significance.macro_samples(found[AUTHORS].draws),
