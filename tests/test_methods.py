@@ -1,6 +1,8 @@
 """The benchmark of ways to distil."""
 
+import argparse
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,36 @@ def test_students_of_all_methods_read_as_many_texts(methods):
         assert passes / (1.0 - added) == methods.STUDENT_PASSES["cola"]
     # No prose there: all that a student reads has labels.
     assert methods.METHODS["prose"].finetune_on("rte")["epochs"] == 10
+
+
+def test_minutes_end_with_the_epoch_that_is_as_good(methods, tmp_path):
+    def note(folder, minutes):
+        folder.mkdir(parents=True)
+        (folder / "costs.jsonl").write_text(
+            json.dumps({"part": "student", "cpu_s": 60 * minutes}) + "\n"
+        )
+
+    def result(method, seed, scores, minutes):
+        inside = f"methods/{method}/rte/tasks/rte/student/seed_{seed}"
+        (tmp_path / inside).mkdir(parents=True)
+        found = {"selection_scores": scores, "duration_s": 60 * minutes}
+        (tmp_path / inside / "result.json").write_text(json.dumps(found))
+
+    note(tmp_path / "general" / "words_0_2_4", 10)
+    note(tmp_path / "methods" / "prose" / "rte", 20)
+    arguments = argparse.Namespace(output=tmp_path, tasks=["rte"], seeds=[0, 1])
+    # The first seed's minutes have a cache in them: an epoch takes 2 minutes.
+    result("prose", 0, [0.1, 0.5, 0.6, 0.7], 9)
+    result("prose", 1, [0.1, 0.2, 0.3, 0.7], 8)
+    result("authors", 0, [0.2, 0.5], 5)
+    result("authors", 1, [0.3, 0.2], 5)
+    # Two epochs less of one seed, one epoch less of the other.
+    assert methods.minutes_until("prose", arguments) == "24"
+    better = tmp_path / "methods/authors/rte/tasks/rte/student/seed_1"
+    (better / "result.json").write_text(
+        json.dumps({"selection_scores": [0.8], "duration_s": 1.0})
+    )
+    assert methods.minutes_until("prose", arguments) == "> 26"
 
 
 @pytest.mark.slow
