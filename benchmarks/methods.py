@@ -177,16 +177,19 @@ METHODS: dict[str, Method] = {
         None,
         {**_ONE_STAGE, "teacher_seeds": "all"},
     ),
+    "cut_prose": Method(
+        "cut: labels, outputs and states of all seeds' teachers, with prose",
+        None,
+        {**_ONE_STAGE, "teacher_seeds": "all"},
+        prose=tuple(PROSE),
+    ),
     "prose": Method(
         "masked words and states, then labels, outputs and states of all "
         "seeds' teachers, with prose",
         "words",
-        {
-            **_ONE_STAGE,
-            "teacher_seeds": "all",
-        },
+        {**_ONE_STAGE, "teacher_seeds": "all"},
         cut=("stsb", "sst2"),
-        prose=("cola", "mrpc", "stsb"),
+        prose=tuple(PROSE),
     ),
 }
 SQUAD = "squad"
