@@ -106,6 +106,9 @@ TABLE = {
     ("runs/prose", "too few for --pairs {}: lower it, or raise --sent"): (
         "tests/runs/test_prose.py::test_too_little_prose_is_told"
     ),
+    ("runs/prose", "than --questions {}: add text, or lower it; 0 makes"): (
+        "tests/runs/test_prose.py::test_too_little_prose_is_told"
+    ),
     ("runs/predict", "add --recipe, the recipe or the run that"): (
         f"{PREDICTIONS}::test_the_command_finds_the_run_of_a_model"
     ),

@@ -43,6 +43,14 @@ def test_students_of_all_methods_read_as_many_texts(methods):
     assert methods.METHODS["prose"].finetune_on("rte")["epochs"] == 10
 
 
+def test_the_short_method_reads_a_third(methods):
+    short = methods.METHODS["cut_short"]
+    # Half of what is read has labels, on all but RTE.
+    passes = {"cola": 4, "sst2": 1, "mrpc": 3, "stsb": 3, "rte": 3}
+    for task, epochs in passes.items():
+        assert short.finetune_on(task)["epochs"] == epochs
+
+
 def test_minutes_end_with_the_epoch_that_is_as_good(methods, tmp_path):
     def note(folder, minutes):
         folder.mkdir(parents=True)

@@ -1,5 +1,7 @@
-"""Sentences and pairs of sentences from prose, which only a teacher labels."""
+"""Sentences, pairs and questions from prose, which only a teacher labels."""
 
+import itertools
+import json
 import random
 import time
 from collections.abc import Sequence
@@ -11,13 +13,17 @@ from keras_distil import models
 from keras_distil.data.corpus.sentences import split_sentences
 from keras_distil.data.corpus.text_files import CorpusReport, TextFiles
 from keras_distil.evaluation.neighbours import nearest_others
+from keras_distil.runs.cloze import ask
 from keras_distil.utils import disk
 from keras_distil.utils.progress import Progress, duration
 
 SENTENCES_FILE = "sentences.txt"
 PAIRS_FILE = "pairs.tsv"
+QUESTIONS_FILE = "questions.jsonl"
 # Words of a sentence of a pair.
 SHORTEST, LONGEST = 6, 30
+# Words of a paragraph that is asked about.
+CONTEXT_SHORTEST, CONTEXT_LONGEST = 50, 250
 _NEIGHBOURS = 20
 # Share of the pairs that are of the nearest neighbour, of those of neighbours.
 _NEAREST = 0.6
@@ -32,22 +38,26 @@ def write_prose(
     *,
     sentences: int,
     pairs: int,
+    questions: int,
     seed: int = 0,
     progress: Progress,
 ) -> None:
-    """Writes text for the `unlabelled` of tasks of one text, and of two.
+    """Writes text for the `unlabelled` of tasks of one text, of two and spans.
 
     `sentences.txt` has different sentences of the prose. `pairs.tsv` has pairs
     of them that resemble each other: three fifths are sentences with near
     neighbours by the embedded sentence embedder, the others sentences with
     copies of themselves in which a few words were left out, replaced or moved,
-    because tasks such as MRPC ask for small differences.
+    because tasks such as MRPC ask for small differences. `questions.jsonl` has
+    questions about paragraphs, with those.
 
     Args:
         texts: a folder of `*.txt`, one paragraph per line.
         output: the folder to write to.
         sentences: int >= 1.
         pairs: int >= 1, at most the sentences of 6 to 30 words.
+        questions: int >= 0, at most the paragraphs of 50 to 250 words that
+            something can be asked about; none writes no file.
         seed: int, makes the choices.
         progress: where to report to.
 
@@ -56,19 +66,21 @@ def write_prose(
         ValueError: if there is too little of it.
         OSError: if a file exists or cannot be written.
     """
-    paths = output / SENTENCES_FILE, output / PAIRS_FILE
-    for path in paths:
-        if path.exists():
+    names = [SENTENCES_FILE, PAIRS_FILE]
+    names += [QUESTIONS_FILE] if questions else []
+    for name in names:
+        if (output / name).exists():
             raise FileExistsError(
-                f"{path} exists, and nothing is overwritten. Remove it, or "
-                "give another folder."
+                f"{output / name} exists, and nothing is overwritten. Remove "
+                "it, or give another folder."
             )
     if not any(texts.glob("*.txt")):
         raise FileNotFoundError(
             f"`{texts}` has no *.txt. Give a folder of such files, with one "
             "paragraph per line."
         )
-    found = read_sentences(texts, progress)
+    paragraphs = read_paragraphs(texts, progress)
+    found = different_sentences(paragraphs)
     if len(found) < sentences:
         raise ValueError(
             f"`{texts}` has {len(found):,} different sentences in its *.txt, "
@@ -82,32 +94,78 @@ def write_prose(
             f"words, too few for --pairs {pairs}: lower it, or raise "
             "--sentences."
         )
+    asked = make_questions(paragraphs, questions, seed)
+    if len(asked) < questions:
+        raise ValueError(
+            f"`{texts}` has {len(asked):,} paragraphs of {CONTEXT_SHORTEST} to "
+            f"{CONTEXT_LONGEST} words that something can be asked about, fewer "
+            f"than --questions {questions}: add text, or lower it; 0 makes "
+            "none."
+        )
     with disk.writing(output):
         # Before the minutes of work that it is for.
         output.mkdir(parents=True, exist_ok=True)
     made = make_pairs(whole, pairs, seed, progress)
-    lines = ["sentence1\tsentence2", *("\t".join(pair) for pair in made)]
-    for path, content in zip(paths, (chosen, lines), strict=True):
-        disk.write_text(path, "\n".join(content) + "\n")
+    contents = [
+        chosen,
+        ["sentence1\tsentence2", *("\t".join(pair) for pair in made)],
+        [
+            json.dumps({"question": x, "context": y}, ensure_ascii=False)
+            for x, y in asked
+        ],
+    ]
+    for name, lines in zip(names, contents, strict=False):
+        disk.write_text(output / name, "\n".join(lines) + "\n")
 
 
-def read_sentences(texts: Path, progress: Progress) -> list[str]:
-    """Returns the different sentences of a folder's `*.txt`, sorted.
+def read_paragraphs(texts: Path, progress: Progress) -> list[str]:
+    """Returns the paragraphs of a folder's `*.txt`.
 
     Args:
         texts: the folder.
         progress: what could not be read is told here.
     """
     report = CorpusReport()
-    found = {
+    found = [
         # A tab would end a sentence in a table.
-        " ".join(sentence.split())
+        " ".join(paragraph.split())
         for paragraph in TextFiles("*.txt", root=texts).paragraphs(report)
-        for sentence in split_sentences(paragraph)
-    }
+    ]
     for line in report.lost.warnings():
         progress.warn(line)
-    return sorted(found)
+    return found
+
+
+def different_sentences(paragraphs: Sequence[str]) -> list[str]:
+    """Returns the different sentences of paragraphs, sorted."""
+    return sorted({x for y in paragraphs for x in split_sentences(y)})
+
+
+def make_questions(
+    paragraphs: Sequence[str], count: int, seed: int
+) -> list[tuple[str, str]]:
+    """Makes questions about paragraphs, one for each.
+
+    Args:
+        paragraphs: some texts, of which those of 50 to 250 words are taken.
+        count: int, questions; fewer are made if there are fewer paragraphs.
+        seed: int, makes the choices.
+
+    Returns:
+        Questions, each with its paragraph.
+    """
+    contexts = sorted(
+        {
+            x
+            for x in paragraphs
+            if CONTEXT_SHORTEST <= len(x.split()) <= CONTEXT_LONGEST
+        }
+    )
+    generator = random.Random(seed)
+    generator.shuffle(contexts)
+    asked = ((ask(x, generator), x) for x in contexts)
+    made = ((question, x) for question, x in asked if question is not None)
+    return list(itertools.islice(made, count))
 
 
 def make_pairs(

@@ -1,11 +1,13 @@
-"""Sentences and pairs without labels, drawn from prose."""
+"""Sentences, pairs and questions without labels, drawn from prose."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 from commands import keras_distil
 
+from keras_distil.data.tasks.unlabelled import read_unlabelled_questions
 from keras_distil.runs import prose
 from keras_distil.utils.progress import Progress
 
@@ -25,6 +27,16 @@ def _embedder(monkeypatch):
     monkeypatch.setattr(
         prose.models, "load_embedding_model", lambda source: Embedder()
     )
+
+
+PARAGRAPHS = [
+    f"The library of Town {n} was built by farmers in {1800 + n} after the old "
+    "one had burned down, and it was the largest of its kind for many years. "
+    "Its readers came from Port Alma and from villages near the lake, some of "
+    f"them twice a week. About {n} of them paid for new books, which the mayor "
+    "of the town had promised to the school."
+    for n in range(20)
+]
 
 
 @pytest.fixture
@@ -56,7 +68,10 @@ def test_files_are_of_the_prose_and_alike_each_time(texts, tmp_path):
     written = []
     for name in ("first", "second"):
         folder = tmp_path / name
-        prose.write_prose(texts, folder, sentences=70, pairs=24, progress=QUIET)
+        prose.write_prose(
+            texts, folder, sentences=70, pairs=24, questions=0, progress=QUIET
+        )
+        assert not (folder / prose.QUESTIONS_FILE).exists()
         names = (prose.SENTENCES_FILE, prose.PAIRS_FILE)
         written.append([(folder / x).read_text() for x in names])
     assert written[0] == written[1]
@@ -83,7 +98,8 @@ def test_sentences_of_a_table_would_have_no_tabs(tmp_path):
     (tmp_path / "one.txt").write_text(
         "A first\tone. A second, of Dr. No.\n\nA third one.\nA third one.\n"
     )
-    assert prose.read_sentences(tmp_path, QUIET) == [
+    found = prose.read_paragraphs(tmp_path, QUIET)
+    assert prose.different_sentences(found) == [
         "A first one.",
         "A second, of Dr. No.",
         "A third one.",
@@ -94,16 +110,23 @@ def test_sentences_of_a_table_would_have_no_tabs(tmp_path):
     ("words", "lower", "wanted"),
     [
         (
-            ["--sentences", "99", "--pairs", "24"],
-            ["--sentences", "80", "--pairs", "24"],
+            ["--sentences", "99", "--pairs", "24", "--questions", "0"],
+            ["--sentences", "80", "--pairs", "24", "--questions", "0"],
             "has 80 different sentences in its *.txt, fewer than --sentences "
             "99: add text, or lower it.",
         ),
         (
-            ["--sentences", "80", "--pairs", "60"],
-            ["--sentences", "80", "--pairs", "48"],
+            ["--sentences", "80", "--pairs", "60", "--questions", "0"],
+            ["--sentences", "80", "--pairs", "48", "--questions", "0"],
             "of the sentences have 6 to 30 words, too few for --pairs 60: "
             "lower it, or raise --sentences.",
+        ),
+        (
+            ["--sentences", "80", "--pairs", "24", "--questions", "1"],
+            ["--sentences", "80", "--pairs", "24", "--questions", "0"],
+            "has 0 paragraphs of 50 to 250 words that something can be asked "
+            "about, fewer than --questions 1: add text, or lower it; 0 makes "
+            "none.",
         ),
     ],
 )
@@ -132,7 +155,7 @@ def test_a_file_for_a_folder_is_told_before_the_work(
 ):
     monkeypatch.setattr(prose, "make_pairs", None)
     (tmp_path / "out").touch()
-    words = ["--sentences", "70", "--pairs", "24"]
+    words = ["--sentences", "70", "--pairs", "24", "--questions", "0"]
     status, _, error = keras_distil(
         capsys, "prose", str(texts), str(tmp_path / "out"), *words
     )
@@ -150,12 +173,36 @@ def test_nothing_is_overwritten(texts, tmp_path, capsys):
 
 def test_the_command_says_what_it_wrote(texts, tmp_path, capsys):
     output = tmp_path / "out"
+    (texts / "more.txt").write_text("\n".join(PARAGRAPHS) + "\n")
     status, out, _ = keras_distil(
         capsys, "prose", str(texts), str(output), "--sentences", "70",
-        "--pairs", "24", "--quiet",
+        "--pairs", "24", "--questions", "15", "--quiet",
     )  # fmt: skip
     assert status == 0
-    assert out.splitlines()[:2] == [
+    assert out.splitlines()[:3] == [
         f"Sentences: {output / 'sentences.txt'} (70)",
         f"Pairs: {output / 'pairs.tsv'} (24)",
+        f"Questions: {output / 'questions.jsonl'} (15)",
+    ]
+
+
+def test_questions_are_about_their_paragraphs(texts, tmp_path):
+    (texts / "more.txt").write_text("\n".join(PARAGRAPHS * 2) + "\n")
+    output = tmp_path / "out"
+    prose.write_prose(
+        texts, output, sentences=70, pairs=24, questions=20, progress=QUIET
+    )
+    path = output / prose.QUESTIONS_FILE
+    lines = [json.loads(x) for x in path.read_text().splitlines()]
+    # Each paragraph once, though it is there twice.
+    assert {x["context"] for x in lines} == set(PARAGRAPHS)
+    for line in lines:
+        asked = line["question"].removesuffix("?").split()
+        here = line["context"].replace(",", "").replace(".", "").split()
+        new = [x for x in asked if x.strip(",.") not in here]
+        assert len(new) <= 3, line["question"]
+    # As the tasks of spans read it.
+    examples = read_unlabelled_questions([path])
+    assert [(x.question, x.context) for x in examples] == [
+        (x["question"], x["context"]) for x in lines
     ]
