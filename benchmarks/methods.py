@@ -343,7 +343,10 @@ def fine_tune(
         for trained in teachers.glob("tasks/*/teacher"):
             mine = folder / trained.relative_to(teachers)
             if not mine.exists():
-                shutil.copytree(trained, mine)
+                # What they said of another student's text is not wanted.
+                shutil.copytree(
+                    trained, mine, ignore=shutil.ignore_patterns("cache")
+                )
     run_recipe(path, (), folder, part)
 
 

@@ -99,7 +99,7 @@ _MODEL_AND_FILE = (
 )
 _TEXTS_AND_FOLDER = (
     "TEXTS: a folder of *.txt, one paragraph per line.\n\n"
-    "FOLDER: where sentences.txt and pairs.tsv are written."
+    "FOLDER: where sentences.txt, pairs.tsv and questions.jsonl are written."
 )
 _NAME = "NAME: one of those that `keras-distil recipes` lists."
 

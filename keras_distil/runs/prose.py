@@ -137,8 +137,12 @@ def read_paragraphs(texts: Path, progress: Progress) -> list[str]:
 
 
 def different_sentences(paragraphs: Sequence[str]) -> list[str]:
-    """Returns the different sentences of paragraphs, sorted."""
-    return sorted({x for y in paragraphs for x in split_sentences(y)})
+    """Returns the different sentences of paragraphs, sorted.
+
+    Those without a letter or digit are left out, as from a corpus.
+    """
+    found = {x for y in paragraphs for x in split_sentences(y)}
+    return sorted(x for x in found if any(map(str.isalnum, x)))
 
 
 def make_questions(

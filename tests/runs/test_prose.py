@@ -96,7 +96,7 @@ def test_vectors_stay_with_their_sentences(monkeypatch):
 
 def test_sentences_of_a_table_would_have_no_tabs(tmp_path):
     (tmp_path / "one.txt").write_text(
-        "A first\tone. A second, of Dr. No.\n\nA third one.\nA third one.\n"
+        "A first\tone. A second, of Dr. No.\n\nA third one. ???\nA third one.\n"
     )
     found = prose.read_paragraphs(tmp_path, QUIET)
     assert prose.different_sentences(found) == [
