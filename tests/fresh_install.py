@@ -142,7 +142,7 @@ def use_everything(user: Environment, exported: Path) -> None:
     assert told.endswith("Next: keras-distil run docstrings.yaml\n"), told
     user.run("keras-distil", "run", "docstrings.yaml", "--dry-run")
     told = user.refused("run", "glue", "--dry-run")
-    assert "keras-distil run masked_lm_minilm_to_3_layers --set" in told
+    assert "`keras-distil prose TEXTS FOLDER` makes it" in told
     user.run("keras-distil", "run", "quickstart", "--dry-run")
     table = user.run("keras-distil", "run", "quickstart", *SHORT)
     assert "student before" in table

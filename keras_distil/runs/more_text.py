@@ -17,7 +17,7 @@ from keras_distil.data.tasks.unlabelled import (
     read_unlabelled_questions,
 )
 from keras_distil.models import augmentation
-from keras_distil.runs import score_table
+from keras_distil.runs import prose, score_table
 from keras_distil.runs.augmented import write_copies
 from keras_distil.runs.corpus import load_tokenizer
 from keras_distil.runs.run_folder import Run
@@ -88,11 +88,25 @@ def read_unlabelled_files(
     pattern = finetune_section(recipe).unlabelled_of(name)
     if pattern is None:
         return None
-    paths = data.find_files(
-        pattern,
-        recipe.data.root,
-        allow_outside_root=recipe.data.allow_outside_root,
-    )
+    try:
+        paths = data.find_files(
+            pattern,
+            recipe.data.root,
+            allow_outside_root=recipe.data.allow_outside_root,
+        )
+    except FileNotFoundError as error:
+        if pattern not in prose.FILES:
+            raise
+        root = recipe.data.root
+        raise FileNotFoundError(
+            f"{name}: {pattern} is missing in "
+            f"{'the current folder' if root is None else f'`{root}`'}. "
+            f"`keras-distil prose TEXTS {root or 'FOLDER'}` makes it of the "
+            "*.txt in TEXTS"
+            + (", and `data.root` names FOLDER" if root is None else "")
+            + "; to do without, set `unlabelled` and `unlabelled_share` to "
+            "null."
+        ) from error
     own = finetune_section(recipe).own_task(name)
     if own is not None:
         texts = [own.columns[x] for x in _TEXTS if x in own.columns]

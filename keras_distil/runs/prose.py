@@ -20,6 +20,7 @@ from keras_distil.utils.progress import Progress, duration
 SENTENCES_FILE = "sentences.txt"
 PAIRS_FILE = "pairs.tsv"
 QUESTIONS_FILE = "questions.jsonl"
+FILES = (SENTENCES_FILE, PAIRS_FILE, QUESTIONS_FILE)
 # Words of a sentence of a pair.
 SHORTEST, LONGEST = 6, 30
 # Words of a paragraph that is asked about.
@@ -66,8 +67,7 @@ def write_prose(
         ValueError: if there is too little of it.
         OSError: if a file exists or cannot be written.
     """
-    names = [SENTENCES_FILE, PAIRS_FILE]
-    names += [QUESTIONS_FILE] if questions else []
+    names = FILES if questions else FILES[:2]
     for name in names:
         if (output / name).exists():
             raise FileExistsError(

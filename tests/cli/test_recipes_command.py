@@ -123,7 +123,10 @@ def test_a_folder_of_that_name_comes_first(capsys, empty_folder):
 def test_a_recipe_says_which_other_one_comes_first(
     capsys, empty_folder, option
 ):
-    status, out, err = keras_distil(capsys, "run", "glue", option)
+    given = f"student.baseline_source=saved_models/{GENERAL}/baseline.keras"
+    status, out, err = keras_distil(
+        capsys, "run", "glue", option, "--set", given
+    )
     assert (status, out) == (1, "")
     assert err == (
         "keras-distil: `student.baseline_source` is "
@@ -139,10 +142,12 @@ def test_a_finished_run_is_shown_without_what_it_started_from(
     capsys, toy_run, empty_folder
 ):
     toy_run.copy(empty_folder / "saved_models" / "glue")
-    status, _, err = keras_distil(capsys, "run", "glue")
+    given = f"student.baseline_source=saved_models/{GENERAL}/baseline.keras"
+    command = ("run", "glue", "--set", given)
+    status, _, err = keras_distil(capsys, *command)
     assert status == 1
     assert "holds a finished run of another recipe" in err
-    status, _, err = keras_distil(capsys, "run", "glue", "--fresh")
+    status, _, err = keras_distil(capsys, *command, "--fresh")
     assert status == 1
     assert "Run that one first" in err
     assert (empty_folder / "saved_models" / "glue" / "report.json").is_file()

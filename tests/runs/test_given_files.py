@@ -14,10 +14,13 @@ from keras_distil.runs import given_files, run_folder
 
 RUNS = Path("saved_models")
 # Recipes by what they start from.
-FIRST = {
-    "glue": "masked_lm_minilm_to_3_layers",
-    "teacher_minilm_mlm_docs": "teacher_minilm_mlm",
-}
+FIRST = {"teacher_minilm_mlm_docs": "teacher_minilm_mlm"}
+# Both students of a run on text.
+GENERAL = RUNS / "masked_lm_minilm_to_3_layers"
+STUDENTS = (
+    f"student.source={GENERAL / run_folder.STUDENT_FILE}",
+    f"student.baseline_source={GENERAL / run_folder.BASELINE_FILE}",
+)
 
 
 def load(name, *overrides):
@@ -45,25 +48,21 @@ def test_who_needs_another_recipe_says_so(name, tmp_path, monkeypatch):
     assert file.parent == RUNS / load(FIRST[name]).name
     folder = tmp_path / file.parent
     folder.mkdir(parents=True)
-    for written in (
-        run_folder.STUDENT_FILE,
-        run_folder.BASELINE_FILE,
-        "adapter.safetensors",
-    ):
-        (folder / written).touch()
+    (folder / "adapter.safetensors").touch()
     given_files.check_given_files(recipe)
 
 
 def test_each_student_is_looked_for_if_its_row_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / RUNS / FIRST["glue"]
+    folder = tmp_path / GENERAL
     folder.mkdir(parents=True)
     (folder / run_folder.BASELINE_FILE).touch()
     rows = "finetune.rows=[teacher, {}]".format
-    assert "`student.source` is" in message_of(load("glue"))
+    assert "`student.source` is" in message_of(load("glue", *STUDENTS))
     given_files.check_given_files(
         load(
             "glue",
+            *STUDENTS,
             rows("baseline"),
             "finetune.teacher_cache=false",
             "finetune.unlabelled_share=null",
@@ -71,8 +70,9 @@ def test_each_student_is_looked_for_if_its_row_is_made(tmp_path, monkeypatch):
         )
     )
     (folder / run_folder.BASELINE_FILE).rename(folder / run_folder.STUDENT_FILE)
-    assert "`student.baseline_source` is" in message_of(load("glue"))
-    given_files.check_given_files(load("glue", rows("student")))
+    message = message_of(load("glue", *STUDENTS))
+    assert "`student.baseline_source` is" in message
+    given_files.check_given_files(load("glue", *STUDENTS, rows("student")))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_each_student_is_looked_for_if_its_row_is_made(tmp_path, monkeypatch):
 )
 def test_files_of_other_places_are_only_missing(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    source = source.format(FIRST["glue"])
+    source = source.format(GENERAL.name)
     rows = "finetune.rows=[teacher, student]"
     recipe = load("glue", rows, f"student.source={source}")
     assert message_of(recipe) == (
@@ -102,7 +102,8 @@ def test_it_is_told_before_tensorflow_is_loaded(tmp_path, option):
     code = (
         "import sys\n"
         "from keras_distil.cli import app\n"
-        f"sys.argv = ['keras-distil', 'run', 'glue', '{option}']\n"
+        f"sys.argv = ['keras-distil', 'run', 'glue', '{option}', '--set', "
+        f"'{STUDENTS[0]}', '--set', '{STUDENTS[1]}']\n"
         "try:\n"
         "    app.main()\n"
         "finally:\n"

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from commands import keras_distil
 
+from keras_distil import config
+from keras_distil.config import shipped
 from keras_distil.data.tasks.unlabelled import read_unlabelled_questions
-from keras_distil.runs import prose
+from keras_distil.runs import more_text, prose
 from keras_distil.utils.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -206,3 +208,32 @@ def test_questions_are_about_their_paragraphs(texts, tmp_path):
     assert [(x.question, x.context) for x in examples] == [
         (x["question"], x["context"]) for x in lines
     ]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_recipe_says_what_makes_the_prose_it_lacks(
+    texts, tmp_path, capsys, monkeypatch, given
+):
+    monkeypatch.chdir(tmp_path)
+    folder = str(tmp_path / "glue") if given else "FOLDER"
+    where, then = f"`{folder}`", ""
+    if not given:
+        where, then = "the current folder", ", and `data.root` names FOLDER"
+    glue = shipped.find_shipped("glue")
+    root = [f"data.root={folder}"] if given else []
+    with pytest.raises(FileNotFoundError) as caught:
+        more_text.read_unlabelled_files(config.load_recipe(glue, root), "mrpc")
+    assert str(caught.value) == (
+        f"mrpc: pairs.tsv is missing in {where}. `keras-distil prose TEXTS "
+        f"{folder}` makes it of the *.txt in TEXTS{then}; to do without, set "
+        "`unlabelled` and `unlabelled_share` to null."
+    )
+    numbers = ["--sentences", "70", "--pairs", "24", "--questions", "0"]
+    made = keras_distil(capsys, "prose", str(texts), folder, *numbers)
+    assert made[0] == 0
+    recipe = config.load_recipe(glue, [f"data.root={folder}"])
+    found = more_text.read_unlabelled_files(recipe, "mrpc")
+    assert len(found) == 24
+    without = ["finetune.by_task={}", "finetune.unlabelled_share=null"]
+    recipe = config.load_recipe(glue, without)
+    assert more_text.read_unlabelled_files(recipe, "mrpc") is None
