@@ -42,6 +42,7 @@ from keras_distil.utils.progress import Progress
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 AUTHORS = "authors"
+SQUAD = "squad"
 # Losses of general stages, which else are as in
 # recipes/masked_lm_minilm_to_3_layers.yaml.
 GENERAL: dict[str, str] = {
@@ -62,11 +63,22 @@ TEACHER_EPOCHS = {
 }
 # What every student reads, in passes over the labelled examples. Text that a
 # method adds is a part of it, so its labelled examples come round less often.
-STUDENT_PASSES = {**TEACHER_EPOCHS, "cola": 24, "mrpc": 20, "stsb": 16}
+STUDENT_PASSES = {
+    **TEACHER_EPOCHS,
+    "cola": 24,
+    "mrpc": 20,
+    "stsb": 16,
+    "squad": 8,
+}
 # Larger tasks are trained once: their scores differ less between seeds.
 ONCE = ("sst2", "squad")
 # Files of `keras-distil prose`.
-PROSE = {"cola": "sentences.txt", "mrpc": "pairs.tsv", "stsb": "pairs.tsv"}
+PROSE = {
+    "cola": "sentences.txt",
+    "mrpc": "pairs.tsv",
+    "stsb": "pairs.tsv",
+    "squad": "questions.jsonl",
+}
 _PROSE_SHARE = 0.5
 # What lies near the outputs is kept, with the layer that reads the embeddings.
 _LATE = (0, 4, 5)
@@ -104,23 +116,31 @@ class Method:
     prose: Sequence[str] = ()
     passes: float = 1.0
 
-    def finetune_on(self, task: str) -> dict[str, Any]:
-        """Its keys of the recipe's section `finetune` on a task."""
-        added = self.finetune.get("augmented_share", 0.0)
+    def finetune_on(self, task: str, passes: float = 1.0) -> dict[str, Any]:
+        """Its keys of the recipe's section `finetune` on a task.
+
+        Args:
+            task: the task's name.
+            passes: what all methods read, of what they read in the table.
+        """
+        finetune = dict(self.finetune)
+        if task == SQUAD:
+            # Answers are parts of their texts, so these are not augmented.
+            for key in _AUGMENTED:
+                finetune.pop(key, None)
+        added = finetune.get("augmented_share", 0.0)
         added += _PROSE_SHARE if task in self.prose else 0.0
-        passes = self.passes * STUDENT_PASSES[task]
+        passes *= self.passes * STUDENT_PASSES[task]
         epochs = max(1, round(passes * (1.0 - added)))
-        if "stages" not in self.finetune:
-            return {**self.finetune, "epochs": epochs}
+        if "stages" not in finetune:
+            return {**finetune, "epochs": epochs}
         first = max(1, round(2 * epochs / 3))
         parts = (first, max(1, epochs - first))
         stages = [
             {"losses": losses, "epochs": count}
-            for losses, count in zip(
-                self.finetune["stages"], parts, strict=True
-            )
+            for losses, count in zip(finetune["stages"], parts, strict=True)
         ]
-        return {**self.finetune, "stages": stages}
+        return {**finetune, "stages": stages}
 
 
 METHODS: dict[str, Method] = {
@@ -202,7 +222,6 @@ METHODS: dict[str, Method] = {
         prose=tuple(PROSE),
     ),
 }
-SQUAD = "squad"
 COSTS_FILE = "costs.jsonl"
 
 
@@ -370,7 +389,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
             None,
         )
         rows = ["teacher", "student"]
-        own = method.finetune_on(task)
+        own = method.finetune_on(task, arguments.passes)
         if task in method.prose:
             path = arguments.prose / PROSE[task]
             own["by_task"] = {task: {"unlabelled": str(path.resolve())}}
@@ -539,6 +558,12 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--precision", default="auto")
+    parser.add_argument(
+        "--passes",
+        type=float,
+        default=1.0,
+        help="less for a screen, such as 0.25",
+    )
     parser.add_argument(
         "--methods", nargs="+", choices=list(METHODS), default=list(METHODS)
     )

@@ -43,6 +43,18 @@ def test_students_of_all_methods_read_as_many_texts(methods):
     assert methods.METHODS["prose"].finetune_on("rte")["epochs"] == 10
 
 
+def test_a_screen_reads_less_with_all_methods(methods):
+    for name, epochs in {"authors": 8, "cut_augmented": 4, "prose": 4}.items():
+        finetune = methods.METHODS[name].finetune_on("cola", 1 / 3)
+        assert finetune["epochs"] == epochs
+
+
+def test_questions_are_not_augmented(methods):
+    finetune = methods.METHODS["cut_augmented"].finetune_on("squad")
+    assert finetune["epochs"] == methods.STUDENT_PASSES["squad"]
+    assert not set(finetune) & {"augment_copies", "augmented_share"}
+
+
 def test_the_short_method_reads_a_third(methods):
     short = methods.METHODS["cut_short"]
     # Half of what is read has labels, on all but RTE.
