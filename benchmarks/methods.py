@@ -207,11 +207,11 @@ METHODS: dict[str, Method] = {
         prose=tuple(PROSE),
     ),
     "cut_short": Method(
-        "the same, a third of the passes",
+        "the same, a quarter of the passes",
         None,
         {**_ONE_STAGE, "teacher_seeds": "all"},
         prose=tuple(PROSE),
-        passes=1 / 3,
+        passes=0.25,
     ),
     "prose": Method(
         "masked words and states, then labels, outputs and states of all "
