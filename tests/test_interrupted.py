@@ -75,8 +75,19 @@ def test_importing_tensorflow_ends_at_once(number):
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "then"),
+    [
+        (
+            ["run", "quickstart"],
+            " What was finished is kept: the same command goes on from there.",
+        ),
+        (["evaluate", "quickstart", "--task", "rte", "--model", "m"], ""),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
 @pytest.mark.parametrize("number", WORDS)
-def test_at_work_it_ends_with_one_line(number):
+def test_at_work_it_ends_with_one_line(number, command, then):
     # The second signal, as of an impatient user, changes nothing.
     code = (
         "import signal, sys; from keras_distil import config\n"
@@ -85,14 +96,11 @@ def test_at_work_it_ends_with_one_line(number):
         "config.load_recipe = work\n"
         "fail = app._fail\n"
         "app._fail = lambda *a, **k: (work(), fail(*a, **k))\n"
-        "sys.argv = ['keras-distil', 'run', 'quickstart']\n"
+        f"sys.argv = ['keras-distil', *{command}]\n"
         "app.main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert done.returncode == 128 + number
-    assert done.stderr == (
-        f"keras-distil: {WORDS[number]}. What was finished is kept: the same "
-        "command goes on from there.\n"
-    )
+    assert done.stderr == f"keras-distil: {WORDS[number]}.{then}\n"

@@ -33,7 +33,9 @@ app = typer.Typer(
 # a bug of ours and shows its traceback.
 _EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
-_GO_ON = "What was finished is kept: the same command goes on from there."
+_GO_ON = " What was finished is kept: the same command goes on from there."
+# The others begin anew.
+_GOING_ON = ("run", "distill", "finetune", "prepare", "search")
 
 
 class _AskedToEndError(BaseException):
@@ -224,7 +226,8 @@ def main() -> None:
         # A second signal must not cut the line in two.
         for each in quiet.WORDS:
             signal.signal(each, signal.SIG_IGN)
-        _fail(f"{quiet.WORDS[number]}. {_GO_ON}", status=128 + number)
+        then = _GO_ON if sys.argv[1:2] and sys.argv[1] in _GOING_ON else ""
+        _fail(f"{quiet.WORDS[number]}.{then}", status=128 + number)
     except config.RecipeError as error:
         # The message has one line for each mistake in the recipe.
         _fail(str(error))
