@@ -57,10 +57,16 @@ def load_recipe(given: str, overrides: list[str] | None) -> config.Recipe:
     """Loads a recipe, given as its path or the name of a shipped one."""
     path = shipped.find_recipe(given)
     if path.is_dir():
+        shadows = given in shipped.list_names()
         raise ValueError(
             "`RECIPE` must be a YAML file or the name of a shipped recipe. "
-            f"Received: {given!r}, a folder. A run's recipe is its file "
-            f"{_OWN_RECIPE}."
+            f"Received: {given!r}, a folder. "
+            + (
+                "It comes before the shipped recipe of this name: rename it, "
+                "or start elsewhere."
+                if shadows
+                else f"A run's recipe is its file {_OWN_RECIPE}."
+            )
         )
     return _load(path, overrides)
 

@@ -108,7 +108,15 @@ def test_a_folder_of_that_name_comes_first(capsys, empty_folder):
     assert status == 1
     assert err == (
         "keras-distil: `RECIPE` must be a YAML file or the name of a shipped "
-        "recipe. Received: 'quickstart', a folder. A run's recipe is its file "
+        "recipe. Received: 'quickstart', a folder. It comes before the shipped "
+        "recipe of this name: rename it, or start elsewhere.\n"
+    )
+    (empty_folder / "mine").mkdir()
+    status, _, err = keras_distil(capsys, "run", "mine")
+    assert status == 1
+    assert err == (
+        "keras-distil: `RECIPE` must be a YAML file or the name of a shipped "
+        "recipe. Received: 'mine', a folder. A run's recipe is its file "
         "recipe.yaml.\n"
     )
     status, _, err = keras_distil(capsys, "export", "quickstart")
