@@ -206,13 +206,6 @@ METHODS: dict[str, Method] = {
         {**_ONE_STAGE, "teacher_seeds": "all"},
         prose=tuple(PROSE),
     ),
-    "cut_short": Method(
-        "the same, a quarter of the passes",
-        None,
-        {**_ONE_STAGE, "teacher_seeds": "all"},
-        prose=tuple(PROSE),
-        passes=0.25,
-    ),
     "prose": Method(
         "masked words and states, then labels, outputs and states of all "
         "seeds' teachers, with prose",
@@ -222,6 +215,9 @@ METHODS: dict[str, Method] = {
         prose=tuple(PROSE),
     ),
 }
+METHODS["cut_short"] = dataclasses.replace(
+    METHODS["cut_prose"], title="the same, a quarter of the passes", passes=0.25
+)
 COSTS_FILE = "costs.jsonl"
 
 
@@ -562,7 +558,7 @@ def main() -> None:
         "--passes",
         type=float,
         default=1.0,
-        help="less for a screen, such as 0.25",
+        help="share of what is read, for a screen such as 0.25",
     )
     parser.add_argument(
         "--methods", nargs="+", choices=list(METHODS), default=list(METHODS)

@@ -109,6 +109,9 @@ TABLE = {
     ("runs/prose", "than --questions {}: add text, or lower it; 0 makes"): (
         "tests/runs/test_prose.py::test_too_little_prose_is_told"
     ),
+    ("runs/prose", "One of --sentences, --pairs and --questions must be"): (
+        "tests/runs/test_prose.py::test_nothing_to_make_is_told"
+    ),
     ("runs/more_text", "{} is missing in {}. `keras-distil prose TEXTS {}`"): (
         "tests/runs/test_prose.py"
         "::test_a_recipe_says_what_makes_the_prose_it_lacks"

@@ -15,10 +15,14 @@ def prose(
     texts: Annotated[Path, typer.Argument(metavar="TEXTS", hidden=True)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", hidden=True)],
     sentences: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Lines of sentences.txt.")
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Lines of sentences.txt; 0: no file."
+        ),
     ] = 40_000,
     pairs: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rows of pairs.tsv.")
+        int,
+        typer.Option(metavar="N", min=0, help="Rows of pairs.tsv; 0: no file."),
     ] = 20_000,
     questions: Annotated[
         int,
@@ -31,14 +35,9 @@ def prose(
     ] = 0,
     quiet_: Quiet = False,
 ) -> None:
-    """Make text of prose, which only teachers label."""
+    """Make text from prose for teachers to label."""
     quiet.import_tensorflow()
-    from keras_distil.runs.prose import (
-        PAIRS_FILE,
-        QUESTIONS_FILE,
-        SENTENCES_FILE,
-        write_prose,
-    )
+    from keras_distil.runs.prose import FILES, write_prose
 
     write_prose(
         texts.expanduser(),
@@ -49,10 +48,10 @@ def prose(
         seed=seed,
         progress=Progress(quiet=quiet_),
     )
-    printing.say(f"Sentences: {folder / SENTENCES_FILE} ({sentences:,})")
-    printing.say(f"Pairs: {folder / PAIRS_FILE} ({pairs:,})")
-    if questions:
-        printing.say(f"Questions: {folder / QUESTIONS_FILE} ({questions:,})")
+    counts = (sentences, pairs, questions)
+    for name, count in zip(FILES, counts, strict=True):
+        if count:
+            printing.say(f"{folder / name}: {count:,}")
     printing.say(
         "Next: `unlabelled` of a task, and `unlabelled_share`, in a recipe."
     )

@@ -8,9 +8,9 @@ from keras_distil.data.corpus.sentences import split_sentences
 
 # Words of a sentence that is asked about.
 SHORTEST, LONGEST = 6, 40
-# Words of a question besides the words that ask.
+# Words of a question besides its question word.
 _WORDS = 6, 14
-# Share of the questions that begin with the words that ask, as most do.
+# Share of the questions that begin with the question word, as most do.
 _FIRST = 0.75
 # Share of the other words that are left out.
 _LEFT_OUT = 0.1
@@ -35,10 +35,10 @@ _LONGEST_ANSWER = 3
 def ask(paragraph: str, generator: random.Random) -> str | None:
     """Asks about a part of a paragraph; None if nothing can be asked.
 
-    Takes a sentence, puts words that ask in the place of a number, a name or
-    another part of it, or before the rest, and leaves a few words out: the
-    noisy cloze questions of Lewis et al. 2019 (arXiv:1906.04980), without a
-    parser. It is made for English.
+    Takes a sentence, leaves out a number, a name or another part of it, puts a
+    question word there or at the front, and drops a few more words: the noisy
+    cloze questions of Lewis et al. 2019 (arXiv:1906.04980), without a parser.
+    It is made for English.
 
     Args:
         paragraph: a text of several sentences.
@@ -62,7 +62,7 @@ def ask(paragraph: str, generator: random.Random) -> str | None:
 
 
 def _answers(words: list[str]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """Yields parts that can be asked for: begin, end, words that ask.
+    """Yields parts that can be asked for: begin, end, question words.
 
     Args:
         words: those of a sentence.
@@ -127,7 +127,7 @@ def _question(
         words: those of the sentence.
         begin: where the answer begins.
         end: where it ends.
-        asking: words that ask, of which one is taken.
+        asking: question words, of which one is taken.
         generator: makes the choices.
     """
     count = generator.randint(*_WORDS)

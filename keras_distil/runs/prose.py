@@ -43,22 +43,23 @@ def write_prose(
     seed: int = 0,
     progress: Progress,
 ) -> None:
-    """Writes text for the `unlabelled` of tasks of one text, of two and spans.
+    """Writes text for `unlabelled`: of tasks of one text, of two, and of spans.
 
     `sentences.txt` has different sentences of the prose. `pairs.tsv` has pairs
     of them that resemble each other: three fifths are sentences with near
     neighbours by the embedded sentence embedder, the others sentences with
     copies of themselves in which a few words were left out, replaced or moved,
     because tasks such as MRPC ask for small differences. `questions.jsonl` has
-    questions about paragraphs, with those.
+    questions, each with the paragraph that it is about. A file of which none
+    are wanted is not written.
 
     Args:
         texts: a folder of `*.txt`, one paragraph per line.
         output: the folder to write to.
-        sentences: int >= 1.
-        pairs: int >= 1, at most the sentences of 6 to 30 words.
+        sentences: int >= 0.
+        pairs: int >= 0, at most the sentences of 6 to 30 words.
         questions: int >= 0, at most the paragraphs of 50 to 250 words that
-            something can be asked about; none writes no file.
+            something can be asked about.
         seed: int, makes the choices.
         progress: where to report to.
 
@@ -67,7 +68,12 @@ def write_prose(
         ValueError: if there is too little of it.
         OSError: if a file exists or cannot be written.
     """
-    names = FILES if questions else FILES[:2]
+    wanted = dict(zip(FILES, (sentences, pairs, questions), strict=True))
+    names = [name for name, count in wanted.items() if count]
+    if not names:
+        raise ValueError(
+            "One of --sentences, --pairs and --questions must be above 0."
+        )
     for name in names:
         if (output / name).exists():
             raise FileExistsError(
@@ -88,7 +94,7 @@ def write_prose(
         )
     chosen = random.Random(seed).sample(found, sentences)
     whole = [x for x in chosen if SHORTEST <= len(x.split()) <= LONGEST]
-    if len(whole) < max(pairs, 2):
+    if pairs and len(whole) < max(pairs, 2):
         raise ValueError(
             f"{len(whole):,} of the sentences have {SHORTEST} to {LONGEST} "
             f"words, too few for --pairs {pairs}: lower it, or raise "
@@ -105,17 +111,17 @@ def write_prose(
     with disk.writing(output):
         # Before the minutes of work that it is for.
         output.mkdir(parents=True, exist_ok=True)
-    made = make_pairs(whole, pairs, seed, progress)
-    contents = [
-        chosen,
-        ["sentence1\tsentence2", *("\t".join(pair) for pair in made)],
-        [
+    made = make_pairs(whole, pairs, seed, progress) if pairs else []
+    contents = {
+        SENTENCES_FILE: chosen,
+        PAIRS_FILE: ["sentence1\tsentence2", *map("\t".join, made)],
+        QUESTIONS_FILE: [
             json.dumps({"question": x, "context": y}, ensure_ascii=False)
             for x, y in asked
         ],
-    ]
-    for name, lines in zip(names, contents, strict=False):
-        disk.write_text(output / name, "\n".join(lines) + "\n")
+    }
+    for name in names:
+        disk.write_text(output / name, "\n".join(contents[name]) + "\n")
 
 
 def read_paragraphs(texts: Path, progress: Progress) -> list[str]:

@@ -61,7 +61,7 @@ def test_a_part_of_the_sentence_is_asked_for(
             inside.add(" ".join(f"{before}{words}{after}".split()) + "?")
     found = asked(sentence)
     assert set(found) == first | inside
-    # Three quarters begin with the words that ask.
+    # Three quarters begin with the question word.
     assert 0.6 < sum(x in first for x in found) / len(found) < 0.9
 
 
@@ -70,7 +70,7 @@ def test_questions_are_short_and_words_are_left_out():
     for at in (0, 20, 38):
         sentence = " ".join([*words[:at], "1842", *words[at:]]) + "."
         lengths = [len(x.split()) for x in asked(sentence)]
-        # At most 14 of the sentence, and three that ask.
+        # At most 14 of the sentence, and a question word of three.
         assert max(lengths) <= 17 and min(lengths) <= 6
         assert len(set(lengths)) > 5
 

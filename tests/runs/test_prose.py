@@ -182,10 +182,35 @@ def test_the_command_says_what_it_wrote(texts, tmp_path, capsys):
     )  # fmt: skip
     assert status == 0
     assert out.splitlines()[:3] == [
-        f"Sentences: {output / 'sentences.txt'} (70)",
-        f"Pairs: {output / 'pairs.tsv'} (24)",
-        f"Questions: {output / 'questions.jsonl'} (15)",
+        f"{output / 'sentences.txt'}: 70",
+        f"{output / 'pairs.tsv'}: 24",
+        f"{output / 'questions.jsonl'}: 15",
     ]
+
+
+@pytest.mark.parametrize("wanted", ["sentences", "questions"])
+def test_a_file_can_be_made_alone(texts, tmp_path, monkeypatch, wanted):
+    # Only pairs need vectors.
+    monkeypatch.setattr(prose, "make_pairs", None)
+    (texts / "more.txt").write_text("\n".join(PARAGRAPHS) + "\n")
+    counts = {"sentences": 0, "pairs": 0, "questions": 0, wanted: 9}
+    output = tmp_path / "out"
+    prose.write_prose(texts, output, **counts, progress=QUIET)
+    (path,) = output.iterdir()
+    assert path.stem == wanted and len(path.read_text().splitlines()) == 9
+
+
+def test_nothing_to_make_is_told(texts, tmp_path, capsys):
+    counts = ["--sentences", "0", "--pairs", "0", "--questions"]
+    command = ["prose", str(texts), str(tmp_path / "out"), *counts]
+    status, out, error = keras_distil(capsys, *command, "0")
+    assert (status, out) == (1, "")
+    assert error == (
+        "keras-distil: One of --sentences, --pairs and --questions must be "
+        "above 0.\n"
+    )
+    (texts / "more.txt").write_text(PARAGRAPHS[0])
+    assert keras_distil(capsys, *command, "1")[0] == 0
 
 
 def test_questions_are_about_their_paragraphs(texts, tmp_path):
@@ -234,6 +259,9 @@ def test_a_recipe_says_what_makes_the_prose_it_lacks(
     recipe = config.load_recipe(glue, [f"data.root={folder}"])
     found = more_text.read_unlabelled_files(recipe, "mrpc")
     assert len(found) == 24
-    without = ["finetune.by_task={}", "finetune.unlabelled_share=null"]
+    without = [
+        "finetune.by_task.mrpc.unlabelled=null",
+        "finetune.unlabelled_share=null",
+    ]
     recipe = config.load_recipe(glue, without)
     assert more_text.read_unlabelled_files(recipe, "mrpc") is None
