@@ -5,9 +5,10 @@ of it; what differs is which ones, the objective, the text and the order of
 steps. Only `cut_short` reads less, which shows what a third of the time gives.
 Choices are made on a part of each training set (`finetune.selection: train`);
 the development sets are read once, at the end of every training. Prints a
-Markdown table: the scores, the paired difference to the authors' method with
-its bootstrap interval, what each part took in minutes of a core, and in how
-many of them the authors' scores were reached ("as good").
+Markdown table: the scores, their mean where choices are made ("chosen by"), the
+paired difference to the authors' method with its bootstrap interval, what each
+part took in minutes of a core, and in how many of them the authors' scores were
+reached ("as good").
 
 An interrupted call continues where it stopped. Several calls can train
 methods into one folder; the last one, with all of them, only reads.
@@ -408,10 +409,13 @@ class Scores:
     Attributes:
         medians: over the seeds, by task.
         draws: those of bootstrap draws of the examples, by task.
+        chosen_by: medians of the part of the training set that chose the
+            epochs, by task.
     """
 
     medians: dict[str, float]
     draws: dict[str, np.ndarray]
+    chosen_by: dict[str, float]
 
     @property
     def mean(self) -> float:
@@ -423,7 +427,7 @@ def read_scores(
     folder: Path, row: str, arguments: argparse.Namespace
 ) -> Scores:
     """Reads the predictions that a row's models made for the dev sets."""
-    medians, draws = {}, {}
+    medians, draws, chosen_by = {}, {}, {}
     for task in arguments.tasks:
         inside = folder / task / "tasks" / task / row
         seeds = [inside / f"seed_{seed}" for seed in seeds_of(task, arguments)]
@@ -437,7 +441,9 @@ def read_scores(
         draws[task] = 100.0 * significance.bootstrap_scores(
             labels, predictions, metric, seed=significance.task_seed(task)
         )
-    return Scores(medians, draws)
+        best = [max(_result(seed)["selection_scores"]) for seed in seeds]
+        chosen_by[task] = 100.0 * float(np.median(best))
+    return Scores(medians, draws, chosen_by)
 
 
 def minutes_until(name: str, arguments: argparse.Namespace) -> str:
@@ -458,8 +464,11 @@ def minutes_until(name: str, arguments: argparse.Namespace) -> str:
             arguments.output / "methods" / method / task
             for method in (name, AUTHORS)
         ]
-        seeds = seeds_of(task, arguments)
-        mine, theirs = ([_result(x, task, s) for s in seeds] for x in folders)
+        seeds = [f"seed_{seed}" for seed in seeds_of(task, arguments)]
+        mine, theirs = (
+            [_result(x / "tasks" / task / "student" / seed) for seed in seeds]
+            for x in folders
+        )
         # The first seed's time has the cache in it, too.
         training = min(each["duration_s"] for each in mine)
         minutes += minutes_of(folders[0])
@@ -475,9 +484,8 @@ def minutes_until(name: str, arguments: argparse.Namespace) -> str:
     return f"{'' if reached else '> '}{minutes:.0f}"
 
 
-def _result(folder: Path, task: str, seed: int) -> dict[str, Any]:
-    inside = folder / "tasks" / task / "student" / f"seed_{seed}"
-    return json.loads((inside / "result.json").read_text())
+def _result(seed: Path) -> dict[str, Any]:
+    return json.loads((seed / "result.json").read_text())
 
 
 def _labels_and_metric(
@@ -487,7 +495,7 @@ def _labels_and_metric(
         # Each question's own F1 is stored; no other label is needed.
         return np.zeros(predictions.shape[1:], np.float32), spans.mean_f1
     examples = data.load_glue(task, "dev", root=glue)
-    names = json.loads((seed / "result.json").read_text())["metrics"]["dev"]
+    names = _result(seed)["metrics"]["dev"]
     counted = [significance.COUNTED_METRICS[name] for name in names]
     return np.asarray(examples.labels), significance.mean_of(*counted)
 
@@ -501,7 +509,8 @@ def markdown(arguments: argparse.Namespace) -> str:
         )
         for name in arguments.methods
     }
-    heads = [*arguments.tasks, "mean", "kept", "general", "tasks", "as good"]
+    heads = [*arguments.tasks, "mean", "kept", "chosen by"]
+    heads += ["general", "tasks", "as good"]
     lines = [
         f"| | {' | '.join(heads)} | beside the authors' (95%) |",
         "| --- |" + " ---: |" * (len(heads) + 1),
@@ -537,6 +546,7 @@ def _line(
 ) -> str:
     numbers = [*scores.medians.values(), scores.mean]
     numbers.append(100.0 * scores.mean / teacher.mean)
+    numbers.append(float(np.mean(list(scores.chosen_by.values()))))
     shown = [f"{number:.1f}" for number in numbers]
     return f"| {' | '.join([title, *shown, *cells])} |"
 

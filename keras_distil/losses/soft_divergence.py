@@ -5,49 +5,26 @@ from typing import Any
 
 import keras
 
-from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss, _number
 from keras_distil.losses.divergences import (
     soft_target_jensen_shannon_divergence,
     soft_target_reverse_kl_divergence,
 )
 from keras_distil.losses.mixtures import mixture_logits
-from keras_distil.losses.soft_target import check_positions
+from keras_distil.losses.soft import SoftenedLoss, check_positions
 from keras_distil.utils.checks import check_number
 
 Tensor = Any
 
 
-class _SoftDivergence(LogitsLoss):
+class _SoftDivergence(SoftenedLoss):
     """A divergence of two softened distributions; see its subclasses."""
-
-    reads = frozenset({"teacher_logits", "student_logits"})
-    unit = "nats"
 
     def __init__(
         self, *, weight: float, temperature: float, positions: str, name: str
     ) -> None:
-        super().__init__(weight=weight, name=name)
+        super().__init__(weight=weight, temperature=temperature, name=name)
         self.counts = check_positions(positions)
         self.positions = positions
-        self.temperature = self.add_scalar("temperature", temperature)
-        if temperature <= 0:
-            raise ValueError(
-                "`temperature` must be positive. "
-                f"Received: temperature={temperature}."
-            )
-
-    def call(
-        self,
-        teacher_logits: Tensor,
-        student_logits: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the mean over the weighted tokens."""
-        values = self.token_values(
-            teacher_logits=teacher_logits, student_logits=student_logits
-        )
-        return functional.weighted_mean(values, sample_weight)
 
     def join_teachers(
         self, teacher_logits: Sequence[Tensor], student_logits: Tensor
@@ -57,11 +34,7 @@ class _SoftDivergence(LogitsLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""
-        return {
-            **super().get_config(),
-            "temperature": _number(self.temperature),
-            "positions": self.positions,
-        }
+        return {**super().get_config(), "positions": self.positions}
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")

@@ -5,14 +5,14 @@ from typing import Any
 
 import keras
 
-from keras_distil.losses import binary, functional
-from keras_distil.losses.base import LogitsLoss, _number
+from keras_distil.losses import binary
+from keras_distil.losses.soft import SoftenedLoss
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class SoftTargetBinaryKLDivergence(LogitsLoss):
+class SoftTargetBinaryKLDivergence(SoftenedLoss):
     """KL divergence of temperature-softened probabilities, label by label.
 
     Formula:
@@ -52,10 +52,8 @@ class SoftTargetBinaryKLDivergence(LogitsLoss):
         per label in place of one among all.
     """
 
-    reads = frozenset({"teacher_logits", "student_logits"})
     counts = "examples"
     caption = "soft-target loss"
-    unit = "nats"
 
     def __init__(
         self,
@@ -63,25 +61,7 @@ class SoftTargetBinaryKLDivergence(LogitsLoss):
         temperature: float = 2.0,
         name: str = "soft_target",
     ) -> None:
-        super().__init__(weight=weight, name=name)
-        self.temperature = self.add_scalar("temperature", temperature)
-        if temperature <= 0:
-            raise ValueError(
-                "`temperature` must be positive. "
-                f"Received: temperature={temperature}."
-            )
-
-    def call(
-        self,
-        teacher_logits: Tensor,
-        student_logits: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the mean over the weighted examples."""
-        values = self.token_values(
-            teacher_logits=teacher_logits, student_logits=student_logits
-        )
-        return functional.weighted_mean(values, sample_weight)
+        super().__init__(weight=weight, temperature=temperature, name=name)
 
     def join_teachers(
         self, teacher_logits: Sequence[Tensor], student_logits: Tensor
@@ -96,10 +76,3 @@ class SoftTargetBinaryKLDivergence(LogitsLoss):
         return binary.binary_kl_divergence(
             teacher_logits, student_logits, self.temperature
         )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal loss."""
-        return {
-            **super().get_config(),
-            "temperature": _number(self.temperature),
-        }

@@ -7,37 +7,25 @@ import keras
 from keras import ops
 
 from keras_distil.losses import functional
-from keras_distil.losses.base import LogitsLoss, _number
 from keras_distil.losses.mixtures import mean_outputs, mixture_logits
+from keras_distil.losses.soft import (
+    SoftenedLoss,
+    SoftTargetLoss,
+    check_positions,
+)
 from keras_distil.losses.top_logits import TopLogits
 from keras_distil.utils.checks import check_number
 
 Tensor = Any
 
-POSITIONS = ("all", "masked")
-_SOFT_TARGETS = frozenset({"teacher_logits", "student_logits"})
 # Largest factor between a token's temperature and the loss's temperature.
 _BOUND = 4.0
 # Momentum of the running mean.
 _MOMENTUM = 0.9
 
 
-def check_positions(positions: str) -> str:
-    """Returns what a loss counts at these positions.
-
-    Raises:
-        ValueError: if they are not one of `POSITIONS`.
-    """
-    if positions not in POSITIONS:
-        raise ValueError(
-            f"`positions` must be one of {list(POSITIONS)}. "
-            f"Received: positions={positions!r}."
-        )
-    return "masked" if positions == "masked" else "tokens"
-
-
 @keras.saving.register_keras_serializable(package="keras_distil")
-class SoftTargetKLDivergence(LogitsLoss):
+class SoftTargetKLDivergence(SoftenedLoss):
     """KL divergence of temperature-softened distributions.
 
     Formula:
@@ -100,9 +88,7 @@ class SoftTargetKLDivergence(LogitsLoss):
         factor of the squared temperature.
     """
 
-    reads = _SOFT_TARGETS
     caption = "soft-target loss"
-    unit = "nats"
     takes_top_logits = True
 
     def __init__(
@@ -113,14 +99,8 @@ class SoftTargetKLDivergence(LogitsLoss):
         confidence_slope: float = 0.0,
         name: str = "soft_target",
     ) -> None:
-        super().__init__(weight=weight, name=name)
+        super().__init__(weight=weight, temperature=temperature, name=name)
         self.counts = check_positions(positions)
-        self.temperature = self.add_scalar("temperature", temperature)
-        if temperature <= 0:
-            raise ValueError(
-                "`temperature` must be positive. "
-                f"Received: temperature={temperature}."
-            )
         self.positions = positions
         self.confidence_slope = check_number(
             "confidence_slope", confidence_slope
@@ -165,22 +145,6 @@ class SoftTargetKLDivergence(LogitsLoss):
             ops.where(before > 0, moved, ops.cast(mean, before.dtype))
         )
 
-    def call(
-        self,
-        teacher_logits: Tensor,
-        student_logits: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the mean over the weighted tokens."""
-        return functional.weighted_mean(
-            functional.soft_target_kl_divergence(
-                teacher_logits,
-                student_logits,
-                self.token_temperature(student_logits),
-            ),
-            sample_weight,
-        )
-
     def join_teachers(
         self, teacher_logits: Sequence[Tensor], student_logits: Tensor
     ) -> Tensor:
@@ -211,14 +175,13 @@ class SoftTargetKLDivergence(LogitsLoss):
         """Returns the arguments that make an equal loss."""
         return {
             **super().get_config(),
-            "temperature": _number(self.temperature),
             "positions": self.positions,
             "confidence_slope": self.confidence_slope,
         }
 
 
 @keras.saving.register_keras_serializable(package="keras_distil")
-class SoftTargetSquaredError(LogitsLoss):
+class SoftTargetSquaredError(SoftTargetLoss):
     """Squared difference between the student's and the teacher's output.
 
     Formula:
@@ -260,7 +223,6 @@ class SoftTargetSquaredError(LogitsLoss):
         the mean over outputs instead of the sum.
     """
 
-    reads = _SOFT_TARGETS
     caption = "squared error of outputs"
 
     def __init__(
@@ -273,18 +235,6 @@ class SoftTargetSquaredError(LogitsLoss):
         super().__init__(weight=weight, name=name)
         self.counts = check_positions(positions)
         self.positions = positions
-
-    def call(
-        self,
-        teacher_logits: Tensor,
-        student_logits: Tensor,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the mean over the weighted examples."""
-        values = self.token_values(
-            teacher_logits=teacher_logits, student_logits=student_logits
-        )
-        return functional.weighted_mean(values, sample_weight)
 
     def join_teachers(
         self, teacher_logits: Sequence[Tensor], student_logits: Tensor
