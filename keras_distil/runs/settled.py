@@ -37,11 +37,16 @@ class SettledPrecision(Section):
 
     def __str__(self) -> str:
         """The choice and its reason, in one line."""
+        return f"{self.value} ({self.rates})"
+
+    @property
+    def rates(self) -> str:
+        """The rates in words."""
         rates = ", ".join(
             f"{x} {self.gflops[x]:,.0f}" if x in self.gflops else f"{x} fails"
             for x in PRECISIONS
         )
-        return f"{self.value} (matrix products, GFLOP/s: {rates})"
+        return f"matrix products, GFLOP/s: {rates}"
 
 
 class SettledSteps(Section):
@@ -78,14 +83,18 @@ def settle_precision(run: Run) -> None:
     """Replaces `precision: auto` of a run's recipe with a precision.
 
     It is the one in which this device multiplies large matrices faster. Every
-    worker takes the chief's.
+    worker takes the chief's. A recipe's own bfloat16 stays, and the run says so
+    if this device is faster without.
 
     Args:
         run: the run; its recipe is replaced.
 
     Raises:
-        ValueError: if what the run settled on is damaged.
+        ValueError: if what the run settled on is damaged, or this device cannot
+            multiply in the recipe's precision.
     """
+    if run.recipe.precision == "mixed_bfloat16":
+        _check_bfloat16(run)
     if run.recipe.precision != "auto":
         return
     precision = read_settled(run.folder).precision
@@ -95,6 +104,21 @@ def settle_precision(run: Run) -> None:
     chosen = distribution.take_from_chief(PRECISIONS.index(precision.value))
     run.progress.say(f"Precision: {precision}")
     run.recipe = run.recipe.model_copy(update={"precision": PRECISIONS[chosen]})
+
+
+def _check_bfloat16(run: Run) -> None:
+    measured = measure_precision()
+    if "mixed_bfloat16" not in measured.gflops:
+        raise ValueError(
+            "`precision: mixed_bfloat16` fails on this machine. Use `float32`, "
+            "or `auto`, which takes the faster precision."
+        )
+    if measured.value == "float32":
+        run.progress.say(
+            "Precision: mixed_bfloat16, as the recipe says, but float32 is "
+            f"faster here ({measured.rates}). `precision: auto` takes the "
+            "faster one."
+        )
 
 
 def measure_precision() -> SettledPrecision:

@@ -65,12 +65,52 @@ def test_it_is_kept_on_a_machine_that_has_changed(rates, auto, tmp_path):
     assert run.recipe.precision == "mixed_bfloat16"
 
 
-def test_a_given_precision_is_not_measured(rates, toy_recipe, tmp_path):
+def test_float32_is_taken_as_it_is_given(rates, toy_recipe, tmp_path):
     rates.clear()
     run = open_run(config.load_recipe(toy_recipe), tmp_path / "run")
     settled.settle_precision(run)
     assert run.recipe.precision == "float32"
     assert not (run.folder / "settled.json").exists()
+
+
+@pytest.fixture
+def half(toy_recipe):
+    return config.load_recipe(toy_recipe, ["precision=mixed_bfloat16"])
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (250e9, []),
+        (
+            60e9,
+            [
+                "Precision: mixed_bfloat16, as the recipe says, but float32 is "
+                "faster here (matrix products, GFLOP/s: float32 100, "
+                "mixed_bfloat16 60). `precision: auto` takes the faster one."
+            ],
+        ),
+    ],
+)
+def test_bfloat16_stays_and_is_told_where_it_is_slower(
+    rate, said, rates, half, tmp_path, capsys
+):
+    rates["mixed_bfloat16"] = rate
+    run = run_folder.open_run(half, tmp_path / "run", Progress())
+    settled.settle_precision(run)
+    assert run.recipe.precision == "mixed_bfloat16"
+    assert not (run.folder / "settled.json").exists()
+    lines = "".join(capsys.readouterr()).splitlines()
+    assert [x for x in lines if "Precision" in x] == said
+
+
+def test_bfloat16_that_fails_is_refused(rates, half, tmp_path):
+    del rates["mixed_bfloat16"]
+    run = open_run(half, tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"mixed_bfloat16` fails on this machine.*`auto`"
+    ):
+        settled.settle_precision(run)
 
 
 @pytest.mark.slow
