@@ -20,7 +20,7 @@ def runs(tmp_path_factory):
 
 
 def test_every_key_has_a_check():
-    assert set(KEYS) - set(CHECKS) == set(), "checks.py lacks these keys"
+    assert set(KEYS) - set(CHECKS) == set(), "checks/ lacks these keys"
     assert set(CHECKS) - set(KEYS) == set(), "no recipe has these keys"
 
 
