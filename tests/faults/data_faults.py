@@ -186,7 +186,7 @@ FAULTS = (
         "if places:",
         "if False:",
         (
-            "tests/training/test_distiller.py::test_what_does_not_decay_is_saved",
+            "tests/training/test_saved_distiller.py::test_what_does_not_decay_is_saved",
         ),
     ),
     Fault(

@@ -317,7 +317,7 @@ FAULTS = (
         "schedule(self.optimizer.iterations)",
         "schedule(self.optimizer.iterations + 1)",
         (
-            "tests/training/test_distiller.py::test_schedules_are_exact_at_every_step",
+            "tests/training/test_scheduled_values.py::test_schedules_are_exact_at_every_step",
         ),
     ),
     Fault(
@@ -332,7 +332,9 @@ FAULTS = (
         "RunningMetrics._check_finite",
         'tf.math.is_finite(values["loss"] + values["gradient_norm"])',
         "tf.constant(True)",
-        ("tests/training/test_distiller.py::test_a_nan_weight_stops_training",),
+        (
+            "tests/training/test_not_finite.py::test_a_nan_weight_stops_training",
+        ),
     ),
     Fault(
         "means of an epoch count batches alike",
@@ -346,7 +348,7 @@ FAULTS = (
         "_check_settings",
         '"clipnorm", "clipvalue"',
         '"clipvalue"',
-        ("tests/training/test_distiller.py::test_wrong_optimizers",),
+        ("tests/training/test_refusals.py::test_wrong_optimizers",),
     ),
     Fault(
         "an optimizer that scales is accepted",

@@ -1,6 +1,5 @@
-"""The Distiller as a Keras model: steps, logs, errors, saving."""
+"""One step of the Distiller: its values, its models, its parts."""
 
-import re
 from pathlib import Path
 
 import keras
@@ -10,63 +9,19 @@ import pytest
 import tensorflow as tf
 import toy
 from reference_step import TEMPERATURE, WEIGHTS, reference_step
+from toy_distiller import (
+    LOSS_LOGS,
+    STEP_LOGS,
+    assert_weights_equal,
+    batches_of,
+    fit,
+    make_distiller,
+)
 
-from keras_distil import Distiller, losses, models, schedules
-from keras_distil.evaluation import score_masked_lm
+from keras_distil import Distiller, losses, schedules
 from keras_distil.models import forward
 
 ROOT = Path(__file__).parents[2]
-
-LOSS_LOGS = {
-    "loss",
-    "mlm_loss",
-    "soft_target_loss",
-    "cosine_loss",
-    "mlm_accuracy",
-    "teacher_agreement",
-}
-STEP_LOGS = {"temperature", "learning_rate", "gradient_norm"}
-
-
-def triple():
-    return losses.triple_loss(*WEIGHTS.values(), temperature=TEMPERATURE)
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    return toy.make_teacher()
-
-
-def make_distiller(teacher, optimizer=None, *, student=None, **options):
-    """Compiles a Distiller, eager by default, which is faster here."""
-    if student is None:
-        student = toy.make_student(teacher)
-    distiller = Distiller(teacher, student, triple())
-    options.setdefault("run_eagerly", True)
-    distiller.compile(optimizer or keras.optimizers.SGD(0.1), **options)
-    return distiller
-
-
-def fit(distiller, *batches, **options):
-    """Logs of the last epoch."""
-    history = distiller.fit(toy.dataset(*batches), verbose=0, **options)
-    return {name: values[-1] for name, values in history.history.items()}
-
-
-def assert_weights_equal(actual, expected, atol=0.0):
-    actual, expected = toy.weights_of(actual), toy.weights_of(expected)
-    assert set(actual) == set(expected)
-    for path, value in expected.items():
-        np.testing.assert_allclose(
-            actual[path], value, rtol=0.0, atol=atol, err_msg=path
-        )
-
-
-def batches_of(count):
-    return [toy.make_batch(seed=seed) for seed in range(count)]
-
-
-# === One step ===
 
 
 @pytest.mark.parametrize(
@@ -180,6 +135,23 @@ def test_a_step_without_masked_tokens(teacher):
     assert logs["mlm_loss"] == logs["mlm_accuracy"] == 0.0
     assert logs["loss"] > 0.0
     assert int(distiller.optimizer.iterations) == 1
+
+
+def test_fit_takes_arrays(teacher):
+    distiller = make_distiller(teacher)
+    x, y, sample_weight = toy.make_batch()
+    distiller.fit(x, y, sample_weight=sample_weight, batch_size=2, verbose=0)
+    assert int(distiller.optimizer.iterations) == 2
+
+
+def test_losses_are_found_by_name(teacher):
+    distiller = make_distiller(teacher)
+    assert distiller.get_loss("cosine") is distiller.distillation_losses[2]
+    with pytest.raises(
+        ValueError,
+        match=r"has no loss named 'kl'. Its losses: \['mlm', 'soft_target', 'c",
+    ):
+        distiller.get_loss("kl")
 
 
 # === Teacher ===
@@ -418,300 +390,7 @@ def test_two_replicas_equal_one():
     assert result.returncode == 0, result.stderr[-3000:]
 
 
-# === Schedules ===
-
-
-class Recorder(keras.callbacks.Callback):
-    def __init__(self):
-        super().__init__()
-        self.logs = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.logs.append(dict(logs))
-
-
-def test_schedules_are_exact_at_every_step(teacher):
-    distiller = make_distiller(teacher)
-    soft = distiller.get_loss("soft_target")
-    distiller.schedule(soft.temperature, schedules.Linear(4.0, 1.0, steps=3))
-    distiller.schedule(soft.weight, schedules.Piecewise([2], [5.0, 3.0]))
-    recorder = Recorder()
-    fit(distiller, *batches_of(5), callbacks=[recorder])
-    found = [log["temperature"] for log in recorder.logs]
-    np.testing.assert_allclose(found, [4.0, 3.0, 2.0, 1.0, 1.0], rtol=1e-6)
-    assert float(soft.weight.numpy()) == 3.0
-    # Without a schedule the last value stays.
-    distiller.schedule(soft.temperature, None)
-    soft.temperature.assign(7.0)
-    assert fit(distiller, toy.make_batch())["temperature"] == 7.0
-
-
-@pytest.mark.slow
-def test_schedules_inside_one_execution(teacher):
-    results = []
-    for execution in (1, 4):
-        distiller = make_distiller(
-            teacher,
-            keras.optimizers.SGD(schedules.Linear(0.1, 0.0, steps=8)),
-            run_eagerly=execution == 1,
-            steps_per_execution=execution,
-        )
-        temperature = distiller.get_loss("soft_target").temperature
-        distiller.schedule(temperature, schedules.Linear(4.0, 1.0, steps=7))
-        recorder = Recorder()
-        fit(distiller, *batches_of(8), callbacks=[recorder])
-        assert len(recorder.logs) == 8 // execution
-        last = recorder.logs[-1]
-        assert last["temperature"] == pytest.approx(1.0)
-        assert last["learning_rate"] == pytest.approx(0.0125)
-        results.append(distiller.student)
-    # A temperature that is a step late shows in the first decimals.
-    assert_weights_equal(*results, atol=1e-6)
-
-
-def test_a_schedule_may_change_during_fit(teacher):
-    distiller = make_distiller(teacher)
-    soft = distiller.get_loss("soft_target")
-
-    class Change(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            distiller.schedule(soft.temperature, schedules.Constant(epoch + 2))
-
-    recorder = Recorder()
-    fit(distiller, toy.make_batch(), epochs=2, callbacks=[Change(), recorder])
-    assert [log["temperature"] for log in recorder.logs] == [2.0, 3.0]
-
-
-def test_compiling_again_takes_effect(teacher):
-    distiller = make_distiller(teacher)
-    fit(distiller, toy.make_batch())
-    distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
-    before = toy.weights_of(distiller.student)
-    logs = fit(distiller, toy.make_batch())
-    assert logs["learning_rate"] == 0.0
-    for path, value in toy.weights_of(distiller.student).items():
-        np.testing.assert_array_equal(value, before[path])
-
-
-def test_fit_takes_arrays(teacher):
-    distiller = make_distiller(teacher)
-    x, y, sample_weight = toy.make_batch()
-    distiller.fit(x, y, sample_weight=sample_weight, batch_size=2, verbose=0)
-    assert int(distiller.optimizer.iterations) == 2
-
-
-# === Losses that are not finite ===
-
-
-@pytest.mark.parametrize("run_eagerly", [True, False])
-def test_a_nan_weight_stops_training(teacher, run_eagerly):
-    distiller = make_distiller(teacher, run_eagerly=run_eagerly)
-    fit(distiller, toy.make_batch())
-    kernel = distiller.student.masked_lm_head._intermediate_dense.kernel
-    kernel.assign(kernel * float("nan"))
-    before = toy.weights_of(distiller.student)
-    message = (
-        "Training stopped at step 2: not finite: mlm_loss, soft_target_loss, "
-        "gradient_norm. The weights are those of the step before."
-    )
-    with pytest.raises(RuntimeError, match=re.escape(message)):
-        fit(distiller, toy.make_batch())
-    assert int(distiller.optimizer.iterations) == 1
-    for path, value in toy.weights_of(distiller.student).items():
-        np.testing.assert_array_equal(value, before[path])
-
-
-def test_the_component_is_named(teacher):
-    distiller = make_distiller(teacher)
-    distiller.get_loss("soft_target").temperature.assign(float("nan"))
-    with pytest.raises(
-        RuntimeError, match="at step 1: not finite: soft_target_loss, gradient"
-    ):
-        fit(distiller, toy.make_batch())
-
-
-def test_a_nan_in_the_gradient_only(teacher, monkeypatch):
-    distiller = make_distiller(teacher)
-    before = toy.weights_of(distiller.student)
-    evaluate = distiller._objective.compute_gradients
-
-    def spoilt(*args, **kwargs):
-        sums, gradients = evaluate(*args, **kwargs)
-        return sums, [gradients[0] * float("nan"), *gradients[1:]]
-
-    monkeypatch.setattr(distiller._objective, "compute_gradients", spoilt)
-    with pytest.raises(RuntimeError, match="not finite: gradient_norm"):
-        fit(distiller, toy.make_batch())
-    for path, value in toy.weights_of(distiller.student).items():
-        np.testing.assert_array_equal(value, before[path])
-
-
-def test_other_errors_pass_through(teacher):
-    distiller = make_distiller(teacher)
-
-    def batches():
-        yield toy.make_batch()
-        raise OSError("the disk is gone")
-
-    spec = toy.dataset(toy.make_batch()).element_spec
-    data = tf.data.Dataset.from_generator(batches, output_signature=spec)
-    with pytest.raises(tf.errors.OpError, match="the disk is gone"):
-        distiller.fit(data, verbose=0)
-
-
-# === Saving ===
-
-
-def test_save_and_load(teacher, tmp_path):
-    student = toy.make_student(teacher, hidden_dim=8)
-    distiller = make_distiller(
-        teacher,
-        keras.optimizers.AdamW(1e-2),
-        student=student,
-        clip_norm=1.0,
-        micro_batches=2,
-        chunk_size=6,
-    )
-    soft = distiller.get_loss("soft_target")
-    distiller.schedule(soft.temperature, schedules.Linear(4.0, 1.0, steps=9))
-    fit(distiller, *batches_of(2))
-    soft.weight.assign(3.0)
-    path = tmp_path / "distiller.keras"
-    distiller.save(path)
-    loaded = keras.saving.load_model(path)
-    assert isinstance(loaded, Distiller)
-    assert loaded.get_compile_config() == distiller.get_compile_config()
-    assert int(loaded.tokens_seen) == int(distiller.tokens_seen) > 0
-    assert int(loaded.optimizer.iterations) == 2
-    pairs = zip(
-        distiller.optimizer.variables, loaded.optimizer.variables, strict=True
-    )
-    for old, new in pairs:
-        np.testing.assert_array_equal(new, old, old.path)
-    for name in ("teacher", "student", "projection"):
-        assert_weights_equal(getattr(loaded, name), getattr(distiller, name))
-    for old, new in zip(
-        distiller.distillation_losses, loaded.distillation_losses, strict=True
-    ):
-        assert new.get_config() == old.get_config()
-    temperature = loaded.get_loss("soft_target").temperature
-    assert float(temperature.numpy()) == pytest.approx(4.0 - 3.0 / 9)
-    # Both continue alike; the schedule is set again, as by a callback.
-    loaded.schedule(temperature, schedules.Linear(4.0, 1.0, steps=9))
-    more = [toy.make_batch(seed=seed) for seed in (7, 8)]
-    logs = [fit(model, *more) for model in (distiller, loaded)]
-    assert logs[0] == logs[1]
-    assert_weights_equal(loaded.student, distiller.student)
-
-
-@pytest.mark.parametrize("by", ["names", "variables"])
-def test_what_does_not_decay_is_saved(teacher, tmp_path, by):
-    student = toy.make_student(teacher)
-    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
-    if by == "names":
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma"])
-    else:
-        optimizer.exclude_from_weight_decay(
-            var_list=student.trainable_variables[:5]
-        )
-    distiller = make_distiller(teacher, optimizer, student=student)
-    path = tmp_path / "distiller.keras"
-    distiller.save(path)
-    loaded = keras.saving.load_model(path)
-    variables = loaded._objective.variables
-    exempt = loaded.get_compile_config()["without_weight_decay"]
-    if by == "names":
-        assert exempt == [
-            place
-            for place, variable in enumerate(variables)
-            if "bias" in variable.name or "gamma" in variable.name
-        ]
-    else:
-        assert len(exempt) == 5
-    assert 0 < len(exempt) < len(variables)
-    logs = [fit(model, toy.make_batch(seed=7)) for model in (distiller, loaded)]
-    assert logs[0] == logs[1]
-    assert_weights_equal(loaded.student, distiller.student)
-
-
-def test_the_teacher_s_trainable_is_left_alone():
-    teacher = toy.make_teacher()
-    before = [v.path for v in teacher.trainable_variables]
-    assert len(before) > 30
-    distiller = make_distiller(teacher)
-    fit(distiller, toy.make_batch())
-    score_masked_lm(distiller.student, teacher, toy.dataset(toy.make_batch()))
-    assert [v.path for v in teacher.trainable_variables] == before
-    # Keras's own count of the Distiller is that of the student.
-    expected = [id(v) for v in distiller.student.trainable_variables]
-    for found in (distiller.trainable_variables, distiller.trainable_weights):
-        assert [id(v) for v in found] == expected
-    for part, whole in (
-        (distiller.non_trainable_variables, distiller.variables),
-        (distiller.non_trainable_weights, distiller.weights),
-    ):
-        assert len(part) + len(expected) == len(whole)
-        assert {id(v) for v in teacher.weights} <= {id(v) for v in part}
-    teacher.trainable = False
-    make_distiller(teacher)
-    assert not teacher.trainable
-
-
-@pytest.mark.slow
-def test_load_without_compiling_and_after_compiling_twice(teacher, tmp_path):
-    distiller = make_distiller(teacher)
-    distiller.compile(keras.optimizers.SGD(0.2), run_eagerly=True)
-    fit(distiller, toy.make_batch())
-    path = tmp_path / "distiller.keras"
-    distiller.save(path)
-    for compiled in (False, True):
-        loaded = keras.saving.load_model(path, compile=compiled)
-        assert loaded.compiled == compiled
-        assert_weights_equal(loaded, distiller)
-    uncompiled = Distiller(teacher, toy.make_student(teacher), triple())
-    assert uncompiled.get_compile_config() == {}
-    uncompiled.save(path)
-    assert not keras.saving.load_model(path).compiled
-
-
-def test_save_without_a_teacher(teacher, tmp_path):
-    student = toy.make_student(teacher)
-    distiller = Distiller(None, student, [losses.MaskedLMCrossentropy()])
-    path = tmp_path / "distiller.keras"
-    distiller.save(path)
-    loaded = keras.saving.load_model(path)
-    assert loaded.teacher is None
-    assert_weights_equal(loaded.student, student)
-
-
-def test_the_student_alone_is_saved(teacher, tmp_path):
-    student = toy.make_student(teacher, hidden_dim=8)
-    distiller = make_distiller(teacher, student=student)
-    before = np.array(distiller.projection.kernel)
-    fit(distiller, toy.make_batch())
-    # The projection is trained, but is not part of the student.
-    assert not np.array_equal(before, distiller.projection.kernel)
-    path = tmp_path / "student.keras"
-    distiller.student.save(path)
-    loaded = keras.saving.load_model(path)
-    assert isinstance(loaded, models.ExactDistilBertMaskedLM)
-    assert_weights_equal(loaded, student)
-    expected = models.initialize_student(teacher, 1, hidden_dim=8)
-    assert loaded.count_params() == expected.count_params()
-    assert not any("projection" in v.path for v in loaded.weights)
-
-
-def test_losses_are_found_by_name(teacher):
-    distiller = make_distiller(teacher)
-    assert distiller.get_loss("cosine") is distiller.distillation_losses[2]
-    with pytest.raises(
-        ValueError,
-        match=r"has no loss named 'kl'. Its losses: \['mlm', 'soft_target', 'c",
-    ):
-        distiller.get_loss("kl")
-
-
-# === Precision ===
+# === Precision, compiled steps ===
 
 
 def test_mixed_bfloat16():
@@ -736,59 +415,6 @@ def test_mixed_bfloat16():
         ), name
 
 
-# === What compile refuses ===
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"micro_batches": 0}, ValueError, "`micro_batches` must be at least"),
-        ({"micro_batches": 2.0}, TypeError, "`micro_batches` must be an integ"),
-        ({"micro_batches": True}, TypeError, "micro_batches=True"),
-        ({"chunk_size": 0}, ValueError, "`chunk_size` must be at least 1. Re"),
-        ({"chunk_size": "8"}, TypeError, "`chunk_size` must be an integer. R"),
-        ({"clip_norm": 0.0}, ValueError, "`clip_norm` must be positive, or N"),
-        ({"clip_norm": -1.0}, ValueError, "Received: clip_norm=-1.0"),
-        ({"clip_norm": float("nan")}, ValueError, "`clip_norm` must be posit"),
-    ],
-)
-def test_wrong_compile_options(teacher, options, error, message):
-    with pytest.raises(error, match=message):
-        make_distiller(teacher, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"clipnorm": 1.0}, r"must not clip by itself \(`clipnorm`\)"),
-        ({"clipvalue": 1.0}, r"must not clip by itself \(`clipvalue`\)"),
-        ({"global_clipnorm": 1.0}, r"by itself \(`global_clipnorm`\). Use "),
-        (
-            {"gradient_accumulation_steps": 2},
-            "must not accumulate gradients .* Use `compile.micro_batches=",
-        ),
-    ],
-)
-def test_wrong_optimizers(teacher, options, message):
-    with pytest.raises(ValueError, match=message):
-        make_distiller(teacher, keras.optimizers.SGD(0.1, **options))
-
-
-def test_models_are_checked(teacher):
-    other = toy.make_teacher(vocabulary_size=49)
-    with pytest.raises(ValueError, match="must share a vocabulary"):
-        Distiller(teacher, other, triple())
-    with pytest.raises(ValueError, match="needs a teacher"):
-        Distiller(None, toy.make_student(teacher), triple())
-
-
-def test_a_batch_must_be_a_triple(teacher):
-    distiller = make_distiller(teacher)
-    x, y, _ = toy.make_batch()
-    with pytest.raises(ValueError, match="Received: sample_weight=None"):
-        distiller.fit(x, y, verbose=0)
-
-
 @pytest.mark.slow
 def test_compiled_losses_give_the_same_update():
     updates = []
@@ -810,12 +436,6 @@ def test_compiled_losses_give_the_same_update():
             np.testing.assert_allclose(
                 other[path], expected, rtol=1e-5, atol=1e-6, err_msg=path
             )
-
-
-def test_one_model_cannot_be_both():
-    teacher = toy.make_teacher()
-    with pytest.raises(ValueError, match="must be two models"):
-        Distiller(teacher, teacher, losses.triple_loss())
 
 
 @pytest.mark.slow

@@ -9,11 +9,6 @@ from reference_step import reference_step
 from keras_distil import Distiller, losses
 
 
-@pytest.fixture(scope="module")
-def teacher():
-    return toy.make_teacher()
-
-
 class HalfSteps(keras.optimizers.SGD):
     """A custom optimizer, written as Keras requires."""
 

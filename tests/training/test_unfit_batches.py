@@ -13,11 +13,6 @@ from keras_distil.training.objectives.batch_checks import BatchChecks
 from keras_distil.utils.graph_checks import BatchError
 
 
-@pytest.fixture(scope="module")
-def teacher():
-    return toy.make_teacher()
-
-
 def make_distiller(teacher, **options):
     student = toy.make_student(teacher)
     distiller = Distiller(teacher, student, losses.triple_loss())

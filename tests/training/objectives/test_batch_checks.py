@@ -23,11 +23,6 @@ SEGMENT_1 = np.array([[0, 0, 1, 1, 1, 1, 1]] * 4, "int32")
 
 
 @pytest.fixture(scope="module")
-def teacher():
-    return toy.make_teacher()
-
-
-@pytest.fixture(scope="module")
 def objectives(teacher):
     """With a loss on labels, soft targets and hidden states, by kind."""
     made = {

@@ -25,11 +25,6 @@ def triple(positions="all"):
 
 
 @pytest.fixture(scope="module")
-def teacher():
-    return toy.make_teacher()
-
-
-@pytest.fixture(scope="module")
 def student(teacher):
     return toy.make_student(teacher)
 
