@@ -42,17 +42,19 @@ from keras_distil.runs import run_folder
 from keras_distil.utils.progress import Progress
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+GENERAL_RECIPE = RECIPES / "masked_lm_minilm_to_3_layers.yaml"
 AUTHORS = "authors"
 SQUAD = "squad"
 # Losses of general stages, which else are as in
-# recipes/masked_lm_minilm_to_3_layers.yaml.
+# `GENERAL_RECIPE`.
 GENERAL: dict[str, str] = {
     # Weights, temperature and positions as the authors of DistilBERT had them.
     AUTHORS: "{mlm: {weight: 2.0}, soft_target: {weight: 5.0, temperature: "
     "2.0}, cosine: {weight: 1.0}}",
     "words": "{mlm: {weight: 2.0}, soft_target: {weight: 5.0, temperature: "
     "2.0, positions: masked}, cosine: {weight: 10.0}}",
-    "relations": "{attention_relation: {weight: 1.0, relation_heads: 12}}",
+    "relations": "{mlm: {weight: 1.0}, attention_relation: {weight: 1.0, "
+    "relation_heads: 12}}",
 }
 TEACHER_EPOCHS = {
     "cola": 12,
@@ -156,7 +158,9 @@ METHODS: dict[str, Method] = {
         _ONE_STAGE,
     ),
     "relations": Method(
-        "relations, then labels, outputs and states", "relations", _ONE_STAGE
+        "masked words and relations, then labels, outputs and states",
+        "relations",
+        _ONE_STAGE,
     ),
     "cut_outputs": Method(
         "cut from the fine-tuned teacher: labels and outputs",
@@ -287,21 +291,24 @@ def distil_on_text(
     """Makes the student of a general stage; returns its run's folder."""
     folder = general_folder(method, arguments)
     if not is_finished(folder):
-        run_recipe(
-            RECIPES / "masked_lm_minilm_to_3_layers.yaml",
-            [
-                f"data.root={arguments.texts}",
-                f"precision={arguments.precision}",
-                f"distill.steps={arguments.steps}",
-                f"distill.warmup_steps={max(1, arguments.steps // 16)}",
-                "distill.baseline=false",
-                f"distill.losses={GENERAL[general]}",
-                f"student.layers={list(method.layers)}",
-            ],
-            folder,
-            "student",
-        )
+        changes = general_changes(general, method, arguments)
+        run_recipe(GENERAL_RECIPE, changes, folder, "student")
     return folder
+
+
+def general_changes(
+    general: str, method: Method, arguments: argparse.Namespace
+) -> list[str]:
+    """Returns what a general stage changes in its recipe."""
+    return [
+        f"data.root={arguments.texts}",
+        f"precision={arguments.precision}",
+        f"distill.steps={arguments.steps}",
+        f"distill.warmup_steps={max(1, arguments.steps // 16)}",
+        "distill.baseline=false",
+        f"distill.losses={GENERAL[general]}",
+        f"student.layers={list(method.layers)}",
+    ]
 
 
 def seeds_of(task: str, arguments: argparse.Namespace) -> list[int]:
@@ -370,13 +377,8 @@ def train(name: str, arguments: argparse.Namespace) -> None:
     """Trains a method's students on all tasks."""
     method = METHODS[name]
     for task in arguments.tasks:
-        student: dict[str, Any] = {
-            "num_layers": len(method.layers),
-            "layers": list(method.layers),
-        }
         if method.general and task not in method.cut:
-            general = distil_on_text(method.general, method, arguments)
-            student = {"source": str(general / "student.keras")}
+            distil_on_text(method.general, method, arguments)
         teachers = arguments.output / "teachers" / task
         epochs = {"epochs": TEACHER_EPOCHS[task]}
         fine_tune(
@@ -385,18 +387,32 @@ def train(name: str, arguments: argparse.Namespace) -> None:
             "teacher",
             None,
         )
-        rows = ["teacher", "student"]
-        own = method.finetune_on(task, arguments.passes)
-        if task in method.prose:
-            path = arguments.prose / PROSE[task]
-            own["by_task"] = {task: {"unlabelled": str(path.resolve())}}
-            own["unlabelled_share"] = _PROSE_SHARE
         fine_tune(
-            task_recipe(task, rows, student, own, arguments),
+            student_recipe(method, task, arguments),
             arguments.output / "methods" / name / task,
             "student",
             teachers,
         )
+
+
+def student_recipe(
+    method: Method, task: str, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Returns the recipe of a method's students on a task."""
+    student: dict[str, Any] = {
+        "num_layers": len(method.layers),
+        "layers": list(method.layers),
+    }
+    if method.general and task not in method.cut:
+        general = general_folder(method, arguments)
+        student = {"source": str(general / "student.keras")}
+    finetune = method.finetune_on(task, arguments.passes)
+    if task in method.prose:
+        path = arguments.prose / PROSE[task]
+        finetune["by_task"] = {task: {"unlabelled": str(path.resolve())}}
+        finetune["unlabelled_share"] = _PROSE_SHARE
+    rows = ["teacher", "student"]
+    return task_recipe(task, rows, student, finetune, arguments)
 
 
 # === The table ===

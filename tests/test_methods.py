@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from keras_distil import config
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "methods.py"
 
@@ -41,6 +44,26 @@ def test_students_of_all_methods_read_as_many_texts(methods):
         assert passes / (1.0 - added) == methods.STUDENT_PASSES["cola"]
     # No prose there: all that a student reads has labels.
     assert methods.METHODS["prose"].finetune_on("rte")["epochs"] == 10
+
+
+def test_every_method_has_recipes_that_are_valid(methods, tmp_path):
+    arguments = argparse.Namespace(
+        **dict.fromkeys(("texts", "glue", "squad", "output"), tmp_path),
+        prose=tmp_path,
+        precision="float32",
+        steps=100,
+        seeds=[0],
+        passes=0.25,
+    )
+    for method in methods.METHODS.values():
+        if method.general:
+            changes = methods.general_changes(method.general, method, arguments)
+            config.load_recipe(methods.GENERAL_RECIPE, changes)
+        for task in methods.STUDENT_PASSES:
+            recipe = methods.student_recipe(method, task, arguments)
+            path = tmp_path / "student.yaml"
+            path.write_text(yaml.safe_dump(recipe))
+            config.load_recipe(path)
 
 
 def test_a_screen_reads_less_with_all_methods(methods):
