@@ -487,6 +487,9 @@ def minutes_until(name: str, arguments: argparse.Namespace) -> str:
         )
         # The first seed's time has the cache in it, too.
         training = min(each["duration_s"] for each in mine)
+        finetune = METHODS[name].finetune_on(task, arguments.passes)
+        # Epochs of stages before the last are not scored.
+        trained = sum(x["epochs"] for x in finetune.get("stages", [finetune]))
         minutes += minutes_of(folders[0])
         for one, other in zip(mine, theirs, strict=True):
             scores = one["selection_scores"]
@@ -496,7 +499,7 @@ def minutes_until(name: str, arguments: argparse.Namespace) -> str:
             )
             reached &= epochs is not None
             left = len(scores) - (epochs or len(scores))
-            minutes -= training * left / len(scores) / 60.0
+            minutes -= training * left / trained / 60.0
     return f"{'' if reached else '> '}{minutes:.0f}"
 
 

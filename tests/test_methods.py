@@ -86,34 +86,47 @@ def test_the_short_method_reads_a_quarter(methods):
         assert short.finetune_on(task)["epochs"] == epochs
 
 
+def note(folder, minutes):
+    folder.mkdir(parents=True)
+    (folder / "costs.jsonl").write_text(
+        json.dumps({"part": "student", "cpu_s": 60 * minutes}) + "\n"
+    )
+
+
+def result(output, method, seed, scores, minutes):
+    inside = f"methods/{method}/rte/tasks/rte/student/seed_{seed}"
+    (output / inside).mkdir(parents=True, exist_ok=True)
+    found = {"selection_scores": scores, "duration_s": 60 * minutes}
+    (output / inside / "result.json").write_text(json.dumps(found))
+
+
 def test_minutes_end_with_the_epoch_that_is_as_good(methods, tmp_path):
-    def note(folder, minutes):
-        folder.mkdir(parents=True)
-        (folder / "costs.jsonl").write_text(
-            json.dumps({"part": "student", "cpu_s": 60 * minutes}) + "\n"
-        )
-
-    def result(method, seed, scores, minutes):
-        inside = f"methods/{method}/rte/tasks/rte/student/seed_{seed}"
-        (tmp_path / inside).mkdir(parents=True)
-        found = {"selection_scores": scores, "duration_s": 60 * minutes}
-        (tmp_path / inside / "result.json").write_text(json.dumps(found))
-
     note(tmp_path / "general" / "words_0_2_4", 10)
     note(tmp_path / "methods" / "prose" / "rte", 20)
-    arguments = argparse.Namespace(output=tmp_path, tasks=["rte"], seeds=[0, 1])
+    # Four epochs.
+    arguments = argparse.Namespace(
+        output=tmp_path, tasks=["rte"], seeds=[0, 1], passes=0.4
+    )
     # The first seed's minutes have a cache in them: an epoch takes 2 minutes.
-    result("prose", 0, [0.1, 0.5, 0.6, 0.7], 9)
-    result("prose", 1, [0.1, 0.2, 0.3, 0.7], 8)
-    result("authors", 0, [0.2, 0.5], 5)
-    result("authors", 1, [0.3, 0.2], 5)
+    result(tmp_path, "prose", 0, [0.1, 0.5, 0.6, 0.7], 9)
+    result(tmp_path, "prose", 1, [0.1, 0.2, 0.3, 0.7], 8)
+    result(tmp_path, "authors", 0, [0.2, 0.5], 5)
+    result(tmp_path, "authors", 1, [0.3, 0.2], 5)
     # Two epochs less of one seed, one epoch less of the other.
     assert methods.minutes_until("prose", arguments) == "24"
-    better = tmp_path / "methods/authors/rte/tasks/rte/student/seed_1"
-    (better / "result.json").write_text(
-        json.dumps({"selection_scores": [0.8], "duration_s": 1.0})
-    )
+    result(tmp_path, "authors", 1, [0.8], 1)
     assert methods.minutes_until("prose", arguments) == "> 26"
+
+
+def test_minutes_of_a_first_stage_count(methods, tmp_path):
+    note(tmp_path / "methods" / "cut_stages" / "rte", 13)
+    # Four epochs of the first stage, two of the last, which alone are scored.
+    arguments = argparse.Namespace(
+        output=tmp_path, tasks=["rte"], seeds=[0], passes=0.6
+    )
+    result(tmp_path, "cut_stages", 0, [0.5, 0.6], 12)
+    result(tmp_path, "authors", 0, [0.2, 0.4], 5)
+    assert methods.minutes_until("cut_stages", arguments) == "11"
 
 
 @pytest.mark.slow

@@ -725,7 +725,9 @@ def test_masked_lm_counts_all_tokens_whatever_is_masked(objectives):
     objective = objectives["masked_lm"]
     logs = [logs_of(objective, (x, y, given)) for given in (weight, 0 * weight)]
     for name in ("soft_target_loss", "cosine_loss"):
-        assert logs[0][name] == logs[1][name] > 0.0
+        # Some processors round products of fewer rows in another way.
+        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-6)
+        assert logs[0][name] > 0.0
 
 
 # === One token type ===
