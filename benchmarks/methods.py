@@ -45,8 +45,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 GENERAL_RECIPE = RECIPES / "masked_lm_minilm_to_3_layers.yaml"
 AUTHORS = "authors"
 SQUAD = "squad"
-# Losses of general stages, which else are as in
-# `GENERAL_RECIPE`.
+# Losses of general stages, which else are as in `GENERAL_RECIPE`.
 GENERAL: dict[str, str] = {
     # Weights, temperature and positions as the authors of DistilBERT had them.
     AUTHORS: "{mlm: {weight: 2.0}, soft_target: {weight: 5.0, temperature: "
@@ -118,6 +117,10 @@ class Method:
     cut: Sequence[str] = ()
     prose: Sequence[str] = ()
     passes: float = 1.0
+
+    def general_on(self, task: str) -> str | None:
+        """Its general stage before a task; None if it cuts the student."""
+        return None if task in self.cut else self.general
 
     def finetune_on(self, task: str, passes: float = 1.0) -> dict[str, Any]:
         """Its keys of the recipe's section `finetune` on a task.
@@ -377,8 +380,8 @@ def train(name: str, arguments: argparse.Namespace) -> None:
     """Trains a method's students on all tasks."""
     method = METHODS[name]
     for task in arguments.tasks:
-        if method.general and task not in method.cut:
-            distil_on_text(method.general, method, arguments)
+        if general := method.general_on(task):
+            distil_on_text(general, method, arguments)
         teachers = arguments.output / "teachers" / task
         epochs = {"epochs": TEACHER_EPOCHS[task]}
         fine_tune(
@@ -403,7 +406,7 @@ def student_recipe(
         "num_layers": len(method.layers),
         "layers": list(method.layers),
     }
-    if method.general and task not in method.cut:
+    if method.general_on(task):
         general = general_folder(method, arguments)
         student = {"source": str(general / "student.keras")}
     finetune = method.finetune_on(task, arguments.passes)
@@ -503,8 +506,8 @@ def minutes_until(name: str, arguments: argparse.Namespace) -> str:
     return f"{'' if reached else '> '}{minutes:.0f}"
 
 
-def _result(seed: Path) -> dict[str, Any]:
-    return json.loads((seed / "result.json").read_text())
+def _result(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
 
 
 def _labels_and_metric(

@@ -119,6 +119,21 @@ class DistillationLoss(keras.layers.Layer):
             aggregation="only_first_replica",
         )
 
+    def add_temperature(self, temperature: float) -> keras.Variable:
+        """Adds the scalar "temperature", which must be positive.
+
+        Raises:
+            TypeError: if `temperature` is not a number.
+            ValueError: if it is not finite, or not positive.
+        """
+        variable = self.add_scalar("temperature", temperature)
+        if temperature <= 0:
+            raise ValueError(
+                "`temperature` must be positive. "
+                f"Received: temperature={temperature}."
+            )
+        return variable
+
     def token_statistic(self, student_logits: Tensor) -> Tensor:
         """Returns the statistic of each token, float32."""
         raise NotImplementedError

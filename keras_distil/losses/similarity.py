@@ -72,12 +72,7 @@ class SimilarityKLDivergence(VectorLoss):
         name: str = "similarity_kl",
     ) -> None:
         super().__init__(weight=weight, name=name)
-        self.temperature = self.add_scalar("temperature", temperature)
-        if temperature <= 0:
-            raise ValueError(
-                "`temperature` must be positive. "
-                f"Received: temperature={temperature}."
-            )
+        self.temperature = self.add_temperature(temperature)
 
     def token_values(
         self, *, teacher_vectors: Tensor, student_vectors: Tensor

@@ -35,12 +35,7 @@ class SoftenedLoss(SoftTargetLoss):
 
     def __init__(self, *, weight: float, temperature: float, name: str) -> None:
         super().__init__(weight=weight, name=name)
-        self.temperature = self.add_scalar("temperature", temperature)
-        if temperature <= 0:
-            raise ValueError(
-                "`temperature` must be positive. "
-                f"Received: temperature={temperature}."
-            )
+        self.temperature = self.add_temperature(temperature)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal loss."""

@@ -7,16 +7,6 @@ from reference_step import TEMPERATURE, WEIGHTS
 
 from keras_distil import Distiller, losses
 
-LOSS_LOGS = {
-    "loss",
-    "mlm_loss",
-    "soft_target_loss",
-    "cosine_loss",
-    "mlm_accuracy",
-    "teacher_agreement",
-}
-STEP_LOGS = {"temperature", "learning_rate", "gradient_norm"}
-
 
 def triple():
     return losses.triple_loss(*WEIGHTS.values(), temperature=TEMPERATURE)
