@@ -13,12 +13,11 @@ import pytest
 import yaml
 from commands import keras_distil
 
-from keras_distil import callbacks, config, models
+from keras_distil import callbacks, models
 from keras_distil.benchmark import race
 from keras_distil.config import earlier_form
 from keras_distil.models import load_task_model
 from keras_distil.runs import earlier_runs, run_folder
-from keras_distil.runs.environment import describe_environment
 
 RUNS = Path(__file__).parents[1] / "golden" / "before_layout_runs"
 # Where each was stopped: its training states, and the updates in them.
@@ -70,15 +69,10 @@ def weights_of(path):
 def assert_as_uninterrupted(folder):
     """Whether a run ended with the weights of the one that was not stopped.
 
-    Bit for bit on the processor that made them; another adds up in another
-    order.
+    Not bit for bit: another processor adds up in another order, and names of
+    processors do not tell them apart.
     """
     finished = RUNS / "finished"
-    hardware = json.loads((finished / "environment.json").read_text())
-    recipe = config.load_recipe(folder / "recipe.yaml")
-    here = describe_environment(recipe)["hardware"]
-    there = hardware["hardware"]
-    rtol = 0.0 if here["processor"] == there["processor"] else 1e-4
     for now, before in {
         "student.keras": "student.keras",
         "baseline.keras": "twin.keras",
@@ -92,7 +86,7 @@ def assert_as_uninterrupted(folder):
         found = weights_of(folder / now)
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol)
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def assert_present(folder):
