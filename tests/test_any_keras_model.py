@@ -24,6 +24,7 @@ def read(printed):
     }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_student_is_above_its_baseline(tmp_path):
     (tmp_path / "digits.py").write_text(SCRIPT, "utf-8")

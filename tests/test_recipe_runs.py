@@ -57,10 +57,24 @@ def test_there_are_recipes():
 
 # Those of embeddings are trained by tests/runs/embeddings.
 WITH_WORDS = [x for x in RECIPES if not x.stem.startswith("embeddings")]
+# Like another one, on toy sizes; and the wheel's test runs the quickstart.
+ALIKE = (
+    "distilbert_base_uncased",
+    "distilroberta_base",
+    "quickstart",
+    "task_sst2_minilm_to_3_layers",
+    "teacher_minilm_mlm_docs",
+)
+
+
+def recipes():
+    for path in WITH_WORDS:
+        alike = [pytest.mark.exhaustive] * (path.stem in ALIKE)
+        yield pytest.param(path, marks=alike, id=path.stem)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", WITH_WORDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list(recipes()))
 def test_it_trains_two_steps(
     path,
     toy_teacher,

@@ -15,6 +15,7 @@ def run(*words):
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_value_is_measured():
     done = run(

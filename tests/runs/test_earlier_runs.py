@@ -166,7 +166,14 @@ def entered(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STOPPED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stopped_in_distill",
+        "stopped_in_undistilled",
+        pytest.param("stopped_in_twin", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_stopped_run_goes_on_to_equal_weights(
     home, capsys, quick_runs, entered, name
 ):

@@ -176,6 +176,7 @@ def test_results_are_what_the_kept_model_says(finished):
     assert "Tasks: rte, from the official files." in card
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_task_has_settings_of_its_own(recipe_path, tmp_path):
     report = start(
@@ -306,6 +307,7 @@ def test_the_teachers_of_all_seeds_come_first(recipe_path, tmp_path):
     assert teachers == ["rte/teacher/seed_1"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_with_the_teachers_of_all_seeds(
     recipe_path, tmp_path, monkeypatch

@@ -210,6 +210,7 @@ def changed(fit):
     return {x for x in before if not np.array_equal(before[x], after[x])}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_stages_follow_one_another(finished):
     _, fits = finished

@@ -74,6 +74,7 @@ def test_just_enough_minutes(plan):
     assert plan("distill.minutes=0.32").recipe.distill.steps == 4
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_student_is_that_of_as_many_steps(
     toy_recipe, tmp_path, quick_runs, monkeypatch

@@ -155,6 +155,7 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
     assert (tmp_path / "run" / "side_by_side.json").is_file()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):
     train = (
@@ -171,6 +172,7 @@ def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):
         )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("layout", "prepared"),
     [

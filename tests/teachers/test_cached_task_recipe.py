@@ -105,6 +105,7 @@ def test_a_student_is_what_it_is_with_the_live_teacher(recipe_path, tmp_path):
     assert lines.index(first) < lines.index(second)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_task_and_seed_has_its_own(recipe_path, tmp_path):
     start(
@@ -181,6 +182,7 @@ def test_no_teacher_is_in_memory_while_a_student_learns(
     assert alive == [[False]]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_goes_on_with_the_shards_it_has(
     recipe_path, tmp_path, monkeypatch

@@ -145,6 +145,7 @@ assert int(distiller.optimizer.iterations.numpy()) == 1
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_replicas_measure_too(cache):
     done = subprocess.run(

@@ -78,7 +78,9 @@ def given(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize(
+    "micro_batches", [pytest.param(1, marks=pytest.mark.exhaustive), 2]
+)
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("kind", METRICS)
 def test_values_are_those_of_keras(encoder, kind, weighted, micro_batches):

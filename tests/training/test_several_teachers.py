@@ -179,6 +179,7 @@ with strategy.scope():
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_give_the_update_of_one():
     """Two sequences each, with unequal numbers of tokens."""

@@ -537,7 +537,10 @@ def toy_runs():
     """Cases whose recipes are run; each trains two models or three."""
     cases = ("classes", "pairs", "numbers", "separators", "conll", "squad")
     for case in cases:
-        yield pytest.param(case, marks=pytest.mark.slow)
+        marks = [pytest.mark.slow]
+        if case not in ("classes", "squad"):
+            marks.append(pytest.mark.exhaustive)
+        yield pytest.param(case, marks=marks)
 
 
 @pytest.mark.parametrize("case", list(toy_runs()))

@@ -190,8 +190,8 @@ def start(path, folder, progress=None):
 def kinds():
     """Some are slow, since each trains two models."""
     for name in KINDS:
-        slow = name != "classes"
-        yield pytest.param(name, marks=[pytest.mark.slow] * slow)
+        marks = [pytest.mark.slow, pytest.mark.exhaustive]
+        yield pytest.param(name, marks=marks if name != "classes" else [])
 
 
 @pytest.mark.parametrize("name", list(kinds()))

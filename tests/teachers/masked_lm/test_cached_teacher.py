@@ -82,6 +82,7 @@ def cache(cache, make_corpus, made, tmp_path_factory):
 # === What is in a cache ===
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("bucketed", "positions"),
     [
@@ -178,11 +179,11 @@ COMPILED = {"jit_compile": True, "chunk_size": 7, "run_eagerly": False}
     ("bucketed", "options", "positions"),
     [
         (False, {}, "all"),
-        (False, {}, "masked"),
-        (True, {}, "all"),
+        pytest.param(False, {}, "masked", marks=pytest.mark.exhaustive),
+        pytest.param(True, {}, "all", marks=pytest.mark.exhaustive),
         (True, {}, "masked"),
-        pytest.param(False, COMPILED, "all", marks=pytest.mark.slow),
-        pytest.param(False, COMPILED, "masked", marks=pytest.mark.slow),
+        pytest.param(False, COMPILED, "all", marks=pytest.mark.exhaustive),
+        pytest.param(False, COMPILED, "masked", marks=pytest.mark.exhaustive),
     ],
 )
 @pytest.mark.slow
@@ -393,6 +394,7 @@ for (path, value), other in zip(one.items(), two.values(), strict=True):
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_give_the_weights_of_one(cache, make_corpus, tmp_path):
     corpus = make_corpus()
@@ -421,6 +423,7 @@ def test_a_saved_distiller_opens_its_cache_again(cache, make_corpus, tmp_path):
 # === Temperatures ===
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_schedule_within_the_range(cache, teacher, tokenizer, make_corpus):
     corpus = make_corpus()

@@ -438,6 +438,7 @@ assert np.isfinite(dropped["loss"]).all()
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_equal_one():
     # The devices must be set before TensorFlow starts.
