@@ -145,6 +145,7 @@ def test_a_wrong_export_is_not_kept(student, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_byte_level_classifier_reads_texts(tmp_path):
     tokenizer = byte_level_tokenizer(tmp_path / "tokenizer")
     sizes = {**SIZES, "vocabulary_size": 701}

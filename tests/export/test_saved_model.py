@@ -96,6 +96,11 @@ def masked_lm(student, tokenizer, tmp_path_factory):
     return make(student, folder, tokenizer)
 
 
+@pytest.fixture(scope="module")
+def loaded(masked_lm):
+    return tf.saved_model.load(masked_lm.path)
+
+
 def own_logits(model, batch):
     """By the task model itself, not by the exporter's functions."""
     inputs = {name: batch[name] for name in ("token_ids", "padding_mask")}
@@ -144,8 +149,7 @@ def test_it_serves_with_tensorflow_and_its_text(
 
 @pytest.mark.parametrize("length", [2, 5, 24])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_any_batch_and_length(masked_lm, student, rows, length):
-    loaded = tf.saved_model.load(masked_lm.path)
+def test_any_batch_and_length(loaded, student, rows, length):
     generator = np.random.default_rng(length)
     batch = {
         "token_ids": generator.integers(0, 60, (rows, length), "int32"),
@@ -159,8 +163,7 @@ def test_any_batch_and_length(masked_lm, student, rows, length):
     )
 
 
-def test_a_longer_sequence_is_refused(masked_lm):
-    loaded = tf.saved_model.load(masked_lm.path)
+def test_a_longer_sequence_is_refused(loaded):
     ids = tf.ones([1, 25], tf.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="24 positions"):
         loaded.signatures["token_ids"](token_ids=ids, padding_mask=ids)

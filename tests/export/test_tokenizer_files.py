@@ -162,6 +162,7 @@ def test_a_preset_takes_no_byte_level_tokenizer(byte_level, reader, tmp_path):
     export.export_preset(reader, tmp_path / "made")
 
 
+@pytest.mark.slow
 def test_a_saved_model_reads_texts_by_bytes(
     byte_level, reader, tmp_path, caplog
 ):
