@@ -31,6 +31,7 @@ SHORT = [
         "distill.steps=2",
         "distill.warmup_steps=0",
         "distill.batch_size=4",
+        "distill.baseline=false",
         "evaluate.sequences=8",
         "evaluate.batch_size=4",
     )

@@ -85,6 +85,7 @@ def test_the_script_runs(capsys):
     assert names["student"].count_params() == found["student", "parameters"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_rest_of_the_page_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -45,6 +45,7 @@ def test_plot(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_memory_in_chunks_is_less_than_of_whole_logits():
     # Some MB of logits, and a hundred.

@@ -170,8 +170,8 @@ def entered(monkeypatch):
     "name",
     [
         "stopped_in_distill",
-        "stopped_in_undistilled",
         pytest.param("stopped_in_twin", marks=pytest.mark.exhaustive),
+        pytest.param("stopped_in_undistilled", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_stopped_run_goes_on_to_equal_weights(

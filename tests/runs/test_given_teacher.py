@@ -214,6 +214,7 @@ def test_a_teacher_with_another_tokenizer_is_refused(home, task, tmp_path):
         given_teacher.load_given_teacher(config.load_recipe(path, []), task)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_run_s_own_teacher_given_back_teaches_the_same(
     home, shared_toy_recipe, tmp_path

@@ -133,6 +133,7 @@ def kill_at_the_seam(patch):
     patch.setattr(finetuning, "make_task_trainer", die)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_killed_anywhere_ends_with_equal_bits(
     recipe_path, tmp_path, monkeypatch, eager_steps

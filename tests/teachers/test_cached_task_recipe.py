@@ -70,6 +70,7 @@ def cache_of(folder, task="rte", seed=3):
     return folder / "tasks" / task / "teacher" / f"seed_{seed}" / "cache"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_is_what_it_is_with_the_live_teacher(recipe_path, tmp_path):
     live, _ = start(recipe_path, tmp_path / "live", RTE)
@@ -130,6 +131,7 @@ def test_every_task_and_seed_has_its_own(recipe_path, tmp_path):
     assert len(set(found.values())) == 4
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_layers_that_losses_read_are_kept(recipe_path, tmp_path):
     changes = [

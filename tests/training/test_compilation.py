@@ -166,6 +166,8 @@ def test_what_is_said():
     )
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_a_training_that_is_continued_keeps_it(measured, tmp_path):
     """Not what the machine is found to do best by then."""
     batches = tf.data.Dataset.from_tensors(toy.make_batch()).repeat(4)

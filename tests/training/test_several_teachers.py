@@ -106,6 +106,8 @@ def test_teachers_are_not_changed_and_not_trained():
     assert last["soft_target_loss"][-1] < first["soft_target_loss"][0]
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_teachers_run_without_dropout():
     logs = []
     for rate in (0.0, 0.5):
@@ -120,6 +122,7 @@ def test_teachers_run_without_dropout():
     assert logs[0] == logs[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
@@ -201,6 +204,8 @@ def test_gradient_norms_are_measured():
 # === Saving and going on ===
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 @pytest.mark.parametrize("task", marks.slow_except([False, True], True))
 def test_a_saved_distiller_goes_on(tmp_path, task):
     teachers = make_teachers()
@@ -293,6 +298,7 @@ def task_distiller():
     return teachers, distiller
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     marks.slow_except(

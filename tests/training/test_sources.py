@@ -132,6 +132,7 @@ def final_state(distiller):
     return [np.array(variable.numpy()).tobytes() for variable in variables]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "updates"),
     [

@@ -151,6 +151,7 @@ def test_sizes_that_are_known_are_refused_when_the_step_is_traced(distillers):
     )
 
 
+@pytest.mark.slow
 def test_single_batches_are_checked(distillers):
     distiller = distillers["eager"]
     x, y, weight = toy.make_batch()

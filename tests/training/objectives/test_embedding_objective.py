@@ -261,6 +261,7 @@ def train(micro_batches=1, dropout=0.0, student_width=16, **options):
     return distiller, logs
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "student_width", [16, pytest.param(12, marks=pytest.mark.slow)]
