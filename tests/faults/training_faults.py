@@ -141,7 +141,10 @@ FAULTS = (
         "Distiller.keep_jit_compile",
         "if not chooses or jit_compile == self.jit_compiled:",
         "if True:",
-        ("tests/training/test_compilation.py",),
+        (
+            "tests/training/test_compilation.py"
+            "::test_a_training_that_is_continued_keeps_it",
+        ),
     ),
     Fault(
         "the slower products are taken",
@@ -531,7 +534,10 @@ FAULTS = (
         "_FiniteSource.enter",
         "self._dataset.skip(step) if step else self._dataset",
         "self._dataset",
-        ("tests/training/test_sources.py",),
+        (
+            "tests/training/test_sources.py"
+            "::test_a_finite_dataset_is_entered_by_skipping",
+        ),
     ),
     Fault(
         "a pass of several epochs begins where it was entered",

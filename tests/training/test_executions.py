@@ -191,7 +191,6 @@ def test_every_update_has_its_line(trained):
         )
 
 
-@pytest.mark.slow
 def test_charts_of_steps_have_their_points(trained):
     from tensorboard.backend.event_processing import event_accumulator
 
