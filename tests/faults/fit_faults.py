@@ -42,7 +42,7 @@ FAULTS = (
         "UpdateRecord.read",
         "(number - 1) % self.updates",
         "(number - 2) % self.updates",
-        _EXECUTIONS,
+        ("tests/training/test_executions.py::test_every_update_has_its_line",),
     ),
     Fault(
         "metrics without weights are weighted",
