@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import marks
 import pytest
 from toy import convert_litert_here, roberta_folder
 
@@ -65,16 +66,15 @@ ALIKE = (
     "task_sst2_minilm_to_3_layers",
     "teacher_minilm_mlm_docs",
 )
-
-
-def recipes():
-    for path in WITH_WORDS:
-        alike = [pytest.mark.exhaustive] * (path.stem in ALIKE)
-        yield pytest.param(path, marks=alike, id=path.stem)
+DIFFERENT = [x for x in WITH_WORDS if x.stem not in ALIKE]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", list(recipes()))
+@pytest.mark.parametrize(
+    "path",
+    marks.exhaustive_except(WITH_WORDS, *DIFFERENT),
+    ids=lambda path: path.stem,
+)
 def test_it_trains_two_steps(
     path,
     toy_teacher,

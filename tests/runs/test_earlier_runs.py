@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+import marks
 import numpy as np
 import pytest
 import yaml
@@ -167,12 +168,7 @@ def entered(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        "stopped_in_distill",
-        pytest.param("stopped_in_twin", marks=pytest.mark.exhaustive),
-        pytest.param("stopped_in_undistilled", marks=pytest.mark.exhaustive),
-    ],
+    "name", marks.exhaustive_except(STOPPED, "stopped_in_distill")
 )
 def test_a_stopped_run_goes_on_to_equal_weights(
     home, capsys, quick_runs, entered, name

@@ -214,7 +214,6 @@ def test_held_out_text_must_be_enough(toy_recipe, tmp_path, capsys):
     assert "needs two batches of held-out text" in err
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_processes_share_a_search_and_outlive_a_kill(toy_recipe, tmp_path):
     path = write(toy_recipe)

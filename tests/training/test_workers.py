@@ -282,7 +282,6 @@ def final_state(folder):
     return json.loads((max(states.iterdir()) / "manifest.json").read_text())
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
     """Killed and restarted equals uninterrupted, bit for bit.

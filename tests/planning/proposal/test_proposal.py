@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 
+import marks
 import numpy as np
 import pytest
 from commands import keras_distil, run_command
@@ -533,17 +534,14 @@ def test_the_command_overwrites_nothing(
     assert run_command("run", "b c.yaml", "--dry-run") == 0
 
 
-def toy_runs():
-    """Cases whose recipes are run; each trains two models or three."""
-    cases = ("classes", "pairs", "numbers", "separators", "conll", "squad")
-    for case in cases:
-        marks = [pytest.mark.slow]
-        if case not in ("classes", "squad"):
-            marks.append(pytest.mark.exhaustive)
-        yield pytest.param(case, marks=marks)
+# Each trains two models or three.
+TOY_RUNS = ("classes", "pairs", "numbers", "separators", "conll", "squad")
 
 
-@pytest.mark.parametrize("case", list(toy_runs()))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", marks.exhaustive_except(TOY_RUNS, "classes", "squad")
+)
 def test_the_recipe_runs(case, toy_teacher, tmp_path, quick_runs, capsys):
     path, _ = write_file(tmp_path, case)
     recipe = tmp_path / "recipe.yaml"
