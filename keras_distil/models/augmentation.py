@@ -1,6 +1,7 @@
 """More examples of a task, with words replaced by a masked-LM model."""
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -161,8 +162,8 @@ def check_text(
     if len(empty):
         raise ValueError(
             "Examples must have text to augment. Received: "
-            f"{len(empty):,} of {len(examples):,} without any, the first is "
-            f"number {empty[0] + 1:,}. {remedy}"
+            f"{len(empty):,} of {len(examples):,} without any, the first comes "
+            f"{_describe_place(examples, empty[0], tokenizer)}. {remedy}"
         )
     finder = WordFinder(tokenizer)
     parts = range(count_parts(examples))
@@ -181,6 +182,20 @@ def check_labels(examples: EncodedExamples) -> None:
             "`examples` must have one label each. Received: "
             f"{type(labels).__name__} of shape {np.shape(labels)}."
         )
+
+
+def _describe_place(
+    examples: EncodedExamples, number: int, tokenizer: tokenizers.Tokenizer
+) -> str:
+    """Says after which text an example comes.
+
+    Its number would not do: rows of its file may be held out before it.
+    """
+    if not number:
+        return "before all others"
+    before = examples.part(number - 1, number).token_ids
+    text = tokenizer.decode(before.tolist(), skip_special_tokens=True)
+    return f'after "{textwrap.shorten(text, 60, placeholder="...")}"'
 
 
 def _check_values(copies: int, probability: float, candidates: int) -> None:

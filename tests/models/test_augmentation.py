@@ -207,9 +207,11 @@ def test_an_empty_text_is_refused(tokenizer):
     with pytest.raises(
         ValueError,
         match="must have text to augment. Received: 2 of 4 without any, the "
-        "first is number 2. Remove them from the training set, or set",
+        'first comes after "a". Remove them from the training set, or set',
     ):
         check_text(examples, tokenizer)
+    with pytest.raises(ValueError, match="2 of 3 without any, the first comes b"):
+        check_text(examples.part(1, 4), tokenizer)
     # One text of a pair may be empty.
     check_text(
         data.encode_examples(tokenizer, texts, ["", "c", "", "d"], labels),
