@@ -16,9 +16,20 @@ def processor_name() -> str:
 
 
 def cache_folder() -> Path:
-    """Folder of what all runs on this machine share, such as corpora."""
+    """Makes the folder of what runs on this machine share, such as corpora.
+
+    Raises:
+        OSError: if it cannot be made.
+        RuntimeError: if it is to be in a home folder, and there is none.
+    """
     named = os.environ.get("KERAS_DISTIL_CACHE") or "~/.cache/keras_distil"
     folder = Path(named).expanduser()
     # Its contents are loaded again, so nobody else may write to it.
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"The folder that runs share, {folder}, cannot be made: "
+            f"{error.strerror}. Set KERAS_DISTIL_CACHE to another."
+        ) from error
     return folder
