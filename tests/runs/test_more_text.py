@@ -150,7 +150,7 @@ def test_an_empty_text_is_refused_before_anything_is_done(
     with pytest.raises(
         ValueError,
         match="The task rte: Examples must have text to augment. Received: 1 "
-        "of 9 without any, the first comes after \"l m n\"",
+        'of 9 without any, the first comes after "l m n"',
     ):
         read(make_run(recipe_path, tmp_path / "1", copies))
     # As the message says.
