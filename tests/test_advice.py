@@ -65,6 +65,10 @@ TABLE = {
     ("utils/backend", "the variable KERAS_BACKEND"): (
         "tests/utils/test_backend.py::test_the_settings_are_read"
     ),
+    ("utils/machine", "Set KERAS_DISTIL_CACHE to another."): (
+        "tests/utils/test_machine.py"
+        "::test_a_cache_folder_that_cannot_be_made_is_named"
+    ),
     ("cli/proposals", "Remove it, or give another --output"): (
         f"{PROPOSALS}::test_the_command_overwrites_nothing"
     ),

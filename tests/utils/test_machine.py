@@ -14,3 +14,6 @@ def test_a_cache_folder_that_cannot_be_made_is_named(monkeypatch, tmp_path):
         r"a directory\. Set KERAS_DISTIL_CACHE to another\.$",
     ):
         machine.cache_folder()
+    # As the message says.
+    monkeypatch.setenv("KERAS_DISTIL_CACHE", str(tmp_path / "other" / "cache"))
+    assert machine.cache_folder().is_dir()
