@@ -1,11 +1,10 @@
 """`finetune`: the tasks of a recipe, and what is trained on them."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
-    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -13,18 +12,25 @@ from pydantic import (
     field_validator,
 )
 
-from keras_distil.config.losses_section import (
-    AnyLossMap,
-    StageLosses,
-    TaskLosses,
-    default_losses,
+from keras_distil.config.finetune_overrides import (
+    FineTuneStage,
+    Seeds,
+    Stages,
+    TaskOverrides,
+    epochs_once,
 )
+from keras_distil.config.losses_section import TaskLosses, default_losses
 from keras_distil.config.own_task import OwnTask
+from keras_distil.config.task_loss_checks import (
+    check_kind,
+    check_teacher_labels,
+    check_teachers,
+    count_teachers,
+)
 from keras_distil.losses import registry
 from keras_distil.utils.section import (
     Count,
     Length,
-    NonEmptyText,
     NonNegative,
     Positive,
     Section,
@@ -65,134 +71,12 @@ NAMES: tuple[str, ...] = get_args(Task)
 _KNOWN_KINDS = {"stsb": "regression", "squad": "span", "squad_v2": "span"}
 # Kinds whose answers are parts of the text.
 _OF_PARTS = ("span", "token_classification")
-_OUTPUTS = {
-    "regression": "predicts a number",
-    "multi_label": "has labels that do not exclude each other",
-}
-
-Seeds: TypeAlias = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31)]],
-    Field(min_length=1),
-    AfterValidator(each_once),
-]
-
 
 # A share of each batch; others have the rest.
 _BatchShare: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
-
-class FineTuneStage(Section):
-    """One of `finetune.stages`, with losses of its own.
-
-    Without a `learning_rate` it has that of the task.
-    """
-
-    losses: StageLosses
-    epochs: Count
-    learning_rate: Positive | None = None
-
-
-def _ends_on_outputs(stages: list[FineTuneStage]) -> list[FineTuneStage]:
-    last = stages[-1].losses
-    if not last.read_outputs:
-        raise ValueError(
-            f"the last stage, `stages.{len(stages) - 1}.losses`, needs a loss "
-            "on the outputs, such as soft_target: its epochs are scored. "
-            f"Received: {', '.join(last.by_name)}."
-        )
-    return stages
-
-
-Stages: TypeAlias = Annotated[
-    list[FineTuneStage],
-    Field(min_length=1),
-    AfterValidator(_ends_on_outputs),
-]
-
-
 # Keys of a task that replace no setting of the section.
 _OF_TASKS_ALONE = ("unlabelled", "cut_student")
-
-
-class TaskOverrides(Section):
-    """`finetune.by_task.TASK`: replaces settings for a single task.
-
-    `unlabelled` names files under `data.root` with text of the task that has
-    no labels, by a path or a glob pattern. The student learns from it by its
-    teacher alone. With `cut_student`, student and baseline of this task begin
-    as layers of its fine-tuned teacher, whatever those of other tasks begin as.
-    """
-
-    seeds: Seeds | None = None
-    epochs: Count | None = None
-    batch_size: Count | None = None
-    learning_rate: Positive | None = None
-    unlabelled: NonEmptyText | None = None
-    cut_student: bool = False
-    stages: Annotated[Stages | None, Field(validate_default=True)] = None
-
-    @field_validator("stages")
-    @classmethod
-    def _stages_have_the_epochs(
-        cls, stages: list[FineTuneStage] | None, info: ValidationInfo
-    ) -> list[FineTuneStage] | None:
-        return _epochs_once(stages, info.data.get("epochs"))
-
-
-def _epochs_once(
-    stages: list[FineTuneStage] | None, epochs: int | None
-) -> list[FineTuneStage] | None:
-    if stages is not None and epochs is not None:
-        raise ValueError(
-            "every stage has its own epochs, and all rows train for their sum; "
-            f"remove `epochs`. Received: epochs: {epochs}."
-        )
-    return stages
-
-
-def _count_teachers(task: str, given: Mapping[str, Any]) -> int:
-    """Counts the teachers of a student, from valid settings."""
-    if given["teacher_seeds"] == "own":
-        return 1
-    own = given["by_task"].get(task)
-    return len((own and own.seeds) or given["seeds"])
-
-
-def _check_teachers(losses: AnyLossMap, count: int, prefix: str) -> None:
-    """Raises ValueError if a loss names a teacher that does not exist."""
-    for name, settings in losses.by_name.items():
-        number = getattr(settings, "teacher", 0)
-        if number >= count:
-            raise ValueError(
-                f"{prefix}{name}.teacher must be below {count}, the number of "
-                "a student's teachers: one, or with `teacher_seeds: all` one "
-                "for each of the task's seeds. Received: "
-                f"{prefix}{name}.teacher={number}."
-            )
-
-
-def _check_kind(losses: AnyLossMap, task: str, kind: str, prefix: str) -> None:
-    """Raises ValueError if a loss is not for a task's kind."""
-    known = registry.rows_for([kind])
-    wrong = [name for name in losses.by_name if name not in known]
-    if wrong:
-        outputs = _OUTPUTS.get(kind, f"is a {kind}")
-        raise ValueError(
-            f"{prefix}{wrong[0]} is for classes, and the task {task} "
-            f"{outputs}; leave one of them out. Received: {wrong[0]}. "
-            f"Losses for all tasks: {', '.join(known)}."
-        )
-
-
-def _check_teacher_labels(losses: AnyLossMap, task: str, where: str) -> None:
-    """Raises ValueError if losses learn nothing from unlabelled text."""
-    named = losses.by_name
-    if not any(each.weight for x, each in named.items() if x != "label"):
-        raise ValueError(
-            f"`by_task.{task}.unlabelled` needs a loss besides label{where}, "
-            "because only the teacher labels it; add soft_target. Received: "
-            f"{', '.join(named)}."
-        )
 
 
 class FineTuneSection(Section):
@@ -374,7 +258,7 @@ class FineTuneSection(Section):
         cls, losses: TaskLosses, info: ValidationInfo
     ) -> TaskLosses:
         for task in _unlabelled_tasks(info)[:1]:
-            _check_teacher_labels(losses, task, "")
+            check_teacher_labels(losses, task, "")
         return losses
 
     @field_validator("teacher_cache")
@@ -396,7 +280,7 @@ class FineTuneSection(Section):
         cls, losses: TaskLosses, info: ValidationInfo
     ) -> TaskLosses:
         for task, kind in _kinds(info.data.get("tasks", ())).items():
-            _check_kind(losses, task, kind, "")
+            check_kind(losses, task, kind, "")
         return losses
 
     @field_validator("losses")
@@ -409,8 +293,8 @@ class FineTuneSection(Section):
         if not {"tasks", "seeds", "by_task", "teacher_seeds"} <= set(given):
             return losses
         names = map(_name, given["tasks"])
-        count = min(_count_teachers(name, given) for name in names)
-        _check_teachers(losses, count, "")
+        count = min(count_teachers(name, given) for name in names)
+        check_teachers(losses, count, "")
         return losses
 
     @field_validator("stages")
@@ -426,11 +310,11 @@ class FineTuneSection(Section):
             for number, stage in enumerate(own or stages or ()):
                 at = f"{key}.{number}.losses"
                 if {"seeds", "teacher_seeds"} <= set(info.data):
-                    count = _count_teachers(task, info.data)
-                    _check_teachers(stage.losses, count, f"{at}.")
-                _check_kind(stage.losses, task, kind, f"{at}.")
+                    count = count_teachers(task, info.data)
+                    check_teachers(stage.losses, count, f"{at}.")
+                check_kind(stage.losses, task, kind, f"{at}.")
                 if task in _unlabelled_tasks(info):
-                    _check_teacher_labels(stage.losses, task, f" in `{at}`")
+                    check_teacher_labels(stage.losses, task, f" in `{at}`")
         if stages is None:
             return None
         losses = info.data.get("losses", _DEFAULT_LOSSES)
@@ -446,7 +330,7 @@ class FineTuneSection(Section):
                     f"their sum; remove `by_task.{task}.epochs`, or give "
                     f"`by_task.{task}.stages`. Received: {own.epochs}."
                 )
-        return _epochs_once(stages, info.data.get("epochs"))
+        return epochs_once(stages, info.data.get("epochs"))
 
     @property
     def task_names(self) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from keras_distil import config
-from keras_distil.config.finetune_section import FineTuneStage
+from keras_distil.config.finetune_overrides import FineTuneStage
 from keras_distil.losses import registry
 from keras_distil.training.metrics import find_metric
 
