@@ -5,7 +5,7 @@ from keras_distil.config.distill_section import DistillSection
 from keras_distil.config.model_sections import StudentSection, TeacherSection
 from keras_distil.config.output_sections import EvaluateSection
 from keras_distil.losses import registry
-from keras_distil.losses.registry import AttentionSettings, HiddenStateSettings
+from keras_distil.losses.settings import AttentionSettings, HiddenStateSettings
 
 
 def check_models(

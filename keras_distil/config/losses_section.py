@@ -16,7 +16,7 @@ from pydantic import (
 
 from keras_distil.config.schedules import Schedule, schedule_of
 from keras_distil.losses import registry
-from keras_distil.losses.registry import LossSettings
+from keras_distil.losses.settings import LossSettings
 from keras_distil.utils.section import Count, Positive, Section
 
 

@@ -7,7 +7,7 @@ from keras_distil import config, data, losses, models
 from keras_distil.config.losses_section import AnyLossMap
 from keras_distil.losses import registry
 from keras_distil.losses.layers import find_pairs
-from keras_distil.losses.registry import AttentionSettings, HiddenStateSettings
+from keras_distil.losses.settings import AttentionSettings, HiddenStateSettings
 from keras_distil.models.shape import (
     EncoderShape,
     encoder_shape,

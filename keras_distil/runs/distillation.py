@@ -9,7 +9,7 @@ from keras_hub.models import MaskedLM, Task
 
 from keras_distil import callbacks, config, data, losses, teachers
 from keras_distil.config.distill_section import DistillSection
-from keras_distil.losses import registry
+from keras_distil.losses.settings import LossSettings
 from keras_distil.runs import comparison, time_plan, trainers
 from keras_distil.runs.corpus import (
     load_tokenizer,
@@ -298,8 +298,8 @@ def make_distiller(
 
 
 def _without_uncached(
-    settings: DistillSection, named: Mapping[str, registry.LossSettings]
-) -> dict[str, registry.LossSettings]:
+    settings: DistillSection, named: Mapping[str, LossSettings]
+) -> dict[str, LossSettings]:
     """Drops losses whose inputs are not in the cache.
 
     Hidden states and attention are not cached for losses whose weight is

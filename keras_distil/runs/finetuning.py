@@ -10,7 +10,7 @@ from keras_hub.models import MaskedLM, Task
 from keras_distil import callbacks, config, data, losses
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.evaluation import significance
-from keras_distil.losses import registry
+from keras_distil.losses.settings import LossSettings
 from keras_distil.models import load_task_model
 from keras_distil.runs import score_table, trainers
 from keras_distil.runs.corpus import load_tokenizer
@@ -383,7 +383,7 @@ def make_task_trainer(
     """Makes the compiled Distiller that trains a model on a task."""
     named = settings.losses.by_name
     if teacher is None:
-        named = {"label": registry.LossSettings()}
+        named = {"label": LossSettings()}
     return trainers.task_trainer(
         student,
         trainers.make_optimizer(

@@ -11,6 +11,7 @@ from keras_hub.models import MaskedLM, Task
 from keras_distil import data, teachers
 from keras_distil.config.finetune_section import FineTuneSection
 from keras_distil.losses import registry
+from keras_distil.losses.settings import LossSettings
 from keras_distil.models import forward, load_task_model
 from keras_distil.runs import score_table
 from keras_distil.runs.corpus import load_tokenizer
@@ -81,7 +82,7 @@ def open_teacher(
     return cached
 
 
-def _losses_of(settings: FineTuneSection) -> list[registry.LossSettings]:
+def _losses_of(settings: FineTuneSection) -> list[LossSettings]:
     """Returns the losses of all stages, which may read a teacher's layers.
 
     Those of other teachers, too: a teacher is one student's first and another

@@ -5,7 +5,7 @@ import yaml
 
 from keras_distil import config
 from keras_distil.config import earlier_form
-from keras_distil.losses import registry
+from keras_distil.losses.settings import MaskedLMSoftTargetSettings
 
 RAMP = "{kind: linear, start: 4, end: 1, steps: 9}"
 
@@ -30,7 +30,7 @@ def test_without_the_key_there_are_three(recipe_path):
     names = ["mlm", "soft_target", "cosine"]
     assert weights(recipe.distill.losses) == dict.fromkeys(names, 1.0)
     assert recipe.distill.losses.by_name["soft_target"] == (
-        registry.MaskedLMSoftTargetSettings(
+        MaskedLMSoftTargetSettings(
             temperature=2.0, confidence_slope=0.0, positions="all"
         )
     )

@@ -291,7 +291,7 @@ FAULTS = (
         "the weights of a task's losses are ignored",
         "make_task_trainer",
         "settings.losses.by_name",
-        '{"label": registry.LossSettings()}',
+        '{"label": LossSettings()}',
         _key("finetune.losses.label.weight"),
     ),
     Fault(

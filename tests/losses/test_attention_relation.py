@@ -8,7 +8,7 @@ from losses.attention_reference import divergence
 
 from keras_distil import losses
 from keras_distil.losses import attention_tables
-from keras_distil.losses.registry import AttentionRelationSettings
+from keras_distil.losses.settings import AttentionRelationSettings
 
 MASK = (np.arange(7) < np.array([7, 3, 5, 1])[:, None]).astype("int32")
 WEIGHTS = {"query_weight": 0.5, "key_weight": 2.0, "value_weight": 1.0}

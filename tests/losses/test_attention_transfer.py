@@ -8,7 +8,7 @@ from losses.attention_reference import divergence
 
 from keras_distil import losses
 from keras_distil.losses import attention_tables
-from keras_distil.losses.registry import AttentionSettings
+from keras_distil.losses.settings import AttentionSettings
 
 MASK = (np.arange(6) < np.array([6, 2, 4])[:, None]).astype("int32")
 TABLES = [(0, 1, 1.0)]

@@ -8,7 +8,7 @@ import tensorflow as tf
 import toy
 
 from keras_distil import Distiller, losses
-from keras_distil.losses.registry import HiddenStateSettings
+from keras_distil.losses.settings import HiddenStateSettings
 from keras_distil.models import forward
 
 

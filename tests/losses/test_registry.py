@@ -9,6 +9,11 @@ import pytest
 
 from keras_distil import losses
 from keras_distil.losses import registry
+from keras_distil.losses.settings import (
+    LossSettings,
+    MaskedLMSoftTargetSettings,
+    SoftTargetSettings,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,8 +65,8 @@ def test_what_may_be_scheduled_is_a_variable(row):
 
 def test_losses_come_in_the_order_of_the_table():
     settings = {
-        "cosine": registry.LossSettings(weight=0.5),
-        "mlm": registry.LossSettings(),
+        "cosine": LossSettings(weight=0.5),
+        "mlm": LossSettings(),
     }
     assert made(settings, "masked_lm") == [
         ("mlm", "MaskedLMCrossentropy", 1.0),
@@ -70,7 +75,7 @@ def test_losses_come_in_the_order_of_the_table():
 
 
 def test_settings_reach_the_loss():
-    settings = registry.MaskedLMSoftTargetSettings(
+    settings = MaskedLMSoftTargetSettings(
         weight=3.0, temperature=4.0, confidence_slope=0.5, positions="masked"
     )
     (loss,) = losses.make_losses({"soft_target": settings}, "masked_lm")
@@ -79,7 +84,7 @@ def test_settings_reach_the_loss():
 
 
 def test_a_regression_has_no_temperature():
-    settings = registry.SoftTargetSettings(weight=3.0, temperature=4.0)
+    settings = SoftTargetSettings(weight=3.0, temperature=4.0)
     assert made({"soft_target": settings}, "regression") == [
         ("soft_target", "SoftTargetSquaredError", 3.0)
     ]
@@ -90,7 +95,7 @@ def test_a_loss_for_other_tasks_is_refused():
         ValueError,
         match="The loss 'mlm' is not for span tasks. Losses for them: label, ",
     ):
-        losses.make_losses({"mlm": registry.LossSettings()}, "span")
+        losses.make_losses({"mlm": LossSettings()}, "span")
 
 
 def test_who_reads_hidden_states():
@@ -102,19 +107,6 @@ def test_who_reads_attention():
     assert registry.read_attention(["mlm", "attention_relation"], "masked_lm")
     assert not registry.read_attention(["label", "cosine"], "span")
     assert not registry.read_hidden_states(["attention_relation"], "span")
-
-
-def test_layers_of_attention_need_the_teacher_itself():
-    settings = registry.AttentionRelationSettings
-    assert settings().needs_live_teacher is None
-    assert settings(layers=[[1, 0]]).needs_live_teacher == "layers"
-
-
-def test_a_confidence_needs_the_teacher_itself():
-    settings = registry.SoftTargetSettings
-    assert settings().needs_live_teacher is None
-    needed = settings(confidence_slope=0.1).needs_live_teacher
-    assert needed == "confidence_slope"
 
 
 @pytest.mark.slow

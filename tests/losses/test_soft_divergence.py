@@ -10,6 +10,7 @@ from teachers import conftest as caches
 
 from keras_distil import losses
 from keras_distil.losses import functional
+from keras_distil.losses.settings import LossSettings
 from keras_distil.training.objectives import make_objective
 
 make_corpus = caches.make_corpus
@@ -341,10 +342,7 @@ def test_a_regression_has_no_divergence(kind):
 
 def test_a_recipe_names_two_losses_of_one_class():
     made = losses.make_losses(
-        {
-            name: losses.registry.LossSettings()
-            for name in ("soft_target", "output_mse")
-        },
+        {name: LossSettings() for name in ("soft_target", "output_mse")},
         "regression",
     )
     assert [(x.name, type(x)) for x in made] == [

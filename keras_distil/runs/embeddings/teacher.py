@@ -11,7 +11,7 @@ from keras_hub.models import TextEmbedder
 
 from keras_distil import config, data, models, teachers
 from keras_distil.config.distill_section import DistillSection
-from keras_distil.losses.registry import MatryoshkaSettings
+from keras_distil.losses.settings import MatryoshkaSettings
 from keras_distil.models.architectures import family_of
 from keras_distil.models.embedding_model import own_tokenizer
 from keras_distil.runs.embeddings.preflight import check_length
