@@ -283,6 +283,17 @@ class ResultTable(Section):
             raise ValueError("comparisons must be of rows of the table")
         return self
 
+    @property
+    def has_mean(self) -> bool:
+        """Whether there is a mean over the tasks that is another number."""
+        return len(self.tasks) > 1 and not self.errors
+
+    @property
+    def shows_mean(self) -> bool:
+        """Whether the table has a column of means."""
+        # A published row has one over tasks of its own.
+        return self.has_mean or bool(self.published and not self.errors)
+
     def comparison(
         self, first: str, second: str, task: str | None = None
     ) -> Comparison | None:

@@ -5,7 +5,7 @@ as text, never as markup.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import rich.console
 import rich.table
@@ -14,9 +14,12 @@ from rich.cells import cell_len
 
 from keras_distil.evaluation.task_metrics import ERRORS
 from keras_distil.runs.report.html_page import ReportSection, escape, make_table
+from keras_distil.runs.report.result_notes import (
+    DAGGER,
+    describe_comparisons,
+    describe_table,
+)
 from keras_distil.runs.score_table import (
-    BASELINE,
-    NGRAMS,
     TEACHER,
     MacroScore,
     PublishedRow,
@@ -32,8 +35,6 @@ from keras_distil.utils import markdown
 from keras_distil.utils.markdown import visible
 
 _DASH = "\N{EN DASH}"
-_DAGGER = "\N{DAGGER}"
-_TAUGHT_BY_LABELS = (BASELINE, NGRAMS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _Cell:
     @property
     def plain(self) -> str:
         """The value with its mark."""
-        return self.text + _DAGGER * self.inside
+        return self.text + DAGGER * self.inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,10 @@ def to_rich(table: ResultTable) -> rich.console.Group:
         details.add_column(header, justify="left" if place < 2 else "right")
     for texts in _details(table):
         details.add_row(*map(_rich, texts))
-    said = [_rich(text) for text in _notes(table) + _sentences(table)]
+    said = [
+        _rich(text)
+        for text in describe_table(table) + describe_comparisons(table)
+    ]
     return rich.console.Group(main, details, *said)
 
 
@@ -107,9 +111,11 @@ def to_markdown(table: ResultTable) -> str:
     details = [list(map(markdown.escape, texts)) for texts in _details(table)]
     parts = [
         _pipes(["Model", *map(markdown.escape, _headers(table))], lines, 1),
-        *map(markdown.escape, _notes(table)),
+        *map(markdown.escape, describe_table(table)),
         _pipes(_detail_headers(table), details, 2),
-        "\n".join(f"- {markdown.escape(text)}" for text in _sentences(table)),
+        "\n".join(
+            f"- {markdown.escape(text)}" for text in describe_comparisons(table)
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -133,8 +139,12 @@ def to_html_section(
         )
         for texts in _details(table)
     ]
-    notes = "\n".join(f"<p>{escape(text)}</p>" for text in _notes(table))
-    said = "\n".join(f"<li>{escape(text)}</li>" for text in _sentences(table))
+    notes = "\n".join(
+        f"<p>{escape(text)}</p>" for text in describe_table(table)
+    )
+    said = "\n".join(
+        f"<li>{escape(text)}</li>" for text in describe_comparisons(table)
+    )
     parts = [
         make_table(
             f"{heading}: scores and costs",
@@ -177,7 +187,7 @@ class _Column:
 
 def _columns(table: ResultTable) -> list[_Column]:
     made = [_task_column(task, task in table.errors) for task in table.tasks]
-    if _shows_mean(table):
+    if table.shows_mean:
         made.append(
             _Column(
                 "Mean", lambda r: _score(r.macro), lambda r: r.macro, task=""
@@ -301,116 +311,13 @@ def _details(table: ResultTable) -> list[list[str]]:
                     ),
                 ]
             )
-        if row.macro is not None and _has_mean(table):
+        if row.macro is not None and table.has_mean:
             mean, kept = row.macro, _points(row.macro.retention)
             lines.append(
                 [row.name, "mean", points(mean.score), _DASH, _DASH]
                 + [_range(mean.interval, points), kept, _DASH]
             )
     return lines
-
-
-def _notes(table: ResultTable) -> list[str]:
-    """Returns the notes needed to read the table, one paragraph each."""
-    level = f"{100 * table.level:g}%"
-    means = "Mean is that of all tasks. " if _shows_mean(table) else ""
-    means += (
-        "Kept is the share of the teacher's score, where that is above a "
-        "constant answer's. "
-    )
-    if table.errors:
-        means = (
-            f"The score of {', '.join(table.errors)} is an error: less is "
-            "better, and there is no mean over the tasks. "
-        )
-    notes = [
-        "Scores are percent on the development sets: the median over the "
-        f"training seeds. {means}CPU ms is "
-        "the time of one input, CPU ratio that of the teacher's. Bold is the "
-        "best model of the student's size."
-    ]
-    if table.selection == "train":
-        notes.append(
-            "A tenth of every training set, on which no model trained, chose "
-            "the epochs. The development sets chose nothing: they were read "
-            "once, with the chosen epoch."
-        )
-    if table.cut:
-        notes.append(_note_on_cut(table))
-    notes += _notes_on_weak_teachers(table)
-    if table.comparisons:
-        notes.append(
-            f"{_DAGGER} The difference to the teacher is inside the noise: "
-            f"its {level} interval contains 0. Intervals are of "
-            f"{table.resamples:,} draws of the development examples; they do "
-            "not cover training with other seeds. Of many differences that "
-            f"are none, {100 * (1 - table.level):.3g}% look significant."
-        )
-    for source in dict.fromkeys(row.source for row in table.published):
-        names = [r.name for r in table.published if r.source == source]
-        notes.append(
-            f"Published figures of {', '.join(names)}: {source}. Their tasks "
-            "and machine are not ours; compare ratios alone."
-        )
-    return notes
-
-
-def _note_on_cut(table: ResultTable) -> str:
-    where = ""
-    if 0 < len(table.cut_tasks) < len(table.tasks):
-        where = f" on {' and '.join(table.cut_tasks)}"
-    note = (
-        f"Rows that began{where} as layers of the fine-tuned teacher, with its "
-        f"output layer: {', '.join(table.cut)}."
-    )
-    if BASELINE in table.cut:
-        note += (
-            " So the baseline, which then learned from the labels alone, has "
-            "something of the teacher as well."
-        )
-    return note
-
-
-def _notes_on_weak_teachers(table: ResultTable) -> Iterator[str]:
-    """Yields a note on each task that the teacher knows worse than others."""
-    for task in table.tasks:
-        found = {
-            x: table.comparison(x, TEACHER, task) for x in _TAUGHT_BY_LABELS
-        }
-        better = [
-            row
-            for row, each in found.items()
-            if each and each.significant and each.difference > 0.0
-        ]
-        if better:
-            yield (
-                f"On {task}, the teacher is worse than {' and '.join(better)}, "
-                "which learned from the labels alone, and its student learns "
-                "that from it. Give it more `finetune.epochs`, or take another "
-                "teacher."
-            )
-
-
-def _sentences(table: ResultTable) -> list[str]:
-    """Returns the comparisons in words, means first."""
-    means = [c.sentence for c in table.comparisons if c.task is None]
-    tasks = [
-        c.sentence_of_errors if c.task in table.errors else c.sentence
-        for c in table.comparisons
-        if c.task is not None
-    ]
-    return means + tasks if _has_mean(table) else tasks
-
-
-def _shows_mean(table: ResultTable) -> bool:
-    """Whether the table has a column of means."""
-    # A published row has one over tasks of its own.
-    return _has_mean(table) or bool(table.published and not table.errors)
-
-
-def _has_mean(table: ResultTable) -> bool:
-    """Whether there is a mean over the tasks that is another number."""
-    return len(table.tasks) > 1 and not table.errors
 
 
 def _score(found: TaskScore | MacroScore | None) -> float | None:
@@ -503,7 +410,7 @@ def _html_line(line: _Line) -> str:
     parts = [f'<th scope="row">{escape(line.name)}</th>']
     for cell in line.cells:
         text = f"<strong>{cell.text}</strong>" if cell.best else cell.text
-        mark = f"<sup>{_DAGGER}</sup>" if cell.inside else ""
+        mark = f"<sup>{DAGGER}</sup>" if cell.inside else ""
         spread = f"<small>{cell.spread}</small>" if cell.spread else ""
         parts.append(f"<td>{text}{mark}{spread}</td>")
     return "".join(parts)
