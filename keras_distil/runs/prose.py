@@ -1,6 +1,5 @@
 """Sentences, pairs and questions from prose, which only a teacher labels."""
 
-import itertools
 import json
 import random
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_distil import models
+from keras_distil.data.corpus.sample import Sample
 from keras_distil.data.corpus.sentences import split_sentences
 from keras_distil.data.corpus.text_files import CorpusReport, TextFiles
 from keras_distil.evaluation.neighbours import nearest_others
@@ -85,14 +85,15 @@ def write_prose(
             f"`{texts}` has no *.txt. Give a folder of such files, with one "
             "paragraph per line."
         )
-    paragraphs = read_paragraphs(texts, progress)
-    found = different_sentences(paragraphs)
+    found = Sample(sentences, seed=seed)
+    contexts = Sample(questions, seed=seed)
+    read_prose(texts, found, contexts, seed, progress)
     if len(found) < sentences:
         raise ValueError(
             f"`{texts}` has {len(found):,} different sentences in its *.txt, "
             f"fewer than --sentences {sentences}: add text, or lower it."
         )
-    chosen = random.Random(seed).sample(found, sentences)
+    chosen = found.texts()
     whole = [x for x in chosen if SHORTEST <= len(x.split()) <= LONGEST]
     if pairs and len(whole) < max(pairs, 2):
         raise ValueError(
@@ -100,13 +101,12 @@ def write_prose(
             f"words, too few for --pairs {pairs}: lower it, or raise "
             "--sentences."
         )
-    asked = make_questions(paragraphs, questions, seed)
-    if len(asked) < questions:
+    if len(contexts) < questions:
         raise ValueError(
-            f"`{texts}` has {len(asked):,} paragraphs of {CONTEXT_SHORTEST} to "
-            f"{CONTEXT_LONGEST} words that something can be asked about, fewer "
-            f"than --questions {questions}: add text, or lower it; 0 makes "
-            "none."
+            f"`{texts}` has {len(contexts):,} paragraphs of {CONTEXT_SHORTEST} "
+            f"to {CONTEXT_LONGEST} words that something can be asked about, "
+            f"fewer than --questions {questions}: add text, or lower it; 0 "
+            "makes none."
         )
     with disk.writing(output):
         # Before the minutes of work that it is for.
@@ -116,66 +116,62 @@ def write_prose(
         SENTENCES_FILE: chosen,
         PAIRS_FILE: ["sentence1\tsentence2", *map("\t".join, made)],
         QUESTIONS_FILE: [
-            json.dumps({"question": x, "context": y}, ensure_ascii=False)
-            for x, y in asked
+            json.dumps(
+                {"question": _ask(x, seed), "context": x}, ensure_ascii=False
+            )
+            for x in contexts.texts()
         ],
     }
     for name in names:
         disk.write_text(output / name, "\n".join(contents[name]) + "\n")
 
 
-def read_paragraphs(texts: Path, progress: Progress) -> list[str]:
-    """Returns the paragraphs of a folder's `*.txt`.
+def read_prose(
+    texts: Path,
+    sentences: Sample,
+    contexts: Sample,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Reads the paragraphs of a folder's `*.txt` once, however many they are.
 
     Args:
         texts: the folder.
-        progress: what could not be read is told here.
+        sentences: the sentences are added here; those without a letter or
+            digit are left out, as from a corpus.
+        contexts: the paragraphs of 50 to 250 words that something can be asked
+            about are added here.
+        seed: int, makes the questions.
+        progress: where to report to, and what could not be read.
     """
     report = CorpusReport()
-    found = [
-        # A tab would end a sentence in a table.
-        " ".join(paragraph.split())
-        for paragraph in TextFiles("*.txt", root=texts).paragraphs(report)
-    ]
+    units = TextFiles("*.txt", root=texts).units()
+    with progress.bar("Read texts (units)", len(units)) as bar:
+        for number, unit in enumerate(units, 1):
+            for line in unit.paragraphs(report):
+                # A tab would end a sentence in a table.
+                paragraph = " ".join(line.split())
+                for sentence in split_sentences(paragraph):
+                    if any(map(str.isalnum, sentence)):
+                        sentences.add(sentence)
+                if contexts.wants(paragraph) and _can_ask(paragraph, seed):
+                    contexts.add(paragraph)
+            bar.update(number)
     for line in report.lost.warnings():
         progress.warn(line)
-    return found
 
 
-def different_sentences(paragraphs: Sequence[str]) -> list[str]:
-    """Returns the different sentences of paragraphs, sorted.
-
-    Those without a letter or digit are left out, as from a corpus.
-    """
-    found = {x for y in paragraphs for x in split_sentences(y)}
-    return sorted(x for x in found if any(map(str.isalnum, x)))
-
-
-def make_questions(
-    paragraphs: Sequence[str], count: int, seed: int
-) -> list[tuple[str, str]]:
-    """Makes questions about paragraphs, one for each.
-
-    Args:
-        paragraphs: some texts, of which those of 50 to 250 words are taken.
-        count: int, questions; fewer are made if there are fewer paragraphs.
-        seed: int, makes the choices.
-
-    Returns:
-        Questions, each with its paragraph.
-    """
-    contexts = sorted(
-        {
-            x
-            for x in paragraphs
-            if CONTEXT_SHORTEST <= len(x.split()) <= CONTEXT_LONGEST
-        }
+def _can_ask(paragraph: str, seed: int) -> bool:
+    words = len(paragraph.split())
+    return (
+        CONTEXT_SHORTEST <= words <= CONTEXT_LONGEST
+        and _ask(paragraph, seed) is not None
     )
-    generator = random.Random(seed)
-    generator.shuffle(contexts)
-    asked = ((ask(x, generator), x) for x in contexts)
-    made = ((question, x) for question, x in asked if question is not None)
-    return list(itertools.islice(made, count))
+
+
+def _ask(paragraph: str, seed: int) -> str | None:
+    """Asks about a paragraph, always the same."""
+    return ask(paragraph, random.Random(f"{seed} {paragraph}"))
 
 
 def make_pairs(

@@ -358,6 +358,13 @@ FAULTS = (
         ("tests/data/corpus/test_lost_text.py",),
     ),
     Fault(
+        "the first texts are drawn, and none after them",
+        "Sample._has_room",
+        "found < -self._heap[0][0]",
+        "False",
+        ("tests/data/corpus/test_sample.py",),
+    ),
+    Fault(
         "files are read as UTF-8, whatever a recipe says",
         "_decode",
         "raw.decode(encoding)",

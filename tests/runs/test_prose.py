@@ -9,6 +9,7 @@ from commands import keras_distil
 
 from keras_distil import config
 from keras_distil.config import shipped
+from keras_distil.data.corpus.sample import Sample
 from keras_distil.data.tasks.unlabelled import read_unlabelled_questions
 from keras_distil.runs import more_text, prose
 from keras_distil.utils.progress import Progress
@@ -100,8 +101,10 @@ def test_sentences_of_a_table_would_have_no_tabs(tmp_path):
     (tmp_path / "one.txt").write_text(
         "A first\tone. A second, of Dr. No.\n\nA third one. ???\nA third one.\n"
     )
-    found = prose.read_paragraphs(tmp_path, QUIET)
-    assert prose.different_sentences(found) == [
+    found, contexts = Sample(9, seed=0), Sample(9, seed=0)
+    prose.read_prose(tmp_path, found, contexts, 0, QUIET)
+    assert not len(contexts)
+    assert sorted(found.texts()) == [
         "A first one.",
         "A second, of Dr. No.",
         "A third one.",
@@ -135,7 +138,7 @@ def test_sentences_of_a_table_would_have_no_tabs(tmp_path):
 def test_too_little_prose_is_told(
     texts, tmp_path, capsys, words, lower, wanted
 ):
-    command = ["prose", str(texts), str(tmp_path / "out")]
+    command = ["prose", str(texts), str(tmp_path / "out"), "--quiet"]
     status, out, error = keras_distil(capsys, *command, *words)
     assert (status, out) == (1, "")
     assert wanted in error and error.count("\n") == 1
@@ -186,6 +189,22 @@ def test_the_command_says_what_it_wrote(texts, tmp_path, capsys):
         f"{output / 'pairs.tsv'}: 24",
         f"{output / 'questions.jsonl'}: 15",
     ]
+
+
+def test_the_order_of_the_prose_changes_nothing(texts, tmp_path):
+    counts = {"sentences": 40, "pairs": 12, "questions": 9}
+    written = []
+    for name, lines in (("first", PARAGRAPHS), ("second", PARAGRAPHS[::-1])):
+        # In two files of either order, some lines twice.
+        (texts / "more.txt").write_text("\n".join(lines) + "\n")
+        (texts / "again.txt").write_text("\n".join(lines[:7]) + "\n")
+        output = tmp_path / name
+        prose.write_prose(texts, output, **counts, progress=QUIET)
+        written.append([(output / x).read_text() for x in prose.FILES])
+    assert written[0] == written[1]
+    other = tmp_path / "other"
+    prose.write_prose(texts, other, **counts, seed=1, progress=QUIET)
+    assert (other / prose.QUESTIONS_FILE).read_text() != written[0][2]
 
 
 @pytest.mark.parametrize("wanted", ["sentences", "questions"])
