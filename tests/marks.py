@@ -5,17 +5,18 @@ import pytest
 
 def slow_except(values, *quick):
     """Parameters of a test, of which all but the named ones are slow."""
-    return _marked_except(pytest.mark.slow, values, quick)
+    slow = [value for value in values if value not in quick]
+    return _marked(pytest.mark.slow, values, slow)
 
 
-def exhaustive_except(values, *kept):
-    """Parameters of a slow test; `.ci/run` has the named ones only."""
-    return _marked_except(pytest.mark.exhaustive, values, kept)
+def essential(values, *essential):
+    """Parameters of a slow test, of which `.ci/run` has the named ones."""
+    return _marked(pytest.mark.essential, values, essential)
 
 
-def _marked_except(mark, values, plain):
-    assert set(plain) <= set(values)
+def _marked(mark, values, chosen):
+    assert set(chosen) <= set(values)
     return [
-        value if value in plain else pytest.param(value, marks=mark)
+        pytest.param(value, marks=mark) if value in chosen else value
         for value in values
     ]

@@ -24,7 +24,6 @@ def read(printed):
     }
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_student_is_above_its_baseline(tmp_path):
     (tmp_path / "digits.py").write_text(SCRIPT, "utf-8")
@@ -85,7 +84,6 @@ def test_the_script_runs(capsys):
     assert names["student"].count_params() == found["student", "parameters"]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_rest_of_the_page_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -46,7 +46,6 @@ def test_the_script_is_short():
     assert len(lines) < 20
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_script_runs(tmp_path, monkeypatch):
     lines = [f"Sentence {n} of the text has a number." for n in range(60)]
@@ -75,7 +74,6 @@ def test_the_script_runs(tmp_path, monkeypatch):
     assert alone.stdout == names["student"].name + "\n"
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

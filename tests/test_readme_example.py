@@ -68,6 +68,7 @@ def test_the_table_has_as_many_rows_of_each_package(packages, capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_it_runs_as_printed(
     packages, toy_teacher, quick_runs, capsys, tmp_path
 ):

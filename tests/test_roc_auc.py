@@ -14,7 +14,6 @@ from keras_distil.utils.progress import Progress
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "roc_auc.py"
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_runs")
 def test_areas_are_shares_of_pairs_in_the_right_order(

@@ -45,7 +45,6 @@ def test_plot(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_memory_in_chunks_is_less_than_of_whole_logits():
     # Some MB of logits, and a hundred.
@@ -56,7 +55,6 @@ def test_memory_in_chunks_is_less_than_of_whole_logits():
     assert found["whole"][64] > 2 * found["whole"][16]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_times_follow_the_shapes():
     made = {x: shapes.Shape(TOY, x, 16) for x in (2, 4)}

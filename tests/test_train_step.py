@@ -227,7 +227,6 @@ def test_the_pytorch_step_has_our_losses(positions):
         assert value.item() == pytest.approx(expected, rel=1e-4), name
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_train_step_runs(tmp_path):
     figures = tmp_path / "figures.json"

@@ -5,6 +5,7 @@ import logging
 import types
 
 import keras
+import marks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -155,7 +156,7 @@ def whole(make_distiller, triple, tmp_path_factory):
 
 @pytest.mark.slow
 @each_end
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", marks.essential(GROUPS, "others"))
 def test_resumed_equals_uninterrupted(
     whole, group, end, make_distiller, batches, tmp_path
 ):

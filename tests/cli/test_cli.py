@@ -53,6 +53,7 @@ def test_a_run_ends_with_a_table_and_its_folder(finished):
 
 @pytest.mark.usefixtures("quick_runs")
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_finished_run_is_told_again_not_run_again(capsys, finished, tmp_path):
     folder = finished.copy(tmp_path / "run")
     before = (folder / "report.json").stat().st_mtime_ns
@@ -220,6 +221,7 @@ def test_prepare_with_wrong_options(capsys, toy_recipe, options, message):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_fresh_process_prints_no_tensorflow_noise(toy_recipe, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "keras_distil.cli.app", "prepare", toy_recipe],

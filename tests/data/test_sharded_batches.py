@@ -142,6 +142,7 @@ def test_trains_from_buckets(buckets):
 
 @pytest.mark.parametrize("damage", ["vanished", "corrupted"])
 @pytest.mark.slow
+@pytest.mark.essential
 def test_damaged_shard_ends_training_in_one_line(tmp_path, damage):
     rows = rows_of(40, 16)
     sequences = sharded(tmp_path, rows)

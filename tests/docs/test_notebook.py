@@ -26,7 +26,6 @@ def outputs(notebook):
     ]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default::DeprecationWarning")
 def test_it_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")

@@ -131,6 +131,7 @@ def test_a_saved_model_reads_strings(embedders, tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_saved_model_of_bytes_reads_ids_and_texts(embedders, tmp_path):
     model = embedders["roberta"]
     made = write(model, tmp_path / "made", "saved_model")

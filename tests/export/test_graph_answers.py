@@ -161,6 +161,7 @@ def test_a_saved_model_of_entities(task_student, tokenizer, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_saved_model_of_spans(task_student, tokenizer, tmp_path):
     model = task_student("span")
     report = export.export_saved_model(model, tmp_path / "made", tokenizer)

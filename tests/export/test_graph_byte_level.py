@@ -187,7 +187,6 @@ def test_every_17th_character_beside_others(made, tokenizer):
     check_same(made, tokenizer, texts)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_character_beside_others(made, tokenizer):
     codes = [c for c in range(0x110000) if c not in SURROGATES]

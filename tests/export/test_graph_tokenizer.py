@@ -16,6 +16,7 @@ def graph_tokenizer(golden_tokenizer):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_hard_texts(graph_tokenizer, golden_ids):
     found = graph_tokenizer.encode(
         tf.constant(golden_ids["texts"]), max_length=10_000

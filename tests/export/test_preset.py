@@ -77,6 +77,7 @@ def masked_lm_inputs(tokenizer):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_masked_lm(presets, tokenizer):
     student, inputs, found = presets["mlm"]
     assert found["words"] == tokenizer.get_vocab_size()

@@ -112,6 +112,7 @@ def own_logits(model, batch):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_the_report(masked_lm, student):
     assert masked_lm.comparison.max_difference < 1e-5
     assert masked_lm.comparison.top1_agreement == 1.0
@@ -126,7 +127,6 @@ def test_the_report(masked_lm, student):
     assert str(masked_lm.path) in str(masked_lm)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_it_serves_with_tensorflow_and_its_text(
     masked_lm, student, tokenizer, tmp_path
@@ -283,7 +283,6 @@ def test_a_wrong_export_is_not_kept(student, tmp_path, monkeypatch):
     assert (tmp_path / "made" / "fingerprint.pb").read_bytes() == before
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_tokenizer_that_reads_otherwise_is_found(
     student, tokenizer, tmp_path, monkeypatch

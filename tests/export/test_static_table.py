@@ -62,7 +62,6 @@ def test_the_file_of_a_usual_vocabulary_is_below_8_million_bytes():
     assert 30_522 * edge.row_type(256).itemsize == 7_935_720
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_saved_model_of_a_table(static, tmp_path):
     made = export.export(static, tmp_path / "made", format="saved_model")

@@ -78,7 +78,6 @@ def test_the_mean_runs():
     assert seen == pytest.approx([5.0, 4.8, 4.72])
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("positions", "jit_compile"),
     [

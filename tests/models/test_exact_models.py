@@ -84,6 +84,7 @@ def test_clone_from_config(name, request, all_logits, bert_inputs):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_it_still_trains_with_fit(inputs):
     keras.utils.set_random_seed(0)
     # Without dropout, every loss is for the same words.

@@ -14,6 +14,7 @@ WORDS += [chr(ord("A") + i) for i in range(64 - len(WORDS))]
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_byte_level_run(
     toy_recipe, toy_teacher, tmp_path, quick_runs, caplog
 ):

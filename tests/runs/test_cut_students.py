@@ -225,7 +225,6 @@ def test_students_of_all_tasks_have_one_size(
         student.load_given_students(run, models.load_teacher(toy_teacher))
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_with_a_task_that_cuts_its_students(recipe_path, mixed, tmp_path):
     folder = tmp_path / "run"

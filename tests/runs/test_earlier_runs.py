@@ -168,7 +168,7 @@ def entered(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", marks.exhaustive_except(STOPPED, "stopped_in_distill")
+    "name", marks.essential(STOPPED, "stopped_in_undistilled")
 )
 def test_a_stopped_run_goes_on_to_equal_weights(
     home, capsys, quick_runs, entered, name
@@ -242,6 +242,7 @@ def test_the_baseline_of_an_earlier_run_is_found_as_its_message_says(
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_an_earlier_corpus_and_cache_are_read(home, capsys, quick_runs):
     before = files_of(home / "cache"), files_of(home / "corpus")
     changes = (

@@ -80,7 +80,6 @@ def test_a_run_exports_its_student(shared_toy_recipe, toy_run, tmp_path):
     load_teacher(made.folder / "hugging_face")
 
 
-@pytest.mark.exhaustive
 @pytest.mark.usefixtures("quick_runs")
 @pytest.mark.slow
 def test_a_run_exports_the_best_student_of_each_task(

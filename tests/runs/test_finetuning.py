@@ -136,6 +136,7 @@ def test_a_run_that_broke_off_goes_on(recipe_path, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_results_are_what_the_kept_model_says(finished):
     path, _, folder, report = finished
     recipe = config.load_recipe(path)
@@ -176,7 +177,6 @@ def test_results_are_what_the_kept_model_says(finished):
     assert "Tasks: rte, from the official files." in card
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_task_has_settings_of_its_own(recipe_path, tmp_path):
     report = start(
@@ -307,7 +307,6 @@ def test_the_teachers_of_all_seeds_come_first(recipe_path, tmp_path):
     assert teachers == ["rte/teacher/seed_1"]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_with_the_teachers_of_all_seeds(
     recipe_path, tmp_path, monkeypatch

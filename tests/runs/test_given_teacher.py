@@ -214,7 +214,6 @@ def test_a_teacher_with_another_tokenizer_is_refused(home, task, tmp_path):
         given_teacher.load_given_teacher(config.load_recipe(path, []), task)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_run_s_own_teacher_given_back_teaches_the_same(
     home, shared_toy_recipe, tmp_path
@@ -393,6 +392,7 @@ def rows_for(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_run_with_a_preset_by_name(tmp_path, monkeypatch):
     """Scored, kept, cut and taught from, without a download."""
     preset = tmp_path / "preset"

@@ -61,6 +61,7 @@ def updates_in(path):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     command, tmp_path, monkeypatch
 ):

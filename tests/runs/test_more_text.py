@@ -253,6 +253,7 @@ def finished(recipe_path, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_whole_run_learns_from_all_of_it(finished):
     run, report = finished
     assert [row["name"] for row in report["tasks"]["rows"]] == [
@@ -270,7 +271,6 @@ def test_a_whole_run_learns_from_all_of_it(finished):
     assert "rte also learned from the text without labels in `more.tsv`" in card
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_goes_on_within_an_epoch(
     finished, recipe_path, tmp_path, monkeypatch

@@ -32,7 +32,6 @@ def arguments(toy_recipe, toy_glue, tmp_path):
     return [recipe, "--output", tmp_path / "run", *root, *export]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_parts_make_the_whole_run(capsys, arguments, tmp_path, monkeypatch):
     folder = tmp_path / "run"

@@ -54,6 +54,7 @@ def test_a_foreign_vocabulary_is_refused(toy_recipe, toy_teacher, tmp_path):
 
 @pytest.mark.usefixtures("quick_runs")
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_recipe_balances_its_losses(toy_recipe, tmp_path):
     recipe = config.load_recipe(
         toy_recipe,

@@ -42,6 +42,7 @@ evaluate: {{latency_length: 8}}
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 @pytest.mark.usefixtures("quick_runs")
 def test_the_development_set_is_read_once_at_the_end(
     recipe_path, tmp_path, monkeypatch, capsys

@@ -133,7 +133,6 @@ def kill_at_the_seam(patch):
     patch.setattr(finetuning, "make_task_trainer", die)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_killed_anywhere_ends_with_equal_bits(
     recipe_path, tmp_path, monkeypatch, eager_steps
@@ -211,7 +210,6 @@ def changed(fit):
     return {x for x in before if not np.array_equal(before[x], after[x])}
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_stages_follow_one_another(finished):
     _, fits = finished

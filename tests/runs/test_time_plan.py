@@ -74,7 +74,6 @@ def test_just_enough_minutes(plan):
     assert plan("distill.minutes=0.32").recipe.distill.steps == 4
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_student_is_that_of_as_many_steps(
     toy_recipe, tmp_path, quick_runs, monkeypatch
@@ -114,6 +113,7 @@ def test_the_student_is_that_of_as_many_steps(
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_too_few_minutes_in_a_run(toy_recipe, tmp_path, quick_runs):
     recipe = config.load_recipe(toy_recipe, ["minutes=0.001"])
     run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))

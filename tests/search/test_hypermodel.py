@@ -89,6 +89,7 @@ class Starts(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_trials_share_a_teacher_and_begin_alike(tmp_path):
     hypermodel = make_hypermodel(temperatures(1.0, 4.0))
     before = weights_of(hypermodel.teacher)

@@ -288,6 +288,7 @@ def test_hyperband_ends_the_worse_trials(toy_recipe, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_an_interrupted_search_continues(
     toy_recipe, tmp_path, capsys, monkeypatch
 ):

@@ -155,7 +155,6 @@ def test_the_teacher_leaves_memory_while_the_student_learns(
     assert (tmp_path / "run" / "side_by_side.json").is_file()
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):
     train = (
@@ -172,7 +171,6 @@ def test_a_trained_teacher_is_cached_and_found_again(toy_recipe, tmp_path):
         )
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("layout", "prepared"),
     [

@@ -70,7 +70,6 @@ def cache_of(folder, task="rte", seed=3):
     return folder / "tasks" / task / "teacher" / f"seed_{seed}" / "cache"
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_is_what_it_is_with_the_live_teacher(recipe_path, tmp_path):
     live, _ = start(recipe_path, tmp_path / "live", RTE)
@@ -106,7 +105,6 @@ def test_a_student_is_what_it_is_with_the_live_teacher(recipe_path, tmp_path):
     assert lines.index(first) < lines.index(second)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_task_and_seed_has_its_own(recipe_path, tmp_path):
     start(
@@ -131,7 +129,6 @@ def test_every_task_and_seed_has_its_own(recipe_path, tmp_path):
     assert len(set(found.values())) == 4
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_layers_that_losses_read_are_kept(recipe_path, tmp_path):
     changes = [
@@ -162,6 +159,7 @@ def test_a_plan_without_caches_says_nothing_of_them(recipe_path):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_no_teacher_is_in_memory_while_a_student_learns(
     recipe_path, tmp_path, monkeypatch
 ):
@@ -184,7 +182,6 @@ def test_no_teacher_is_in_memory_while_a_student_learns(
     assert alive == [[False]]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_goes_on_with_the_shards_it_has(
     recipe_path, tmp_path, monkeypatch

@@ -299,7 +299,6 @@ with strategy.scope():
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_are_one_batch():
     # The devices must be set before TensorFlow starts.

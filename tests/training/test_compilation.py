@@ -145,7 +145,6 @@ assert int(distiller.optimizer.iterations.numpy()) == 1
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_replicas_measure_too(cache):
     done = subprocess.run(
@@ -166,7 +165,6 @@ def test_what_is_said():
     )
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_training_that_is_continued_keeps_it(measured, tmp_path):
     """Not what the machine is found to do best by then."""

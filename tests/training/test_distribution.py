@@ -134,6 +134,7 @@ def divided(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 @pytest.mark.parametrize(("replicas", "micro_batches"), DIVISIONS)
 def test_replicas_and_micro_batches_are_one_batch(
     alone, divided, replicas, micro_batches
@@ -201,7 +202,6 @@ def check_error_after(folder, name, status, outputs):
 # Keras. If it does not fail any more, remove the method from the Distiller.
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_workers_of_two_replicas_are_one_process(alone, tmp_path):
     status, outputs = train(
@@ -215,6 +215,7 @@ def test_two_workers_of_two_replicas_are_one_process(alone, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_workers_that_were_all_killed_continue(alone, killed_workers):
     folder = killed_workers / "killed"
     newest = max((folder / "states").iterdir())
@@ -230,7 +231,6 @@ def test_workers_that_were_all_killed_continue(alone, killed_workers):
     check_equal(folder, alone("sgd"), atol=1e-6)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_recipe_runs_on_two_workers(toy_recipe, toy_run, tmp_path):
     folder = tmp_path / "run"

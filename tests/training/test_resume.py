@@ -161,6 +161,7 @@ def whole(tmp_path_factory):
     )
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize(
     "update", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9))]
 )
@@ -281,6 +282,7 @@ def rewrite_state(folder, **changes):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_state_of_another_order_is_refused(tmp_path):
     with pytest.raises(Stop):
         train(make(), tmp_path, StopAt(3))

@@ -58,7 +58,6 @@ def test_save_and_load(teacher, tmp_path):
     assert_weights_equal(loaded.student, distiller.student)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["names", "variables"])
 def test_what_does_not_decay_is_saved(teacher, tmp_path, by):

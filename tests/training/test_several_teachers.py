@@ -106,7 +106,6 @@ def test_teachers_are_not_changed_and_not_trained():
     assert last["soft_target_loss"][-1] < first["soft_target_loss"][0]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_teachers_run_without_dropout():
     logs = []
@@ -122,7 +121,6 @@ def test_teachers_run_without_dropout():
     assert logs[0] == logs[1]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
@@ -182,7 +180,6 @@ with strategy.scope():
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_give_the_update_of_one():
     """Two sequences each, with unequal numbers of tokens."""
@@ -204,7 +201,6 @@ def test_gradient_norms_are_measured():
 # === Saving and going on ===
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("task", marks.slow_except([False, True], True))
 def test_a_saved_distiller_goes_on(tmp_path, task):
@@ -299,6 +295,7 @@ def task_distiller():
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 @pytest.mark.parametrize(
     "kind",
     marks.slow_except(

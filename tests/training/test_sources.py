@@ -224,6 +224,7 @@ class KillAt(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_killed_process_is_continued_by_another(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT, "utf-8")
     places = (ROOT, ROOT / "tests", ROOT / "tests" / "training")

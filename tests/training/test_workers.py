@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import marks
 import processes
 import pytest
 import tensorflow as tf
@@ -332,7 +333,7 @@ def test_a_lost_worker_costs_nothing(toy_recipe, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", marks.essential([0, 1], 0))
 def test_a_worker_that_never_starts_is_reported(toy_recipe, tmp_path, index):
     port = free_pair()
     workers = f"127.0.0.1:{port},127.0.0.1:{port + 1}"

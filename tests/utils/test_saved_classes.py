@@ -54,7 +54,6 @@ def saved(tmp_path_factory):
     return folder
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",

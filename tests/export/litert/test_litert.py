@@ -321,6 +321,7 @@ def test_what_fails_is_named_with_its_layer(
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_converts_in_a_process_of_its_own(
     student, tokenizer, tmp_path, own_process
 ):

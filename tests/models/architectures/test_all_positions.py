@@ -144,7 +144,6 @@ def test_what_else_is_missing_or_too_much_is_named(golden):
         model({"token_ids": x["token_ids"]})
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_keras_exports_it_without_positions(golden, tmp_path):
     model, x, expected = golden

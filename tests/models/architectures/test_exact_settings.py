@@ -141,7 +141,6 @@ def test_unknown_activation():
         models.ExactBertBackbone(9, 1, 1, 4, 8, activation="gleu")
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "format_", [pytest.param("litert", marks=SLOW), "onnx"]
 )

@@ -401,7 +401,6 @@ def test_other_kinds(kind, settings, toy_teacher, tmp_path):
         assert all(each.text in contexts for each in shown)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_all_runtimes_have_the_same_probabilities(
     classes, tmp_path, monkeypatch

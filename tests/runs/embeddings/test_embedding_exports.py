@@ -69,6 +69,7 @@ def test_what_rounded_weights_are_fitted_to_and_scored_on(
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_an_embedder_and_a_recipe_of_other_models(
     shared_toy_recipe, embed_run, tmp_path
 ):

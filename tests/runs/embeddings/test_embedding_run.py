@@ -175,6 +175,7 @@ def test_other_models_are_in_the_table(
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_losses_on_layers_run_the_teacher(embed_recipe, tmp_path, quick_runs):
     recipe = load_recipe(
         embed_recipe,
@@ -240,7 +241,6 @@ def test_what_does_not_fit_is_one_line(
 
 @pytest.mark.slow
 # What is interrupted leaves its log open.
-@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "student",
@@ -357,7 +357,6 @@ def test_a_preset_is_read_by_its_vocabulary(embed_recipe, tmp_path):
     )
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["minilm_to_3_layers", "static"])
 def test_the_recipe_that_ships_trains(name, embed_recipe, tmp_path):

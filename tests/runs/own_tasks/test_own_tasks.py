@@ -5,6 +5,7 @@ import json
 import random
 import types
 
+import marks
 import numpy as np
 import pytest
 import yaml
@@ -187,14 +188,7 @@ def start(path, folder, progress=None):
     return stages.run_recipe(run)
 
 
-def kinds():
-    """Some are slow, since each trains two models."""
-    for name in KINDS:
-        marks = [pytest.mark.slow, pytest.mark.exhaustive]
-        yield pytest.param(name, marks=marks if name != "classes" else [])
-
-
-@pytest.mark.parametrize("name", list(kinds()))
+@pytest.mark.parametrize("name", marks.slow_except(KINDS, "classes"))
 def test_a_run_of_every_kind(name, toy_teacher, tmp_path):
     entry = entry_of(name, tmp_path)
     path = write_recipe(tmp_path, toy_teacher, entry)

@@ -88,6 +88,7 @@ def test_a_run_leaves_its_page(finished, toy_run):
     assert len(samples) == 1 and 0 < text.count("<mark>") <= 12
 
 
+@pytest.mark.essential
 def test_it_is_made_again_the_same(finished, folder):
     before = (folder / "report.html").read_text()
     (folder / "report.html").unlink()

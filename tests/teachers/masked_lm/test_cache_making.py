@@ -217,7 +217,6 @@ teachers.cache_teacher(
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_killed_pass_ends_as_an_uninterrupted_one(
     make_corpus, toy_teacher, tmp_path

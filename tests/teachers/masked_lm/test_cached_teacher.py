@@ -82,7 +82,6 @@ def cache(cache, make_corpus, made, tmp_path_factory):
 # === What is in a cache ===
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("bucketed", "positions"),
     [
@@ -179,11 +178,11 @@ COMPILED = {"jit_compile": True, "chunk_size": 7, "run_eagerly": False}
     ("bucketed", "options", "positions"),
     [
         (False, {}, "all"),
-        pytest.param(False, {}, "masked", marks=pytest.mark.exhaustive),
-        pytest.param(True, {}, "all", marks=pytest.mark.exhaustive),
+        (False, {}, "masked"),
+        (True, {}, "all"),
         (True, {}, "masked"),
-        pytest.param(False, COMPILED, "all", marks=pytest.mark.exhaustive),
-        pytest.param(False, COMPILED, "masked", marks=pytest.mark.exhaustive),
+        (False, COMPILED, "all"),
+        (False, COMPILED, "masked"),
     ],
 )
 @pytest.mark.slow
@@ -316,6 +315,7 @@ def test_a_stream_is_entered_at_a_step_and_read_in_shares(cache, make_corpus):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_an_interrupted_training_continues_exactly(
     cache, make_corpus, tmp_path
 ):
@@ -394,7 +394,6 @@ for (path, value), other in zip(one.items(), two.values(), strict=True):
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_give_the_weights_of_one(cache, make_corpus, tmp_path):
     corpus = make_corpus()
@@ -423,7 +422,6 @@ def test_a_saved_distiller_opens_its_cache_again(cache, make_corpus, tmp_path):
 # === Temperatures ===
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_schedule_within_the_range(cache, teacher, tokenizer, make_corpus):
     corpus = make_corpus()

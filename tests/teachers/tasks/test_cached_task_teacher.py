@@ -122,6 +122,7 @@ def test_losses_on_outputs_are_those_of_the_live_teacher(
         )
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("kind", ["classification", slow("span")])
 def test_losses_on_layers_are_those_of_the_live_teacher(cache_task, kind):
     examples, teacher = make_examples(kind), make_task_teacher(kind)
@@ -188,6 +189,7 @@ def test_batches_carry_what_the_teacher_says(cache_task, task_teacher):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_mixture_is_learned_from(cache_task, task_teacher):
     mixture = make_mixture()
     cached = cache_task(mixture, hidden_states=["last"])

@@ -469,6 +469,7 @@ def test_micro_batches_are_one_batch(parts):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_graph_equals_eager():
     teacher = any_models.make_mlp(6, seed=1, last="softmax")
     student = any_models.make_mlp(4, seed=2)

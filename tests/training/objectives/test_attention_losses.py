@@ -274,7 +274,6 @@ print("equal")
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_give_the_update_of_one():
     """Two sequences each, with 11 and 8 tokens."""

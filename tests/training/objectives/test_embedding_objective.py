@@ -261,7 +261,6 @@ def train(micro_batches=1, dropout=0.0, student_width=16, **options):
     return distiller, logs
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "student_width", [16, pytest.param(12, marks=pytest.mark.slow)]
@@ -439,7 +438,6 @@ assert np.isfinite(dropped["loss"]).all()
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_replicas_equal_one():
     # The devices must be set before TensorFlow starts.
