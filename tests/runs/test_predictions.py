@@ -548,7 +548,6 @@ def test_disagreements_with_predictions_of_words_and_spans(
 
 
 @pytest.mark.slow
-@pytest.mark.essential
 def test_a_run_with_predictions_alone(case, tmp_path):
     recipe = config.load_recipe(case.path, [])
     run = run_folder.open_run(recipe, tmp_path / "run", QUIET)

@@ -113,7 +113,6 @@ def test_the_student_is_that_of_as_many_steps(
 
 
 @pytest.mark.slow
-@pytest.mark.essential
 def test_too_few_minutes_in_a_run(toy_recipe, tmp_path, quick_runs):
     recipe = config.load_recipe(toy_recipe, ["minutes=0.001"])
     run = run_folder.open_run(recipe, tmp_path / "run", Progress(quiet=True))
