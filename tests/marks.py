@@ -5,17 +5,17 @@ import pytest
 
 def slow_except(values, *quick):
     """Parameters of a test, of which all but the named ones are slow."""
-    slow = [value for value in values if value not in quick]
-    return _marked(pytest.mark.slow, values, slow)
+    assert set(quick) <= set(values)
+    return _marked(pytest.mark.slow, values, set(values) - set(quick))
 
 
-def essential(values, *essential):
+def essential(values, *named):
     """Parameters of a slow test, of which `.ci/run` has the named ones."""
-    return _marked(pytest.mark.essential, values, essential)
+    assert set(named) <= set(values)
+    return _marked(pytest.mark.essential, values, named)
 
 
 def _marked(mark, values, chosen):
-    assert set(chosen) <= set(values)
     return [
         pytest.param(value, marks=mark) if value in chosen else value
         for value in values
