@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,6 +56,22 @@ def _own_cache(tmp_path_factory) -> Iterator[None]:
         cache = tmp_path_factory.mktemp("cache")
         patch.setenv("KERAS_DISTIL_CACHE", str(cache))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_randomness() -> Iterator[None]:
+    """Leaves neither deterministic operations nor a seed to other modules.
+
+    A run in this process turns both on. If another test then forgets the seed,
+    everything that draws without one fails, depending on the order of tests.
+    """
+    yield
+    if "tensorflow" in sys.modules:
+        import tensorflow as tf
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()  # There is no public name for it.
+        tf.random.set_seed(None)
 
 
 @pytest.fixture(autouse=True)

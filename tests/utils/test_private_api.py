@@ -11,19 +11,8 @@ import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework import config
 
 from keras_distil.utils import private_api
-
-
-@pytest.fixture(autouse=True)
-def no_determinism():
-    """Lets tests draw without a seed, whatever earlier ones have set."""
-    was_enabled = config.is_op_determinism_enabled()
-    config.disable_op_determinism()
-    yield
-    if was_enabled:
-        config.enable_op_determinism()
 
 
 class _Holder(keras.Model):
@@ -250,7 +239,7 @@ def test_is_unordered():
 
 
 def test_shuffling_of():
-    # Other tests set the global seed, which counts as one.
+    # Another test sets the global seed, which counts as one.
     tf.random.set_seed(None)
     numbers = tf.data.Dataset.range(3)
     assert private_api.shuffling_of(numbers) is None
