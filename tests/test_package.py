@@ -1,5 +1,6 @@
 """What importing the package gives, and what it does not load."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,10 @@ def test_version():
 def test_names_are_listed():
     assert dir(keras_distil) == sorted(keras_distil.__all__)
     assert {"Distiller", "losses", "__version__"} <= set(dir(keras_distil))
+    for name in ("benchmark", "data", "losses"):
+        module = importlib.import_module(f"keras_distil.{name}")
+        assert dir(module) == module.__all__
+    assert "AttentionTransfer" in dir(keras_distil.losses)
 
 
 def test_an_unknown_name():

@@ -82,3 +82,7 @@ def __getattr__(name: str):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
     return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

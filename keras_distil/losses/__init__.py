@@ -34,3 +34,7 @@ def __getattr__(name: str):
         for home in _HOMES.values()
     }
     return getattr(modules[_HOMES[name]], name)
+
+
+def __dir__() -> list[str]:
+    return __all__

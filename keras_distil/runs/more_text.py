@@ -94,19 +94,11 @@ def read_unlabelled_files(
             recipe.data.root,
             allow_outside_root=recipe.data.allow_outside_root,
         )
-    except FileNotFoundError as error:
-        if pattern not in prose.FILES:
-            raise
-        root = recipe.data.root
-        raise FileNotFoundError(
-            f"{name}: {pattern} is missing in "
-            f"{'the current folder' if root is None else f'`{root}`'}. "
-            f"`keras-distil prose TEXTS {root or 'FOLDER'}` makes it of the "
-            "*.txt in TEXTS"
-            + (", and `data.root` names FOLDER" if root is None else "")
-            + "; to do without, set `unlabelled` and `unlabelled_share` to "
-            "null."
-        ) from error
+    except (FileNotFoundError, ValueError) as error:
+        text = f"`finetune.by_task.{name}.unlabelled`: {error}"
+        if isinstance(error, FileNotFoundError) and pattern in prose.FILES:
+            text = _missing_prose(name, pattern, recipe.data.root)
+        raise type(error)(text) from error
     own = finetune_section(recipe).own_task(name)
     if own is not None:
         texts = [own.columns[x] for x in _TEXTS if x in own.columns]
@@ -121,6 +113,17 @@ def read_unlabelled_files(
         labels=(task.label_column,),
     )
     return read_unlabelled(paths, columns)
+
+
+def _missing_prose(name: str, pattern: str, root: str | None) -> str:
+    return (
+        f"{name}: {pattern} is missing in "
+        f"{'the current folder' if root is None else f'`{root}`'}. "
+        f"`keras-distil prose TEXTS {root or 'FOLDER'}` makes it of the "
+        "*.txt in TEXTS"
+        + (", and `data.root` names FOLDER" if root is None else "")
+        + "; to do without, set `unlabelled` and `unlabelled_share` to null."
+    )
 
 
 def _encode(

@@ -108,11 +108,16 @@ class Loader:
     def _files(self, paths: Sequence[str]) -> Iterator[Path]:
         """Yields the files of paths and patterns below `data.root`."""
         for pattern in paths:
-            yield from find_files(
-                pattern,
-                self.data.root,
-                allow_outside_root=self.data.allow_outside_root,
-            )
+            try:
+                files = find_files(
+                    pattern,
+                    self.data.root,
+                    allow_outside_root=self.data.allow_outside_root,
+                )
+            except (FileNotFoundError, ValueError) as error:
+                text = f"The task {self.entry.name}: {error}"
+                raise type(error)(text) from error
+            yield from files
 
     def stamps(self, paths: Sequence[str]) -> list[list[Any]]:
         """Returns name, size and time of the files of a list."""

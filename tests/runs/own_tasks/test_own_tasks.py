@@ -439,12 +439,12 @@ BAD = {
     "files that do not exist": (
         "classes",
         {"train": "none*.csv"},
-        r"No file matches pattern 'none\*.csv' under root",
+        r"task mine: No file matches pattern 'none\*.csv' under root",
     ),
     "files outside of the root": (
         "classes",
         {"train": "../rows.csv"},
-        "leaves the root .* set `allow_outside_root: true`",
+        "task mine: The pattern .* leaves .* set `allow_outside_root: true`",
     ),
     "another ending": (
         "classes",
