@@ -214,6 +214,12 @@ METHODS: dict[str, Method] = {
         {**_ONE_STAGE, "teacher_seeds": "all"},
         prose=tuple(PROSE),
     ),
+    "cut_outputs_prose": Method(
+        "cut: labels and outputs of all seeds' teachers, with prose",
+        None,
+        {"losses": _OUTPUTS, "teacher_seeds": "all"},
+        prose=tuple(PROSE),
+    ),
     "prose": Method(
         "masked words and states, then labels, outputs and states of all "
         "seeds' teachers, with prose",
